@@ -1,0 +1,148 @@
+"""The batch × k map: what each draft length does at each batch size, which is best, and where speculation stops paying.
+
+A round at batch B and draft length k commits E[tokens] = 1 + Σ r_i a sequence and takes the round's price, so
+
+    output tokens/s = B · E[tokens] / round seconds        speed-up = the same ÷ tokens/s at k = 0 with no drafter.
+
+Steady decoding at one context length: no prefill, no queueing, no end of requests. Those are the simulator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from specsim.errors import InvalidInput
+from specsim.scenario import Scenario
+from specsim.speculation.round import StepTime
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval."""
+
+    batch: int
+    draft_tokens: int
+    context_tokens: float
+    round_s: float
+    round_low_s: float
+    round_high_s: float
+    tokens_per_round: float
+    output_tokens_per_s: float
+    speedup: float
+    low: float
+    high: float
+    source: str
+    parts: dict[str, float]  # seconds of the round
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The draft length with the highest throughput at a batch size; 0 is off."""
+
+    batch: int
+    draft_tokens: int
+    speedup: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedupMap:
+    """Cells by batch, then draft length, with the decision drawn from them."""
+
+    cells: tuple[Cell, ...]
+    price_name: str  # the profile's name, or roofline
+
+    def best(self) -> tuple[Best, ...]:
+        """The best draft length of each batch size; the shorter one wins a tie."""
+        batches = sorted({cell.batch for cell in self.cells})
+        return tuple(self._best_of(batch) for batch in batches)
+
+    def _best_of(self, batch: int) -> Best:
+        row = [cell for cell in self.cells if cell.batch == batch]
+        top = max(row, key=lambda cell: (cell.output_tokens_per_s, -cell.draft_tokens))
+        return Best(batch, top.draft_tokens, top.speedup)
+
+    def break_even_batch(self) -> int | None:
+        """The largest batch whose best speed-up exceeds 1; None if there is none."""
+        winning = [best.batch for best in self.best() if best.draft_tokens > 0 and best.speedup > 1.0]
+        return max(winning, default=None)
+
+    def never_breaks_even(self) -> bool:
+        """Whether speculation still pays at the largest batch of the map."""
+        return self.break_even_batch() == max(cell.batch for cell in self.cells)
+
+    def cell(self, batch: int, draft_tokens: int) -> Cell:
+        """One cell; raises KeyError if the map does not hold it."""
+        for cell in self.cells:
+            if (cell.batch, cell.draft_tokens) == (batch, draft_tokens):
+                return cell
+        raise KeyError((batch, draft_tokens))
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that ``specsim predict --json`` prints."""
+        keys = (
+            "batch", "draft_tokens", "context_tokens", "round_s", "tokens_per_round", "output_tokens_per_s",
+            "speedup", "low", "high", "source",
+        )  # fmt: skip
+        return {
+            "grid": [{key: getattr(cell, key) for key in keys} for cell in self.cells],
+            "best": [
+                {"batch": b.batch, "draft_tokens": b.draft_tokens, "speedup": b.speedup} for b in self.best()
+            ],
+            "break_even_batch": self.break_even_batch(),
+            "never_breaks_even": self.never_breaks_even(),
+            "prices": self.price_name,
+        }
+
+
+def speedup_map(
+    scenario: Scenario, *, batches: Sequence[int] | None = None, context_tokens: float | None = None
+) -> SpeedupMap:
+    """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths 0 to ``max_draft_tokens``.
+
+    ``context_tokens`` defaults to the workload's mean. Raises NoAnswer if the models do not fit, InvalidInput without
+    a drafter or for a batch below 1.
+    """
+    speculation = scenario.speculation
+    if speculation is None:
+        raise InvalidInput(
+            f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter"
+        )
+    batches = default_batches(scenario.engine.max_num_seqs) if batches is None else batches
+    if not batches or min(batches) < 1:
+        raise InvalidInput(f"batches {list(batches)} must be a non-empty list of sizes of at least 1")
+    scenario.kv_blocks()
+    context = scenario.mean_context_tokens() if context_tokens is None else context_tokens
+    drafting, plain = scenario.round_cost(), scenario.without_speculation().round_cost()
+    cells = []
+    for batch in batches:
+        base = plain.decode_round(batch, 0, context)
+        for k in range(speculation.max_draft_tokens + 1):
+            price = drafting.decode_round(batch, k, context) if k else base
+            tokens = speculation.acceptance.expected_tokens(k)
+            cells.append(_cell(batch, k, context, price, base, tokens))
+    return SpeedupMap(tuple(cells), scenario.prices().name)
+
+
+def default_batches(largest: int) -> list[int]:
+    """1, 2, 4, ... and the largest itself."""
+    powers = [2**i for i in range(largest.bit_length()) if 2**i <= largest]
+    return powers if powers[-1] == largest else [*powers, largest]
+
+
+def _cell(batch: int, k: int, context: float, price: StepTime, base: StepTime, tokens: float) -> Cell:
+    speedup = tokens * base.seconds / price.seconds
+    low, high = _ratio_interval(price, base, k) if k else (1.0, 1.0)
+    return Cell(
+        batch=batch, draft_tokens=k, context_tokens=context, round_s=price.seconds, round_low_s=price.low_s,
+        round_high_s=price.high_s, tokens_per_round=tokens, output_tokens_per_s=batch * tokens / price.seconds,
+        speedup=speedup, low=low * tokens, high=high * tokens, source=price.source, parts=price.parts,
+    )  # fmt: skip
+
+
+def _ratio_interval(price: StepTime, base: StepTime, k: int) -> tuple[float, float]:
+    """Bounds of base/price. The two rounds run the same kernels at other widths; their errors count as independent."""
+    ratio = base.seconds / price.seconds
+    relative = ((price.high_s / price.seconds - 1) ** 2 + (base.high_s / base.seconds - 1) ** 2) ** 0.5
+    return ratio * max(0.0, 1 - relative), ratio * (1 + relative)

@@ -1,0 +1,46 @@
+"""Every error a user can cause or meet, in one tree.
+
+    SpecsimError
+    ├── InvalidInput      what was asked is malformed                      exit status 2
+    └── NoAnswer          the question is well formed, no answer exists    exit status 3
+        └── MissingExtra  an optional part is not installed                exit status 3
+
+A message is one line: the value, the rule it breaks, the next step. The command line prints it without a
+traceback; any other exception is a bug in specsim and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SpecsimError(Exception):
+    """Base of all errors that are answers to the user rather than bugs."""
+
+    exit_status = 2
+
+
+class InvalidInput(SpecsimError):
+    """A file, flag or value breaks a rule."""
+
+
+class NoAnswer(SpecsimError):
+    """The question is valid and has no answer, for instance a model that does not fit the GPU."""
+
+    exit_status = 3
+
+
+class MissingExtra(NoAnswer):
+    """A part of specsim needs a package that is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'llm-specsim[{extra}]'")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInput:
+    """The error for a name that is in no list, with the nearest names that are."""
+    names = sorted(known)
+    near = get_close_matches(name.lower(), names, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return InvalidInput(f"unknown {kind} {name!r}; {hint}")

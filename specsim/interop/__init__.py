@@ -1,0 +1,1 @@
+"""Formats of outside systems, one file each."""

@@ -1,0 +1,1 @@
+"""What was measured: schema, files and interpolation of kernel profiles."""

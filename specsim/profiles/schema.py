@@ -1,0 +1,98 @@
+"""What a profile holds: a YAML header and one CSV a kernel class, readable in a diff.
+
+Each class has its own shape columns, then the same measurement columns. A row is one median over repeated launches
+of one shape; a row that cannot be true (non-finite, negative, faster than the machine could be) is refused by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+Cache = Literal["cold", "warm"]
+
+SHAPE_COLUMNS: dict[str, tuple[str, ...]] = {
+    "gemm": ("m", "n", "k"),
+    "attention": ("sequences", "query_tokens", "kv_tokens", "num_heads", "num_kv_heads", "head_dim"),
+    "elementwise": ("tokens", "width"),
+    "sampling": ("rows", "vocab_size"),
+    "host": ("sequences",),
+}
+MEASUREMENT_COLUMNS = (
+    "operation", "dtype", "kernel", "cache", "mode", "median_s", "p10_s", "p90_s", "samples", "source",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured shape. ``operation`` tells kernels of one class apart (elementwise, sampling, host)."""
+
+    shape: tuple[float, ...]
+    operation: str
+    dtype: str
+    kernel: str  # what ran, for instance torch.linear
+    cache: str  # cold: read from memory; warm: left in the last-level cache by the pass before
+    mode: str  # eager or graph
+    median_s: float
+    p10_s: float
+    p90_s: float
+    samples: int
+    source: str = "measured"
+
+    @property
+    def spread(self) -> float:
+        """(p90 - p10) / median."""
+        return (self.p90_s - self.p10_s) / self.median_s
+
+    def key(self) -> tuple[object, ...]:
+        """What makes a measurement the same one when a sweep resumes."""
+        return (*self.shape, self.operation, self.dtype, self.cache, self.mode)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ceilings(_Part):
+    """The two measured rates every efficiency refers to: a large copy (read plus write) and large matrix products."""
+
+    copy_bytes_per_s: PositiveFloat
+    flops_per_s: dict[str, PositiveFloat]
+
+
+class HeldoutError(_Part):
+    """|predicted / measured - 1| over rows predicted from a profile without them."""
+
+    median: float = Field(ge=0)
+    p90: float = Field(ge=0)
+    n: PositiveInt
+
+
+class Probe(_Part):
+    """The same GEMM and copy before and after the sweep: how far the machine drifted meanwhile."""
+
+    before_s: PositiveFloat
+    after_s: PositiveFloat | None = None
+
+
+class ProfileHeader(_Part):
+    """Who measured what, where and with what."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    gpu: str  # name of a hardware preset, or a name of the user's own
+    device_name: str
+    device: Literal["cpu", "cuda"]
+    threads: PositiveInt
+    clocks: str
+    driver: str
+    versions: dict[str, str]
+    date: str
+    attribution: str
+    last_level_cache_bytes: PositiveInt
+    memory_bytes: PositiveInt
+    launch_s: PositiveFloat
+    ceilings: Ceilings
+    probe: Probe
+    heldout_error: dict[str, HeldoutError] = Field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Measures the kernels of this machine (torch)."""

@@ -1,0 +1,141 @@
+"""Timing one kernel: warm-up, repeated samples, median and spread.
+
+The sweep knows two objects of a device, and CUDA differs from CPU in nothing else: a Clock that times a replay, and a
+Capture that turns launches into a replay (plain calls on a CPU, one CUDA graph on a GPU, so that a small kernel's time
+is not its launch time).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from specsim.errors import NoAnswer
+
+Launch = Callable[[int], object]  # runs the kernel on its i-th set of buffers
+
+SAMPLE_S = 1e-4  # a sample repeats short kernels up to this long, well above the clock's resolution
+TARGET_S = 0.03  # time spent on samples of one shape
+MIN_SAMPLES, MAX_SAMPLES = 7, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of one launch over ``samples`` samples."""
+
+    median_s: float
+    p10_s: float
+    p90_s: float
+    samples: int
+
+
+class Clock(Protocol):
+    """Times one call on a device."""
+
+    def seconds(self, run: Callable[[], None]) -> float:
+        """Device seconds that ``run`` takes."""
+        ...
+
+
+class Capture(Protocol):
+    """Turns launches into something to replay."""
+
+    mode: str
+
+    def capture(self, launch: Launch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
+        """A replay and how many launches it holds; it goes on cycling through the ``buffers`` sets."""
+        ...
+
+
+class WallClock:
+    """A CPU runs when called."""
+
+    def seconds(self, run: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+
+class CallCapture:
+    """Calls, one after another, through all buffer sets in turn."""
+
+    mode = "eager"
+
+    def capture(self, launch: Launch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
+        turn = 0
+
+        def replay() -> None:
+            nonlocal turn
+            for _ in range(launches):
+                launch(turn % buffers)
+                turn += 1
+
+        return replay, launches
+
+
+class CudaClock:
+    """CUDA events around a replay."""
+
+    def __init__(self) -> None:
+        self._start = torch.cuda.Event(enable_timing=True)
+        self._end = torch.cuda.Event(enable_timing=True)
+
+    def seconds(self, run: Callable[[], None]) -> float:
+        self._start.record()
+        run()
+        self._end.record()
+        self._end.synchronize()
+        return float(self._start.elapsed_time(self._end)) / 1e3
+
+
+class GraphCapture:
+    """One CUDA graph over whole cycles of the buffer sets."""
+
+    mode = "graph"
+
+    def capture(self, launch: Launch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
+        total = -(-max(launches, buffers) // buffers) * buffers
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # libraries set up their workspaces outside the capture
+            for i in range(min(3, total)):
+                launch(i % buffers)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for i in range(total):
+                launch(i % buffers)
+        return graph.replay, total
+
+
+def clock_and_capture(device: str) -> tuple[Clock, Capture]:
+    """The two objects of a device; raises NoAnswer for cuda without a usable GPU."""
+    if device == "cpu":
+        return WallClock(), CallCapture()
+    if not torch.cuda.is_available():
+        raise NoAnswer("torch sees no CUDA device; run with --device cpu, or in an environment with a GPU build of torch")
+    return CudaClock(), GraphCapture()
+
+
+def measure(launch: Launch, *, buffers: int, clock: Clock, capture: Capture) -> Timing:
+    """Time a kernel: two warm-up replays, then samples until TARGET_S or MAX_SAMPLES, at least MIN_SAMPLES."""
+    replay, launches = capture.capture(launch, launches=1, buffers=buffers)
+    replay()
+    estimate_s = clock.seconds(replay) / launches
+    wanted = max(1, int(SAMPLE_S / max(estimate_s, 1e-9)))
+    if wanted > launches:
+        replay, launches = capture.capture(launch, launches=min(wanted, 256), buffers=buffers)
+        replay()
+    samples: list[float] = []
+    spent = 0.0
+    while len(samples) < MIN_SAMPLES or (spent < TARGET_S and len(samples) < MAX_SAMPLES):
+        seconds = clock.seconds(replay)
+        spent += seconds
+        samples.append(seconds / launches)
+    p10, median, p90 = np.percentile(samples, [10, 50, 90])
+    return Timing(float(median), float(p10), float(p90), len(samples))

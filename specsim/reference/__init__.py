@@ -1,0 +1,1 @@
+"""Answers by running: a transformer and a draft-verify engine in torch."""

@@ -1,0 +1,1 @@
+"""Shows results: tables, figures, one HTML page."""

@@ -1,0 +1,1 @@
+"""What exists: models, hardware, deployments, engine limits."""

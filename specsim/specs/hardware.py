@@ -1,0 +1,40 @@
+"""One accelerator, from its datasheet: the ceilings a roofline needs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from specsim.errors import InvalidInput
+
+Dtype = Literal["float64", "float32", "bfloat16", "float16", "fp8", "int8", "int4"]
+
+
+class Hardware(BaseModel):
+    """Peak rates of one GPU (or one CPU socket), dense (no structured sparsity), per second."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str
+    kind: Literal["gpu", "cpu"] = "gpu"
+    memory_bytes: PositiveFloat
+    bandwidth_bytes_per_s: PositiveFloat
+    flops_per_s: dict[Dtype, PositiveFloat] = Field(min_length=1)
+    last_level_cache_bytes: PositiveInt
+    link_bytes_per_s: PositiveFloat | None = None  # one direction, to a peer of the same node
+    launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
+
+    def peak_flops_per_s(self, dtype: str) -> float:
+        """Peak FLOP/s for a dtype; int4 and int8 weights multiply in the nearest dtype the card lists.
+
+        Raises InvalidInput for a dtype this hardware has no figure for.
+        """
+        for name, rate in self.flops_per_s.items():
+            if name == dtype:
+                return rate
+        listed = ", ".join(self.flops_per_s)
+        raise InvalidInput(
+            f"{self.name} has no {dtype} rate; its datasheet lists {listed}: choose one of these"
+        )

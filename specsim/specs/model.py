@@ -1,0 +1,228 @@
+"""One transformer: what it weighs, what it caches, what it computes.
+
+The only home of parameter, byte and FLOP formulas. Matrix products are counted as 2·M·N·K FLOPs; norms, biases
+and rotary embeddings are left out of FLOPs (they are bytes, priced as elementwise kernels) but counted as
+parameters. Sizes are per whole model; tensor parallelism divides them in ``cost``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Bits = Annotated[float, Field(gt=0, le=64)]
+
+
+class MixtureOfExperts(BaseModel):
+    """Routed feed-forward layers: ``experts_per_token`` of ``num_experts`` run for each token."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_experts: PositiveInt
+    experts_per_token: PositiveInt
+    intermediate_size: PositiveInt
+    shared_experts: int = Field(0, ge=0)
+    first_dense_layers: int = Field(0, ge=0)
+    router_bias: bool = False  # one correction term an expert (DeepSeek-V3 counts it as a parameter)
+
+    @model_validator(mode="after")
+    def _routes_exist(self) -> MixtureOfExperts:
+        if self.experts_per_token > self.num_experts:
+            raise ValueError(
+                f"experts_per_token {self.experts_per_token} exceeds num_experts {self.num_experts}; lower it"
+            )
+        return self
+
+    def expected_experts(self, tokens: float) -> float:
+        """Distinct experts that ``tokens`` tokens touch under uniform routing: E(1 - (1 - K/E)^T).
+
+        MoESD (arXiv 2505.19645, section 3). For E=8, K=2, T=4: 8(1 - 0.75^4) = 5.47.
+        """
+        share = self.experts_per_token / self.num_experts
+        return float(self.num_experts * (1.0 - (1.0 - share) ** tokens))
+
+
+class LatentAttention(BaseModel):
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): the cache holds one compressed vector a token."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kv_lora_rank: PositiveInt
+    q_lora_rank: PositiveInt | None = None
+    qk_rope_head_dim: PositiveInt
+    qk_nope_head_dim: PositiveInt
+    v_head_dim: PositiveInt
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """``count`` weight matrices of the same shape; a product with M rows costs 2·M·n·k FLOPs each.
+
+    ``routed`` marks the experts of one MoE layer: ``count`` is then layers, and which experts run depends on tokens.
+    """
+
+    name: str
+    n: int  # output features
+    k: int  # input features
+    count: int
+    routed: bool = False
+
+
+class ModelSpec(BaseModel):
+    """The shape of a decoder-only transformer, as serving engines need it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str
+    num_layers: PositiveInt
+    hidden_size: PositiveInt
+    num_heads: PositiveInt
+    num_kv_heads: PositiveInt
+    head_dim: PositiveInt
+    intermediate_size: PositiveInt
+    vocab_size: PositiveInt
+    tied_embeddings: bool = False
+    gated_mlp: bool = True  # gate and up projections (Llama); False: one up projection (OPT)
+    qkv_bias: bool = False
+    linear_bias: bool = False  # biases on every linear layer of a block (OPT)
+    norm_bias: bool = False  # LayerNorm (weight and bias) instead of RMSNorm
+    qk_norm: bool = False  # one norm vector of head_dim for queries and one for keys (Qwen3)
+    learned_positions: int = Field(0, ge=0)  # rows of a learned position table (OPT)
+    max_position: PositiveInt = 4096
+    sliding_window: PositiveInt | None = None
+    weight_bits: Bits = 16
+    moe: MixtureOfExperts | None = None
+    mla: LatentAttention | None = None
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelSpec:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}; "
+                "grouped-query attention shares each KV head among equally many query heads"
+            )
+        return self
+
+    # -- shapes -------------------------------------------------------------------------------------------------
+
+    def linears(self) -> tuple[Linear, ...]:
+        """Every weight matrix that a pass multiplies by, the LM head included, fused as engines run them."""
+        mlp_inputs = 2 if self.gated_mlp else 1
+        dense_layers = self.num_layers if self.moe is None else self.moe.first_dense_layers
+        rows = list(self._attention_linears())
+        if dense_layers:
+            rows.append(
+                Linear("gate_up", mlp_inputs * self.intermediate_size, self.hidden_size, dense_layers)
+            )
+            rows.append(Linear("down", self.hidden_size, self.intermediate_size, dense_layers))
+        if self.moe is not None:
+            rows.extend(self._expert_linears(self.moe, mlp_inputs))
+        rows.append(Linear("lm_head", self.vocab_size, self.hidden_size, 1))
+        return tuple(rows)
+
+    def _attention_linears(self) -> tuple[Linear, ...]:
+        hidden, layers = self.hidden_size, self.num_layers
+        if self.mla is None:
+            width = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+            return (
+                Linear("qkv", width, hidden, layers),
+                Linear("attention_output", hidden, self.num_heads * self.head_dim, layers),
+            )
+        mla = self.mla
+        query_width = self.num_heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim)
+        kv_up_width = self.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim)
+        query = (
+            (Linear("query", query_width, hidden, layers),)
+            if mla.q_lora_rank is None
+            else (
+                Linear("query_down", mla.q_lora_rank, hidden, layers),
+                Linear("query_up", query_width, mla.q_lora_rank, layers),
+            )
+        )
+        return (
+            *query,
+            Linear("kv_down", mla.kv_lora_rank + mla.qk_rope_head_dim, hidden, layers),
+            Linear("kv_up", kv_up_width, mla.kv_lora_rank, layers),
+            Linear("attention_output", hidden, self.num_heads * mla.v_head_dim, layers),
+        )
+
+    def _expert_linears(self, moe: MixtureOfExperts, mlp_inputs: int) -> tuple[Linear, ...]:
+        layers = self.num_layers - moe.first_dense_layers
+        rows = [
+            Linear("router", moe.num_experts, self.hidden_size, layers),
+            Linear(
+                "expert_gate_up", mlp_inputs * moe.intermediate_size, self.hidden_size, layers, routed=True
+            ),
+            Linear("expert_down", self.hidden_size, moe.intermediate_size, layers, routed=True),
+        ]
+        if moe.shared_experts:
+            shared = moe.shared_experts * moe.intermediate_size
+            rows.append(Linear("shared_gate_up", mlp_inputs * shared, self.hidden_size, layers))
+            rows.append(Linear("shared_down", self.hidden_size, shared, layers))
+        return tuple(rows)
+
+    # -- weights ------------------------------------------------------------------------------------------------
+
+    def parameter_count(self) -> int:
+        """All parameters; tied embeddings count once. Llama-3.1-8B: 8,030,261,248."""
+        experts = self.moe.num_experts if self.moe else 1
+        matrices = sum(m.n * m.k * m.count * (experts if m.routed else 1) for m in self.linears())
+        embedding = 0 if self.tied_embeddings else self.vocab_size * self.hidden_size
+        return matrices + embedding + self.learned_positions * self.hidden_size + self._vector_parameters()
+
+    def active_parameter_count(self) -> int:
+        """Parameters one token multiplies by (embedding look-up left out; the LM head counts)."""
+        experts = self.moe.experts_per_token if self.moe else 1
+        return sum(m.n * m.k * m.count * (experts if m.routed else 1) for m in self.linears())
+
+    def _vector_parameters(self) -> int:
+        """Norms and biases."""
+        per_norm = self.hidden_size * (2 if self.norm_bias else 1)
+        norms = per_norm * (2 * self.num_layers + 1)
+        if self.qk_norm:
+            norms += 2 * self.head_dim * self.num_layers
+        if self.mla is not None:
+            norms += (self.mla.kv_lora_rank + (self.mla.q_lora_rank or 0)) * self.num_layers
+        biases = 0
+        for m in self.linears():
+            if m.name == "lm_head":
+                continue
+            if self.linear_bias or (self.qkv_bias and m.name == "qkv"):
+                biases += m.n * m.count
+        if self.moe is not None and self.moe.router_bias:
+            biases += self.moe.num_experts * (self.num_layers - self.moe.first_dense_layers)
+        return norms + biases
+
+    def weight_bytes(self, bits: float | None = None) -> float:
+        """Bytes of all weights in memory, at ``bits`` a weight (default: the model's own)."""
+        return self.parameter_count() * (bits or self.weight_bits) / 8
+
+    # -- cache --------------------------------------------------------------------------------------------------
+
+    def kv_values_per_token(self) -> int:
+        """Cached values a token in one layer: 2·kv_heads·head_dim, or the latent vector of MLA."""
+        if self.mla is not None:
+            return self.mla.kv_lora_rank + self.mla.qk_rope_head_dim
+        return 2 * self.num_kv_heads * self.head_dim
+
+    def kv_bytes_per_token(self, bits: float = 16) -> float:
+        """KV-cache bytes a token over all layers. Llama-3.1-8B at 16 bits: 131,072."""
+        return self.num_layers * self.kv_values_per_token() * bits / 8
+
+    # -- compute ------------------------------------------------------------------------------------------------
+
+    def attention_flops(self, query_tokens: float, kv_tokens: float) -> float:
+        """FLOPs of QKᵀ and PV over all layers for one sequence whose queries all see ``kv_tokens`` keys."""
+        if self.mla is None:
+            per_pair = 4 * self.num_heads * self.head_dim
+        else:  # absorbed form: queries meet the latent vector itself (DeepSeek-V2, appendix)
+            latent = self.mla.kv_lora_rank
+            per_pair = 2 * self.num_heads * (2 * latent + self.mla.qk_rope_head_dim)
+        return float(self.num_layers * per_pair * query_tokens * kv_tokens)
+
+    def flops_per_token(self, context_tokens: float = 0) -> float:
+        """FLOPs to decode one token at a context: 2·active parameters + attention."""
+        return 2.0 * self.active_parameter_count() + self.attention_flops(1, context_tokens)

@@ -1,0 +1,1 @@
+"""What a draft-verify round does and costs."""

@@ -1,0 +1,1 @@
+"""What arrives: requests, their times and their lengths."""

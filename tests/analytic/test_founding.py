@@ -1,0 +1,66 @@
+"""Properties of the founding model (Su, Giannoula, Pekhimenko), and the general machine under its assumptions."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from specsim.analytic.founding import FoundingModel
+
+ratios = st.floats(0.01, 3.0)  # A / β
+cs = st.floats(0.1, 1.0)
+gammas = st.floats(0.1, 0.9)
+
+
+@given(ratios, cs, gammas)
+def test_one_optimum(ratio: float, c: float, gamma: float) -> None:
+    """Time a token falls up to the root and rises after it."""
+    model = FoundingModel(slope_s=ratio, base_s=1.0, c=c, gamma=gamma)
+    best = model.continuous_optimum()
+    below = [model.seconds_per_token(best * f) for f in (0.2, 0.5, 0.8, 1.0)]
+    above = [model.seconds_per_token(best * f) for f in (1.0, 1.3, 2.0, 5.0)]
+    assert below == sorted(below, reverse=True)
+    assert above == sorted(above)
+
+
+@given(ratios, st.floats(1.05, 5.0), cs, gammas)
+def test_optimum_falls_as_drafting_costs_more_of_a_pass(ratio: float, factor: float, c: float, gamma: float) -> None:
+    cheap = FoundingModel(ratio, 1.0, c, gamma)
+    dear = FoundingModel(ratio * factor, 1.0, c, gamma)
+    assert dear.continuous_optimum() < cheap.continuous_optimum()
+    assert dear.best_draft_tokens(64) <= cheap.best_draft_tokens(64)
+
+
+@given(ratios, cs, cs, gammas)
+def test_optimum_rises_with_c(ratio: float, c: float, other: float, gamma: float) -> None:
+    low, high = sorted((c, other))
+    assume(high > low * 1.01)
+    assert (
+        FoundingModel(ratio, 1.0, low, gamma).continuous_optimum()
+        < FoundingModel(ratio, 1.0, high, gamma).continuous_optimum()
+    )
+
+
+@given(ratios, st.floats(0.1, 10.0), cs, gammas)
+def test_optimum_depends_on_the_machine_only_through_the_ratio(
+    ratio: float, scale: float, c: float, gamma: float
+) -> None:
+    one = FoundingModel(ratio, 1.0, c, gamma).continuous_optimum()
+    scaled = FoundingModel(ratio * scale, scale, c, gamma).continuous_optimum()
+    assert scaled == pytest.approx(one, rel=1e-6)
+
+
+@given(ratios, cs, gammas)
+def test_one_draft_beats_none_iff_it_costs_less_than_it_commits(ratio: float, c: float, gamma: float) -> None:
+    assume(abs(ratio - c) > 1e-6)
+    model = FoundingModel(ratio, 1.0, c, gamma)
+    assert (model.seconds_per_token(1) < model.seconds_per_token(0)) == (ratio < c)
+
+
+def test_integer_choice_may_draft_although_the_continuous_optimum_is_below_one() -> None:
+    """c = 0.8, γ = 0.5, A/β = 0.31: optimum 0.88, and one draft takes 0.728 of the time of none."""
+    model = FoundingModel(0.31, 1.0, 0.8, 0.5)
+    assert model.continuous_optimum() == pytest.approx(0.88, abs=0.005)
+    assert model.best_draft_tokens(8) == 1
+    assert model.seconds_per_token(1) / model.seconds_per_token(0) == pytest.approx(1.31 / 1.8)

@@ -1,0 +1,306 @@
+"""config.json to ModelSpec: the presets again from the facts of their files, aliases, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specsim.errors import InvalidInput
+from specsim.interop.huggingface import model_from_config
+from specsim.specs.catalog import load_model, model_names
+from specsim.specs.model import ModelSpec
+
+
+def llama(layers: int, hidden: int, heads: int, intermediate: int, vocab: int, **more: Any) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": intermediate,
+        "vocab_size": vocab,
+        "max_position_embeddings": 2048,
+        "torch_dtype": "float16",
+        **more,
+    }
+
+
+def opt(layers: int, hidden: int, heads: int) -> dict[str, Any]:
+    return {
+        "model_type": "opt",
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "ffn_dim": 4 * hidden,
+        "word_embed_proj_dim": hidden,
+        "do_layer_norm_before": True,
+        "vocab_size": 50272,
+        "max_position_embeddings": 2048,
+        "torch_dtype": "float16",
+    }
+
+
+def qwen3(layers: int, hidden: int, heads: int, intermediate: int, **more: Any) -> dict[str, Any]:
+    return {
+        **llama(layers, hidden, heads, intermediate, 151936, torch_dtype="bfloat16"),
+        "model_type": "qwen3",
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "attention_bias": False,
+        "max_position_embeddings": 40960,
+        "max_window_layers": layers,
+        "sliding_window": None,
+        "use_sliding_window": False,
+        **more,
+    }
+
+
+LLAMA_3 = {"num_key_value_heads": 8, "max_position_embeddings": 131072, "torch_dtype": "bfloat16"}
+MIXTRAL = {
+    **llama(32, 4096, 32, 14336, 32000),
+    "model_type": "mixtral",
+    "num_key_value_heads": 8,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 32768,
+    "sliding_window": None,
+}
+DEEPSEEK_V3 = {
+    **llama(61, 7168, 128, 18432, 129280, num_key_value_heads=128, max_position_embeddings=163840),
+    "model_type": "deepseek_v3",
+    "moe_intermediate_size": 2048,
+    "n_routed_experts": 256,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "first_k_dense_replace": 3,
+    "moe_layer_freq": 1,
+    "topk_method": "noaux_tc",
+    "num_nextn_predict_layers": 1,
+    "kv_lora_rank": 512,
+    "q_lora_rank": 1536,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 128,
+    "v_head_dim": 128,
+    "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]},
+}
+CONFIGS = {
+    "llama-3.1-8b": llama(32, 4096, 32, 14336, 128256, **LLAMA_3),
+    "llama-3.2-1b": llama(16, 2048, 32, 8192, 128256, **LLAMA_3, head_dim=64, tie_word_embeddings=True),
+    "llama-3.3-70b": llama(80, 8192, 64, 28672, 128256, **LLAMA_3),
+    "llama-7b": llama(32, 4096, 32, 11008, 32000),
+    "vicuna-7b": llama(32, 4096, 32, 11008, 32000),
+    "vicuna-13b": llama(40, 5120, 40, 13824, 32000),
+    "vicuna-33b": llama(60, 6656, 52, 17920, 32000),
+    "vicuna-68m": llama(2, 768, 12, 3072, 32000, torch_dtype="float32"),
+    "qwen3-8b": qwen3(36, 4096, 32, 12288),
+    "qwen3-0.6b": qwen3(28, 1024, 16, 3072, tie_word_embeddings=True),
+    "opt-125m": opt(12, 768, 12),
+    "opt-1.3b": opt(24, 2048, 32),
+    "opt-6.7b": opt(32, 4096, 32),
+    "mixtral-8x7b": MIXTRAL,
+    "deepseek-v3": DEEPSEEK_V3,
+}
+TINY = llama(2, 64, 4, 128, 100)
+
+
+def shape(model: ModelSpec) -> dict[str, Any]:
+    return model.model_dump(exclude={"name", "source"})
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_a_config_gives_the_preset(name: str) -> None:
+    assert shape(model_from_config(CONFIGS[name])) == shape(load_model(name))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "config"),
+    [
+        # Counts in the safetensors metadata of gpt2, bigcode/starcoderbase-1b, google/gemma-2b,
+        # microsoft/Phi-3-mini-4k-instruct, Qwen/Qwen2.5-0.5B, Qwen/Qwen3-30B-A3B, zai-org/chatglm3-6b,
+        # deepseek-ai/DeepSeek-V2-Lite, in this order.
+        (
+            124_439_808,
+            {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024, "n_inner": None,
+             "vocab_size": 50257},
+        ),
+        (
+            1_137_207_296,
+            {"model_type": "gpt_bigcode", "n_embd": 2048, "n_head": 16, "n_layer": 24, "n_positions": 8192,
+             "n_inner": 8192, "vocab_size": 49152, "multi_query": True},
+        ),
+        (
+            2_506_172_416,
+            {**llama(18, 2048, 8, 16384, 256000), "model_type": "gemma", "head_dim": 256, "num_key_value_heads": 1},
+        ),
+        (3_821_079_552, {**llama(32, 3072, 32, 8192, 32064), "model_type": "phi3", "sliding_window": 2047}),
+        (
+            494_032_768,
+            {**llama(24, 896, 14, 4864, 151936), "model_type": "qwen2", "num_key_value_heads": 2,
+             "tie_word_embeddings": True, "sliding_window": 32768, "use_sliding_window": False},
+        ),
+        (
+            30_532_122_624,
+            {**qwen3(48, 2048, 32, 6144), "model_type": "qwen3_moe", "num_key_value_heads": 4, "num_experts": 128,
+             "num_experts_per_tok": 8, "moe_intermediate_size": 768, "decoder_sparse_step": 1, "mlp_only_layers": []},
+        ),
+        (
+            6_243_584_000,
+            {"model_type": "chatglm", "num_layers": 28, "hidden_size": 4096, "num_attention_heads": 32,
+             "ffn_hidden_size": 13696, "kv_channels": 128, "padded_vocab_size": 65024, "seq_length": 8192,
+             "multi_query_attention": True, "multi_query_group_num": 2, "add_qkv_bias": True},
+        ),
+        (
+            15_706_484_224,
+            {**DEEPSEEK_V3, **llama(27, 2048, 16, 10944, 102400), "model_type": "deepseek_v2", "num_key_value_heads": 16,
+             "q_lora_rank": None, "moe_intermediate_size": 1408, "n_routed_experts": 64, "n_shared_experts": 2,
+             "num_experts_per_tok": 6, "first_k_dense_replace": 1, "topk_method": "greedy"},
+        ),
+    ],
+)  # fmt: skip
+def test_other_families_have_their_published_size(parameters: int, config: dict[str, Any]) -> None:
+    assert model_from_config(config).parameter_count() == parameters
+
+
+@pytest.mark.parametrize(
+    "alias", ["num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num", "num_attention_groups"]
+)
+def test_kv_heads_have_many_names(alias: str) -> None:
+    assert model_from_config({**TINY, alias: 2}).num_kv_heads == 2
+    assert model_from_config({**TINY, alias: None}).num_kv_heads == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "head_dim"),
+    [({}, 16), ({"head_dim": None}, 16), ({"head_dim": 0, "hidden_size_per_head": 8}, 8), ({"head_dim": 32}, 32)],
+)
+def test_head_dim_may_be_absent_null_or_zero(more: dict[str, Any], head_dim: int) -> None:
+    assert model_from_config({**TINY, **more}).head_dim == head_dim
+
+
+@pytest.mark.parametrize("alias", ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"])
+def test_experts_have_many_names(alias: str) -> None:
+    moe = model_from_config({**TINY, alias: 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32}).moe
+    assert moe is not None
+    assert (moe.num_experts, moe.experts_per_token, moe.intermediate_size) == (6, 2, 32)
+
+
+@pytest.mark.parametrize(
+    ("more", "bits"),
+    [
+        ({"torch_dtype": "bfloat16"}, 16),
+        ({"dtype": "float32", "torch_dtype": None}, 16),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}, 4),
+        ({"quantization_config": {"quant_method": "awq", "w_bit": 4}}, 4),
+        ({"quantization_config": {"quant_method": "fp8"}}, 8),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, 4),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}}, 8),
+        ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}, 4),
+        (
+            {"quantization_config": {"quant_method": "compressed-tensors",
+                                     "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}},
+            8,
+        ),
+        ({"compression_config": {"config_groups": {"g": {"weights": {"num_bits": 4}}, "kv": {"weights": None}}}}, 4),
+        ({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": None}}, 16),
+    ],
+)  # fmt: skip
+def test_weight_bits_come_from_the_quantization(more: dict[str, Any], bits: float) -> None:
+    assert model_from_config({**TINY, **more}).weight_bits == bits
+
+
+@pytest.mark.parametrize(
+    ("more", "window"),
+    [
+        ({"sliding_window": 1024}, 1024),
+        ({"sliding_window": None}, None),
+        ({"sliding_window": 1024, "use_sliding_window": False}, None),
+        ({"model_type": "qwen2", "sliding_window": 1024}, None),
+        ({"sliding_window": 1024, "use_sliding_window": True, "max_window_layers": 2}, None),
+        ({"sliding_window": 1024, "layer_types": ["full_attention"] * 2}, None),
+        ({"sliding_window": 1024, "layer_types": ["sliding_attention"] * 2}, 1024),
+    ],
+)
+def test_a_window_counts_only_where_it_is_used(more: dict[str, Any], window: int | None) -> None:
+    assert model_from_config({**TINY, **more}).sliding_window == window
+
+
+def test_biases_are_counted() -> None:
+    bare = model_from_config(TINY).parameter_count()
+    both = model_from_config({**TINY, "attention_bias": True, "mlp_bias": True}).parameter_count()
+    assert both - bare == 2 * (3 * 64 + 64 + 2 * 128 + 64)  # qkv, output, gate and up, down in each of two layers
+    assert model_from_config({**TINY, "model_type": "qwen2"}).parameter_count() - bare == 2 * 3 * 64
+
+
+@pytest.mark.parametrize("nest", [lambda c: {"text_config": c}, lambda c: {"thinker_config": {"text_config": c}}])
+def test_the_language_model_of_a_multimodal_file_is_found(nest: Any) -> None:
+    quantization = {"quant_method": "fp8"}
+    outer = {"model_type": "many", "vision_config": {"hidden_size": 1}, "quantization_config": quantization}
+    nested = model_from_config({**outer, **nest(TINY)})
+    assert shape(nested) == shape(model_from_config({**TINY, "quantization_config": quantization}))
+
+
+def test_a_file_and_its_folder_give_the_same_model(tmp_path: Path) -> None:
+    folder = tmp_path / "My-Model-7B"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(TINY))
+    model = model_from_config(folder)
+    assert model == model_from_config(folder / "config.json") == model_from_config(str(folder))
+    assert model.name == "My-Model-7B"
+    assert model_from_config(folder, name="mine").name == "mine"
+    (folder / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8", "exclude_modules": []}}')
+    assert model_from_config(folder).weight_bits == 8
+
+
+def test_the_name_comes_from_the_file() -> None:
+    assert model_from_config({**TINY, "_name_or_path": "org/Tiny-1"}).name == "Tiny-1"
+    assert model_from_config(TINY).name == "llama"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"model_type": "mamba2"}, "architecture 'mamba2' is not covered .*llama, mistral.*write .* as a YAML file"),
+        ({"model_type": "t5", "is_encoder_decoder": True}, "architecture 't5' is not covered"),
+        ({"model_type": None}, "field model_type is missing"),
+        ({"hidden_size": None}, "field hidden_size is missing"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0; it should be greater than 0"),
+        ({"num_attention_heads": 5}, "hidden_size 64 is not a multiple of num_attention_heads 5; state head_dim"),
+        ({"num_key_value_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
+        ({"num_experts": [2, 4]}, r"num_experts is \[2, 4\]; it should be a valid integer"),
+        ({"num_experts": 4}, "moe.experts_per_token is None"),
+        ({"num_experts": 4, "num_experts_per_tok": 1, "decoder_sparse_step": 2}, "dense layers between expert layers"),
+        ({"kv_lora_rank": 8}, "mla.qk_rope_head_dim is None"),
+        ({"layer_types": ["full_attention", "linear_attention"]}, "layers of full_attention and linear_attention"),
+        ({"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1}, "full_attention and sliding_att"),
+        ({"architectures": ["LlamaForCausalLMEagle3"]}, r"a draft head \(LlamaForCausalLMEagle3\), not a whole model"),
+        ({"speculators_model_type": "eagle3"}, r"a draft head \(speculators_model_type\)"),
+        ({"quantization_config": {"quant_method": "magic"}}, "quantization 'magic' is not covered"),
+        (
+            {"quantization_config": {"config_groups": {"a": {"weights": {"num_bits": 4}}, "b": {"weights": {"num_bits": 8}}}}},
+            r"weights of \[4.0, 8.0\] bits is not covered",
+        ),
+        ({"mlp_bias": True}, "mlp_bias without attention_bias"),
+        ({"model_type": "opt", "word_embed_proj_dim": 32}, "opt-350m"),
+    ],
+)  # fmt: skip
+def test_what_is_not_covered_gets_one_line(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message) as raised:
+        model_from_config({**TINY, **more})
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith("config.json")
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"there is no file .*config\.json"):
+        model_from_config(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text("{")
+    with pytest.raises(InvalidInput, match=r"cannot read .*config\.json: Expecting"):
+        model_from_config(file)
+    file.write_text("[]")
+    with pytest.raises(InvalidInput, match="holds a list; a model's config.json is a JSON object"):
+        model_from_config(file)

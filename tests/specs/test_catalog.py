@@ -1,0 +1,248 @@
+"""Presets by name, YAML files by path, and the one line that a wrong file gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from specsim.errors import InvalidInput
+from specsim.specs.catalog import hardware_names, load_hardware, load_model, model_names
+from specsim.specs.hardware import Hardware
+from specsim.specs.model import ModelSpec
+from specsim.specs.yaml_file import explain, read_mapping, read_yaml
+
+MODEL = """\
+name: tiny
+source: a test
+num_layers: 2
+hidden_size: 64
+num_heads: 4
+num_kv_heads: 2
+head_dim: 16
+intermediate_size: 128
+vocab_size: 100
+"""
+
+HARDWARE = """\
+name: card
+source: a test
+memory_bytes: 24e9
+bandwidth_bytes_per_s: 1e12
+flops_per_s: {bfloat16: 1.5E14, float32: 1e13}
+last_level_cache_bytes: 5e7
+"""
+
+
+def fault(path: Path, text: str, model: type[BaseModel] = ModelSpec) -> str:
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInput) as raised:
+        read_yaml(path, model)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message.replace(str(path), "FILE")
+
+
+# -- presets --
+
+
+def test_presets_are_those_promised() -> None:
+    assert model_names() == (
+        "deepseek-v3", "llama-3.1-8b", "llama-3.2-1b", "llama-3.3-70b", "llama-7b", "mixtral-8x7b", "opt-1.3b",
+        "opt-125m", "opt-6.7b", "qwen3-0.6b", "qwen3-8b", "vicuna-13b", "vicuna-33b", "vicuna-68m", "vicuna-7b",
+    )  # fmt: skip
+    assert hardware_names() == (
+        "a100-80gb", "b200", "cpu-generic", "h100-sxm", "h200", "l40s", "rtx-3090", "rtx-4090",
+    )  # fmt: skip
+
+
+def test_a_preset_is_found_again_by_the_name_it_prints() -> None:
+    for name in model_names():
+        assert load_model(load_model(name).name) == load_model(name)
+    for name in hardware_names():
+        assert load_hardware(load_hardware(name).name) == load_hardware(name)
+
+
+def test_every_preset_cites_its_source() -> None:
+    for name in model_names():
+        assert "huggingface.co/" in load_model(name).source
+    for name in hardware_names():
+        source = load_hardware(name).source
+        assert ("NVIDIA" in source) != source.startswith("Assumption"), name
+
+
+def test_hardware_agrees_with_the_datasheets_other_numbers() -> None:
+    # Tensor rate = SMs x FLOP a cycle and SM x boost clock, from the architecture whitepapers.
+    for name, sms, flop_a_cycle, boost_hz in [
+        ("a100-80gb", 108, 2048, 1.410e9),
+        ("h100-sxm", 132, 4096, 1.830e9),
+        ("rtx-4090", 128, 512, 2.520e9),
+        ("rtx-3090", 82, 512, 1.695e9),
+        ("l40s", 142, 1024, 2.490e9),
+    ]:
+        rate = load_hardware(name).peak_flops_per_s("bfloat16")
+        assert rate == pytest.approx(sms * flop_a_cycle * boost_hz, rel=0.02), name
+
+
+def test_h200_is_an_h100_with_more_memory() -> None:
+    h100, h200 = load_hardware("h100-sxm"), load_hardware("h200")
+    assert h200.flops_per_s == h100.flops_per_s
+    assert h200.bandwidth_bytes_per_s / h100.bandwidth_bytes_per_s == pytest.approx(4.8 / 3.35)
+    assert h200.memory_bytes / 2**30 == pytest.approx(141, rel=0.02)
+    assert h100.memory_bytes / 2**30 == pytest.approx(80, rel=0.02)
+
+
+def test_a_rate_that_no_datasheet_lists_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="A100-80GB has no fp8 rate"):
+        load_hardware("a100-80gb").peak_flops_per_s("fp8")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("llama-3.1-8", "llama-3.1-8b"), ("meta-llama/Llama-3.1-8B", "llama-3.1-8b")]
+)
+def test_an_unknown_model_gets_the_nearest_names(wrong: str, near: str) -> None:
+    with pytest.raises(InvalidInput, match=f"unknown model '{wrong}'; did you mean .*{near}"):
+        load_model(wrong)
+
+
+def test_an_unknown_card_gets_the_nearest_names() -> None:
+    with pytest.raises(InvalidInput, match="unknown hardware 'H100'; did you mean .*h100-sxm"):
+        load_hardware("H100")
+
+
+# -- files --
+
+
+def test_a_file_of_the_users_own_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(MODEL)
+    assert load_model(file) == load_model(str(file))
+    assert load_model(file).kv_bytes_per_token() == 2 * 2 * 2 * 16 * 2
+
+
+def test_numbers_are_numbers_without_a_point_or_a_sign(tmp_path: Path) -> None:
+    file = tmp_path / "card.yml"
+    file.write_text(HARDWARE)
+    card = load_hardware(file)
+    assert card.bandwidth_bytes_per_s == 1e12
+    assert card.flops_per_s == {"bfloat16": 1.5e14, "float32": 1e13}
+    assert card.last_level_cache_bytes == 50_000_000
+
+
+def test_words_stay_words(tmp_path: Path) -> None:
+    file = tmp_path / "words.yaml"
+    file.write_text(
+        "policy: off\nanswer: yes\ndate: 2026-01-02\ntime: 1:30\nflag: true\nleading: 010\nnone: ~\nexp: 2E3\n"
+    )
+    assert read_mapping(file) == {
+        "policy": "off", "answer": "yes", "date": "2026-01-02", "time": "1:30", "flag": True, "leading": 10, "none": None,
+        "exp": 2000.0,
+    }  # fmt: skip
+
+
+def test_anchors_may_be_merged_and_overridden(tmp_path: Path) -> None:
+    file = tmp_path / "merged.yaml"
+    file.write_text("base: &base {a: 1, b: 2}\nderived:\n  <<: *base\n  b: 3\n")
+    assert read_mapping(file)["derived"] == {"a": 1, "b": 3}
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"there is no file .*absent\.yaml"):
+        load_model(tmp_path / "absent.yaml")
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "folder.yaml"
+    folder.mkdir()
+    with pytest.raises(InvalidInput, match=r"cannot read .*folder\.yaml: Is a directory"):
+        load_model(folder)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidInput, match="it is not UTF-8 text"):
+        load_model(tmp_path / "binary.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "FILE holds nothing; write one 'field: value' a line"),
+        ("- 1\n- 2\n", "FILE holds a list; write one 'field: value' a line"),
+        ("a: 1\nb: [1, 2\n", "FILE, line 3: expected ',' or ']', but got '<stream end>'; correct the YAML"),
+        ("a: 1\nb: 2\na: 3\n", "FILE, line 3: field 'a' is given twice; correct the YAML"),
+        ("a: \x07\n", "FILE: unacceptable character #x0007: special characters are not allowed; correct the YAML"),
+        (MODEL.replace("num_layers: 2", "num_layers: -2"), "FILE: num_layers is -2; it should be greater than 0"),
+        (MODEL.replace("vocab_size: 100\n", ""), "FILE: field vocab_size is missing; add it"),
+        (MODEL + "tide_embeddings: true\n", "FILE: unknown field tide_embeddings; did you mean tied_embeddings?"),
+        (
+            MODEL.replace("num_layers", "num_layer"),
+            "FILE: unknown field num_layer; did you mean num_layers? (and 1 more)",
+        ),
+        (
+            MODEL + "moe: {num_experts: 2, experts_per_token: 1, intermediate_size: 8, shared_expert: 1}\n",
+            "FILE: unknown field moe.shared_expert; did you mean shared_experts?",
+        ),
+        (
+            MODEL + "moe: {num_experts: 2, experts_per_token: 3, intermediate_size: 8}\n",
+            "FILE: moe: experts_per_token 3 exceeds num_experts 2; lower it",
+        ),
+        (MODEL + "mla: {kv_lora_rank: 0.5}\n", "FILE: mla.kv_lora_rank is 0.5; it should be a valid integer"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_gets_one_line(tmp_path: Path, text: str, message: str) -> None:
+    assert fault(tmp_path / "file.yaml", text).startswith(message)
+
+
+def test_a_wrong_dtype_gets_the_known_ones(tmp_path: Path) -> None:
+    message = fault(tmp_path / "card.yaml", HARDWARE.replace("float32", "fp33"), Hardware)
+    assert message.startswith("FILE: flops_per_s.fp33 is 'fp33'; it should be 'float64', 'float32', 'bfloat16'")
+
+
+class _Fixed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["fixed"] = "fixed"
+    draft_tokens: PositiveInt
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["table"] = "table"
+    rows: list[_Fixed]
+
+
+class _Question(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    policy: Annotated[_Fixed | _Table, Field(discriminator="kind")]
+    model: str | _Fixed = "preset"
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"policy": {"kind": "fixed", "draft_token": 3}},
+            "unknown field policy.draft_token; did you mean draft_tokens? (and 1 more)",
+        ),
+        ({"policy": {"kind": "fixed", "draft_tokens": 0}}, "policy.draft_tokens is 0; it should be greater than 0"),
+        (
+            {"policy": {"kind": "table", "rows": [{"draft_tokens": 1}, {"draft_tokens": 1, "zzz": 1}]}},
+            "unknown field policy.rows[1].zzz; known: draft_tokens, kind",
+        ),
+        (
+            {"policy": {"kind": "fixed", "draft_tokens": 1}, "model": {"draft_tokens": 1, "kinds": "fixed"}},
+            "unknown field model.kinds; did you mean kind? (and 1 more)",
+        ),
+    ],
+)
+def test_the_path_is_spelled_as_in_the_file(fields: dict[str, object], line: str) -> None:
+    """Pydantic's location names the union branch it tried; a file has no such step."""
+    with pytest.raises(ValidationError) as raised:
+        _Question.model_validate(fields)
+    assert explain(raised.value, _Question) == line
+
+
+def test_a_fault_is_explained_without_the_model_too() -> None:
+    with pytest.raises(ValidationError) as raised:
+        _Fixed.model_validate({"draft_tokens": 1, "size": 2})
+    assert explain(raised.value) == "unknown field size; remove it"
