@@ -17,6 +17,8 @@ import numpy as np
 from specsim.errors import InvalidInput
 from specsim.results import GridRow
 
+COLUMNS = fields(GridRow)
+
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
@@ -126,7 +128,7 @@ def write_grid(path: Path, rows: Iterable[GridRow]) -> None:
     """Append measured rows to a CSV; each call is one checkpoint."""
     fresh = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(GridRow)], lineterminator="\n")
+        writer = csv.DictWriter(file, [f.name for f in COLUMNS], lineterminator="\n")
         if fresh:
             writer.writeheader()
         for row in rows:
@@ -142,8 +144,8 @@ def read_grid(path: Path) -> list[GridRow]:
     with path.open(newline="") as file:
         for line, record in enumerate(csv.DictReader(file), start=2):
             try:
-                kinds = {f.name: int if f.type == "int" else float for f in fields(GridRow)}
-                rows.append(GridRow(**{name: kind(record[name]) for name, kind in kinds.items()}))
+                values = {f.name: int(record[f.name]) if f.type == "int" else float(record[f.name]) for f in COLUMNS}
+                rows.append(GridRow(**values))  # type: ignore[arg-type]  # each column as its own type
             except (KeyError, TypeError, ValueError) as error:
                 raise InvalidInput(f"{path}:{line}: {error} is missing or not a number; measure it again") from error
     if not rows:

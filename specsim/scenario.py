@@ -30,7 +30,7 @@ from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput, unknown_name
 from specsim.interop.huggingface import model_from_config
 from specsim.interop.traces import read_trace
-from specsim.profiles.store import find_profile, load_profile
+from specsim.profiles.store import find_profile, load_profile, profile_names
 from specsim.results import Slo
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.deployment import Deployment
@@ -56,7 +56,12 @@ def _model(value: object) -> object:
 
 
 def _hardware(value: object) -> object:
-    return load_hardware(value) if isinstance(value, str) else value
+    """A preset by name, inline fields, or the machine that a profile (by name or folder) was measured on."""
+    if not isinstance(value, str):
+        return value
+    if value in profile_names() or Path(value).is_dir():
+        return load_profile(value).hardware()
+    return load_hardware(value)
 
 
 def _program(value: object) -> object:
@@ -91,18 +96,14 @@ class Speculation(_Part):
     def _consistent(self) -> Speculation:
         k = self.max_draft_tokens
         if k and not self.program.drafts:
-            raise ValueError(
-                f"max_draft_tokens is {k} and program {self.program.name!r} drafts nothing; set it to 0"
-            )
+            raise ValueError(f"max_draft_tokens is {k} and program {self.program.name!r} drafts nothing; set it to 0")
         if self.program.needs_draft_model and self.draft_model is None:
             raise ValueError(f"program {self.program.name!r} needs a draft_model; name one")
         if self.draft_model is not None and not self.program.needs_draft_model:
             raise ValueError(f"program {self.program.name!r} runs no draft_model; remove it")
         longest = self.policy.longest
         if longest is not None and longest > k:
-            raise ValueError(
-                f"the policy drafts up to {longest} tokens and max_draft_tokens is {k}; raise it"
-            )
+            raise ValueError(f"the policy drafts up to {longest} tokens and max_draft_tokens is {k}; raise it")
         self.acceptance.conditional_rates(k)  # refuses a vector shorter than k
         return self
 
@@ -208,9 +209,7 @@ class Scenario(BaseModel):
         dtype = self.precision().dtype
         if self.cost.source == "roofline":
             return Roofline(self.gpu, dtype)
-        profile = (
-            find_profile(self.gpu.name) if self.cost.profile is None else load_profile(self.cost.profile)
-        )
+        profile = find_profile(self.gpu.name) if self.cost.profile is None else load_profile(self.cost.profile)
         if profile is None:
             return Roofline(self.gpu, dtype)
         if profile.header.gpu != self.gpu.name:

@@ -1,4 +1,4 @@
-"""The batch × k map: what each draft length does at each batch size, which is best, and where speculation stops paying.
+"""The batch × k map: what each draft length does at each batch size, which is best, and up to which batch.
 
 A round at batch B and draft length k commits E[tokens] = 1 + Σ r_i a sequence and takes the round's price, so
 
@@ -87,9 +87,7 @@ class SpeedupMap:
         )  # fmt: skip
         return {
             "grid": [{key: getattr(cell, key) for key in keys} for cell in self.cells],
-            "best": [
-                {"batch": b.batch, "draft_tokens": b.draft_tokens, "speedup": b.speedup} for b in self.best()
-            ],
+            "best": [{"batch": b.batch, "draft_tokens": b.draft_tokens, "speedup": b.speedup} for b in self.best()],
             "break_even_batch": self.break_even_batch(),
             "never_breaks_even": self.never_breaks_even(),
             "prices": self.price_name,
@@ -106,9 +104,7 @@ def speedup_map(
     """
     speculation = scenario.speculation
     if speculation is None:
-        raise InvalidInput(
-            f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter"
-        )
+        raise InvalidInput(f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter")
     batches = default_batches(scenario.engine.max_num_seqs) if batches is None else batches
     if not batches or min(batches) < 1:
         raise InvalidInput(f"batches {list(batches)} must be a non-empty list of sizes of at least 1")

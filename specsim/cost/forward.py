@@ -62,7 +62,7 @@ class KernelPrices(Protocol):
     """Where kernel times come from: a profile, or a roofline."""
 
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
-        """Seconds of one launch; ``warm``: the kernel's weights were read a moment ago and fit the last-level cache."""
+        """Seconds of one launch; ``warm``: its weights were read a moment ago and fit the last-level cache."""
         ...
 
     def host_s(self, part: str, sequences: int) -> float | None:
@@ -116,9 +116,9 @@ def _gemm(linear: Linear, m: float, model: ModelSpec, precision: Precision) -> K
         matrices = model.moe.expected_experts(m)
         rows = m * model.moe.experts_per_token / matrices  # rows each touched expert sees
     flops = 2.0 * rows * linear.n * linear.k
-    moved = linear.n * linear.k * precision.weight_bits / 8 + rows * (
-        linear.n + linear.k
-    ) * _activation_bytes(precision)
+    moved = linear.n * linear.k * precision.weight_bits / 8 + rows * (linear.n + linear.k) * _activation_bytes(
+        precision
+    )
     return Kernel("gemm", part, (rows, linear.n, linear.k), "", linear.count * matrices, flops, moved)
 
 
@@ -150,9 +150,7 @@ def _elementwise(model: ModelSpec, tokens: int, precision: Precision) -> Iterato
     for operation, width, count, passes in operations:
         if tokens:
             moved = passes * tokens * width * _activation_bytes(precision)
-            yield Kernel(
-                "elementwise", "elementwise", (tokens, width), operation, count, 5.0 * tokens * width, moved
-            )
+            yield Kernel("elementwise", "elementwise", (tokens, width), operation, count, 5.0 * tokens * width, moved)
 
 
 def _activation_bytes(precision: Precision) -> float:

@@ -19,9 +19,7 @@ from specsim.profiles.schema import HeldoutError, Row
 from specsim.profiles.store import Profile
 from specsim.specs.hardware import Hardware
 
-EXTRAPOLATED_ERROR = (
-    2.0  # an extrapolated price is taken to be this many times less certain than an interpolated one
-)
+EXTRAPOLATED_ERROR = 2.0  # an extrapolated price is taken to be this many times less certain than an interpolated one
 Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations
 
 
@@ -35,7 +33,7 @@ class MeasuredPrices:
         self._surfaces: dict[tuple[str, str, str], EfficiencySurface] = {}
         ceilings = profile.header.ceilings
         self._copy = ceilings.copy_bytes_per_s
-        self._compute = ceilings.flops_per_s.get(dtype)
+        self._compute = next((rate for name, rate in ceilings.flops_per_s.items() if name == dtype), None)
         for kind, rows in profile.rows.items():
             if kind == "host" or self._compute is None:
                 continue
@@ -45,9 +43,7 @@ class MeasuredPrices:
                     groups.setdefault((kind, row.operation, row.cache), []).append(row)
             for key, members in groups.items():
                 self._surfaces[key] = EfficiencySurface(kind, members, self._copy, self._compute)
-        self._host = {
-            part: _host_surface(profile.rows["host"], part) for part in ("step", "draft_pass", "ngram")
-        }
+        self._host = {part: _host_surface(profile.rows["host"], part) for part in ("step", "draft_pass", "ngram")}
         self._price = lru_cache(maxsize=None)(self._compute_price)
 
     @property
@@ -91,9 +87,7 @@ class EfficiencySurface:
     def seconds(self, shape: tuple[float, ...]) -> tuple[float, Source]:
         """Seconds of one launch and how they were found."""
         estimate = self._surface.at(coordinates(self._kind, shape))
-        source: Source = (
-            "measured" if estimate.exact else "interpolated" if estimate.inside else "extrapolated"
-        )
+        source: Source = "measured" if estimate.exact else "interpolated" if estimate.inside else "extrapolated"
         return self._ideal_s(shape) / math.exp(estimate.value), source
 
     def _ideal_s(self, shape: tuple[float, ...]) -> float:

@@ -153,7 +153,7 @@ def model_from_config(config: Mapping[str, Any] | Path | str, name: str | None =
         "moe": _moe(parsed, family, where),
         "mla": _mla(parsed),
     }
-    return build(ModelSpec, fields, where)
+    return build(ModelSpec, {key: value for key, value in fields.items() if value is not None}, where)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str, str]:
@@ -284,6 +284,8 @@ def _moe(config: _Config, family: _Family, where: str) -> dict[str, Any] | None:
     dense = config.first_dense_layers or len(config.mlp_only_layers)
     if config.moe_every != 1 or (config.mlp_only_layers and config.mlp_only_layers != tuple(range(dense))):
         raise InvalidInput(f"{where}: dense layers between expert layers are not covered")
+    if config.experts_per_token is None:
+        raise InvalidInput(f"{where}: field num_experts_per_tok is missing; a model with experts needs it")
     corrected = family.router_bias if config.topk_method is None else config.topk_method == "noaux_tc"
     return {
         "num_experts": config.num_experts,
@@ -299,7 +301,7 @@ def _mla(config: _Config) -> dict[str, Any] | None:
     if config.kv_lora_rank is None:
         return None
     names = ("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
-    return {name: getattr(config, name) for name in names}
+    return {name: value for name in names if (value := getattr(config, name)) is not None}
 
 
 def _weight_bits(config: _Config, where: str) -> float:

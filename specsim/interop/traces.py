@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
@@ -23,12 +23,16 @@ Row = tuple[int, Mapping[str, object]]  # line of the file, fields
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """Column names of a trace format. ``starts_at_zero``: its clock is arbitrary, so the first arrival becomes 0."""
+    """Column names of a trace format. ``starts_at_zero``: its clock is arbitrary, so the first arrival becomes 0.
+
+    ``ticks`` reads an arrival in whole ticks where it can, so that subtracting the first one loses no digits.
+    """
 
     arrival: str
     prompt: str
     output: str
-    seconds: Callable[[object], float]
+    ticks: Callable[[object], float]
+    ticks_per_s: float
     starts_at_zero: bool
 
     @property
@@ -55,38 +59,39 @@ def read_trace(path: Path) -> list[RequestSpec]:
         raise InvalidInput(f"cannot read trace {path}: {error.strerror}; give the path of a file") from None
     except UnicodeDecodeError:
         raise InvalidInput(f"cannot read trace {path}: it is not UTF-8 text; give a CSV or JSON lines file") from None
-    if not found:
-        raise InvalidInput(f"trace {path} holds no requests; give a file with at least one row")
     return [RequestSpec(index, *values) for index, values in enumerate(found)]
 
 
 def _read(file: TextIO, path: Path) -> list[tuple[float, int, int, str]]:
-    """(arrival_s, prompt_tokens, output_tokens, class) of every row, by arrival."""
+    """Arrival in seconds, prompt and output tokens, and class of every row, by arrival."""
     lines = file.readlines()
     first = next((line for line in lines if line.strip()), "")
     rows = _json_rows(lines, path) if first.lstrip().startswith("{") else _csv_rows(lines, path)
     chosen: _Format | None = None
-    requests = []
+    requests: list[tuple[float, int, int, str]] = []
     for number, fields in rows:
         where = f"trace {path}, line {number}"
-        chosen = chosen or _recognise(fields, where)
-        arrival_s = _arrival_s(fields, chosen, where)
+        chosen = chosen or _recognise(fields, path)
+        arrival = _arrival(fields, chosen, where)
         prompt, output = (_tokens(fields, column, where) for column in (chosen.prompt, chosen.output))
-        requests.append((arrival_s, prompt, output, str(fields.get("acceptance_class") or "default")))
+        requests.append((arrival, prompt, output, str(fields.get("acceptance_class") or "default")))
+    if chosen is None:
+        raise InvalidInput(f"trace {path} holds no requests; give a file with at least one row")
     requests.sort(key=lambda request: request[0])
-    if chosen and chosen.starts_at_zero:
-        start_s = requests[0][0]
-        requests = [(arrival - start_s, *rest) for arrival, *rest in requests]
-    return requests
+    start = requests[0][0] if chosen.starts_at_zero else 0.0
+    unit = chosen.ticks_per_s
+    return [((ticks - start) / unit, prompt, output, name) for ticks, prompt, output, name in requests]
 
 
 def _csv_rows(lines: Iterable[str], path: Path) -> Iterator[Row]:
     reader = csv.DictReader(lines, skipinitialspace=True)
-    for fields in reader:
-        if None in fields or None in fields.values():
-            width = len(reader.fieldnames or ())
-            raise InvalidInput(f"trace {path}, line {reader.line_num}: not the header's {width} columns; correct the row")
-        yield reader.line_num, fields
+    try:
+        for fields in reader:
+            if None in fields or None in fields.values():
+                raise csv.Error(f"not the header's {len(reader.fieldnames or ())} columns")
+            yield reader.line_num, fields
+    except csv.Error as error:
+        raise InvalidInput(f"trace {path}, line {reader.line_num}: {error}; correct the row") from None
 
 
 def _json_rows(lines: Iterable[str], path: Path) -> Iterator[Row]:
@@ -102,30 +107,30 @@ def _json_rows(lines: Iterable[str], path: Path) -> Iterator[Row]:
         yield number, fields
 
 
-def _recognise(fields: Mapping[str, object], where: str) -> _Format:
+def _recognise(fields: Mapping[str, object], path: Path) -> _Format:
     for candidate in FORMATS:
         if all(column in fields for column in candidate.columns):
             return candidate
     known = " or ".join(", ".join(candidate.columns) for candidate in FORMATS)
-    raise InvalidInput(f"{where}: columns {', '.join(map(str, fields))} are no known trace; name them {known}")
+    raise InvalidInput(f"trace {path}: columns {', '.join(fields)} are no known trace; name them {known}")
 
 
-def _arrival_s(fields: Mapping[str, object], chosen: _Format, where: str) -> float:
+def _arrival(fields: Mapping[str, object], chosen: _Format, where: str) -> float:
     value = fields.get(chosen.arrival)
     try:
-        seconds = chosen.seconds(value)
+        ticks = chosen.ticks(value)
     except (TypeError, ValueError, OverflowError):
         raise InvalidInput(f"{where}: {chosen.arrival} is {value!r}, not a time; correct it") from None
-    if not (math.isfinite(seconds) and seconds >= 0):
+    if not (math.isfinite(ticks) and ticks >= 0):
         raise InvalidInput(f"{where}: {chosen.arrival} is {value!r}; a time is finite and not negative")
-    return seconds
+    return ticks
 
 
 def _tokens(fields: Mapping[str, object], column: str, where: str) -> int:
     value = fields.get(column)
     try:
         number = _number(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidInput(f"{where}: {column} is {value!r}, not a number; correct it") from None
     if not (number >= 1 and number.is_integer()):  # false for nan and inf too
         raise InvalidInput(f"{where}: {column} is {value!r}; a request has a whole number of tokens, at least 1")
@@ -138,15 +143,17 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _wall_clock_s(value: object) -> float:
+def _wall_clock_us(value: object) -> float:
     if not isinstance(value, str):
         raise TypeError
     moment = datetime.fromisoformat(value)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
 FORMATS = (
-    _Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", _wall_clock_s, starts_at_zero=True),
-    _Format("timestamp", "input_length", "output_length", lambda ms: _number(ms) / 1e3, starts_at_zero=True),
-    _Format("arrival_s", "prompt_tokens", "output_tokens", _number, starts_at_zero=False),
+    _Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", _wall_clock_us, 1e6, starts_at_zero=True),
+    _Format("timestamp", "input_length", "output_length", _number, 1e3, starts_at_zero=True),
+    _Format("arrival_s", "prompt_tokens", "output_tokens", _number, 1.0, starts_at_zero=False),
 )

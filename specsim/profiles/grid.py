@@ -30,9 +30,7 @@ class Surface:
     def __init__(self, coordinates: NDArray[np.float64], values: NDArray[np.float64]) -> None:
         if len(coordinates) == 0:
             raise ValueError("a surface needs at least one point")
-        self._tree = _branch(
-            np.log(np.asarray(coordinates, dtype=np.float64)), np.asarray(values, dtype=np.float64)
-        )
+        self._tree = _branch(np.log(np.asarray(coordinates, dtype=np.float64)), np.asarray(values, dtype=np.float64))
 
     def at(self, coordinates: tuple[float, ...]) -> Estimate:
         """The value at a point (linear in the logarithm of every coordinate)."""
@@ -72,6 +70,4 @@ def _descend(node: _Node | float, point: list[float], axis: int) -> Estimate:
         return Estimate(edge.value, exact=False, inside=False)
     low, high = (_descend(node.children[i], point, axis + 1) for i in (right - 1, right))
     share = (where - node.values[right - 1]) / (node.values[right] - node.values[right - 1])
-    return Estimate(
-        low.value + share * (high.value - low.value), exact=False, inside=low.inside and high.inside
-    )
+    return Estimate(low.value + share * (high.value - low.value), exact=False, inside=low.inside and high.inside)

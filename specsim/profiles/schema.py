@@ -11,6 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from specsim.specs.hardware import Dtype
+
 Cache = Literal["cold", "warm"]
 
 SHAPE_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -59,7 +61,7 @@ class Ceilings(_Part):
     """The two measured rates every efficiency refers to: a large copy (read plus write) and large matrix products."""
 
     copy_bytes_per_s: PositiveFloat
-    flops_per_s: dict[str, PositiveFloat]
+    flops_per_s: dict[Dtype, PositiveFloat]
 
 
 class HeldoutError(_Part):

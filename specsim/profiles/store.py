@@ -12,6 +12,7 @@ import yaml
 
 from specsim.errors import InvalidInput, unknown_name
 from specsim.profiles.schema import MEASUREMENT_COLUMNS, SHAPE_COLUMNS, ProfileHeader, Row
+from specsim.specs.hardware import Hardware
 from specsim.specs.yaml_file import read_yaml
 
 HEADER = "profile.yaml"
@@ -25,6 +26,16 @@ class Profile:
     folder: Path
     header: ProfileHeader
     rows: dict[str, tuple[Row, ...]]
+
+    def hardware(self) -> Hardware:
+        """The machine itself, with the measured ceilings in place of a datasheet's."""
+        header = self.header
+        return Hardware(
+            name=header.gpu, source=f"profile {self.name}, measured {header.date}",
+            kind="cpu" if header.device == "cpu" else "gpu", memory_bytes=header.memory_bytes,
+            bandwidth_bytes_per_s=header.ceilings.copy_bytes_per_s, flops_per_s=header.ceilings.flops_per_s,
+            last_level_cache_bytes=header.last_level_cache_bytes, launch_s=header.launch_s,
+        )  # fmt: skip
 
 
 def profiles_folder() -> Path:
@@ -44,9 +55,7 @@ def load_profile(reference: str) -> Profile:
 
     Raises InvalidInput: unknown name (near matches offered), a header or row that breaks a rule (file and line).
     """
-    folder = (
-        Path(reference) if "/" in reference or Path(reference).is_dir() else profiles_folder() / reference
-    )
+    folder = Path(reference) if "/" in reference or Path(reference).is_dir() else profiles_folder() / reference
     if not (folder / HEADER).exists():
         if "/" in reference:
             raise InvalidInput(f"{folder} holds no {HEADER}; give a folder that specsim profile run wrote")
@@ -74,9 +83,7 @@ def read_rows(path: Path, kind: str) -> tuple[Row, ...]:
         wanted = [*SHAPE_COLUMNS[kind], *MEASUREMENT_COLUMNS]
         missing = [column for column in wanted if column not in (reader.fieldnames or [])]
         if missing:
-            raise InvalidInput(
-                f"{path}: column {missing[0]!r} is missing; a {kind} table has {', '.join(wanted)}"
-            )
+            raise InvalidInput(f"{path}: column {missing[0]!r} is missing; a {kind} table has {', '.join(wanted)}")
         return tuple(_row(record, kind, f"{path}:{line}") for line, record in enumerate(reader, start=2))
 
 
@@ -86,17 +93,11 @@ def _row(record: dict[str, str], kind: str, where: str) -> Row:
         median, low, high = (float(record[column]) for column in ("median_s", "p10_s", "p90_s"))
         samples = int(record["samples"])
     except (TypeError, ValueError) as error:
-        raise InvalidInput(
-            f"{where}: not a number ({error}); measure this shape again or remove the row"
-        ) from error
+        raise InvalidInput(f"{where}: not a number ({error}); measure this shape again or remove the row") from error
     if not all(math.isfinite(value) and value > 0 for value in (*shape, median, low, high)):
-        raise InvalidInput(
-            f"{where}: shapes and times must be positive and finite; measure again or remove the row"
-        )
+        raise InvalidInput(f"{where}: shapes and times must be positive and finite; measure again or remove the row")
     if not low <= median <= high:
-        raise InvalidInput(
-            f"{where}: p10 {low} <= median {median} <= p90 {high} does not hold; remove the row"
-        )
+        raise InvalidInput(f"{where}: p10 {low} <= median {median} <= p90 {high} does not hold; remove the row")
     return Row(
         shape=shape, operation=record["operation"], dtype=record["dtype"], kernel=record["kernel"],
         cache=record["cache"], mode=record["mode"], median_s=median, p10_s=low, p90_s=high, samples=samples,

@@ -118,7 +118,7 @@ def clock_and_capture(device: str) -> tuple[Clock, Capture]:
     if device == "cpu":
         return WallClock(), CallCapture()
     if not torch.cuda.is_available():
-        raise NoAnswer("torch sees no CUDA device; run with --device cpu, or in an environment with a GPU build of torch")
+        raise NoAnswer("torch sees no CUDA device; run with --device cpu, or where a GPU build of torch is installed")
     return CudaClock(), GraphCapture()
 
 

@@ -39,6 +39,4 @@ class BlockPool:
         """Give ``blocks`` blocks back."""
         self.free_blocks += blocks
         if self.free_blocks > self.num_blocks:
-            raise InvalidInput(
-                f"{self.free_blocks} of {self.num_blocks} KV blocks free; a block was freed twice"
-            )
+            raise InvalidInput(f"{self.free_blocks} of {self.num_blocks} KV blocks free; a block was freed twice")

@@ -72,7 +72,7 @@ class Step:
 
 
 class Scheduler:
-    """First come, first served. ``lookahead_tokens`` KV slots are reserved beyond each sequence's tokens.
+    """First come, first served. ``lookahead_tokens`` KV slots are reserved beyond each running sequence's tokens.
 
     ``max_draft_tokens`` is the most that ``propose`` will ever be told; it bounds what a sequence can need.
 
@@ -101,9 +101,10 @@ class Scheduler:
         Raises NoAnswer for one that could never run: longer than all KV blocks, or than a whole step's budget
         when prefill is not chunked.
         """
-        longest = (
-            sequence.prompt_tokens + sequence.output_tokens + self.max_draft_tokens + self.lookahead_tokens
-        )
+        # The last output token is never computed, and a request that ends with its first one verifies no drafts.
+        known = sequence.prompt_tokens + sequence.output_tokens - 1
+        drafts = self.max_draft_tokens if sequence.output_tokens > 1 else 0
+        longest = known + drafts + self.lookahead_tokens
         if self.pool.blocks_for(longest) > self.pool.num_blocks:
             room = self.pool.num_blocks * self.pool.block_size
             raise NoAnswer(
@@ -111,9 +112,9 @@ class Scheduler:
                 "raise num_kv_blocks or gpu_memory_utilization, or drop the request"
             )
         # A preempted sequence prefills its output again, so without chunks the whole length must fit one step.
-        if not self.limits.chunked_prefill and longest > self.limits.max_num_batched_tokens:
+        if not self.limits.chunked_prefill and known > self.limits.max_num_batched_tokens:
             raise NoAnswer(
-                f"request {sequence.request_id} may prefill {longest} tokens at once and a step takes "
+                f"request {sequence.request_id} may prefill {known} tokens at once and a step takes "
                 f"{self.limits.max_num_batched_tokens}; raise max_num_batched_tokens or allow chunked_prefill"
             )
         self.waiting.append(sequence)
@@ -145,7 +146,7 @@ class Scheduler:
 
     def _make_room(self, sequence: Sequence, tokens: int, step: Step) -> bool:
         """Take blocks for ``tokens`` more, preempting from the back; False if the sequence itself had to go."""
-        while not self._take_blocks(sequence, tokens):
+        while not self._take_blocks(sequence, tokens + self.lookahead_tokens):
             victim = self.running.pop()
             self._preempt(victim)
             step.preempted.append(victim)
@@ -154,7 +155,7 @@ class Scheduler:
         return True
 
     def _take_blocks(self, sequence: Sequence, tokens: int) -> bool:
-        target = self.pool.blocks_for(sequence.computed_tokens + tokens + self.lookahead_tokens)
+        target = self.pool.blocks_for(sequence.computed_tokens + tokens)
         missing = target - sequence.blocks
         if missing <= 0:
             return True
@@ -179,7 +180,7 @@ class Scheduler:
             if wanted > budget and not self.limits.chunked_prefill:
                 return
             tokens = min(wanted, budget)
-            if not self._take_blocks(sequence, tokens):
+            if not self._take_blocks(sequence, tokens):  # vLLM grants no lookahead in a request's first step
                 return
             self.waiting.popleft()
             self.running.append(sequence)
@@ -193,6 +194,7 @@ class Scheduler:
         length limit; 0 for a prefill chunk that is not the last. Finished sequences leave and free their blocks.
         """
         emitted = []
+        left = False
         for share, right in zip(step.scheduled, accepted, strict=True):
             sequence = share.sequence
             sequence.computed_tokens += share.tokens - (share.drafts - right)
@@ -205,7 +207,9 @@ class Scheduler:
             if sequence.finished:
                 self.pool.release(sequence.blocks)
                 sequence.blocks = 0
-        self.running = [s for s in self.running if not s.finished]
+                left = True
+        if left:
+            self.running = [s for s in self.running if not s.finished]
         return emitted
 
     def propose(self, sequence: Sequence, draft_tokens: int) -> None:
@@ -215,7 +219,5 @@ class Scheduler:
 
 def _share(sequence: Sequence, tokens: int) -> Scheduled:
     missing = sequence.known_tokens - sequence.computed_tokens  # tokens whose value is known
-    drafts = max(0, tokens - missing)
-    return Scheduled(
-        sequence=sequence, tokens=tokens, drafts=drafts, emits=tokens >= missing, prefill=missing > 1
-    )
+    prefill = missing > 1 or sequence.emitted_tokens == 0  # the last prompt token may be a chunk of its own
+    return Scheduled(sequence, tokens, max(0, tokens - missing), emits=tokens >= missing, prefill=prefill)

@@ -27,7 +27,7 @@ class Hardware(BaseModel):
     launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
 
     def peak_flops_per_s(self, dtype: str) -> float:
-        """Peak FLOP/s for a dtype; int4 and int8 weights multiply in the nearest dtype the card lists.
+        """Peak FLOP/s for a dtype.
 
         Raises InvalidInput for a dtype this hardware has no figure for.
         """
@@ -35,6 +35,4 @@ class Hardware(BaseModel):
             if name == dtype:
                 return rate
         listed = ", ".join(self.flops_per_s)
-        raise InvalidInput(
-            f"{self.name} has no {dtype} rate; its datasheet lists {listed}: choose one of these"
-        )
+        raise InvalidInput(f"{self.name} has no {dtype} rate; its datasheet lists {listed}: choose one of these")

@@ -114,9 +114,7 @@ class ModelSpec(BaseModel):
         dense_layers = self.num_layers if self.moe is None else self.moe.first_dense_layers
         rows = list(self._attention_linears())
         if dense_layers:
-            rows.append(
-                Linear("gate_up", mlp_inputs * self.intermediate_size, self.hidden_size, dense_layers)
-            )
+            rows.append(Linear("gate_up", mlp_inputs * self.intermediate_size, self.hidden_size, dense_layers))
             rows.append(Linear("down", self.hidden_size, self.intermediate_size, dense_layers))
         if self.moe is not None:
             rows.extend(self._expert_linears(self.moe, mlp_inputs))
@@ -153,9 +151,7 @@ class ModelSpec(BaseModel):
         layers = self.num_layers - moe.first_dense_layers
         rows = [
             Linear("router", moe.num_experts, self.hidden_size, layers),
-            Linear(
-                "expert_gate_up", mlp_inputs * moe.intermediate_size, self.hidden_size, layers, routed=True
-            ),
+            Linear("expert_gate_up", mlp_inputs * moe.intermediate_size, self.hidden_size, layers, routed=True),
             Linear("expert_down", self.hidden_size, moe.intermediate_size, layers, routed=True),
         ]
         if moe.shared_experts:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from specsim.errors import InvalidInput
 
@@ -29,10 +30,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"field {key.value!r} is given twice", problem_mark=key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -133,20 +135,29 @@ def _locate(location: tuple[int | str, ...], models: list[type[BaseModel]], *, u
     Pydantic's location also holds the branch of a union it tried (a class name or a ``kind``), which no file
     contains: such a step is dropped and narrows the models instead.
     """
-    path, known = "", set[str]()
+    path, fields = "", dict[str, list[FieldInfo]]()
     for index, step in enumerate(location):
-        known = {name for model in models for name in model.model_fields}
+        fields = _fields(models)
         last = index == len(location) - 1
         if isinstance(step, int):
             path += f"[{step}]"
-        elif step in known or not models or (last and unknown):
+        elif step in fields or not models or (last and unknown):
             if step != "[key]":
                 path += f".{step}" if path else step
-            fields = [model.model_fields[step] for model in models if step in model.model_fields]
-            models = [inner for field in fields for inner in _models_in(field.annotation)]
+            models = [inner for field in fields.get(step, ()) for inner in _models_in(field.annotation)]
         else:
             models = [model for model in models if _is_branch(model, step)] or models
-    return path, known
+    return path, set(fields)
+
+
+def _fields(models: list[type[BaseModel]]) -> dict[str, list[FieldInfo]]:
+    """The fields of the models by every name that a file may give them."""
+    found: dict[str, list[FieldInfo]] = {}
+    for name, field in (item for model in models for item in model.model_fields.items()):
+        alias = field.validation_alias
+        for spelling in alias.choices if isinstance(alias, AliasChoices) else (alias or name,):
+            found.setdefault(str(spelling), []).append(field)
+    return found
 
 
 def _is_branch(model: type[BaseModel], step: str) -> bool:

@@ -75,9 +75,7 @@ class PowerLawAcceptance(_Acceptance):
         return survival / np.concatenate(([1.0], survival[:-1]))[:draft_tokens]
 
 
-Acceptance = Annotated[
-    ConstantAcceptance | ConditionalAcceptance | PowerLawAcceptance, Field(discriminator="kind")
-]
+Acceptance = Annotated[ConstantAcceptance | ConditionalAcceptance | PowerLawAcceptance, Field(discriminator="kind")]
 
 
 class AcceptanceDraws:

@@ -65,17 +65,13 @@ class TablePolicy(_Policy):
     @model_validator(mode="after")
     def _ordered(self) -> TablePolicy:
         if self.ranges[0][0] != 1:
-            raise ValueError(
-                f"the first range starts at batch {self.ranges[0][0]}; ranges must start at batch 1"
-            )
+            raise ValueError(f"the first range starts at batch {self.ranges[0][0]}; ranges must start at batch 1")
         for first, last, _ in self.ranges:
             if last < first:
                 raise ValueError(f"range [{first}, {last}] ends before it starts; write [first, last, k]")
         for (_, before, _), (first, _, _) in zip(self.ranges, self.ranges[1:], strict=False):
             if first <= before:
-                raise ValueError(
-                    f"a range starts at batch {first}, inside the one ending at {before}; separate them"
-                )
+                raise ValueError(f"a range starts at batch {first}, inside the one ending at {before}; separate them")
         return self
 
     def draft_tokens(self, batch: int) -> int:

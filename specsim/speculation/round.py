@@ -64,8 +64,7 @@ class RoundCost:
         self._draft = draft
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
         self._draft_stays_cached = (
-            draft is not None
-            and draft.weight_bytes(precision.weight_bits) <= hardware.last_level_cache_bytes / 2
+            draft is not None and draft.weight_bytes(precision.weight_bits) <= hardware.last_level_cache_bytes / 2
         )
 
     def step(
@@ -84,17 +83,13 @@ class RoundCost:
             if self._draft is None:
                 bill.add_host("draft", self._propose_s(self._program, drafting))
             else:
-                self._add_draft_passes(
-                    bill, self._draft, groups, Group(drafting, 1, drafting_kv_tokens), draft_tokens
-                )
+                self._add_draft_passes(bill, self._draft, groups, Group(drafting, 1, drafting_kv_tokens), draft_tokens)
         return bill.total()
 
     def decode_round(self, batch: int, draft_tokens: int, context_tokens: float) -> StepTime:
         """A steady round of ``batch`` sequences at a KV length: verify ``draft_tokens`` drafts, draft as many."""
         group = Group(batch, draft_tokens + 1, context_tokens + draft_tokens, draft_tokens + 1)
-        return self.step(
-            [group], drafting=batch, draft_tokens=draft_tokens, drafting_kv_tokens=context_tokens
-        )
+        return self.step([group], drafting=batch, draft_tokens=draft_tokens, drafting_kv_tokens=context_tokens)
 
     def _add_draft_passes(
         self, bill: _Bill, draft: ModelSpec, groups: Sequence[Group], later: Group, draft_tokens: int
@@ -105,9 +100,7 @@ class RoundCost:
         if later.sequences:
             passes = draft_tokens
             self._add_sampling(bill, later.sequences, draft.vocab_size, part="draft", times=passes)
-            self._add_pass(
-                bill, draft, [later], warm=self._draft_stays_cached, part="draft", times=passes - 1
-            )
+            self._add_pass(bill, draft, [later], warm=self._draft_stays_cached, part="draft", times=passes - 1)
         bill.add_host("draft", passes * self._host_s("draft_pass", max(1, later.sequences)))
 
     def _add_pass(

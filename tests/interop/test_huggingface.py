@@ -155,8 +155,9 @@ def test_a_config_gives_the_preset(name: str) -> None:
         ),
         (
             15_706_484_224,
-            {**DEEPSEEK_V3, **llama(27, 2048, 16, 10944, 102400), "model_type": "deepseek_v2", "num_key_value_heads": 16,
-             "q_lora_rank": None, "moe_intermediate_size": 1408, "n_routed_experts": 64, "n_shared_experts": 2,
+            {**DEEPSEEK_V3, **llama(27, 2048, 16, 10944, 102400), "model_type": "deepseek_v2",
+             "num_key_value_heads": 16, "q_lora_rank": None, "moe_intermediate_size": 1408,
+             "n_routed_experts": 64, "n_shared_experts": 2,
              "num_experts_per_tok": 6, "first_k_dense_replace": 1, "topk_method": "greedy"},
         ),
     ],
@@ -267,20 +268,21 @@ def test_the_name_comes_from_the_file() -> None:
         ({"model_type": "t5", "is_encoder_decoder": True}, "architecture 't5' is not covered"),
         ({"model_type": None}, "field model_type is missing"),
         ({"hidden_size": None}, "field hidden_size is missing"),
+        ({"intermediate_size": None}, "field intermediate_size is missing"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0; it should be greater than 0"),
         ({"num_attention_heads": 5}, "hidden_size 64 is not a multiple of num_attention_heads 5; state head_dim"),
         ({"num_key_value_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
         ({"num_experts": [2, 4]}, r"num_experts is \[2, 4\]; it should be a valid integer"),
-        ({"num_experts": 4}, "moe.experts_per_token is None"),
+        ({"num_experts": 4}, "field num_experts_per_tok is missing"),
         ({"num_experts": 4, "num_experts_per_tok": 1, "decoder_sparse_step": 2}, "dense layers between expert layers"),
-        ({"kv_lora_rank": 8}, "mla.qk_rope_head_dim is None"),
+        ({"kv_lora_rank": 8}, r"field mla\.qk_rope_head_dim is missing"),
         ({"layer_types": ["full_attention", "linear_attention"]}, "layers of full_attention and linear_attention"),
         ({"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1}, "full_attention and sliding_att"),
         ({"architectures": ["LlamaForCausalLMEagle3"]}, r"a draft head \(LlamaForCausalLMEagle3\), not a whole model"),
         ({"speculators_model_type": "eagle3"}, r"a draft head \(speculators_model_type\)"),
         ({"quantization_config": {"quant_method": "magic"}}, "quantization 'magic' is not covered"),
         (
-            {"quantization_config": {"config_groups": {"a": {"weights": {"num_bits": 4}}, "b": {"weights": {"num_bits": 8}}}}},
+            {"quantization_config": {"config_groups": {f"group_{n}": {"weights": {"num_bits": n}} for n in (4, 8)}}},
             r"weights of \[4.0, 8.0\] bits is not covered",
         ),
         ({"mlp_bias": True}, "mlp_bias without attention_bias"),
@@ -302,5 +304,5 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"cannot read .*config\.json: Expecting"):
         model_from_config(file)
     file.write_text("[]")
-    with pytest.raises(InvalidInput, match="holds a list; a model's config.json is a JSON object"):
+    with pytest.raises(InvalidInput, match=r"holds a list; a model's config\.json is a JSON object"):
         model_from_config(file)

@@ -1,0 +1,31 @@
+"""``specsim dashboard``: open the what-if page in a browser."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specsim.errors import MissingExtra
+
+
+def dashboard(
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 8501,
+) -> None:
+    """Serve the page on this machine until Ctrl-C."""
+    if find_spec("streamlit") is None:
+        raise MissingExtra("streamlit", "app")
+    package = Path(__file__).parents[1]
+    bundled = package / "bundled" / "streamlit_app.py"
+    page = bundled if bundled.exists() else package.parent / "streamlit_app.py"
+    # The watcher floods inotify when an environment lies beside the page, and slows the first load fourfold.
+    options = [
+        f"--server.port={port}", "--server.address=127.0.0.1", "--server.headless=true",
+        "--server.fileWatcherType=none", "--browser.gatherUsageStats=false", "--client.toolbarMode=viewer",
+    ]  # fmt: skip
+    print(f"specsim dashboard: http://127.0.0.1:{port}", file=sys.stderr)
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "streamlit", "run", str(page), *options]))

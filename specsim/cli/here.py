@@ -1,0 +1,38 @@
+"""Repeating a validation case on the user's own machine: profile, predict, measure, in that order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from specsim.cases import Case, load_case
+from specsim.cli.measure import measure_map
+from specsim.cli.options import messages
+from specsim.cli.profile import run as profile_run
+
+
+def repeat_here(case: Case, folder: Path) -> Path:
+    """Make a copy of ``case`` in ``folder`` whose hardware is this machine, and run it; resumes where it stopped."""
+    from specsim.cli.validate import write_machine, write_prediction
+    from specsim.profiles.store import load_profile
+
+    profile = folder / "profile"
+    messages().print("1/3 profile of this machine")
+    profile_run(device="cpu", dtype=case.scenario.precision().dtype, out=profile, gpu=None, quick=True)
+    scenario = yaml.safe_load((case.folder / "scenario.yaml").read_text())
+    scenario |= {"gpu": "profile", "cost": {"profile": "profile"}}
+    for key in ("model", "draft_model"):
+        owner = scenario if key == "model" else scenario["speculation"]
+        if isinstance(owner[key], str) and (case.folder / owner[key]).exists():
+            owner[key] = str((case.folder / owner[key]).resolve())
+    (folder / "scenario.yaml").write_text(yaml.safe_dump(scenario, sort_keys=False))
+    copy = load_case(f"{folder}/")
+    messages().print("2/3 prediction")
+    if not copy.measured.exists():
+        write_prediction(copy)
+    messages().print("3/3 measurement")
+    measure_map(copy.scenario, copy.measured, device="cpu", repeats=4, cell_seconds=2.0)
+    header = load_profile(str(profile)).header
+    write_machine(folder, header.device_name, header.versions)
+    return folder

@@ -1,0 +1,59 @@
+"""The ``specsim`` command: verbs in the order of the data flow.
+
+Exit status 0: done. 2: the input breaks a rule. 3: the question is valid and has no answer. Errors are one line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from specsim.cli import dashboard, measure, predict, profile, quickstart, report, simulate, validate
+from specsim.errors import SpecsimError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="Predict what speculative decoding does to LLM serving, and prove it against real runs.",
+)
+app.command("quickstart")(quickstart.quickstart)
+app.add_typer(profile.app, name="profile")
+app.command("predict")(predict.predict)
+app.command("simulate")(simulate.simulate)
+app.command("measure")(measure.measure)
+app.command("validate")(validate.validate)
+app.command("report")(report.report)
+app.command("dashboard", context_settings={"allow_extra_args": False})(dashboard.dashboard)
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status."""
+    try:
+        status = app(args=list(arguments), prog_name="specsim", standalone_mode=False)
+    except SpecsimError as error:
+        return _fail(" ".join(str(error).split()), error.exit_status)
+    except KeyboardInterrupt:
+        return _fail("stopped by Ctrl-C; what was measured so far is kept, run the same command again to go on", 130)
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's own usage errors
+        if message is None:
+            raise
+        return _fail(f"{message()}; see specsim --help", 2) if message() else 2
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"specsim: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    run()

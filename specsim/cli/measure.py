@@ -1,0 +1,71 @@
+"""``specsim measure``: answer the same question by running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json, require_torch
+from specsim.errors import InvalidInput
+from specsim.scenario import Scenario, load_scenario
+
+
+def measure(
+    scenario: ScenarioArgument,
+    settings: SetOption = None,
+    engine: Annotated[str, typer.Option(help="Which engine runs it: reference.")] = "reference",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    grid: Annotated[bool, typer.Option("--grid", help="Measure the batch x k map instead of the workload.")] = False,
+    out: Annotated[Path, typer.Option(help="Table that --grid writes, and resumes from.")] = Path("measured.csv"),
+    repeats: Annotated[int, typer.Option(help="Interleaved repeats of --grid.")] = 4,
+    cell_seconds: Annotated[float, typer.Option(help="Seconds that one cell of --grid runs, about.")] = 2.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the workload on the wall clock, or measure the map that ``predict`` predicts."""
+    from specsim.report.tables import summary_table
+
+    if engine != "reference":
+        raise InvalidInput(f"--engine {engine!r} is not built yet; the engine that runs today is reference")
+    if device not in ("cpu", "cuda"):
+        raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
+    question = load_scenario(scenario, settings or ())
+    require_torch()
+    from specsim.reference.run import serve
+
+    if grid:
+        measure_map(question, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
+        messages().print(f"wrote {out}")
+        return
+    summary = serve(question, device=device).summary(question.slo)
+    print_json(summary | {"name": question.name}) if as_json else console().print(
+        summary_table({question.name: summary})
+    )
+
+
+def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cell_seconds: float) -> None:
+    """Measure every cell of a scenario's batch x k map into a table, skipping those it already holds."""
+    from specsim.analytic.rounds import default_batches
+    from specsim.fidelity import read_grid, write_grid
+    from specsim.reference.run import measure_grid
+
+    if question.speculation is None:
+        raise InvalidInput(f"scenario {question.name!r} has no speculation, so there is no map to measure")
+    if repeats < 2:
+        raise InvalidInput(f"--repeats {repeats}: choosing and scoring the best k needs at least 2")
+    batches = default_batches(question.engine.max_num_seqs)
+    lengths = list(range(question.speculation.max_draft_tokens + 1))
+    done = {(r.repeat, r.batch, r.draft_tokens) for r in read_grid(out)} if out.exists() else set()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages()) as progress:
+        task = progress.add_task("", total=repeats * len(batches) * len(lengths), completed=len(done))
+        rows = measure_grid(
+            question, batches=batches, draft_lengths=lengths, repeats=repeats, seconds_per_cell=cell_seconds,
+            device=device, done=done,
+        )  # fmt: skip
+        for row in rows:
+            write_grid(out, [row])
+            progress.advance(task)

@@ -1,0 +1,40 @@
+"""What several verbs share: their common options and how they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from specsim.errors import MissingExtra
+
+ScenarioArgument = Annotated[str, typer.Argument(help="A scenario's YAML path, or the name of a bundled one.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field: path.to.field=value (repeatable).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, messages on stderr.")]
+
+
+def require_torch() -> None:
+    """Raises MissingExtra where torch is not installed."""
+    if find_spec("torch") is None:
+        raise MissingExtra("torch", "profile")
+
+
+def console() -> Console:
+    """Where tables go."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def messages() -> Console:
+    """Where progress and remarks go."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document; NaN and infinity never appear in it."""
+    print(json.dumps(document, indent=1, allow_nan=False, default=str))

@@ -1,0 +1,54 @@
+"""``specsim quickstart``: the whole answer from bundled data, offline, in seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specsim.cli.options import JsonOption, console, print_json
+
+CASE = "cpu-imposed-acceptance"
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the files it writes.")] = Path("specsim-quickstart"),
+    as_json: JsonOption = False,
+) -> None:
+    """Predict the bundled scenario and compare with the run recorded for it on a CPU."""
+    from specsim.analytic.rounds import speedup_map
+    from specsim.cases import load_case, score
+    from specsim.report.document import Evidence, write_report
+    from specsim.report.tables import map_table, regret_table
+    from specsim.report.verdict import verdict
+    from specsim.scenario import load_scenario
+
+    scenario = load_scenario("quickstart")
+    speedups = speedup_map(scenario)
+    answer = verdict(speedups, 1)
+    case = load_case(CASE)
+    fidelity = score(case)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "prediction.json").write_text(json.dumps(speedups.as_json(), indent=1) + "\n")
+    with (out / "map.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(speedups.as_json()["grid"][0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(speedups.as_json()["grid"])
+    write_report(out / "report.html", scenario, speedups, answer, Evidence(fidelity, case.origin()))
+    if as_json:
+        print_json(speedups.as_json() | {"verdict": answer.sentence, "files": str(out)})
+        return
+    screen = console()
+    screen.print(f"[bold]{answer.sentence}[/bold]\n{answer.limits}\n")
+    screen.print(map_table(speedups))
+    screen.print(
+        f"\n{case.origin()}\nmean |error| of round time {fidelity.mean_absolute_error():.1%} over "
+        f"{len(fidelity.cells)} cells; following the predicted best k loses at most {fidelity.worst_regret():.1%}"
+    )
+    screen.print(regret_table(fidelity))
+    screen.print(f"files: {out}/report.html (open in a browser), prediction.json, map.csv")
+    screen.print(f"repeat the run on this machine (needs torch): specsim validate {CASE} --here")
+    screen.print("explore: specsim dashboard")

@@ -1,0 +1,37 @@
+"""``specsim report``: one self-contained HTML page about a scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specsim.cli.options import ScenarioArgument, SetOption, messages
+from specsim.errors import InvalidInput
+
+
+def report(
+    scenario: ScenarioArgument,
+    settings: SetOption = None,
+    batch: Annotated[int, typer.Option(help="Batch size the verdict speaks about.")] = 1,
+    case: Annotated[str | None, typer.Option(help="Validation case whose measurement is shown beside it.")] = None,
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("specsim-report.html"),
+) -> None:
+    """Verdict, map, anatomy of a round and, with --case, predicted against measured."""
+    from specsim.analytic.rounds import speedup_map
+    from specsim.cases import load_case, score
+    from specsim.report.document import Evidence, write_report
+    from specsim.report.verdict import verdict
+    from specsim.scenario import load_scenario
+
+    question = load_scenario(scenario, settings or ())
+    speedups = speedup_map(question)
+    evidence = None
+    if case is not None:
+        measured = load_case(case)
+        if measured.scenario.sha256() != question.sha256():
+            raise InvalidInput(f"case {measured.name} measured another scenario than {question.name!r}; drop --case")
+        evidence = Evidence(score(measured), measured.origin())
+    write_report(out, question, speedups, verdict(speedups, batch), evidence)
+    messages().print(f"wrote {out}")

@@ -1,0 +1,114 @@
+"""``specsim validate``: predictions against measured runs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from specsim.cases import Case, case_names, committed_cells, load_case, predict_case, predicted_cells
+from specsim.cli.options import JsonOption, console, messages, print_json
+from specsim.errors import InvalidInput
+from specsim.fidelity import Fidelity, compare, read_grid
+
+ERROR_BAR, REGRET_BAR = 0.15, 0.05
+
+
+def validate(
+    case: Annotated[str | None, typer.Argument(help="A case's name or folder; none: all that are shipped.")] = None,
+    predict: Annotated[bool, typer.Option("--predict", help="Only write the prediction, before a run.")] = False,
+    here: Annotated[bool, typer.Option("--here", help="Profile, predict and measure it on this machine.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder that --here writes.")] = Path("validation-here"),
+    as_json: JsonOption = False,
+) -> None:
+    """Error of round time, coverage of the intervals, and what following the predicted best k costs."""
+    names = case_names() if case is None else [case]
+    if not names:
+        raise InvalidInput("no validation case is shipped; give a case's folder")
+    if here:
+        from specsim.cli.here import repeat_here
+
+        names = [str(repeat_here(load_case(names[0]), out))]
+    cases = [load_case(name) for name in names]
+    if predict:
+        for one in cases:
+            write_prediction(one)
+            messages().print(f"wrote {one.predicted}")
+        return
+    scores = {one.name: _scores(one) for one in cases}
+    if as_json:
+        print_json({name: _document(fidelity) for name, (fidelity, _) in scores.items()})
+        return
+    for one in cases:
+        _print_case(one, *scores[one.name])
+
+
+def write_prediction(case: Case) -> None:
+    """Write down what is predicted now, so that a measurement can be held against it."""
+    if case.measured.exists():
+        raise InvalidInput(f"{case.measured} exists already; a prediction is written before the run that tests it")
+    speedups = predict_case(case)
+    document = {
+        "date": datetime.date.today().isoformat(),
+        "scenario_sha256": case.scenario.sha256(),
+        "prices": speedups.price_name,
+        "cells": [asdict(cell) for cell in predicted_cells(speedups)],
+    }
+    case.predicted.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def write_machine(folder: Path, device_name: str, versions: dict[str, str]) -> None:
+    """Say where and when a case was measured."""
+    facts = {"device_name": device_name, "date": datetime.date.today().isoformat(), "versions": versions}
+    (folder / "machine.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))
+
+
+def _scores(case: Case) -> tuple[Fidelity, Fidelity | None]:
+    rows = read_grid(case.measured)
+    committed = committed_cells(case)
+    now = compare(predicted_cells(predict_case(case)), rows)
+    return now, None if committed is None else compare(committed, rows)
+
+
+def _print_case(case: Case, fidelity: Fidelity, committed: Fidelity | None) -> None:
+    from specsim.report.tables import fidelity_table, regret_table
+
+    out = console()
+    out.print(f"[bold]{case.name}[/bold]: {case.origin()}")
+    out.print(fidelity_table(fidelity))
+    out.print(regret_table(fidelity))
+    error, regret = fidelity.mean_absolute_error(), fidelity.worst_regret()
+    out.print(
+        f"round time: mean |error| {error:.1%} (bar {ERROR_BAR:.0%}: {_met(error <= ERROR_BAR)}), "
+        f"p90 {fidelity.percentile_absolute_error(90):.1%}, {fidelity.coverage():.0%} of cells in the 90 % interval"
+    )
+    met = _met(regret <= REGRET_BAR)
+    out.print(f"regret of the predicted best k: at most {regret:.1%} (bar {REGRET_BAR:.0%}: {met})")
+    if committed is not None:
+        out.print(
+            f"as predicted before the run: mean |error| {committed.mean_absolute_error():.1%}, "
+            f"regret at most {committed.worst_regret():.1%}"
+        )
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "missed"
+
+
+def _document(fidelity: Fidelity) -> dict[str, object]:
+    return {
+        "mean_absolute_error": fidelity.mean_absolute_error(),
+        "p90_absolute_error": fidelity.percentile_absolute_error(90),
+        "interval_coverage": fidelity.coverage(),
+        "worst_regret": fidelity.worst_regret(),
+        "cells": [
+            {**asdict(c.predicted), "measured_s": c.measured_s, "error": c.error, "spread": c.spread}
+            for c in fidelity.cells
+        ],
+        "regret": [asdict(regret) for regret in fidelity.regrets],
+    }

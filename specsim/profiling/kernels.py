@@ -1,0 +1,166 @@
+"""Each profiled shape as something to launch: the reference engine's own kernels on buffers of random data.
+
+Cold launches walk through a pool larger than the last-level cache, so that every weight and every KV cache comes from
+memory. Warm launches walk through a quarter of the cache, as the layers of a small draft model do when its passes
+follow one another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specsim.profiling.machine import DTYPES, Machine
+from specsim.profiling.plan import Shape
+from specsim.profiling.timer import Launch
+from specsim.reference.transformer import (
+    add,
+    attend,
+    attention_mask,
+    embed,
+    gated_activation,
+    greedy_tokens,
+    linear,
+    pack,
+    rms_norm,
+    rotary,
+    write_cache,
+)
+
+COLD_POOL, WARM_POOL = 8.0, 0.25  # pool sizes in last-level caches; AMD keeps part of a pool only 3 times its size
+MOST_BUFFERS = 512
+NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A kernel ready to time."""
+
+    launch: Launch
+    buffers: int
+    kernel: str  # what runs, for the profile's table
+
+
+class Kernels:
+    """Prepares launches on one device and dtype; weights are kept between shapes that differ only in their rows."""
+
+    def __init__(self, machine: Machine, dtype: str) -> None:
+        self._device, self._dtype = machine.device, DTYPES[dtype]
+        self._cache_bytes = machine.last_level_cache_bytes
+        self._weights: tuple[object, list[Tensor]] = (None, [])
+        self._pool = torch.empty(0, device=self._device, dtype=self._dtype)
+
+    @torch.inference_mode()
+    def prepare(self, shape: Shape) -> Prepared:
+        """Allocate a shape's buffers and return its launch."""
+        build: dict[str, Callable[[Shape], Prepared]] = {
+            "gemm": self._gemm, "attention": self._attention, "elementwise": self._elementwise,
+            "sampling": self._sampling,
+        }  # fmt: skip
+        prepared = build[shape.kind](shape)
+
+        def launch(turn: int) -> object:
+            with torch.inference_mode():
+                return prepared.launch(turn)
+
+        return Prepared(launch, prepared.buffers, prepared.kernel)
+
+    def _random(self, *size: int) -> Tensor:
+        return torch.randn(*size, device=self._device).to(self._dtype)
+
+    def _count(self, one_bytes: float, cache: str) -> int:
+        pool = self._cache_bytes * (COLD_POOL if cache == "cold" else WARM_POOL)
+        return max(2 if cache == "cold" else 1, min(MOST_BUFFERS, round(pool / one_bytes)))
+
+    def _views(self, count: int, *size: int) -> list[Tensor]:
+        """``count`` tensors side by side in one pool of random numbers, made once and grown when needed."""
+        one = math.prod(size)
+        if self._pool.numel() < count * one:
+            self._pool = self._random(count * one)
+        return [self._pool[i * one : (i + 1) * one].view(size) for i in range(count)]
+
+    def _gemm(self, shape: Shape) -> Prepared:
+        m, n, k = (int(v) for v in shape.shape)
+        count = self._count(n * k * self._dtype.itemsize, shape.cache)
+        key = (n, k, shape.cache)
+        if self._weights[0] != key:
+            self._weights = (None, [])  # free the old ones first
+            self._weights = (key, [pack(self._random(n, k)) for _ in range(count)])
+        weights, x = self._weights[1], self._random(m, k)
+        kernel = "linear, packed" if weights[0].is_mkldnn else "linear"
+        return Prepared(lambda turn: linear(x, weights[turn]), count, kernel)
+
+    def _attention(self, shape: Shape) -> Prepared:
+        sequences, width, keys, heads, kv_heads, head_dim = (int(v) for v in shape.shape)
+        one = 2 * sequences * kv_heads * keys * head_dim * self._dtype.itemsize
+        count = self._count(one, shape.cache)
+        caches = self._views(count, 2, sequences, kv_heads, keys, head_dim)
+        queries = self._random(sequences, width, heads, head_dim)
+        # Sequences that end at different lengths, as they do while serving, so that the mask is really needed.
+        ends = keys - 1 - torch.arange(sequences, device=self._device) % max(1, min(4, keys - width))
+        positions = ends[:, None] - torch.arange(width - 1, -1, -1, device=self._device)
+        mask = attention_mask(positions, keys, heads // kv_heads, self._dtype)
+
+        def launch(turn: int) -> Tensor:
+            cache = caches[turn]
+            return attend(queries, cache[0], cache[1], mask)
+
+        return Prepared(launch, count, "scaled_dot_product_attention, additive mask")
+
+    def _elementwise(self, shape: Shape) -> Prepared:
+        tokens, width = (int(v) for v in shape.shape)
+        return Prepared(self._elementwise_launch(shape.operation, tokens, width), 1, shape.operation)
+
+    def _elementwise_launch(self, operation: str, tokens: int, width: int) -> Launch:
+        x = self._random(tokens, width)
+        if operation == "norm":
+            weight = self._random(width)
+            return lambda _: rms_norm(x, weight, NORM_EPSILON)
+        if operation == "add":
+            y = self._random(tokens, width)
+            return lambda _: add(y, x)
+        if operation == "activation":  # width is the output's: gate and up are two of it
+            gate_up = self._random(tokens, 2 * width)
+            return lambda _: gated_activation(gate_up)
+        if operation == "embedding":
+            table = self._random(8192, width)
+            ids = torch.randint(0, 8192, (tokens,), device=self._device)
+            return lambda _: embed(ids, table)
+        head_dim = 64
+        heads = width // head_dim
+        if operation == "rotary":
+            cos, sin = (self._random(tokens, 1, head_dim) for _ in range(2))
+            stacked = x.view(tokens, heads, head_dim)
+            return lambda _: rotary(stacked, cos, sin)
+        return self._kv_write_launch(tokens, heads // 2, head_dim)
+
+    def _kv_write_launch(self, tokens: int, kv_heads: int, head_dim: int) -> Launch:
+        """Keys and values of ``tokens`` tokens, two writes: width is 2·kv_heads·head_dim."""
+        cache = self._random(tokens, kv_heads, 64, head_dim)
+        values = self._random(tokens, kv_heads, head_dim)
+        slots = torch.arange(tokens * kv_heads, device=self._device).view(tokens, kv_heads)
+        rows = slots * 64 + torch.randint(0, 64, (tokens, 1), device=self._device)
+
+        def launch(_: int) -> None:
+            write_cache(cache, rows, values)
+            write_cache(cache, rows, values)
+
+        return launch
+
+    def _sampling(self, shape: Shape) -> Prepared:
+        rows, vocabulary = (int(v) for v in shape.shape)
+        logits = self._random(rows, vocabulary)
+        return Prepared(lambda _: greedy_tokens(logits), 1, "argmax")
+
+
+def by_weights(shapes: Iterator[Shape]) -> list[Shape]:
+    """Shapes ordered so that those sharing weights follow one another."""
+
+    def order(shape: Shape) -> tuple[object, ...]:
+        return (shape.kind, shape.cache, *(reversed(shape.shape) if shape.kind == "gemm" else ()))
+
+    return sorted(shapes, key=order)

@@ -1,0 +1,144 @@
+"""What this machine is: the facts a profile's header states, and its two ceilings."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import specsim
+from specsim.profiling.timer import Capture, Clock, measure
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DEFAULT_CACHE_BYTES = 32 * 2**20  # where the system does not tell its last-level cache
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Facts about the device under test."""
+
+    device: str
+    device_name: str
+    threads: int
+    clocks: str
+    driver: str
+    versions: dict[str, str]
+    last_level_cache_bytes: int
+    memory_bytes: int
+
+    def slug(self) -> str:
+        """A folder name: ``cpu-amd-epyc-9b14-2-threads``, ``nvidia-h200``."""
+        name = re.sub(r"[^a-z0-9]+", "-", self.device_name.lower()).strip("-")
+        return name if self.device == "cuda" else f"cpu-{name}-{self.threads}-threads"
+
+
+def inspect(device: str) -> Machine:
+    """Look at the machine that would be measured."""
+    versions = {
+        "specsim": specsim.__version__, "torch": torch.__version__, "numpy": np.__version__,
+        "python": platform.python_version(),
+    }  # fmt: skip
+    if device == "cuda":
+        return _inspect_cuda(versions)
+    return Machine(
+        device, _cpu_name(), torch.get_num_threads(), _cpu_clock(), "none", versions, _cpu_cache_bytes(),
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )  # fmt: skip
+
+
+def _inspect_cuda(versions: dict[str, str]) -> Machine:
+    facts = torch.cuda.get_device_properties(0)
+    driver, clocks = "unknown", "not locked"
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+        top = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
+        clocks = f"not locked, SM maximum {top} MHz"
+    except Exception as error:  # a header without clocks beats no profile
+        print(f"specsim: NVML tells neither driver nor clocks ({error})", file=sys.stderr)
+    versions = versions | {"cuda": str(torch.version.cuda)}
+    return Machine("cuda", facts.name, 1, clocks, driver, versions, int(facts.L2_cache_size), int(facts.total_memory))
+
+
+def _cpu_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", text, re.MULTILINE))
+    name = fields.get("model name", platform.machine())
+    return f"{name} family {fields['cpu family']} model {fields['model']}" if "cpu family" in fields else name
+
+
+def _cpu_clock() -> str:
+    try:
+        found = re.search(r"^cpu MHz\s*:\s*([\d.]+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return f"not locked, {float(found.group(1)):.0f} MHz when read" if found else "unknown"
+
+
+def _cpu_cache_bytes() -> int:
+    folder = Path("/sys/devices/system/cpu/cpu0/cache")
+    sizes = []
+    for path in folder.glob("index*/size"):
+        found = re.fullmatch(r"(\d+)([KM])", path.read_text().strip())
+        if found:
+            sizes.append(int(found.group(1)) * {"K": 2**10, "M": 2**20}[found.group(2)])
+    return max(sizes, default=DEFAULT_CACHE_BYTES)
+
+
+def copy_ceiling(device: str, clock: Clock, capture: Capture) -> float:
+    """Bytes per second, read plus write, of one large copy."""
+    size = 2**28 if device == "cpu" else 2**31
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    timing = measure(lambda _: target.copy_(source), buffers=1, clock=clock, capture=capture)
+    return 2 * size / timing.median_s
+
+
+def compute_ceiling(device: str, dtype: str, clock: Clock, capture: Capture) -> float:
+    """FLOP/s of large matrix products, the best of a few sizes."""
+    best = 0.0
+    for size in (2048, 4096) if device == "cpu" else (4096, 8192):
+        a = torch.randn(size, size, device=device).to(DTYPES[dtype])
+        b = torch.randn(size, size, device=device).to(DTYPES[dtype])
+        timing = measure(lambda _, a=a, b=b: a @ b, buffers=1, clock=clock, capture=capture)  # type: ignore[misc]
+        best = max(best, 2 * size**3 / timing.median_s)
+    return best
+
+
+def launch_overhead_s(device: str, clock: Clock) -> float:
+    """Seconds to launch one tiny operation eagerly, from Python."""
+    x = torch.zeros(1, device=device)
+
+    def launches() -> None:
+        for _ in range(200):
+            x.add_(1.0)
+
+    launches()
+    return float(np.median([clock.seconds(launches) for _ in range(15)])) / 200
+
+
+def probe_s(device: str, dtype: str, clock: Clock, capture: Capture) -> float:
+    """A fixed GEMM and copy, whose change over a sweep is the machine's drift."""
+    x = torch.randn(64, 1024, device=device).to(DTYPES[dtype])
+    weights = torch.randn(4096, 1024, device=device).to(DTYPES[dtype])
+    source = torch.ones(2**22, device=device)
+    target = torch.empty_like(source)
+
+    def work(_: int) -> None:
+        torch.nn.functional.linear(x, weights)
+        target.copy_(source)
+
+    timings = [measure(work, buffers=1, clock=clock, capture=capture).median_s for _ in range(5)]
+    return float(np.median(timings))

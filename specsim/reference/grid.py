@@ -1,0 +1,218 @@
+"""What steady decoding costs on this machine at each batch size and draft length: the twin of the predicted map.
+
+Acceptance is imposed, so a cell's rounds are real passes at any acceptance. Also measured here: the engine's own
+host time. No arrivals, no prefill, no queue; those are ``run``'s.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from specsim.errors import InvalidInput
+from specsim.reference.drafters import Drafter, DraftModel, NGram
+from specsim.reference.generate import Engine, Outcome, StepTimes, run_step
+from specsim.reference.models import Models, build_models, drafter
+from specsim.reference.transformer import Transformer
+from specsim.results import GridRow
+from specsim.scenario import Scenario
+from specsim.scheduling.scheduler import Scheduler
+from specsim.scheduling.scheduler import Sequence as Running
+from specsim.specs.engine import EngineLimits
+from specsim.specs.model import ModelSpec
+from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance, uniform
+
+HostPart = Literal["step", "draft_pass", "ngram"]
+
+WARM_UP_ROUNDS, MIN_ROUNDS = 3, 8
+WINDOW_TOKENS = 32  # contexts of a cell stay within this span, centred on the scenario's mean
+HOST_CONTEXT_TOKENS, HOST_DRAFT_TOKENS, HOST_CELL_S = 256, 4, 0.3
+
+
+def measure_grid(
+    scenario: Scenario, *, batches: list[int], draft_lengths: list[int], repeats: int, seconds_per_cell: float,
+    device: str = "cpu", done: Collection[tuple[int, int, int]] = (),
+) -> Iterator[GridRow]:  # fmt: skip
+    """Measure the map, one row at a time so that the caller can store each.
+
+    Cells (repeat, batch, k) in ``done`` are skipped. Every repeat visits all cells in a shuffled order of its own. Within one (repeat, batch) all k face the same
+    acceptance draws. k = 0 runs without a drafter. Caches are filled with random text once; a sequence whose context
+    leaves the window starts over at its beginning, where its cache is still valid.
+    """
+    context_tokens = scenario.mean_context_tokens()
+    models = _filled_models(scenario, device, batch=max(batches), longest=max(draft_lengths))
+    for repeat in range(repeats):
+        seed = _seed(scenario.seed, repeat)
+        cells = [(batch, k) for batch in batches for k in draft_lengths]
+        for index in np.random.default_rng(seed).permutation(len(cells)).tolist():
+            batch, k = cells[index]
+            if (repeat, batch, k) in done:
+                continue
+            engine = Engine(models.target)
+            if k and scenario.speculation is not None:
+                draws = AcceptanceDraws(scenario.speculation.acceptance, seed)
+                engine = Engine(models.target, drafter(models, scenario), draws)
+            cell = _Cell(engine, batch, draft_tokens=k, context_tokens=context_tokens, seed=seed)
+            yield cell.measure(seconds_per_cell).row(repeat, batch, k)
+
+
+def _filled_models(scenario: Scenario, device: str, *, batch: int, longest: int) -> Models:
+    most = scenario.speculation.max_draft_tokens if scenario.speculation else 0
+    if longest > most:
+        raise InvalidInput(
+            f"draft length {longest} exceeds the scenario's max_draft_tokens {most}; raise it or lower k"
+        )
+    length = _room(scenario.mean_context_tokens(), longest)
+    models = build_models(scenario, device=device, max_sequences=batch, max_length=length)
+    models.fill(batch, length, scenario.seed)
+    return models
+
+
+def _room(context_tokens: float, draft_tokens: int) -> int:
+    """Cache positions a sequence of a cell may reach."""
+    return int(context_tokens) + WINDOW_TOKENS + 2 * draft_tokens + 2
+
+
+def _seed(seed: int, repeat: int) -> int:
+    return int(uniform(seed, np.array([repeat]), np.array([0]))[0] * 2**53)
+
+
+@dataclass(slots=True)
+class _Measured:
+    """A cell's timed rounds."""
+
+    times: list[StepTimes]
+    contexts: list[float]  # mean known tokens before each round
+    output_tokens: int
+
+    def row(self, repeat: int, batch: int, draft_tokens: int) -> GridRow:
+        def median(part: Callable[[StepTimes], float]) -> float:
+            return float(np.median([part(t) for t in self.times]))
+
+        totals = [t.total_s for t in self.times]
+        p10, p90 = np.percentile(totals, [10, 90]).tolist()
+        return GridRow(
+            repeat=repeat, batch=batch, draft_tokens=draft_tokens, context_tokens=float(np.mean(self.contexts)),
+            rounds=len(totals), elapsed_s=sum(totals), output_tokens=self.output_tokens,
+            round_s=median(lambda t: t.total_s), round_p10_s=p10, round_p90_s=p90,
+            target_s=median(lambda t: t.target_s), draft_s=median(lambda t: t.draft_s),
+            sample_s=median(lambda t: t.sample_s), host_s=median(lambda t: t.host_s),
+        )  # fmt: skip
+
+
+class _Cell:
+    """``batch`` sequences that decode for ever around one context length, with k drafts each."""
+
+    def __init__(self, engine: Engine, batch: int, *, draft_tokens: int, context_tokens: float, seed: int) -> None:
+        self._engine, self._k = engine, draft_tokens
+        self._low = max(1, int(context_tokens) - WINDOW_TOKENS // 2)
+        limits = EngineLimits(max_num_seqs=batch, max_num_batched_tokens=batch * (draft_tokens + 1))
+        blocks = batch * (engine.target.max_length // limits.block_size + 1)
+        self._scheduler = Scheduler(limits, blocks, max_draft_tokens=draft_tokens)
+        generator = np.random.default_rng(seed)
+        for number in range(batch):
+            context = self._low + number * WINDOW_TOKENS // batch
+            engine.add(number, generator.integers(0, engine.target.spec.vocab_size, context))
+            slot = engine.slot(number)
+            # The caches hold other random text than this prompt, which is as good for timing.
+            if isinstance(engine.drafter, DraftModel):
+                engine.drafter.computed[slot] = context - 1
+            self._scheduler.running.append(Running(number, context, 2**62, computed_tokens=context - 1))
+
+    def measure(self, seconds: float) -> _Measured:
+        """Rounds for about ``seconds``, at least MIN_ROUNDS, after WARM_UP_ROUNDS that are not timed."""
+        for _ in range(WARM_UP_ROUNDS):
+            self._round()
+        gc.collect()
+        measured = _Measured([], [], 0)
+        spent_s = 0.0
+        while spent_s < seconds or len(measured.times) < MIN_ROUNDS:
+            outcome = self._round()
+            emitted = sum(outcome.emitted)
+            known = sum(s.known_tokens for s in self._scheduler.running) - emitted
+            measured.contexts.append(known / len(self._scheduler.running))
+            measured.times.append(outcome.times)
+            measured.output_tokens += emitted
+            spent_s += outcome.times.total_s
+        return measured
+
+    def _round(self) -> Outcome:
+        for sequence in self._scheduler.running:
+            if sequence.known_tokens >= self._low + WINDOW_TOKENS:
+                self._start_over(sequence)
+        return run_step(self._engine, self._scheduler, lambda batch: self._k)
+
+    def _start_over(self, sequence: Running) -> None:
+        """Back by a window. The prompt shrinks instead of the output, so that no acceptance draw is used twice."""
+        slot = self._engine.slot(sequence.request_id)
+        sequence.prompt_tokens -= WINDOW_TOKENS
+        sequence.computed_tokens -= WINDOW_TOKENS
+        self._engine.history.lengths[slot] -= WINDOW_TOKENS
+        if isinstance(self._engine.drafter, DraftModel):
+            self._engine.drafter.computed[slot] -= WINDOW_TOKENS
+
+
+# -- host time --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HostTime:
+    """Host seconds of one part. step: a step without drafts. draft_pass: what each draft pass adds, beside the pass
+    itself. ngram: what a step with prompt look-up adds, for all its sequences together.
+    """
+
+    part: HostPart
+    sequences: int
+    median_s: float
+    p10_s: float
+    p90_s: float
+    samples: int
+
+
+def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: float = HOST_CELL_S) -> list[HostTime]:
+    """The engine's own time outside passes and sampling, by batch size, measured around a very small model."""
+    k = HOST_DRAFT_TOKENS
+    length = _room(HOST_CONTEXT_TOKENS, k)
+    target, draft = (_tiny_model(device, max(batches), length, seed) for seed in (0, 1))
+    Models(target, draft).fill(max(batches), length, 0)
+    rows: list[HostTime] = []
+    for batch in batches:
+        plain = _host_s(target, None, batch, seconds_per_cell)
+        step_s = float(np.median(plain))
+        passes = (_host_s(target, DraftModel(draft), batch, seconds_per_cell) - step_s) / k
+        copies = _host_s(target, NGram(), batch, seconds_per_cell) - step_s
+        rows.append(_host_row("step", batch, plain))
+        rows.append(_host_row("draft_pass", batch, passes))
+        rows.append(_host_row("ngram", batch, copies))
+    return rows
+
+
+def _tiny_model(device: str, max_sequences: int, max_length: int, seed: int) -> Transformer:
+    spec = ModelSpec(
+        name="tiny", source="host time only", num_layers=1, hidden_size=64, num_heads=2, num_kv_heads=1, head_dim=32,
+        intermediate_size=128, vocab_size=512,
+    )  # fmt: skip
+    return Transformer(
+        spec, device=device, dtype=torch.float32, max_sequences=max_sequences, max_length=max_length, seed=seed
+    )
+
+
+def _host_s(target: Transformer, extra: Drafter | None, batch: int, seconds: float) -> NDArray[np.float64]:
+    """Host seconds of each round, shape [rounds]."""
+    draws = None if extra is None else AcceptanceDraws(ConstantAcceptance(rate=0.7), 0)
+    cell = _Cell(
+        Engine(target, extra, draws), batch, draft_tokens=0 if extra is None else HOST_DRAFT_TOKENS,
+        context_tokens=HOST_CONTEXT_TOKENS, seed=0,
+    )  # fmt: skip
+    return np.array([t.host_s for t in cell.measure(seconds).times])
+
+
+def _host_row(part: HostPart, batch: int, seconds: NDArray[np.float64]) -> HostTime:
+    p10, median, p90 = np.maximum(np.percentile(seconds, [10, 50, 90]), 1e-9).tolist()
+    return HostTime(part, batch, median, p10, p90, len(seconds))

@@ -1,0 +1,182 @@
+"""What a scenario's workload lives through on this machine, served on the wall clock.
+
+Acceptance is imposed by the scenario's law, because weights are random. The scheduler is the one that the simulator
+uses; KV slots hold whole sequences, so ``num_kv_blocks`` limits the schedule and not the memory taken.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import platform
+import time
+
+import numpy as np
+import torch
+
+import specsim
+from specsim.errors import InvalidInput
+from specsim.reference.generate import Engine, Outcome, run_step
+from specsim.reference.grid import host_times, measure_grid
+from specsim.reference.models import build_models, drafter
+from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord
+from specsim.scenario import Scenario, SyntheticWorkload
+from specsim.scheduling.scheduler import Scheduler
+from specsim.scheduling.scheduler import Sequence as Running
+from specsim.speculation.acceptance import AcceptanceDraws
+from specsim.workload.arrivals import ClosedLoopArrivals
+from specsim.workload.request import RequestSpec
+
+__all__ = ["host_times", "measure_grid", "serve"]
+
+
+def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
+    """Serve the scenario's requests with their arrival times on the wall clock; a step's tokens appear at its end.
+
+    Raises InvalidInput without ``num_kv_blocks`` or for what the engine does not do, NoAnswer for a request that could
+    never run.
+    """
+    if scenario.engine.num_kv_blocks is None:
+        raise InvalidInput("num_kv_blocks is null; a reference run needs it: set engine.num_kv_blocks")
+    requests = scenario.requests()
+    longest = max(r.prompt_tokens + r.output_tokens for r in requests)
+    limits, speculation = scenario.engine, scenario.speculation
+    max_draft_tokens = speculation.max_draft_tokens if speculation else 0
+    models = build_models(
+        scenario, device=device, max_sequences=min(limits.max_num_seqs, len(requests)),
+        max_length=longest + max_draft_tokens + 1,
+    )  # fmt: skip
+    draws = AcceptanceDraws(speculation.acceptance, scenario.seed) if speculation else None
+    engine = Engine(models.target, drafter(models, scenario), draws)
+    lookahead = speculation.program.lookahead_tokens(max_draft_tokens) if speculation else 0
+    scheduler = Scheduler(
+        limits, scenario.engine.num_kv_blocks, max_draft_tokens=max_draft_tokens, lookahead_tokens=lookahead
+    )
+    session = _Session(scenario, requests, engine, scheduler)
+    models.fill(
+        1, min(16, longest), scenario.seed
+    )  # the first request must not pay for thread pools and first touches
+    duration_s = session.run()
+    log = session.log
+    return RunResult(
+        engine="reference", scenario_sha256=scenario.sha256(), duration_s=duration_s,
+        requests=sorted(log.finished, key=lambda r: r.request_id), steps=log.steps,
+        itl_s=np.array(log.gaps_s, dtype=np.float64), acceptance=log.acceptance, price_source="wall clock",
+        versions=_versions(device),
+    )  # fmt: skip
+
+
+def _versions(device: str) -> dict[str, str]:
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    return {
+        "specsim": specsim.__version__, "torch": torch.__version__, "numpy": np.__version__, "device": name,
+        "threads": str(torch.get_num_threads()),
+    }  # fmt: skip
+
+
+class _Session:
+    """One run of a workload: who arrives when, what is scheduled, what has been noted down."""
+
+    def __init__(self, scenario: Scenario, requests: list[RequestSpec], engine: Engine, scheduler: Scheduler) -> None:
+        self.log = _Log()
+        self._engine, self._scheduler = engine, scheduler
+        self._requests = {r.request_id: r for r in requests}
+        self._prompts = np.random.default_rng(scenario.seed)
+        self._vocab = scenario.model.vocab_size
+        speculation = scenario.speculation
+        self._policy = speculation.policy.draft_tokens if speculation else lambda batch: 0
+        arrivals = scenario.workload.arrivals if isinstance(scenario.workload, SyntheticWorkload) else None
+        self._clients = arrivals if isinstance(arrivals, ClosedLoopArrivals) else None
+        self._queue = [r.request_id for r in reversed(requests)]  # of a closed loop, next one last
+        self._due: list[tuple[float, int]] = []  # heap of (arrival_s, request_id)
+        if self._clients is None:
+            self._due = [(_arrival_s(r), r.request_id) for r in requests]
+            heapq.heapify(self._due)
+        else:
+            for _ in range(min(self._clients.concurrency, len(requests))):
+                self._due.append((0.0, self._queue.pop()))
+
+    def run(self) -> float:
+        """Serve until nothing is left; seconds to the last request's end."""
+        gc.collect()
+        start_s = time.perf_counter()
+        while self._due or self._scheduler.has_work:
+            now_s = time.perf_counter() - start_s
+            while self._due and self._due[0][0] <= now_s:
+                self._admit(*heapq.heappop(self._due))
+            if not self._scheduler.has_work:
+                time.sleep(max(0.0, self._due[0][0] - now_s))
+                continue
+            begin_s = time.perf_counter() - start_s
+            outcome = run_step(self._engine, self._scheduler, self._policy)
+            end_s = time.perf_counter() - start_s
+            self.log.book(outcome, begin_s, end_s)
+            if self._clients is not None:
+                for _ in range(min(len(outcome.finished), len(self._queue))):
+                    heapq.heappush(self._due, (end_s + self._clients.think_s, self._queue.pop()))
+        return max((r.finish_s for r in self.log.finished), default=0.0)
+
+    def _admit(self, arrival_s: float, request_id: int) -> None:
+        request = self._requests[request_id]
+        self._scheduler.add(Running(request_id, request.prompt_tokens, request.output_tokens))
+        self._engine.add(request_id, self._prompts.integers(0, self._vocab, request.prompt_tokens))
+        self.log.arrive(request, arrival_s)
+
+
+def _arrival_s(request: RequestSpec) -> float:
+    if request.arrival_s is None:
+        raise InvalidInput(f"request {request.request_id} has no arrival time; give one, or closed-loop clients")
+    return request.arrival_s
+
+
+class _Log:
+    """Records of a run, filled step by step."""
+
+    def __init__(self) -> None:
+        self.finished: list[RequestRecord] = []
+        self.steps: list[StepRecord] = []
+        self.gaps_s: list[float] = []
+        self.acceptance = AcceptanceCounts()
+        self._open: dict[int, RequestRecord] = {}
+        self._last_chunk_s: dict[int, float] = {}
+
+    def arrive(self, request: RequestSpec, arrival_s: float) -> None:
+        self._open[request.request_id] = RequestRecord(
+            request.request_id,
+            request.request_class,
+            arrival_s,
+            0.0,
+            0.0,
+            request.prompt_tokens,
+            request.output_tokens,
+        )
+
+    def book(self, outcome: Outcome, start_s: float, end_s: float) -> None:
+        """Note a step's shares; drafts accepted beyond a request's last token count as accepted."""
+        shares = outcome.step.scheduled
+        for share, right, count in zip(shares, outcome.accepted, outcome.emitted, strict=True):
+            if not count:
+                continue
+            number = share.sequence.request_id
+            record = self._open[number]
+            if number in self._last_chunk_s:
+                self.gaps_s.append(end_s - self._last_chunk_s[number])
+            else:
+                record.first_token_s = end_s
+            self._last_chunk_s[number] = end_s
+            if not share.prefill:
+                record.rounds += 1
+                record.drafted += share.drafts
+                record.accepted += right
+                self.acceptance.add(share.drafts, right)
+            if share.sequence.finished:
+                record.finish_s, record.preemptions = end_s, share.sequence.preemptions
+                self.finished.append(self._open.pop(number))
+        prefill = sum(s.tokens for s in shares if s.prefill)
+        self.steps.append(
+            StepRecord(
+                start_s=start_s, duration_s=end_s - start_s, sequences=len(shares), prefill_tokens=prefill,
+                verify_tokens=outcome.step.total_tokens - prefill, draft_tokens=sum(s.drafts for s in shares),
+                accepted=sum(outcome.accepted), kv_blocks=outcome.kv_blocks, waiting=outcome.waiting,
+            )
+        )  # fmt: skip

@@ -1,0 +1,353 @@
+"""What a pass of a Llama-style transformer computes, for real, on a CPU or a CUDA GPU.
+
+The kernels are module-level functions so that profiling times exactly what the model runs. A pass is a list of groups
+that share one stream of weights: GEMMs see the tokens of all groups at once, attention runs group by group.
+Weights are random (seeded): the file knows nothing of trained models, of sampling or of speculation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from numpy.typing import NDArray
+from torch import Tensor
+
+from specsim.errors import InvalidInput
+from specsim.specs.model import ModelSpec
+
+ROTARY_BASE = 10_000.0
+NORM_EPSILON = 1e-5
+# On a CPU a run of sequences is cut where padding the shorter ones to the longest would read more keys than this:
+# about what one more attention call costs (8 us) at the 20 GB/s that attention reads on two cores.
+SPARE_KEY_BYTES = 160_000
+PACKED_DTYPES = (torch.float32, torch.bfloat16)
+_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()
+
+
+# -- kernels ----------------------------------------------------------------------------------------------------
+
+
+def pack(weight: Tensor) -> Tensor:
+    """A weight [n, k] in the layout its device multiplies fastest: blocked for oneDNN on a CPU, unchanged elsewhere.
+
+    Matters for verification: at 2 to 8 rows the plain layout takes 2 to 4 times as long on a CPU.
+    """
+    if weight.device.type != "cpu" or weight.dtype not in PACKED_DTYPES or not _HAS_ONEDNN:
+        return weight
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, 8)  # one layout serves every row count
+    return packed
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x [rows, k] times weight [n, k] (from ``pack``, or plain), giving [rows, n]."""
+    if weight.is_mkldnn:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return product
+    return F.linear(x, weight)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm over the last dimension: x [rows, hidden], weight [hidden]."""
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate x [tokens, heads, head_dim] by cos, sin [tokens, 1, head_dim]; ``sin`` is negated in its first half."""
+    half = x.shape[-1] // 2
+    swapped = torch.cat((x[..., half:], x[..., :half]), dim=-1)
+    return torch.addcmul(x * cos, swapped, sin)
+
+
+def write_cache(cache: Tensor, rows: Tensor, values: Tensor) -> None:
+    """Store values [tokens, kv_heads, head_dim] at rows [tokens, kv_heads] of one layer's K or V cache.
+
+    The cache is [slots, kv_heads, max_length, head_dim], contiguous; row (slot·kv_heads + head)·max_length + position.
+    """
+    cache.view(-1, cache.shape[-1]).index_put_((rows,), values)
+
+
+def attention_mask(positions: Tensor, keys: int, fold: int, dtype: torch.dtype) -> Tensor:
+    """Additive mask [n, 1, width·fold, keys] for queries at absolute positions [n, width].
+
+    A query sees keys up to its own position. ``fold`` query heads share a KV head, so each row stands ``fold`` times.
+    """
+    hidden = torch.arange(keys, device=positions.device) > positions.repeat_interleave(fold, dim=1)[:, None, :, None]
+    return torch.zeros(hidden.shape, dtype=dtype, device=positions.device).masked_fill_(hidden, -torch.inf)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Grouped-query attention of queries [n, width, heads, head_dim] on K, V [n, kv_heads, length, head_dim].
+
+    Query heads that share a KV head are folded into the query dimension, so that the cache is read in place and once.
+    ``mask`` comes from ``attention_mask``; None lets every query see every key. Returns [n, width, heads·head_dim].
+    """
+    n, width, heads, head_dim = queries.shape
+    kv_heads = keys.shape[1]
+    folded = queries.view(n, width, kv_heads, -1).transpose(1, 2).reshape(n, kv_heads, -1, head_dim)
+    mixed = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask)
+    return mixed.reshape(n, kv_heads, width, -1).transpose(1, 2).reshape(n, width, heads * head_dim)
+
+
+def gated_activation(gate_up: Tensor) -> Tensor:
+    """silu(gate)·up, of gate_up [rows, 2·intermediate]; gives [rows, intermediate]."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate).mul_(up)
+
+
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """Residual addition into x, in place."""
+    return x.add_(y)
+
+
+def embed(tokens: Tensor, table: Tensor) -> Tensor:
+    """Rows of table [vocab, hidden] for tokens [tokens]."""
+    return F.embedding(tokens, table)
+
+
+def greedy_tokens(logits: Tensor) -> Tensor:
+    """The most likely token of each row: logits [rows, vocab] to [rows]."""
+    return logits.argmax(dim=-1)
+
+
+# -- the pass ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Group:
+    """Sequences of equal width in one pass. The last ``logit_rows`` positions of each get logits."""
+
+    slots: NDArray[np.int64]  # [n], ascending where their caches should be read in place
+    tokens: Tensor  # [n, width]
+    starts: NDArray[np.int64]  # [n], position of each sequence's first new token
+    logit_rows: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """One attention call: tokens [first, last) of the pass, whose caches are one slice (or index) of slots."""
+
+    first: int
+    last: int
+    sequences: int
+    slots: slice | Tensor
+    keys: int
+    mask: Tensor | None
+
+
+@dataclass(slots=True)
+class Plan:
+    """A pass ready to run: everything that does not depend on a layer, built once and shared by all."""
+
+    tokens: Tensor  # [tokens]
+    cos: Tensor  # [tokens, 1, head_dim]
+    sin: Tensor
+    rows: Tensor  # [tokens, kv_heads]
+    runs: list[_Run]
+    wanted: Tensor | None  # rows of logits; None: every token
+
+
+@dataclass(slots=True)
+class _Layer:
+    attention_norm: Tensor
+    qkv: Tensor
+    attention_output: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+    keys: Tensor  # [slots, kv_heads, max_length, head_dim]
+    values: Tensor
+
+
+class Transformer:
+    """A decoder with its KV cache of ``max_sequences`` slots of ``max_length`` positions.
+
+    Two transformers of one spec and seed are the same; ``noise`` moves every matrix by that share of its own
+    spread, which makes a draft that agrees with its target in part.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, *, device: str, dtype: torch.dtype, max_sequences: int, max_length: int, seed: int,
+        noise: float = 0.0,
+    ) -> None:  # fmt: skip
+        _require_llama(spec)
+        self.spec, self.dtype, self.device = spec, dtype, torch.device(device)
+        self.max_length, self.max_sequences = max_length, max_sequences
+        shape = (spec.num_layers, 2, max_sequences, spec.num_kv_heads, max_length, spec.head_dim)
+        self.cache = torch.zeros(shape, dtype=dtype, device=self.device)
+        self._cos, self._sin = _rotary_tables(max_length, spec.head_dim, dtype, self.device)
+        with torch.inference_mode():
+            draw = _weight_source(dtype, self.device, seed, noise)
+            self._table = draw(spec.vocab_size, spec.hidden_size, spec.hidden_size)
+            self._head = pack(
+                self._table if spec.tied_embeddings else draw(spec.vocab_size, spec.hidden_size, spec.hidden_size)
+            )
+            self._norm = torch.ones(spec.hidden_size, dtype=dtype, device=self.device)
+            self._layers = [self._layer(index, draw) for index in range(spec.num_layers)]
+
+    def _layer(self, index: int, draw: Callable[[int, int, float], Tensor]) -> _Layer:
+        shapes = {matrix.name: (matrix.n, matrix.k) for matrix in self.spec.linears()}
+        depth = 2 * self.spec.num_layers  # residual branches: their sum stays of order one
+        spread = {"attention_output": depth, "down": depth}
+        matrices = {
+            name: pack(draw(*shapes[name], shapes[name][1] * spread.get(name, 1)))
+            for name in ("qkv", "attention_output", "gate_up", "down")
+        }
+        return _Layer(
+            attention_norm=self._norm, mlp_norm=self._norm.clone(),
+            keys=self.cache[index, 0], values=self.cache[index, 1], **matrices,
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def plan(self, groups: Sequence[Group]) -> Plan:
+        """Positions, cache rows, masks and wanted rows of a pass over ``groups``."""
+        spec = self.spec
+        places = [g.starts[:, None] + np.arange(g.tokens.shape[1]) for g in groups]
+        stride = spec.num_kv_heads * self.max_length
+        first_rows = [(g.slots[:, None] * stride + p).ravel() for g, p in zip(groups, places, strict=True)]
+        rows = np.concatenate(first_rows)[:, None] + self.max_length * np.arange(spec.num_kv_heads)
+        positions = self._tensor(np.concatenate([p.ravel() for p in places]))
+        runs: list[_Run] = []
+        first = 0
+        for group in groups:
+            last = first + group.tokens.numel()
+            runs.extend(self._runs(group, positions[first:last], first))
+            first = last
+        flat = [g.tokens.reshape(-1) for g in groups]
+        return Plan(
+            tokens=flat[0] if len(flat) == 1 else torch.cat(flat),
+            cos=self._cos[positions], sin=self._sin[positions], rows=self._tensor(rows), runs=runs,
+            wanted=self._wanted(groups),
+        )  # fmt: skip
+
+    def _runs(self, group: Group, positions: Tensor, first: int) -> Iterator[_Run]:
+        width = group.tokens.shape[1]
+        lengths = (group.starts + width).tolist()
+        slots = group.slots.tolist()
+        masks: Tensor | None = None
+        for begin, end in self._cuts(slots, lengths):
+            keys = max(lengths[begin:end])
+            ragged = width > 1 or min(lengths[begin:end]) < keys
+            if ragged and masks is None:
+                fold = self.spec.num_heads // self.spec.num_kv_heads
+                masks = attention_mask(positions.view(-1, width), max(lengths), fold, self.dtype)
+            adjacent = slots[end - 1] - slots[begin] == end - begin - 1
+            yield _Run(
+                first=first + begin * width, last=first + end * width, sequences=end - begin, keys=keys,
+                slots=slice(slots[begin], slots[end - 1] + 1) if adjacent else self._tensor(group.slots[begin:end]),
+                mask=masks[begin:end, :, :, :keys] if ragged and masks is not None else None,
+            )  # fmt: skip
+
+    def _cuts(self, slots: list[int], lengths: list[int]) -> Iterator[tuple[int, int]]:
+        """Where one attention call ends and the next begins; on a GPU a launch costs more than padding saves."""
+        begin, longest, total = 0, lengths[0], lengths[0]
+        if self.device.type == "cpu":
+            spare = SPARE_KEY_BYTES / (self.cache.element_size() * self.spec.kv_values_per_token())
+            for index in range(1, len(slots)):
+                length = lengths[index]
+                longest, total = max(longest, length), total + length
+                if slots[index] != slots[index - 1] + 1 or longest * (index + 1 - begin) - total > spare:
+                    yield begin, index
+                    begin, longest, total = index, length, length
+        yield begin, len(slots)
+
+    def _wanted(self, groups: Sequence[Group]) -> Tensor | None:
+        if all(g.logit_rows == g.tokens.shape[1] for g in groups):
+            return None
+        pieces, first = [], 0
+        for group in groups:
+            n, width = group.tokens.shape
+            offsets = first + width * np.arange(n)[:, None] + np.arange(width - group.logit_rows, width)
+            pieces.append(offsets.ravel())
+            first += n * width
+        return self._tensor(np.concatenate(pieces))
+
+    def _tensor(self, array: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    @torch.inference_mode()
+    def run(self, plan: Plan) -> Tensor:
+        """Compute a planned pass, cache its keys and values; logits [wanted rows, vocab] in the groups' order."""
+        x = embed(plan.tokens, self._table)
+        for layer in self._layers:
+            add(x, self._attention(rms_norm(x, layer.attention_norm, NORM_EPSILON), layer, plan))
+            gate_up = linear(rms_norm(x, layer.mlp_norm, NORM_EPSILON), layer.gate_up)
+            add(x, linear(gated_activation(gate_up), layer.down))
+        wanted = x if plan.wanted is None else x[plan.wanted]
+        return linear(rms_norm(wanted, self._norm, NORM_EPSILON), self._head)
+
+    def _attention(self, x: Tensor, layer: _Layer, plan: Plan) -> Tensor:
+        heads, kv_heads, head_dim = self.spec.num_heads, self.spec.num_kv_heads, self.spec.head_dim
+        qkv = linear(x, layer.qkv).view(-1, heads + 2 * kv_heads, head_dim)
+        turned = rotary(qkv[:, : heads + kv_heads], plan.cos, plan.sin)
+        write_cache(layer.keys, plan.rows, turned[:, heads:])
+        write_cache(layer.values, plan.rows, qkv[:, heads + kv_heads :])
+        mixed = [self._attend(turned[run.first : run.last, :heads], layer, run) for run in plan.runs]
+        return linear(mixed[0] if len(mixed) == 1 else torch.cat(mixed), layer.attention_output)
+
+    def _attend(self, queries: Tensor, layer: _Layer, run: _Run) -> Tensor:
+        keys, values = layer.keys[run.slots, :, : run.keys], layer.values[run.slots, :, : run.keys]
+        grouped = queries.reshape(run.sequences, -1, *queries.shape[1:])
+        return attend(grouped, keys, values, run.mask).view(queries.shape[0], -1)
+
+    def forward(self, groups: Sequence[Group]) -> Tensor:
+        """Plan and run."""
+        return self.run(self.plan(groups))
+
+    @torch.inference_mode()
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first ``length`` cached positions of one slot to another."""
+        self.cache[:, :, target, :, :length] = self.cache[:, :, source, :, :length]
+
+
+def _weight_source(
+    dtype: torch.dtype, device: torch.device, seed: int, noise: float
+) -> Callable[[int, int, float], Tensor]:
+    """Draws matrices [n, k] of normal entries with variance 1/spread; noise comes from a stream of its own."""
+    base = torch.Generator(device).manual_seed(seed)
+    extra = torch.Generator(device).manual_seed(seed + 1)
+    # CPU generators draw 16-bit normals in float32 anyway; drawing there keeps noise of one seed alike in all dtypes.
+    drawn = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def draw(n: int, k: int, spread: float) -> Tensor:
+        weight = torch.randn(n, k, generator=base, dtype=drawn, device=device)
+        if noise:
+            weight.add_(torch.randn(n, k, generator=extra, dtype=drawn, device=device), alpha=noise)
+        return weight.mul_(spread**-0.5).to(dtype)
+
+    return draw
+
+
+def _rotary_tables(length: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sign-folded sin (arXiv 2104.09864), halves paired as in Llama; each [length, 1, head_dim]."""
+    frequencies = ROTARY_BASE ** (-np.arange(0, head_dim, 2) / head_dim)
+    angles = torch.from_numpy(np.outer(np.arange(length), frequencies))
+    cos, sin = angles.cos(), angles.sin()
+    pairs = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+    return pairs[0][:, None].to(device, dtype), pairs[1][:, None].to(device, dtype)
+
+
+def _require_llama(spec: ModelSpec) -> None:
+    """Raises InvalidInput for anything but RMSNorm, rotary, gated MLP without biases."""
+    unsupported = {
+        "moe": spec.moe, "mla": spec.mla, "qkv_bias": spec.qkv_bias, "linear_bias": spec.linear_bias,
+        "norm_bias": spec.norm_bias, "qk_norm": spec.qk_norm, "learned_positions": spec.learned_positions,
+        "sliding_window": spec.sliding_window, "an ungated MLP": not spec.gated_mlp,
+        "an odd head_dim": spec.head_dim % 2,
+    }  # fmt: skip
+    found = [name for name, present in unsupported.items() if present]
+    if found:
+        raise InvalidInput(
+            f"{spec.name} has {', '.join(found)}; the reference engine runs Llama-style models only: choose one"
+        )
+
+
+def torch_dtype(bits: float) -> torch.dtype:
+    """The dtype that stores weights of ``bits`` bits; 16 is bfloat16."""
+    dtypes = {64.0: torch.float64, 32.0: torch.float32, 16.0: torch.bfloat16}
+    if float(bits) not in dtypes:
+        raise InvalidInput(f"weights of {bits:g} bits; the reference engine stores 16, 32 or 64: set weight_bits")
+    return dtypes[float(bits)]

@@ -1,0 +1,80 @@
+"""Results as terminal tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from specsim.analytic.rounds import SpeedupMap
+from specsim.fidelity import Fidelity
+from specsim.units import format_seconds
+
+
+def map_table(speedups: SpeedupMap) -> Table:
+    """Speed-up by batch (rows) and draft length (columns); brackets mark the best of each row."""
+    lengths = sorted({cell.draft_tokens for cell in speedups.cells})
+    table = Table(title="speed-up over plain decoding, by batch size and draft length k")
+    table.add_column("batch", justify="right")
+    for k in lengths:
+        table.add_column(f"k={k}", justify="right")
+    table.add_column("best round", justify="right")
+    table.add_column("source")
+    for best in speedups.best():
+        values = []
+        for k in lengths:
+            text = f"{speedups.cell(best.batch, k).speedup:.2f}"
+            values.append(f"[bold]\\[{text}][/bold]" if k == best.draft_tokens else text)
+        cell = speedups.cell(best.batch, best.draft_tokens)
+        table.add_row(str(best.batch), *values, format_seconds(cell.round_s), cell.source)
+    return table
+
+
+def fidelity_table(fidelity: Fidelity) -> Table:
+    """Predicted and measured round time of every cell, with the price source and the spread between repeats."""
+    table = Table(title="round time, predicted against measured")
+    for column in ("batch", "k", "predicted", "measured", "error", "spread", "in 90 % interval"):
+        table.add_column(column, justify="right")
+    table.add_column("source")
+    for cell in fidelity.cells:
+        p = cell.predicted
+        table.add_row(
+            str(p.batch), str(p.draft_tokens), format_seconds(p.round_s), format_seconds(cell.measured_s),
+            f"{cell.error:+.1%}", f"{cell.spread:.1%}", "yes" if cell.covered else "no", p.source,
+        )  # fmt: skip
+    return table
+
+
+def regret_table(fidelity: Fidelity) -> Table:
+    """The decision at each batch size and what following the prediction would have cost."""
+    table = Table(title="best k by batch size (measured best from odd repeats, scored on even ones)")
+    for column in ("batch", "predicted best k", "measured best k", "throughput lost"):
+        table.add_column(column, justify="right")
+    for regret in fidelity.regrets:
+        table.add_row(str(regret.batch), str(regret.predicted_k), str(regret.measured_k), f"{regret.share:.1%}")
+    return table
+
+
+def summary_table(summaries: dict[str, dict[str, Any]]) -> Table:
+    """Runs side by side under the keys of ``vllm bench serve``."""
+    rows = (
+        "completed", "duration", "request_throughput", "request_goodput", "output_throughput",
+        "output_throughput_per_gpu", "mean_ttft_ms", "median_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "median_tpot_ms",
+        "p99_tpot_ms", "median_itl_ms", "p99_itl_ms", "median_e2el_ms", "p99_e2el_ms", "spec_decode_acceptance_length",
+        "spec_decode_acceptance_rate", "preemptions", "steps", "price_source", "saturated", "truncated",
+    )  # fmt: skip
+    table = Table()
+    table.add_column("metric")
+    for name in summaries:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(row, *(_shown(summary.get(row)) for summary in summaries.values()))
+    return table
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,61 @@
+"""The answer in words: is speculation worth it, with which k, by how much, up to which batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specsim.analytic.rounds import Cell, SpeedupMap
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision at one batch size, in the context of the whole map. ``certain``: the 90 % interval leaves out 1."""
+
+    on: bool
+    batch: int
+    draft_tokens: int
+    cell: Cell
+    certain: bool
+    sentence: str
+    limits: str
+
+
+def verdict(speedups: SpeedupMap, batch: int) -> Verdict:
+    """What to do at ``batch`` running sequences (the map's nearest batch not below it, else its largest)."""
+    batches = sorted({cell.batch for cell in speedups.cells})
+    nearest = next((b for b in batches if b >= batch), batches[-1])
+    best = next(b for b in speedups.best() if b.batch == nearest)
+    cell = speedups.cell(nearest, best.draft_tokens)
+    drafting = cell if best.draft_tokens else _best_draft(speedups, nearest)
+    certain = drafting is None or not drafting.low <= 1.0 <= drafting.high
+    return Verdict(
+        on=best.draft_tokens > 0, batch=nearest, draft_tokens=best.draft_tokens, cell=cell, certain=certain,
+        sentence=_sentence(nearest, cell, drafting, certain), limits=_limits(speedups, batches),
+    )  # fmt: skip
+
+
+def _best_draft(speedups: SpeedupMap, batch: int) -> Cell | None:
+    """The best cell that drafts at all; None in a map without one."""
+    cells = [cell for cell in speedups.cells if cell.batch == batch and cell.draft_tokens]
+    return max(cells, key=lambda cell: cell.output_tokens_per_s, default=None)
+
+
+def _sentence(batch: int, cell: Cell, drafting: Cell | None, certain: bool) -> str:
+    if drafting is None:
+        return f"OFF at batch {batch}: the map drafts nothing"
+    k = drafting.draft_tokens
+    doubt = "" if certain else ", so not certain"
+    gain = f"{drafting.speedup:.2f}x output tokens/s (90 % interval {drafting.low:.2f} to {drafting.high:.2f}{doubt})"
+    if cell.draft_tokens:
+        return f"ON at batch {batch}: draft {k} token{'s' if k > 1 else ''} a round, {gain}"
+    return f"OFF at batch {batch}: the best draft length, {k}, gives {gain}"
+
+
+def _limits(speedups: SpeedupMap, batches: list[int]) -> str:
+    even = speedups.break_even_batch()
+    if even is None:
+        return "Break-even batch: none, speculation loses at every batch size of the map"
+    if speedups.never_breaks_even():
+        return f"Break-even batch: beyond {even}, the largest of the map"
+    after = batches[batches.index(even) + 1]
+    return f"Break-even batch: {even} (at {after} plain decoding is faster)"

@@ -1,0 +1,172 @@
+"""The command line as a stranger meets it: answers, JSON, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from specsim.cli.main import main
+
+SCENARIO: dict[str, Any] = {
+    "schema": 1,
+    "name": "small",
+    "model": "llama-3.1-8b",
+    "gpu": "h200",
+    "speculation": {
+        "program": "draft-model",
+        "draft_model": "llama-3.2-1b",
+        "max_draft_tokens": 4,
+        "acceptance": {"kind": "constant", "rate": 0.7},
+    },
+    "workload": {
+        "kind": "synthetic",
+        "arrivals": {"kind": "poisson", "rate_per_s": 20.0},
+        "lengths": {"kind": "fixed", "prompt_tokens": 64, "output_tokens": 16},
+        "requests": 40,
+    },
+}
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(SCENARIO))
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_predict_prints_the_contracted_json(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "predict", scenario, "--json")
+    document = json.loads(out)
+    assert status == 0
+    assert {"grid", "best", "break_even_batch", "never_breaks_even"} <= set(document)
+    assert set(document["grid"][0]) == {
+        "batch", "draft_tokens", "context_tokens", "round_s", "tokens_per_round", "output_tokens_per_s", "speedup",
+        "low", "high", "source",
+    }  # fmt: skip
+    assert len(document["grid"]) == 9 * 5
+    assert {cell["source"] for cell in document["grid"]} == {"roofline"}
+
+
+def test_set_overrides_any_field(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(
+        capsys, "predict", scenario, "--json", "--set", "speculation.acceptance.rate=0", "--set", "engine.max_num_seqs=2"
+    )
+    document = json.loads(out)
+    assert document["break_even_batch"] is None
+    assert [best["batch"] for best in document["best"]] == [1, 2]
+
+
+def test_simulate_uses_the_keys_of_vllm_bench_serve(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "simulate", scenario, "--json")
+    document = json.loads(out)
+    assert status == 0
+    assert document["completed"] == 40
+    assert document["total_output_tokens"] == 40 * 16
+    assert document["mean_ttft_ms"] > 0
+    assert {"request_throughput", "output_throughput", "p99_tpot_ms", "median_itl_ms", "mean_e2el_ms"} <= set(document)
+    assert set(document["alternatives"]) == {"speculation off", "speculation on"}
+
+
+def test_same_seed_same_digits_in_two_processes(scenario: Path) -> None:
+    command = [sys.executable, "-m", "specsim.cli.main", "simulate", str(scenario), "--json"]
+    first, second = (subprocess.run(command, capture_output=True, check=True).stdout for _ in range(2))
+    assert first == second
+
+
+def test_report_is_one_page_with_nothing_to_fetch(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    status, _, _ = run(capsys, "report", scenario, "--out", page)
+    text = page.read_text()
+    assert status == 0
+    assert "ON at batch 1" in text
+    assert "plotly" in text
+    assert "<script src=" not in text
+    assert "<link" not in text
+
+
+def changed(tmp_path: Path, **fields: Any) -> Path:
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(SCENARIO | fields))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "pattern"),
+    [
+        (["model=lama-3.1-8b"], 2, "unknown model 'lama-3.1-8b'; did you mean llama-3.1-8b"),
+        (["gpu=h20"], 2, "did you mean h200"),
+        (["speculation.program=draft-mode"], 2, "did you mean draft-model"),
+        (["workload.arrivals.rate_per_s=-3"], 2, "rate_per_s is -3"),
+        (["speculation.program=none", "speculation.draft_model="], 2, "drafts nothing"),
+        (["speculation.draft_model="], 2, "needs a draft_model"),
+        (["speculation.acceptance.rate=1.5"], 2, "rate is 1.5"),
+        (["speculation.max_draft_tokens=4", "speculation.policy={kind: fixed, k: 9}"], 2, "up to 9 tokens"),
+        (["speculation.acceptance={kind: conditional, rates: [0.9]}"], 2, "gives 1 conditional rates and 4 tokens"),
+        (["enginee.max_num_seqs=4"], 2, "did you mean engine"),
+        (["model=deepseek-v3", "gpu=l40s"], 3, "do not fit"),
+        (["cost.profile=cpu-nothing"], 2, "unknown profile"),
+        (["nonsense"], 2, "is not path.to.field=value"),
+        (["workload={kind: trace, path: absent.csv}"], 2, "absent.csv"),
+    ],
+)
+def test_one_line_a_mistake(
+    scenario: Path, capsys: pytest.CaptureFixture[str], settings: list[str], status: int, pattern: str
+) -> None:
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    code, out, err = run(capsys, "predict", scenario, *arguments)
+    assert code == status, err
+    assert out == ""
+    assert pattern in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["predict", "missing.yaml"], "missing.yaml"),
+        (["predict", "quickstrt"], "did you mean quickstart"),
+        (["predict"], "Missing argument"),
+        (["prediction", "x"], "No such command"),
+        (["validate", "cpu-imposed"], "did you mean cpu-imposed-acceptance"),
+        (["profile", "show", "nothing-like-it"], "unknown profile"),
+        (["profile", "run", "--device", "tpu"], "neither cpu nor cuda"),
+    ],
+)
+def test_one_line_for_a_wrong_command(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], pattern: str
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert pattern in err
+    assert err.count("\n") == 1
+
+
+def test_an_empty_trace_is_refused(scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "empty.csv"
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+    path = changed(tmp_path, workload={"kind": "trace", "path": str(trace)})
+    code, _, err = run(capsys, "simulate", path)
+    assert code == 2
+    assert "empty.csv" in err
+    assert err.count("\n") == 1
+
+
+def test_predict_needs_a_drafter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "predict", changed(tmp_path, speculation=None))
+    assert code == 2
+    assert "has no speculation" in err

@@ -1,0 +1,255 @@
+"""The scheduler step by step, against schedules worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specsim.errors import NoAnswer
+from specsim.scheduling.scheduler import Scheduler, Sequence, Step
+from specsim.specs.engine import EngineLimits
+
+
+def scheduler(
+    blocks: int = 1000, *, seqs: int = 256, budget: int = 8192, size: int = 16, drafts: int = 0, lookahead: int = 0,
+    chunked: bool = True,
+) -> Scheduler:  # fmt: skip
+    limits = EngineLimits(max_num_seqs=seqs, max_num_batched_tokens=budget, block_size=size, chunked_prefill=chunked)
+    return Scheduler(limits, blocks, max_draft_tokens=drafts, lookahead_tokens=lookahead)
+
+
+def run(one: Scheduler, *, propose: int = 0, right: int = 0) -> Step:
+    """A whole step: ``right`` drafts of each share accepted, ``propose`` new ones for each that goes on."""
+    step = one.schedule()
+    emitted = one.complete(step, [min(right, share.drafts) for share in step.scheduled])
+    for share, count in zip(step.scheduled, emitted, strict=True):
+        if count and not share.sequence.finished:
+            one.propose(share.sequence, propose)
+    return step
+
+
+def shares(step: Step) -> list[tuple[int, int, int, bool, bool]]:
+    return [(s.sequence.request_id, s.tokens, s.drafts, s.emits, s.prefill) for s in step.scheduled]
+
+
+def test_a_request_alone() -> None:
+    one = scheduler()
+    sequence = Sequence(0, prompt_tokens=5, output_tokens=3)
+    one.add(sequence)
+    assert shares(run(one)) == [(0, 5, 0, True, True)]
+    assert (sequence.computed_tokens, sequence.emitted_tokens) == (5, 1)
+    assert shares(run(one)) == [(0, 1, 0, True, False)]
+    assert shares(run(one)) == [(0, 1, 0, True, False)]
+    assert sequence.finished
+    assert not one.has_work
+    assert one.pool.free_blocks == 1000
+    assert one.schedule().scheduled == []
+
+
+def test_prefill_is_chunked_and_others_use_what_is_left() -> None:
+    one = scheduler(budget=10)
+    one.add(Sequence(0, 25, 2))
+    one.add(Sequence(1, 3, 2))
+    one.add(Sequence(2, 4, 2))
+    assert shares(run(one)) == [(0, 10, 0, False, True)]
+    assert shares(run(one)) == [(0, 10, 0, False, True)]
+    assert shares(run(one)) == [(0, 5, 0, True, True), (1, 3, 0, True, True), (2, 2, 0, False, True)]
+    assert shares(run(one)) == [(0, 1, 0, True, False), (1, 1, 0, True, False), (2, 2, 0, True, True)]
+
+
+def test_a_last_chunk_of_one_prompt_token_is_a_prefill() -> None:
+    one = scheduler(budget=10)
+    one.add(Sequence(0, 11, 2))
+    assert shares(run(one)) == [(0, 10, 0, False, True)]
+    assert shares(run(one)) == [(0, 1, 0, True, True)]
+    assert shares(run(one)) == [(0, 1, 0, True, False)]
+
+
+def test_without_chunks_a_prompt_waits_for_a_whole_step() -> None:
+    one = scheduler(budget=10, chunked=False)
+    for number in range(2):
+        one.add(Sequence(number, 8, 2))
+    one.add(Sequence(2, 1, 2))  # would fit at once, but nobody overtakes
+    assert shares(run(one)) == [(0, 8, 0, True, True)]
+    assert shares(run(one)) == [(0, 1, 0, True, False), (1, 8, 0, True, True), (2, 1, 0, True, True)]
+
+
+def test_max_num_seqs_holds_the_queue() -> None:
+    one = scheduler(seqs=2)
+    for number in range(3):
+        one.add(Sequence(number, 4, 2))
+    assert [s[0] for s in shares(run(one))] == [0, 1]
+    assert [s[0] for s in shares(run(one))] == [0, 1]
+    assert [s[0] for s in shares(run(one))] == [2]
+
+
+def test_a_short_budget_trims_drafts_and_unscheduled_ones_keep_theirs() -> None:
+    one = scheduler(budget=10, drafts=3)
+    for number in range(3):
+        one.add(Sequence(number, 3, 20))
+    run(one, propose=3)
+    step = one.schedule()
+    assert shares(step) == [(0, 4, 3, True, False), (1, 4, 3, True, False), (2, 2, 1, True, False)]
+    assert one.complete(step, [3, 0, 1]) == [4, 1, 2]
+    assert [s.sequence.computed_tokens for s in step.scheduled] == [7, 4, 5]  # all known tokens but the last
+
+    tight = scheduler(budget=8, drafts=3)
+    for number in range(3):
+        tight.add(Sequence(number, 2, 20))
+    run(tight, propose=3)
+    assert [s[:3] for s in shares(run(tight, propose=0))] == [(0, 4, 3), (1, 4, 3)]
+    assert [s[:3] for s in shares(run(tight))] == [(0, 1, 0), (1, 1, 0), (2, 4, 3)]
+
+
+def test_accepted_drafts_are_cut_at_the_length_limit() -> None:
+    one = scheduler(drafts=4)
+    one.add(Sequence(0, 3, 3))
+    run(one, propose=4)
+    step = one.schedule()
+    assert one.complete(step, [4]) == [2]
+    assert not one.has_work
+    assert one.pool.free_blocks == one.pool.num_blocks
+
+
+def filled() -> tuple[Scheduler, list[Sequence]]:
+    """Three running requests on 2 blocks of 4 each, one block free, a fourth queued that would fit it."""
+    one = scheduler(7, seqs=3, size=4)
+    sequences = [Sequence(0, 8, 5), Sequence(1, 8, 5), Sequence(2, 8, 5), Sequence(3, 1, 3)]
+    for sequence in sequences:
+        one.add(sequence)
+    run(one)
+    assert one.pool.free_blocks == 1
+    return one, sequences
+
+
+def test_the_last_running_request_is_preempted_and_nobody_admitted() -> None:
+    one, (_, _, victim, queued) = filled()
+    step = one.schedule()
+    assert [s.sequence.request_id for s in step.scheduled] == [0, 1]
+    assert step.preempted == [victim]
+    assert list(one.waiting) == [victim, queued]  # at the head of the queue
+    assert (victim.computed_tokens, victim.blocks, victim.emitted_tokens, victim.preemptions) == (0, 0, 1, 1)
+    assert one.pool.free_blocks == 1  # enough for the fourth request, which stays out all the same
+    one.complete(step, [0, 0])
+
+
+def test_a_preempted_request_is_recomputed_with_what_it_had_emitted() -> None:
+    one, (first, second, victim, queued) = filled()
+    run(one)
+    while not (first.finished and second.finished):
+        assert [s[0] for s in shares(run(one))] == [0, 1]  # the victim needs 3 blocks; nobody overtakes it
+    assert shares(run(one)) == [(2, 9, 0, True, True), (3, 1, 0, True, True)]  # 8 prompt tokens and 1 emitted
+    assert (victim.computed_tokens, victim.emitted_tokens) == (9, 2)
+    while one.has_work:
+        run(one)
+    assert victim.finished
+    assert queued.finished
+    assert one.pool.free_blocks == 7
+
+
+def test_several_victims_return_in_their_old_order() -> None:
+    one = scheduler(6, size=4, drafts=8)
+    sequences = [Sequence(number, 8, 9) for number in range(3)]
+    for sequence in sequences:
+        one.add(sequence)
+    run(one, propose=8)  # 8 + 1 + 8 tokens take 5 blocks
+    step = one.schedule()
+    assert [s.sequence.request_id for s in step.scheduled] == [0]
+    assert [s.request_id for s in step.preempted] == [2, 1]
+    assert [s.request_id for s in one.waiting] == [1, 2]
+    assert all(s.draft_tokens == 0 for s in one.waiting)
+
+
+def test_a_request_that_lacks_room_may_be_its_own_victim() -> None:
+    one = scheduler(5, size=4)
+    sequences = [Sequence(0, 8, 8), Sequence(1, 8, 8)]
+    for sequence in sequences:
+        one.add(sequence)
+    run(one)
+    step = one.schedule()  # request 0 takes the fifth block, request 1 finds none
+    assert [s.sequence.request_id for s in step.scheduled] == [0]
+    assert step.preempted == [sequences[1]]
+
+
+def test_lookahead_slots_are_taken_from_the_second_step_on() -> None:
+    one = scheduler(10, size=4, drafts=3, lookahead=3)
+    sequence = Sequence(0, 4, 8)
+    one.add(sequence)
+    run(one)
+    assert sequence.blocks == 1
+    run(one)  # 4 computed + 1 + 3 slots
+    assert sequence.blocks == 2
+    run(one)
+    assert sequence.blocks == 3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "drafts", "lookahead", "chunked"),
+    [(6, 3, 0, 0, True), (4, 3, 2, 0, True), (2, 3, 2, 2, True), (7, 1, 5, 1, True), (6, 3, 0, 0, False)],
+)
+def test_requests_are_refused_exactly_when_they_could_never_run(
+    prompt: int, output: int, drafts: int, lookahead: int, chunked: bool
+) -> None:
+    """8 KV slots, 8 tokens a step. The one that needs them all runs to its end; one token more is refused."""
+    one = scheduler(2, size=4, budget=8, drafts=drafts, lookahead=lookahead, chunked=chunked)
+    one.add(Sequence(0, prompt, output))
+    most = 0
+    for _ in range(output):
+        run(one, propose=drafts)
+        most = max(most, one.pool.num_blocks - one.pool.free_blocks)
+    assert not one.has_work
+    if output > 1:
+        assert most == 0 or most == 2
+    with pytest.raises(NoAnswer, match="request 1 .* raise") as caught:
+        one.add(Sequence(1, prompt + 1, output))
+    assert "\n" not in str(caught.value)
+    assert not one.has_work
+
+
+def test_an_unchunked_prompt_longer_than_a_step_is_refused() -> None:
+    one = scheduler(budget=10, chunked=False)
+    with pytest.raises(NoAnswer, match="may prefill 11 tokens at once and a step takes 10"):
+        one.add(Sequence(0, 10, 2))
+    one.add(Sequence(1, 10, 1))
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_blocks_and_tokens_are_conserved_whatever_happens(data: st.DataObject) -> None:
+    size, lookahead, drafts = data.draw(st.tuples(st.integers(1, 8), st.integers(0, 4), st.integers(0, 4)))
+    seqs, budget = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 30))
+    lengths = data.draw(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12)), min_size=1, max_size=8))
+    longest = max(prompt + output - 1 for prompt, output in lengths) + drafts + lookahead
+    blocks = -(-longest // size) + data.draw(st.integers(0, 6))
+    one = scheduler(blocks, seqs=seqs, budget=budget, size=size, drafts=drafts, lookahead=lookahead)
+    sequences = [Sequence(number, prompt, output) for number, (prompt, output) in enumerate(lengths)]
+    for sequence in sequences:
+        one.add(sequence)
+    for _ in range(20_000):
+        if not one.has_work:
+            break
+        step = one.schedule()
+        assert step.scheduled  # a step always makes progress
+        assert step.total_tokens <= budget
+        assert len(one.running) <= seqs
+        assert sum(s.blocks for s in sequences) == blocks - one.pool.free_blocks
+        for share in step.scheduled:
+            assert share.sequence.blocks * size >= share.kv_tokens
+            assert share.tokens >= 1
+            assert 0 <= share.drafts <= share.sequence.draft_tokens
+        order = [s.request_id for s in [*one.running, *one.waiting]]
+        assert order == sorted(order)  # first come, first served, preempted or not
+        before = [share.sequence.emitted_tokens for share in step.scheduled]
+        right = [data.draw(st.integers(0, share.drafts)) if share.drafts else 0 for share in step.scheduled]
+        emitted = one.complete(step, right)
+        for share, old, count in zip(step.scheduled, before, emitted, strict=True):
+            sequence = share.sequence
+            assert sequence.emitted_tokens == old + count <= sequence.output_tokens
+            if sequence.finished:
+                assert sequence.blocks == 0
+            elif share.emits:
+                assert sequence.computed_tokens == sequence.known_tokens - 1
+                one.propose(sequence, data.draw(st.integers(0, drafts)))
+    assert all(s.finished for s in sequences)
+    assert one.pool.free_blocks == blocks

@@ -1,0 +1,167 @@
+"""A replica's timeline, worked by hand, and what it asks its prices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from specsim.cost.forward import Group, Source
+from specsim.results import RunResult, StepRecord
+from specsim.scenario import Speculation
+from specsim.serving.replica import Server
+from specsim.serving.simulate import run
+from specsim.specs.engine import EngineLimits
+from specsim.speculation.acceptance import ConstantAcceptance
+from specsim.speculation.policy import FixedPolicy, Policy, TablePolicy
+from specsim.speculation.program import DraftProgram, Phase
+from specsim.speculation.round import StepTime
+from specsim.workload.request import RequestSpec
+
+
+class Steady:
+    """Every step takes the same time; remembers what it was asked."""
+
+    def __init__(self, seconds: float = 1.0, sources: Sequence[Source] = ("roofline",)) -> None:
+        self.seconds = seconds
+        self.sources = sources
+        self.asked: list[tuple[list[Group], int, int, float]] = []
+
+    def step(
+        self, groups: Sequence[Group], *, drafting: int, draft_tokens: int, drafting_kv_tokens: float
+    ) -> StepTime:
+        self.asked.append((list(groups), drafting, draft_tokens, drafting_kv_tokens))
+        source = self.sources[min(len(self.asked), len(self.sources)) - 1]
+        return StepTime(self.seconds, {}, source, self.seconds, self.seconds)
+
+
+def speculation(k: int, rate: float, policy: Policy | None = None) -> Speculation:
+    program = DraftProgram(
+        name="look-up", source="test", lossless=True, proposal="copy",
+        phases=(Phase(where="cpu", weights="none", passes="none"),),
+    )  # fmt: skip
+    return Speculation(
+        program=program,
+        max_draft_tokens=k,
+        acceptance=ConstantAcceptance(rate=rate),
+        policy=policy or FixedPolicy(k=k),
+    )
+
+
+def serve(
+    requests: list[tuple[float, int, int]], cost: Steady, speculation: Speculation | None = None, **limits: int
+) -> RunResult:
+    """(arrival, prompt, output) each; 1000 KV blocks."""
+    server = Server(EngineLimits.model_validate(limits), 1000, cost, speculation)
+    return run([RequestSpec(number, *request) for number, request in enumerate(requests)], server)
+
+
+def test_a_timeline_by_hand() -> None:
+    result = serve([(0.0, 4, 3), (0.5, 6, 3), (10.25, 2, 1)], Steady())
+    times = [(r.first_token_s, r.finish_s) for r in result.requests]
+    assert times == [(1.0, 3.0), (2.0, 4.0), (11.25, 11.25)]
+    assert [r.ttft_s for r in result.requests] == [1.0, 1.5, 1.0]
+    assert [r.tpot_s for r in result.requests] == [1.0, 1.0, None]
+    assert [r.rounds for r in result.requests] == [2, 2, 0]
+    assert result.itl_s.tolist() == [1.0] * 4
+    assert result.duration_s == 11.25
+    assert result.steps == [
+        StepRecord(0.0, 1.0, 1, 4, 0, 0, 0, kv_blocks=1, waiting=0),
+        StepRecord(1.0, 1.0, 2, 6, 1, 0, 0, kv_blocks=2, waiting=0),
+        StepRecord(2.0, 1.0, 2, 0, 2, 0, 0, kv_blocks=2, waiting=0),
+        StepRecord(3.0, 1.0, 1, 0, 1, 0, 0, kv_blocks=1, waiting=0),
+        StepRecord(10.25, 1.0, 1, 2, 0, 0, 0, kv_blocks=1, waiting=0),
+    ]
+    assert result.acceptance.rounds == {0: {0: 4}}
+    assert not result.truncated
+    assert not result.saturated
+
+
+def test_requests_of_one_instant_share_a_step() -> None:
+    cost = Steady()
+    serve([(3.0, 4, 1), (3.0, 5, 1), (3.0, 6, 1)], cost)
+    assert [len(groups) for groups, *_ in cost.asked] == [3]
+
+
+def test_decoding_sequences_of_one_width_are_one_group_and_chunks_stand_alone() -> None:
+    cost = Steady()
+    serve([(0.0, 10, 9), (0.0, 20, 9), (0.5, 5, 9)], cost, max_num_batched_tokens=32)
+    first, second = cost.asked[0], cost.asked[1]
+    assert first == ([Group(1, 10, 10, 1), Group(1, 20, 20, 1)], 2, 0, 16.0)  # 11 and 21 known tokens
+    assert second == ([Group(2, 1, 16.0, 1), Group(1, 5, 5, 1)], 3, 0, pytest.approx((12 + 22 + 6) / 3))
+
+
+def test_a_chunk_that_is_not_the_last_wants_no_logits() -> None:
+    cost = Steady()
+    serve([(0.0, 25, 2)], cost, max_num_batched_tokens=10)
+    assert [groups for groups, *_ in cost.asked] == [
+        [Group(1, 10, 10, 0)], [Group(1, 10, 20, 0)], [Group(1, 5, 25, 1)], [Group(1, 1, 26, 1)],
+    ]  # fmt: skip
+    assert [drafting for _, drafting, *_ in cost.asked] == [0, 0, 1, 0]
+
+
+def test_rounds_that_accept_everything() -> None:
+    """1 token from the prefill, then 1 + 3 a round: 9 tokens take 2 rounds, drafted at the end of the step before."""
+    cost = Steady()
+    result = serve([(0.0, 8, 9)], cost, speculation(3, 1.0))
+    assert cost.asked == [
+        ([Group(1, 8, 8, 1)], 1, 3, 9.0),
+        ([Group(1, 4, 12, 4)], 1, 3, 13.0),
+        ([Group(1, 4, 16, 4)], 0, 3, 0.0),
+    ]
+    record = result.requests[0]
+    assert (record.rounds, record.drafted, record.accepted, record.finish_s) == (2, 6, 6, 3.0)
+    assert result.acceptance.rounds == {3: {3: 2}}
+    assert result.acceptance.acceptance_length() == 4.0
+    assert [(s.verify_tokens, s.draft_tokens, s.accepted) for s in result.steps] == [(0, 0, 0), (4, 3, 3), (4, 3, 3)]
+    assert result.itl_s.tolist() == [1.0, 1.0]  # chunks, not tokens
+
+
+def test_rounds_that_accept_nothing() -> None:
+    cost = Steady()
+    result = serve([(0.0, 8, 4)], cost, speculation(2, 0.0))
+    assert [groups[0] for groups, *_ in cost.asked] == [
+        Group(1, 8, 8, 1), Group(1, 3, 11, 3), Group(1, 3, 12, 3), Group(1, 3, 13, 3),
+    ]  # fmt: skip
+    assert result.acceptance.rounds == {2: {0: 3}}
+
+
+def test_the_overshoot_of_the_last_round_counts_as_accepted() -> None:
+    result = serve([(0.0, 8, 3)], Steady(), speculation(4, 1.0))
+    record = result.requests[0]
+    assert (record.output_tokens, record.rounds, record.accepted) == (3, 1, 4)
+
+
+def test_k_comes_from_the_requests_scheduled_prefills_included() -> None:
+    cost = Steady()
+    policy = TablePolicy(ranges=((1, 1, 4), (2, 8, 0)))
+    result = serve([(0.0, 4, 30), (1.5, 4, 1)], cost, speculation(4, 0.0, policy))
+    assert [k for _, _, k, _ in cost.asked[:5]] == [4, 4, 0, 4, 4]  # two are scheduled in the third step alone
+    assert [s.draft_tokens for s in result.steps[:6]] == [0, 4, 4, 0, 4, 4]  # and verify a step later
+
+
+def test_widths_that_a_short_budget_trimmed_are_groups_of_their_own() -> None:
+    cost = Steady()
+    serve([(0.0, 3, 20)] * 3, cost, speculation(3, 0.0), max_num_batched_tokens=10)
+    groups, drafting, *_ = cost.asked[1]
+    assert groups == [Group(2, 4, 7.0, 4), Group(1, 2, 5.0, 2)]
+    assert drafting == 3
+
+
+def test_the_worst_price_source_is_told() -> None:
+    assert (
+        serve([(0.0, 3, 4)], Steady(sources=("measured", "extrapolated", "measured"))).price_source == "extrapolated"
+    )
+    assert serve([(0.0, 3, 4)], Steady(sources=("measured",))).price_source == "measured"
+
+
+def test_preempted_requests_are_recomputed_and_told() -> None:
+    """Two requests of 8 + 8 tokens on 5 blocks of 4: the second loses its cache as soon as both decode."""
+    server = Server(EngineLimits(block_size=4), 5, Steady())
+    result = run([RequestSpec(0, 0.0, 8, 8), RequestSpec(1, 0.0, 8, 8)], server)
+    assert [r.preemptions for r in result.requests] == [0, 1]
+    assert result.requests[0].finish_s == 8.0
+    assert result.requests[1].first_token_s == 1.0  # a streamed token is not taken back
+    assert result.requests[1].finish_s == 15.0  # waits out the first, then 9 tokens at once and 6 more
+    assert sorted(result.itl_s.tolist())[-1] == 8.0
+    assert result.requests[1].rounds == 6

@@ -1,0 +1,47 @@
+"""The README says what is true of the repository."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_command_one_runs_quickstart_and_command_two_the_tests() -> None:
+    one, two = blocks()[:2]
+    assert "specsim quickstart" in one
+    assert 'torch==2.13.0 -e ".[dev,profile,app]"' in two
+    assert "pytest" in two
+
+
+def test_the_tree_names_every_package_folder() -> None:
+    folders = {p.name for p in (ROOT / "specsim").iterdir() if p.is_dir() and (p / "__init__.py").exists()}
+    tree = README.split("```text")[-1]
+    missing = {name for name in folders if not re.search(rf"\b{name}/", tree)}
+    assert not missing
+
+
+def test_the_tree_names_nothing_that_does_not_exist() -> None:
+    tree = README.split("```text")[-1].split("```")[0]
+    names = re.findall(r"^\s*([\w.]+(?:/[\w.]+)*/?)\s", tree, re.MULTILINE)
+    known = {p.name for p in ROOT.rglob("*") if ".venv" not in p.parts and ".git" not in p.parts}
+    assert names
+    assert [name for name in names if name.rstrip("/").split("/")[-1] not in known] == []
+
+
+def test_nothing_names_the_place_it_was_written_in() -> None:
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not listing:
+        pytest.skip("not a git checkout, so there is no list of files")
+    banned = re.compile(r"/wor[k]/|\.\./share[d]|far[m]-(bench|studio)|/roo[t]/")
+    texts = [ROOT / name for name in listing if name.endswith((".py", ".md", ".yaml", ".toml", ".html", ".json"))]
+    assert [str(path) for path in texts if path.exists() and banned.search(path.read_text())] == []
