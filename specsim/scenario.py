@@ -179,6 +179,16 @@ class Scenario(BaseModel):
     slo: Slo | None = None
     seed: NonNegativeInt = 0
 
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> Scenario:
+        draft = self.speculation.draft_model if self.speculation else None
+        if draft is not None and draft.vocab_size != self.model.vocab_size:
+            raise ValueError(
+                f"draft_model {draft.name} has {draft.vocab_size} tokens in its vocabulary and {self.model.name} has "
+                f"{self.model.vocab_size}; choose a drafter of the same vocabulary"
+            )
+        return self
+
     def sha256(self) -> str:
         """Hash of the resolved scenario; a trace counts by its path, not its content."""
         text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
@@ -224,7 +234,8 @@ class Scenario(BaseModel):
         speculation = self.speculation
         return RoundCost(
             self.model, self.prices(), hardware=self.gpu, engine=self.engine, precision=self.precision(),
-            program=speculation.program if speculation else None, draft=speculation.draft_model if speculation else None,
+            program=speculation.program if speculation else None,
+            draft=speculation.draft_model if speculation else None,
         )  # fmt: skip
 
     def kv_blocks(self) -> int:

@@ -117,10 +117,10 @@ def test_little_on_a_drained_run() -> None:
         {"program": "ngram", "max_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.6}}
     )
     generator = np.random.default_rng(4)
-    arrivals = GammaArrivals(rate_per_s=2.0, cv=2.0).times_s(500, generator).tolist()
+    arrivals = GammaArrivals(rate_per_s=12.0, cv=2.0).times_s(500, generator).tolist()
     lengths = generator.integers(1, 60, size=(500, 2)).tolist()
     requests = [RequestSpec(i, time, *pair) for i, (time, pair) in enumerate(zip(arrivals, lengths, strict=True))]
-    result = run(requests, Server(EngineLimits(max_num_seqs=8), 48, Affine(0.02, 0.001), speculation))
+    result = run(requests, Server(EngineLimits(max_num_seqs=8), 20, Affine(0.02, 0.001), speculation))
     assert sum(r.preemptions for r in result.requests) > 0
     ends = [step.start_s + step.duration_s for step in result.steps]
     held = sum(step.duration_s * (step.sequences + step.waiting) for step in result.steps)

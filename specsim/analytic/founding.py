@@ -1,8 +1,7 @@
 """The founding model of speculative decoding under batching (Su, Giannoula, Pekhimenko, arXiv 2310.18813).
 
 Tokens a round: 1 + l(s) with l(s) = c·s^γ, c ≤ 1, 0 < γ < 1. Verification takes α_b·s + β seconds, drafting t_S·s.
-With A = α_b + t_S, N tokens take N(A·s + β)/(c·s^γ + 1) seconds when N is large. Here the drafts of a round take their own
-verification slots: β is the price of verifying none.
+With A = α_b + t_S, N tokens take N(A·s + β)/(c·s^γ + 1) seconds when N is large; β is the price of verifying no draft.
 """
 
 from __future__ import annotations

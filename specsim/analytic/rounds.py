@@ -9,11 +9,13 @@ Steady decoding at one context length: no prefill, no queueing, no end of reques
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from specsim.errors import InvalidInput
+from specsim.cost.measured import Z90
+from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario
 from specsim.speculation.round import StepTime
 
@@ -105,11 +107,16 @@ def speedup_map(
     speculation = scenario.speculation
     if speculation is None:
         raise InvalidInput(f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter")
-    batches = default_batches(scenario.engine.max_num_seqs) if batches is None else batches
+    context = scenario.mean_context_tokens() if context_tokens is None else context_tokens
+    largest = largest_batch(scenario, context)
+    batches = default_batches(min(scenario.engine.max_num_seqs, largest)) if batches is None else batches
     if not batches or min(batches) < 1:
         raise InvalidInput(f"batches {list(batches)} must be a non-empty list of sizes of at least 1")
-    scenario.kv_blocks()
-    context = scenario.mean_context_tokens() if context_tokens is None else context_tokens
+    if max(batches) > largest:
+        raise NoAnswer(
+            f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
+            "ask for smaller batches or a shorter context"
+        )
     drafting, plain = scenario.round_cost(), scenario.without_speculation().round_cost()
     cells = []
     for batch in batches:
@@ -121,6 +128,19 @@ def speedup_map(
     return SpeedupMap(tuple(cells), scenario.prices().name)
 
 
+def largest_batch(scenario: Scenario, context_tokens: float) -> int:
+    """Sequences of a KV length that fit one replica's cache. Raises NoAnswer if not even one does."""
+    blocks = scenario.kv_blocks()
+    each = math.ceil(context_tokens / scenario.engine.block_size)
+    if blocks < each:
+        room = blocks * scenario.engine.block_size
+        raise NoAnswer(
+            f"a sequence of {context_tokens:.0f} tokens does not fit: the KV cache holds {room}; "
+            "shorten the context or take a larger GPU"
+        )
+    return blocks // each
+
+
 def default_batches(largest: int) -> list[int]:
     """1, 2, 4, ... and the largest itself."""
     powers = [2**i for i in range(largest.bit_length()) if 2**i <= largest]
@@ -129,7 +149,7 @@ def default_batches(largest: int) -> list[int]:
 
 def _cell(batch: int, k: int, context: float, price: StepTime, base: StepTime, tokens: float) -> Cell:
     speedup = tokens * base.seconds / price.seconds
-    low, high = _ratio_interval(price, base, k) if k else (1.0, 1.0)
+    low, high = _ratio_interval(price, base)
     return Cell(
         batch=batch, draft_tokens=k, context_tokens=context, round_s=price.seconds, round_low_s=price.low_s,
         round_high_s=price.high_s, tokens_per_round=tokens, output_tokens_per_s=batch * tokens / price.seconds,
@@ -137,8 +157,16 @@ def _cell(batch: int, k: int, context: float, price: StepTime, base: StepTime, t
     )  # fmt: skip
 
 
-def _ratio_interval(price: StepTime, base: StepTime, k: int) -> tuple[float, float]:
-    """Bounds of base/price. The two rounds run the same kernels at other widths; their errors count as independent."""
+def _ratio_interval(price: StepTime, base: StepTime) -> tuple[float, float]:
+    """90 % bounds of base/price.
+
+    Both rounds run kernels of the same classes, whose errors move together: a class shifts the ratio only by the
+    difference of its shares in the two. Classes are independent.
+    """
     ratio = base.seconds / price.seconds
-    relative = ((price.high_s / price.seconds - 1) ** 2 + (base.high_s / base.seconds - 1) ** 2) ** 0.5
-    return ratio * max(0.0, 1 - relative), ratio * (1 + relative)
+    classes = base.errors_s.keys() | price.errors_s.keys()
+    shifts = (
+        base.errors_s.get(kind, 0.0) / base.seconds - price.errors_s.get(kind, 0.0) / price.seconds for kind in classes
+    )
+    half = Z90 * math.sqrt(sum(shift**2 for shift in shifts))
+    return ratio * max(0.0, 1 - half), ratio * (1 + half)

@@ -26,6 +26,7 @@ def dashboard(
     options = [
         f"--server.port={port}", "--server.address=127.0.0.1", "--server.headless=true",
         "--server.fileWatcherType=none", "--browser.gatherUsageStats=false", "--client.toolbarMode=viewer",
+        "--theme.primaryColor=#1d4ed8",
     ]  # fmt: skip
     print(f"specsim dashboard: http://127.0.0.1:{port}", file=sys.stderr)
     raise typer.Exit(subprocess.call([sys.executable, "-m", "streamlit", "run", str(page), *options]))

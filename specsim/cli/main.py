@@ -17,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
+    pretty_exceptions_enable=False,
     help="Predict what speculative decoding does to LLM serving, and prove it against real runs.",
 )
 app.command("quickstart")(quickstart.quickstart)

@@ -49,7 +49,7 @@ def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cel
     """Measure every cell of a scenario's batch x k map into a table, skipping those it already holds."""
     from specsim.analytic.rounds import default_batches
     from specsim.fidelity import read_grid, write_grid
-    from specsim.reference.run import measure_grid
+    from specsim.reference.grid import measure_grid
 
     if question.speculation is None:
         raise InvalidInput(f"scenario {question.name!r} has no speculation, so there is no map to measure")

@@ -14,6 +14,7 @@ def predict(
     settings: SetOption = None,
     batches: Annotated[str | None, typer.Option(help="Batch sizes, comma-separated; default 1, 2, 4, ...")] = None,
     context: Annotated[float | None, typer.Option(help="KV length in tokens; default the workload's mean.")] = None,
+    batch: Annotated[int, typer.Option(help="Running sequences that the verdict speaks about.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Speed-up of every draft length at every batch size, by formula."""
@@ -28,7 +29,7 @@ def predict(
         print_json(speedups.as_json())
         return
     out = console()
-    answer = verdict(speedups, 1)
+    answer = verdict(speedups, batch)
     out.print(f"[bold]{answer.sentence}[/bold]\n{answer.limits}")
     out.print(map_table(speedups))
     out.print(

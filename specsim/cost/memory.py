@@ -35,9 +35,9 @@ def kv_blocks(
         return engine.num_kv_blocks
     room = usable - weights - RESERVE_SHARE * hardware.memory_bytes
     if room < per_block:
-        names = " and ".join(model.name for model in models)
+        names = " and ".join(model.name for model in models) + (" does" if draft is None else " do")
         raise NoAnswer(
-            f"{names} do not fit {hardware.name}: {weights / GB:.1f} GB of weights, {usable / GB:.1f} GB usable; "
+            f"{names} not fit {hardware.name}: {weights / GB:.1f} GB of weights, {usable / GB:.1f} GB usable; "
             "lower weight_bits, raise gpu_memory_utilization, or take a larger GPU"
         )
     return int(room // per_block)

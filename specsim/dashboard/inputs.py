@@ -55,10 +55,9 @@ def ask() -> Question:
         raise NoAnswer(f"no preset model is smaller than {model} and shares its vocabulary; choose another drafter")
     if rates is not None:
         acceptance = acceptance | {"rates": _numbers(rates)}
-    if batch > settings["engine"]["max_num_seqs"]:
-        raise InvalidInput(
-            f"{batch} running sequences exceed max_num_seqs {settings['engine']['max_num_seqs']}; raise it or run fewer"
-        )
+    largest = settings["engine"]["max_num_seqs"]
+    if batch > largest:
+        raise InvalidInput(f"{batch} running sequences exceed max_num_seqs {largest}; raise it or run fewer")
     speculation = {"program": program, "max_draft_tokens": k, "acceptance": acceptance}
     if draft is not None:
         speculation["draft_model"] = draft
@@ -72,7 +71,7 @@ def _choice(label: str, options: list[str] | tuple[str, ...], default: str, *, k
 
 
 def _gpu_names() -> list[str]:
-    return [*hardware_names(), *profile_names()]
+    return list(dict.fromkeys([*hardware_names(), *profile_names()]))  # a profile may bear its hardware's name
 
 
 def _drafters() -> list[str]:

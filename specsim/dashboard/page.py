@@ -5,32 +5,32 @@ Draws what the package computes. It knows steady decoding at one context length,
 
 from __future__ import annotations
 
-import math
 from html import escape
 from typing import Any
 
 import streamlit as st
 import yaml
 
-from specsim.analytic.rounds import SpeedupMap, default_batches, speedup_map
+from specsim.analytic.rounds import SpeedupMap, default_batches, largest_batch, speedup_map
 from specsim.cost.forward import SOURCES
 from specsim.dashboard.inputs import Question, ask
 from specsim.errors import SpecsimError
 from specsim.report.figures import OFF, ON, anatomy_figure, speedup_figure
 from specsim.report.verdict import Verdict, verdict
 from specsim.scenario import Scenario
-from specsim.scheduling.kv_cache import BlockPool
 from specsim.specs.yaml_file import build
 from specsim.units import format_seconds
 
 FILE = "scenario.yaml"
 PLOT: dict[str, Any] = {"displayModeBar": False}
 STYLE = """<style>
-.block-container {padding-top: 3.4rem; max-width: 70rem}
+.block-container {padding-top: 4.2rem; max-width: 70rem}
 [data-testid="stSidebarHeader"] {height: 2rem}
-[data-testid="stSidebar"] [data-testid="stVerticalBlock"] {gap: .6rem}
+[data-testid="stSidebar"] [data-testid="stVerticalBlock"] {gap: .5rem}
 .verdict {border-left: 8px solid; padding: .7rem 1.1rem; background: #f3f4f6; color: #1f2937; border-radius: .3rem}
-.verdict b {font-size: 1.5rem; line-height: 1.3; display: block}
+.verdict b {font-size: 1.5rem; line-height: 1.3; display: block; text-wrap: balance}
+[data-testid="stMain"] h3 {font-size: 1.3rem}
+[data-testid="stSidebar"] h3 {font-size: 1.05rem}
 </style>"""
 
 
@@ -47,15 +47,15 @@ def page() -> None:
         return
     answer = verdict(speedups, question.batch)
     _show_verdict(scenario, speedups, answer)
-    _warn_of_memory(scenario, speedups, answer)
     _show_map(speedups, answer)
     _show_anatomy(speedups, answer)
     _show_repeat(question, speedups)
 
 
 def _batches(scenario: Scenario, batch: int) -> list[int]:
-    """The default rows of the map and the batch asked about."""
-    return sorted({*default_batches(scenario.engine.max_num_seqs), batch})
+    """The rows of the map that fit the KV cache, and the batch asked about."""
+    largest = min(scenario.engine.max_num_seqs, largest_batch(scenario, scenario.mean_context_tokens()))
+    return sorted({*default_batches(largest), batch})
 
 
 def _show_verdict(scenario: Scenario, speedups: SpeedupMap, answer: Verdict) -> None:
@@ -63,37 +63,31 @@ def _show_verdict(scenario: Scenario, speedups: SpeedupMap, answer: Verdict) -> 
     drafter = speculation.program.name if speculation else "no drafter"
     if speculation and speculation.draft_model:
         drafter = speculation.draft_model.name
-    st.caption(f"{scenario.model.name} on {scenario.gpu.name}, drafter {drafter}")
+    st.caption(f"specsim: {scenario.model.name} on {scenario.gpu.name}, drafter {drafter}")
     colour = ON if answer.on else OFF
     st.html(
-        f'<div class="verdict" style="border-color: {colour}"><b>{escape(answer.sentence)}</b>'
-        f"{escape(answer.limits)}</div>"
+        f'<div class="verdict" style="border-color: {colour}"><b>{_unbroken(answer.sentence)}</b>'
+        f"{_unbroken(answer.limits)}</div>"
     )
-    cell, plain = answer.cell, speedups.cell(answer.batch, 0)
+    cell, plain = answer.drafting or answer.cell, speedups.cell(answer.batch, 0)
     columns = st.columns(4)
-    columns[0].metric("Output tokens/s/GPU", f"{cell.output_tokens_per_s:,.0f}")
+    columns[0].metric(f"Output tokens/s/GPU at k = {cell.draft_tokens}", f"{cell.output_tokens_per_s:,.0f}")
     columns[1].metric("The same without a drafter", f"{plain.output_tokens_per_s:,.0f}")
     columns[2].metric("Tokens a round", f"{cell.tokens_per_round:.2f}")
     columns[3].metric("Round time", format_seconds(cell.round_s))
 
 
-def _warn_of_memory(scenario: Scenario, speedups: SpeedupMap, answer: Verdict) -> None:
-    """The map prices every batch; the KV cache may not hold it."""
-    pool = BlockPool(scenario.kv_blocks(), scenario.engine.block_size)
-    context = math.ceil(speedups.cells[0].context_tokens)
-    if not pool.can_allocate(answer.batch * pool.blocks_for(context)):
-        st.warning(
-            f"The KV cache ({pool.num_blocks:,} blocks of {pool.block_size} tokens) does not hold {answer.batch} "
-            f"sequences of {context:,} tokens: the engine would run fewer at a time."
-        )
+def _unbroken(text: str) -> str:
+    """Text for HTML whose percent signs stay with their numbers."""
+    return escape(text).replace(" %", "&nbsp;%")
 
 
 def _show_map(speedups: SpeedupMap, answer: Verdict) -> None:
     st.subheader("Speed-up by batch size and draft length")
     st.plotly_chart(speedup_figure(speedups, answer.batch), theme=None, config=PLOT)
     st.caption(
-        "Output tokens/s over plain decoding at the same batch: blue pays, amber loses; the frame marks a row's best "
-        "k (0 is off), ▸ the batch asked about."
+        "Output tokens/s over plain decoding: blue pays, amber loses; the frame marks a row's best k (0 is off), "
+        "▸ your batch."
     )
     with st.expander("Data"):
         st.dataframe(speedups.as_json()["grid"], hide_index=True)
@@ -105,19 +99,17 @@ def _show_anatomy(speedups: SpeedupMap, answer: Verdict) -> None:
     cell = answer.cell
     part = max(cell.parts, key=cell.parts.__getitem__)
     st.caption(
-        f"At batch {cell.batch} and k = {cell.draft_tokens} a round takes {format_seconds(cell.round_s)}; its largest part "
-        f"is {part}, {format_seconds(cell.parts[part])}."
+        f"At batch {cell.batch} and k = {cell.draft_tokens} a round takes {format_seconds(cell.round_s)}; "
+        f"its largest part is {part}, {format_seconds(cell.parts[part])}."
     )
 
 
 def _show_repeat(question: Question, speedups: SpeedupMap) -> None:
     st.subheader("Where this comes from")
-    st.markdown(
-        f"{_prices(speedups)} Steady decoding at {speedups.cells[0].context_tokens:.0f} tokens of context; no prefill, "
-        "no queueing."
-    )
+    context = speedups.cells[0].context_tokens
+    st.markdown(f"{_prices(speedups)} Steady decoding at {context:.0f} tokens of context; no prefill, no queueing.")
     st.markdown("The same answer on the command line, from the file below:")
-    st.code(_command(question), language="bash")
+    st.code(_command(question, speedups), language=None)
     text = scenario_text(question)
     st.download_button("Download scenario.yaml", text, FILE, "application/yaml")
     with st.expander(FILE):
@@ -138,8 +130,6 @@ def scenario_text(question: Question) -> str:
     return yaml.safe_dump(question.fields, sort_keys=False, allow_unicode=True)
 
 
-def _command(question: Question) -> str:
-    rows = default_batches(question.fields["engine"]["max_num_seqs"])
-    if question.batch in rows:
-        return f"specsim predict {FILE}"
-    return f"specsim predict {FILE} --batches {','.join(map(str, sorted({*rows, question.batch})))}"
+def _command(question: Question, speedups: SpeedupMap) -> str:
+    rows = ",".join(str(batch) for batch in sorted({cell.batch for cell in speedups.cells}))
+    return f"specsim predict {FILE} --batch {question.batch} --batches {rows}"

@@ -45,9 +45,9 @@ CPU = Grid(
     gemm_m=(1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256, 512),
     gemm_n=(256, 512, 1024, 2048, 4096, 8192, 16384, 32768),
     gemm_k=(256, 512, 1024, 2048, 4096),
-    attention_sequences=(1, 2, 4, 8, 16, 32),
+    attention_sequences=(1, 2, 4, 8, 16, 32, 64),
     attention_queries=(1, 2, 3, 4, 5, 6, 7, 8, 9, 32, 128),
-    attention_keys=(32, 128, 512, 2048),
+    attention_keys=(32, 64, 128, 192, 256, 384, 512, 1024, 2048),
     attention_heads=((8, 8, 64), (16, 4, 64), (16, 4, 128)),
     tokens=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
     widths=(256, 1024, 4096),
@@ -101,12 +101,13 @@ def shapes(grid: Grid, cache_bytes: int) -> Iterator[Shape]:
     for (heads, kv_heads, head_dim), sequences, queries, keys in product(*axes):
         shape = (sequences, queries, keys, heads, kv_heads, head_dim)
         moved, flops = work("attention", shape)
-        if queries > keys or flops > grid.most_flops or moved > grid.most_weight_bytes:
+        if queries > keys / 2 or flops > grid.most_flops or moved > grid.most_weight_bytes:
             continue
         yield Shape("attention", "", shape, "cold")
         if moved <= cache_bytes / 8:
             yield Shape("attention", "", shape, "warm")
     for operation, width, tokens in product(ELEMENTWISE, grid.widths, grid.tokens):
+        yield Shape("elementwise", operation, (tokens, width), "cold")
         yield Shape("elementwise", operation, (tokens, width), "warm")
     for vocabulary, rows in product(grid.vocabularies, grid.tokens):
         if rows * vocabulary * 4 <= grid.most_weight_bytes:

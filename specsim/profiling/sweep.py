@@ -26,7 +26,7 @@ from specsim.profiling.machine import (
 )
 from specsim.profiling.plan import CPU, CUDA, Grid, Shape, shapes, thinned
 from specsim.profiling.timer import Capture, Clock, clock_and_capture, measure
-from specsim.reference.run import host_times
+from specsim.reference.grid import host_times
 
 Progress = Callable[[int, int, str], None]  # shapes done, shapes in all, kernel class
 HOST_BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -92,7 +92,9 @@ def _measure_shapes(
         if (*shape.shape, shape.operation, dtype, shape.cache, capture.mode) in known[shape.kind]:
             continue
         prepared = kernels.prepare(shape)
-        timing = measure(prepared.launch, buffers=prepared.buffers, clock=clock, capture=capture)
+        timing = measure(
+            prepared.launch, buffers=prepared.buffers, clock=clock, capture=capture, before=prepared.before
+        )
         row = Row(
             shape=shape.shape, operation=shape.operation, dtype=dtype, kernel=prepared.kernel, cache=shape.cache,
             mode=capture.mode, median_s=timing.median_s, p10_s=timing.p10_s, p90_s=timing.p90_s,
@@ -128,9 +130,7 @@ def _finished(header: ProfileHeader, folder: Path, probe_after_s: float) -> Prof
     for kind, rows in profile.rows.items():
         if kind == "host":
             continue
-        error = heldout_error(
-            kind, rows, ceilings.copy_bytes_per_s, dict(ceilings.flops_per_s.items())
-        )
+        error = heldout_error(kind, rows, ceilings.copy_bytes_per_s, dict(ceilings.flops_per_s.items()))
         if error is not None:
             errors[kind] = error
     probe = Probe(before_s=header.probe.before_s, after_s=probe_after_s)

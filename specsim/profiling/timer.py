@@ -22,6 +22,7 @@ Launch = Callable[[int], object]  # runs the kernel on its i-th set of buffers
 SAMPLE_S = 1e-4  # a sample repeats short kernels up to this long, well above the clock's resolution
 TARGET_S = 0.03  # time spent on samples of one shape
 MIN_SAMPLES, MAX_SAMPLES = 7, 60
+MAX_DISTURBED_SAMPLES = 20  # where something slow runs before each
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Timing:
 class Clock(Protocol):
     """Times one call on a device."""
 
-    def seconds(self, run: Callable[[], None]) -> float:
-        """Device seconds that ``run`` takes."""
+    def seconds(self, run: Callable[[], None], before: Callable[[], object] | None = None) -> float:
+        """Device seconds that ``run`` takes; ``before`` runs first and is not counted."""
         ...
 
 
@@ -55,7 +56,9 @@ class Capture(Protocol):
 class WallClock:
     """A CPU runs when called."""
 
-    def seconds(self, run: Callable[[], None]) -> float:
+    def seconds(self, run: Callable[[], None], before: Callable[[], object] | None = None) -> float:
+        if before is not None:
+            before()
         start = time.perf_counter()
         run()
         return time.perf_counter() - start
@@ -85,7 +88,9 @@ class CudaClock:
         self._start = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
 
-    def seconds(self, run: Callable[[], None]) -> float:
+    def seconds(self, run: Callable[[], None], before: Callable[[], object] | None = None) -> float:
+        if before is not None:
+            before()
         self._start.record()
         run()
         self._end.record()
@@ -122,19 +127,25 @@ def clock_and_capture(device: str) -> tuple[Clock, Capture]:
     return CudaClock(), GraphCapture()
 
 
-def measure(launch: Launch, *, buffers: int, clock: Clock, capture: Capture) -> Timing:
-    """Time a kernel: two warm-up replays, then samples until TARGET_S or MAX_SAMPLES, at least MIN_SAMPLES."""
+def measure(
+    launch: Launch, *, buffers: int, clock: Clock, capture: Capture, before: Callable[[], object] | None = None
+) -> Timing:
+    """Time a kernel: warm-up replays, then samples until TARGET_S or MAX_SAMPLES, at least MIN_SAMPLES.
+
+    With ``before``, every launch is a sample of its own, so that each one meets what ``before`` left behind.
+    """
     replay, launches = capture.capture(launch, launches=1, buffers=buffers)
     replay()
-    estimate_s = clock.seconds(replay) / launches
-    wanted = max(1, int(SAMPLE_S / max(estimate_s, 1e-9)))
+    estimate_s = clock.seconds(replay, before) / launches
+    wanted = 1 if before else max(1, int(SAMPLE_S / max(estimate_s, 1e-9)))
     if wanted > launches:
         replay, launches = capture.capture(launch, launches=min(wanted, 256), buffers=buffers)
         replay()
+    most = MAX_DISTURBED_SAMPLES if before else MAX_SAMPLES
     samples: list[float] = []
     spent = 0.0
-    while len(samples) < MIN_SAMPLES or (spent < TARGET_S and len(samples) < MAX_SAMPLES):
-        seconds = clock.seconds(replay)
+    while len(samples) < MIN_SAMPLES or (spent < TARGET_S and len(samples) < most):
+        seconds = clock.seconds(replay, before)
         spent += seconds
         samples.append(seconds / launches)
     p10, median, p90 = np.percentile(samples, [10, 50, 90])

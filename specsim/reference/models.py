@@ -51,7 +51,7 @@ def build_models(scenario: Scenario, *, device: str, max_sequences: int, max_len
     _require_deployment(scenario, bits)
     draft = scenario.speculation.draft_model if scenario.speculation else None
     if scenario.speculation is not None:
-        _require_drafter(scenario.speculation, scenario.model.vocab_size)
+        _require_drafter(scenario.speculation)
 
     def build(spec: ModelSpec, seed: int) -> Transformer:
         return Transformer(
@@ -80,8 +80,6 @@ def _require_deployment(scenario: Scenario, bits: float) -> None:
     replicas, kv_bits = scenario.deployment.replicas, scenario.deployment.kv_bits
     if replicas != 1:
         raise InvalidInput(f"replicas is {replicas} and the reference engine runs one; set deployment.replicas to 1")
-    if scenario.engine.graph_sizes is not None:
-        raise InvalidInput("graph_sizes is set and the reference engine captures no graphs; set it to null")
     if kv_bits != bits:
         raise InvalidInput(
             f"kv_bits is {kv_bits:g} and weights have {bits:g}; the reference engine keeps both in one dtype: "
@@ -89,14 +87,9 @@ def _require_deployment(scenario: Scenario, bits: float) -> None:
         )
 
 
-def _require_drafter(speculation: Speculation, vocab_size: int) -> None:
-    draft, program = speculation.draft_model, speculation.program
-    if draft is not None and draft.vocab_size != vocab_size:
-        raise InvalidInput(
-            f"the draft's vocabulary has {draft.vocab_size} tokens and the target's {vocab_size}; "
-            "choose a draft model that shares it"
-        )
-    if draft is None and program.proposal == "chain":
+def _require_drafter(speculation: Speculation) -> None:
+    program = speculation.program
+    if speculation.draft_model is None and program.proposal == "chain":
         raise InvalidInput(
             f"the reference engine cannot run program {program.name!r}; choose draft-model, ngram or none"
         )

@@ -17,7 +17,6 @@ import torch
 import specsim
 from specsim.errors import InvalidInput
 from specsim.reference.generate import Engine, Outcome, run_step
-from specsim.reference.grid import host_times, measure_grid
 from specsim.reference.models import build_models, drafter
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord
 from specsim.scenario import Scenario, SyntheticWorkload
@@ -26,8 +25,6 @@ from specsim.scheduling.scheduler import Sequence as Running
 from specsim.speculation.acceptance import AcceptanceDraws
 from specsim.workload.arrivals import ClosedLoopArrivals
 from specsim.workload.request import RequestSpec
-
-__all__ = ["host_times", "measure_grid", "serve"]
 
 
 def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
@@ -53,9 +50,8 @@ def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
         limits, scenario.engine.num_kv_blocks, max_draft_tokens=max_draft_tokens, lookahead_tokens=lookahead
     )
     session = _Session(scenario, requests, engine, scheduler)
-    models.fill(
-        1, min(16, longest), scenario.seed
-    )  # the first request must not pay for thread pools and first touches
+    # Or the first request pays for thread pools and first touches of the weights.
+    models.fill(1, min(16, longest), scenario.seed)
     duration_s = session.run()
     log = session.log
     return RunResult(

@@ -309,7 +309,7 @@ def _weight_source(
     """Draws matrices [n, k] of normal entries with variance 1/spread; noise comes from a stream of its own."""
     base = torch.Generator(device).manual_seed(seed)
     extra = torch.Generator(device).manual_seed(seed + 1)
-    # CPU generators draw 16-bit normals in float32 anyway; drawing there keeps noise of one seed alike in all dtypes.
+    # 16-bit weights are the float32 ones of the same seed, rounded.
     drawn = torch.float64 if dtype == torch.float64 else torch.float32
 
     def draw(n: int, k: int, spread: float) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from specsim.analytic.rounds import SpeedupMap
 from specsim.fidelity import Fidelity
@@ -26,7 +28,7 @@ def speedup_figure(speedups: SpeedupMap, batch: int | None = None) -> Any:
     largest = max(2.0, *(max(row) for row in values))
     labels = [f"<b>▸ {b}</b>" if b == batch else str(b) for b in batches]
     # White at 1, so that the two sides of break-even differ in hue as well as in the printed number.
-    scale = [(0.0, "#f59e0b"), (1.0 / largest, "#ffffff"), (1.0, "#2563eb")]
+    scale = [(0.0, "#f59e0b"), (1.0 / largest, "#ffffff"), (1.0, "#60a5fa")]
     figure = go.Figure(
         go.Heatmap(
             z=values, x=[str(k) for k in lengths], y=labels, zmin=0, zmax=largest, colorscale=scale, xgap=2, ygap=2,
@@ -41,7 +43,7 @@ def speedup_figure(speedups: SpeedupMap, batch: int | None = None) -> Any:
             type="rect", x0=x - 0.47, x1=x + 0.47, y0=y - 0.45, y1=y + 0.45, line={"color": INK, "width": 3}
         )
     figure.update_xaxes(title="draft length k (tokens)", type="category", showgrid=False)
-    figure.update_yaxes(title="batch size (running sequences)", type="category", showgrid=False)
+    figure.update_yaxes(title="batch size (sequences)", type="category", showgrid=False, ticksuffix="  ")
     figure.update_layout(plot_bgcolor=LINE)  # shows through the gaps as cell borders
     return _laid_out(figure, 90 + 38 * len(batches))
 
@@ -53,13 +55,13 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
     for part, colour in PARTS.items():
         shares = [100 * cell.parts.get(part, 0.0) / cell.round_s for cell in cells]
         if any(share > 0 for share in shares):
-            bars = [f"{cell.batch} (k={cell.draft_tokens})" for cell in cells]
+            bars = [f"{cell.batch}<br>k={cell.draft_tokens}" for cell in cells]
             figure.add_bar(
                 name=part, x=bars, y=shares, marker_color=colour,
                 hovertemplate=f"{part} %{{y:.1f}} %<extra>%{{x}}</extra>",
             )  # fmt: skip
     figure.update_layout(barmode="stack")
-    figure.update_xaxes(title="batch size (best k)", type="category")
+    figure.update_xaxes(title="batch size and its best k", type="category")
     figure.update_yaxes(title="share of the round's time (%)", range=[0, 100])
     return _laid_out(figure, 360)
 
@@ -67,11 +69,14 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
 def fidelity_figure(fidelity: Fidelity) -> Any:
     """Predicted against measured round time, one point a cell, with the predicted 90 % interval."""
     figure = go.Figure()
-    for k in sorted({cell.predicted.draft_tokens for cell in fidelity.cells}):
+    lengths = sorted({cell.predicted.draft_tokens for cell in fidelity.cells})
+    colours = sample_colorscale("Viridis", [0.9 * i / len(lengths) for i in range(len(lengths))])
+    for k, colour in zip(lengths, colours, strict=True):
         cells = [cell for cell in fidelity.cells if cell.predicted.draft_tokens == k]
         predicted = [1e3 * cell.predicted.round_s for cell in cells]
         figure.add_scatter(
             x=[1e3 * cell.measured_s for cell in cells], y=predicted, mode="markers", name=f"k={k}",
+            marker_color=colour,
             text=[f"batch {cell.predicted.batch}, error {cell.error:+.1%}" for cell in cells],
             error_y={
                 "array": [1e3 * cell.predicted.high_s - y for cell, y in zip(cells, predicted, strict=True)],
@@ -81,8 +86,8 @@ def fidelity_figure(fidelity: Fidelity) -> Any:
         )  # fmt: skip
     ends = [1e3 * f(cell.measured_s for cell in fidelity.cells) for f in (min, max)]
     figure.add_scatter(x=ends, y=ends, mode="lines", name="equal", line={"color": "#9ca3af", "dash": "dot"})
-    figure.update_xaxes(title="measured round (ms)", type="log")
-    figure.update_yaxes(title="predicted round (ms)", type="log")
+    figure.update_xaxes(title="measured round (ms)", type="log", dtick=math.log10(2))
+    figure.update_yaxes(title="predicted round (ms)", type="log", dtick=math.log10(2))
     return _laid_out(figure, 460)
 
 

@@ -9,12 +9,17 @@ from specsim.analytic.rounds import Cell, SpeedupMap
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision at one batch size, in the context of the whole map. ``certain``: the 90 % interval leaves out 1."""
+    """The decision at one batch size, in the context of the whole map.
+
+    ``drafting`` is the best cell that drafts, also where not drafting is better; None in a map without one.
+    ``certain``: its 90 % interval leaves out 1.
+    """
 
     on: bool
     batch: int
     draft_tokens: int
     cell: Cell
+    drafting: Cell | None
     certain: bool
     sentence: str
     limits: str
@@ -29,8 +34,8 @@ def verdict(speedups: SpeedupMap, batch: int) -> Verdict:
     drafting = cell if best.draft_tokens else _best_draft(speedups, nearest)
     certain = drafting is None or not drafting.low <= 1.0 <= drafting.high
     return Verdict(
-        on=best.draft_tokens > 0, batch=nearest, draft_tokens=best.draft_tokens, cell=cell, certain=certain,
-        sentence=_sentence(nearest, cell, drafting, certain), limits=_limits(speedups, batches),
+        on=best.draft_tokens > 0, batch=nearest, draft_tokens=best.draft_tokens, cell=cell, drafting=drafting,
+        certain=certain, sentence=_sentence(nearest, cell, drafting, certain), limits=_limits(speedups, batches),
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.speculation.program import DraftProgram
 
+MEASURED_HOST_ERROR, ASSUMED_HOST_ERROR = 0.2, 0.4  # one standard deviation, as a share; both are judgements
 WEIGHTY_SHARE = 0.05  # a source behind less of the time than this does not name the whole step's
 
 
@@ -46,6 +47,7 @@ class StepTime:
     source: Source  # the worst one among those that priced a WEIGHTY_SHARE of the time
     low_s: float
     high_s: float
+    errors_s: dict[str, float]  # one standard deviation by kernel class, each fully correlated within its class
 
 
 class RoundCost:
@@ -78,10 +80,10 @@ class RoundCost:
         self._add_pass(bill, self._target, groups, warm=False)
         rows = sum(g.sequences * g.logit_rows for g in groups)
         self._add_sampling(bill, rows, self._target.vocab_size)
-        bill.add_host("host", self._host_s("step", sum(g.sequences for g in groups)))
+        bill.add_host("host", *self._host_s("step", sum(g.sequences for g in groups)))
         if draft_tokens and self._program is not None:
             if self._draft is None:
-                bill.add_host("draft", self._propose_s(self._program, drafting))
+                bill.add_host("draft", *self._propose_s(self._program, drafting))
             else:
                 self._add_draft_passes(bill, self._draft, groups, Group(drafting, 1, drafting_kv_tokens), draft_tokens)
         return bill.total()
@@ -101,7 +103,8 @@ class RoundCost:
             passes = draft_tokens
             self._add_sampling(bill, later.sequences, draft.vocab_size, part="draft", times=passes)
             self._add_pass(bill, draft, [later], warm=self._draft_stays_cached, part="draft", times=passes - 1)
-        bill.add_host("draft", passes * self._host_s("draft_pass", max(1, later.sequences)))
+        seconds, error = self._host_s("draft_pass", max(1, later.sequences))
+        bill.add_host("draft", passes * seconds, error)
 
     def _add_pass(
         self, bill: _Bill, model: ModelSpec, groups: Sequence[Group], *, warm: bool, part: str | None = None,
@@ -133,18 +136,21 @@ class RoundCost:
         seconds = price.seconds * kernel.count
         return _Charge(kernel.part, kernel.kind, seconds, seconds * price.relative_error, price.source)
 
-    def _propose_s(self, program: DraftProgram, sequences: int) -> float:
+    def _propose_s(self, program: DraftProgram, sequences: int) -> tuple[float, float]:
         measured = self._prices.host_s("ngram", sequences)
-        return sequences * program.host_s_per_sequence() if measured is None else measured
+        if measured is None:
+            return sequences * program.host_s_per_sequence(), ASSUMED_HOST_ERROR
+        return measured, MEASURED_HOST_ERROR
 
-    def _host_s(self, part: str, sequences: int) -> float:
+    def _host_s(self, part: str, sequences: int) -> tuple[float, float]:
+        """Host seconds of a step or a draft pass, and their relative error."""
         given = self._engine.host_step_s if part == "step" else self._engine.host_draft_pass_s
         if given is not None:
-            return given
+            return given, 0.0
         measured = self._prices.host_s(part, sequences)
         if measured is not None:
-            return measured
-        return DEFAULT_HOST_S[part] if self._hardware.kind == "gpu" else 0.0
+            return measured, MEASURED_HOST_ERROR
+        return (DEFAULT_HOST_S[part] if self._hardware.kind == "gpu" else 0.0), ASSUMED_HOST_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +180,12 @@ class _Bill:
             self._errors_s[charge.kind] = self._errors_s.get(charge.kind, 0.0) + times * charge.error_s
             self._sources[charge.source] = self._sources.get(charge.source, 0.0) + seconds
 
-    def add_host(self, part: str, seconds: float) -> None:
+    def add_host(self, part: str, seconds: float, relative_error: float) -> None:
         self._parts[part] = self._parts.get(part, 0.0) + seconds
+        self._errors_s["host"] = self._errors_s.get("host", 0.0) + seconds * relative_error
 
     def total(self) -> StepTime:
         seconds = sum(self._parts.values())
         half = Z90 * sum(error**2 for error in self._errors_s.values()) ** 0.5
         weighty = [source for source in SOURCES if self._sources.get(source, 0.0) >= WEIGHTY_SHARE * seconds]
-        return StepTime(seconds, self._parts, weighty[-1], max(0.0, seconds - half), seconds + half)
+        return StepTime(seconds, self._parts, weighty[-1], max(0.0, seconds - half), seconds + half, self._errors_s)

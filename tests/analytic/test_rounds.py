@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from specsim.analytic.founding import FoundingModel
-from specsim.analytic.rounds import default_batches, speedup_map
+from specsim.analytic.rounds import _ratio_interval, default_batches, speedup_map
 from specsim.cost.forward import Group, Kernel, Precision, Price
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario
@@ -22,7 +23,7 @@ TARGET = ModelSpec(
     name="toy", source="test", num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16,
     intermediate_size=128, vocab_size=256,
 )  # fmt: skip
-DRAFT = TARGET.model_copy(update={"name": "toy-draft", "num_layers": 1, "vocab_size": 255})
+DRAFT = TARGET.model_copy(update={"name": "toy-draft", "num_layers": 1, "hidden_size": 32})
 HARDWARE = Hardware(
     name="toy-gpu", source="test", memory_bytes=1e9, bandwidth_bytes_per_s=1e9, flops_per_s={"bfloat16": 1e12},
     last_level_cache_bytes=1,
@@ -40,7 +41,7 @@ class FoundingPrices:
 
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         seconds = 0.0
-        if kernel.part == "lm_head" and kernel.shape[1] == TARGET.vocab_size:
+        if kernel.part == "lm_head" and kernel.shape[2] == TARGET.hidden_size:
             seconds = self._verify[0] * kernel.shape[0] + self._verify[1]
         elif kernel.part == "lm_head":
             seconds = self._draft_pass_s
@@ -149,3 +150,33 @@ def test_refusals() -> None:
         speedup_map(scenario(), batches=[0, 1])
     with pytest.raises(NoAnswer, match=r"toy and toy-draft do not fit toy-gpu"):
         speedup_map(scenario(gpu=HARDWARE.model_copy(update={"memory_bytes": 1e5})))
+    few = EngineLimits(max_num_seqs=64, num_kv_blocks=12)
+    with pytest.raises(NoAnswer, match="holds 2 sequences of 70 tokens"):
+        speedup_map(scenario(engine=few), batches=[1, 4])
+    with pytest.raises(NoAnswer, match="a sequence of 400 tokens does not fit"):
+        speedup_map(scenario(engine=few), context_tokens=400)
+    with pytest.raises(ValidationError, match="choose a drafter of the same vocabulary"):
+        scenario(model=TARGET.model_copy(update={"vocab_size": 512}))
+
+
+def test_the_map_stops_at_the_batch_that_fits() -> None:
+    """12 blocks of 16 tokens hold two sequences of 70 tokens (5 blocks each)."""
+    speedups = speedup_map(scenario(engine=EngineLimits(max_num_seqs=64, num_kv_blocks=12)))
+    assert sorted({cell.batch for cell in speedups.cells}) == [1, 2]
+
+
+def test_errors_shared_by_both_rounds_cancel_in_their_ratio() -> None:
+    """With one kernel class and no host time a common factor changes no ratio, so the interval has no width."""
+
+    class OneClass(FoundingPrices):
+        def price(self, kernel: Kernel, *, warm: bool) -> Price:
+            return Price(super().price(kernel, warm=warm).seconds, "measured", 0.2 if kernel.kind == "gemm" else 0.0)
+
+    cost = RoundCost(
+        TARGET, OneClass(1e-3, 1e-2, 1e-3), hardware=HARDWARE, engine=EngineLimits(),
+        precision=Precision(16, 16, "bfloat16"), program=load_program("draft-model"), draft=DRAFT,
+    )  # fmt: skip
+    price, base = cost.decode_round(1, 3, 100.0), cost.decode_round(1, 0, 100.0)
+    assert price.high_s > 1.3 * price.seconds
+    low, high = _ratio_interval(price, base)
+    assert low == pytest.approx(high) == pytest.approx(base.seconds / price.seconds)

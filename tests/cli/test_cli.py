@@ -60,9 +60,8 @@ def test_predict_prints_the_contracted_json(scenario: Path, capsys: pytest.Captu
 
 
 def test_set_overrides_any_field(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = run(
-        capsys, "predict", scenario, "--json", "--set", "speculation.acceptance.rate=0", "--set", "engine.max_num_seqs=2"
-    )
+    changes = ("--set", "speculation.acceptance.rate=0", "--set", "engine.max_num_seqs=2")
+    _, out, _ = run(capsys, "predict", scenario, "--json", *changes)
     document = json.loads(out)
     assert document["break_even_batch"] is None
     assert [best["batch"] for best in document["best"]] == [1, 2]
@@ -117,7 +116,7 @@ def changed(tmp_path: Path, **fields: Any) -> Path:
         (["speculation.max_draft_tokens=4", "speculation.policy={kind: fixed, k: 9}"], 2, "up to 9 tokens"),
         (["speculation.acceptance={kind: conditional, rates: [0.9]}"], 2, "gives 1 conditional rates and 4 tokens"),
         (["enginee.max_num_seqs=4"], 2, "did you mean engine"),
-        (["model=deepseek-v3", "gpu=l40s"], 3, "do not fit"),
+        (["model=llama-3.3-70b", "gpu=l40s"], 3, "do not fit"),
         (["cost.profile=cpu-nothing"], 2, "unknown profile"),
         (["nonsense"], 2, "is not path.to.field=value"),
         (["workload={kind: trace, path: absent.csv}"], 2, "absent.csv"),
@@ -150,7 +149,7 @@ def test_one_line_a_mistake(
 def test_one_line_for_a_wrong_command(
     capsys: pytest.CaptureFixture[str], arguments: list[str], pattern: str
 ) -> None:
-    code, out, err = run(capsys, *arguments)
+    code, _, err = run(capsys, *arguments)
     assert code == 2
     assert pattern in err
     assert err.count("\n") == 1

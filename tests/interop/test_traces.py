@@ -126,7 +126,7 @@ def test_bad_wall_clock(tmp_path: Path) -> None:
 
 def test_unknown_columns_name_the_known_ones(tmp_path: Path) -> None:
     path = write(tmp_path, "num_prefill_tokens,num_decode_tokens", "1,2")
-    with pytest.raises(InvalidInput, match="num_prefill_tokens.*arrival_s, prompt_tokens, output_tokens"):
+    with pytest.raises(InvalidInput, match=r"num_prefill_tokens.*arrival_s, prompt_tokens, output_tokens"):
         read_trace(path)
 
 
@@ -137,7 +137,7 @@ def test_an_empty_trace_is_refused(tmp_path: Path, lines: tuple[str, ...]) -> No
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="there is no trace .*absent.csv"):
+    with pytest.raises(InvalidInput, match=r"there is no trace .*absent\.csv"):
         read_trace(tmp_path / "absent.csv")
     with pytest.raises(InvalidInput, match="cannot read trace"):
         read_trace(tmp_path)

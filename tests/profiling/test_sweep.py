@@ -12,8 +12,9 @@ pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
-from specsim.profiling import machine, plan, sweep, timer  # noqa: E402
+from specsim.profiling import kernels, machine, plan, sweep, timer  # noqa: E402
 
+COLD_POOL = kernels.COLD_POOL
 TINY = plan.Grid(
     gemm_m=(1, 4), gemm_n=(64, 128), gemm_k=(64,), attention_sequences=(1, 2), attention_queries=(1, 3),
     attention_keys=(16, 32), attention_heads=((4, 2, 16),), tokens=(1, 8), widths=(128,), vocabularies=(256,),
@@ -29,6 +30,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "copy_ceiling", lambda *_: 1e10)
     monkeypatch.setattr(sweep, "compute_ceiling", lambda *_: 1e11)
     monkeypatch.setattr(sweep, "HOST_BATCHES", (1, 2))
+    monkeypatch.setattr(kernels, "COLD_POOL", 0.01)
 
 
 def shapes() -> list[plan.Shape]:
@@ -86,12 +88,15 @@ def test_bad_requests(tmp_path: Path) -> None:
             sweep.run_sweep("cuda", "bfloat16", tmp_path)
 
 
-def test_cold_launches_walk_through_more_than_the_cache_and_warm_ones_stay_inside() -> None:
+def test_cold_launches_walk_through_more_than_the_cache_and_warm_ones_stay_inside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernels, "COLD_POOL", COLD_POOL)
     facts = machine.inspect("cpu")
-    kernels = sweep.Kernels(facts, "bfloat16")
+    one = sweep.Kernels(facts, "bfloat16")
     weight_bytes = 2 * 512 * 512
-    cold = kernels.prepare(plan.Shape("gemm", "", (1, 512, 512), "cold"))
-    warm = kernels.prepare(plan.Shape("gemm", "", (1, 512, 512), "warm"))
+    cold = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "cold"))
+    warm = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "warm"))
     assert cold.buffers * weight_bytes > 2 * facts.last_level_cache_bytes
     assert warm.buffers * weight_bytes <= facts.last_level_cache_bytes / 2
 

@@ -172,6 +172,19 @@ def test_a_request_that_lacks_room_may_be_its_own_victim() -> None:
     assert step.preempted == [sequences[1]]
 
 
+def test_a_victim_is_not_readmitted_in_its_step_though_its_first_chunk_would_fit() -> None:
+    one = scheduler(5, size=4, budget=8)
+    one.add(Sequence(0, 4, 10))
+    one.add(Sequence(1, 20, 1))
+    assert [s[:2] for s in shares(run(one))] == [(0, 4), (1, 4)]
+    assert [s[:2] for s in shares(run(one))] == [(0, 1), (1, 7)]  # 2 + 3 blocks: all
+    step = run(one)
+    assert [s[:2] for s in shares(step)] == [(0, 1)]
+    assert [s.request_id for s in step.preempted] == [1]
+    assert one.pool.free_blocks == 3
+    assert [s[:2] for s in shares(run(one))] == [(0, 1), (1, 7)]  # 2 blocks, a step later
+
+
 def test_lookahead_slots_are_taken_from_the_second_step_on() -> None:
     one = scheduler(10, size=4, drafts=3, lookahead=3)
     sequence = Sequence(0, 4, 8)
@@ -191,17 +204,20 @@ def test_lookahead_slots_are_taken_from_the_second_step_on() -> None:
 def test_requests_are_refused_exactly_when_they_could_never_run(
     prompt: int, output: int, drafts: int, lookahead: int, chunked: bool
 ) -> None:
-    """8 KV slots, 8 tokens a step. The one that needs them all runs to its end; one token more is refused."""
-    one = scheduler(2, size=4, budget=8, drafts=drafts, lookahead=lookahead, chunked=chunked)
-    one.add(Sequence(0, prompt, output))
+    """8 KV slots. The request that needs them all runs to its end, alone; one token more is refused."""
+    budget = 4 if chunked else 8
+    one = scheduler(8, size=1, budget=budget, drafts=drafts, lookahead=lookahead, chunked=chunked)
+    sequence = Sequence(0, prompt, output)
+    one.add(sequence)
     most = 0
-    for _ in range(output):
-        run(one, propose=drafts)
+    while one.has_work:
+        step = one.schedule()
         most = max(most, one.pool.num_blocks - one.pool.free_blocks)
-    assert not one.has_work
-    if output > 1:
-        assert most == 0 or most == 2
-    with pytest.raises(NoAnswer, match="request 1 .* raise") as caught:
+        if one.complete(step, [0]) != [0] and not sequence.finished:
+            one.propose(sequence, drafts)
+    assert most == 8
+    assert sequence.preemptions == 0
+    with pytest.raises(NoAnswer, match=r"request 1 .* raise") as caught:
         one.add(Sequence(1, prompt + 1, output))
     assert "\n" not in str(caught.value)
     assert not one.has_work

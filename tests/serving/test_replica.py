@@ -140,6 +140,14 @@ def test_k_comes_from_the_requests_scheduled_prefills_included() -> None:
     assert [s.draft_tokens for s in result.steps[:6]] == [0, 4, 4, 0, 4, 4]  # and verify a step later
 
 
+def test_k_leaves_out_running_requests_that_the_budget_left_out() -> None:
+    cost = Steady()
+    policy = TablePolicy(ranges=((1, 2, 3), (3, 8, 1)))
+    serve([(0.0, 1, 20)] * 3, cost, speculation(3, 0.0, policy), max_num_batched_tokens=4)
+    assert [sum(group.sequences for group in groups) for groups, *_ in cost.asked[:3]] == [3, 2, 1]
+    assert [k for _, _, k, _ in cost.asked[:3]] == [1, 3, 3]
+
+
 def test_widths_that_a_short_budget_trimmed_are_groups_of_their_own() -> None:
     cost = Steady()
     serve([(0.0, 3, 20)] * 3, cost, speculation(3, 0.0), max_num_batched_tokens=10)

@@ -50,7 +50,7 @@ def test_conditional_vector_by_hand() -> None:
 def test_longer_drafts_never_commit_fewer_tokens(vector: list[float]) -> None:
     model = ConditionalAcceptance(rates=tuple(vector))
     lengths = [model.expected_tokens(k) for k in range(len(vector) + 1)]
-    assert lengths == sorted(lengths)
+    assert all(longer >= shorter - 1e-12 for shorter, longer in zip(lengths, lengths[1:], strict=False))
 
 
 @pytest.mark.parametrize(
