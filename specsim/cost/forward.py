@@ -74,6 +74,11 @@ class KernelPrices(Protocol):
         """Profile name, or ``roofline``."""
         ...
 
+    @property
+    def machine_error(self) -> float:
+        """Relative error that all kernels share: how far the machine itself was seen to drift."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Precision:

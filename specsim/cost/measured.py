@@ -8,6 +8,7 @@ the nearest measured efficiency is kept and the answer says "extrapolated".
 from __future__ import annotations
 
 import math
+import statistics
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +21,8 @@ from specsim.profiles.store import Profile
 from specsim.specs.hardware import Hardware
 
 EXTRAPOLATED_ERROR = 2.0  # an extrapolated price is taken to be this many times less certain than an interpolated one
+UNTESTED_ERROR = 0.1  # of a class too sparse to withhold anything from; a judgement
+P10_TO_P90 = 2.563  # width of that span of a normal law in standard deviations
 Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations
 
 
@@ -43,12 +46,23 @@ class MeasuredPrices:
                     groups.setdefault((kind, row.operation, row.cache), []).append(row)
             for key, members in groups.items():
                 self._surfaces[key] = EfficiencySurface(kind, members, self._copy, self._compute)
+        self._spread = {
+            kind: statistics.median(row.spread for row in rows) / P10_TO_P90
+            for kind, rows in profile.rows.items()
+            if rows
+        }
         self._host = {part: _host_surface(profile.rows["host"], part) for part in ("step", "draft_pass", "ngram")}
         self._price = lru_cache(maxsize=None)(self._compute_price)
 
     @property
     def name(self) -> str:
         return self._profile.name
+
+    @property
+    def machine_error(self) -> float:
+        """The change of the profile's fixed probe over its sweep, taken as one standard deviation."""
+        probe = self._profile.header.probe
+        return 0.0 if probe.after_s is None else abs(probe.after_s / probe.before_s - 1.0)
 
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         return self._price(kernel, warm)
@@ -64,7 +78,7 @@ class MeasuredPrices:
 
     def _relative_error(self, kind: str, source: Source) -> float:
         error: HeldoutError | None = self._profile.header.heldout_error.get(kind)
-        sigma = 0.1 if error is None else error.p90 / Z90
+        sigma = math.hypot(UNTESTED_ERROR if error is None else error.p90 / Z90, self._spread.get(kind, 0.0))
         return sigma * (EXTRAPOLATED_ERROR if source == "extrapolated" else 1.0)
 
     def host_s(self, part: str, sequences: int) -> float | None:

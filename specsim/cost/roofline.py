@@ -34,6 +34,11 @@ class Roofline:
     def name(self) -> str:
         return "roofline"
 
+    @property
+    def machine_error(self) -> float:
+        """0: nothing was watched for drift, and RELATIVE_ERROR is wide enough to hold it."""
+        return 0.0
+
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         """``warm`` changes nothing here: a datasheet has no cache bandwidth."""
         seconds = self._floor_s + max(kernel.flops / self._compute, kernel.bytes / self._bandwidth)

@@ -86,7 +86,7 @@ class RoundCost:
                 bill.add_host("draft", *self._propose_s(self._program, drafting))
             else:
                 self._add_draft_passes(bill, self._draft, groups, Group(drafting, 1, drafting_kv_tokens), draft_tokens)
-        return bill.total()
+        return bill.total(self._prices.machine_error)
 
     def decode_round(self, batch: int, draft_tokens: int, context_tokens: float) -> StepTime:
         """A steady round of ``batch`` sequences at a KV length: verify ``draft_tokens`` drafts, draft as many."""
@@ -184,8 +184,10 @@ class _Bill:
         self._parts[part] = self._parts.get(part, 0.0) + seconds
         self._errors_s["host"] = self._errors_s.get("host", 0.0) + seconds * relative_error
 
-    def total(self) -> StepTime:
+    def total(self, machine_error: float) -> StepTime:
         seconds = sum(self._parts.values())
+        if machine_error:
+            self._errors_s["machine"] = seconds * machine_error
         half = Z90 * sum(error**2 for error in self._errors_s.values()) ** 0.5
         weighty = [source for source in SOURCES if self._sources.get(source, 0.0) >= WEIGHTY_SHARE * seconds]
         return StepTime(seconds, self._parts, weighty[-1], max(0.0, seconds - half), seconds + half, self._errors_s)

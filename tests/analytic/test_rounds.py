@@ -34,6 +34,7 @@ class FoundingPrices:
     """The founding paper's assumptions as kernel prices: verification linear in its width, a draft pass constant."""
 
     name = "founding"
+    machine_error = 0.0
 
     def __init__(self, per_token_s: float, base_s: float, draft_pass_s: float) -> None:
         self._verify = (per_token_s, base_s)

@@ -146,9 +146,7 @@ def test_one_line_a_mistake(
         (["profile", "run", "--device", "tpu"], "neither cpu nor cuda"),
     ],
 )
-def test_one_line_for_a_wrong_command(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], pattern: str
-) -> None:
+def test_one_line_for_a_wrong_command(capsys: pytest.CaptureFixture[str], arguments: list[str], pattern: str) -> None:
     code, _, err = run(capsys, *arguments)
     assert code == 2
     assert pattern in err

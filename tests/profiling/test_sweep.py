@@ -116,7 +116,7 @@ def test_measured_median_follows_the_clock() -> None:
     class FakeClock:
         calls = 0
 
-        def seconds(self, run: object) -> float:
+        def seconds(self, run: object, before: object = None) -> float:
             before = FakeClock.calls
             run()  # type: ignore[operator]
             return 1e-3 * (FakeClock.calls - before)

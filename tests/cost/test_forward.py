@@ -1,0 +1,186 @@
+"""What a pass consists of, by hand on a toy model, and what prices do to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specsim.cost.forward import Group, Kernel, Precision, pass_kernels
+from specsim.cost.measured import MeasuredPrices, coordinates, heldout_error, work
+from specsim.cost.memory import RESERVE_SHARE, kv_blocks
+from specsim.cost.roofline import BANDWIDTH_EFFICIENCY, COMPUTE_EFFICIENCY, KERNEL_FLOOR_S, Roofline
+from specsim.errors import InvalidInput, NoAnswer
+from specsim.profiles.schema import Row
+from specsim.profiles.store import Profile, load_profile, profile_names
+from specsim.specs.catalog import load_hardware, load_model
+from specsim.specs.deployment import Deployment
+from specsim.specs.engine import EngineLimits
+from specsim.specs.hardware import Hardware
+from specsim.specs.model import MixtureOfExperts, ModelSpec
+
+BF16 = Precision(16, 16, "bfloat16")
+TOY = ModelSpec(
+    name="toy", source="test", num_layers=2, hidden_size=8, num_heads=4, num_kv_heads=2, head_dim=4,
+    intermediate_size=16, vocab_size=40,
+)  # fmt: skip
+
+
+def kernels(model: ModelSpec, *groups: Group) -> list[Kernel]:
+    return list(pass_kernels(model, groups, BF16))
+
+
+def test_gemms_see_the_tokens_of_all_groups_and_the_head_only_wanted_rows() -> None:
+    """4 sequences verifying 3 tokens and a 10-token prompt chunk: M = 22; logits for 12 rows and the chunk's last."""
+    found = [k for k in kernels(TOY, Group(4, 3, 50, 3), Group(1, 10, 10, 1)) if k.kind == "gemm"]
+    assert {k.shape[0] for k in found if k.part == "gemm"} == {22.0}
+    assert [k.shape for k in found if k.part == "lm_head"] == [(13.0, 40, 8)]
+
+
+def test_decode_bytes_are_the_weights_and_the_cache() -> None:
+    """Llama-3.1-8B, one token at 1000 of context: 15.0 GB of matrices, 131 MB of cache, 2·7.5e9 FLOPs and attention."""
+    llama = load_model("llama-3.1-8b")
+    found = kernels(llama, Group(1, 1, 1000, 1))
+    matrices = sum(k.bytes * k.count for k in found if k.kind == "gemm")
+    embedding = llama.vocab_size * llama.hidden_size
+    assert matrices == pytest.approx(2 * (llama.parameter_count() - embedding), rel=1e-3)
+    attention = next(k for k in found if k.kind == "attention")
+    assert attention.bytes * attention.count == pytest.approx(131_072 * 1000, rel=0.01)
+    assert sum(k.flops * k.count for k in found if k.kind == "gemm") == pytest.approx(
+        2 * llama.active_parameter_count(), rel=1e-9
+    )
+
+
+@given(st.integers(1, 16), st.floats(1e3, 1e6))
+def test_verification_reads_the_cache_once_however_wide(width: int, context: float) -> None:
+    one = next(k for k in kernels(TOY, Group(1, 1, context, 1)) if k.kind == "attention")
+    wide = next(k for k in kernels(TOY, Group(1, width, context, width)) if k.kind == "attention")
+    per_query = 2 * TOY.num_heads * TOY.head_dim * 2  # read the query, write its output
+    assert wide.bytes - one.bytes == pytest.approx((width - 1) * per_query, rel=1e-6, abs=1e-3)
+
+
+def test_experts_are_read_as_often_as_tokens_touch_them() -> None:
+    """8 experts, 2 a token: one token reads 2, four read 8(1 - 0.75^4) = 5.47, many read all."""
+    moe = TOY.model_copy(update={"moe": MixtureOfExperts(num_experts=8, experts_per_token=2, intermediate_size=16)})
+    for tokens, experts in ((1, 2.0), (4, 5.46875), (10_000, 8.0)):
+        routed = [k for k in kernels(moe, Group(1, tokens, tokens, 1)) if k.shape[1:] == (8, 16) and k.kind == "gemm"]
+        assert routed[0].count == pytest.approx(2 * experts)
+        assert routed[0].shape[0] == pytest.approx(tokens * 2 / experts)
+
+
+def test_roofline_takes_the_slower_of_compute_and_memory() -> None:
+    hardware = Hardware(
+        name="t", source="t", memory_bytes=1e9, bandwidth_bytes_per_s=1e12, flops_per_s={"bfloat16": 1e15},
+        last_level_cache_bytes=1,
+    )  # fmt: skip
+    prices = Roofline(hardware, "bfloat16")
+    memory = prices.price(Kernel("gemm", "gemm", (1, 1, 1), "", 1, flops=1.0, bytes=8e9), warm=False)
+    compute = prices.price(Kernel("gemm", "gemm", (1, 1, 1), "", 1, flops=7e12, bytes=1.0), warm=False)
+    assert memory.seconds == pytest.approx(KERNEL_FLOOR_S["gpu"] + 8e9 / (1e12 * BANDWIDTH_EFFICIENCY))
+    assert compute.seconds == pytest.approx(KERNEL_FLOOR_S["gpu"] + 7e12 / (1e15 * COMPUTE_EFFICIENCY))
+    with pytest.raises(InvalidInput, match="has no fp8 rate"):
+        Roofline(hardware, "fp8")
+
+
+def rows(bytes_per_s: float, flops_per_s: float, efficiency: float) -> tuple[Row, ...]:
+    """A made-up machine that reaches a constant share of its roofline on every GEMM."""
+    made = []
+    for m in (1.0, 4.0, 16.0, 64.0):
+        for n in (256.0, 1024.0, 4096.0):
+            for k in (256.0, 1024.0):
+                moved, flops = work("gemm", (m, n, k))
+                seconds = max(moved / bytes_per_s, flops / flops_per_s) / efficiency
+                made.append(Row((m, n, k), "", "bfloat16", "made", "cold", "eager", seconds, seconds, seconds, 9))
+    return tuple(made)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Profile:
+    return load_profile(profile_names()[0])
+
+
+def made_profile(shipped: Profile, gemm: tuple[Row, ...]) -> Profile:
+    header = shipped.header
+    ceilings = header.ceilings.model_copy(update={"copy_bytes_per_s": 1e10, "flops_per_s": {"bfloat16": 1e12}})
+    return Profile(
+        "made", shipped.folder, header.model_copy(update={"ceilings": ceilings}), shipped.rows | {"gemm": gemm}
+    )
+
+
+@given(st.floats(1, 64), st.floats(256, 4096), st.floats(256, 1024))
+@settings(deadline=None)
+def test_a_machine_of_constant_efficiency_is_predicted_between_its_shapes(m: float, n: float, k: float) -> None:
+    """Only the latency floor, which this machine lacks, keeps the answer from being exact: it is the shortest row."""
+    profile = made_profile(load_profile(profile_names()[0]), rows(1e10, 1e12, 0.5))
+    prices = MeasuredPrices(profile, profile.hardware(), "bfloat16")
+    price = prices.price(Kernel("gemm", "gemm", (m, n, k), "", 1, 0.0, 0.0), warm=False)
+    moved, flops = work("gemm", (m, n, k))
+    truth = max(moved / 1e10, flops / 1e12) / 0.5
+    assert price.seconds == pytest.approx(truth, rel=0.3)
+    assert price.source in ("measured", "interpolated")
+
+
+def test_measured_shapes_come_back_exactly_and_others_say_what_they_are(shipped: Profile) -> None:
+    profile = made_profile(shipped, rows(1e10, 1e12, 0.5))
+    prices = MeasuredPrices(profile, profile.hardware(), "bfloat16")
+    row = profile.rows["gemm"][7]
+
+    def price(*shape: float) -> Any:
+        return prices.price(Kernel("gemm", "gemm", shape, "", 1, 0.0, 0.0), warm=False)
+
+    assert price(*row.shape).seconds == pytest.approx(row.median_s, rel=1e-9)
+    assert price(*row.shape).source == "measured"
+    assert price(5, 1024, 256).source == "interpolated"
+    assert price(5, 100_000, 256).source == "extrapolated"
+    assert price(5, 100_000, 256).relative_error > price(5, 1024, 256).relative_error
+    unmeasured = MeasuredPrices(profile, load_hardware("h200"), "float16")
+    assert (
+        unmeasured.price(Kernel("gemm", "gemm", (5.0, 1024.0, 256.0), "", 1, 1e9, 1e6), warm=False).source
+        == "roofline"
+    )
+
+
+def test_heldout_error_is_zero_for_a_power_law_and_sees_a_bump() -> None:
+    smooth = tuple(
+        Row((m, n, 256.0), "", "bfloat16", "made", "cold", "eager", 1.0, 1.0, 1.0, 9)
+        for m in (1.0, 2.0, 4.0) for n in (256.0, 512.0, 1024.0)
+    )  # fmt: skip
+    bumped = tuple(
+        Row(
+            r.shape,
+            "",
+            "bfloat16",
+            "made",
+            "cold",
+            "eager",
+            *[r.median_s * (3.0 if r.shape[0] == 2.0 else 1.0)] * 3,
+            9,
+        )
+        for r in smooth
+    )
+    flat, bump = (heldout_error("gemm", made, 1e30, {"bfloat16": 1e30}) for made in (smooth, bumped))
+    assert flat is not None
+    assert bump is not None
+    assert flat.p90 == pytest.approx(0.0, abs=1e-9)
+    assert bump.p90 > 0.5
+
+
+def test_grouped_queries_are_extra_rows_of_their_kv_head() -> None:
+    """32 heads on 8 KV heads at width 3 is 12 rows a KV head, as 16 heads on 4 are; streams count KV heads."""
+    assert coordinates("attention", (2, 3, 500, 32, 8, 128)) == (128, 12, 16, 500)
+    assert coordinates("attention", (4, 3, 500, 16, 4, 128)) == (128, 12, 16, 500)
+
+
+def test_kv_blocks_by_hand() -> None:
+    """What is left of 0.9 of memory after weights and the reserve, in blocks of 16 tokens of 131,072 bytes."""
+    llama, h200 = load_model("llama-3.1-8b"), load_hardware("h200")
+    blocks = kv_blocks(llama, None, h200, Deployment(), EngineLimits())
+    room = (0.9 - RESERVE_SHARE) * h200.memory_bytes - 2 * 8_030_261_248
+    assert blocks == int(room // (16 * 131_072))
+    draft = load_model("llama-3.2-1b")
+    assert kv_blocks(llama, draft, h200, Deployment(), EngineLimits()) < blocks
+    assert kv_blocks(llama, draft, h200, Deployment(), EngineLimits(num_kv_blocks=7)) == 7
+    with pytest.raises(NoAnswer, match="does not fit L40S"):
+        kv_blocks(load_model("llama-3.3-70b"), None, load_hardware("l40s"), Deployment(), EngineLimits())
