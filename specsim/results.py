@@ -7,6 +7,8 @@ count as TPOT 0 against an SLO. Goodput is requests meeting the SLO per second. 
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -163,6 +165,27 @@ class RunResult:
             "versions": self.versions,
         }
         return report
+
+
+def queue_kept_growing(arrivals_s: Sequence[float], steps: Sequence[Sequence[StepRecord]]) -> bool:
+    """Whether the queue grew as long as requests arrived, so that latencies depend on how long the run was.
+
+    ``steps`` by replica. The rule: at the last arrival the steps under way had left more than 2·√requests waiting, and
+    more than 1.5 times what those half-way in time had left. A queue in balance stays bounded and one at exactly full
+    load wanders by about √requests, while one that cannot be served grows in proportion.
+    """
+    if not arrivals_s:
+        return False
+
+    def left_waiting(time_s: float) -> int:
+        """Requests left waiting by each replica's last step that started by then."""
+        last = (bisect_right(one, time_s, key=lambda step: step.start_s) for one in steps)
+        return sum(one[index - 1].waiting for one, index in zip(steps, last, strict=True) if index)
+
+    first_s, last_s = min(arrivals_s), max(arrivals_s)
+    half_way = left_waiting((first_s + last_s) / 2) if last_s > first_s else 0
+    at_end = left_waiting(last_s)
+    return at_end > 2 * len(arrivals_s) ** 0.5 and at_end > 1.5 * half_way
 
 
 def meets(record: RequestRecord, slo: Slo) -> bool:

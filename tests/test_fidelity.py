@@ -12,9 +12,8 @@ from specsim.results import GridRow
 
 
 def row(repeat: int, batch: int, k: int, seconds: float) -> GridRow:
-    return GridRow(
-        repeat, batch, k, 100.0, 10, 10 * seconds, 10 * batch, seconds, seconds, seconds, 0.0, 0.0, 0.0, 0.0
-    )
+    times = (seconds, seconds, seconds, 0.0, 0.0, 0.0, 0.0)
+    return GridRow(repeat, batch, k, 100.0, 10, 10 * seconds, 10 * batch, *times)
 
 
 def predicted(batch: int, k: int, seconds: float, tokens: float) -> Predicted:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput
@@ -18,6 +20,9 @@ def measure(
     settings: SetOption = None,
     engine: Annotated[str, typer.Option(help="Which engine runs it: reference.")] = "reference",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Compare greedy output with and without the drafter, by dtype.")
+    ] = False,
     grid: Annotated[bool, typer.Option("--grid", help="Measure the batch x k map instead of the workload.")] = False,
     out: Annotated[Path, typer.Option(help="Table that --grid writes, and resumes from.")] = Path("measured.csv"),
     repeats: Annotated[int, typer.Option(help="Interleaved repeats of --grid.")] = 4,
@@ -35,6 +40,9 @@ def measure(
     require_torch()
     from specsim.reference.run import serve
 
+    if lossless:
+        compare_outputs(question, device, as_json=as_json)
+        return
     if grid:
         measure_map(question, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
         messages().print(f"wrote {out}")
@@ -43,6 +51,26 @@ def measure(
     print_json(summary | {"name": question.name}) if as_json else console().print(
         summary_table({question.name: summary})
     )
+
+
+def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
+    """Greedy output with a partly agreeing draft against plain greedy output, in float64, float32 and bfloat16."""
+    from specsim.reference.lossless import by_dtype
+
+    reports = by_dtype(question.model, device=device)
+    if as_json:
+        print_json([asdict(report) | {"identical_share": report.identical_share} for report in reports])
+        return
+    table = Table(title="greedy output with speculation against without, on random weights")
+    for column in ("dtype", "outputs", "identical", "accepted drafts", "largest logit lead where they part"):
+        table.add_column(column, justify="right")
+    for report in reports:
+        rate = report.acceptance_rate
+        table.add_row(
+            report.dtype, str(report.sequences), f"{report.identical_share:.0%}",
+            "-" if rate is None else f"{rate:.0%}", f"{max(report.gaps):.2g}" if report.gaps else "-",
+        )  # fmt: skip
+    console().print(table)
 
 
 def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cell_seconds: float) -> None:

@@ -11,15 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from specsim.reference.drafters import Drafter, DraftModel, History, Integers, Progress, Stopwatch
+from specsim.reference.drafters import Drafter, History, Integers, Progress, Stopwatch
 from specsim.reference.transformer import Group, Transformer, greedy_tokens
 from specsim.results import AcceptanceCounts
 from specsim.scheduling.scheduler import Scheduled, Scheduler, Step
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.specs.engine import EngineLimits
-from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import AcceptanceDraws
 
 
@@ -214,59 +212,3 @@ def generate(
             if share.emits and not share.prefill:
                 counts.add(share.drafts, right)
     return [outputs[number] for number in range(len(prompts))], counts
-
-
-@dataclass(frozen=True, slots=True)
-class LosslessReport:
-    """Greedy outputs with speculation against without. Where they differ, rounding decided between near-equal tokens.
-
-    ``gaps``: the target's logit lead of its first choice over its second, one for each output that differs, at the
-    first token that does, computed in one pass over the text so far. Logits have a spread of about 1.
-    """
-
-    dtype: str
-    sequences: int
-    identical: int
-    first_divergence: tuple[int, ...]  # output positions
-    gaps: tuple[float, ...]
-    acceptance_rate: float | None
-
-    @property
-    def identical_share(self) -> float:
-        return self.identical / self.sequences
-
-
-def losslessness(
-    spec: ModelSpec, draft_spec: ModelSpec | None, dtype: torch.dtype, *, draft_tokens: int = 4, sequences: int = 8,
-    prompt_tokens: int = 24, output_tokens: int = 48, seed: int = 0, noise: float = 0.1, device: str = "cpu",
-) -> LosslessReport:  # fmt: skip
-    """Decode the same random prompts with and without a draft model and compare.
-
-    Without a ``draft_spec`` the draft is the target with ``noise`` in its weights, which is right part of the time.
-    """
-    generator = np.random.default_rng(seed)
-    prompts = [generator.integers(0, spec.vocab_size, prompt_tokens + i) for i in range(sequences)]
-    length = prompt_tokens + sequences + output_tokens + draft_tokens + 1
-    size = {"device": device, "dtype": dtype, "max_sequences": sequences, "max_length": length}
-    target = Transformer(spec, seed=seed, **size)  # type: ignore[arg-type]
-    draft = Transformer(draft_spec or spec, seed=seed, noise=0.0 if draft_spec else noise, **size)  # type: ignore[arg-type]
-    lengths = [output_tokens] * sequences
-    plain, _ = generate(Engine(target), prompts, lengths)
-    drafted, counts = generate(Engine(target, DraftModel(draft)), prompts, lengths, draft_tokens=draft_tokens)
-    places, gaps = [], []
-    for prompt, ours, theirs in zip(prompts, plain, drafted, strict=True):
-        if not np.array_equal(ours, theirs):
-            place = int(np.flatnonzero(ours != theirs)[0])
-            places.append(place)
-            gaps.append(_top_gap(target, np.concatenate((prompt, ours[:place]))))
-    return LosslessReport(
-        dtype=str(dtype).removeprefix("torch."), sequences=sequences, identical=sequences - len(gaps),
-        first_divergence=tuple(places), gaps=tuple(gaps), acceptance_rate=counts.acceptance_rate(),
-    )  # fmt: skip
-
-
-def _top_gap(target: Transformer, text: Integers) -> float:
-    tokens = torch.from_numpy(text[None, :]).to(target.device)
-    logits = target.forward([Group(np.zeros(1, dtype=np.int64), tokens, np.zeros(1, dtype=np.int64), 1)])
-    first, second = logits[0].double().topk(2).values.tolist()
-    return float(first - second)

@@ -18,7 +18,7 @@ import specsim
 from specsim.errors import InvalidInput
 from specsim.reference.generate import Engine, Outcome, run_step
 from specsim.reference.models import build_models, drafter
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord
+from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, queue_kept_growing
 from specsim.scenario import Scenario, SyntheticWorkload
 from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
@@ -54,11 +54,12 @@ def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
     models.fill(1, min(16, longest), scenario.seed)
     duration_s = session.run()
     log = session.log
+    arrivals_s = [r.arrival_s for r in requests if r.arrival_s is not None]  # none in a closed loop
     return RunResult(
         engine="reference", scenario_sha256=scenario.sha256(), duration_s=duration_s,
         requests=sorted(log.finished, key=lambda r: r.request_id), steps=log.steps,
         itl_s=np.array(log.gaps_s, dtype=np.float64), acceptance=log.acceptance, price_source="wall clock",
-        versions=_versions(device),
+        versions=_versions(device), saturated=queue_kept_growing(arrivals_s, [log.steps]),
     )  # fmt: skip
 
 

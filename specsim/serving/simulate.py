@@ -6,7 +6,6 @@ never set. Not modelled: routing by load, network, tokenising before a request r
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
@@ -18,7 +17,7 @@ import simpy
 import specsim
 from specsim.cost.forward import SOURCES
 from specsim.errors import InvalidInput
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord
+from specsim.results import AcceptanceCounts, RequestRecord, RunResult, queue_kept_growing
 from specsim.scenario import Scenario, SyntheticWorkload
 from specsim.serving.replica import Replica, Server
 from specsim.workload.arrivals import ClosedLoopArrivals
@@ -76,7 +75,8 @@ def run(
         acceptance=_pooled([one.acceptance for one in fleet]),
         price_source=SOURCES[max(one.worst_source for one in fleet)],
         versions={"specsim": specsim.__version__, "simpy": simpy.__version__, "numpy": np.__version__},
-        saturated=clients is None and _saturated(requests, [one.steps for one in fleet]),
+        saturated=clients is None
+        and queue_kept_growing([_arrival_s(request) for request in requests], [one.steps for one in fleet]),
         truncated=len(finished) < len(requests),
         num_gpus=replicas,
     )
@@ -134,28 +134,6 @@ def _arrival_s(request: RequestSpec) -> float:
     if request.arrival_s is None:
         raise InvalidInput(f"request {request.request_id} has no arrival time; give one, or closed-loop clients")
     return request.arrival_s
-
-
-def _saturated(requests: Sequence[RequestSpec], steps: Sequence[Sequence[StepRecord]]) -> bool:
-    """Whether the queue kept growing as long as requests arrived.
-
-    The rule: at the last arrival the steps under way had left more than 2·√requests waiting, and more than 1.5
-    times what those half-way in time had left. A queue in balance stays bounded and one at exactly full load wanders
-    by about √requests, while one that cannot be served grows in proportion. Requests that all come at once saturate.
-    """
-    arrivals_s = sorted(map(_arrival_s, requests))
-    if not arrivals_s:
-        return False
-
-    def left_waiting(time_s: float) -> int:
-        """Requests left waiting by each replica's last step that started by then."""
-        last = (bisect_right(one, time_s, key=lambda step: step.start_s) for one in steps)
-        return sum(one[index - 1].waiting for one, index in zip(steps, last, strict=True) if index)
-
-    first_s, last_s = arrivals_s[0], arrivals_s[-1]
-    half_way = left_waiting((first_s + last_s) / 2) if last_s > first_s else 0
-    at_end = left_waiting(last_s)
-    return at_end > 2 * len(arrivals_s) ** 0.5 and at_end > 1.5 * half_way
 
 
 def _pooled(counts: Sequence[AcceptanceCounts]) -> AcceptanceCounts:

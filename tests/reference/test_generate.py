@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from specsim.reference.drafters import Drafter, DraftModel, NGram  # noqa: E402
-from specsim.reference.generate import Engine, generate, losslessness, run_step  # noqa: E402
+from specsim.reference.generate import Engine, generate, run_step  # noqa: E402
+from specsim.reference.lossless import losslessness  # noqa: E402
 from specsim.reference.transformer import Transformer  # noqa: E402
 from specsim.results import AcceptanceCounts  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,7 +52,7 @@ def test_conditional_vector_by_hand() -> None:
 def test_longer_drafts_never_commit_fewer_tokens(vector: list[float]) -> None:
     model = ConditionalAcceptance(rates=tuple(vector))
     lengths = [model.expected_tokens(k) for k in range(len(vector) + 1)]
-    assert all(longer >= shorter - 1e-12 for shorter, longer in zip(lengths, lengths[1:], strict=False))
+    assert all(longer >= shorter - 1e-12 for shorter, longer in pairwise(lengths))
 
 
 @pytest.mark.parametrize(

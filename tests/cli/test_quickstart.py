@@ -1,0 +1,69 @@
+"""The first minute: quickstart and validate on what is shipped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from specsim.cases import case_names, load_case
+from specsim.cli.main import main
+from specsim.cli.quickstart import CASE
+from specsim.fidelity import read_grid
+from specsim.profiles.store import load_profile
+from specsim.scenario import load_scenario
+
+
+def test_quickstart_answers_first_and_says_where_its_files_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quickstart", "--out", str(tmp_path / "q")]) == 0
+    out = capsys.readouterr().out
+    assert out.split(" ")[0] in ("ON", "OFF")
+    assert "90 % interval" in out.splitlines()[0]
+    assert "reak-even batch" in out.splitlines()[1]
+    assert "mean |error| of round time" in out
+    assert {path.name for path in (tmp_path / "q").iterdir()} == {"report.html", "prediction.json", "map.csv"}
+    assert json.loads((tmp_path / "q" / "prediction.json").read_text())["grid"]
+
+
+def test_quickstart_asks_what_its_case_measured() -> None:
+    assert load_scenario("quickstart").sha256() == load_case(CASE).scenario.sha256()
+
+
+def test_validate_prints_error_regret_and_source_of_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) == set(case_names())
+    for case in document.values():
+        assert case["mean_absolute_error"] >= 0
+        assert all(cell["source"] in ("measured", "interpolated", "extrapolated", "roofline") for cell in case["cells"])
+
+
+def test_the_case_can_prove_something() -> None:
+    """Best k of at least 2 at batch 1 and 0 somewhere, a target 8 times the cache, and shapes the profile never saw."""
+    case = load_case(CASE)
+    scenario = case.scenario
+    cache = scenario.gpu.last_level_cache_bytes
+    assert scenario.model.weight_bytes() >= 8 * cache
+    measured = {(b, k) for b, k in ((r.batch, r.draft_tokens) for r in read_grid(case.measured))}
+    assert measured == {(b, k) for b in (1, 2, 4, 8, 16, 32) for k in range(7)}
+    assert len({r.repeat for r in read_grid(case.measured)}) >= 2
+    profiled = {row.shape[1:] for row in load_profile(scenario.prices().name).rows["gemm"]}
+    models = (scenario.model, scenario.speculation.draft_model) if scenario.speculation else ()
+    shapes = [(float(m.n), float(m.k)) for model in models if model for m in model.linears()]
+    assert sum(shape in profiled for shape in shapes) <= len(shapes) / 2
+
+
+def test_the_measured_best_k_changes_with_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", CASE, "--json"]) == 0
+    regret = json.loads(capsys.readouterr().out)[CASE]["regret"]
+    best = {row["batch"]: row["measured_k"] for row in regret}
+    assert best[1] >= 2
+    assert 0 in best.values()
+
+
+def test_a_prediction_cannot_be_written_after_its_measurement(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", CASE, "--predict"]) == 2
+    assert "before the run that tests it" in capsys.readouterr().err
