@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from specsim.cli.main import main
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -21,6 +23,15 @@ def test_command_one_runs_quickstart_and_command_two_the_tests() -> None:
     assert "specsim quickstart" in one
     assert 'torch==2.13.0 -e ".[dev,profile,app]"' in two
     assert "pytest" in two
+
+
+def test_the_output_shown_is_what_quickstart_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["quickstart"]) == 0
+    printed = capsys.readouterr().out.strip()
+    assert "\n".join(line.rstrip() for line in printed.splitlines()) in README
 
 
 def test_the_tree_names_every_package_folder() -> None:

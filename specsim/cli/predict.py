@@ -34,7 +34,8 @@ def predict(
     out.print(map_table(speedups))
     out.print(
         f"{question.model.name} on {question.gpu.name}, prices: {speedups.price_name}, "
-        f"context {speedups.cells[0].context_tokens:.0f} tokens"
+        f"context {speedups.cells[0].context_tokens:.0f} tokens",
+        soft_wrap=True,
     )
 
 

@@ -46,9 +46,10 @@ def quickstart(
     screen.print(map_table(speedups))
     screen.print(
         f"\n{case.origin()}\nmean |error| of round time {fidelity.mean_absolute_error():.1%} over "
-        f"{len(fidelity.cells)} cells; following the predicted best k loses at most {fidelity.worst_regret():.1%}"
+        f"{len(fidelity.cells)} cells; following the predicted best k loses at most {fidelity.worst_regret():.1%}",
+        soft_wrap=True,
     )
     screen.print(regret_table(fidelity))
-    screen.print(f"files: {out}/report.html (open in a browser), prediction.json, map.csv")
+    screen.print(f"files: {out}/report.html (open in a browser), prediction.json, map.csv", soft_wrap=True)
     screen.print(f"repeat the run on this machine (needs torch): specsim validate {CASE} --here")
     screen.print("explore: specsim dashboard")

@@ -79,7 +79,7 @@ def _print_case(case: Case, fidelity: Fidelity, committed: Fidelity | None) -> N
     from specsim.report.tables import fidelity_table, regret_table
 
     out = console()
-    out.print(f"[bold]{case.name}[/bold]: {case.origin()}")
+    out.print(f"[bold]{case.name}[/bold]: {case.origin()}", soft_wrap=True)
     out.print(fidelity_table(fidelity))
     out.print(regret_table(fidelity))
     error, regret = fidelity.mean_absolute_error(), fidelity.worst_regret()

@@ -76,7 +76,7 @@ class KernelPrices(Protocol):
 
     @property
     def machine_error(self) -> float:
-        """Relative error that all kernels share: how far the machine itself was seen to drift."""
+        """Relative error that all kernels share: the machine's own drift, or its distance from a datasheet."""
         ...
 
 

@@ -15,7 +15,8 @@ KERNEL_FLOOR_S = {
     "gpu": 2e-6,
     "cpu": 5e-6,
 }  # a kernel that does nothing, launched from a graph (gpu) or eagerly (cpu)
-RELATIVE_ERROR = 0.25  # one standard deviation; assumed, since nothing was measured
+# One standard deviation each, assumed, since nothing was measured: of the machine as a whole, and of a kernel class.
+MACHINE_ERROR, RELATIVE_ERROR = 0.25, 0.1
 
 # Serving-engine host time where neither the scenario nor a profile gives it: per step, and per draft pass. From a
 # decomposition of vLLM EAGLE rounds on one H100 at k = 3: 1.2 ms a step, about 1.9 ms for three draft passes.
@@ -36,8 +37,8 @@ class Roofline:
 
     @property
     def machine_error(self) -> float:
-        """0: nothing was watched for drift, and RELATIVE_ERROR is wide enough to hold it."""
-        return 0.0
+        """How far a real machine may be from its datasheet at the default efficiencies."""
+        return MACHINE_ERROR
 
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         """``warm`` changes nothing here: a datasheet has no cache bandwidth."""

@@ -47,7 +47,7 @@ def fidelity_table(fidelity: Fidelity) -> Table:
 
 def regret_table(fidelity: Fidelity) -> Table:
     """The decision at each batch size and what following the prediction would have cost."""
-    table = Table(title="best k by batch size (measured best from odd repeats, scored on even ones)")
+    table = Table(title="best k by batch size")
     for column in ("batch", "predicted best k", "measured best k", "throughput lost"):
         table.add_column(column, justify="right")
     for regret in fidelity.regrets:

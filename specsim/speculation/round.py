@@ -9,7 +9,7 @@ stay in the last-level cache. k = 0 runs no draft pass at all and costs what a s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from specsim.cost.forward import (
@@ -31,6 +31,7 @@ from specsim.specs.model import ModelSpec
 from specsim.speculation.program import DraftProgram
 
 MEASURED_HOST_ERROR, ASSUMED_HOST_ERROR = 0.2, 0.4  # one standard deviation, as a share; both are judgements
+SHARED_ERRORS = ("machine", "host")  # error classes that two rounds on one machine have in common
 WEIGHTY_SHARE = 0.05  # a source behind less of the time than this does not name the whole step's
 
 
@@ -38,8 +39,8 @@ WEIGHTY_SHARE = 0.05  # a source behind less of the time than this does not name
 class StepTime:
     """Seconds of one engine step. ``parts``: draft, gemm, lm_head, attention, elementwise, sampling, host.
 
-    ``low_s`` and ``high_s`` bound a 90 % interval: errors inside a kernel class fully correlated, between classes
-    independent.
+    ``low_s`` and ``high_s`` bound a 90 % interval: errors inside a kernel class fully correlated, between classes (and
+    the machine's drift, and the host) independent.
     """
 
     seconds: float
@@ -47,7 +48,7 @@ class StepTime:
     source: Source  # the worst one among those that priced a WEIGHTY_SHARE of the time
     low_s: float
     high_s: float
-    errors_s: dict[str, float]  # one standard deviation by kernel class, each fully correlated within its class
+    errors_s: dict[str, float] = field(default_factory=dict)  # one standard deviation by kernel class
 
 
 class RoundCost:

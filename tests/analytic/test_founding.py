@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -20,8 +22,10 @@ def test_one_optimum(ratio: float, c: float, gamma: float) -> None:
     best = model.continuous_optimum()
     below = [model.seconds_per_token(best * f) for f in (0.2, 0.5, 0.8, 1.0)]
     above = [model.seconds_per_token(best * f) for f in (1.0, 1.3, 2.0, 5.0)]
-    assert below == sorted(below, reverse=True)
-    assert above == sorted(above)
+    rounding = 1e-9  # where the optimum is next to 0 the curve around it is flat to the last digits
+    assert all(nearer <= farther * (1 + rounding) for farther, nearer in pairwise(below))
+    assert all(farther >= nearer * (1 - rounding) for nearer, farther in pairwise(above))
+    assert min(below[0], above[-1]) > model.seconds_per_token(best) * (1 - rounding)
 
 
 @given(ratios, st.floats(1.05, 5.0), cs, gammas)

@@ -166,18 +166,24 @@ def test_the_map_stops_at_the_batch_that_fits() -> None:
     assert sorted({cell.batch for cell in speedups.cells}) == [1, 2]
 
 
-def test_errors_shared_by_both_rounds_cancel_in_their_ratio() -> None:
-    """With one kernel class and no host time a common factor changes no ratio, so the interval has no width."""
+def test_an_error_of_the_machine_cancels_in_a_ratio_and_one_of_a_shape_does_not() -> None:
+    class Uncertain(FoundingPrices):
+        def __init__(self, machine: float, shape: float) -> None:
+            super().__init__(1e-3, 1e-2, 1e-3)
+            self.machine_error, self._shape_error = machine, shape
 
-    class OneClass(FoundingPrices):
         def price(self, kernel: Kernel, *, warm: bool) -> Price:
-            return Price(super().price(kernel, warm=warm).seconds, "measured", 0.2 if kernel.kind == "gemm" else 0.0)
+            return Price(super().price(kernel, warm=warm).seconds, "measured", self._shape_error)
 
-    cost = RoundCost(
-        TARGET, OneClass(1e-3, 1e-2, 1e-3), hardware=HARDWARE, engine=EngineLimits(),
-        precision=Precision(16, 16, "bfloat16"), program=load_program("draft-model"), draft=DRAFT,
-    )  # fmt: skip
-    price, base = cost.decode_round(1, 3, 100.0), cost.decode_round(1, 0, 100.0)
-    assert price.high_s > 1.3 * price.seconds
-    low, high = _ratio_interval(price, base)
-    assert low == pytest.approx(high) == pytest.approx(base.seconds / price.seconds)
+    def width(machine: float, shape: float) -> tuple[float, float]:
+        """Half-widths of the round's and of the speed-up's interval, as shares."""
+        cost = RoundCost(
+            TARGET, Uncertain(machine, shape), hardware=HARDWARE, engine=EngineLimits(),
+            precision=Precision(16, 16, "bfloat16"), program=load_program("draft-model"), draft=DRAFT,
+        )  # fmt: skip
+        price, base = cost.decode_round(1, 3, 100.0), cost.decode_round(1, 0, 100.0)
+        _, high = _ratio_interval(price, base)
+        return price.high_s / price.seconds - 1, high * price.seconds / base.seconds - 1
+
+    assert width(0.2, 0.0) == pytest.approx((1.645 * 0.2, 0.0))
+    assert width(0.0, 0.2) == pytest.approx((1.645 * 0.2, 1.645 * 0.2 * 2**0.5))

@@ -38,11 +38,13 @@ def test_validate_prints_error_regret_and_source_of_every_row(capsys: pytest.Cap
     assert set(document) == set(case_names())
     for case in document.values():
         assert case["mean_absolute_error"] >= 0
-        assert all(cell["source"] in ("measured", "interpolated", "extrapolated", "roofline") for cell in case["cells"])
+        assert all(
+            cell["source"] in ("measured", "interpolated", "extrapolated", "roofline") for cell in case["cells"]
+        )
 
 
 def test_the_case_can_prove_something() -> None:
-    """Best k of at least 2 at batch 1 and 0 somewhere, a target 8 times the cache, and shapes the profile never saw."""
+    """A target 8 times the cache, every cell measured in repeats, and shapes that the profile never saw."""
     case = load_case(CASE)
     scenario = case.scenario
     cache = scenario.gpu.last_level_cache_bytes

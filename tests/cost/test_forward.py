@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -96,9 +97,14 @@ def rows(bytes_per_s: float, flops_per_s: float, efficiency: float) -> tuple[Row
     return tuple(made)
 
 
-@pytest.fixture(scope="module")
-def shipped() -> Profile:
+@cache
+def load_shipped() -> Profile:
     return load_profile(profile_names()[0])
+
+
+@pytest.fixture
+def shipped() -> Profile:
+    return load_shipped()
 
 
 def made_profile(shipped: Profile, gemm: tuple[Row, ...]) -> Profile:
@@ -108,13 +114,17 @@ def made_profile(shipped: Profile, gemm: tuple[Row, ...]) -> Profile:
     return Profile("made", shipped.folder, header, shipped.rows | {"gemm": gemm})
 
 
+@cache
+def constant_machine() -> MeasuredPrices:
+    profile = made_profile(load_shipped(), rows(1e10, 1e12, 0.5))
+    return MeasuredPrices(profile, profile.hardware(), "bfloat16")
+
+
 @given(st.floats(1, 64), st.floats(256, 4096), st.floats(256, 1024))
 @settings(deadline=None)
 def test_a_machine_of_constant_efficiency_is_predicted_between_its_shapes(m: float, n: float, k: float) -> None:
     """Only the latency floor, which this machine lacks, keeps the answer from being exact: it is the shortest row."""
-    profile = made_profile(load_profile(profile_names()[0]), rows(1e10, 1e12, 0.5))
-    prices = MeasuredPrices(profile, profile.hardware(), "bfloat16")
-    price = prices.price(Kernel("gemm", "gemm", (m, n, k), "", 1, 0.0, 0.0), warm=False)
+    price = constant_machine().price(Kernel("gemm", "gemm", (m, n, k), "", 1, 0.0, 0.0), warm=False)
     moved, flops = work("gemm", (m, n, k))
     truth = max(moved / 1e10, flops / 1e12) / 0.5
     assert price.seconds == pytest.approx(truth, rel=0.3)
