@@ -161,9 +161,9 @@ def _ratio_interval(price: StepTime, base: StepTime) -> tuple[float, float]:
     """90 % bounds of base/price.
 
     What the machine and the host get wrong they get wrong in both rounds, so it shifts the ratio only by the
-    difference of its shares. Kernel errors belong to a shape, and the two rounds run their kernels at different widths: they
-    count as independent. (Tried: fully correlated within a class. Those intervals held for 14 % of the cells of a
-    development model, these for 86 %.)
+    difference of its shares. Kernel errors belong to a shape, and the two rounds run their kernels at different
+    widths: they count as independent. (Tried: fully correlated within a class. Those intervals held for 14 % of the
+    cells of a development model, these for 86 %.)
     """
     ratio = base.seconds / price.seconds
     variance = 0.0
