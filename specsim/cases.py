@@ -6,15 +6,19 @@ A case is a folder: ``scenario.yaml``, ``predicted.json`` (committed before the 
 
 from __future__ import annotations
 
+import datetime
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from specsim.analytic.rounds import SpeedupMap, speedup_map
 from specsim.errors import InvalidInput, unknown_name
 from specsim.fidelity import Fidelity, Predicted, compare, read_grid
 from specsim.scenario import Scenario, load_scenario
+from specsim.specs.yaml_file import read_mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,6 @@ class Case:
 
     def machine(self) -> dict[str, Any]:
         """Where the measurement was made; empty if nobody wrote it down."""
-        from specsim.specs.yaml_file import read_mapping
-
         path = self.folder / "machine.yaml"
         return read_mapping(path) if path.exists() else {}
 
@@ -83,6 +85,31 @@ def predicted_cells(speedups: SpeedupMap) -> list[Predicted]:
         )
         for cell in speedups.cells
     ]  # fmt: skip
+
+
+def write_prediction(case: Case) -> None:
+    """Write down what is predicted now, so that a measurement can be held against it."""
+    if case.measured.exists():
+        raise InvalidInput(f"{case.measured} exists already; a prediction is written before the run that tests it")
+    speedups = predict_case(case)
+    document = {
+        "date": datetime.date.today().isoformat(),
+        "scenario_sha256": case.scenario.sha256(),
+        "prices": speedups.price_name,
+        "cells": [asdict(cell) for cell in predicted_cells(speedups)],
+    }
+    case.predicted.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def write_machine(folder: Path, device_name: str, versions: dict[str, str], probe_s: tuple[float, float]) -> None:
+    """Say where and when a case was measured; ``probe_s``: the fixed probe before and after, which shows drift."""
+    facts = {
+        "device_name": device_name,
+        "date": datetime.date.today().isoformat(),
+        "versions": versions,
+        "probe": {"before_s": probe_s[0], "after_s": probe_s[1]},
+    }
+    (folder / "machine.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))
 
 
 def committed_cells(case: Case) -> list[Predicted] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from specsim.cases import Case, load_case
+from specsim.cases import Case, load_case, write_prediction
 from specsim.cli.measure import measure_map
 from specsim.cli.options import messages
 from specsim.cli.profile import run as profile_run
@@ -14,9 +14,6 @@ from specsim.cli.profile import run as profile_run
 
 def repeat_here(case: Case, folder: Path) -> Path:
     """Make a copy of ``case`` in ``folder`` whose hardware is this machine, and run it; resumes where it stopped."""
-    from specsim.cli.validate import write_machine, write_prediction
-    from specsim.profiles.store import load_profile
-
     profile = folder / "profile"
     messages().print("1/3 profile of this machine")
     profile_run(device="cpu", dtype=case.scenario.precision().dtype, out=profile, gpu=None, quick=True)
@@ -33,6 +30,4 @@ def repeat_here(case: Case, folder: Path) -> Path:
         write_prediction(copy)
     messages().print("3/3 measurement")
     measure_map(copy.scenario, copy.measured, device="cpu", repeats=4, cell_seconds=2.0)
-    header = load_profile(str(profile)).header
-    write_machine(folder, header.device_name, header.versions)
     return folder

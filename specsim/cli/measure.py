@@ -76,7 +76,10 @@ def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
 def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cell_seconds: float) -> None:
     """Measure every cell of a scenario's batch x k map into a table, skipping those it already holds."""
     from specsim.analytic.rounds import default_batches
+    from specsim.cases import write_machine
     from specsim.fidelity import read_grid, write_grid
+    from specsim.profiling.machine import inspect, probe_s
+    from specsim.profiling.timer import clock_and_capture
     from specsim.reference.grid import measure_grid
 
     if question.speculation is None:
@@ -87,6 +90,9 @@ def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cel
     lengths = list(range(question.speculation.max_draft_tokens + 1))
     done = {(r.repeat, r.batch, r.draft_tokens) for r in read_grid(out)} if out.exists() else set()
     out.parent.mkdir(parents=True, exist_ok=True)
+    machine = inspect(device)
+    dtype = question.precision().dtype
+    before = probe_s(device, dtype, *clock_and_capture(device))
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=messages()) as progress:
         task = progress.add_task("", total=repeats * len(batches) * len(lengths), completed=len(done))
@@ -97,3 +103,5 @@ def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cel
         for row in rows:
             write_grid(out, [row])
             progress.advance(task)
+    after = probe_s(device, dtype, *clock_and_capture(device))
+    write_machine(out.parent, machine.device_name, machine.versions, (before, after))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
-from specsim.cases import Case, case_names, committed_cells, load_case, predict_case, predicted_cells
+from specsim.cases import Case, case_names, committed_cells, load_case, predict_case, predicted_cells, write_prediction
+from specsim.cli.here import repeat_here
 from specsim.cli.options import JsonOption, console, messages, print_json
 from specsim.errors import InvalidInput
 from specsim.fidelity import Fidelity, compare, read_grid
@@ -31,8 +29,6 @@ def validate(
     if not names:
         raise InvalidInput("no validation case is shipped; give a case's folder")
     if here:
-        from specsim.cli.here import repeat_here
-
         names = [str(repeat_here(load_case(names[0]), out))]
     cases = [load_case(name) for name in names]
     if predict:
@@ -46,26 +42,6 @@ def validate(
         return
     for one in cases:
         _print_case(one, *scores[one.name])
-
-
-def write_prediction(case: Case) -> None:
-    """Write down what is predicted now, so that a measurement can be held against it."""
-    if case.measured.exists():
-        raise InvalidInput(f"{case.measured} exists already; a prediction is written before the run that tests it")
-    speedups = predict_case(case)
-    document = {
-        "date": datetime.date.today().isoformat(),
-        "scenario_sha256": case.scenario.sha256(),
-        "prices": speedups.price_name,
-        "cells": [asdict(cell) for cell in predicted_cells(speedups)],
-    }
-    case.predicted.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def write_machine(folder: Path, device_name: str, versions: dict[str, str]) -> None:
-    """Say where and when a case was measured."""
-    facts = {"device_name": device_name, "date": datetime.date.today().isoformat(), "versions": versions}
-    (folder / "machine.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))
 
 
 def _scores(case: Case) -> tuple[Fidelity, Fidelity | None]:
