@@ -35,7 +35,7 @@ class MissingExtra(NoAnswer):
     """A part of specsim needs a package that is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; install it with: pip install 'llm-specsim[{extra}]'")
+        super().__init__(f"{package} is not installed; run: pip install {package} (or specsim's extra [{extra}])")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInput:

@@ -47,7 +47,10 @@ def main(arguments: Sequence[str]) -> int:
         message = getattr(error, "format_message", None)  # typer's own usage errors
         if message is None:
             raise
-        return _fail(f"{message()}; see specsim --help", 2) if message() else 2
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(message(), file=sys.stderr)
+            return 2
+        return _fail(f"{message()}; see specsim --help", 2)
     return status if isinstance(status, int) else 0
 
 
