@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +40,7 @@ class Machine:
 def inspect(device: str) -> Machine:
     """Look at the machine that would be measured."""
     versions = {
-        "specsim": specsim.__version__, "torch": torch.__version__, "numpy": np.__version__,
+        "specsim": specsim.__version__, "torch": str(torch.__version__), "numpy": np.__version__,
         "python": platform.python_version(),
     }  # fmt: skip
     if device == "cuda":
@@ -54,19 +53,24 @@ def inspect(device: str) -> Machine:
 
 def _inspect_cuda(versions: dict[str, str]) -> Machine:
     facts = torch.cuda.get_device_properties(0)
-    driver, clocks = "unknown", "not locked"
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        driver = str(pynvml.nvmlSystemGetDriverVersion())
-        top = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
-        clocks = f"not locked, SM maximum {top} MHz"
-    except Exception as error:  # a header without clocks beats no profile
-        print(f"specsim: NVML tells neither driver nor clocks ({error})", file=sys.stderr)
+    driver, clocks = _nvml_facts()
     versions = versions | {"cuda": str(torch.version.cuda)}
     return Machine("cuda", facts.name, 1, clocks, driver, versions, int(facts.L2_cache_size), int(facts.total_memory))
+
+
+def _nvml_facts() -> tuple[str, str]:
+    """Driver and clocks; a header without them beats no profile."""
+    try:
+        import pynvml
+    except ImportError:
+        return "unknown (nvidia-ml-py is not installed)", "not locked"
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        top = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
+        return str(pynvml.nvmlSystemGetDriverVersion()), f"not locked, SM maximum {top} MHz"
+    except pynvml.NVMLError as error:
+        return f"unknown ({error})", "not locked"
 
 
 def _cpu_name() -> str:

@@ -7,8 +7,9 @@ counts are dense where verification lives (1 to 64).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from specsim.cost.measured import work
 
@@ -38,7 +39,8 @@ class Grid:
     widths: tuple[int, ...]
     vocabularies: tuple[int, ...]
     most_flops: float
-    most_weight_bytes: float
+    most_bytes: float
+    evicts_activations: bool  # a large model's weights push activations out of the cache between kernels
 
 
 CPU = Grid(
@@ -53,7 +55,8 @@ CPU = Grid(
     widths=(256, 1024, 4096),
     vocabularies=(8192, 32768, 131072),
     most_flops=2e10,
-    most_weight_bytes=64e6,
+    most_bytes=64e6,
+    evicts_activations=True,
 )
 CUDA = Grid(
     gemm_m=(*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192),
@@ -67,7 +70,8 @@ CUDA = Grid(
     widths=(1024, 4096, 16384),
     vocabularies=(32768, 131072),
     most_flops=2e13,
-    most_weight_bytes=4e9,
+    most_bytes=4e9,
+    evicts_activations=False,
 )
 ELEMENTWISE = ("embedding", "norm", "rotary", "kv_write", "activation", "add")
 
@@ -79,20 +83,16 @@ def thinned(grid: Grid) -> Grid:
         kept = values[::2]
         return kept if kept[-1] == values[-1] else (*kept, values[-1])
 
-    return Grid(
-        gemm_m=half(grid.gemm_m), gemm_n=half(grid.gemm_n), gemm_k=half(grid.gemm_k),
-        attention_sequences=half(grid.attention_sequences), attention_queries=half(grid.attention_queries),
-        attention_keys=half(grid.attention_keys), attention_heads=grid.attention_heads[1:2],
-        tokens=half(grid.tokens), widths=half(grid.widths), vocabularies=half(grid.vocabularies),
-        most_flops=grid.most_flops, most_weight_bytes=grid.most_weight_bytes / 2,
-    )  # fmt: skip
+    axes = ("gemm_m", "gemm_n", "gemm_k", "attention_sequences", "attention_queries", "attention_keys", "tokens")
+    halved: dict[str, Any] = {name: half(getattr(grid, name)) for name in (*axes, "widths", "vocabularies")}
+    return replace(grid, **halved, attention_heads=grid.attention_heads[1:2], most_bytes=grid.most_bytes / 2)
 
 
 def shapes(grid: Grid, cache_bytes: int) -> Iterator[Shape]:
     """Every shape of a grid. Warm ones only where the data of a whole small model could stay in the cache."""
     for n, k, m in product(grid.gemm_n, grid.gemm_k, grid.gemm_m):
         moved, flops = work("gemm", (m, n, k))
-        if 2 * n * k > grid.most_weight_bytes or flops > grid.most_flops:
+        if 2 * n * k > grid.most_bytes or flops > grid.most_flops:
             continue
         yield Shape("gemm", "", (m, n, k), "cold")
         if moved <= cache_bytes / 2:
@@ -101,14 +101,15 @@ def shapes(grid: Grid, cache_bytes: int) -> Iterator[Shape]:
     for (heads, kv_heads, head_dim), sequences, queries, keys in product(*axes):
         shape = (sequences, queries, keys, heads, kv_heads, head_dim)
         moved, flops = work("attention", shape)
-        if queries > keys / 2 or flops > grid.most_flops or moved > grid.most_weight_bytes:
+        if queries > keys / 2 or flops > grid.most_flops or moved > grid.most_bytes:
             continue
         yield Shape("attention", "", shape, "cold")
         if moved <= cache_bytes / 8:
             yield Shape("attention", "", shape, "warm")
     for operation, width, tokens in product(ELEMENTWISE, grid.widths, grid.tokens):
-        yield Shape("elementwise", operation, (tokens, width), "cold")
+        if grid.evicts_activations:
+            yield Shape("elementwise", operation, (tokens, width), "cold")
         yield Shape("elementwise", operation, (tokens, width), "warm")
     for vocabulary, rows in product(grid.vocabularies, grid.tokens):
-        if rows * vocabulary * 4 <= grid.most_weight_bytes:
+        if rows * vocabulary * 4 <= grid.most_bytes:
             yield Shape("sampling", "greedy", (rows, vocabulary), "warm")

@@ -10,6 +10,7 @@ face the same luck (common random numbers).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
@@ -21,12 +22,12 @@ from specsim.errors import InvalidInput
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Acceptance(BaseModel):
+class _Acceptance(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @abstractmethod
     def conditional_rates(self, draft_tokens: int) -> NDArray[np.float64]:
         """a_1..a_k, shape [draft_tokens]."""
-        raise NotImplementedError
 
     def survival(self, draft_tokens: int) -> NDArray[np.float64]:
         """r_1..r_k: P(the first i drafts are all accepted), shape [draft_tokens]."""

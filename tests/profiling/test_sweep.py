@@ -18,7 +18,7 @@ COLD_POOL = kernels.COLD_POOL
 TINY = plan.Grid(
     gemm_m=(1, 4), gemm_n=(64, 128), gemm_k=(64,), attention_sequences=(1, 2), attention_queries=(1, 3),
     attention_keys=(16, 32), attention_heads=((4, 2, 16),), tokens=(1, 8), widths=(128,), vocabularies=(256,),
-    most_flops=1e9, most_weight_bytes=1e8,
+    most_flops=1e9, most_bytes=1e8, evicts_activations=True,
 )  # fmt: skip
 
 

@@ -1,0 +1,84 @@
+"""The verbs that run the reference engine, on a model small enough to wait for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("torch", reason="needs the profile extra")
+pytestmark = pytest.mark.torch
+
+from specsim.cli.main import main  # noqa: E402
+from specsim.fidelity import read_grid  # noqa: E402
+
+SHAPE = {
+    "source": "test", "hidden_size": 64, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 128,
+    "vocab_size": 256,
+}  # fmt: skip
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "scenario.yaml"
+    fields = {
+        "schema": 1, "name": "tiny", "model": {"name": "tiny", "num_layers": 2, **SHAPE}, "gpu": "cpu-generic",
+        "engine": {"max_num_seqs": 2, "num_kv_blocks": 64},
+        "speculation": {
+            "program": "draft-model", "draft_model": {"name": "tinier", "num_layers": 1, **SHAPE},
+            "max_draft_tokens": 1, "acceptance": {"kind": "constant", "rate": 0.5},
+        },
+        "workload": {
+            "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": 2}, "requests": 3,
+            "lengths": {"kind": "fixed", "prompt_tokens": 40, "output_tokens": 6},
+        },
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(fields))
+    return path
+
+
+def test_a_measured_map_is_resumed_scored_and_says_where_it_was_made(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = scenario.parent / "measured.csv"
+    assert main(["validate", str(scenario.parent) + "/", "--predict"]) == 0
+    command = ["measure", str(scenario), "--grid", "--out", str(table), "--repeats", "2", "--cell-seconds", "0.01"]
+    assert main(command) == 0
+    rows = read_grid(table)
+    assert {(r.repeat, r.batch, r.draft_tokens) for r in rows} == {
+        (r, b, k) for r in (0, 1) for b in (1, 2) for k in (0, 1)
+    }
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-3]))  # as if cut off
+    assert main(command) == 0
+    assert read_grid(table)[:5] == rows[:5]
+    assert len(read_grid(table)) == len(rows)
+    machine = yaml.safe_load((scenario.parent / "machine.yaml").read_text())
+    assert machine["probe"]["before_s"] > 0
+    assert isinstance(machine["versions"]["torch"], str)
+    capsys.readouterr()
+    assert main(["validate", str(scenario.parent) + "/"]) == 0
+    assert "as predicted before the run" in capsys.readouterr().out
+
+
+def test_a_served_workload_keeps_every_token(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(scenario), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["completed"] == 3
+    assert summary["total_output_tokens"] == 18
+    assert summary["engine"] == "reference"
+
+
+def test_lossless_reports_each_dtype(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(scenario), "--lossless", "--json"]) == 0
+    reports = {report["dtype"]: report for report in json.loads(capsys.readouterr().out)}
+    assert set(reports) == {"float64", "float32", "bfloat16"}
+    assert reports["float64"]["identical_share"] == 1.0
+    assert 0 < reports["float64"]["acceptance_rate"] < 1
+    assert all(len(r["gaps"]) == r["sequences"] - r["identical"] for r in reports.values())
+
+
+def test_one_repeat_is_refused(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(scenario), "--grid", "--repeats", "1"]) == 2
+    assert "needs at least 2" in capsys.readouterr().err
