@@ -80,7 +80,7 @@ class Speculation(_Part):
 
     program: Annotated[DraftProgram, BeforeValidator(_program)]
     draft_model: Model | None = None
-    max_draft_tokens: NonNegativeInt
+    max_draft_tokens: int = Field(ge=0, le=256)  # no engine drafts further; a typing error would fill memory
     acceptance: Acceptance
     policy: Policy = Field(default_factory=lambda: FixedPolicy(k=0))
 

@@ -108,6 +108,8 @@ def speedup_map(
     if speculation is None:
         raise InvalidInput(f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter")
     context = scenario.mean_context_tokens() if context_tokens is None else context_tokens
+    if not context >= 1:
+        raise InvalidInput(f"a context of {context:g} tokens; a decoding sequence has at least 1")
     largest = largest_batch(scenario, context)
     batches = default_batches(min(scenario.engine.max_num_seqs, largest)) if batches is None else batches
     if not batches or min(batches) < 1:

@@ -41,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         status = app(args=list(arguments), prog_name="specsim", standalone_mode=False)
     except SpecsimError as error:
         return _fail(" ".join(str(error).split()), error.exit_status)
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}; choose a path that can be used", 2)
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C; what was measured so far is kept, run the same command again to go on", 130)
     except Exception as error:

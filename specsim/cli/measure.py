@@ -94,7 +94,7 @@ def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cel
     dtype = question.precision().dtype
     before = probe_s(device, dtype, *clock_and_capture(device))
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages()) as progress:
+    with Progress(*columns, console=messages(), disable=not messages().is_terminal) as progress:
         task = progress.add_task("", total=repeats * len(batches) * len(lengths), completed=len(done))
         rows = measure_grid(
             question, batches=batches, draft_lengths=lengths, repeats=repeats, seconds_per_cell=cell_seconds,

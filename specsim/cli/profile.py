@@ -31,7 +31,7 @@ def run(
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages()) as progress:
+    with Progress(*columns, console=messages(), disable=not messages().is_terminal) as progress:
         task = progress.add_task("profile", total=None)
 
         def advance(done: int, total: int, what: str) -> None:

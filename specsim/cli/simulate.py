@@ -28,7 +28,7 @@ def simulate(
     alternatives["speculation on" if question.speculation else "no speculation"] = question
     question.requests()  # a bad workload is told before the progress bar takes the screen
     summaries = {}
-    with Progress(console=messages(), transient=True) as progress:
+    with Progress(console=messages(), transient=True, disable=not messages().is_terminal) as progress:
         for name, alternative in alternatives.items():
             task = progress.add_task(name)
 

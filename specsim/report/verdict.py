@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from specsim.analytic.rounds import Cell, SpeedupMap
+from specsim.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Verdict:
 
 def verdict(speedups: SpeedupMap, batch: int) -> Verdict:
     """What to do at ``batch`` running sequences (the map's nearest batch not below it, else its largest)."""
+    if batch < 1:
+        raise InvalidInput(f"a batch of {batch} sequences; ask about at least 1")
     batches = sorted({cell.batch for cell in speedups.cells})
     nearest = next((b for b in batches if b >= batch), batches[-1])
     best = next(b for b in speedups.best() if b.batch == nearest)

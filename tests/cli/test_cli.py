@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from specsim.cli.main import main
+from specsim.profiles.store import profile_names, profiles_folder
 
 SCENARIO: dict[str, Any] = {
     "schema": 1,
@@ -139,6 +141,11 @@ def test_one_line_a_mistake(
     [
         (["predict", "missing.yaml"], "missing.yaml"),
         (["predict", "quickstrt"], "did you mean quickstart"),
+        (["predict", "quickstart", "--context", "-5"], "a context of -5 tokens"),
+        (["predict", "quickstart", "--batch", "0"], "a batch of 0 sequences"),
+        (["predict", "quickstart", "--batches", "1,x"], "is not a list of whole numbers"),
+        (["predict", "quickstart", "--set", "speculation.max_draft_tokens=100000000"], "less than or equal to 256"),
+        (["quickstart", "--out", "/proc/nowhere"], "choose a path that can be used"),
         (["predict"], "Missing argument"),
         (["prediction", "x"], "No such command"),
         (["validate", "cpu-imposed"], "did you mean cpu-imposed-acceptance"),
@@ -150,6 +157,25 @@ def test_one_line_for_a_wrong_command(capsys: pytest.CaptureFixture[str], argume
     code, _, err = run(capsys, *arguments)
     assert code == 2
     assert pattern in err
+    assert err.count("\n") == 1
+
+
+def test_a_request_too_long_for_the_cache_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "simulate", "quickstart", "--set", "engine.num_kv_blocks=3")
+    assert code == 3
+    assert "the KV cache holds 48" in err
+    assert err.count("\n") == 1
+
+
+def test_a_corrupt_profile_row_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "profile"
+    shutil.copytree(profiles_folder() / profile_names()[0], folder)
+    table = folder / "gemm.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([*lines[:4], lines[4].replace(",eager,", ",eager,-"), *lines[5:]]))
+    code, _, err = run(capsys, "predict", "quickstart", "--set", f"gpu={folder}", "--set", f"cost.profile={folder}")
+    assert code == 2
+    assert "gemm.csv:5" in err
     assert err.count("\n") == 1
 
 
