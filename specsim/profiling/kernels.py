@@ -4,9 +4,9 @@ Cold launches walk through a pool larger than the last-level cache, so that ever
 memory. Warm launches walk through a quarter of the cache, as the layers of a small draft model do when its passes
 follow one another.
 
-On a CPU a large model's weights also push everything else out of the cache between two kernels of a kind: masks, and
-the buffers that temporaries land in. Cold attention and elementwise launches therefore each follow a sweep over a
-cache-full of other data, with only their inputs touched again. (A GPU fuses these temporaries away.)
+On a CPU a large model's weights also push masks and temporaries out of the cache between two layers. Cold attention
+launches therefore each follow a sweep over a cache-full of other data, with only their queries touched again;
+elementwise kernels are timed inside passes, see ``in_pass``.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Kernels:
 
         return Prepared(launch, prepared.buffers, prepared.kernel, prepared.before)
 
-    def _evict(self, cache: str, *inputs: Tensor) -> Callable[[], object] | None:
-        """Fill the caches with other data, then bring the inputs back, as the kernel before would have."""
+    def _evict(self, cache: str, queries: Tensor) -> Callable[[], object] | None:
+        """Fill the caches with other data, then bring the queries back, as the kernel before would have."""
         if cache == "warm" or self._device != "cpu":
             return None
         if self._other.numel() == 0:
@@ -85,8 +85,7 @@ class Kernels:
         def evict() -> None:
             with torch.inference_mode():
                 self._other.add_(1)
-                for tensor in inputs:
-                    tensor.mul_(1)
+                queries.mul_(1)
 
         return evict
 
@@ -137,7 +136,7 @@ class Kernels:
         tokens, width = (int(v) for v in shape.shape)
         x = self._random(tokens, 2 * width if shape.operation == "activation" else width)
         launch = self._elementwise_launch(shape.operation, x, width)
-        return Prepared(launch, 1, shape.operation, self._evict(shape.cache, x))
+        return Prepared(launch, 1, shape.operation)
 
     def _elementwise_launch(self, operation: str, x: Tensor, width: int) -> Launch:
         tokens = x.shape[0]

@@ -40,7 +40,7 @@ class Grid:
     vocabularies: tuple[int, ...]
     most_flops: float
     most_bytes: float
-    evicts_activations: bool  # a large model's weights push activations out of the cache between kernels
+    pass_hidden_sizes: tuple[int, ...]  # of the generic passes that elementwise kernels are timed in, cold
 
 
 CPU = Grid(
@@ -56,7 +56,7 @@ CPU = Grid(
     vocabularies=(8192, 32768, 131072),
     most_flops=2e10,
     most_bytes=64e6,
-    evicts_activations=True,
+    pass_hidden_sizes=(256, 1024, 2048),
 )
 CUDA = Grid(
     gemm_m=(*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192),
@@ -71,7 +71,7 @@ CUDA = Grid(
     vocabularies=(32768, 131072),
     most_flops=2e13,
     most_bytes=4e9,
-    evicts_activations=False,
+    pass_hidden_sizes=(),
 )
 ELEMENTWISE = ("embedding", "norm", "rotary", "kv_write", "activation", "add")
 
@@ -81,10 +81,12 @@ def thinned(grid: Grid) -> Grid:
 
     def half(values: tuple[int, ...]) -> tuple[int, ...]:
         kept = values[::2]
-        return kept if kept[-1] == values[-1] else (*kept, values[-1])
+        return kept if kept[-1:] == values[-1:] else (*kept, values[-1])
 
     axes = ("gemm_m", "gemm_n", "gemm_k", "attention_sequences", "attention_queries", "attention_keys", "tokens")
-    halved: dict[str, Any] = {name: half(getattr(grid, name)) for name in (*axes, "widths", "vocabularies")}
+    halved: dict[str, Any] = {
+        name: half(getattr(grid, name)) for name in (*axes, "widths", "vocabularies", "pass_hidden_sizes")
+    }
     return replace(grid, **halved, attention_heads=grid.attention_heads[1:2], most_bytes=grid.most_bytes / 2)
 
 
@@ -107,8 +109,6 @@ def shapes(grid: Grid, cache_bytes: int) -> Iterator[Shape]:
         if moved <= cache_bytes / 8:
             yield Shape("attention", "", shape, "warm")
     for operation, width, tokens in product(ELEMENTWISE, grid.widths, grid.tokens):
-        if grid.evicts_activations:
-            yield Shape("elementwise", operation, (tokens, width), "cold")
         yield Shape("elementwise", operation, (tokens, width), "warm")
     for vocabulary, rows in product(grid.vocabularies, grid.tokens):
         if rows * vocabulary * 4 <= grid.most_bytes:

@@ -14,6 +14,7 @@ from specsim.cost.measured import heldout_error
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Ceilings, HeldoutError, Probe, ProfileHeader, Row
 from specsim.profiles.store import HEADER, append_rows, load_profile, profiles_folder, read_rows, write_header
+from specsim.profiling import in_pass
 from specsim.profiling.kernels import Kernels, by_weights
 from specsim.profiling.machine import (
     DTYPES,
@@ -47,10 +48,12 @@ def run_sweep(
     machine = inspect(device)
     folder = profiles_folder() / machine.slug() if folder is None else folder
     grid = grid or (CPU if device == "cpu" else CUDA)
-    todo = by_weights(shapes(thinned(grid) if quick else grid, machine.last_level_cache_bytes))
+    grid = thinned(grid) if quick else grid
+    todo = by_weights(shapes(grid, machine.last_level_cache_bytes))
     header = _header(machine, dtype, folder, gpu or machine.slug(), (clock, capture))
     write_header(folder, header)
     _measure_shapes(todo, Kernels(machine, dtype), folder, dtype, (clock, capture), progress)
+    _measure_in_passes(grid, machine, folder, dtype)
     _measure_host(folder, device, dtype)
     after = probe_s(device, dtype, clock, capture)
     write_header(folder, _finished(header, folder, after))
@@ -102,6 +105,20 @@ def _measure_shapes(
         )  # fmt: skip
         append_rows(folder, shape.kind, [row])
     progress(len(todo), len(todo), "host")
+
+
+def _measure_in_passes(grid: Grid, machine: Machine, folder: Path, dtype: str) -> None:
+    """Elementwise kernels inside passes of generic models; what is already in the table is left out."""
+    known = _keys(read_rows(folder / "elementwise.csv", "elementwise"))
+    for hidden in grid.pass_hidden_sizes:
+        keys = {
+            (float(tokens), float(width), operation, dtype, "cold", "eager")
+            for tokens in grid.tokens
+            for operation, width in in_pass.widths(hidden).items()
+        }
+        if not keys <= known:
+            rows = in_pass.times(machine, dtype, hidden, grid.tokens)
+            append_rows(folder, "elementwise", [row for row in rows if row.key() not in known])
 
 
 def _keys(rows: Iterable[Row]) -> set[tuple[object, ...]]:

@@ -12,13 +12,14 @@ pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
-from specsim.profiling import kernels, machine, plan, sweep, timer  # noqa: E402
+from specsim.profiling import in_pass, kernels, machine, plan, sweep, timer  # noqa: E402
+from specsim.reference import transformer  # noqa: E402
 
 COLD_POOL = kernels.COLD_POOL
 TINY = plan.Grid(
     gemm_m=(1, 4), gemm_n=(64, 128), gemm_k=(64,), attention_sequences=(1, 2), attention_queries=(1, 3),
     attention_keys=(16, 32), attention_heads=((4, 2, 16),), tokens=(1, 8), widths=(128,), vocabularies=(256,),
-    most_flops=1e9, most_bytes=1e8, evicts_activations=True,
+    most_flops=1e9, most_bytes=1e8, pass_hidden_sizes=(64,),
 )  # fmt: skip
 
 
@@ -31,6 +32,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "compute_ceiling", lambda *_: 1e11)
     monkeypatch.setattr(sweep, "HOST_BATCHES", (1, 2))
     monkeypatch.setattr(kernels, "COLD_POOL", 0.01)
+    monkeypatch.setattr(in_pass, "WEIGHTS_IN_CACHES", 0.01)
 
 
 def shapes() -> list[plan.Shape]:
@@ -127,3 +129,23 @@ def test_measured_median_follows_the_clock() -> None:
     timing = timer.measure(launch, buffers=2, clock=FakeClock(), capture=timer.CallCapture())
     assert timing.median_s == pytest.approx(1e-3)
     assert timing.p10_s <= timing.median_s <= timing.p90_s
+
+
+def test_elementwise_kernels_are_timed_inside_passes_and_put_back() -> None:
+    """A row an operation and token count; kv_write counts K and V; the engine's functions are its own again after."""
+    before = {name: getattr(transformer, name) for name, _ in in_pass.FUNCTIONS.values()}
+    rows = list(in_pass.times(machine.inspect("cpu"), "bfloat16", 128, (1, 16)))
+    assert {name: getattr(transformer, name) for name in before} == before
+    assert {(row.operation, row.shape) for row in rows} == {
+        (operation, (float(tokens), float(width)))
+        for tokens in (1, 16)
+        for operation, width in in_pass.widths(128).items()
+    }
+    assert in_pass.widths(128) == {
+        "embedding": 128, "norm": 128, "add": 128, "activation": 512, "rotary": 3 * 64, "kv_write": 2 * 64,
+    }  # fmt: skip
+    layers = max(row.samples for row in rows) // (2 * in_pass.PASSES)  # two adds (and a norm more) a layer
+    samples = {row.operation: row.samples for row in rows}
+    assert samples["norm"] == in_pass.PASSES * (2 * layers + 1)
+    assert samples["kv_write"] == 2 * samples["rotary"] == 2 * in_pass.PASSES * layers
+    assert all(0 < row.p10_s <= row.median_s <= row.p90_s for row in rows)

@@ -1,0 +1,103 @@
+"""Elementwise kernels timed where they run: inside passes of generic transformers that no profile is used for.
+
+Alone, a norm or an activation finds its temporaries in cache; in a pass of a large model the weights have pushed
+them out, and the allocator hands out other memory each time. On two CPU cores that is a factor of 2 to 6, which no
+sweep over a cache-full of data reproduced. Only on devices that run when called: a GPU's kernels are timed in graphs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from specsim.profiles.schema import Row
+from specsim.profiling.machine import DTYPES, Machine
+from specsim.reference import transformer
+from specsim.reference.transformer import Group, Transformer
+from specsim.specs.model import ModelSpec
+
+HEAD_DIM = 64
+WEIGHTS_IN_CACHES = 3.0  # weights of a pass, in last-level caches
+WARM_UP_PASSES, PASSES = 2, 5
+FUNCTIONS = {  # operation of the profile -> the engine's function, and its calls for one unit of the operation
+    "embedding": ("embed", 1), "norm": ("rms_norm", 1), "rotary": ("rotary", 1), "kv_write": ("write_cache", 2),
+    "activation": ("gated_activation", 1), "add": ("add", 1),
+}  # fmt: skip
+
+
+def widths(hidden: int) -> dict[str, int]:
+    """Width of each operation in the generic transformer of this hidden size."""
+    spec = _spec(hidden, 1)
+    return {
+        "embedding": hidden, "norm": hidden, "add": hidden, "activation": spec.intermediate_size,
+        "rotary": (spec.num_heads + spec.num_kv_heads) * HEAD_DIM, "kv_write": spec.kv_values_per_token(),
+    }  # fmt: skip
+
+
+def times(machine: Machine, dtype: str, hidden: int, token_counts: tuple[int, ...]) -> Iterator[Row]:
+    """Rows of all operations for each token count, one pass of the generic transformer after another."""
+    one_layer = _spec(hidden, 1).weight_bytes()
+    wanted = WEIGHTS_IN_CACHES * machine.last_level_cache_bytes
+    spec = _spec(hidden, max(2, math.ceil(wanted / one_layer)))
+    longest = max(token_counts)
+    model = Transformer(spec, device=machine.device, dtype=DTYPES[dtype], max_sequences=1, max_length=longest, seed=0)
+    for tokens in token_counts:
+        for operation, calls in _timed_passes(model, tokens).items():
+            count = FUNCTIONS[operation][1]
+            p10, median, p90 = (count * float(v) for v in np.percentile(calls, [10, 50, 90]))
+            yield Row(
+                shape=(float(tokens), float(widths(hidden)[operation])), operation=operation, dtype=dtype,
+                kernel="in a pass", cache="cold", mode="eager", median_s=median, p10_s=p10, p90_s=p90,
+                samples=len(calls),
+            )  # fmt: skip
+
+
+def _spec(hidden: int, layers: int) -> ModelSpec:
+    heads = max(1, hidden // HEAD_DIM)
+    return ModelSpec(
+        name="generic", source="profiling only", num_layers=layers, hidden_size=hidden, num_heads=heads,
+        num_kv_heads=max(1, heads // 4), head_dim=HEAD_DIM, intermediate_size=4 * hidden, vocab_size=512,
+    )  # fmt: skip
+
+
+def _timed_passes(model: Transformer, tokens: int) -> dict[str, list[float]]:
+    """Seconds of every call of every operation."""
+    text = torch.arange(tokens).remainder(model.spec.vocab_size)[None, :]
+    start = np.zeros(1, dtype=np.int64)
+    plan = model.plan([Group(start, text, start, 1)])
+    for _ in range(WARM_UP_PASSES):
+        model.run(plan)
+    with _recorded() as calls:
+        for _ in range(PASSES):
+            model.run(plan)
+    return calls
+
+
+@contextmanager
+def _recorded() -> Iterator[dict[str, list[float]]]:
+    """Replace the engine's functions by timed ones while the context lasts."""
+    calls: dict[str, list[float]] = {operation: [] for operation in FUNCTIONS}
+    originals = {name: getattr(transformer, name) for name, _ in FUNCTIONS.values()}
+    try:
+        for operation, (name, _) in FUNCTIONS.items():
+            setattr(transformer, name, _timed(originals[name], calls[operation]))
+        yield calls
+    finally:
+        for name, original in originals.items():
+            setattr(transformer, name, original)
+
+
+def _timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        start_s = time.perf_counter()
+        result = function(*arguments)
+        seconds.append(time.perf_counter() - start_s)
+        return result
+
+    return call
