@@ -38,7 +38,7 @@ def validate(
         return
     scores = {one.name: _scores(one) for one in cases}
     if as_json:
-        print_json({name: _document(fidelity) for name, (fidelity, _) in scores.items()})
+        print_json({name: _document(*pair) for name, pair in scores.items()})
         return
     for one in cases:
         _print_case(one, *scores[one.name])
@@ -76,15 +76,22 @@ def _met(met: bool) -> str:
     return "met" if met else "missed"
 
 
-def _document(fidelity: Fidelity) -> dict[str, object]:
-    return {
-        "mean_absolute_error": fidelity.mean_absolute_error(),
-        "p90_absolute_error": fidelity.percentile_absolute_error(90),
-        "interval_coverage": fidelity.coverage(),
-        "worst_regret": fidelity.worst_regret(),
+def _document(fidelity: Fidelity, committed: Fidelity | None) -> dict[str, object]:
+    before = None if committed is None else _headline(committed)
+    return _headline(fidelity) | {
+        "committed": before,
         "cells": [
             {**asdict(c.predicted), "measured_s": c.measured_s, "error": c.error, "spread": c.spread}
             for c in fidelity.cells
         ],
         "regret": [asdict(regret) for regret in fidelity.regrets],
+    }
+
+
+def _headline(fidelity: Fidelity) -> dict[str, object]:
+    return {
+        "mean_absolute_error": fidelity.mean_absolute_error(),
+        "p90_absolute_error": fidelity.percentile_absolute_error(90),
+        "interval_coverage": fidelity.coverage(),
+        "worst_regret": fidelity.worst_regret(),
     }
