@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -32,6 +33,18 @@ def test_the_output_shown_is_what_quickstart_prints(
     assert main(["quickstart"]) == 0
     printed = capsys.readouterr().out.strip()
     assert "\n".join(line.rstrip() for line in printed.splitlines()) in README
+
+
+def test_the_accuracy_shown_is_what_validate_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "--json"]) == 0
+    for name, case in json.loads(capsys.readouterr().out).items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| {name}"))
+        shares = (
+            case["mean_absolute_error"], case["p90_absolute_error"], case["committed"]["mean_absolute_error"],
+        )  # fmt: skip
+        figures = [f"{share:.1%}" for share in shares]
+        figures += [f"{case['interval_coverage']:.0%}", f"{case['worst_regret']:.1%}"]
+        assert [cell.strip() for cell in row.split("|")][3:-1] == figures
 
 
 def test_the_tree_names_every_package_folder() -> None:
