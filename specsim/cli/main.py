@@ -13,6 +13,8 @@ import typer
 from specsim.cli import dashboard, measure, predict, profile, quickstart, report, simulate, validate
 from specsim.errors import SpecsimError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -43,8 +45,6 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(" ".join(str(error).split()), error.exit_status)
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}; choose a path that can be used", 2)
-    except KeyboardInterrupt:
-        return _fail("stopped by Ctrl-C; what was measured so far is kept, run the same command again to go on", 130)
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's own usage errors
         if message is None:
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
             print(message(), file=sys.stderr)
             return 2
         return _fail(f"{message()}; see specsim --help", 2)
+    if status == INTERRUPTED:  # typer turns Ctrl-C into this status
+        return _fail("stopped by Ctrl-C; measured rows are kept, and the same command goes on from there", INTERRUPTED)
     return status if isinstance(status, int) else 0
 
 

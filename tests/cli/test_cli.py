@@ -179,6 +179,16 @@ def test_a_corrupt_profile_row_is_one_line(tmp_path: Path, capsys: pytest.Captur
     assert err.count("\n") == 1
 
 
+def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("specsim.analytic.rounds.speedup_map", interrupted)
+    code, _, err = run(capsys, "predict", "quickstart")
+    assert code == 130
+    assert err.strip().startswith("specsim: stopped by Ctrl-C")
+
+
 def test_an_empty_trace_is_refused(scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace = tmp_path / "empty.csv"
     trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
