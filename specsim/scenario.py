@@ -179,6 +179,17 @@ class Scenario(BaseModel):
     slo: Slo | None = None
     seed: NonNegativeInt = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _priced_by_its_own_profile(cls, data: Any) -> Any:
+        """A gpu given as a profile's folder is priced by that profile unless the scenario names another."""
+        if not isinstance(data, dict) or not isinstance(data.get("cost", {}), dict | None):
+            return data
+        gpu, cost = data.get("gpu"), data.get("cost") or {}
+        if isinstance(gpu, str) and Path(gpu).is_dir() and "profile" not in cost:
+            return data | {"cost": cost | {"profile": gpu}}
+        return data
+
     @model_validator(mode="after")
     def _one_vocabulary(self) -> Scenario:
         draft = self.speculation.draft_model if self.speculation else None

@@ -13,7 +13,7 @@ from pathlib import Path
 from specsim.cost.measured import heldout_error
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Ceilings, HeldoutError, Probe, ProfileHeader, Row
-from specsim.profiles.store import HEADER, append_rows, load_profile, profiles_folder, read_rows, write_header
+from specsim.profiles.store import HEADER, append_rows, load_profile, read_rows, write_header
 from specsim.profiling import in_pass
 from specsim.profiling.kernels import Kernels, by_weights
 from specsim.profiling.machine import (
@@ -46,7 +46,7 @@ def run_sweep(
         raise InvalidInput(f"--dtype {dtype!r}: the reference kernels run in {', '.join(DTYPES)}; choose one")
     clock, capture = clock_and_capture(device)
     machine = inspect(device)
-    folder = profiles_folder() / machine.slug() if folder is None else folder
+    folder = Path("profiles") / machine.slug() if folder is None else folder
     grid = grid or (CPU if device == "cpu" else CUDA)
     grid = thinned(grid) if quick else grid
     todo = by_weights(shapes(grid, machine.last_level_cache_bytes))

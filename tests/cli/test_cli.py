@@ -173,10 +173,18 @@ def test_a_corrupt_profile_row_is_one_line(tmp_path: Path, capsys: pytest.Captur
     table = folder / "gemm.csv"
     lines = table.read_text().splitlines(keepends=True)
     table.write_text("".join([*lines[:4], lines[4].replace(",eager,", ",eager,-"), *lines[5:]]))
-    code, _, err = run(capsys, "predict", "quickstart", "--set", f"gpu={folder}", "--set", f"cost.profile={folder}")
+    code, _, err = run(capsys, "predict", "quickstart", "--set", f"gpu={folder}")
     assert code == 2
     assert "gemm.csv:5" in err
     assert err.count("\n") == 1
+
+
+def test_a_profile_folder_as_gpu_prices_its_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(profiles_folder() / profile_names()[0], folder)
+    code, out, _ = run(capsys, "predict", "quickstart", "--set", f"gpu={folder}", "--json")
+    assert code == 0
+    assert json.loads(out)["prices"] == "mine"
 
 
 def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
