@@ -6,6 +6,7 @@ With A = α_b + t_S, N tokens take N(A·s + β)/(c·s^γ + 1) seconds when N is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from scipy.optimize import brentq
@@ -36,11 +37,15 @@ class FoundingModel:
             return float(rising - falling + self.slope_s)
 
         low, high = 1.0, 1.0
-        while slope(low) > 0:
+        while slope(low) >= 0:
             low /= 2
-        while slope(high) < 0:
+        while slope(high) <= 0:
             high *= 2
-        return float(low) if low == high else float(brentq(slope, low, high, xtol=1e-12, rtol=1e-12))
+        # Solved for log s: the optimum may be as small as 1e-15 where drafting is dear and γ close to 1.
+        # One doubling to spare on both sides, for an end that is the root but for rounding.
+        ends = math.log(low / 2), math.log(high * 2)
+        root = brentq(lambda x: slope(math.exp(x)), *ends, xtol=1e-13, rtol=1e-13)
+        return math.exp(root)
 
     def best_draft_tokens(self, longest: int) -> int:
         """Integer arg-min over 0..longest; the continuous optimum below 1 does not mean that 0 wins."""
