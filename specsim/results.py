@@ -155,6 +155,7 @@ class RunResult:
             "spec_decode_num_drafts": self.acceptance.drafting_rounds(),
             "spec_decode_draft_tokens": self.acceptance.drafted(),
             "spec_decode_accepted_tokens": self.acceptance.accepted(),
+            "spec_decode_acceptance_counts": self.acceptance.as_table(),
             "preemptions": sum(r.preemptions for r in done),
             "steps": len(self.steps),
             "engine": self.engine,

@@ -32,7 +32,7 @@ from specsim.interop.huggingface import model_from_config
 from specsim.interop.traces import read_trace
 from specsim.profiles.store import find_profile, load_profile, profile_names
 from specsim.results import Slo
-from specsim.specs.catalog import load_hardware, load_model
+from specsim.specs.catalog import hardware_names, load_hardware, load_model
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
@@ -59,9 +59,14 @@ def _hardware(value: object) -> object:
     """A preset by name, inline fields, or the machine that a profile (by name or folder) was measured on."""
     if not isinstance(value, str):
         return value
-    if value in profile_names() or Path(value).is_dir():
+    if value in profile_names() or _is_profile_folder(value):
         return load_profile(value).hardware()
     return load_hardware(value)
+
+
+def _is_profile_folder(gpu: str) -> bool:
+    """A folder that happens to bear a preset's name does not hide the preset."""
+    return Path(gpu).is_dir() and gpu.lower() not in hardware_names()
 
 
 def _program(value: object) -> object:
@@ -186,7 +191,7 @@ class Scenario(BaseModel):
         if not isinstance(data, dict) or not isinstance(data.get("cost", {}), dict | None):
             return data
         gpu, cost = data.get("gpu"), data.get("cost") or {}
-        if isinstance(gpu, str) and Path(gpu).is_dir() and "profile" not in cost:
+        if isinstance(gpu, str) and _is_profile_folder(gpu) and "profile" not in cost:
             return data | {"cost": cost | {"profile": gpu}}
         return data
 

@@ -21,7 +21,10 @@ def measure(
     engine: Annotated[str, typer.Option(help="Which engine runs it: reference.")] = "reference",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     lossless: Annotated[
-        bool, typer.Option("--lossless", help="Compare greedy output with and without the drafter, by dtype.")
+        bool,
+        typer.Option(
+            "--lossless", help="Compare greedy output with and without a noisy copy of the target as draft, by dtype."
+        ),
     ] = False,
     grid: Annotated[bool, typer.Option("--grid", help="Measure the batch x k map instead of the workload.")] = False,
     out: Annotated[Path, typer.Option(help="Table that --grid writes, and resumes from.")] = Path("measured.csv"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
 
@@ -32,8 +32,8 @@ def simulate(
         for name, alternative in alternatives.items():
             task = progress.add_task(name)
 
-            def advance(done: int, total: int, task: object = task) -> None:
-                progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
+            def advance(done: int, total: int, task: TaskID = task) -> None:
+                progress.update(task, completed=done, total=total)
 
             summaries[name] = run(alternative, progress=advance).summary(question.slo)
     if as_json:

@@ -7,7 +7,7 @@ Verify attention reads each sequence's cache once for all its new tokens: never 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -87,15 +87,6 @@ class Precision:
     weight_bits: float
     kv_bits: float
     dtype: str
-
-
-def pass_kernels(model: ModelSpec, groups: Sequence[Group], precision: Precision) -> Iterator[Kernel]:
-    """The kernels of one pass of ``model`` over ``groups``, sampling left out."""
-    tokens = sum(g.tokens for g in groups)
-    rows = sum(g.sequences * g.logit_rows for g in groups)
-    yield from token_kernels(model, tokens, rows, precision)
-    for group in groups:
-        yield attention_kernel(model, group, precision)
 
 
 def token_kernels(model: ModelSpec, tokens: int, rows: int, precision: Precision) -> Iterator[Kernel]:

@@ -76,6 +76,8 @@ def test_simulate_uses_the_keys_of_vllm_bench_serve(scenario: Path, capsys: pyte
     assert document["completed"] == 40
     assert document["total_output_tokens"] == 40 * 16
     assert document["mean_ttft_ms"] > 0
+    counts = document["spec_decode_acceptance_counts"]
+    assert sum(j * n for row in counts.values() for j, n in enumerate(row)) == document["spec_decode_accepted_tokens"]
     assert {"request_throughput", "output_throughput", "p99_tpot_ms", "median_itl_ms", "mean_e2el_ms"} <= set(document)
     assert set(document["alternatives"]) == {"speculation off", "speculation on"}
 
@@ -185,6 +187,15 @@ def test_a_profile_folder_as_gpu_prices_its_machine(tmp_path: Path, capsys: pyte
     code, out, _ = run(capsys, "predict", "quickstart", "--set", f"gpu={folder}", "--json")
     assert code == 0
     assert json.loads(out)["prices"] == "mine"
+
+
+def test_a_folder_named_like_a_gpu_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere" / "h200").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, _, err = run(capsys, "predict", scenario)
+    assert code == 0, err
 
 
 def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
