@@ -21,8 +21,9 @@ def repeat_here(case: Case, folder: Path) -> Path:
     scenario |= {"gpu": "profile", "cost": {"profile": "profile"}}
     for key in ("model", "draft_model"):
         owner = scenario if key == "model" else scenario["speculation"]
-        if isinstance(owner[key], str) and (case.folder / owner[key]).exists():
-            owner[key] = str((case.folder / owner[key]).resolve())
+        value = owner.get(key)
+        if isinstance(value, str) and (case.folder / value).exists():
+            owner[key] = str((case.folder / value).resolve())
     (folder / "scenario.yaml").write_text(yaml.safe_dump(scenario, sort_keys=False))
     copy = load_case(f"{folder}/")
     messages().print("2/3 prediction")

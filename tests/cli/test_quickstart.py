@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from specsim.cases import case_names, load_case
+from specsim.cli import here
 from specsim.cli.main import main
 from specsim.cli.quickstart import CASE
 from specsim.fidelity import read_grid
@@ -64,6 +66,24 @@ def test_the_measured_best_k_changes_with_the_batch(capsys: pytest.CaptureFixtur
     best = {row["batch"]: row["measured_k"] for row in regret}
     assert best[1] >= 2
     assert 0 in best.values()
+
+
+@pytest.mark.parametrize("name", case_names())
+def test_every_case_can_be_repeated_elsewhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profile and measurement are stood in for: what is tested is that the case is carried over and predicted."""
+    case, measured = load_case(name), []
+
+    def profile(*, out: Path, **_: object) -> None:
+        shutil.copytree(load_profile(case.scenario.prices().name).folder, out)
+
+    monkeypatch.setattr(here, "profile_run", profile)
+    monkeypatch.setattr(here, "measure_map", lambda question, out, **_: measured.append((question, out)))
+    copy = load_case(f"{here.repeat_here(case, tmp_path / 'here')}/")
+    assert copy.scenario.prices().name == "profile"
+    assert copy.scenario.model == case.scenario.model
+    assert copy.scenario.speculation == case.scenario.speculation
+    assert copy.predicted.exists()
+    assert measured == [(copy.scenario, copy.measured)]
 
 
 def test_a_prediction_cannot_be_written_after_its_measurement(capsys: pytest.CaptureFixture[str]) -> None:
