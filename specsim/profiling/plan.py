@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from specsim.cost.measured import work
+from specsim.cost.efficiency import work
 
 
 @dataclass(frozen=True, slots=True)

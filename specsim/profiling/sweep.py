@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from specsim.cost.measured import heldout_error
+from specsim.cost.efficiency import heldout_error
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Ceilings, HeldoutError, Probe, ProfileHeader, Row
 from specsim.profiles.store import HEADER, append_rows, load_profile, read_rows, write_header

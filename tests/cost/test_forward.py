@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.cost.efficiency import coordinates, heldout_error, work
 from specsim.cost.forward import Group, Kernel, Precision, attention_kernel, token_kernels
-from specsim.cost.measured import MeasuredPrices, coordinates, heldout_error, work
+from specsim.cost.measured import MeasuredPrices
 from specsim.cost.memory import RESERVE_SHARE, kv_blocks
 from specsim.cost.roofline import BANDWIDTH_EFFICIENCY, COMPUTE_EFFICIENCY, KERNEL_FLOOR_S, Roofline
 from specsim.errors import InvalidInput, NoAnswer
