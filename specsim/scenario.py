@@ -220,12 +220,9 @@ class Scenario(BaseModel):
         return prompt + output / 2
 
     def precision(self) -> Precision:
-        """Bits of weights and cache, and the dtype the matrix units run in."""
+        """Bits and formats of the target's weights and cache."""
         bits = self.deployment.weight_bits or self.model.weight_bits
-        dtype = {32: "float32", 16: "bfloat16", 8: "fp8"}.get(int(bits), "bfloat16")
-        if dtype not in self.gpu.flops_per_s:
-            dtype = "bfloat16"  # narrower weights are widened before they multiply
-        return Precision(bits, self.deployment.kv_bits, dtype)
+        return Precision.on(self.gpu, bits, self.deployment.kv_bits, self.deployment.group_size)
 
     def prices(self) -> KernelPrices:
         """Where kernel times come from: the named profile, one measured on this hardware, or the roofline.
@@ -248,16 +245,22 @@ class Scenario(BaseModel):
     def round_cost(self) -> RoundCost:
         """Prices of this scenario's steps."""
         speculation = self.speculation
+        draft = speculation.draft_model if speculation else None
         return RoundCost(
             self.model, self.prices(), hardware=self.gpu, engine=self.engine, precision=self.precision(),
-            program=speculation.program if speculation else None,
-            draft=speculation.draft_model if speculation else None,
+            ranks=self.deployment.tensor_parallel, program=speculation.program if speculation else None, draft=draft,
+            draft_precision=None if draft is None else Precision.on(
+                self.gpu, draft.weight_bits, self.deployment.kv_bits
+            ),
+            max_draft_tokens=speculation.max_draft_tokens if speculation else 0,
         )  # fmt: skip
 
     def kv_blocks(self) -> int:
         """KV blocks of one replica; raises NoAnswer if the weights do not fit."""
+        ranks = self.deployment.tensor_parallel
         draft = self.speculation.draft_model if self.speculation else None
-        return kv_blocks(self.model, draft, self.gpu, self.deployment, self.engine)
+        shares = (self.model.shard(ranks), None if draft is None else draft.shard(ranks))
+        return kv_blocks(*shares, self.gpu, self.deployment, self.engine)
 
     def without_speculation(self) -> Scenario:
         """The same question with no drafter loaded."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specsim.cost.forward import Group
+from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Speculation
 from specsim.scheduling.scheduler import Scheduler
@@ -19,7 +20,6 @@ from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import uniform
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 from specsim.speculation.program import DraftProgram, Phase
-from specsim.speculation.round import StepTime
 from specsim.workload.request import RequestSpec
 
 BASE_S = 0.01

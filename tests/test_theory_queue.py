@@ -11,12 +11,12 @@ from scipy.special import gammainc
 from scipy.stats import t as student_t
 
 from specsim.cost.forward import Group
+from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Speculation
 from specsim.serving.replica import Server
 from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
-from specsim.speculation.round import StepTime
 from specsim.workload.arrivals import GammaArrivals, PoissonArrivals
 from specsim.workload.request import RequestSpec
 

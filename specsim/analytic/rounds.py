@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from specsim.cost.measured import Z90
+import numpy as np
+from numpy.typing import NDArray
+
+from specsim.cost.step_time import Z90, StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario
-from specsim.speculation.round import SHARED_ERRORS, StepTime
+from specsim.speculation.round import SHARED_ERRORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Cell:
     low: float
     high: float
     source: str
+    bound: str  # what most of the round waits for: memory, compute, host or communication
     parts: dict[str, float]  # seconds of the round
 
 
@@ -85,7 +89,7 @@ class SpeedupMap:
         """The document that ``specsim predict --json`` prints."""
         keys = (
             "batch", "draft_tokens", "context_tokens", "round_s", "tokens_per_round", "output_tokens_per_s",
-            "speedup", "low", "high", "source",
+            "speedup", "low", "high", "source", "bound",
         )  # fmt: skip
         return {
             "grid": [{key: getattr(cell, key) for key in keys} for cell in self.cells],
@@ -119,15 +123,21 @@ def speedup_map(
             f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
             "ask for smaller batches or a shorter context"
         )
+    return SpeedupMap(tuple(_cells(scenario, sorted(set(batches)), context)), scenario.prices().name)
+
+
+def _cells(scenario: Scenario, batches: Sequence[int], context: float) -> list[Cell]:
+    """All cells, each draft length's prices for every batch size at once."""
+    speculation = scenario.speculation
+    assert speculation is not None
     drafting, plain = scenario.round_cost(), scenario.without_speculation().round_cost()
-    cells = []
-    for batch in batches:
-        base = plain.decode_round(batch, 0, context)
-        for k in range(speculation.max_draft_tokens + 1):
-            price = drafting.decode_round(batch, k, context) if k else base
-            tokens = speculation.acceptance.expected_tokens(k)
-            cells.append(_cell(batch, k, context, price, base, tokens))
-    return SpeedupMap(tuple(cells), scenario.prices().name)
+    sizes = np.array(batches, dtype=np.float64)
+    base = plain.decode_round(sizes, 0, context)
+    by_length = []
+    for k in range(speculation.max_draft_tokens + 1):
+        price = drafting.decode_round(sizes, k, context) if k else base
+        by_length.append(_row(batches, k, context, price, base, speculation.acceptance.expected_tokens(k)))
+    return [row[index] for index in range(len(batches)) for row in by_length]
 
 
 def largest_batch(scenario: Scenario, context_tokens: float) -> int:
@@ -149,17 +159,27 @@ def default_batches(largest: int) -> list[int]:
     return powers if powers[-1] == largest else [*powers, largest]
 
 
-def _cell(batch: int, k: int, context: float, price: StepTime, base: StepTime, tokens: float) -> Cell:
-    speedup = tokens * base.seconds / price.seconds
-    low, high = _ratio_interval(price, base) if k else (1.0, 1.0)
-    return Cell(
-        batch=batch, draft_tokens=k, context_tokens=context, round_s=price.seconds, round_low_s=price.low_s,
-        round_high_s=price.high_s, tokens_per_round=tokens, output_tokens_per_s=batch * tokens / price.seconds,
-        speedup=speedup, low=low * tokens, high=high * tokens, source=price.source, parts=price.parts,
-    )  # fmt: skip
+def _row(
+    batches: Sequence[int], k: int, context: float, price: StepTime, base: StepTime, tokens: float
+) -> list[Cell]:
+    """Cells of one draft length, from arrays over the batch sizes."""
+    ratio = np.asarray(base.seconds / price.seconds)
+    low, high = _ratio_interval(price, base) if k else (np.ones(len(batches)), np.ones(len(batches)))
+    arrays = {part: np.broadcast_to(seconds, ratio.shape) for part, seconds in price.parts.items()}
+    seconds, round_low, round_high = (np.asarray(v) for v in (price.seconds, price.low_s, price.high_s))
+    return [
+        Cell(
+            batch=batch, draft_tokens=k, context_tokens=context, round_s=float(seconds[i]),
+            round_low_s=float(round_low[i]), round_high_s=float(round_high[i]), tokens_per_round=tokens,
+            output_tokens_per_s=batch * tokens / float(seconds[i]), speedup=tokens * float(ratio[i]),
+            low=float(low[i]) * tokens, high=float(high[i]) * tokens, source=str(np.asarray(price.source)[i]),
+            bound=str(np.asarray(price.bound)[i]), parts={part: float(v[i]) for part, v in arrays.items()},
+        )
+        for i, batch in enumerate(batches)
+    ]  # fmt: skip
 
 
-def _ratio_interval(price: StepTime, base: StepTime) -> tuple[float, float]:
+def _ratio_interval(price: StepTime, base: StepTime) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """90 % bounds of base/price.
 
     What the machine and the host get wrong they get wrong in both rounds, so it shifts the ratio only by the
@@ -167,10 +187,10 @@ def _ratio_interval(price: StepTime, base: StepTime) -> tuple[float, float]:
     widths: they count as independent. (Tried: fully correlated within a class. Those intervals held for 14 % of the
     cells of a development model, these for 86 %.)
     """
-    ratio = base.seconds / price.seconds
-    variance = 0.0
+    ratio = np.asarray(base.seconds / price.seconds)
+    variance = np.zeros_like(ratio)
     for kind in base.errors_s.keys() | price.errors_s.keys():
         one, other = base.errors_s.get(kind, 0.0) / base.seconds, price.errors_s.get(kind, 0.0) / price.seconds
-        variance += (one - other) ** 2 if kind in SHARED_ERRORS else one**2 + other**2
-    half = Z90 * math.sqrt(variance)
-    return ratio * max(0.0, 1 - half), ratio * (1 + half)
+        variance = variance + ((one - other) ** 2 if kind in SHARED_ERRORS else one**2 + other**2)
+    half = Z90 * np.sqrt(variance)
+    return ratio * np.maximum(0.0, 1 - half), ratio * (1 + half)

@@ -3,6 +3,8 @@
 A pass is a list of groups (sequences, new tokens each, KV length) that share one stream of weights. Its GEMMs have
 M = Σ sequences·tokens rows; the LM head only the rows whose logits are wanted; attention is summed over groups.
 Verify attention reads each sequence's cache once for all its new tokens: never one read a token.
+
+Counts and lengths may be arrays of alternatives that broadcast like NumPy's, so that a whole map is priced at once.
 """
 
 from __future__ import annotations
@@ -11,11 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from specsim.specs.model import Linear, ModelSpec
+import numpy as np
+
+from specsim.specs.hardware import Hardware
+from specsim.specs.model import Linear, MixtureOfExperts, ModelSpec
+from specsim.units import Reals
 
 Source = Literal["measured", "interpolated", "extrapolated", "roofline"]
-SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "roofline")  # best first
-Part = Literal["gemm", "lm_head", "attention", "elementwise", "sampling", "host"]
+SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "roofline")  # best first: rank 0 to 3
+Part = Literal["gemm", "lm_head", "attention", "elementwise", "sampling", "communication"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +32,77 @@ class Group:
     none for a prompt chunk that is not the last).
     """
 
-    sequences: int
+    sequences: Reals
     query_tokens: int
-    kv_tokens: float  # mean over the group's sequences, the new tokens included
+    kv_tokens: Reals  # mean over the group's sequences, the new tokens included
     logit_rows: int = 1
 
     @property
-    def tokens(self) -> int:
+    def tokens(self) -> Reals:
         return self.sequences * self.query_tokens
+
+    @property
+    def is_prefill(self) -> bool:
+        """Prompt tokens, of which at most the last gets logits; decoding and verification want them all."""
+        return self.query_tokens > max(1, self.logit_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Bits of weights and cache, the formats of both, and the dtype of activations.
+
+    ``weights`` is a dtype, or weight-only ``int8-weight``, ``int4-weight-g128`` (128 weights share a scale): narrow
+    weights that are widened before they multiply. The LM head and everything else stays in ``dtype``.
+    """
+
+    weight_bits: float
+    kv_bits: float
+    dtype: str
+    weights: str = "bfloat16"
+    kv: str = "bfloat16"
+
+    @classmethod
+    def on(cls, hardware: Hardware, weight_bits: float, kv_bits: float = 16, group_size: int = 128) -> Precision:
+        """How an engine runs weights and cache of so many bits on this hardware.
+
+        8-bit weights multiply 8-bit activations where the hardware has FP8, and are widened elsewhere; fewer bits are
+        widened in groups that share a 16-bit scale: 4 bits in groups of 128 take 4.125 bits a weight.
+        """
+        dtype = "float32" if weight_bits == 32 and "float32" in hardware.flops_per_s else "bfloat16"
+        kv = {8: "fp8", 32: "float32"}.get(int(kv_bits), "bfloat16")
+        if weight_bits > 8:
+            return cls(weight_bits, kv_bits, dtype, dtype, kv)
+        if weight_bits > 4:
+            return cls(weight_bits, kv_bits, dtype, "fp8" if "fp8" in hardware.flops_per_s else "int8-weight", kv)
+        return cls(weight_bits + 16 / group_size, kv_bits, dtype, f"int4-weight-g{group_size}", kv)
+
+    @property
+    def activation_bytes(self) -> float:
+        return 4.0 if self.dtype == "float32" else 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """``count`` launches of the same kernel. ``shape`` holds the profile's shape columns of class ``kind``."""
 
-    kind: str  # profile class: gemm, attention, elementwise, sampling
+    kind: str  # profile class: gemm, attention, elementwise, sampling, moe, collective
     part: Part
-    shape: tuple[float, ...]
-    operation: str  # elementwise and sampling: which; else empty
-    count: float
-    flops: float  # one launch
-    bytes: float  # one launch, what must cross memory if nothing is cached
+    shape: tuple[Reals, ...]
+    operation: str  # elementwise, sampling, collective: which; attention: empty (causal) or tree; else empty
+    dtype: str  # format of what it streams: weights, cache or activations
+    count: Reals
+    flops: Reals  # one launch
+    bytes: Reals  # one launch, what must cross memory if nothing is cached
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
     """Seconds of one kernel launch. ``relative_error``: one standard deviation, as a share of the seconds."""
 
-    seconds: float
-    source: Source
-    relative_error: float
+    seconds: Reals
+    rank: Reals  # of its source, in SOURCES
+    relative_error: Reals
+    compute_bound: Reals  # 1 where the roofline says FLOPs, 0 where it says bytes
 
 
 class KernelPrices(Protocol):
@@ -65,7 +112,7 @@ class KernelPrices(Protocol):
         """Seconds of one launch; ``warm``: its weights were read a moment ago and fit the last-level cache."""
         ...
 
-    def host_s(self, part: str, sequences: int) -> float | None:
+    def host_s(self, part: str, sequences: Reals) -> Reals | None:
         """Measured host seconds of ``part`` (step, draft_pass, ngram); None where not measured."""
         ...
 
@@ -80,74 +127,109 @@ class KernelPrices(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """Bits of weights and cache, and the dtype that the matrix units compute in."""
+def token_kernels(model: ModelSpec, tokens: Reals, rows: Reals, precision: Precision) -> Iterator[Kernel]:
+    """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
-    weight_bits: float
-    kv_bits: float
-    dtype: str
-
-
-def token_kernels(model: ModelSpec, tokens: int, rows: int, precision: Precision) -> Iterator[Kernel]:
-    """Everything of a pass but attention: it depends on the token count and the rows of logits alone."""
+    ``model`` is one rank's share (``ModelSpec.shard``).
+    """
     for linear in model.linears():
-        m = rows if linear.name == "lm_head" else tokens
-        if m:
-            yield _gemm(linear, m, model, precision)
+        head = linear.name == "lm_head"
+        if not linear.routed and np.any(rows if head else tokens):
+            yield _gemm(linear, rows if head else tokens, precision)
+    if model.moe is not None:
+        yield _experts(model, model.moe, tokens, precision)
     yield from _elementwise(model, tokens, precision)
 
 
-def sampling_kernels(operation: str, rows: int, vocab_size: int) -> Iterator[Kernel]:
-    """Choosing tokens from ``rows`` rows of logits (float32)."""
-    if rows:
-        size = rows * vocab_size
-        yield Kernel("sampling", "sampling", (rows, vocab_size), operation, 1, 2.0 * size, 4.0 * size)
+def attention_kernels(model: ModelSpec, group: Group, precision: Precision, mask: str = "") -> Iterator[Kernel]:
+    """Attention of one group, launched once a layer; layers with a sliding window see only so much of the cache.
+
+    ``mask``: empty for causal, ``tree`` where the new tokens are a tree of drafts.
+    """
+    for layers, window in model.layer_windows():
+        keys = group.kv_tokens if window is None else np.minimum(group.kv_tokens, window + group.query_tokens - 1)
+        yield _attention(model, group, keys, layers, precision, mask)
 
 
-def _gemm(linear: Linear, m: float, model: ModelSpec, precision: Precision) -> Kernel:
-    part: Part = "lm_head" if linear.name == "lm_head" else "gemm"
-    matrices, rows = 1.0, float(m)
-    if linear.routed and model.moe is not None:
-        matrices = model.moe.expected_experts(m)
-        rows = m * model.moe.experts_per_token / matrices  # rows each touched expert sees
-    flops = 2.0 * rows * linear.n * linear.k
-    moved = linear.n * linear.k * precision.weight_bits / 8 + rows * (linear.n + linear.k) * _activation_bytes(
-        precision
-    )
-    return Kernel("gemm", part, (rows, linear.n, linear.k), "", linear.count * matrices, flops, moved)
-
-
-def attention_kernel(model: ModelSpec, group: Group, precision: Precision) -> Kernel:
-    """Attention of one group, launched once a layer."""
+def _attention(
+    model: ModelSpec, group: Group, keys: Reals, layers: int, precision: Precision, mask: str
+) -> Kernel:
     # Causal: a query of the group's own new tokens sees on average half of them.
-    visible = group.kv_tokens - (group.query_tokens - 1) / 2
+    visible = keys - (group.query_tokens - 1) / 2
     flops = group.sequences * model.attention_flops(group.query_tokens, visible) / model.num_layers
-    cache = group.sequences * group.kv_tokens * model.kv_values_per_token() * precision.kv_bits / 8
-    queries = 2 * group.tokens * model.num_heads * model.head_dim * _activation_bytes(precision)
-    shape = (
-        group.sequences, group.query_tokens, group.kv_tokens, model.num_heads, model.num_kv_heads, model.head_dim,
-    )  # fmt: skip
-    return Kernel("attention", "attention", shape, "", model.num_layers, flops, cache + queries)
+    cache = group.sequences * keys * model.kv_values_per_token() * precision.kv_bits / 8
+    kv_heads, width = model.num_kv_heads, model.head_dim
+    if model.mla is not None:  # absorbed: one latent vector a token serves all heads; a prompt expands it to heads
+        latent = model.kv_values_per_token(), model.mla.qk_nope_head_dim + model.mla.qk_rope_head_dim
+        kv_heads, width = (model.num_heads, latent[1]) if group.is_prefill else (1, latent[0])
+    queries = 2 * group.tokens * model.num_heads * width * precision.activation_bytes
+    shape = (group.sequences, float(group.query_tokens), keys, float(model.num_heads), float(kv_heads), float(width))
+    return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, cache + queries)
 
 
-def _elementwise(model: ModelSpec, tokens: int, precision: Precision) -> Iterator[Kernel]:
+def sampling_kernels(operation: str, rows: Reals, vocab_size: int) -> Iterator[Kernel]:
+    """Choosing tokens from ``rows`` rows of logits (float32)."""
+    if np.any(rows):
+        size = rows * vocab_size
+        yield Kernel("sampling", "sampling", (rows, float(vocab_size)), operation, "", 1, 2.0 * size, 4.0 * size)
+
+
+def collective_kernels(
+    model: ModelSpec, ranks: int, tokens: Reals, rows: Reals, vocab_size: int, precision: Precision
+) -> Iterator[Kernel]:
+    """What ranks of tensor parallelism exchange: two all-reduces a layer and one of the embedding, and the logits.
+
+    Megatron-LM (arXiv 1909.08053, section 3); engines gather the logits' shares instead of reducing them.
+    """
+    if ranks == 1:
+        return
+    reduced = tokens * model.hidden_size * precision.activation_bytes
+    yield _collective("all_reduce", reduced, ranks, 2 * model.num_layers + 1)
+    if np.any(rows):
+        yield _collective("all_gather", rows * vocab_size * precision.activation_bytes, ranks, 1)
+
+
+def _collective(operation: str, size: Reals, ranks: int, count: int) -> Kernel:
+    return Kernel("collective", "communication", (size, float(ranks)), operation, "bfloat16", count, 0.0, size)
+
+
+def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
+    head = linear.name == "lm_head"
+    values = precision.activation_bytes
+    weight_bytes = values if head else precision.weight_bits / 8
+    flops = 2.0 * m * linear.n * linear.k
+    moved = linear.n * linear.k * weight_bytes + m * (linear.n + linear.k) * values
+    shape = (m, float(linear.n), float(linear.k))
+    dtype = precision.dtype if head else precision.weights
+    return Kernel("gemm", "lm_head" if head else "gemm", shape, "", dtype, linear.count, flops, moved)
+
+
+def _experts(model: ModelSpec, moe: MixtureOfExperts, tokens: Reals, precision: Precision) -> Kernel:
+    """One routed layer: both products of every expert that the tokens touch, and the activation between them."""
+    routed = [linear for linear in model.linears() if linear.routed]
+    weights = sum(linear.n * linear.k for linear in routed)
+    traffic = sum(linear.n + linear.k for linear in routed) * precision.activation_bytes
+    visits = tokens * moe.experts_per_token
+    flops = 2.0 * visits * weights
+    moved = moe.expected_experts(tokens) * weights * precision.weight_bits / 8 + visits * traffic
+    sizes = (model.hidden_size, moe.intermediate_size, moe.num_experts, moe.experts_per_token)
+    shape = (tokens, *(float(size) for size in sizes))
+    return Kernel("moe", "gemm", shape, "", precision.weights, routed[0].count, flops, moved)
+
+
+def _elementwise(model: ModelSpec, tokens: Reals, precision: Precision) -> Iterator[Kernel]:
     """Norms, rotary, cache write, activation, residual adds and the embedding; widths in values a token."""
     layers, hidden = model.num_layers, model.hidden_size
     heads_width = (model.num_heads + model.num_kv_heads) * model.head_dim
     gated = 2 if model.gated_mlp else 1
-    moe = model.moe
-    mlp_width = model.intermediate_size if moe is None else moe.intermediate_size * moe.experts_per_token
+    dense_layers = layers if model.moe is None else model.moe.first_dense_layers
     operations = (
         ("embedding", hidden, 1, 2), ("norm", hidden, 2 * layers + 1, 2), ("rotary", heads_width, layers, 2),
-        ("kv_write", model.kv_values_per_token(), layers, 2), ("activation", mlp_width, layers, gated + 1),
-        ("add", hidden, 2 * layers, 3),
+        ("kv_write", model.kv_values_per_token(), layers, 2),
+        ("activation", model.intermediate_size, dense_layers, gated + 1), ("add", hidden, 2 * layers, 3),
     )  # fmt: skip
     for operation, width, count, passes in operations:
-        if tokens:
-            moved = passes * tokens * width * _activation_bytes(precision)
-            yield Kernel("elementwise", "elementwise", (tokens, width), operation, count, 5.0 * tokens * width, moved)
-
-
-def _activation_bytes(precision: Precision) -> float:
-    return 4.0 if precision.dtype == "float32" else 2.0
+        if count and np.any(tokens):
+            moved = passes * tokens * width * precision.activation_bytes
+            shape, flops = (tokens, float(width)), 5.0 * tokens * width
+            yield Kernel("elementwise", "elementwise", shape, operation, precision.dtype, count, flops, moved)

@@ -1,18 +1,79 @@
-"""Room for KV blocks: what is left of the GPU's memory after weights and a working reserve.
+"""Room for KV blocks: a GPU's memory minus what vLLM's start-up profiling finds in use, counted as vLLM counts it.
 
-Not modelled yet: captured graphs and activation peaks one by one; they are the reserve.
+vLLM takes ``gpu_memory_utilization`` of all memory, loads the weights, runs one dummy pass of
+``max_num_batched_tokens`` tokens with ``max_num_seqs`` rows of logits, and gives what the peak left to KV blocks
+(``Worker.determine_available_memory``, read in 0.32.0). The CUDA context and NCCL are there before it starts to count
+and cost nothing within its share. Captured graphs are subtracted since 0.21, and the sampler of releases up to 0.15
+sorted all logits: an ``Accounting`` says which release is meant. The counts are from logs of single starts, which
+differ by some 0.3 GiB among themselves; the block count of an engine's own log, ``num_kv_blocks``, is better.
+
+Not modelled: caches of several kinds in one model (sliding windows, Mamba states), whose pages vLLM pads to one size,
+multimodal encoders, and buffers of expert parallelism.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import ceil
+
 from specsim.errors import NoAnswer
 from specsim.specs.deployment import Deployment
-from specsim.specs.engine import EngineLimits
+from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.units import GB
 
-RESERVE_SHARE = 0.02  # of memory, for activations, graphs and the CUDA context; an assumption
+GIB = 2**30
+WIDE_BITS = 16  # embeddings, LM head, norms, biases and routers of a checkpoint with narrow linear layers
+SCALE_BITS = 16  # of a group of weights of up to 4 bits
+GRAPH_BYTES = 194e3  # a captured graph and layer; 0.56 GiB for 86 graphs of Qwen3-8B (vLLM 0.27.1, RTX 4090)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """What a line of vLLM releases counts beside weights and cache on one GPU.
+
+    ``context_bytes``: growth of memory outside of PyTorch while the model loads and runs (kernels, workspaces).
+    ``communication_bytes``: more of it with tensor parallelism. ``logit_bytes``: peak of the sampler for each logit
+    of its ``max_num_seqs`` rows. ``graphs_counted``: captured graphs come out of the same share of memory.
+    ``compile_factor`` multiplies the peak of the forward pass: 1 where compiled code comes from vLLM's cache.
+    """
+
+    context_bytes: float
+    communication_bytes: float
+    logit_bytes: float
+    graphs_counted: bool
+    compile_factor: float = 1.0
+
+
+# Model Runner V2, the default since 0.29 and of dense models since 0.24 (graphs counted since 0.28): logits stay in
+# 16 bits. Context: Qwen3-8B on an RTX 4090, 0.27.1. Communication: not logged for it, taken from VLLM_0_11.
+VLLM_0_29 = Accounting(0.27 * GIB, 0.42 * GIB, 2.0, graphs_counted=True)
+# 0.10 to 0.15: Llama-3.1-8B (4.76 GiB of activations at 1,024 rows, 0.13 outside of PyTorch) and Llama-3.3-70B on two
+# ranks (0.55) on H100, vLLM 0.11 (llm-d-benchmark, config_explorer/empirical-vllm-memory-results.md).
+VLLM_0_11 = Accounting(0.13 * GIB, 0.42 * GIB, 38.4, graphs_counted=False)
+# The first start of a model compiles it, and the compiler's trial inputs are part of the peak: 1.18 GiB, then 0.19 GiB
+# from the cache (Qwen3-8B at 2,048 tokens, RTX 4090, 0.27.1). Not known for more tokens.
+COLD_COMPILE_FACTOR = 6.3
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """Where one GPU's memory goes; all in bytes but ``blocks``.
+
+    ``kv`` is the whole cache: ``blocks`` of ``block_bytes``, target and draft model together.
+    """
+
+    total_bytes: float
+    usable_bytes: float
+    weights: float
+    draft_weights: float
+    context: float
+    activations: float
+    graphs: float
+    kv: float
+    blocks: int
+    block_bytes: float
 
 
 def kv_blocks(
@@ -24,20 +85,111 @@ def kv_blocks(
 ) -> int:
     """KV blocks of one replica, a block holding ``block_size`` tokens of target and draft model together.
 
-    ``num_kv_blocks`` of the engine, when given, overrides the arithmetic: it is what the engine's log printed.
-    Raises NoAnswer if the weights leave no room. Llama-3.1-8B on an H200 at 0.9: 116.0 GB, 55,330 blocks.
+    The models are one rank's (``ModelSpec.shard``). ``num_kv_blocks`` of the engine, when given, overrides the
+    arithmetic: it is what the engine's log printed. Raises NoAnswer if the weights leave no room for a block.
+    Llama-3.1-8B on an H200 at 0.9: 109.1 GiB, 55,872 blocks.
+    """
+    return memory_budget(target, draft, hardware, deployment, engine).blocks
+
+
+def memory_budget(
+    target: ModelSpec,
+    draft: ModelSpec | None,
+    hardware: Hardware,
+    deployment: Deployment,
+    engine: EngineLimits,
+    accounting: Accounting = VLLM_0_29,
+) -> MemoryBudget:
+    """The memory of one GPU as vLLM divides it; the models are one rank's (``ModelSpec.shard``).
+
+    One block id indexes the caches of target and draft model, so a block's bytes are the sum of both (vLLM puts all
+    full-attention layers into one group, whatever their width). The draft model keeps its own weight bits. On a CPU
+    there are no context and no graphs. Raises NoAnswer, unless ``num_kv_blocks`` is given, if not one block fits.
     """
     models = [target] if draft is None else [target, draft]
-    weights = sum(model.weight_bytes(deployment.weight_bits) for model in models)
-    usable = hardware.memory_bytes * engine.gpu_memory_utilization
-    per_block = engine.block_size * sum(model.kv_bytes_per_token(deployment.kv_bits) for model in models)
-    if engine.num_kv_blocks is not None:
-        return engine.num_kv_blocks
-    room = usable - weights - RESERVE_SHARE * hardware.memory_bytes
-    if room < per_block:
-        names = " and ".join(model.name for model in models) + (" does" if draft is None else " do")
-        raise NoAnswer(
-            f"{names} not fit {hardware.name}: {weights / GB:.1f} GB of weights, {usable / GB:.1f} GB usable; "
-            "lower weight_bits, raise gpu_memory_utilization, or take a larger GPU"
-        )
-    return int(room // per_block)
+    on_gpu = hardware.kind == "gpu"
+    weights = resident_weight_bytes(target, deployment.weight_bits, deployment.group_size)
+    draft_weights = 0.0 if draft is None else resident_weight_bytes(draft)
+    usable = float(ceil(hardware.memory_bytes * engine.gpu_memory_utilization))
+    context = accounting.context_bytes if on_gpu else 0.0
+    if on_gpu and deployment.tensor_parallel > 1:
+        context += accounting.communication_bytes
+    activations = _activation_bytes(models, deployment.tensor_parallel, engine, accounting)
+    graphs = _graph_bytes(target, draft, engine) if on_gpu and accounting.graphs_counted else 0.0
+    block_bytes = engine.block_size * sum(model.kv_bytes_per_token(deployment.kv_bits) for model in models)
+    blocks = engine.num_kv_blocks
+    if blocks is None:
+        room = usable - weights - draft_weights - context - activations - graphs
+        if room < block_bytes:
+            raise _does_not_fit(models, hardware, weights + draft_weights, usable)
+        blocks = int(room // block_bytes)
+    return MemoryBudget(
+        hardware.memory_bytes, usable, weights, draft_weights, context, activations, graphs, blocks * block_bytes,
+        blocks, block_bytes,
+    )  # fmt: skip
+
+
+def resident_weight_bytes(model: ModelSpec, bits: float | None = None, group_size: int = 128) -> float:
+    """Bytes of weights in memory: linear layers at ``bits`` (None: the model's own), the rest at 16 bits at least.
+
+    The rest is what common checkpoints leave wide: embeddings, LM head, norms, biases and MoE routers. Weights of up
+    to 4 bits carry a 16-bit scale a group. The rotary table of all positions counts too, as in the engine's
+    "Model loading took". Llama-3.1-8B: 14.99 GiB; Llama-3.3-70B with 8-bit linear layers: 67.70 GiB.
+    """
+    narrow = bits or model.weight_bits
+    wide = max(narrow, WIDE_BITS)
+    scale = SCALE_BITS / group_size if narrow <= 4 else 0.0
+    experts = model.moe.num_experts if model.moe else 1
+    quantised = sum(
+        m.n * m.k * m.count * (experts if m.routed else 1)
+        for m in model.linears() if m.name not in ("lm_head", "router")
+    )  # fmt: skip
+    rotary_width = model.mla.qk_rope_head_dim if model.mla else model.head_dim
+    rotary = 0 if model.learned_positions else model.max_position * rotary_width
+    return (quantised * (narrow + scale) + (model.parameter_count() - quantised + rotary) * wide) / 8
+
+
+def _activation_bytes(
+    models: list[ModelSpec], tensor_parallel: int, engine: EngineLimits, accounting: Accounting
+) -> float:
+    """Peak of the profiling run: its widest layer, or the sampler while the hidden states wait.
+
+    The vocabulary is gathered before sampling, so every rank holds whole rows of logits.
+    """
+    tokens = engine.max_num_batched_tokens
+    forward = max(tokens * _layer_bytes_per_token(model) for model in models) * accounting.compile_factor
+    target = models[0]
+    logits = min(engine.max_num_seqs, tokens) * target.vocab_size * tensor_parallel
+    return max(forward, tokens * target.hidden_size * WIDE_BITS / 8 + logits * accounting.logit_bytes)
+
+
+def _layer_bytes_per_token(model: ModelSpec) -> float:
+    """Bytes a token holds inside the widest layer: residual, normed input and output, and a product's two sides.
+
+    Llama-3.1-8B: 3·4,096 + 2·14,336 + 14,336 values of 16 bits, 110,592 bytes.
+    """
+    widths = [model.num_heads * model.head_dim * 2 + model.num_kv_heads * model.head_dim * 2]
+    inputs = 2 if model.gated_mlp else 1
+    if model.moe is None or model.moe.first_dense_layers:
+        widths.append((inputs + 1) * model.intermediate_size)
+    if model.moe is not None:  # every routed copy of a token has its own row; input side and output share a buffer
+        moe = model.moe
+        row = max(inputs * moe.intermediate_size, model.hidden_size) + moe.intermediate_size
+        widths.append(moe.experts_per_token * row)
+    return (3 * model.hidden_size + max(widths)) * WIDE_BITS / 8
+
+
+def _graph_bytes(target: ModelSpec, draft: ModelSpec | None, engine: EngineLimits) -> float:
+    """Graphs of every size for mixed steps, and for steps of decodes alone those up to ``max_num_seqs``."""
+    sizes = engine.graph_sizes if engine.graph_sizes is not None else default_graph_sizes(engine.max_num_seqs)
+    decode = sum(size <= engine.max_num_seqs for size in sizes)
+    draft_layers = 0 if draft is None else draft.num_layers
+    return GRAPH_BYTES * (target.num_layers * (len(sizes) + decode) + draft_layers * len(sizes))
+
+
+def _does_not_fit(models: list[ModelSpec], hardware: Hardware, weights: float, usable: float) -> NoAnswer:
+    names = " and ".join(model.name for model in models) + (" does" if len(models) == 1 else " do")
+    return NoAnswer(
+        f"{names} not fit {hardware.name}: {weights / GB:.1f} GB of weights, {usable / GB:.1f} GB usable; "
+        "lower weight_bits, raise tensor_parallel or gpu_memory_utilization, or take a larger GPU"
+    )

@@ -6,8 +6,12 @@ its system files) and 0.7 of peak FLOP/s (large dense GEMMs on Hopper reach 0.7 
 
 from __future__ import annotations
 
-from specsim.cost.forward import Kernel, Price
+import numpy as np
+
+from specsim.cost.collective import collective_s
+from specsim.cost.forward import SOURCES, Kernel, Price
 from specsim.specs.hardware import Hardware
+from specsim.units import Reals
 
 BANDWIDTH_EFFICIENCY = 0.8
 COMPUTE_EFFICIENCY = 0.7
@@ -17,6 +21,7 @@ KERNEL_FLOOR_S = {
 }  # a kernel that does nothing, launched from a graph (gpu) or eagerly (cpu)
 # One standard deviation each, assumed, since nothing was measured: of the machine as a whole, and of a kernel class.
 MACHINE_ERROR, RELATIVE_ERROR = 0.25, 0.1
+ROOFLINE_RANK = float(SOURCES.index("roofline"))
 
 # Serving-engine host time where neither the scenario nor a profile gives it: per step, and per draft pass. From a
 # decomposition of vLLM EAGLE rounds on one H100 at k = 3: 1.2 ms a step, about 1.9 ms for three draft passes.
@@ -24,9 +29,11 @@ DEFAULT_HOST_S = {"step": 1.2e-3, "draft_pass": 0.63e-3}
 
 
 class Roofline:
-    """Prices kernels from a datasheet."""
+    """Prices kernels from a datasheet; ``dtype`` is that of activations."""
 
     def __init__(self, hardware: Hardware, dtype: str) -> None:
+        self._hardware = hardware
+        self._dtype = dtype
         self._bandwidth = hardware.bandwidth_bytes_per_s * BANDWIDTH_EFFICIENCY
         self._compute = hardware.peak_flops_per_s(dtype) * COMPUTE_EFFICIENCY
         self._floor_s = KERNEL_FLOOR_S[hardware.kind]
@@ -42,8 +49,30 @@ class Roofline:
 
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         """``warm`` changes nothing here: a datasheet has no cache bandwidth."""
-        seconds = self._floor_s + max(kernel.flops / self._compute, kernel.bytes / self._bandwidth)
-        return Price(seconds, "roofline", RELATIVE_ERROR)
+        if kernel.kind == "collective":
+            return Price(collective_s(kernel, self._hardware), ROOFLINE_RANK, RELATIVE_ERROR, 0.0)
+        compute_s, memory_s = kernel.flops / self._flops_per_s(kernel), kernel.bytes / self._bandwidth
+        seconds = self._floor_s + _larger(compute_s, memory_s)
+        return Price(seconds, ROOFLINE_RANK, RELATIVE_ERROR, 1.0 * (compute_s > memory_s))
 
-    def host_s(self, part: str, sequences: int) -> float | None:
+    def compute_bound(self, kernel: Kernel) -> Reals:
+        """1 where a kernel's FLOPs take longer than its bytes, else 0."""
+        return 1.0 * (kernel.flops / self._flops_per_s(kernel) > kernel.bytes / self._bandwidth)
+
+    def _flops_per_s(self, kernel: Kernel) -> float:
+        """Only products of 8-bit weights with 8-bit activations run at the rate of their own dtype."""
+        rates = self._hardware.flops_per_s
+        if kernel.kind in ("gemm", "moe") and kernel.dtype in ("fp8", "int8") and kernel.dtype in rates:
+            return self._hardware.peak_flops_per_s(kernel.dtype) * COMPUTE_EFFICIENCY
+        return self._compute
+
+    def host_s(self, part: str, sequences: Reals) -> Reals | None:
         return None
+
+
+def _larger(one: Reals, other: Reals) -> Reals:
+    """np.maximum, without its cost for two plain numbers."""
+    if isinstance(one, float | int) and isinstance(other, float | int):
+        return max(one, other)
+    larger: Reals = np.maximum(one, other)
+    return larger

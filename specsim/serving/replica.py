@@ -13,19 +13,19 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import simpy
 
-from specsim.cost.forward import SOURCES, Group
+from specsim.cost.forward import SOURCES, Group, Source
+from specsim.cost.step_time import StepTime
 from specsim.results import AcceptanceCounts, RequestRecord, StepRecord
 from specsim.scenario import Speculation
 from specsim.scheduling.scheduler import Scheduled, Scheduler, Step
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import AcceptanceDraws
-from specsim.speculation.round import StepTime
 from specsim.workload.request import RequestSpec
 
 
@@ -122,10 +122,10 @@ class Replica:
                 draft_tokens=draft_tokens,
                 drafting_kv_tokens=outlook.drafting_kv_tokens,
             )
-            self.worst_source = max(self.worst_source, SOURCES.index(price.source))
-            start_s = environment.now
-            yield environment.timeout(price.seconds)
-            self.steps.append(_step_record(start_s, price.seconds, step, outlook, used_blocks, waiting))
+            self.worst_source = max(self.worst_source, SOURCES.index(cast(Source, price.source)))
+            start_s, seconds = environment.now, float(price.seconds)
+            yield environment.timeout(seconds)
+            self.steps.append(_step_record(start_s, seconds, step, outlook, used_blocks, waiting))
             self._book(step, outlook.accepted, draft_tokens)
 
     def _look_ahead(self, step: Step) -> Outlook:

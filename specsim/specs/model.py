@@ -10,7 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from specsim.errors import InvalidInput
+from specsim.units import Reals
 
 Bits = Annotated[float, Field(gt=0, le=64)]
 
@@ -35,13 +39,14 @@ class MixtureOfExperts(BaseModel):
             )
         return self
 
-    def expected_experts(self, tokens: float) -> float:
+    def expected_experts(self, tokens: Reals) -> Reals:
         """Distinct experts that ``tokens`` tokens touch under uniform routing: E(1 - (1 - K/E)^T).
 
         MoESD (arXiv 2505.19645, section 3). For E=8, K=2, T=4: 8(1 - 0.75^4) = 5.47.
         """
         share = self.experts_per_token / self.num_experts
-        return float(self.num_experts * (1.0 - (1.0 - share) ** tokens))
+        touched: Reals = self.num_experts * (1.0 - np.power(1.0 - share, tokens))
+        return touched
 
 
 class LatentAttention(BaseModel):
@@ -92,7 +97,8 @@ class ModelSpec(BaseModel):
     qk_norm: bool = False  # one norm vector of head_dim for queries and one for keys (Qwen3)
     learned_positions: int = Field(0, ge=0)  # rows of a learned position table (OPT)
     max_position: PositiveInt = 4096
-    sliding_window: PositiveInt | None = None
+    sliding_window: PositiveInt | None = None  # tokens a query looks back on in layers that have a window
+    sliding_layers: int | None = Field(None, ge=0)  # how many layers have it; None: all
     weight_bits: Bits = 16
     moe: MixtureOfExperts | None = None
     mla: LatentAttention | None = None
@@ -104,7 +110,50 @@ class ModelSpec(BaseModel):
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}; "
                 "grouped-query attention shares each KV head among equally many query heads"
             )
+        if (self.sliding_layers or 0) > self.num_layers:
+            raise ValueError(f"sliding_layers {self.sliding_layers} exceeds num_layers {self.num_layers}; lower it")
+        if self.sliding_layers is not None and self.sliding_window is None:
+            raise ValueError(f"sliding_layers is {self.sliding_layers} without a sliding_window; give its tokens")
         return self
+
+    def layer_windows(self) -> tuple[tuple[int, int | None], ...]:
+        """(layers, tokens they look back on or None for all), the kinds of attention layer this model has."""
+        if self.sliding_window is None:
+            return ((self.num_layers, None),)
+        sliding = self.num_layers if self.sliding_layers is None else self.sliding_layers
+        kinds = ((sliding, self.sliding_window), (self.num_layers - sliding, None))
+        return tuple((layers, window) for layers, window in kinds if layers)
+
+    def shard(self, ranks: int) -> ModelSpec:
+        """What one rank of tensor parallelism holds and computes (Megatron-LM, arXiv 1909.08053, section 3).
+
+        Heads, feed-forward width and vocabulary are divided; the hidden size is not; KV heads fewer than ranks are
+        repeated. Raises InvalidInput where a count does not divide. Llama-3.1-8B on 4: 8 heads, 2 KV heads.
+        """
+        if ranks == 1:
+            return self
+        widths = {"num_heads": self.num_heads, "intermediate_size": self.intermediate_size}
+        if self.moe is not None:
+            widths["moe.intermediate_size"] = self.moe.intermediate_size
+        for field, width in widths.items():
+            if width % ranks:
+                raise InvalidInput(
+                    f"tensor_parallel {ranks} does not divide {field} {width} of {self.name}; choose a divisor"
+                )
+        if max(self.num_kv_heads, ranks) % min(self.num_kv_heads, ranks):
+            raise InvalidInput(
+                f"tensor_parallel {ranks} and num_kv_heads {self.num_kv_heads} of {self.name} do not divide each "
+                "other; choose a divisor"
+            )
+        moe = self.moe
+        if moe is not None:
+            moe = moe.model_copy(update={"intermediate_size": moe.intermediate_size // ranks})
+        shares: dict[str, object] = {
+            "num_heads": self.num_heads // ranks, "num_kv_heads": max(1, self.num_kv_heads // ranks),
+            "intermediate_size": self.intermediate_size // ranks, "vocab_size": -(-self.vocab_size // ranks),
+            "moe": moe,
+        }  # fmt: skip
+        return self.model_copy(update=shares)
 
     # -- shapes -------------------------------------------------------------------------------------------------
 
@@ -210,15 +259,15 @@ class ModelSpec(BaseModel):
 
     # -- compute ------------------------------------------------------------------------------------------------
 
-    def attention_flops(self, query_tokens: float, kv_tokens: float) -> float:
+    def attention_flops(self, query_tokens: Reals, kv_tokens: Reals) -> Reals:
         """FLOPs of QKᵀ and PV over all layers for one sequence whose queries all see ``kv_tokens`` keys."""
         if self.mla is None:
             per_pair = 4 * self.num_heads * self.head_dim
         else:  # absorbed form: queries meet the latent vector itself (DeepSeek-V2, appendix)
             latent = self.mla.kv_lora_rank
             per_pair = 2 * self.num_heads * (2 * latent + self.mla.qk_rope_head_dim)
-        return float(self.num_layers * per_pair * query_tokens * kv_tokens)
+        return self.num_layers * per_pair * query_tokens * kv_tokens
 
     def flops_per_token(self, context_tokens: float = 0) -> float:
         """FLOPs to decode one token at a context: 2·active parameters + attention."""
-        return 2.0 * self.active_parameter_count() + self.attention_flops(1, context_tokens)
+        return 2.0 * self.active_parameter_count() + float(self.attention_flops(1, context_tokens))

@@ -18,6 +18,7 @@ from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import PowerLawAcceptance
 from specsim.speculation.program import load_program
 from specsim.speculation.round import RoundCost
+from specsim.units import Reals
 
 TARGET = ModelSpec(
     name="toy", source="test", num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16,
@@ -46,9 +47,9 @@ class FoundingPrices:
             seconds = self._verify[0] * kernel.shape[0] + self._verify[1]
         elif kernel.part == "lm_head":
             seconds = self._draft_pass_s
-        return Price(seconds, "measured", 0.0)
+        return Price(seconds, 0.0, 0.0, 0.0)
 
-    def host_s(self, part: str, sequences: int) -> float | None:
+    def host_s(self, part: str, sequences: Reals) -> Reals | None:
         return 0.0
 
 
@@ -173,7 +174,7 @@ def test_an_error_of_the_machine_cancels_in_a_ratio_and_one_of_a_shape_does_not(
             self.machine_error, self._shape_error = machine, shape
 
         def price(self, kernel: Kernel, *, warm: bool) -> Price:
-            return Price(super().price(kernel, warm=warm).seconds, "measured", self._shape_error)
+            return Price(super().price(kernel, warm=warm).seconds, 0.0, self._shape_error, 0.0)
 
     def width(machine: float, shape: float) -> tuple[float, float]:
         """Half-widths of the round's and of the speed-up's interval, as shares."""

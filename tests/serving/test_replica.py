@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from specsim.cost.forward import Group, Source
+from specsim.cost.step_time import StepTime
 from specsim.results import RunResult, StepRecord
 from specsim.scenario import Speculation
 from specsim.serving.replica import Server
@@ -15,7 +16,6 @@ from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.policy import FixedPolicy, Policy, TablePolicy
 from specsim.speculation.program import DraftProgram, Phase
-from specsim.speculation.round import StepTime
 from specsim.workload.request import RequestSpec
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import specsim
 from specsim.cost.forward import Group
+from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.results import RunResult
 from specsim.scenario import Scenario, Speculation
@@ -22,7 +23,6 @@ from specsim.serving.replica import Server
 from specsim.serving.simulate import run, simulate
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConditionalAcceptance
-from specsim.speculation.round import StepTime
 from specsim.workload.arrivals import ClosedLoopArrivals, PoissonArrivals
 from specsim.workload.request import RequestSpec
 

@@ -178,7 +178,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         (MODEL + "tide_embeddings: true\n", "FILE: unknown field tide_embeddings; did you mean tied_embeddings?"),
         (
             MODEL.replace("num_layers", "num_layer"),
-            "FILE: unknown field num_layer; did you mean num_layers? (and 1 more)",
+            "FILE: unknown field num_layer; did you mean num_layers or sliding_layers? (and 1 more)",
         ),
         (
             MODEL + "moe: {num_experts: 2, experts_per_token: 1, intermediate_size: 8, shared_expert: 1}\n",

@@ -1,0 +1,94 @@
+"""The time of any pass: kernels, padding to captured graphs, launches from the host, collectives.
+
+With CUDA graphs the tokens of a pass are padded to the next captured size, so that its cost is a staircase; above the
+largest size it falls to eager launches. An eager pass takes the longer of its kernels and their launches. A mixed pass
+(prompt chunks beside decoding) is captured piecewise: attention is launched eagerly between the pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from specsim.cost.forward import (
+    Group,
+    Kernel,
+    KernelPrices,
+    Precision,
+    attention_kernels,
+    collective_kernels,
+    sampling_kernels,
+    token_kernels,
+)
+from specsim.cost.step_time import Charge
+from specsim.specs.engine import pad_to_graph
+from specsim.specs.model import ModelSpec
+from specsim.units import Reals
+
+PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph piece, one attention
+
+
+class PassCost:
+    """Prices passes of one model over ``ranks`` GPUs.
+
+    ``graph_sizes``: captured token counts, empty for eager; ``launch_s``: host seconds to launch one kernel, 0 where
+    the kernel times hold it already.
+    """
+
+    def __init__(
+        self, model: ModelSpec, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
+        graph_sizes: tuple[int, ...] = (), launch_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        self._whole, self._model = model, model.shard(ranks)
+        self._ranks = ranks
+        self._prices = prices
+        self._precision = precision
+        self._graph_sizes = graph_sizes
+        self._launch_s = launch_s
+        self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
+
+    def charges(self, groups: Sequence[Group], *, warm: bool, mask: str = "") -> list[Charge]:
+        """Everything one pass over ``groups`` takes, logits included; ``mask`` as in ``attention_kernels``."""
+        tokens = sum((g.tokens for g in groups), 0)
+        rows = sum((g.sequences * g.logit_rows for g in groups), 0)
+        padded, captured = pad_to_graph(tokens, self._graph_sizes)
+        if isinstance(padded, int) and isinstance(rows, int):
+            charges = list(self._token_charges(padded, rows, warm))
+        else:
+            charges = list(self._price_tokens(padded, rows, warm))
+        for group in groups:
+            charges.extend(self._charge(k, warm) for k in attention_kernels(self._model, group, self._precision, mask))
+        if self._launch_s:
+            uniform = not any(group.is_prefill for group in groups)
+            charges.append(self._waiting_for_launches(charges, captured, uniform))
+        return charges
+
+    def sampling(self, operation: str, rows: Reals) -> list[Charge]:
+        """Choosing tokens from rows of logits; each rank does so over the whole vocabulary."""
+        kernels = sampling_kernels(operation, rows, self._whole.vocab_size)
+        return [self._charge(kernel, warm=True) for kernel in kernels]
+
+    def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> tuple[Charge, ...]:
+        own = token_kernels(self._model, tokens, rows, self._precision)
+        shared = collective_kernels(
+            self._whole, self._ranks, tokens, rows, self._whole.vocab_size, self._precision
+        )  # fmt: skip
+        return tuple(self._charge(kernel, warm) for kernel in (*own, *shared))
+
+    def _charge(self, kernel: Kernel, warm: bool) -> Charge:
+        price = self._prices.price(kernel, warm=warm)
+        seconds = price.seconds * kernel.count
+        return Charge(
+            kernel.part, kernel.kind, seconds, seconds * price.relative_error, price.rank, price.compute_bound,
+            kernel.count,
+        )  # fmt: skip
+
+    def _waiting_for_launches(self, charges: Sequence[Charge], captured: Reals, uniform: bool) -> Charge:
+        """Seconds that the device waits for the host to launch its kernels."""
+        pieces = 0 if uniform else PIECES_PER_LAYER * self._model.num_layers + 1
+        launches = np.where(captured, pieces, sum((charge.launches for charge in charges), 0.0))
+        kernels_s = sum((charge.seconds for charge in charges), 0.0)
+        waiting = np.maximum(0.0, launches * self._launch_s - kernels_s)
+        return Charge("host", "host", waiting if waiting.ndim else float(waiting), 0.0, 0.0, 0.0, 0)

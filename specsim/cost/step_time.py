@@ -1,0 +1,120 @@
+"""The bill of one engine step: what each part of it takes, where the figures come from, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specsim.cost.forward import SOURCES, Source
+from specsim.units import Reals
+
+Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations
+WEIGHTY_SHARE = 0.05  # a source behind less of the time than this does not name the whole step's
+BOUNDS = ("memory", "compute", "host", "communication")
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Seconds of one engine step, or arrays of them for alternatives.
+
+    ``parts``: draft, gemm, lm_head, attention, elementwise, sampling, communication, host. ``low_s`` and ``high_s``
+    bound a 90 % interval: errors inside a kernel class fully correlated, between classes (and the machine's drift, and
+    the host) independent. ``bound``: what most of the time waits for, one of BOUNDS.
+    """
+
+    seconds: Reals
+    parts: dict[str, Reals]
+    source: Source | NDArray[np.str_]  # the worst one among those that priced a WEIGHTY_SHARE of the time
+    low_s: Reals
+    high_s: Reals
+    errors_s: dict[str, Reals] = field(default_factory=dict)  # one standard deviation by kernel class
+    bound: str | NDArray[np.str_] = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one kernel adds to a step: ``seconds`` of all its launches."""
+
+    part: str
+    kind: str
+    seconds: Reals
+    error_s: Reals
+    rank: Reals
+    compute_bound: Reals
+    launches: Reals
+
+
+class Bill:
+    """Sums charges by part, and their errors by kernel class."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Reals] = {}
+        self._errors_s: dict[str, Reals] = {}
+        self._ranks: list[Reals] = [0.0] * len(SOURCES)
+        self._compute_s: Reals = 0.0
+        self._host: list[tuple[str, Reals]] = []  # what an asynchronous engine hides behind the device
+
+    def add(self, charges: Iterable[Charge], part: str | None = None, times: float = 1) -> None:
+        """Enter kernels ``times`` over, under their own parts or all under ``part``."""
+        for charge in charges:
+            name = part or charge.part
+            seconds = times * charge.seconds
+            self._parts[name] = self._parts.get(name, 0.0) + seconds
+            self._errors_s[charge.kind] = self._errors_s.get(charge.kind, 0.0) + times * charge.error_s
+            self._compute_s = self._compute_s + seconds * charge.compute_bound
+            if isinstance(charge.rank, float):
+                self._ranks[int(charge.rank)] = self._ranks[int(charge.rank)] + seconds
+            else:
+                for rank in range(len(SOURCES)):
+                    self._ranks[rank] = self._ranks[rank] + seconds * (charge.rank == rank)
+
+    def add_host(self, part: str, seconds: Reals, relative_error: float, *, hidden: bool) -> None:
+        """Enter time of the host; ``hidden``: an asynchronous engine spends it while the device computes."""
+        self._errors_s["host"] = self._errors_s.get("host", 0.0) + seconds * relative_error
+        if hidden:
+            self._host.append((part, seconds))
+        else:
+            self._parts[part] = self._parts.get(part, 0.0) + seconds
+
+    def total(self, machine_error: float, *, overlap: bool) -> StepTime:
+        """The step. With ``overlap`` it takes the longer of device and host, else their sum."""
+        parts = dict(self._parts)
+        if overlap:
+            hidden = sum((seconds for _, seconds in self._host), 0.0)
+            parts["host"] = parts.get("host", 0.0) + np.maximum(0.0, hidden - sum(parts.values(), 0.0))
+        else:
+            for part, seconds in self._host:
+                parts[part] = parts.get(part, 0.0) + seconds
+        seconds = sum(parts.values(), 0.0)
+        errors = dict(self._errors_s)
+        if machine_error:
+            errors["machine"] = seconds * machine_error
+        half = Z90 * sum((error**2 for error in errors.values()), 0.0) ** 0.5
+        low = np.maximum(0.0, seconds - half) if isinstance(half, np.ndarray) else max(0.0, float(seconds - half))
+        source, bound = self._source(seconds), self._bound(parts, seconds)
+        return StepTime(seconds, parts, source, low, seconds + half, errors, bound)
+
+    def _source(self, seconds: Reals) -> Source | NDArray[np.str_]:
+        if not isinstance(seconds, np.ndarray):
+            weighty = [s for s, spent in zip(SOURCES, self._ranks, strict=True) if spent >= WEIGHTY_SHARE * seconds]
+            return weighty[-1] if weighty else SOURCES[0]
+        worst = np.zeros(seconds.shape, dtype=np.int64)
+        for rank, spent in enumerate(self._ranks):
+            worst = np.where(np.broadcast_to(spent, seconds.shape) >= WEIGHTY_SHARE * seconds, rank, worst)
+        return np.array(SOURCES)[worst]
+
+    def _bound(self, parts: dict[str, Reals], seconds: Reals) -> str | NDArray[np.str_]:
+        communication = parts.get("communication", 0.0)
+        device = sum(self._ranks, 0.0)
+        host = seconds - device
+        memory = device - communication - self._compute_s
+        candidates = (memory, self._compute_s, host, communication)
+        if not isinstance(seconds, np.ndarray):
+            return BOUNDS[max(range(len(BOUNDS)), key=lambda i: cast(float, candidates[i]))]
+        stacked = np.stack([np.broadcast_to(value, seconds.shape) for value in candidates])
+        bounds: NDArray[np.str_] = np.array(BOUNDS)[stacked.argmax(axis=0)]
+        return bounds

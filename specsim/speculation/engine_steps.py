@@ -1,0 +1,2 @@
+def withheld_error(rows):
+    return None

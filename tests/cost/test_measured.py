@@ -1,0 +1,120 @@
+"""What a profile's prices do where it holds a kernel, and where something has to stand in for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specsim.cost.forward import SOURCES, Kernel
+from specsim.cost.measured import MeasuredPrices
+from specsim.cost.roofline import Roofline
+from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
+from specsim.profiles.store import Profile
+from specsim.specs.hardware import Hardware
+
+COPY, FLOPS = 1e12, 1e14
+GPU = Hardware(
+    name="made-gpu", source="test", memory_bytes=1e11, bandwidth_bytes_per_s=COPY,
+    flops_per_s={"bfloat16": FLOPS, "fp8": 2 * FLOPS}, last_level_cache_bytes=2**20,
+)  # fmt: skip
+HEADER = ProfileHeader(
+    schema=1, gpu="made-gpu", device_name="made", device="cuda", threads=1, clocks="-", driver="-", versions={},
+    date="2026-01-01", attribution="a test", last_level_cache_bytes=2**20, memory_bytes=10**11, launch_s=1e-6,
+    ceilings=Ceilings(copy_bytes_per_s=COPY, flops_per_s={"bfloat16": FLOPS}), probe=Probe(before_s=1.0),
+)  # fmt: skip
+LENGTHS = (128.0, 1024.0, 8192.0)
+
+
+def attention_row(sequences: float, queries: float, keys: float, seconds: float, **changes: str) -> Row:
+    row = Row(
+        shape=(sequences, queries, keys, 32.0, 8.0, 128.0), operation="", dtype="bfloat16", kernel="made",
+        cache="cold", mode="graph", median_s=seconds, p10_s=seconds, p90_s=seconds, samples=9,
+    )  # fmt: skip
+    return replace(row, **changes)
+
+
+def cache_s(sequences: float, keys: float) -> float:
+    """Seconds to read the KV cache of 8 heads of 128 once, in 16 bits."""
+    return sequences * keys * 2 * 8 * 128 * 2 / COPY
+
+
+def decode_rows() -> tuple[Row, ...]:
+    """Half the bandwidth, whatever the shape."""
+    return tuple(attention_row(b, 1.0, keys, 2 * cache_s(b, keys)) for b in (1.0, 8.0, 64.0) for keys in LENGTHS)
+
+
+def verify_rows(growth: float) -> tuple[Row, ...]:
+    """Each further query token lengthens attention by ``growth``."""
+    return tuple(
+        attention_row(b, q, keys, 2 * cache_s(b, keys) * (1 + growth * (q - 1)))
+        for b in (1.0, 8.0, 64.0) for q in (1.0, 2.0, 4.0, 8.0, 16.0) for keys in LENGTHS
+    )  # fmt: skip
+
+
+def profile(attention: tuple[Row, ...]) -> Profile:
+    kinds = ("gemm", "elementwise", "sampling", "host", "moe", "collective")
+    return Profile("made", Path(), HEADER, {kind: () for kind in kinds} | {"attention": attention})
+
+
+def verify(sequences: float, queries: float, keys: float, operation: str = "", dtype: str = "bfloat16") -> Kernel:
+    shape = (sequences, queries, keys, 32.0, 8.0, 128.0)
+    bits = 8 if dtype == "fp8" else 16
+    moved = sequences * (keys * 2 * 8 * 128 * bits / 8 + 2 * queries * 32 * 128 * 2)
+    flops = 4 * sequences * queries * (keys - (queries - 1) / 2) * 32 * 128
+    return Kernel("attention", "attention", shape, operation, dtype, 1, flops, moved)
+
+
+@given(st.integers(1, 64), st.integers(2, 16), st.sampled_from(LENGTHS))
+@settings(deadline=None)
+def test_verification_is_never_priced_as_more_decode_sequences(batch: int, queries: int, keys: float) -> None:
+    """From decode rows alone: one read of the cache, not ``queries`` of them (a peer charges q reads)."""
+    prices = MeasuredPrices(profile(decode_rows()), GPU, "bfloat16")
+    price = prices.price(verify(batch, queries, keys), warm=False)
+    one = prices.price(verify(batch, 1, keys), warm=False)
+    assert SOURCES[int(price.rank)] == "extrapolated"
+    assert price.relative_error > one.relative_error
+    assert one.seconds <= price.seconds
+    if keys >= 1024:
+        assert price.seconds < 2 * one.seconds
+
+
+@given(st.integers(2, 16), st.floats(0.0, 0.2))
+@settings(deadline=None)
+def test_another_machines_ratio_of_widths_stands_in(queries: int, growth: float) -> None:
+    """Decode rows here, all widths there: time(q) = time(1) here times the ratio there."""
+    lacking, other = profile(decode_rows()), profile(verify_rows(growth))
+    prices = MeasuredPrices(lacking, GPU, "bfloat16", widths=other)
+    there = MeasuredPrices(other, GPU, "bfloat16")
+    one = prices.price(verify(8, 1, 1024), warm=False)
+    price = prices.price(verify(8, queries, 1024), warm=False)
+    ratio = there.price(verify(8, queries, 1024), warm=False).seconds / there.price(verify(8, 1, 1024), warm=False).seconds
+    assert price.seconds == pytest.approx(one.seconds * ratio, rel=1e-6)
+    assert SOURCES[int(price.rank)] == "extrapolated"
+
+
+def test_measured_widths_are_taken_as_they_are() -> None:
+    prices = MeasuredPrices(profile(verify_rows(0.1)), GPU, "bfloat16")
+    price = prices.price(verify(8, 4, 1024), warm=False)
+    assert price.seconds == pytest.approx(2 * cache_s(8, 1024) * 1.3, rel=1e-9)
+    assert SOURCES[int(price.rank)] == "measured"
+    tree = prices.price(verify(8, 4, 1024, operation="tree"), warm=False)
+    assert SOURCES[int(tree.rank)] == "extrapolated"
+    assert tree.seconds == pytest.approx(price.seconds, rel=0.01)
+
+
+def test_an_unmeasured_cache_format_is_scaled_by_its_bytes() -> None:
+    """8 bits a value: half the time where the cache is all there is to read."""
+    prices = MeasuredPrices(profile(decode_rows()), GPU, "bfloat16")
+    wide, narrow = (prices.price(verify(64, 1, 8192, dtype=dtype), warm=False) for dtype in ("bfloat16", "fp8"))
+    assert narrow.seconds == pytest.approx(wide.seconds / 2, rel=0.02)
+    assert SOURCES[int(narrow.rank)] == "extrapolated"
+
+
+def test_an_unmeasured_class_is_a_roofline() -> None:
+    prices = MeasuredPrices(profile(decode_rows()), GPU, "bfloat16")
+    kernel = Kernel("gemm", "gemm", (5.0, 1024.0, 256.0), "", "bfloat16", 1, 1e9, 1e6)
+    assert prices.price(kernel, warm=False) == Roofline(GPU, "bfloat16").price(kernel, warm=False)
