@@ -88,8 +88,8 @@ class SpeedupMap:
     def as_json(self) -> dict[str, Any]:
         """The document that ``specsim predict --json`` prints."""
         keys = (
-            "batch", "draft_tokens", "context_tokens", "round_s", "tokens_per_round", "output_tokens_per_s",
-            "speedup", "low", "high", "source", "bound",
+            "batch", "draft_tokens", "context_tokens", "round_s", "round_low_s", "round_high_s", "tokens_per_round",
+            "output_tokens_per_s", "speedup", "low", "high", "source", "bound", "parts",
         )  # fmt: skip
         return {
             "grid": [{key: getattr(cell, key) for key in keys} for cell in self.cells],

@@ -19,7 +19,7 @@ def predict(
 ) -> None:
     """Speed-up of every draft length at every batch size, by formula."""
     from specsim.analytic.rounds import speedup_map
-    from specsim.report.tables import map_table
+    from specsim.report.tables import map_table, split_table
     from specsim.report.verdict import verdict
     from specsim.scenario import load_scenario
 
@@ -32,6 +32,7 @@ def predict(
     answer = verdict(speedups, batch)
     out.print(f"[bold]{answer.sentence}[/bold]\n{answer.limits}")
     out.print(map_table(speedups))
+    out.print(split_table(speedups))
     out.print(
         f"{question.model.name} on {question.gpu.name}, prices: {speedups.price_name}, "
         f"context {speedups.cells[0].context_tokens:.0f} tokens",

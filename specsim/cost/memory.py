@@ -2,10 +2,10 @@
 
 vLLM takes ``gpu_memory_utilization`` of all memory, loads the weights, runs one dummy pass of
 ``max_num_batched_tokens`` tokens with ``max_num_seqs`` rows of logits, and gives what the peak left to KV blocks
-(``Worker.determine_available_memory``, read in 0.32.0). The CUDA context and NCCL are there before it starts to count
-and cost nothing within its share. Captured graphs are subtracted since 0.21, and the sampler of releases up to 0.15
-sorted all logits: an ``Accounting`` says which release is meant. The counts are from logs of single starts, which
-differ by some 0.3 GiB among themselves; the block count of an engine's own log, ``num_kv_blocks``, is better.
+(``Worker.determine_available_memory``, read in 0.32.0). The CUDA context and NCCL's start are there before it begins
+to count, so its share does not pay for them. What else it counts changed with its releases: an ``Accounting`` says
+which are meant. Its constants come from the logs of single starts; others are met to 0.1 GiB in the median and missed
+by up to 0.9 (tests/cost/test_memory.py lists them). An engine's own block count, ``num_kv_blocks``, is better.
 
 Not modelled: caches of several kinds in one model (sliding windows, Mamba states), whose pages vLLM pads to one size,
 multimodal encoders, and buffers of expert parallelism.
@@ -46,9 +46,10 @@ class Accounting:
     compile_factor: float = 1.0
 
 
-# Model Runner V2, the default since 0.29 and of dense models since 0.24 (graphs counted since 0.28): logits stay in
-# 16 bits. Context: Qwen3-8B on an RTX 4090, 0.27.1. Communication: not logged for it, taken from VLLM_0_11.
-VLLM_0_29 = Accounting(0.27 * GIB, 0.42 * GIB, 2.0, graphs_counted=True)
+# Model Runner V2, default of dense models since 0.25 and of most others since 0.29, keeps logits in 16 bits. It counts
+# graphs in 0.32.0 and did not in 0.27.1 (vLLM issue 49224). Context: Qwen3-8B on an RTX 4090, 0.27.1. Communication:
+# not logged for it, taken from VLLM_0_11.
+VLLM_0_32 = Accounting(0.27 * GIB, 0.42 * GIB, 2.0, graphs_counted=True)
 # 0.10 to 0.15: Llama-3.1-8B (4.76 GiB of activations at 1,024 rows, 0.13 outside of PyTorch) and Llama-3.3-70B on two
 # ranks (0.55) on H100, vLLM 0.11 (llm-d-benchmark, config_explorer/empirical-vllm-memory-results.md).
 VLLM_0_11 = Accounting(0.13 * GIB, 0.42 * GIB, 38.4, graphs_counted=False)
@@ -87,7 +88,7 @@ def kv_blocks(
 
     The models are one rank's (``ModelSpec.shard``). ``num_kv_blocks`` of the engine, when given, overrides the
     arithmetic: it is what the engine's log printed. Raises NoAnswer if the weights leave no room for a block.
-    Llama-3.1-8B on an H200 at 0.9: 109.1 GiB, 55,872 blocks.
+    Llama-3.1-8B on an H200 at 0.9: 109.2 GiB, 55,921 blocks.
     """
     return memory_budget(target, draft, hardware, deployment, engine).blocks
 
@@ -98,7 +99,7 @@ def memory_budget(
     hardware: Hardware,
     deployment: Deployment,
     engine: EngineLimits,
-    accounting: Accounting = VLLM_0_29,
+    accounting: Accounting = VLLM_0_32,
 ) -> MemoryBudget:
     """The memory of one GPU as vLLM divides it; the models are one rank's (``ModelSpec.shard``).
 

@@ -14,6 +14,7 @@ from specsim.units import Reals
 
 Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations
 WEIGHTY_SHARE = 0.05  # a source behind less of the time than this does not name the whole step's
+PARTS = ("draft", "gemm", "lm_head", "attention", "elementwise", "sampling", "communication", "host")
 BOUNDS = ("memory", "compute", "host", "communication")
 
 
@@ -21,9 +22,9 @@ BOUNDS = ("memory", "compute", "host", "communication")
 class StepTime:
     """Seconds of one engine step, or arrays of them for alternatives.
 
-    ``parts``: draft, gemm, lm_head, attention, elementwise, sampling, communication, host. ``low_s`` and ``high_s``
-    bound a 90 % interval: errors inside a kernel class fully correlated, between classes (and the machine's drift, and
-    the host) independent. ``bound``: what most of the time waits for, one of BOUNDS.
+    ``parts``: seconds by name of PARTS. ``low_s`` and ``high_s`` bound a 90 % interval: errors inside a kernel class
+    fully correlated, between classes (and the machine's drift, and the host) independent. ``bound``: what most of the
+    time waits for, one of BOUNDS.
     """
 
     seconds: Reals

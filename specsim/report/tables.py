@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from specsim.analytic.rounds import SpeedupMap
+from specsim.cost.step_time import PARTS
 from specsim.fidelity import Fidelity
 from specsim.units import format_seconds
 
@@ -27,6 +28,20 @@ def map_table(speedups: SpeedupMap) -> Table:
             values.append(f"[bold]\\[{text}][/bold]" if k == best.draft_tokens else text)
         cell = speedups.cell(best.batch, best.draft_tokens)
         table.add_row(str(best.batch), *values, format_seconds(cell.round_s), cell.source)
+    return table
+
+
+def split_table(speedups: SpeedupMap) -> Table:
+    """Where the time of each batch size's best round goes, in shares, and what it waits for; ± is its 90 % interval."""
+    cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]
+    parts = [part for part in PARTS if any(cell.parts.get(part) for cell in cells)]
+    table = Table(title="where the best round's time goes")
+    for column in ("batch", "k", "round", *parts, "waits for"):
+        table.add_column(column, justify="right")
+    for cell in cells:
+        shares = (f"{share:.0%}" if (share := cell.parts.get(part, 0.0) / cell.round_s) else "-" for part in parts)
+        seconds = f"{format_seconds(cell.round_s)} ± {cell.round_high_s / cell.round_s - 1:.0%}"
+        table.add_row(str(cell.batch), str(cell.draft_tokens), seconds, *shares, cell.bound)
     return table
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator
 
 from specsim.units import Reals
 
@@ -13,8 +15,8 @@ from specsim.units import Reals
 class EngineLimits(BaseModel):
     """What one replica may hold and schedule.
 
-    ``graph_sizes``: token counts with a captured CUDA graph; None is the engine's default on a GPU (and none on a
-    CPU), an empty list runs eagerly. ``async_scheduling`` hides the host's work behind the device's.
+    ``graph_sizes``: token counts with a captured CUDA graph, ascending; None is ``default_graph_sizes`` on a GPU and
+    none on a CPU, an empty list runs eagerly. ``async_scheduling`` hides the host's work behind the device's.
     ``prefix_caching`` is part of the contract and accepts only its default today: a value that changed nothing would
     be a silent lie.
     """
@@ -33,20 +35,42 @@ class EngineLimits(BaseModel):
     host_step_s: NonNegativeFloat | None = None  # None: from the profile, else the documented default
     host_draft_pass_s: NonNegativeFloat | None = None
 
+    @field_validator("graph_sizes")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if sizes is not None and list(sizes) != sorted(set(sizes)):
+            raise ValueError(f"sizes {list(sizes)} do not ascend; sort them and name each once")
+        return sizes
 
-def default_graph_sizes(max_num_seqs: int, max_draft_tokens: int = 0) -> tuple[int, ...]:
-    """PLACEHOLDER of the lead, to be replaced by the researched rule."""
-    most = min(2 * max_num_seqs * (1 + max_draft_tokens), 512)
+
+def default_graph_sizes(max_num_seqs: int, max_draft_tokens: int = 0, largest: int = 512) -> tuple[int, ...]:
+    """Token counts that vLLM captures graphs for by default, ascending (rule of ``_set_cudagraph_sizes`` in 0.32.0).
+
+    1, 2, 4, multiples of 8 below 256 and of 16 from there, up to twice the tokens of a full decode batch and at most
+    ``largest`` (vLLM: 512, on data-centre Blackwell 1,024). Where they fit, decode batches of 1 + ``max_draft_tokens``
+    tokens a request are added for request counts on the same grid, and the full batch. vLLM also cuts the list at
+    ``max_num_batched_tokens``, which no step exceeds. Without drafts, 256 requests: 51 sizes, 1 to 512.
+    """
+    width = 1 + max_draft_tokens
+    most = min(2 * max_num_seqs * width, largest)
+    requests = min(max_num_seqs, largest)
+    batches = {count * width for count in (*_graph_grid(requests), requests)}
+    return tuple(sorted({*_graph_grid(most), *(size for size in batches if size <= most)}))
+
+
+def _graph_grid(most: int) -> tuple[int, ...]:
     return tuple(size for size in (1, 2, 4, *range(8, 256, 8), *range(256, most + 1, 16)) if size <= most)
 
 
-def pad_to_graph(tokens: Reals, sizes: tuple[int, ...]) -> tuple[Reals, Reals]:
-    """PLACEHOLDER of the lead: (padded tokens, whether captured)."""
-    if not sizes:
-        return tokens, 0.0
-    index = np.searchsorted(sizes, tokens)
-    padded = np.append(np.asarray(sizes, dtype=np.float64), np.inf)[index]
+def pad_to_graph(tokens: Reals, sizes: tuple[int, ...]) -> tuple[Reals, bool | NDArray[np.bool_]]:
+    """(tokens that run, whether a captured graph runs them), for one token count or an array of them.
+
+    A step is padded to the next of ``sizes``, which ascend; above the largest it runs as it is, without a graph.
+    ``pad_to_graph(9, (8, 16))`` is (16, True), ``pad_to_graph(17, (8, 16))`` is (17, False).
+    """
+    if not isinstance(tokens, np.ndarray):
+        index = bisect_left(sizes, tokens)
+        return (sizes[index], True) if index < len(sizes) else (tokens, False)
+    padded = np.append(np.asarray(sizes, dtype=np.float64), np.inf)[np.searchsorted(sizes, tokens)]
     captured = np.isfinite(padded)
-    if isinstance(tokens, int | float):
-        return (int(padded) if captured else tokens), float(captured)
     return np.where(captured, padded, tokens), captured

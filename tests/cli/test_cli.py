@@ -54,8 +54,8 @@ def test_predict_prints_the_contracted_json(scenario: Path, capsys: pytest.Captu
     assert status == 0
     assert {"grid", "best", "break_even_batch", "never_breaks_even"} <= set(document)
     assert set(document["grid"][0]) == {
-        "batch", "draft_tokens", "context_tokens", "round_s", "tokens_per_round", "output_tokens_per_s", "speedup",
-        "low", "high", "source",
+        "batch", "draft_tokens", "context_tokens", "round_s", "round_low_s", "round_high_s", "tokens_per_round",
+        "output_tokens_per_s", "speedup", "low", "high", "source", "bound", "parts",
     }  # fmt: skip
     assert len(document["grid"]) == 9 * 5
     assert {cell["source"] for cell in document["grid"]} == {"roofline"}

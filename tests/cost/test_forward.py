@@ -11,16 +11,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from specsim.cost.efficiency import coordinates, heldout_error, work
-from specsim.cost.forward import SOURCES, Group, Kernel, Precision, attention_kernels, collective_kernels, token_kernels
+from specsim.cost.forward import (
+    SOURCES,
+    Group,
+    Kernel,
+    Precision,
+    attention_kernels,
+    collective_kernels,
+    token_kernels,
+)
 from specsim.cost.measured import MeasuredPrices
-from specsim.cost.memory import RESERVE_SHARE, kv_blocks
 from specsim.cost.roofline import BANDWIDTH_EFFICIENCY, COMPUTE_EFFICIENCY, KERNEL_FLOOR_S, Roofline
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.profiles.schema import Row
 from specsim.profiles.store import Profile, load_profile, profile_names
 from specsim.specs.catalog import load_hardware, load_model
-from specsim.specs.deployment import Deployment
-from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import MixtureOfExperts, ModelSpec
 
@@ -269,16 +274,3 @@ def test_grouped_queries_are_extra_rows_of_their_kv_head() -> None:
     """32 heads on 8 KV heads at width 3 is 12 rows a KV head, as 16 heads on 4 are; streams count KV heads."""
     assert coordinates("attention", (2, 3, 500, 32, 8, 128)) == (128, 12, 16, 500)
     assert coordinates("attention", (4, 3, 500, 16, 4, 128)) == (128, 12, 16, 500)
-
-
-def test_kv_blocks_by_hand() -> None:
-    """What is left of 0.9 of memory after weights and the reserve, in blocks of 16 tokens of 131,072 bytes."""
-    llama, h200 = load_model("llama-3.1-8b"), load_hardware("h200")
-    blocks = kv_blocks(llama, None, h200, Deployment(), EngineLimits())
-    room = (0.9 - RESERVE_SHARE) * h200.memory_bytes - 2 * 8_030_261_248
-    assert blocks == int(room // (16 * 131_072)) == 55_330
-    draft = load_model("llama-3.2-1b")
-    assert kv_blocks(llama, draft, h200, Deployment(), EngineLimits()) < blocks
-    assert kv_blocks(llama, draft, h200, Deployment(), EngineLimits(num_kv_blocks=7)) == 7
-    with pytest.raises(NoAnswer, match="does not fit L40S"):
-        kv_blocks(load_model("llama-3.3-70b"), None, load_hardware("l40s"), Deployment(), EngineLimits())

@@ -57,7 +57,7 @@ def verify_rows(growth: float) -> tuple[Row, ...]:
 
 def profile(attention: tuple[Row, ...]) -> Profile:
     kinds = ("gemm", "elementwise", "sampling", "host", "moe", "collective")
-    return Profile("made", Path(), HEADER, {kind: () for kind in kinds} | {"attention": attention})
+    return Profile("made", Path(), HEADER, dict.fromkeys(kinds, ()) | {"attention": attention})
 
 
 def verify(sequences: float, queries: float, keys: float, operation: str = "", dtype: str = "bfloat16") -> Kernel:
@@ -91,7 +91,9 @@ def test_another_machines_ratio_of_widths_stands_in(queries: int, growth: float)
     there = MeasuredPrices(other, GPU, "bfloat16")
     one = prices.price(verify(8, 1, 1024), warm=False)
     price = prices.price(verify(8, queries, 1024), warm=False)
-    ratio = there.price(verify(8, queries, 1024), warm=False).seconds / there.price(verify(8, 1, 1024), warm=False).seconds
+    ratio = (
+        there.price(verify(8, queries, 1024), warm=False).seconds / there.price(verify(8, 1, 1024), warm=False).seconds
+    )
     assert price.seconds == pytest.approx(one.seconds * ratio, rel=1e-6)
     assert SOURCES[int(price.rank)] == "extrapolated"
 
