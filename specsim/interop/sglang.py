@@ -1,0 +1,328 @@
+"""SGLang's speculation flags, read and written; the adaptive JSON that a batch-size schedule becomes is in
+sglang_adaptive.
+
+Rules restated from sgl-project/sglang: ``srt/arg_groups/fields/spec.py`` (commit 015c872) and
+``srt/arg_groups/speculative_hook.py`` (004c82e). ``--speculative-num-draft-tokens`` counts verified tokens, the root
+included: a chain of ``num_steps`` drafts has ``num_steps`` + 1.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from specsim.errors import InvalidInput, NoAnswer, unknown_name
+from specsim.interop.command_line import Command, read_command
+from specsim.interop.engine_config import (
+    DraftTree,
+    EngineConfig,
+    EngineText,
+    kept_notes,
+    left_out_notes,
+    mean_length_rates,
+    used_steps,
+)
+from specsim.interop.json_file import read_json_object
+from specsim.interop.sglang_adaptive import (
+    DEFAULT_SLOTS,
+    FILE,
+    Slots,
+    padding_notes,
+    read_slots,
+    slot_fields,
+    slots_text,
+)
+from specsim.specs.engine import EngineLimits
+from specsim.specs.yaml_file import build
+
+RUNNING_REQUESTS = 48  # SGLang's cap under speculation unless --max-running-requests says otherwise
+
+_METHODS = {
+    "EAGLE": "eagle", "EAGLE3": "eagle3", "NEXTN": "mtp", "STANDALONE": "draft_model", "NGRAM": "ngram",
+    "DFLASH": "dflash", "DSPARK": "dspark",
+}  # fmt: skip
+_EAGLE_FAMILY = {"eagle", "eagle3", "mtp", "draft_model"}
+_ADAPTIVE = {"eagle", "eagle3", "mtp"}
+_READ = {
+    "algorithm", "draft-model-path", "draft-model", "num-steps", "eagle-topk", "num-draft-tokens", "dflash-block-size",
+    "dspark-block-size", "ngram-max-bfs-breadth", "adaptive", "adaptive-config",
+}  # fmt: skip
+_UNMODELLED = {
+    f"speculative_{name}" for name in (
+        "accept_threshold_acc", "accept_threshold_single", "attention_mode", "domino_candidate_pool_size",
+        "draft_attention_backend", "draft_kv_cache_dtype", "draft_load_format", "draft_model_quantization",
+        "draft_model_revision", "draft_sink_size", "draft_window_size", "dsa_topk_backend",
+        "dspark_align_verify_tokens_to_graph_tier", "dspark_confidence_sts_path", "dspark_sps_table_path",
+        "moe_a2a_backend", "moe_runner_backend", "ngram_capacity", "ngram_external_corpus_max_tokens",
+        "ngram_external_corpus_path", "ngram_external_sam_budget", "ngram_match_type", "ngram_max_trie_depth",
+        "ngram_min_bfs_breadth", "skip_dp_mlp_sync", "token_map", "use_block_verification", "use_rejection_sampling",
+    )
+} | {"speculative_adaptive_config"}  # fmt: skip
+
+
+def read_sglang(source: str | Sequence[str], adaptive: Mapping[str, Any] | None = None) -> EngineConfig:
+    """The config of a ``sglang.launch_server`` command line or of its flags alone.
+
+    ``adaptive``: content of the file that ``--speculative-adaptive-config`` names, else that file is read. Raises
+    InvalidInput: no algorithm or an unknown one, a number that is none, steps without topk, a file that is not there,
+    a slot without candidates.
+    """
+    command, notes = read_command(source), list[str]()
+    method = _method(command, notes)
+    slots, knobs = _adaptive_slots(command, method, adaptive, notes)
+    longest, tree = (None, None) if slots else _shape(method, command, notes)
+    fields: dict[str, Any] = {
+        "engine": "sglang", "method": method, "draft_model": _flag(command, "draft-model-path", "draft-model"),
+        "num_speculative_tokens": longest, "tree": tree,
+    }  # fmt: skip
+    if (graphs := command.numbers("--cuda-graph-bs-decode", "--cuda-graph-bs")) is not None:
+        fields["graph_batch_sizes"] = tuple(sorted(graphs))
+    if slots:
+        fields |= slot_fields(slots, fields.get("graph_batch_sizes") or ())
+    fields["acceptance_rates"] = _acceptance(command, tree.num_steps if tree else fields["num_speculative_tokens"])
+    fields["limits"] = _limits(command, notes)
+    fields["kept"] = _kept(command) | ({"speculative_adaptive_config": knobs} if knobs else {})
+    fields["notes"] = (*notes, *kept_notes(fields["kept"], _UNMODELLED, "SGLang"))
+    return build(EngineConfig, fields, where="the SGLang flags")
+
+
+def write_sglang(config: EngineConfig) -> EngineText:
+    """Flags for ``sglang.launch_server`` and the adaptive JSON where k depends on the batch.
+
+    Raises NoAnswer for a method that SGLang lacks, a schedule outside EAGLE, EAGLE3 and NEXTN, and, where
+    ``graph_batch_sizes`` is known, a change of k that padding to a captured graph would move.
+    """
+    algorithm = next((name for name, method in _METHODS.items() if method == config.method), None)
+    if algorithm is None:
+        raise NoAnswer(f"SGLang has no method {config.method!r}; it has {', '.join(_METHODS.values())}")
+    options: dict[str, Any] = {"algorithm": algorithm}
+    if config.draft_model is not None:
+        options["draft-model-path"] = config.draft_model
+    slots = config.candidate_steps or tuple((first, (k,)) for first, k in used_steps(config, "SGLang"))
+    files, notes = dict[str, str](), list(left_out_notes(config, "sglang", "prompt_lookup"))
+    if len(slots) > 1 or len(slots[0][1]) > 1:
+        options |= _adaptive_options(config, slots)
+        files[FILE] = slots_text(config, slots)
+        notes += padding_notes(slots, config.graph_batch_sizes)
+    else:
+        options |= _static_options(config, slots[0][1][0])
+    words = [word for name, value in options.items() for word in _words(f"--speculative-{name}", value)]
+    kept = config.kept if config.engine == "sglang" else {}
+    words += [
+        w
+        for name, value in kept.items()
+        if name != "speculative_adaptive_config"
+        for w in _words(_dashed(name), value)
+    ]
+    words = [*_acceptance_words(config, notes), *words, *_limit_words(config, notes)]
+    return EngineText(shlex.join(words), files, tuple(notes))
+
+
+def _flag(command: Command, *names: str) -> str | None:
+    return command.value(*(f"--speculative-{name}" for name in names))
+
+
+def _number(command: Command, name: str) -> int | None:
+    value = command.number(f"--speculative-{name}")
+    return None if value is None else int(value)
+
+
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _words(flag: str, value: Any) -> list[str]:
+    if value is True:
+        return [flag]
+    return [flag, *map(str, value)] if isinstance(value, tuple | list) else [flag, str(value)]
+
+
+def _method(command: Command, notes: list[str]) -> str:
+    algorithm = _flag(command, "algorithm")
+    if algorithm is None:
+        raise InvalidInput("the command line has no --speculative-algorithm; add one")
+    name = algorithm.upper()
+    if name == "LOOKAHEAD":
+        notes.append("algorithm LOOKAHEAD is now NGRAM")
+        name = "NGRAM"
+    if name == "UNO":
+        raise NoAnswer("--speculative-algorithm UNO drafts with a LoRA of the target, which specsim does not model")
+    if name not in _METHODS:
+        raise unknown_name("--speculative-algorithm", name, _METHODS)
+    if name == "EAGLE" and _flag(command, "draft-model-path", "draft-model") is None:
+        notes.append("EAGLE without a draft model runs the target's own MTP layers: read as mtp")
+        return "mtp"
+    return _METHODS[name]
+
+
+def _shape(method: str, command: Command, notes: list[str]) -> tuple[int | None, DraftTree | None]:
+    """(drafts of a round, the tree they form if it branches)."""
+    nodes, flag = _number(command, "num-draft-tokens"), "--speculative-num-draft-tokens"
+    if method in _EAGLE_FAMILY:
+        return _eagle_shape(method, nodes, command, notes)
+    if method == "ngram":
+        nodes, topk = nodes or 12, _number(command, "ngram-max-bfs-breadth") or 10
+        steps = _number(command, "num-steps") or max(1, nodes // topk)
+        return nodes - 1, None if topk == 1 else _tree(topk, steps, nodes)
+    extra = 1 if method == "dspark" else 0  # a DFlash block holds the root, a DSpark block does not
+    block = _number(command, f"{method}-block-size")
+    if block is not None and nodes is not None and nodes != block + extra:
+        raise InvalidInput(f"{flag} is {nodes} and the {method} block needs {block + extra}; keep one of them")
+    verified = nodes if block is None else block + extra
+    if verified is None:
+        notes.append(f"{method} takes its block size from the draft checkpoint; state {flag}")
+        return None, None
+    if verified < 2:
+        raise InvalidInput(f"{flag} is {verified}; it counts the root, so it should be at least 2")
+    return verified - 1, None
+
+
+def _eagle_shape(
+    method: str, nodes: int | None, command: Command, notes: list[str]
+) -> tuple[int | None, DraftTree | None]:
+    steps, topk = _number(command, "num-steps"), _number(command, "eagle-topk")
+    if steps is None and (topk is not None or nodes is not None):
+        raise InvalidInput("SGLang refuses topk or draft tokens without --speculative-num-steps; add it")
+    if steps is None and method != "draft_model":
+        notes.append("SGLang chooses the draft's shape by the target's architecture; state --speculative-num-steps")
+        return None, None
+    if steps is None:
+        return 3, None
+    if topk is None:
+        raise InvalidInput("--speculative-num-steps needs --speculative-eagle-topk; write 1 for a chain")
+    if topk == 1:
+        if nodes not in (None, steps + 1):
+            notes.append(f"SGLang sets --speculative-num-draft-tokens to {steps + 1} where topk is 1")
+        return steps, None
+    if nodes is None:
+        raise InvalidInput(f"a tree of topk {topk} needs --speculative-num-draft-tokens; add it")
+    return nodes - 1, _tree(topk, steps, nodes)
+
+
+def _tree(topk: int, steps: int, nodes: int) -> DraftTree:
+    fields = {"topk": topk, "num_steps": steps, "num_draft_tokens": nodes}
+    return build(DraftTree, fields, where="the SGLang flags")
+
+
+def _adaptive_slots(
+    command: Command, method: str, adaptive: Mapping[str, Any] | None, notes: list[str]
+) -> tuple[Slots, dict[str, Any]]:
+    """(slots in ascending order, the JSON's other knobs); no slots where SGLang runs its static settings."""
+    path = _flag(command, "adaptive-config")
+    if "--speculative-adaptive" not in command.flags:
+        if path is not None:
+            notes.append("--speculative-adaptive-config does nothing without --speculative-adaptive")
+        return (), {}
+    topk = _number(command, "eagle-topk")
+    if method not in _ADAPTIVE or topk not in (None, 1):
+        notes.append("SGLang adapts only EAGLE, EAGLE3 and NEXTN with topk 1: its static settings count")
+        return (), {}
+    if adaptive is None and path is None:
+        notes.append("no adaptive file: SGLang's own slots (commit 015c872) are taken")
+        return DEFAULT_SLOTS, {}
+    where = path or "the adaptive JSON"
+    slots, knobs = read_slots(
+        read_json_object(Path(where), "SGLang's adaptive JSON") if adaptive is None else adaptive, where
+    )
+    steps, union = _number(command, "num-steps"), sorted({k for _, candidates in slots for k in candidates})
+    if steps is not None and steps not in union:
+        raise InvalidInput(
+            f"--speculative-num-steps is {steps} and the candidates of {where} are {union}; name one of them"
+        )
+    return slots, knobs
+
+
+def _static_options(config: EngineConfig, k: int) -> dict[str, Any]:
+    tree = config.tree
+    if config.method in _EAGLE_FAMILY:
+        shape = (k, 1, k + 1) if tree is None else (tree.num_steps, tree.topk, tree.num_draft_tokens)
+        return dict(zip(("num-steps", "eagle-topk", "num-draft-tokens"), shape, strict=True))
+    if config.method == "ngram":
+        topk = 1 if tree is None else tree.topk
+        nodes = {"num-draft-tokens": k + 1 if tree is None else tree.num_draft_tokens, "ngram-max-bfs-breadth": topk}
+        return nodes if tree is None else nodes | {"num-steps": tree.num_steps}
+    return {"dspark-block-size": k} if config.method == "dspark" else {"num-draft-tokens": k + 1}
+
+
+def _adaptive_options(config: EngineConfig, slots: Slots) -> dict[str, Any]:
+    if config.method not in _ADAPTIVE or config.tree is not None:
+        raise NoAnswer(
+            "SGLang changes the draft length with the batch only for chains of EAGLE, EAGLE3 and NEXTN; "
+            f"choose one length for {config.method}"
+        )
+    longest = max(k for _, candidates in slots for k in candidates)
+    shape = {"num-steps": longest, "eagle-topk": 1, "num-draft-tokens": longest + 1}
+    return shape | {"adaptive": True, "adaptive-config": FILE}
+
+
+def _acceptance(command: Command, k: int | None) -> tuple[float, ...] | None:
+    """SGLANG_SIMULATE_ACC_LEN, the mean acceptance length with the bonus token; 0 or less leaves it off."""
+    text = command.environment.get("SGLANG_SIMULATE_ACC_LEN")
+    if text is None or k is None:
+        return None
+    try:
+        length = float(text)
+    except ValueError:
+        raise InvalidInput(f"SGLANG_SIMULATE_ACC_LEN is {text!r}; it should be a number") from None
+    return mean_length_rates(length, k) if length > 0 else None
+
+
+def _acceptance_words(config: EngineConfig, notes: list[str]) -> list[str]:
+    rates = config.acceptance_rates
+    if rates is None:
+        return []
+    length = 1 + sum(rates)
+    if mean_length_rates(length, len(rates)) != rates:
+        notes.append("SGLang imposes the mean acceptance length only; the spread over positions is lost")
+    settings = [f"SGLANG_SIMULATE_ACC_LEN={length!r}", "SGLANG_SIMULATE_ACC_METHOD=match-expected"]
+    return [*settings, "python", "-m", "sglang.launch_server"]
+
+
+def _limits(command: Command, notes: list[str]) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    requests, page = command.number("--max-running-requests"), command.number("--page-size")
+    if requests is None:
+        notes.append(f"without --max-running-requests SGLang caps speculation at {RUNNING_REQUESTS} requests")
+    limits["max_num_seqs"] = RUNNING_REQUESTS if requests is None else requests
+    if page is not None:
+        limits["block_size"] = page
+    if (tokens := command.number("--max-total-tokens")) is not None:
+        limits["num_kv_blocks"] = int(tokens // (page or EngineLimits().block_size))
+    if (chunk := command.number("--chunked-prefill-size")) is not None:
+        limits["chunked_prefill"] = chunk > 0
+    if "--disable-cuda-graph" in command.flags:
+        limits["graph_sizes"] = ()
+    return limits
+
+
+def _limit_words(config: EngineConfig, notes: list[str]) -> list[str]:
+    limits, words = config.limits, list[str]()
+    if "max_num_seqs" in limits:
+        words += ["--max-running-requests", str(limits["max_num_seqs"])]
+    else:
+        notes.append(f"SGLang caps speculation at {RUNNING_REQUESTS} requests unless --max-running-requests is given")
+    if "block_size" in limits:
+        words += ["--page-size", str(limits["block_size"])]
+    if "num_kv_blocks" in limits:
+        blocks, size = limits["num_kv_blocks"], limits.get("block_size", EngineLimits().block_size)
+        words += ["--max-total-tokens", str(blocks * size)]
+    if limits.get("chunked_prefill") is False:
+        words += ["--chunked-prefill-size", "-1"]
+    if limits.get("graph_sizes") == ():
+        words.append("--disable-cuda-graph")
+    if config.graph_batch_sizes is not None:
+        words += ["--cuda-graph-bs-decode", *map(str, config.graph_batch_sizes)]
+    return words
+
+
+def _kept(command: Command) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for flag, values in command.flags.items():
+        name = flag.removeprefix("--speculative-")
+        if flag.startswith("--speculative-") and name not in _READ:
+            kept[f"speculative_{name.replace('-', '_')}"] = (
+                (list(values) if len(values) > 1 else values[0]) if values else True
+            )
+    return kept

@@ -1,0 +1,325 @@
+"""vLLM's ``--speculative-config``, read and written.
+
+Rules restated from vllm 0.32.0 (``vllm/config/speculative.py``, ``vllm/v1/spec_decode/dynamic/utils.py``,
+``v1/core/sched/scheduler.py``); what 0.33.0 adds or drops is said where it matters. A batch-size schedule is a list
+of inclusive ranges [first, last, k] in any order; the lowest must start at 1, none may overlap, a gap and everything
+beyond the last range keep the k before it. vLLM looks k up by the number of requests just scheduled, cuts a k above
+``num_speculative_tokens`` silently (here it is refused), and drops the schedule under data parallelism.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from specsim.errors import InvalidInput, NoAnswer, unknown_name
+from specsim.interop.command_line import Command, read_command
+from specsim.interop.engine_config import (
+    EngineConfig,
+    EngineText,
+    kept_notes,
+    left_out_notes,
+    mean_length_rates,
+    steps_ranges,
+    used_steps,
+)
+from specsim.specs.yaml_file import build
+from specsim.speculation.policy import TablePolicy
+
+_SCHEDULE = "num_speculative_tokens_per_batch_size"
+_FLAG = "--speculative-config"
+_METHODS = (
+    "draft_model", "ngram", "ngram_gpu", "eagle", "eagle3", "mtp", "medusa", "mlp_speculator", "suffix", "dflash",
+    "dspark",
+)  # fmt: skip
+_WITHOUT_MODEL = {"ngram", "ngram_gpu", "suffix", "mtp", "dspark"}
+_PARALLEL = {"draft_model": "pard", "eagle3": "p_eagle"}
+_GONE = {"medusa", "mlp_speculator"}
+_UNMODELLED = {
+    "code_revision", "disable_eagle_block_drop", "disable_padded_drafter_batch", "draft_lm_head_quantization",
+    "draft_load_config", "draft_sample_method", "draft_tensor_parallel_size", "dspark_draft_topk",
+    "enable_adaptive_verification", "enforce_eager", "fly_entropy_threshold", "fly_entropy_top_k", "fly_window_size",
+    "index_share_for_mtp_iteration", "kv_cache_dtype", "max_model_len", "moe_backend", "attention_backend",
+    "quantization", "rejection_sample_method", "revision", "suffix_decoding_max_cached_requests",
+    "suffix_decoding_max_spec_factor", "suffix_decoding_max_tree_depth", "suffix_decoding_min_token_prob",
+    "use_heterogeneous_vocab", "use_local_argmax_reduction", "xpress_topc",
+}  # fmt: skip
+_OLD_KEYS = {  # up to vLLM 0.8 each had a flag of its own
+    "speculative_model": "model",
+    "ngram_prompt_lookup_max": "prompt_lookup_max",
+    "ngram_prompt_lookup_min": "prompt_lookup_min",
+    "speculative_draft_tensor_parallel_size": "draft_tensor_parallel_size",
+    "speculative_max_model_len": "max_model_len",
+    "speculative_model_quantization": "quantization",
+    "speculative_disable_by_batch_size": "disable_by_batch_size",
+}
+_LIMITS: dict[str, tuple[str, type[int] | type[float]]] = {
+    "--max-num-seqs": ("max_num_seqs", int),
+    "--max-num-batched-tokens": ("max_num_batched_tokens", int),
+    "--block-size": ("block_size", int),
+    "--gpu-memory-utilization": ("gpu_memory_utilization", float),
+    "--num-gpu-blocks-override": ("num_kv_blocks", int),
+}
+_SWITCHES = {"enable-chunked-prefill": "chunked_prefill", "async-scheduling": "async_scheduling"}
+
+
+class _SpeculativeConfig(BaseModel):
+    """The keys that specsim models, with vLLM's types; the others pass through."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    method: str | None = None
+    model: str | None = None
+    num_speculative_tokens: PositiveInt | None = None
+    num_speculative_tokens_per_batch_size: list[tuple[PositiveInt, PositiveInt, NonNegativeInt]] | None = None
+    prompt_lookup_max: PositiveInt | None = None
+    prompt_lookup_min: PositiveInt | None = None
+    parallel_drafting: bool = False
+    rejection_sample_method: str = "standard"
+    synthetic_acceptance_rates: list[float] | None = None
+    synthetic_acceptance_length: float | None = None
+    suffix_decoding_max_tree_depth: PositiveInt = Field(24, exclude=True)
+
+
+def read_vllm(source: Mapping[str, Any] | str | Sequence[str]) -> EngineConfig:
+    """The config of a ``--speculative-config`` (its JSON text or content) or of a whole ``vllm serve`` command line.
+
+    Old spellings are read as what replaced them, keys that specsim does not model are kept; ``notes`` says so. Flags
+    about neither speculation nor the scheduler's limits are not read. Raises InvalidInput: malformed JSON, a wrong
+    type, an empty or overlapping schedule, a k above ``num_speculative_tokens``, a method that vLLM does not know.
+    """
+    command = Command({}, {})
+    if isinstance(source, Mapping):
+        content = dict(source)
+    elif isinstance(source, str) and source.lstrip().startswith("{"):
+        content = _json(source)
+    else:
+        command = read_command(source)
+        content = _from_flags(command)
+    fields, notes = _current(content)
+    parsed = build(_SpeculativeConfig, fields, where=_FLAG)
+    return _config(parsed, set(fields), command, notes)
+
+
+def write_vllm(config: EngineConfig) -> EngineText:
+    """Flags for ``vllm serve``. Raises NoAnswer for a method that vLLM lacks, a tree, or a policy it cannot follow."""
+    if config.tree is not None:
+        raise NoAnswer(f"vLLM drafts chains and the config asks for a tree of topk {config.tree.topk}; set topk 1")
+    steps = used_steps(config, "vLLM")
+    parallel = config.method in _PARALLEL.values()
+    method = next((name for name, other in _PARALLEL.items() if other == config.method), config.method)
+    if method not in _METHODS:
+        raise NoAnswer(f"vLLM has no method {config.method!r}; it has {', '.join((*_METHODS, *_PARALLEL.values()))}")
+    if config.draft_model is None and method not in _WITHOUT_MODEL:
+        raise NoAnswer(f"vLLM's method {method!r} loads a checkpoint; name one as draft_model")
+    longest = max(k for _, k in steps)
+    content: dict[str, Any] = {"method": method, "num_speculative_tokens": longest}
+    if config.draft_model is not None:
+        content["model"] = config.draft_model
+    if parallel:
+        content["parallel_drafting"] = True
+    if config.prompt_lookup is not None:
+        content["prompt_lookup_min"], content["prompt_lookup_max"] = config.prompt_lookup
+    if len(steps) > 1:
+        content[_SCHEDULE] = [list(entry) for entry in steps_ranges(steps, config.limits.get("max_num_seqs"))]
+    if config.acceptance_rates is not None:
+        content["rejection_sample_method"] = "synthetic"
+        content["synthetic_acceptance_rates"] = list(config.acceptance_rates[:longest])
+    if config.engine == "vllm":
+        content |= config.kept
+    words = [_FLAG, json.dumps(content), *_limit_words(config.limits)]
+    notes = left_out_notes(config, "vllm", "graph_batch_sizes")
+    if method in _GONE:
+        notes += (f"method {method} is gone in vLLM 0.33; use 0.32 or older",)
+    return EngineText(shlex.join(words), notes=notes)
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(
+            f"{_FLAG} is not JSON ({error.msg}, character {error.pos + 1}); quote it as '{{\"method\": ...}}'"
+        ) from None
+    if not isinstance(content, dict):
+        raise InvalidInput(f"{_FLAG} is a {type(content).__name__}; write a JSON object")
+    return content
+
+
+def _from_flags(command: Command) -> dict[str, Any]:
+    """The JSON, its keys given one by one (``--speculative-config.method``), the short forms and the flags of old."""
+    text = command.value(_FLAG, "-sc")
+    content = {} if text is None else _json(text)
+    single = {"--spec-method": "method", "--spec-model": "model", "--spec-tokens": "num_speculative_tokens"}
+    single |= {f"{_FLAG}.{key}": key for flag in command.flags if (key := flag.partition(f"{_FLAG}.")[2])}
+    old = ("num_speculative_tokens", *_OLD_KEYS)
+    single |= {f"--{key.replace('_', '-')}": key for key in old}
+    for flag, key in single.items():
+        value = command.value(flag)
+        if value is None:
+            continue
+        if key.replace("-", "_") in content:
+            raise InvalidInput(f"{flag} and {_FLAG}'s {key} are both given; keep one")
+        content[key] = _literal(value)
+    if not content:
+        raise InvalidInput(f"the command line has no {_FLAG}; add one or give its JSON")
+    return content
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _current(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The keys and values as vLLM spells them today, and what was replaced."""
+    fields, notes = dict[str, Any](), list[str]()
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name in _OLD_KEYS:
+            notes.append(f"{name} is now {_OLD_KEYS[name]}")
+            name = _OLD_KEYS[name]
+        if name in fields:
+            raise InvalidInput(f"{_FLAG} gives {name} twice; keep one")
+        fields[name] = value
+    if "tensor_parallel_size" in fields:
+        raise InvalidInput(f"{_FLAG}: vLLM refuses tensor_parallel_size; write draft_tensor_parallel_size")
+    if fields.pop("disable_by_batch_size", None) is not None:
+        notes.append(f"disable_by_batch_size does nothing since vLLM 0.10 and is left out; write {_SCHEDULE}")
+    if (sampler := fields.get("rejection_sample_method")) in ("strict", "probabilistic"):
+        draft = "greedy" if sampler == "strict" else "probabilistic"
+        fields |= {"rejection_sample_method": "standard", "draft_sample_method": draft}
+        notes.append(f"rejection_sample_method {sampler} is now standard with draft_sample_method {draft}")
+    rate, k = fields.pop("synthetic_acceptance_rate", None), fields.get("num_speculative_tokens")
+    if isinstance(rate, int | float) and isinstance(k, int):
+        fields["synthetic_acceptance_length"] = 1 + rate * k
+        notes.append("synthetic_acceptance_rate is read as synthetic_acceptance_length: same mean, another spread")
+    return fields, notes
+
+
+def _config(parsed: _SpeculativeConfig, given: set[str], command: Command, notes: list[str]) -> EngineConfig:
+    method, k = _method(parsed, notes), parsed.num_speculative_tokens
+    if k is None and method == "suffix":
+        k = parsed.suffix_decoding_max_tree_depth
+        notes.append(f"num_speculative_tokens is the tree depth, {k}")
+    elif k is None and method in ("ngram", "ngram_gpu", "draft_model", "pard"):
+        raise InvalidInput(f"{_FLAG}: method {method!r} needs num_speculative_tokens; add it")
+    kept = {key: value for key, value in (parsed.model_extra or {}).items() if value is not None}
+    if "suffix_decoding_max_tree_depth" in given:
+        kept["suffix_decoding_max_tree_depth"] = parsed.suffix_decoding_max_tree_depth
+    if parsed.rejection_sample_method not in ("standard", "synthetic"):
+        kept["rejection_sample_method"] = parsed.rejection_sample_method
+    fields = {
+        "engine": "vllm", "method": method, "num_speculative_tokens": k,
+        "draft_model": None if parsed.model in ("ngram", "[ngram]", "ngram_gpu", "suffix") else parsed.model,
+        "policy": _schedule(parsed, k, command, notes), "prompt_lookup": _prompt_lookup(parsed, method),
+        "acceptance_rates": _acceptance(parsed, k), "limits": _limits(command), "kept": kept,
+        "notes": (*notes, *kept_notes(kept, _UNMODELLED, "vLLM 0.33")),
+    }  # fmt: skip
+    return build(EngineConfig, fields, where=_FLAG)
+
+
+def _method(parsed: _SpeculativeConfig, notes: list[str]) -> str:
+    """The neutral method; like vLLM, a missing or generic one is told from the checkpoint's name."""
+    model = parsed.model or ""
+    named = parsed.method or ("ngram" if model in ("ngram", "[ngram]") else "draft_model")
+    method = named.strip("[]")
+    if method != "mtp" and re.fullmatch(r"[a-z0-9_]+_mtp", method):
+        notes.append(f"method {method} is now mtp")
+        method = "mtp"
+    if method in ("custom_class", "extract_hidden_states"):
+        raise NoAnswer(f"{_FLAG}: method {method!r} is no drafter that specsim could know; choose another")
+    if method not in _METHODS:
+        raise unknown_name(f"{_FLAG} method", method, _METHODS)
+    if not model and method not in _WITHOUT_MODEL:
+        raise InvalidInput(f"{_FLAG}: method {method!r} needs model, the draft checkpoint; add it")
+    if method in ("draft_model", "medusa", "mlp_speculator") or (method == "mtp" and model):
+        marks = (("eagle-", "eagle"), ("eagle3", "eagle3"), ("dflash", "dflash"), ("dspark", "dspark"))
+        seen = next((other for mark, other in marks if mark in model.lower()), method)
+        if seen != method:
+            notes.append(f"vLLM runs {model} as {seen}, by its name")
+        method = seen
+    if not parsed.parallel_drafting:
+        return method
+    if method not in _PARALLEL:
+        raise InvalidInput(f"{_FLAG}: parallel_drafting goes with {' or '.join(_PARALLEL)}, not {method!r}; remove it")
+    return _PARALLEL[method]
+
+
+def _schedule(parsed: _SpeculativeConfig, k: int | None, command: Command, notes: list[str]) -> TablePolicy | None:
+    ranges = parsed.num_speculative_tokens_per_batch_size
+    if ranges is None:
+        return None
+    where = f"{_FLAG}: {_SCHEDULE}"
+    if not ranges:
+        raise InvalidInput(f"{where} is empty; write at least one [first, last, k] or remove it")
+    for first, last, drafts in ranges:
+        if k is not None and drafts > k:
+            raise InvalidInput(
+                f"{where}: [{first}, {last}, {drafts}] is above num_speculative_tokens {k}, and vLLM would draft {k}; "
+                f"write {k} or raise num_speculative_tokens"
+            )
+    policy = build(TablePolicy, {"ranges": tuple(sorted(ranges))}, where)
+    if (command.number("--data-parallel-size", "-dp") or 1) > 1:
+        notes.append(f"under data parallelism vLLM drops the schedule and always drafts {k}")
+        return None
+    return policy
+
+
+def _prompt_lookup(parsed: _SpeculativeConfig, method: str) -> tuple[int, int] | None:
+    if method not in ("ngram", "ngram_gpu"):
+        return None
+    low, high = parsed.prompt_lookup_min, parsed.prompt_lookup_max
+    return (low or high or 5, high or low or 5)
+
+
+def _acceptance(parsed: _SpeculativeConfig, k: int | None) -> tuple[float, ...] | None:
+    rates, length = parsed.synthetic_acceptance_rates, parsed.synthetic_acceptance_length
+    if parsed.rejection_sample_method != "synthetic":
+        if rates is not None or length is not None:
+            raise InvalidInput(f"{_FLAG}: synthetic acceptance needs rejection_sample_method 'synthetic'; add it")
+        return None
+    if (rates is None) == (length is None) or k is None:
+        raise InvalidInput(
+            f"{_FLAG}: rejection_sample_method 'synthetic' needs num_speculative_tokens and one of "
+            "synthetic_acceptance_rates and synthetic_acceptance_length"
+        )
+    if length is not None:
+        if not 1 <= length <= k + 1:
+            raise InvalidInput(f"{_FLAG}: synthetic_acceptance_length is {length}; it should be from 1 to {k + 1}")
+        return mean_length_rates(length, k)
+    if len(rates or ()) != k:
+        raise InvalidInput(
+            f"{_FLAG}: synthetic_acceptance_rates has {len(rates or ())} entries; give {k}, one a draft"
+        )
+    return tuple(rates or ())
+
+
+def _limits(command: Command) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    for flag, (name, kind) in _LIMITS.items():
+        if (value := command.number(flag, kind=kind)) is not None:
+            limits[name] = value
+    for switch, name in _SWITCHES.items():
+        if f"--{switch}" in command.flags or f"--no-{switch}" in command.flags:
+            limits[name] = f"--{switch}" in command.flags
+    sizes = command.numbers("--cudagraph-capture-sizes")
+    if sizes is not None or "--enforce-eager" in command.flags:
+        limits["graph_sizes"] = () if sizes is None or "--enforce-eager" in command.flags else sizes
+    return limits
+
+
+def _limit_words(limits: Mapping[str, Any]) -> list[str]:
+    words = [word for flag, (name, _) in _LIMITS.items() if name in limits for word in (flag, str(limits[name]))]
+    words += [f"--{'' if limits[name] else 'no-'}{switch}" for switch, name in _SWITCHES.items() if name in limits]
+    sizes = limits.get("graph_sizes")
+    if sizes is None:
+        return words
+    return [*words, "--cudagraph-capture-sizes", *map(str, sizes)] if sizes else [*words, "--enforce-eager"]
