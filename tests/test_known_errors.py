@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +52,10 @@ def profile(after_s: float | None = None, **rows: tuple[Row, ...]) -> Profile:
 def test_attention_time_linear_in_the_cache_is_not_bent_by_log_coordinates() -> None:
     """LLMServingSim: +11.6 to 14.4 % from interpolating attention's time in log space, 2.3 to 3.7 % linearly.
 
-    A kernel of fixed latency and linear traffic, measured at every fourth power of two: interpolating its logarithm
-    overshoots by over 20 % between; its efficiency over a roofline with a floor stays within 4 %.
+    A kernel of fixed latency and linear traffic, measured at every fourth power of two: interpolating the logarithm of
+    its time misses by over 20 % between, its efficiency over a roofline with a floor by less than a quarter of that.
     """
-    lengths = [128.0 * 4**i for i in range(6)]
+    lengths = [128.0 * 16**i for i in range(4)]
 
     def truth(keys: float) -> float:
         return 6e-6 + 8 * keys * 2 * 8 * 128 * 2 / (0.8 * COPY)
@@ -66,15 +67,15 @@ def test_attention_time_linear_in_the_cache_is_not_bent_by_log_coordinates() -> 
     logs = np.exp(np.interp(np.log(between), np.log(lengths), np.log([truth(k) for k in lengths])))
     naive = [abs(value / truth(k) - 1) for value, k in zip(logs, between, strict=True)]
     assert max(naive) > 0.2
-    assert max(errors) < 0.04
+    assert max(errors) < max(naive) / 4
 
 
 def test_beyond_the_measured_shapes_the_nearest_efficiency_is_kept_and_flagged() -> None:
     """Frontier: measured to 128 tokens, predicted to 10,000. Ours says extrapolated, and stays physical."""
     rows = []
-    for m in (1.0, 16.0, 128.0):
-        moved, flops = work("gemm", (m, 4096.0, 4096.0))
-        rows.append(row((m, 4096.0, 4096.0), max(moved / COPY, flops / FLOPS) / 0.5))
+    for m, width in product((1.0, 16.0, 128.0), (256.0, 1024.0, 4096.0)):
+        moved, flops = work("gemm", (m, width, width))
+        rows.append(row((m, width, width), 1e-6 + max(moved / COPY, flops / FLOPS) / 0.5))
     prices = MeasuredPrices(profile(gemm=tuple(rows)), H200, "bfloat16")
     moved, flops = work("gemm", (10_000.0, 4096.0, 4096.0))
     kernel = Kernel("gemm", "gemm", (10_000.0, 4096.0, 4096.0), "", "bfloat16", 1, flops, moved)

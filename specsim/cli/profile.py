@@ -1,4 +1,4 @@
-"""``specsim profile``: measure this machine's kernels, show what a profile holds."""
+"""``specsim profile``: measure this machine's kernels, import, show, check and merge profiles."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from specsim.cli import profile_steps
 from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, unknown_name
+from specsim.profiles.schema import HeldoutError
+from specsim.profiles.store import Profile, load_profile, merged, profile_names, write_header, write_profile
 from specsim.units import format_seconds
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure kernels, show profiles.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure kernels; import, check, merge profiles.")
+app.command("steps")(profile_steps.steps)
+app.command("plan")(profile_steps.plan)
+
+NameArgument = Annotated[str, typer.Argument(help="A profile's name or folder.")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="Folder of AIConfigurator's systems; default: the installed package's.")
+]
 
 
 @app.command("run")
@@ -22,6 +32,7 @@ def run(
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
     out: Annotated[Path | None, typer.Option(help="Folder to write; default profiles/<device name>.")] = None,
     gpu: Annotated[str | None, typer.Option(help="Hardware preset these measurements stand for.")] = None,
+    minutes: Annotated[float, typer.Option(help="Stop after this long; the same command goes on.")] = 8.0,
     quick: Annotated[bool, typer.Option(help="A coarse grid, for a first look.")] = False,
 ) -> None:
     """Time kernels; Ctrl-C stops, and the same command goes on where it stopped."""
@@ -30,16 +41,53 @@ def run(
 
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=messages(), disable=not messages().is_terminal) as progress:
         task = progress.add_task("profile", total=None)
 
-        def advance(done: int, total: int, what: str) -> None:
-            progress.update(task, completed=done, total=total, description=what)
+        def advance(spent: float, total: float, what: str) -> None:
+            progress.update(task, completed=spent, total=total, description=what)
 
-        folder = run_sweep(device, dtype, out, gpu=gpu, quick=quick, progress=advance)
+        folder = run_sweep(
+            device, dtype, out, gpu=gpu, quick=quick, minutes=minutes, progress=advance, warn=messages().print
+        )
     messages().print(f"wrote {folder}")
-    show(str(folder))
+    show(f"{folder}/")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="The project whose tables to read: aiconfigurator.")],
+    system: Annotated[str, typer.Option(help="A system of its tables, for instance h200_sxm.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    backend: Annotated[str, typer.Option(help="Engine whose kernels were timed: vllm, sglang or trtllm.")] = "vllm",
+    version: Annotated[str | None, typer.Option(help="The engine's version; default: the newest.")] = None,
+    data: DataOption = None,
+    gpu: Annotated[str | None, typer.Option(help="Hardware preset of this system; default: by its name.")] = None,
+    rows: Annotated[int, typer.Option(help="Rows to keep, about; the others test and calibrate.", min=100)] = 4000,
+) -> None:
+    """Make a compact profile of another project's measured tables, tested on rows that it does not keep."""
+    from specsim.interop import aiconfigurator
+    from specsim.specs.catalog import load_hardware
+
+    if source != "aiconfigurator":
+        raise unknown_name("source", source, ["aiconfigurator"])
+    hardware = load_hardware(gpu or aiconfigurator.preset_of(system))
+    ceilings = aiconfigurator.ceilings_of(hardware)
+    folder = aiconfigurator.data_folder(data)
+    tables = aiconfigurator.read_tables(folder, system, backend, version, ceilings)
+    study = aiconfigurator.study(
+        tables, ceilings, rows=rows, progress=lambda name: messages().print(f"choosing {name}")
+    )
+    header = aiconfigurator.header_of(tables, hardware, study.heldout)
+    write_profile(out, header, study.rows)
+    read = sum(len(found) for found in tables.rows.values())
+    messages().print(
+        f"wrote {out}: kept {sum(len(kept) for kept in study.rows.values())} of {read} rows; rejected "
+        f"{sum(tables.rejected.values())} that cannot be true; skipped {sum(tables.skipped.values())} of formats, "
+        "masks or layouts that specsim has none of"
+    )
+    show(f"{out}/")
 
 
 @app.command("show")
@@ -47,9 +95,7 @@ def show(
     name: Annotated[str | None, typer.Argument(help="A profile's name or folder; none lists those shipped.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a profile holds, and how well it predicts shapes withheld from it."""
-    from specsim.profiles.store import load_profile, profile_names
-
+    """What a profile holds, where it comes from, and how well it predicts shapes withheld from it."""
     if name is None:
         names = profile_names()
         print_json(names) if as_json else console().print("\n".join(names) or "no profiles are shipped")
@@ -60,23 +106,89 @@ def show(
         counts = {kind: len(rows) for kind, rows in profile.rows.items()}
         print_json({"name": profile.name, **header.model_dump(mode="json", by_alias=True), "rows": counts})
         return
-    out = console()
-    out.print(f"[bold]{profile.name}[/bold]: {header.device_name} ({header.gpu}), {header.date}")
-    rates = ", ".join(f"{rate / 1e12:.3g} TFLOP/s {dtype}" for dtype, rate in header.ceilings.flops_per_s.items())
-    out.print(f"ceilings: copy {header.ceilings.copy_bytes_per_s / 1e9:.1f} GB/s, {rates}")
-    if header.probe.after_s is not None:
-        out.print(f"probe drift over the sweep: {header.probe.after_s / header.probe.before_s - 1:+.1%}")
+    _print_header(profile)
     table = Table()
-    for column in ("class", "rows", "shortest", "longest", "median spread", "held-out error: median", "p90", "n"):
+    for column in ("class", "rows", "shortest", "longest", "median spread"):
         table.add_column(column, justify="right")
     for kind, rows in profile.rows.items():
-        if not rows:
-            continue
-        times = sorted(row.median_s for row in rows)
-        spread = sorted(row.spread for row in rows)[len(rows) // 2]
-        error = header.heldout_error.get(kind)
-        held = ("-", "-", "-") if error is None else (f"{error.median:.1%}", f"{error.p90:.1%}", str(error.n))
-        table.add_row(
-            kind, str(len(rows)), format_seconds(times[0]), format_seconds(times[-1]), f"{spread:.1%}", *held
-        )
-    out.print(table)
+        if rows:
+            times = sorted(row.median_s for row in rows)
+            spreads = sorted(row.spread for row in rows if row.p10_s is not None)
+            spread = f"{spreads[len(spreads) // 2]:.1%}" if spreads else "unknown"
+            table.add_row(kind, str(len(rows)), format_seconds(times[0]), format_seconds(times[-1]), spread)
+    console().print(table)
+    if header.heldout_error:
+        console().print(_errors(header.heldout_error))
+
+
+@app.command("check")
+def check(
+    name: NameArgument,
+    source: Annotated[Path | None, typer.Option(help="Folder of AIConfigurator's systems it was made from.")] = None,
+    against: Annotated[str | None, typer.Option(help="Another profile of the same hardware, to compare with.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Keep the errors found in the profile's header.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How well a profile predicts what it does not hold: levels withheld in turn, or a foreign table's test rows."""
+    from specsim.cost.heldout import by_levels, disagreement
+
+    profile = load_profile(name)
+    if against is not None:
+        found = disagreement(profile, load_profile(against))
+        title = f"{profile.name} against {against}: |ratio - 1| where both interpolate"
+    elif source is not None:
+        from specsim.interop.aiconfigurator import check_against_tables
+
+        found = check_against_tables(profile, source)
+        title = f"{profile.name} on the test rows of its source"
+    else:
+        found = by_levels(profile)
+        title = f"{profile.name}, every level of its shapes withheld in turn"
+    if write and against is None:
+        kept = {key: error for key, error in profile.header.heldout_error.items() if key not in found}
+        write_header(profile.folder, profile.header.model_copy(update={"heldout_error": kept | found}))
+    if as_json:
+        print_json({key: error.model_dump(mode="json", exclude_none=True) for key, error in found.items()})
+        return
+    console().print(title)
+    console().print(_errors(found))
+
+
+@app.command("merge")
+def merge(
+    first: NameArgument,
+    second: Annotated[str, typer.Argument(help="A profile of the same hardware that fills what the first lacks.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+) -> None:
+    """Put two profiles of one card into one, the first's kernel classes before the second's."""
+    profile, lost = merged(load_profile(first), load_profile(second))
+    write_profile(out, profile.header, profile.rows)
+    counts = ", ".join(f"{kind} {count}" for kind, count in lost.items()) or "none"
+    messages().print(f"wrote {out}; rows of {second} left out in favour of {first}: {counts}")
+
+
+def _print_header(profile: Profile) -> None:
+    header, out = profile.header, console()
+    out.print(f"[bold]{profile.name}[/bold]: {header.device_name} ({header.gpu}), {header.date}")
+    out.print(f"source: {header.attribution}" + (f"; backend {header.backend}" if header.backend else ""))
+    rates = ", ".join(f"{rate / 1e12:.3g} TFLOP/s {dtype}" for dtype, rate in header.ceilings.flops_per_s.items())
+    out.print(f"ceilings: copy {header.ceilings.copy_bytes_per_s / 1e9:.1f} GB/s, {rates}")
+    if header.importer:
+        rejected = ", ".join(f"{kind} {count}" for kind, count in header.rejected_rows.items() if count)
+        out.print(f"rejected rows: {rejected or 'none'}")
+    if header.probe is not None and header.probe.after_s is not None:
+        out.print(f"probe drift over the sweep: {header.probe.after_s / header.probe.before_s - 1:+.1%}")
+    for note in header.notes:
+        out.print(f"note: {note}")
+
+
+def _errors(errors: dict[str, HeldoutError]) -> Table:
+    table = Table()
+    for column in ("kernels", "error: median", "p90", "n", "unseen", "in the 90 % interval", "seed"):
+        table.add_column(column, justify="left" if column == "kernels" else "right")
+    for name, error in errors.items():
+        covered = "-" if error.coverage is None else f"{error.coverage:.1%}"
+        others = ("-" if value is None else str(value) for value in (error.unseen, error.seed))
+        unseen, seed = others
+        table.add_row(name, f"{error.median:.1%}", f"{error.p90:.1%}", str(error.n), unseen, covered, seed)
+    return table

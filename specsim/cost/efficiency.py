@@ -1,96 +1,273 @@
 """How close a kernel comes to the roofline at any shape, from the shapes that were measured.
 
-Kernel time = (floor + roofline time) / efficiency. The roofline uses the profile's own ceilings, so that efficiency
-carries only what a shape does to a kernel; interpolating its logarithm over log shapes keeps times positive and power
-laws exact. Outside the measured shapes the nearest measured efficiency is kept and the answer says "extrapolated".
+Kernel time = ideal time / efficiency, ideal time = floor + sqrt(memory time² + compute time²): the floor is the
+class's shortest measured time, and the root of squares is a maximum whose corner is as round as measured ones are.
+The roofline uses the profile's own ceilings, so that efficiency carries only what a shape does to a kernel. Its
+logarithm is interpolated over log shapes (profiles/grid.py), so times stay positive and power laws are exact. Outside
+the measured shapes the nearest measured efficiency is kept and the answer says "extrapolated".
+
+A model has few fixed dimensions (its matrices, its head layout) and asks for many running ones (tokens, sequences,
+keys). So the first question about fixed dimensions fills a small table over the running ones, and all later ones are a
+linear look-up in it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from specsim.cost.forward import Source
-from specsim.profiles.grid import Surface
-from specsim.profiles.schema import HeldoutError, Row
+from specsim.profiles.grid import Kriging
+from specsim.profiles.schema import Row
+from specsim.profiles.shapes import Axes, axes_of, work
+from specsim.units import Reals
+
+__all__ = ["EfficiencySurface", "Estimates", "Regime", "regime", "rows_of_regime", "work"]
+
+Floats = NDArray[np.float64]
+Regime = Literal["decode", "verify", "prefill"]
+
+MEASURED, INTERPOLATED, EXTRAPOLATED = 0, 1, 2
+REPEAT_VARIANCE = 0.05  # share of a class's own variance that stays even on a measured shape; see error_scale
+Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations
+_SAME = 1e-9  # log values closer than this are the same
+_LEAVE_OUT = 256  # rows left out in turn to scale the stated error where the header does not state it
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Times of kernels, floats or arrays of one shape.
+
+    ``seconds``; ``rank``: 0 measured, 1 interpolated, 2 extrapolated; ``error``: one standard deviation as a share of
+    the seconds, such that 1.645 times it is the half-width of a 90 % interval.
+    """
+
+    seconds: Reals
+    rank: int | NDArray[np.int64]
+    error: Reals
+
+
+def regime(query_tokens: float) -> Regime:
+    """The kernel that attention runs at this many new tokens a sequence: decode 1, verify 2 to 64, prefill above."""
+    return "decode" if query_tokens <= 1 else "verify" if query_tokens <= 64 else "prefill"
+
+
+def rows_of_regime(rows: Sequence[Row], which: Regime) -> list[Row]:
+    """The attention rows that describe one regime; empty where none was measured.
+
+    A row whose keys are its own new tokens is a prompt from its start, thus prefill at any width. Verify rows take the
+    decode rows along as their lower end.
+    """
+    prompts = [row for row in rows if row.shape[1] > 16 or row.shape[1] == row.shape[2]]
+    if which == "prefill":
+        return prompts
+    narrow = [row for row in rows if row.shape[1] <= 64 and row.shape[1] != row.shape[2]]
+    if which == "verify":
+        return narrow if any(row.shape[1] > 1 for row in narrow) else []
+    return [row for row in narrow if row.shape[1] <= 1]
 
 
 class EfficiencySurface:
-    """One kernel's efficiency over its shapes."""
+    """One kernel's efficiency over its shapes.
 
-    def __init__(self, kind: str, rows: list[Row], bytes_per_s: float, flops_per_s: float) -> None:
+    ``rows``: all of one class, operation, dtype and cache state (and, for attention, of one regime).
+    ``error_scale``: one standard deviation of time a unit of kriging spread; None: found from the rows themselves,
+    some of them left out in turn. ``metric``: index of the metric of the class's axes; None: the one that predicts
+    rows left out best. ``features`` [rows, features] and ``values`` [rows]: the rows as interpolation sees
+    them, in units of correlation length, and their log(time / ideal time).
+    """
+
+    features: Floats
+    error_scale: float
+    metric: int
+
+    def __init__(
+        self, kind: str, rows: Sequence[Row], bytes_per_s: float, flops_per_s: float,
+        error_scale: float | None = None, metric: int | None = None,
+    ) -> None:  # fmt: skip
         self._kind = kind
+        self._dtype = rows[0].dtype
         self._rates = (bytes_per_s, flops_per_s)
         self._floor_s = min(row.median_s for row in rows)
-        points = np.array([coordinates(kind, row.shape) for row in rows])
-        log_efficiency = [math.log(self._ideal_s(row.shape) / row.median_s) for row in rows]
-        self._surface = Surface(points, np.array(log_efficiency))
+        shapes = np.array([row.shape for row in rows], dtype=np.float64)
+        self._axes: Axes = axes_of(kind, shapes)
+        fixed, running = self._axes.split(tuple(shapes.T))
+        self._log_running = [np.unique(np.log(values)) for values in running]
+        points = self._axes.points(fixed, running)
+        self._low, self._high = points.min(axis=0), points.max(axis=0)
+        self.values: Floats = np.log(np.array([row.median_s for row in rows]) / self._ideal_s(tuple(shapes.T)))
+        self._measured: dict[tuple[float, ...], dict[tuple[float, ...], list[float]]] = {}
+        for shape, value in zip(shapes.tolist(), self.values.tolist(), strict=True):
+            key, rest = self._axes.split(tuple(shape))
+            self._measured.setdefault(key, {}).setdefault(_place(np.log(rest)), []).append(value)
+        self._fit(points, error_scale, metric)
+        self._tables: dict[tuple[float, ...], _Table] = {}
 
-    def seconds(self, shape: tuple[float, ...]) -> tuple[float, Source]:
-        """Seconds of one launch and how they were found."""
-        estimate = self._surface.at(coordinates(self._kind, shape))
-        source: Source = "measured" if estimate.exact else "interpolated" if estimate.inside else "extrapolated"
-        return self._ideal_s(shape) / math.exp(estimate.value), source
+    def _fit(self, points: Floats, scale: float | None, metric: int | None) -> None:
+        """Take the metric given, or the one under which rows left out in turn are predicted best."""
+        chosen = np.linspace(0, len(points) - 1, min(_LEAVE_OUT, len(points))).astype(int)
+        best = math.inf
+        for index, matrix in enumerate(self._axes.metrics):
+            if metric not in (None, index):
+                continue
+            kriging = Kriging(points @ matrix, self.values)
+            found, variances = kriging.at((points @ matrix)[chosen], leave_out=True)
+            errors = np.abs(np.expm1(self.values[chosen] - found))
+            if float(np.median(errors)) < best:
+                best = float(np.median(errors))
+                self.metric, self._metric, self._kriging = index, matrix, kriging
+                self.features = points @ matrix
+                self.error_scale = _scale(errors, variances) if scale is None else scale
 
-    def _ideal_s(self, shape: tuple[float, ...]) -> float:
-        moved, computed = work(self._kind, shape)
-        bytes_per_s, flops_per_s = self._rates
-        return self._floor_s + max(moved / bytes_per_s, computed / flops_per_s)
+    def seconds(self, shape: tuple[Reals, ...]) -> Estimates:
+        """Times at a shape: floats in, floats out (microseconds of work); arrays broadcast like NumPy's."""
+        if any(isinstance(value, np.ndarray) for value in shape):
+            return self._many(shape)
+        fixed, running = self._axes.split(shape)
+        table = self._tables.get(fixed) or self._table(fixed)
+        value, error, rank = table.one([math.log(x) for x in running])
+        return Estimates(self._ideal_s(shape) * math.exp(value), rank, error)
+
+    def _many(self, shape: tuple[Reals, ...]) -> Estimates:
+        full = np.broadcast_arrays(*shape)
+        fixed, running = self._axes.split(shape)
+        logs = [np.log(np.asarray(x, dtype=np.float64)) for x in running]
+        if all(np.ndim(x) == 0 for x in fixed):
+            value, error, rank = self._table(tuple(float(x) for x in fixed)).many(logs)
+        else:
+            value, error, rank = self._by_fixed(self._axes.split(tuple(full)))
+        ideal = self._ideal_s(shape)
+        size = full[0].shape
+        return Estimates(
+            np.broadcast_to(ideal * np.exp(value), size), np.broadcast_to(rank, size), np.broadcast_to(error, size)
+        )
+
+    def _by_fixed(self, split: tuple[tuple[Any, ...], tuple[Any, ...]]) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        fixed, running = split
+        size = fixed[0].shape
+        keys, index = np.unique(np.column_stack([x.ravel() for x in fixed]), axis=0, return_inverse=True)
+        value, error, rank = np.empty(index.size), np.empty(index.size), np.empty(index.size, dtype=np.int64)
+        for i, key in enumerate(keys.tolist()):
+            here = index.ravel() == i
+            logs = [np.log(x.ravel()[here]) for x in running]
+            value[here], error[here], rank[here] = self._table(tuple(key)).many(logs)
+        return value.reshape(size), error.reshape(size), rank.reshape(size)
+
+    def _ideal_s(self, shape: tuple[Any, ...]) -> Any:
+        moved, computed = work(self._kind, shape, self._dtype)
+        memory, compute = moved / self._rates[0], computed / self._rates[1]
+        return self._floor_s + (memory * memory + compute * compute) ** 0.5
+
+    def _table(self, fixed: tuple[float, ...]) -> _Table:
+        if fixed not in self._tables:
+            self._tables[fixed] = self._new_table(fixed)
+        return self._tables[fixed]
+
+    def _new_table(self, fixed: tuple[float, ...]) -> _Table:
+        axes = self._axes
+        origin = axes.points(tuple(np.array([x]) for x in fixed), tuple(np.ones(1) for _ in self._log_running))[0]
+        nodes = []
+        for axis, values in zip(axes.running, self._log_running, strict=True):
+            low, high = self._low[axis] - origin[axis], self._high[axis] - origin[axis]
+            inside = values[(values > low + _SAME) & (values < high - _SAME)]
+            nodes.append(np.array([low, *inside, high] if high - low > _SAME else [low]))
+        places = np.array(list(itertools.product(*nodes)))
+        points = np.repeat(origin[None, :], len(places), axis=0)
+        points[:, list(axes.running)] += places
+        clipped = np.clip(points, self._low, self._high)
+        beyond = np.linalg.norm((points - clipped) @ self._metric, axis=1)
+        values, variances = self._kriging.at(clipped @ self._metric)
+        errors = self.error_scale * np.sqrt(variances + REPEAT_VARIANCE) * (1.0 + beyond)
+        exact = np.zeros(len(places), dtype=bool)
+        known = self._measured.get(fixed, {})
+        for i, place in enumerate(places):
+            if (logs := known.get(_place(place))) is not None:
+                values[i], exact[i] = np.mean(logs), True
+        lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
+        return _Table(nodes, values, errors, exact, outside=bool((beyond > _SAME).any()), lengths=lengths)
 
 
-def coordinates(kind: str, shape: tuple[float, ...]) -> tuple[float, ...]:
-    """Interpolation axes of a shape, densest last.
-
-    Attention kernels see (head size, rows a KV head, KV heads in flight, keys): grouped queries ride along with
-    their KV head as extra rows, so any head layout lands between measured ones.
-    """
-    if kind == "gemm":
-        m, n, k = shape
-        return k, n, m
-    if kind == "attention":
-        sequences, query_tokens, kv_tokens, num_heads, num_kv_heads, head_dim = shape
-        return head_dim, query_tokens * num_heads / num_kv_heads, sequences * num_kv_heads, kv_tokens
-    return tuple(reversed(shape))
+def _place(logs: Any) -> tuple[float, ...]:
+    return tuple(np.round(logs, 8).tolist())
 
 
-def work(kind: str, shape: tuple[float, ...]) -> tuple[float, float]:
-    """(bytes, FLOPs) that scale a class's times; 2-byte values. Constant factors cancel in the efficiency."""
-    if kind == "gemm":
-        m, n, k = shape
-        return 2.0 * (n * k + m * (n + k)), 2.0 * m * n * k
-    if kind == "attention":
-        sequences, query_tokens, kv_tokens, num_heads, num_kv_heads, head_dim = shape
-        moved = 4.0 * sequences * head_dim * (kv_tokens * num_kv_heads + query_tokens * num_heads)
-        return moved, 4.0 * sequences * query_tokens * kv_tokens * num_heads * head_dim
-    size = shape[0] * shape[1]
-    return 4.0 * size, 0.0
+def _scale(errors: Floats, variances: Floats) -> float:
+    """The scale at which 90 % of the errors lie within 1.645 standard deviations."""
+    return float(np.quantile(errors / np.sqrt(variances + REPEAT_VARIANCE), 0.9)) / Z90
 
 
-def heldout_error(
-    kind: str, rows: tuple[Row, ...], bytes_per_s: float, flops_per_s: dict[str, float]
-) -> HeldoutError | None:
-    """Error of predicting every interior value of every axis from a profile without it; None if there is none.
+class _Table:
+    """Log efficiencies and errors over the running dimensions, linear between their nodes."""
 
-    A whole level is withheld at a time (every row with that N, say), so neighbours are twice as far as in use.
-    """
-    errors: list[float] = []
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.operation, row.dtype, row.cache), []).append(row)
-    for (_, dtype, _), members in groups.items():
-        rate = flops_per_s.get(dtype, max(flops_per_s.values()))
-        points = np.array([coordinates(kind, row.shape) for row in members])
-        for axis in range(points.shape[1]):
-            for level in np.unique(points[:, axis])[1:-1]:
-                held = points[:, axis] == level
-                kept = [row for row, out in zip(members, held, strict=True) if not out]
-                surface = EfficiencySurface(kind, kept, bytes_per_s, rate)
-                for row, out in zip(members, held, strict=True):
-                    if out:
-                        seconds, source = surface.seconds(row.shape)
-                        if source != "extrapolated":
-                            errors.append(abs(seconds / row.median_s - 1.0))
-    if not errors:
-        return None
-    return HeldoutError(median=float(np.median(errors)), p90=float(np.percentile(errors, 90)), n=len(errors))
+    def __init__(
+        self, nodes: list[Floats], values: Floats, errors: Floats, exact: NDArray[np.bool_], *, outside: bool,
+        lengths: list[float],
+    ) -> None:  # fmt: skip
+        self._nodes = nodes
+        self._node_lists = [axis.tolist() for axis in nodes]
+        self._arrays = (values, errors, exact)
+        self._lists = (values.tolist(), errors.tolist(), exact.tolist())
+        self._strides = [math.prod(len(axis) for axis in nodes[i + 1 :]) for i in range(len(nodes))]
+        self._outside = outside
+        self._lengths = lengths
+
+    def one(self, logs: list[float]) -> tuple[float, float, int]:
+        corners = [(0, 1.0)]
+        beyond = 0.0
+        for x, nodes, stride, length in zip(logs, self._node_lists, self._strides, self._lengths, strict=True):
+            last = len(nodes) - 1
+            if x <= nodes[0] + _SAME:
+                beyond += max(0.0, nodes[0] - _SAME - x) / length
+            elif x >= nodes[last] - _SAME:
+                beyond += max(0.0, x - nodes[last] - _SAME) / length
+                corners = [(i + last * stride, w) for i, w in corners]
+            else:
+                right = bisect_left(nodes, x - _SAME)
+                if abs(nodes[right] - x) <= _SAME:
+                    corners = [(i + right * stride, w) for i, w in corners]
+                else:
+                    low = nodes[right - 1]
+                    share = (x - low) / (nodes[right] - low)
+                    ends = (((right - 1) * stride, 1 - share), (right * stride, share))
+                    corners = [(i + end, w * part) for i, w in corners for end, part in ends]
+        values, errors, exact = self._lists
+        value = error = 0.0
+        for i, weight in corners:
+            value += weight * values[i]
+            error += weight * errors[i]
+        if beyond or self._outside:
+            return value, error * (1.0 + beyond), EXTRAPOLATED
+        return value, error, MEASURED if len(corners) == 1 and exact[corners[0][0]] else INTERPOLATED
+
+    def many(self, logs: list[Floats]) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        corners: list[tuple[Any, Any]] = [(0, 1.0)]
+        beyond: Any = 0.0
+        on_node: Any = True
+        for x, nodes, stride, length in zip(logs, self._nodes, self._strides, self._lengths, strict=True):
+            beyond = beyond + np.maximum(0.0, np.maximum(nodes[0] - _SAME - x, x - nodes[-1] - _SAME)) / length
+            if len(nodes) == 1:
+                continue
+            right = np.clip(np.searchsorted(nodes, x - _SAME), 1, len(nodes) - 1)
+            low, high = nodes[right - 1], nodes[right]
+            share = np.clip((x - low) / (high - low), 0.0, 1.0)
+            share = np.where(np.abs(x - low) <= _SAME, 0.0, np.where(np.abs(high - x) <= _SAME, 1.0, share))
+            on_node = on_node & ((share == 0.0) | (share == 1.0))
+            start = (right - 1) * stride
+            corners = [
+                pair for i, w in corners for pair in ((i + start, w * (1.0 - share)), (i + start + stride, w * share))
+            ]
+        values, errors, exact = self._arrays
+        value, error, measured = 0.0, 0.0, 0.0
+        for i, weight in corners:
+            value = value + weight * values[i]
+            error = error + weight * errors[i]
+            measured = measured + weight * exact[i]
+        rank = np.where(on_node & (np.asarray(measured) > 0.5), MEASURED, INTERPOLATED)
+        rank = np.where((np.asarray(beyond) > 0) | self._outside, EXTRAPOLATED, rank)
+        return np.asarray(value), np.asarray(error * (1.0 + beyond)), rank

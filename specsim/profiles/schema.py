@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from specsim.specs.hardware import Dtype
 
@@ -20,7 +20,11 @@ SHAPE_COLUMNS: dict[str, tuple[str, ...]] = {
     "attention": ("sequences", "query_tokens", "kv_tokens", "num_heads", "num_kv_heads", "head_dim"),
     "elementwise": ("tokens", "width"),
     "sampling": ("rows", "vocab_size"),
+    "moe": ("tokens", "hidden_size", "intermediate_size", "num_experts", "experts_per_token"),
+    "collective": ("bytes", "ranks"),
     "host": ("sequences",),
+    "pass": ("sequences", "query_tokens", "kv_tokens"),
+    "steps": ("sequences", "query_len", "kv_len", "num_draft_tokens", "prefill_tokens"),
 }
 MEASUREMENT_COLUMNS = (
     "operation", "dtype", "kernel", "cache", "mode", "median_s", "p10_s", "p90_s", "samples", "source",
@@ -29,7 +33,11 @@ MEASUREMENT_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured shape. ``operation`` tells kernels of one class apart (elementwise, sampling, host)."""
+    """One measured shape. ``operation`` tells kernels of one class apart (elementwise, sampling, host).
+
+    ``source``: measured, or the foreign table the row comes from. ``p10_s``, ``p90_s``, ``samples``: None where that
+    table gives none.
+    """
 
     shape: tuple[float, ...]
     operation: str
@@ -38,14 +46,16 @@ class Row:
     cache: str  # cold: read from memory; warm: left in the last-level cache by the pass before
     mode: str  # eager or graph
     median_s: float
-    p10_s: float
-    p90_s: float
-    samples: int
+    p10_s: float | None
+    p90_s: float | None
+    samples: int | None
     source: str = "measured"
 
     @property
     def spread(self) -> float:
-        """(p90 - p10) / median."""
+        """(p90 - p10) / median; 0 where the percentiles are unknown."""
+        if self.p10_s is None or self.p90_s is None:
+            return 0.0
         return (self.p90_s - self.p10_s) / self.median_s
 
     def key(self) -> tuple[object, ...]:
@@ -65,22 +75,38 @@ class Ceilings(_Part):
 
 
 class HeldoutError(_Part):
-    """|predicted / measured - 1| over rows predicted from a profile without them."""
+    """|predicted / measured - 1| over rows predicted from a profile without them.
+
+    ``coverage``: share of them inside the stated 90 % intervals. ``error_scale``: what those intervals are scaled by,
+    found on ``calibration_n`` other rows, as the index of the surface's ``metric`` was. ``seed``, ``unseen``: of the
+    draw from a large table, and how many test rows have a matrix or head layout that the profile does not hold at all.
+    """
 
     median: float = Field(ge=0)
     p90: float = Field(ge=0)
     n: PositiveInt
+    coverage: float | None = Field(None, ge=0, le=1)
+    error_scale: PositiveFloat | None = None
+    metric: NonNegativeInt | None = None
+    calibration_n: PositiveInt | None = None
+    seed: NonNegativeInt | None = None
+    unseen: NonNegativeInt | None = None
 
 
 class Probe(_Part):
-    """The same GEMM and copy before and after the sweep: how far the machine drifted meanwhile."""
+    """The same GEMM and copy before, during and after the sweep: how far the machine drifted meanwhile."""
 
     before_s: PositiveFloat
+    during_s: list[PositiveFloat] = Field(default_factory=list)
     after_s: PositiveFloat | None = None
 
 
 class ProfileHeader(_Part):
-    """Who measured what, where and with what."""
+    """Who measured what, where and with what.
+
+    A profile from another project's tables has ``importer``, ``backend`` and ``rejected_rows`` (by class, rows that
+    cannot be true) and no ``probe``; its ceilings are a datasheet's.
+    """
 
     schema_version: Literal[1] = Field(1, alias="schema")
     gpu: str  # name of a hardware preset, or a name of the user's own
@@ -96,5 +122,10 @@ class ProfileHeader(_Part):
     memory_bytes: PositiveInt
     launch_s: PositiveFloat
     ceilings: Ceilings
-    probe: Probe
-    heldout_error: dict[str, HeldoutError] = Field(default_factory=dict)
+    probe: Probe | None = None
+    backend: str | None = None  # engine and version whose kernels were timed
+    importer: str | None = None
+    system: str | None = None  # what the importer's tables call this machine
+    rejected_rows: dict[str, NonNegativeInt] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)  # what this device could not run, one line a kind of kernel
+    heldout_error: dict[str, HeldoutError] = Field(default_factory=dict)  # by class, and by class and surface

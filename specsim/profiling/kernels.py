@@ -12,32 +12,26 @@ elementwise kernels are timed inside passes, see ``in_pass``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from specsim.profiling.attention import CPU_KERNEL, fastest_on_gpu, mask_of, reference_launch
+from specsim.profiling.experts import Experts, visits
+from specsim.profiling.formats import Weight, activation_dtype, convert, kernel_name, multiply, weight_bytes
 from specsim.profiling.machine import DTYPES, Machine
 from specsim.profiling.plan import Shape
-from specsim.profiling.timer import Launch
-from specsim.reference.transformer import (
-    add,
-    attend,
-    attention_mask,
-    embed,
-    gated_activation,
-    greedy_tokens,
-    linear,
-    pack,
-    rms_norm,
-    rotary,
-    write_cache,
-)
+from specsim.profiling.sampling import reject, sample, softmax
+from specsim.profiling.timer import Capture, Clock, Launch
+from specsim.reference.kernels import add, embed, gated_activation, greedy_tokens, rms_norm, rotary, write_cache
 
 COLD_POOL, WARM_POOL = 8.0, 0.25  # pool sizes in last-level caches; AMD keeps part of a pool only 3 times its size
 MOST_BUFFERS = 512
 NORM_EPSILON = 1e-5
+TEMPERATURE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +47,24 @@ class Prepared:
 class Kernels:
     """Prepares launches on one device and dtype; weights are kept between shapes that differ only in their rows."""
 
-    def __init__(self, machine: Machine, dtype: str) -> None:
-        self._device, self._dtype = machine.device, DTYPES[dtype]
+    def __init__(self, machine: Machine, dtype: str, clock: Clock, capture: Capture) -> None:
+        self._device, self._dtype, self._dtype_name = machine.device, DTYPES[dtype], dtype
         self._cache_bytes = machine.last_level_cache_bytes
-        self._weights: tuple[object, list[Tensor]] = (None, [])
+        self._clock, self._capture = clock, capture
+        self._weights: tuple[object, list[Weight]] = (None, [])
+        self._experts: tuple[object, list[Experts]] = (None, [])
         self._pool = torch.empty(0, device=self._device, dtype=self._dtype)
         self._other = torch.empty(0)
 
     @torch.inference_mode()
     def prepare(self, shape: Shape) -> Prepared:
-        """Allocate a shape's buffers and return its launch."""
+        """Allocate a shape's buffers and return its launch.
+
+        Raises RuntimeError (or NotImplementedError) where this device or torch has no such kernel or no room for it.
+        """
         build: dict[str, Callable[[Shape], Prepared]] = {
             "gemm": self._gemm, "attention": self._attention, "elementwise": self._elementwise,
-            "sampling": self._sampling,
+            "sampling": self._sampling, "moe": self._moe,
         }  # fmt: skip
         prepared = build[shape.kind](shape)
 
@@ -74,6 +73,13 @@ class Kernels:
                 return prepared.launch(turn)
 
         return Prepared(launch, prepared.buffers, prepared.kernel, prepared.before)
+
+    def release(self) -> None:
+        """Forget all buffers, as after running out of memory."""
+        self._weights, self._experts = (None, []), (None, [])
+        self._pool = self._pool[:0].clone()
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
 
     def _evict(self, cache: str, queries: Tensor) -> Callable[[], object] | None:
         """Fill the caches with other data, then bring the queries back, as the kernel before would have."""
@@ -105,32 +111,27 @@ class Kernels:
 
     def _gemm(self, shape: Shape) -> Prepared:
         m, n, k = (int(v) for v in shape.shape)
-        count = self._count(n * k * self._dtype.itemsize, shape.cache)
-        key = (n, k, shape.cache)
+        key = (n, k, shape.cache, shape.dtype)
         if self._weights[0] != key:
             self._weights = (None, [])  # free the old ones first
-            self._weights = (key, [pack(self._random(n, k)) for _ in range(count)])
-        weights, x = self._weights[1], self._random(m, k)
-        kernel = "linear, packed" if weights[0].is_mkldnn else "linear"
-        return Prepared(lambda turn: linear(x, weights[turn]), count, kernel)
+            count = self._count(weight_bytes(n, k, shape.dtype), shape.cache)
+            weight = convert(self._random(n, k), shape.dtype, self._dtype_name)
+            self._weights = (key, [weight, *(weight.clone() for _ in range(count - 1))])
+        weights = self._weights[1]
+        x = self._random(m, k).to(activation_dtype(shape.dtype, self._dtype_name))
+        return Prepared(lambda turn: multiply(x, weights[turn]), len(weights), kernel_name(weights[0]))
 
     def _attention(self, shape: Shape) -> Prepared:
         sequences, width, keys, heads, kv_heads, head_dim = (int(v) for v in shape.shape)
         one = 2 * sequences * kv_heads * keys * head_dim * self._dtype.itemsize
-        count = self._count(one, shape.cache)
-        caches = self._views(count, 2, sequences, kv_heads, keys, head_dim)
+        caches = self._views(self._count(one, shape.cache), 2, sequences, kv_heads, keys, head_dim)
         queries = self._random(sequences, width, heads, head_dim)
-        # Sequences that end at different lengths, as they do while serving, so that the mask is really needed.
-        ends = keys - 1 - torch.arange(sequences, device=self._device) % max(1, min(4, keys - width))
-        positions = ends[:, None] - torch.arange(width - 1, -1, -1, device=self._device)
-        mask = attention_mask(positions, keys, heads // kv_heads, self._dtype)
-
-        def launch(turn: int) -> Tensor:
-            cache = caches[turn]
-            return attend(queries, cache[0], cache[1], mask)
-
-        kernel = "scaled_dot_product_attention, additive mask"
-        return Prepared(launch, count, kernel, self._evict(shape.cache, queries))
+        if self._device == "cuda":
+            launch, kernel = fastest_on_gpu(shape.operation, queries, caches, self._clock, self._capture)
+            return Prepared(launch, len(caches), kernel)
+        mask = mask_of(shape.operation, sequences, width, keys, heads // kv_heads, queries)
+        launch = reference_launch(queries, caches, mask)
+        return Prepared(launch, len(caches), CPU_KERNEL, self._evict(shape.cache, queries))
 
     def _elementwise(self, shape: Shape) -> Prepared:
         tokens, width = (int(v) for v in shape.shape)
@@ -176,13 +177,28 @@ class Kernels:
     def _sampling(self, shape: Shape) -> Prepared:
         rows, vocabulary = (int(v) for v in shape.shape)
         logits = self._random(rows, vocabulary)
-        return Prepared(lambda _: greedy_tokens(logits), 1, "argmax")
+        if shape.operation == "greedy":
+            return Prepared(lambda _: greedy_tokens(logits), 1, "argmax")
+        if shape.operation == "softmax":
+            return Prepared(lambda _: softmax(logits), 1, "softmax to float32")
+        if shape.operation == "sample":
+            temperature = torch.full((rows, 1), TEMPERATURE, device=self._device)
+            return Prepared(lambda _: sample(logits, temperature), 1, "softmax, exponential race")
+        target, draft = softmax(logits), softmax(self._random(rows, vocabulary))
+        drafted = torch.randint(0, vocabulary, (rows,), device=self._device)
+        return Prepared(lambda _: reject(target, draft, drafted), 1, "ratio test, residual by exponential race")
 
-
-def by_weights(shapes: Iterator[Shape]) -> list[Shape]:
-    """Shapes ordered so that those sharing weights follow one another."""
-
-    def order(shape: Shape) -> tuple[object, ...]:
-        return (shape.kind, shape.cache, *(reversed(shape.shape) if shape.kind == "gemm" else ()))
-
-    return sorted(shapes, key=order)
+    def _moe(self, shape: Shape) -> Prepared:
+        tokens, hidden, intermediate, num_experts, chosen = (int(v) for v in shape.shape)
+        if self._experts[0] != shape.shape[1:]:
+            self._weights, self._experts = (None, []), (None, [])
+            count = self._count(3 * num_experts * hidden * intermediate * self._dtype.itemsize, shape.cache)
+            gate_up = self._random(num_experts, 2 * intermediate, hidden) * hidden**-0.5
+            down = self._random(num_experts, hidden, intermediate) * intermediate**-0.5
+            layers = [Experts(gate_up.clone(), down.clone()) for _ in range(count)]
+            self._experts = (shape.shape[1:], layers)
+        layers = self._experts[1]
+        counts = visits(tokens, num_experts, chosen, seed=0)
+        ends = torch.from_numpy(np.cumsum(counts)).to(self._device, torch.int32)
+        x = self._random(tokens * chosen, hidden)
+        return Prepared(lambda turn: layers[turn].run(x, counts, ends), len(layers), layers[0].kernel)

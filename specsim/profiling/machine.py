@@ -1,4 +1,4 @@
-"""What this machine is: the facts a profile's header states, and its two ceilings."""
+"""What this machine is: the facts a profile's header states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 import specsim
-from specsim.profiling.timer import Capture, Clock, measure
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 DEFAULT_CACHE_BYTES = 32 * 2**20  # where the system does not tell its last-level cache
@@ -99,50 +98,3 @@ def _cpu_cache_bytes() -> int:
         if found:
             sizes.append(int(found.group(1)) * {"K": 2**10, "M": 2**20}[found.group(2)])
     return max(sizes, default=DEFAULT_CACHE_BYTES)
-
-
-def copy_ceiling(device: str, clock: Clock, capture: Capture) -> float:
-    """Bytes per second, read plus write, of one large copy."""
-    size = 2**28 if device == "cpu" else 2**31
-    source = torch.ones(size // 4, device=device)
-    target = torch.empty_like(source)
-    timing = measure(lambda _: target.copy_(source), buffers=1, clock=clock, capture=capture)
-    return 2 * size / timing.median_s
-
-
-def compute_ceiling(device: str, dtype: str, clock: Clock, capture: Capture) -> float:
-    """FLOP/s of large matrix products, the best of a few sizes."""
-    best = 0.0
-    for size in (2048, 4096) if device == "cpu" else (4096, 8192):
-        a = torch.randn(size, size, device=device).to(DTYPES[dtype])
-        b = torch.randn(size, size, device=device).to(DTYPES[dtype])
-        timing = measure(lambda _, a=a, b=b: a @ b, buffers=1, clock=clock, capture=capture)  # type: ignore[misc]
-        best = max(best, 2 * size**3 / timing.median_s)
-    return best
-
-
-def launch_overhead_s(device: str, clock: Clock) -> float:
-    """Seconds to launch one tiny operation eagerly, from Python."""
-    x = torch.zeros(1, device=device)
-
-    def launches() -> None:
-        for _ in range(200):
-            x.add_(1.0)
-
-    launches()
-    return float(np.median([clock.seconds(launches) for _ in range(15)])) / 200
-
-
-def probe_s(device: str, dtype: str, clock: Clock, capture: Capture) -> float:
-    """A fixed GEMM and copy, whose change over a sweep is the machine's drift."""
-    x = torch.randn(64, 1024, device=device).to(DTYPES[dtype])
-    weights = torch.randn(4096, 1024, device=device).to(DTYPES[dtype])
-    source = torch.ones(2**22, device=device)
-    target = torch.empty_like(source)
-
-    def work(_: int) -> None:
-        torch.nn.functional.linear(x, weights)
-        target.copy_(source)
-
-    timings = [measure(work, buffers=1, clock=clock, capture=capture).median_s for _ in range(5)]
-    return float(np.median(timings))

@@ -1,17 +1,19 @@
-"""Which shapes a sweep times: a coarse-to-fine grid a device can finish in minutes, no model's own shapes.
+"""Which shapes a sweep times first: a coarse grid that a device finishes in a share of its minutes.
 
-Weights, widths and cache lengths go up in powers of two or four, so that any model lands between them; token
-counts are dense where verification lives (1 to 64).
+Axes go up in powers of two or so between the smallest and largest that any served model needs, so that any model lands
+between measured shapes; token counts are dense where verification lives (1 to 64). What lies between is measured
+later, where interpolation is worst (``refine``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import product
-from typing import Any
+from itertools import groupby, product
 
-from specsim.cost.efficiency import work
+import numpy as np
+
+from specsim.profiles.shapes import work
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,94 +24,156 @@ class Shape:
     operation: str
     shape: tuple[float, ...]
     cache: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Shapes of one class: every combination of the axes (in the order of its columns), then the fixed columns."""
+
+    kind: str
+    axes: tuple[tuple[int, ...], ...]
+    fixed: tuple[int, ...] = ()
+    operations: tuple[str, ...] = ("",)
+    caches: tuple[str, ...] = ("cold",)
+    dtypes: tuple[str, ...] = ("",)  # "": the sweep's own
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The values along each axis, and what is too long to be worth its time on this device."""
+    """What a sweep of one kind of device covers; shapes too long to be worth their time are left out."""
 
-    gemm_m: tuple[int, ...]
-    gemm_n: tuple[int, ...]
-    gemm_k: tuple[int, ...]
-    attention_sequences: tuple[int, ...]
-    attention_queries: tuple[int, ...]
-    attention_keys: tuple[int, ...]
-    attention_heads: tuple[tuple[int, int, int], ...]  # heads, KV heads, head size
-    tokens: tuple[int, ...]
-    widths: tuple[int, ...]
-    vocabularies: tuple[int, ...]
+    blocks: tuple[Block, ...]
     most_flops: float
     most_bytes: float
-    pass_hidden_sizes: tuple[int, ...]  # of the generic passes that elementwise kernels are timed in, cold
+    pass_tokens: tuple[int, ...]  # token counts of the passes that elementwise kernels are timed in, cold
+    pass_hidden_sizes: tuple[int, ...]  # of the generic models that run those passes
+    host_batches: tuple[int, ...]
+    whole_passes: tuple[tuple[int, int, int], ...]  # sequences, query and KV tokens of whole passes, for checks
 
+
+ELEMENTWISE = ("embedding", "norm", "rotary", "kv_write", "activation", "add")
+SAMPLING = ("greedy", "softmax", "sample", "rejection")
+NARROW = ("int8-weight", "int4-weight-g128", "int4-weight-g32")
+
+_CPU_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
+_CPU_KEYS = (32, 128, 512, 1024, 2048, 4096)
 
 CPU = Grid(
-    gemm_m=(1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256, 512),
-    gemm_n=(256, 512, 1024, 2048, 4096, 8192, 16384, 32768),
-    gemm_k=(256, 512, 1024, 2048, 4096),
-    attention_sequences=(1, 2, 4, 8, 16, 32, 64),
-    attention_queries=(1, 2, 3, 4, 5, 6, 7, 8, 9, 32, 128),
-    attention_keys=(32, 64, 128, 192, 256, 384, 512, 1024, 2048),
-    attention_heads=((8, 8, 64), (16, 4, 64), (16, 4, 128)),
-    tokens=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
-    widths=(256, 1024, 4096),
-    vocabularies=(8192, 32768, 131072),
-    most_flops=2e10,
-    most_bytes=64e6,
-    pass_hidden_sizes=(256, 1024, 2048),
-)
+    blocks=(
+        Block("gemm", (_CPU_ROWS, (256, 512, 1024, 2048, 4096, 8192, 16384), (256, 512, 1024, 2048, 4096)),
+              caches=("cold", "warm")),
+        Block("gemm", (_CPU_ROWS, (32768, 131072), (256, 512, 1024, 2048))),
+        Block("gemm", ((1, 4, 16, 64), (1024, 4096, 11008), (1024, 4096)), dtypes=NARROW),
+        *(Block("attention", ((1, 4, 16, 64), (1,), _CPU_KEYS), (heads, 2, size), caches=("cold", "warm"))
+          for heads, size in ((2, 64), (8, 64), (16, 64), (2, 128), (8, 128), (16, 128))),
+        Block("attention", ((1, 4, 16, 64), (2, 3, 5), _CPU_KEYS), (2, 2, 64)),
+        Block("attention", ((1, 4, 16, 64), (2, 3, 5, 9, 17), _CPU_KEYS), (8, 2, 64)),
+        Block("attention", ((1, 4, 16, 64), (9,), _CPU_KEYS), (16, 2, 64)),
+        Block("attention", ((1, 4, 16, 64), (3, 9), _CPU_KEYS), (8, 2, 128)),
+        *(Block("attention", ((1, 4), (32, 128, 512), (128, 512, 2048)), (8, 2, size)) for size in (64, 128)),
+        Block("attention", ((1, 8), (4, 16), (128, 1024)), (8, 2, 64), operations=("tree",)),
+        Block("elementwise", ((1, 8, 64, 512), (256, 1024, 4096)), operations=ELEMENTWISE, caches=("warm",)),
+        Block("sampling", ((1, 8, 64), (8192, 32768, 131072)), operations=SAMPLING, caches=("warm",)),
+        Block("moe", ((1, 2, 4, 8, 32, 128),), (1024, 512, 8, 2)),
+    ),
+    most_flops=2.5e10,
+    most_bytes=3e8,
+    pass_tokens=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+    pass_hidden_sizes=(256, 512, 1024, 2048),
+    host_batches=(1, 2, 4, 8, 16, 32, 64),
+    whole_passes=((1, 1, 256), (1, 5, 256), (8, 1, 256), (8, 5, 1024), (32, 3, 256)),
+)  # fmt: skip
+
+_ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192, 16384)
+_KEYS = (128, 1024, 8192, 32768, 131072)
+_BATCHES = (1, 4, 16, 64, 256)
+_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 9, 12, 16, 17, 32, 64)
+
 CUDA = Grid(
-    gemm_m=(*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192),
-    gemm_n=(512, 1024, 2048, 4096, 8192, 16384, 32768, 131072),
-    gemm_k=(512, 1024, 2048, 4096, 8192, 16384),
-    attention_sequences=(1, 4, 16, 64, 256),
-    attention_queries=(1, 2, 3, 4, 5, 6, 7, 8, 9, 64, 512),
-    attention_keys=(128, 512, 2048, 8192, 32768),
-    attention_heads=((16, 16, 128), (32, 8, 128), (64, 8, 128), (32, 8, 64)),
-    tokens=(1, 4, 16, 64, 256, 1024, 4096),
-    widths=(1024, 4096, 16384),
-    vocabularies=(32768, 131072),
+    blocks=(
+        Block("gemm", (_ROWS, (256, 1024, 2048, 4096, 8192, 16384, 65536, 262144), (256, 1024, 4096, 8192, 32768)),
+              caches=("cold", "warm")),
+        Block("gemm", (_ROWS, (1024, 4096, 16384, 65536), (1024, 4096, 16384)), dtypes=("float16", "fp8")),
+        Block("gemm", ((1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096), (1024, 4096, 16384, 65536), (1024, 4096, 16384)),
+              dtypes=("int8", *NARROW)),
+        *(Block("attention", (_BATCHES, (1,), _KEYS), layout, caches=("cold", "warm"))
+          for layout in ((16, 16, 64), (32, 8, 64), (16, 16, 128), (32, 8, 128), (64, 8, 128), (128, 1, 576))),
+        *(Block("attention", (_BATCHES, _WIDTHS[1:], _KEYS), layout)
+          for layout in ((16, 16, 128), (32, 8, 128), (64, 8, 128))),
+        *(Block("attention", (_BATCHES, (2, 4, 8, 16), _KEYS), layout) for layout in ((32, 8, 64), (128, 1, 576))),
+        *(Block("attention", ((1, 4), (128, 512, 2048, 8192), (128, 512, 2048, 8192, 32768)), layout)
+          for layout in ((32, 8, 64), (16, 16, 128), (32, 8, 128), (64, 8, 128), (128, 128, 192))),
+        Block("attention", ((1, 16, 64), (4, 8, 16, 32, 64), (1024, 8192)), (32, 8, 128), operations=("tree",)),
+        Block("elementwise", ((1, 4, 16, 64, 256, 1024, 4096), (1024, 4096, 16384)), operations=ELEMENTWISE,
+              caches=("warm",)),
+        Block("sampling", ((1, 4, 16, 64, 256, 1024), (32768, 131072)), operations=SAMPLING, caches=("warm",)),
+        Block("moe", ((1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096),), (4096, 14336, 8, 2)),
+        Block("moe", ((1, 4, 16, 64, 256, 1024, 4096),), (2048, 768, 128, 8)),
+        Block("moe", ((1, 4, 16, 64, 256, 1024),), (7168, 256, 256, 8)),
+    ),
     most_flops=2e13,
-    most_bytes=4e9,
+    most_bytes=5e9,
+    pass_tokens=(),
     pass_hidden_sizes=(),
-)
-ELEMENTWISE = ("embedding", "norm", "rotary", "kv_write", "activation", "add")
+    host_batches=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    whole_passes=((1, 1, 1024), (1, 5, 1024), (16, 1, 1024), (16, 5, 1024), (64, 3, 1024)),
+)  # fmt: skip
 
 
 def thinned(grid: Grid) -> Grid:
-    """Every second value of the long axes, the ends kept: a first look in a fraction of the time."""
+    """Every second value of each axis, the ends kept: a first look in a fraction of the time."""
 
     def half(values: tuple[int, ...]) -> tuple[int, ...]:
         kept = values[::2]
         return kept if kept[-1:] == values[-1:] else (*kept, values[-1])
 
-    axes = ("gemm_m", "gemm_n", "gemm_k", "attention_sequences", "attention_queries", "attention_keys", "tokens")
-    halved: dict[str, Any] = {
-        name: half(getattr(grid, name)) for name in (*axes, "widths", "vocabularies", "pass_hidden_sizes")
-    }
-    return replace(grid, **halved, attention_heads=grid.attention_heads[1:2], most_bytes=grid.most_bytes / 2)
+    blocks = tuple(replace(block, axes=tuple(half(axis) for axis in block.axes)) for block in grid.blocks)
+    return replace(
+        grid, blocks=blocks, most_bytes=grid.most_bytes / 2, pass_tokens=half(grid.pass_tokens),
+        pass_hidden_sizes=half(grid.pass_hidden_sizes), whole_passes=grid.whole_passes[:2],
+    )  # fmt: skip
 
 
-def shapes(grid: Grid, cache_bytes: int) -> Iterator[Shape]:
-    """Every shape of a grid. Warm ones only where the data of a whole small model could stay in the cache."""
-    for n, k, m in product(grid.gemm_n, grid.gemm_k, grid.gemm_m):
-        moved, flops = work("gemm", (m, n, k))
-        if 2 * n * k > grid.most_bytes or flops > grid.most_flops:
-            continue
-        yield Shape("gemm", "", (m, n, k), "cold")
-        if moved <= cache_bytes / 2:
-            yield Shape("gemm", "", (m, n, k), "warm")
-    axes = (grid.attention_heads, grid.attention_sequences, grid.attention_queries, grid.attention_keys)
-    for (heads, kv_heads, head_dim), sequences, queries, keys in product(*axes):
-        shape = (sequences, queries, keys, heads, kv_heads, head_dim)
-        moved, flops = work("attention", shape)
-        if queries > keys / 2 or flops > grid.most_flops or moved > grid.most_bytes:
-            continue
-        yield Shape("attention", "", shape, "cold")
-        if moved <= cache_bytes / 8:
-            yield Shape("attention", "", shape, "warm")
-    for operation, width, tokens in product(ELEMENTWISE, grid.widths, grid.tokens):
-        yield Shape("elementwise", operation, (tokens, width), "warm")
-    for vocabulary, rows in product(grid.vocabularies, grid.tokens):
-        if rows * vocabulary * 4 <= grid.most_bytes:
-            yield Shape("sampling", "greedy", (rows, vocabulary), "warm")
+def shapes(grid: Grid, dtype: str, cache_bytes: int) -> Iterator[Shape]:
+    """Every shape of a grid, once each."""
+    seen: set[Shape] = set()
+    for block in grid.blocks:
+        columns = product(*block.axes)
+        for values, operation, cache, name in product(columns, block.operations, block.caches, block.dtypes):
+            shape = Shape(block.kind, operation, (*values, *block.fixed), cache, name or dtype)
+            if shape not in seen and worthwhile(shape, grid, cache_bytes):
+                seen.add(shape)
+                yield shape
+
+
+def worthwhile(shape: Shape, grid: Grid, cache_bytes: float) -> bool:
+    """Possible, not too long, and warm only where the data of a whole small model could stay in the cache."""
+    moved, flops = size(shape)
+    if flops > grid.most_flops or moved > grid.most_bytes:
+        return False
+    if shape.kind == "attention" and shape.shape[1] > shape.shape[2]:
+        return False
+    caching = {"gemm": cache_bytes / 2, "attention": cache_bytes / 8}
+    return shape.cache == "cold" or moved <= caching.get(shape.kind, grid.most_bytes)
+
+
+def size(shape: Shape) -> tuple[float, float]:
+    """Bytes that one launch works on, and its FLOPs."""
+    moved, flops = work(shape.kind, shape.shape, shape.dtype)
+    return float(moved), float(flops)
+
+
+def by_weights(found: list[Shape], seed: int) -> list[list[Shape]]:
+    """Shapes that share weights together, in a seeded random order inside and out: drift aligns with no axis."""
+
+    def weights(shape: Shape) -> tuple[object, ...]:
+        own = shape.shape[1:] if shape.kind in ("gemm", "moe") else shape.shape[3:]
+        return shape.kind, shape.operation, shape.cache, shape.dtype, own
+
+    generator = np.random.default_rng(seed)
+    groups = [list(members) for _, members in groupby(sorted(found, key=weights), key=weights)]
+    for group in groups:
+        generator.shuffle(group)
+    generator.shuffle(groups)
+    return groups

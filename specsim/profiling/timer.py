@@ -7,6 +7,7 @@ is not its launch time).
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from specsim.errors import NoAnswer
 Launch = Callable[[int], object]  # runs the kernel on its i-th set of buffers
 
 SAMPLE_S = 1e-4  # a sample repeats short kernels up to this long, well above the clock's resolution
-TARGET_S = 0.03  # time spent on samples of one shape
+TARGET_S = 0.05  # time spent on samples of one shape
 MIN_SAMPLES, MAX_SAMPLES = 7, 60
-MAX_DISTURBED_SAMPLES = 20  # where something slow runs before each
+SLOW_S, SLOW_SAMPLES = 0.02, 4  # kernels longer than this need fewer samples: what disturbs them is short
+MAX_DISTURBED_SAMPLES = 16  # where something slow runs before each
+ATTEMPTS, SHORT_S = 3, 0.01  # tries at a sample that no other process interrupts, where it is this short
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,29 @@ class Capture(Protocol):
 
 
 class WallClock:
-    """A CPU runs when called."""
+    """A CPU runs when called.
+
+    A sample during which the system took a core away from this process is taken again: with one thread a core, a
+    neighbour's time slice (milliseconds) holds up every thread that waits for the one it displaced.
+    """
 
     def seconds(self, run: Callable[[], None], before: Callable[[], object] | None = None) -> float:
-        if before is not None:
-            before()
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
+        elapsed = 0.0
+        for _ in range(ATTEMPTS):
+            if before is not None:
+                before()
+            displaced = displacements()
+            start = time.perf_counter()
+            run()
+            elapsed = time.perf_counter() - start
+            if elapsed > SHORT_S or displacements() == displaced:
+                break
+        return elapsed
+
+
+def displacements() -> int:
+    """How often the system has taken a core away from this process's threads."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 class CallCapture:
@@ -141,10 +159,11 @@ def measure(
     if wanted > launches:
         replay, launches = capture.capture(launch, launches=min(wanted, 256), buffers=buffers)
         replay()
+    least = min(MIN_SAMPLES, SLOW_SAMPLES) if estimate_s * launches > SLOW_S else MIN_SAMPLES
     most = MAX_DISTURBED_SAMPLES if before else MAX_SAMPLES
     samples: list[float] = []
     spent = 0.0
-    while len(samples) < MIN_SAMPLES or (spent < TARGET_S and len(samples) < most):
+    while len(samples) < least or (spent < TARGET_S and len(samples) < most):
         seconds = clock.seconds(replay, before)
         spent += seconds
         samples.append(seconds / launches)

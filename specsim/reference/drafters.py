@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from specsim.reference.transformer import Group, Transformer, greedy_tokens
+from specsim.reference.kernels import greedy_tokens
+from specsim.reference.transformer import Group, Transformer
 
 Integers = NDArray[np.int64]
 Result = TypeVar("Result")

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from specsim.reference.drafters import Drafter, History, Integers, Progress, Stopwatch
-from specsim.reference.transformer import Group, Transformer, greedy_tokens
+from specsim.reference.kernels import greedy_tokens
+from specsim.reference.transformer import Group, Transformer
 from specsim.results import AcceptanceCounts
 from specsim.scheduling.scheduler import Scheduled, Scheduler, Step
 from specsim.scheduling.scheduler import Sequence as Running

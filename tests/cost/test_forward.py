@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from specsim.cost.efficiency import coordinates, heldout_error, work
+from specsim.cost.efficiency import work
 from specsim.cost.forward import (
     SOURCES,
     Group,
@@ -252,25 +252,3 @@ def test_measured_shapes_come_back_exactly_and_others_say_what_they_are(shipped:
     assert source(5, 1024, 256) == "interpolated"
     assert source(5, 100_000, 256) == "extrapolated"
     assert price(5, 100_000, 256).relative_error > price(5, 1024, 256).relative_error
-
-
-def test_heldout_error_is_zero_for_a_power_law_and_sees_a_bump() -> None:
-    smooth = tuple(
-        Row((m, n, 256.0), "", "bfloat16", "made", "cold", "eager", 1.0, 1.0, 1.0, 9)
-        for m in (1.0, 2.0, 4.0) for n in (256.0, 512.0, 1024.0)
-    )  # fmt: skip
-    bumped = tuple(
-        Row(r.shape, "", "bfloat16", "made", "cold", "eager", 3.0, 3.0, 3.0, 9) if r.shape[0] == 2.0 else r
-        for r in smooth
-    )
-    flat, bump = (heldout_error("gemm", made, 1e30, {"bfloat16": 1e30}) for made in (smooth, bumped))
-    assert flat is not None
-    assert bump is not None
-    assert flat.p90 == pytest.approx(0.0, abs=1e-9)
-    assert bump.p90 > 0.5
-
-
-def test_grouped_queries_are_extra_rows_of_their_kv_head() -> None:
-    """32 heads on 8 KV heads at width 3 is 12 rows a KV head, as 16 heads on 4 are; streams count KV heads."""
-    assert coordinates("attention", (2, 3, 500, 32, 8, 128)) == (128, 12, 16, 500)
-    assert coordinates("attention", (4, 3, 500, 16, 4, 128)) == (128, 12, 16, 500)

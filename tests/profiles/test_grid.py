@@ -1,61 +1,66 @@
-"""Interpolation between measured shapes."""
+"""Interpolation between scattered measurements."""
 
 from __future__ import annotations
-
-import itertools
-import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specsim.profiles.grid import Surface
+from specsim.profiles.grid import Kriging
 
-AXES = ((1.0, 4.0, 16.0), (10.0, 100.0), (2.0, 8.0, 64.0, 512.0))
-POINTS = np.array(list(itertools.product(*AXES)))
-
-
-def law(point: np.ndarray | tuple[float, ...]) -> float:
-    """Linear in the logarithms: a power law of the shape."""
-    return 0.3 + 0.5 * math.log(point[0]) - 0.2 * math.log(point[1]) + 0.1 * math.log(point[2])
+POINTS = np.random.default_rng(0).uniform(0, 4, size=(80, 3))
 
 
-SURFACE = Surface(POINTS, np.array([law(p) for p in POINTS]))
+def plane(points: np.ndarray) -> np.ndarray:
+    return 0.3 + points @ np.array([0.5, -0.2, 0.1])
 
 
-@given(st.floats(1, 16), st.floats(10, 100), st.floats(2, 512))
-def test_power_laws_are_exact_inside(x: float, y: float, z: float) -> None:
-    estimate = SURFACE.at((x, y, z))
-    assert estimate.inside
-    assert estimate.value == pytest.approx(law((x, y, z)), abs=1e-9)
+def rough(points: np.ndarray) -> np.ndarray:
+    return np.sin(3 * points).sum(axis=1)
 
 
-def test_measured_shapes_answer_exactly() -> None:
-    for point in POINTS:
-        estimate = SURFACE.at(tuple(point))
-        assert estimate.exact
-        assert estimate.value == pytest.approx(law(point))
+@given(st.floats(-1, 5), st.floats(-1, 5), st.floats(-1, 5))
+def test_planes_are_exact_everywhere(x: float, y: float, z: float) -> None:
+    query = np.array([[x, y, z]])
+    assert Kriging(POINTS, plane(POINTS)).at(query)[0] == pytest.approx(plane(query), abs=1e-6)
 
 
-@given(st.floats(20, 1e4), st.floats(10, 100), st.floats(2, 512))
-def test_outside_the_nearest_edge_answers_and_says_so(x: float, y: float, z: float) -> None:
-    estimate = SURFACE.at((x, y, z))
-    assert not estimate.inside
-    assert not estimate.exact
-    assert estimate.value == pytest.approx(law((16.0, y, z)), abs=1e-9)
+def test_measured_points_answer_exactly_and_surely() -> None:
+    found, variance = Kriging(POINTS, rough(POINTS)).at(POINTS)
+    assert found == pytest.approx(rough(POINTS), abs=1e-5)
+    assert variance == pytest.approx(0.0, abs=1e-6)
 
 
-@given(st.floats(1, 16), st.floats(10, 100), st.floats(2, 512), st.integers(0, 2**32 - 1))
-def test_an_estimate_never_leaves_the_range_of_what_was_measured(x: float, y: float, z: float, seed: int) -> None:
-    values = np.random.default_rng(seed).normal(size=len(POINTS))
-    estimate = Surface(POINTS, values).at((x, y, z))
-    assert values.min() - 1e-9 <= estimate.value <= values.max() + 1e-9
+def test_variance_grows_with_the_distance_from_a_measurement() -> None:
+    """One isolated pair: towards the middle of the gap nothing is known better than at its ends."""
+    kriging = Kriging(np.array([[0.0], [4.0], [8.0]]), np.array([0.0, 1.0, 0.0]))
+    _, variance = kriging.at(np.array([[0.0], [0.5], [1.0], [2.0]]))
+    assert (np.diff(variance) > 0).all()
 
 
-def test_a_missing_corner_is_filled_by_its_neighbours() -> None:
-    """Shapes need not fill a grid: a branch that lacks a value answers with the ones it has."""
-    points, values = POINTS[:-1], np.array([law(p) for p in POINTS[:-1]])
-    estimate = Surface(points, values).at((16.0, 100.0, 512.0))
-    assert not estimate.inside
-    assert estimate.value == pytest.approx(law((16.0, 100.0, 64.0)))
+def test_leaving_out_the_query_predicts_it_from_the_others() -> None:
+    """A point far off the plane of all others is predicted on the plane once it is left out."""
+    values = plane(POINTS)
+    values[7] += 5.0
+    found, variance = Kriging(POINTS, values).at(POINTS[[7]], leave_out=True)
+    assert abs(found[0] - plane(POINTS[[7]])[0]) < 1.0
+    assert variance[0] > 0.05
+
+
+def test_points_that_coincide_are_averaged() -> None:
+    kriging = Kriging(np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]]), np.array([1.0, 3.0, 5.0]))
+    assert kriging.at(np.array([[0.0, 0.0]]))[0] == pytest.approx(2.0, abs=1e-6)
+
+
+def test_a_constant_axis_and_a_single_point_are_no_trouble() -> None:
+    flat = np.column_stack([POINTS[:, 0], np.ones(len(POINTS))])
+    found, _ = Kriging(flat, 2 * flat[:, 0]).at(np.array([[1.0, 1.0], [3.0, 1.0]]))
+    assert found == pytest.approx([2.0, 6.0], abs=1e-6)
+    assert Kriging(np.array([[1.0]]), np.array([7.0])).at(np.array([[9.0]]))[0] == pytest.approx(7.0)
+    assert len(Kriging(flat, flat[:, 0]).at(np.empty((0, 2)))[0]) == 0
+
+
+def test_no_points_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one point"):
+        Kriging(np.empty((0, 2)), np.empty(0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,16 +13,27 @@ torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
+from specsim.profiles.schema import Row  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
-from specsim.profiling import in_pass, kernels, machine, plan, sweep, timer  # noqa: E402
-from specsim.reference import transformer  # noqa: E402
+from specsim.profiling import in_pass, kernels, machine, passes, plan, sweep, table, timer  # noqa: E402
+from specsim.reference import grid, transformer  # noqa: E402
 
 COLD_POOL = kernels.COLD_POOL
 TINY = plan.Grid(
-    gemm_m=(1, 4), gemm_n=(64, 128), gemm_k=(64,), attention_sequences=(1, 2), attention_queries=(1, 3),
-    attention_keys=(16, 32), attention_heads=((4, 2, 16),), tokens=(1, 8), widths=(128,), vocabularies=(256,),
-    most_flops=1e9, most_bytes=1e8, pass_hidden_sizes=(64,),
+    blocks=(
+        plan.Block("gemm", ((1, 4), (64, 128), (64,)), caches=("cold", "warm")),
+        plan.Block("gemm", ((2,), (64,), (128,)), dtypes=plan.NARROW),
+        plan.Block("attention", ((1, 2), (1, 3), (16, 32)), (4, 2, 16)),
+        plan.Block("attention", ((2,), (4,), (16,)), (4, 2, 16), operations=("tree",)),
+        plan.Block("elementwise", ((1, 8), (128,)), operations=plan.ELEMENTWISE, caches=("warm",)),
+        plan.Block("sampling", ((1, 8), (256,)), operations=plan.SAMPLING, caches=("warm",)),
+        plan.Block("moe", ((3,),), (32, 16, 4, 2)),
+    ),
+    most_flops=1e9, most_bytes=1e8, pass_tokens=(1, 8), pass_hidden_sizes=(64,), host_batches=(1, 2),
+    whole_passes=((1, 2, 16),),
 )  # fmt: skip
+KERNEL_CLASSES = ("gemm", "attention", "elementwise", "sampling", "moe")
+TINY_MODEL = passes.generic_model(64, 1, (2, 1, 32), vocab_size=128)
 
 
 @pytest.fixture(autouse=True)
@@ -29,26 +42,33 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "TARGET_S", 0.0)
     monkeypatch.setattr(timer, "MIN_SAMPLES", 3)
     monkeypatch.setattr(sweep, "copy_ceiling", lambda *_: 1e10)
-    monkeypatch.setattr(sweep, "compute_ceiling", lambda *_: 1e11)
-    monkeypatch.setattr(sweep, "HOST_BATCHES", (1, 2))
+    monkeypatch.setattr(sweep, "compute_ceilings", lambda *_: {"bfloat16": 1e11})
+    monkeypatch.setattr(sweep, "CHECKED", {"cpu": (TINY_MODEL,)})
     monkeypatch.setattr(kernels, "COLD_POOL", 0.01)
     monkeypatch.setattr(in_pass, "WEIGHTS_IN_CACHES", 0.01)
+    monkeypatch.setattr(grid, "HOST_CELL_S", 0.01)
+
+
+def measure_tiny(folder: Path, **options: Any) -> Path:
+    return sweep.run_sweep("cpu", "bfloat16", folder, grid=TINY, **({"quick": True} | options))
 
 
 def shapes() -> list[plan.Shape]:
-    return list(plan.shapes(TINY, machine.inspect("cpu").last_level_cache_bytes))
+    thin = plan.thinned(TINY)
+    return list(plan.shapes(thin, "bfloat16", machine.inspect("cpu").last_level_cache_bytes))
 
 
 def test_a_sweep_writes_every_shape_once(tmp_path: Path) -> None:
-    folder = sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", grid=TINY)
-    profile = load_profile(str(folder))
-    counts = Counter((row.shape, row.operation, row.cache) for rows in profile.rows.values() for row in rows)
-    wanted = {(s.shape, s.operation, s.cache) for s in shapes()}
+    profile = load_profile(str(measure_tiny(tmp_path / "p")))
+    counts = Counter((row.key(), kind) for kind, rows in profile.rows.items() for row in rows)
+    wanted = {((*s.shape, s.operation, s.dtype, s.cache, "eager"), s.kind) for s in shapes()}
     assert wanted <= set(counts)
     assert set(counts.values()) == {1}
     assert profile.header.gpu.startswith("cpu-")
     assert profile.header.probe.after_s is not None
-    assert {row.operation for row in profile.rows["host"]} >= {"step", "draft_pass", "ngram"}
+    assert not profile.header.notes
+    assert {row.operation for row in profile.rows["host"]} >= {"step", "draft_pass", "ngram", "launch"}
+    assert [(row.operation, row.shape) for row in profile.rows["pass"]] == [(TINY_MODEL.name, (1.0, 2.0, 16.0))]
     assert all(row.median_s > 0 for rows in profile.rows.values() for row in rows)
 
 
@@ -60,31 +80,83 @@ def test_an_interrupted_sweep_resumes_and_measures_nothing_twice(
     prepare = sweep.Kernels.prepare
 
     def counted(self: sweep.Kernels, shape: plan.Shape) -> object:
+        if len(measured) == 7:
+            raise KeyboardInterrupt
         measured.append(shape)
         return prepare(self, shape)
 
-    def stop_at_seven(done: int, total: int, what: str) -> None:
-        if done == 7:
-            raise KeyboardInterrupt
-
     monkeypatch.setattr(sweep.Kernels, "prepare", counted)
     with pytest.raises(KeyboardInterrupt):
-        sweep.run_sweep("cpu", "bfloat16", folder, grid=TINY, progress=stop_at_seven)
-    assert sum(len(read_rows(folder / f"{k}.csv", k)) for k in ("gemm", "attention", "elementwise", "sampling")) == 7
-    sweep.run_sweep("cpu", "bfloat16", folder, grid=TINY)
-    assert len(measured) == len(shapes())
-    assert len(set(measured)) == len(measured)
+        measure_tiny(folder)
+    stored = {(row.shape, row.operation) for kind in KERNEL_CLASSES for row in read_rows(folder / f"{kind}.csv", kind)}
+    assert {(s.shape, s.operation) for s in measured} <= stored
+    first = list(measured)
+    measured.clear()
+    monkeypatch.setattr(sweep.Kernels, "prepare", lambda self, shape: measured.append(shape) or prepare(self, shape))
+    measure_tiny(folder)
+    assert set(first).isdisjoint(measured)
+    assert len({*first, *measured}) == len(first) + len(measured) == len(shapes())
 
 
 def test_a_folder_of_another_dtype_or_machine_is_refused(tmp_path: Path) -> None:
-    folder = sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", grid=TINY)
+    folder = measure_tiny(tmp_path / "p")
     with pytest.raises(InvalidInput, match=r"holds a profile of .* write to another folder"):
         sweep.run_sweep("cpu", "float32", folder, grid=TINY)
+
+
+def test_a_kernel_that_fails_is_skipped_with_a_line_and_noted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    prepare = sweep.Kernels.prepare
+
+    def failing(self: sweep.Kernels, shape: plan.Shape) -> object:
+        if shape.dtype == "bfloat16" and shape.kind == "gemm":
+            raise RuntimeError("no such kernel\nwith a long trace")
+        return prepare(self, shape)
+
+    monkeypatch.setattr(sweep.Kernels, "prepare", failing)
+    profile = load_profile(str(measure_tiny(tmp_path / "p", warn=lines.append)))
+    failed = [s for s in shapes() if s.kind == "gemm" and s.dtype == "bfloat16"]
+    assert len(lines) == len(failed) > 1
+    assert all("\n" not in line and "no such kernel" in line for line in lines)
+    assert profile.header.notes == ["gemm bfloat16 is not measured everywhere: no such kernel"]
+    assert {row.dtype for row in profile.rows["gemm"]} == set(plan.NARROW)
+    assert profile.rows["attention"]
+
+
+def test_a_full_disk_is_one_line_and_what_was_measured_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, written = tmp_path / "p", []
+    append = table.append_rows
+
+    def fills_up(folder: Path, kind: str, rows: list[Row]) -> None:
+        if len(written) == 5:
+            with (folder / f"{kind}.csv").open("a") as file:
+                file.write("1,64,6")  # what a full disk leaves of a line
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(folder, kind, rows)
+        written.extend(rows)
+
+    monkeypatch.setattr(table, "append_rows", fills_up)
+    with pytest.raises(NoAnswer, match="No space left on device") as error:
+        measure_tiny(folder)
+    assert "\n" not in str(error.value)
+    monkeypatch.setattr(table, "append_rows", append)
+    profile = load_profile(str(measure_tiny(folder)))
+    keys = Counter((kind, row.key()) for kind, rows in profile.rows.items() for row in rows)
+    assert set(keys.values()) == {1}
+    assert {row.key() for row in written} <= {key for _, key in keys}
 
 
 def test_bad_requests(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="'int3'"):
         sweep.run_sweep("cpu", "int3", tmp_path)
+    for minutes in (0.0, -1.0, float("nan")):
+        with pytest.raises(InvalidInput, match="--minutes"):
+            sweep.run_sweep("cpu", "bfloat16", tmp_path / "none", minutes=minutes)
+    assert not (tmp_path / "none").exists()
     if not torch.cuda.is_available():
         with pytest.raises(NoAnswer, match="no CUDA device"):
             sweep.run_sweep("cuda", "bfloat16", tmp_path)
@@ -95,10 +167,10 @@ def test_cold_launches_walk_through_more_than_the_cache_and_warm_ones_stay_insid
 ) -> None:
     monkeypatch.setattr(kernels, "COLD_POOL", COLD_POOL)
     facts = machine.inspect("cpu")
-    one = sweep.Kernels(facts, "bfloat16")
+    one = sweep.Kernels(facts, "bfloat16", *timer.clock_and_capture("cpu"))
     weight_bytes = 2 * 512 * 512
-    cold = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "cold"))
-    warm = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "warm"))
+    cold = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "cold", "bfloat16"))
+    warm = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "warm", "bfloat16"))
     assert cold.buffers * weight_bytes > 2 * facts.last_level_cache_bytes
     assert warm.buffers * weight_bytes <= facts.last_level_cache_bytes / 2
 
@@ -131,8 +203,9 @@ def test_measured_median_follows_the_clock() -> None:
     assert timing.p10_s <= timing.median_s <= timing.p90_s
 
 
-def test_elementwise_kernels_are_timed_inside_passes_and_put_back() -> None:
+def test_elementwise_kernels_are_timed_inside_passes_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row an operation and token count; kv_write counts K and V; the engine's functions are its own again after."""
+    monkeypatch.setattr(in_pass, "displacements", lambda: 0)  # every call counts
     before = {name: getattr(transformer, name) for name, _ in in_pass.FUNCTIONS.values()}
     rows = list(in_pass.times(machine.inspect("cpu"), "bfloat16", 128, (1, 16)))
     assert {name: getattr(transformer, name) for name in before} == before

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
@@ -14,15 +16,8 @@ from torch import Tensor  # noqa: E402
 
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.reference import transformer  # noqa: E402
-from specsim.reference.transformer import (  # noqa: E402
-    Group,
-    Transformer,
-    attend,
-    attention_mask,
-    linear,
-    pack,
-    torch_dtype,
-)  # fmt: skip
+from specsim.reference.kernels import attend, attention_mask, linear, pack, tree_mask  # noqa: E402
+from specsim.reference.transformer import Group, Transformer, torch_dtype  # noqa: E402
 from specsim.specs.model import LatentAttention, MixtureOfExperts, ModelSpec  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -120,6 +115,39 @@ def test_attention_aligns_its_mask_to_the_last_key(width: int) -> None:
         expected = plain_attention(queries[row].transpose(0, 1), wide_keys[row], wide_values[row])
         assert torch.allclose(found[row], expected.transpose(0, 1).reshape(width, -1), rtol=0, atol=1e-12)
         assert not torch.allclose(upper_left[row], expected, atol=1e-2)
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> list[int]:
+    """Parents of a draft tree (or forest), each before its children."""
+    nodes = draw(st.integers(1, 9))
+    return [-1, *(draw(st.integers(-1, node - 1)) for node in range(1, nodes))]
+
+
+@given(trees(), st.lists(st.integers(0, 6), min_size=1, max_size=3), st.sampled_from([1, 2, 4]), st.integers(0, 3))
+def test_a_tree_node_sees_the_cache_itself_and_exactly_its_ancestors(
+    parents: list[int], starts: list[int], fold: int, beyond: int
+) -> None:
+    nodes, keys = len(parents), max(starts) + len(parents) + beyond
+    mask = tree_mask(parents, torch.tensor(starts), keys, fold, torch.float32)
+    assert mask.shape == (len(starts), 1, nodes * fold, keys)
+    for row, start in enumerate(starts):
+        for node in range(nodes):
+            seen, ancestor = set(range(start)), node
+            while ancestor >= 0:
+                seen.add(start + ancestor)
+                ancestor = parents[ancestor]
+            for head in range(fold):
+                line = mask[row, 0, node * fold + head]
+                assert {int(key) for key in (line == 0).nonzero()} == seen
+                assert set(line.tolist()) <= {0.0, -math.inf}
+
+
+def test_a_chain_is_a_tree_of_one_branch() -> None:
+    starts = torch.tensor([3, 5])
+    positions = starts[:, None] + torch.arange(4)
+    chain = tree_mask([-1, 0, 1, 2], starts, 9, 2, torch.float64)
+    assert torch.equal(chain, attention_mask(positions, 9, 2, torch.float64))
 
 
 @pytest.mark.parametrize("spare_bytes", [0, math.inf])

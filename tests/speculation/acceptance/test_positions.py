@@ -1,4 +1,4 @@
-"""Acceptance models against closed forms, and draws against their expected values."""
+"""Laws by draft position against closed forms, draws against their expected values, and the union's own rules."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import (
+    Acceptance,
     AcceptanceDraws,
+    AcceptanceLaw,
     ConditionalAcceptance,
     ConstantAcceptance,
+    LayerIndexedAcceptance,
     PowerLawAcceptance,
+    UnconditionalAcceptance,
     uniform,
 )
 
@@ -103,3 +108,56 @@ def test_uniform_numbers_are_uniform_and_uncorrelated() -> None:
         base = u[:, :-1] if shifted.shape[1] < u.shape[1] else u[:-1, :]
         assert abs(np.corrcoef(base.ravel(), shifted.ravel())[0, 1]) < 0.01
     assert not np.array_equal(u, uniform(2, np.arange(400)[:, None], np.arange(500)[None, :]))
+
+
+def test_streams_are_independent_of_each_other() -> None:
+    ids, positions = np.arange(300)[:, None], np.arange(300)[None, :]
+    plain, other = uniform(1, ids, positions), uniform(1, ids, positions, stream=1)
+    assert abs(np.corrcoef(plain.ravel(), other.ravel())[0, 1]) < 0.01
+
+
+@given(st.lists(rates, min_size=1, max_size=8))
+def test_unconditional_rates_are_running_products_of_conditional_ones(vector: list[float]) -> None:
+    conditional = ConditionalAcceptance(rates=tuple(vector))
+    law = UnconditionalAcceptance(rates=tuple(conditional.survival(len(vector)).tolist()))
+    assert law.expected_tokens(len(vector)) == pytest.approx(conditional.expected_tokens(len(vector)))
+    live = np.cumprod(vector)[:-1] > 1e-200
+    assert law.conditional_rates(len(vector))[1:][live] == pytest.approx(np.array(vector)[1:][live], rel=1e-6)
+
+
+def test_rising_unconditional_rates_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"unconditional rate 0\.6 at position 2 exceeds 0\.5 before it"):
+        UnconditionalAcceptance(rates=(0.5, 0.6))
+    with pytest.raises(InvalidInput, match="gives 2 unconditional rates and 3 tokens"):
+        UnconditionalAcceptance(rates=(0.5, 0.4)).expected_tokens(3)
+
+
+def test_exit_layers_between_two_listed_ones_are_interpolated() -> None:
+    law = LayerIndexedAcceptance(rates={4: 0.4, 8: 0.8}, exit_layer=8)
+    assert law.expected_tokens(3) == pytest.approx(ConstantAcceptance(rate=0.8).expected_tokens(3))
+    assert law.at(5).rate == pytest.approx(0.5)
+    assert law.at(4).rate == 0.4
+    with pytest.raises(InvalidInput, match="exit layer 9 is outside the listed layers"):
+        law.at(9)
+    with pytest.raises(ValidationError, match="outside the listed layers"):
+        LayerIndexedAcceptance(rates={4: 0.4}, exit_layer=2)
+
+
+@pytest.mark.parametrize(
+    "given_law",
+    [
+        {"kind": "unconditional", "rates": [0.7, 0.5]},
+        {"kind": "layer_indexed", "rates": {"4": 0.4, "8": 0.8}, "exit_layer": 8},
+        {"kind": "latent", "requests": {"kind": "beta", "mean": 0.7, "concentration": 5}, "spans": {"mean_tokens": 9,
+         "concentration": 2}},
+        {"kind": "hurdle", "hit_rate": 0.2, "runs": {"kind": "geometric", "continue_rate": 0.9}},
+        {"kind": "confidence", "levels": [{"confidence": 0.9, "weight": 1.0}]},
+        {"kind": "trace", "runs": [[1, 0, 2]], "cap": 4},
+        {"kind": "recall", "table": {"recall": [[0.6, 0.2]]}, "tree": [-1, -1]},
+    ],
+)  # fmt: skip
+def test_laws_survive_json(given_law: dict[str, object]) -> None:
+    adapter: TypeAdapter[AcceptanceLaw] = TypeAdapter(Acceptance)
+    law = adapter.validate_python(given_law)
+    assert adapter.validate_json(adapter.dump_json(law)) == law
+    assert law.expected_tokens(1) > 1.0

@@ -1,0 +1,71 @@
+"""``specsim profile steps`` and ``plan``: a real engine's whole steps, measured here or planned for elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from specsim.cli.options import JsonOption, messages, print_json, require_torch
+from specsim.errors import InvalidInput
+
+GRIDS = ("cpu", "cuda", "quick")
+
+
+def steps(
+    vllm: Annotated[Path, typer.Option(help="vLLM's virtual environment, or its Python.")],
+    model: Annotated[Path, typer.Option(help="A Hugging Face model folder; only its config.json is read.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    name: Annotated[str | None, typer.Option(help="The model's name in scenarios; default: its folder's.")] = None,
+    draft: Annotated[Path | None, typer.Option(help="A draft model's folder; default: prompt look-up.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda, whichever vLLM was built for.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    gpu: Annotated[str | None, typer.Option(help="Hardware preset these measurements stand for.")] = None,
+    repeats: Annotated[int, typer.Option(help="Visits of every kind of step.", min=1)] = 5,
+    minutes: Annotated[float, typer.Option(help="Stop after this long; the same command goes on.", min=0.1)] = 8.0,
+    quick: Annotated[bool, typer.Option(help="A coarse grid, for a first look.")] = False,
+) -> None:
+    """Time whole steps of vLLM's engine; Ctrl-C stops, and the same command goes on where it stopped."""
+    require_torch()
+    from specsim.profiles.steps import QUICK_GRID
+    from specsim.profiling.engine_steps import measure_steps
+
+    if device not in ("cpu", "cuda"):
+        raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=messages(), disable=not messages().is_terminal) as progress:
+        task = progress.add_task("steps", total=None)
+
+        def advance(done: int, total: int, what: str) -> None:
+            progress.update(task, completed=done, total=total, description=what)
+
+        complete = measure_steps(
+            vllm, model, out, name=name, device=device, dtype=dtype, draft_model=draft, gpu=gpu,
+            grid=QUICK_GRID if quick else None, repeats=repeats, minutes=minutes, progress=advance,
+        )  # fmt: skip
+    messages().print(f"wrote {out}" if complete else f"wrote {out}, not complete; run the same command to go on")
+
+
+def plan(
+    engine: Annotated[str, typer.Option("--for", help="The tool that will run the plan: vllm.")] = "vllm",
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("cases.json"),
+    grid: Annotated[str, typer.Option(help="cpu, cuda or quick.")] = "cuda",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the case file that vllm bench forward measures on another machine."""
+    from specsim.interop.vllm_bench import write_cases
+    from specsim.profiles.steps import CPU_GRID, CUDA_GRID, QUICK_GRID
+
+    if engine != "vllm":
+        raise InvalidInput(f"--for {engine!r}: only vllm takes a plan; write --for vllm")
+    if grid not in GRIDS:
+        raise InvalidInput(f"--grid {grid!r} is not one of {', '.join(GRIDS)}; choose one")
+    shapes = {"cpu": CPU_GRID, "cuda": CUDA_GRID, "quick": QUICK_GRID}[grid].shapes()
+    count = write_cases(out, shapes)
+    run = f"vllm bench forward --model MODEL --shapes {out} --kv-len-jitter 0 --output-json forward.json"
+    if as_json:
+        print_json({"path": str(out), "cases": count, "command": run})
+    else:
+        messages().print(f"wrote {out} with {count} cases; run: {run}")

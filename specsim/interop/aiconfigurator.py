@@ -1,0 +1,374 @@
+"""Kernel profiles from the public tables of NVIDIA's AIConfigurator (package aiconfigurator-core, Apache-2.0).
+
+The package holds measured kernel latencies in milliseconds as parquet files, <system>/<op>/<backend>/<version>/.
+Read here: GEMM, attention of prompts and of decoding, MLA attention, routed MoE layers, all-reduce and all-gather. It
+has no attention of 2 or more query tokens over a cache, no drafting and no sampling times, and none are made up. How
+the rows were timed is in its collectors (github.com/ai-dynamo/aiconfigurator, collector/): 16-bit and FP8 GEMMs rotate
+over six weight matrices in a CUDA graph, so matrices below a sixth of the L2 cache are served by it; attention replays
+one cache; the size of a collective counts elements of 2 bytes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from specsim.cost.heldout import Draw, calibrate, choose, draw, level_errors, predict, score
+from specsim.cost.surfaces import Group, groups, metrics_of, stated_surface, surface_of
+from specsim.errors import InvalidInput, MissingExtra, NoAnswer, unknown_name
+from specsim.profiles.schema import Ceilings, HeldoutError, ProfileHeader, Row
+from specsim.profiles.store import Profile, faster_than_possible
+from specsim.specs.hardware import Hardware
+
+PACKAGE = "aiconfigurator-core"
+IMPORTER = "aiconfigurator"
+SEED = 20260611
+FORMATS = {
+    "bfloat16": "bfloat16", "float16": "float16", "half": "float16", "fp8": "fp8", "sq": "int8",
+    "int8_wo": "int8-weight", "int4_wo": "int4-weight-g128",
+}  # fmt: skip
+BALANCED = "power_law_1.01"  # how tokens spread over experts: the mildest skew that every table has
+# DeepSeek's MLA: absorbed, one shared KV head of kv_lora_rank + qk_rope_head_dim; in a prompt qk_nope + qk_rope.
+MLA_CACHED_DIM, MLA_PROMPT_DIM, MLA_HEADS = 576, 192, 128
+PRESETS = {
+    "h200_sxm": "h200", "h100_sxm": "h100-sxm", "a100_sxm": "a100-80gb", "l40s": "l40s", "b200_sxm": "b200",
+}  # fmt: skip
+
+# Rows kept of each surface, at most, in a profile of 4,000; the rest of those goes to 16-bit GEMM.
+ROWS = 4000
+QUOTAS = {
+    "attention decode bfloat16": 700, "attention prefill bfloat16": 700, "attention decode fp8": 250,
+    "gemm fp8": 400, "moe bfloat16": 350, "collective": 150,
+}  # fmt: skip
+OTHER_QUOTA = 0
+TESTS = {"gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600}
+OTHER_TESTS = 300
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Tables:
+    """Rows read from a system's tables. ``skipped``: by class, of formats, masks or layouts that specsim has none of;
+    ``rejected``: by class, that cannot be true."""
+
+    system: str
+    backend: str
+    version: str
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+def preset_of(system: str) -> str:
+    """The hardware preset of a system, by default; raises InvalidInput where there is none."""
+    if system not in PRESETS:
+        raise InvalidInput(
+            f"no hardware preset is known for system {system!r}; name one with --gpu (known: {', '.join(PRESETS)})"
+        )
+    return PRESETS[system]
+
+
+def data_folder(given: Path | None) -> Path:
+    """The folder of systems: the one given, or that of the installed package."""
+    if given is not None:
+        if not given.is_dir():
+            raise InvalidInput(f"there is no folder {given}; give the one that holds the system folders")
+        return given
+    found = find_spec("aiconfigurator_core")
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtra(PACKAGE, "import")
+    return Path(found.submodule_search_locations[0]) / "systems" / "data"
+
+
+def package_version() -> str:
+    """The installed package's version, or "unknown version" for a folder of one's own."""
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return "unknown version"
+
+
+def read_tables(folder: Path, system: str, backend: str, version: str | None, ceilings: Ceilings) -> Tables:
+    """All rows of one system and backend.
+
+    Raises InvalidInput for an unknown system, backend or version (near matches offered), NoAnswer for no rows,
+    MissingExtra without pyarrow.
+    """
+    if find_spec("pyarrow") is None:
+        raise MissingExtra("pyarrow", "import")
+    systems = sorted(path.parent.name for path in folder.glob("*/gemm"))
+    if system not in systems:
+        raise unknown_name("system", system, systems)
+    backends = sorted(path.name for path in (folder / system / "gemm").iterdir() if path.is_dir())
+    if backend not in backends:
+        raise unknown_name(f"backend of {system}", backend, backends)
+    versions = _versions(folder / system / "gemm" / backend)
+    version = versions[-1] if version is None else version
+    if version not in versions:
+        raise unknown_name(f"version of {backend} on {system}", version, versions)
+    tables = Tables(system, backend, version)
+    for operation, name, kind, read in _READERS:
+        home = backend if operation != "nccl" else "nccl"
+        path = _table(folder / system / ("comm" if operation == "nccl" else operation) / home, version, name)
+        if path is not None:
+            _read(path, kind, read, f"{home} {path.parent.name}", tables)
+    for kind, rows in tables.rows.items():
+        too_fast = faster_than_possible(kind, rows, ceilings, measured=False)
+        tables.rejected[kind] = tables.rejected.get(kind, 0) + int(too_fast.sum())
+        tables.rows[kind] = [row for row, wrong in zip(rows, too_fast, strict=True) if not wrong]
+    if not any(tables.rows.values()):
+        raise NoAnswer(f"{folder / system} holds no {backend} {version} rows that specsim reads; try another backend")
+    return tables
+
+
+def _versions(folder: Path) -> list[str]:
+    """Oldest first, by the numbers in them."""
+    names = [path.name for path in folder.glob("*") if any(path.glob("*.parquet"))]
+    return sorted(names, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+
+
+def _table(folder: Path, version: str, name: str) -> Path | None:
+    """The file of this version, or of the newest that has it."""
+    having = [v for v in _versions(folder) if (folder / v / name).exists()]
+    if not having:
+        return None
+    return folder / (version if version in having else having[-1]) / name
+
+
+def _read(path: Path, kind: str, read: Callable[[Record], Row | None], source: str, tables: Tables) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        records: list[Record] = pyarrow.parquet.read_table(path).to_pylist()
+        found = [(record, read(record)) for record in records]
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InvalidInput(f"{path}: not a parquet table ({error}); install {PACKAGE} again") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"{path}: column {error} is missing or of another type; this importer knows {PACKAGE} 0.12"
+        ) from error
+    by_key: dict[tuple[object, ...], Row] = {}
+    rows = tables.rows.setdefault(kind, [])
+    for record, row in found:
+        if row is None:
+            tables.skipped[kind] = tables.skipped.get(kind, 0) + 1
+        elif not 0 < float(record["latency"]) < float("inf"):
+            tables.rejected[kind] = tables.rejected.get(kind, 0) + 1
+        else:
+            by_key.setdefault((*row.key(), row.kernel), _named(row, source))
+    rows += by_key.values()
+
+
+def _named(row: Row, source: str) -> Row:
+    return Row(
+        shape=row.shape, operation=row.operation, dtype=row.dtype, kernel=row.kernel, cache=row.cache, mode=row.mode,
+        median_s=row.median_s, p10_s=None, p90_s=None, samples=None, source=source,
+    )  # fmt: skip
+
+
+def _row(record: Record, shape: Sequence[float], dtype: str, *, operation: str = "", mode: str = "graph") -> Row:
+    seconds = float(record["latency"]) * 1e-3
+    kernel = str(record.get("kernel_source", ""))
+    return Row(tuple(float(x) for x in shape), operation, dtype, kernel, "cold", mode, seconds, None, None, None)
+
+
+# -- one reader a kind of table: a row, or None where specsim has no such class, format or mask -----------------------
+
+
+def _gemm(record: Record) -> Row | None:
+    dtype = FORMATS.get(record["gemm_dtype"])
+    return None if dtype is None else _row(record, (record["m"], record["n"], record["k"]), dtype)
+
+
+def _attention(record: Record) -> Row | None:
+    dtype = FORMATS.get(record["kv_cache_dtype"])
+    plain = record["attn_dtype"] in ("bfloat16", "float16") and not record.get("window_size")
+    if dtype is None or not plain or record["beam_width"] != 1:
+        return None
+    heads = record["num_heads"]
+    kv_heads = record["num_key_value_heads"] or heads
+    queries = record["isl"]
+    shape = (record["batch_size"], queries, queries + record["step"], heads, kv_heads, record["head_dim"])
+    return _row(record, shape, dtype)
+
+
+def _mla(record: Record, *, cached: bool) -> Row | None:
+    dtype = FORMATS.get(record["kv_cache_dtype"])
+    if dtype is None or record["mla_dtype"] not in ("bfloat16", "float16"):
+        return None
+    heads = record["num_heads"]
+    if heads * record["tp_size"] > MLA_HEADS:  # the whole model's heads: those of one rank are fewer
+        heads //= record["tp_size"]
+    kv_heads, head_dim = (1, MLA_CACHED_DIM) if cached else (heads, MLA_PROMPT_DIM)
+    queries = record["isl"]
+    shape = (record["batch_size"], queries, queries + record["step"], heads, kv_heads, head_dim)
+    return _row(record, shape, dtype)
+
+
+def _moe(record: Record) -> Row | None:
+    dtype = FORMATS.get(record["moe_dtype"])
+    if dtype is None or record["moe_ep_size"] != 1 or record["distribution"] != BALANCED:
+        return None
+    shape = (
+        record["num_tokens"], record["hidden_size"], record["inter_size"] // record["moe_tp_size"],
+        record["num_experts"], record["topk"],
+    )  # fmt: skip
+    return _row(record, shape, dtype)
+
+
+def _all_reduce(record: Record) -> Row | None:
+    """Eager launches are left out where the table has graph replays too."""
+    kernel = str(record["kernel_source"])
+    if kernel.endswith("_eager"):
+        return None
+    mode = "graph" if kernel.endswith("_graph") else "eager"
+    shape = (2 * record["message_size"], record["num_gpus"])
+    return _row(record, shape, "bfloat16", operation="all_reduce", mode=mode)
+
+
+def _nccl(record: Record) -> Row | None:
+    if record["op_name"] != "all_gather" or record["nccl_dtype"] != "half":
+        return None
+    return _row(record, (2 * record["message_size"], record["num_gpus"]), "bfloat16", operation="all_gather")
+
+
+_READERS: tuple[tuple[str, str, str, Callable[[Record], Row | None]], ...] = (
+    ("gemm", "gemm_perf.parquet", "gemm", _gemm),
+    ("attention", "generation_attention_perf.parquet", "attention", _attention),
+    ("attention", "context_attention_perf.parquet", "attention", _attention),
+    ("mla", "generation_mla_perf.parquet", "attention", lambda record: _mla(record, cached=True)),
+    ("mla", "context_mla_perf.parquet", "attention", lambda record: _mla(record, cached=False)),
+    ("moe", "moe_perf.parquet", "moe", _moe),
+    ("comm", "custom_allreduce_perf.parquet", "collective", _all_reduce),
+    ("nccl", "nccl_perf.parquet", "collective", _nccl),
+)
+
+
+# -- a compact profile out of the tables ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A profile drawn from large tables, and how well it predicts the rows it was not drawn from."""
+
+    rows: dict[str, list[Row]]
+    heldout: dict[str, HeldoutError]
+
+
+def study(
+    tables: Tables, ceilings: Ceilings, seed: int = SEED, rows: int = ROWS,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Study:  # fmt: skip
+    """Draw test rows, then calibration rows, then choose about ``rows`` of the rest (see cost/heldout.py)."""
+    found = [group for kind, members in tables.rows.items() for group in groups(kind, members)]
+    quotas = _quotas(found, rows)
+    kept: dict[str, list[Row]] = {}
+    heldout: dict[str, HeldoutError] = {}
+    for group in found:
+        if not quotas[group.name]:
+            continue
+        progress(group.name)
+        chosen, error = _study_one(group, tables.system, ceilings, seed, quotas[group.name])
+        kept.setdefault(group.kind, []).extend(chosen)
+        if error is not None:
+            heldout[group.name] = error
+    return Study(kept, heldout)
+
+
+def drawn(group: Group, system: str, seed: int) -> Draw:
+    """The test, calibration and remaining rows of one surface of a system's tables."""
+    size = min(TESTS.get(group.name, OTHER_TESTS), len(group.rows) // 5)
+    name = group.name.removeprefix("attention ").removesuffix(" bfloat16")
+    return draw(group, seed, size, system.split("_")[0] + name)
+
+
+def _study_one(
+    group: Group, system: str, ceilings: Ceilings, seed: int, quota: int
+) -> tuple[list[Row], HeldoutError | None]:
+    if group.kind == "collective":  # small: all is kept, and levels withheld in turn
+        return list(group.rows), level_errors([group], ceilings)
+    parts = drawn(group, system, seed)
+    test, calibration, rest = ([group.rows[i] for i in part] for part in (parts.test, parts.calibration, parts.rest))
+    if not test or not calibration or not rest:
+        return list(group.rows)[:quota], None
+    inner = group.of(rest)
+    best: tuple[float, list[Row], int] | None = None
+    for metric in range(metrics_of(inner)):
+        chosen = [rest[i] for i in choose(inner, ceilings, quota, seed, metric)]
+        errors = predict(surface_of(group, chosen, ceilings, 1.0, metric), calibration).errors
+        badness = float(np.median(errors)) + float(np.quantile(errors, 0.9)) / 4.0
+        if best is None or badness < best[0]:
+            best = badness, chosen, metric
+    assert best is not None  # every class has a metric
+    _, chosen, metric = best
+    scale = calibrate(surface_of(group, chosen, ceilings, 1.0, metric), calibration)
+    error = score(surface_of(group, chosen, ceilings, scale, metric), chosen, test)
+    return chosen, error.model_copy(update={
+        "error_scale": round(scale, 5), "metric": metric, "calibration_n": len(calibration), "seed": seed,
+    })  # fmt: skip
+
+
+def _quotas(found: Sequence[Group], rows: int) -> dict[str, int]:
+    quotas = {}
+    for group in found:
+        wanted = QUOTAS.get("collective" if group.kind == "collective" else group.name, OTHER_QUOTA)
+        quotas[group.name] = min(len(group.rows), wanted * rows // ROWS)
+    if "gemm bfloat16" in quotas:
+        quotas["gemm bfloat16"] = max(rows - sum(quotas.values()), 0)
+    return quotas
+
+
+def header_of(tables: Tables, hardware: Hardware, heldout: dict[str, HeldoutError]) -> ProfileHeader:
+    """The header of an imported profile: facts from the hardware preset, the tables' own origin."""
+    package = package_version()
+    return ProfileHeader(
+        schema=1, gpu=hardware.name, device_name=f"{tables.system} of {PACKAGE}", device="cuda", threads=1,
+        clocks="unknown", driver="unknown", versions={PACKAGE: package, tables.backend: tables.version},
+        date=datetime.date.today().isoformat(),
+        attribution=f"NVIDIA AIConfigurator, {PACKAGE} {package}, Apache-2.0; latencies measured by its authors",
+        last_level_cache_bytes=hardware.last_level_cache_bytes, memory_bytes=int(hardware.memory_bytes),
+        launch_s=hardware.launch_s, ceilings=ceilings_of(hardware), backend=f"{tables.backend} {tables.version}",
+        importer=IMPORTER, system=tables.system, rejected_rows=dict(tables.rejected), heldout_error=heldout,
+    )  # fmt: skip
+
+
+def ceilings_of(hardware: Hardware) -> Ceilings:
+    """A datasheet's rates as a profile's ceilings."""
+    return Ceilings(copy_bytes_per_s=hardware.bandwidth_bytes_per_s, flops_per_s=hardware.flops_per_s)
+
+
+def check_against_tables(profile: Profile, folder: Path | None) -> dict[str, HeldoutError]:
+    """The errors of an imported profile on the test rows of its tables, drawn again by the seeds of its header.
+
+    Raises InvalidInput for a profile that was not imported from these tables.
+    """
+    header = profile.header
+    if header.importer != IMPORTER or header.system is None or header.backend is None:
+        raise InvalidInput(f"{profile.name} was not imported by {IMPORTER}; check it without --source")
+    backend, _, version = header.backend.partition(" ")
+    tables = read_tables(data_folder(folder), header.system, backend, version, header.ceilings)
+    whole = {group.name: group for kind, rows in tables.rows.items() for group in groups(kind, rows)}
+    found: dict[str, HeldoutError] = {}
+    for kind, rows in profile.rows.items():
+        for group in groups(kind, rows):
+            stated = header.heldout_error.get(group.name)
+            if stated is None or stated.seed is None or group.name not in whole:
+                continue
+            source = whole[group.name]
+            test = [source.rows[i] for i in drawn(source, header.system, stated.seed).test]
+            surface = stated_surface(group, header)
+            kept = {"error_scale", "metric", "calibration_n", "seed"}
+            found[group.name] = score(surface, group.rows, test).model_copy(
+                update={name: getattr(stated, name) for name in kept}
+            )
+    return found

@@ -1,0 +1,158 @@
+"""What a kernel class's shapes mean: the bytes and FLOPs that scale its times, and the axes its efficiency varies on.
+
+Some dimensions of a shape are fixed by the model (the sizes of a matrix, a head layout), others run from step to step
+(tokens, sequences, keys). Lengths are in e-folds: over how large a change of a coordinate two efficiencies lose
+their likeness. They were chosen on calibration rows of five GPUs' public kernel tables, never on test rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Values = tuple[Any, ...]  # floats or arrays, one a dimension
+
+_WEIGHT_BYTES = {  # groups of weights share a scale of 16 bits
+    "float32": 4.0, "fp8": 1.0, "int8": 1.0, "int8-weight": 1.0, "int4-weight-g128": 4.125 / 8,
+    "int4-weight-g32": 4.5 / 8,
+}  # fmt: skip
+_ACTIVATION_BYTES = {"float32": 4.0, "fp8": 1.0, "int8": 1.0}
+
+
+def work(kind: str, shape: Values, dtype: str = "bfloat16") -> tuple[Any, Any]:
+    """(bytes, FLOPs) of one launch; constant factors cancel in the efficiency.
+
+    Worked: gemm m, n, k = 1, 4096, 4096 in bfloat16 moves 2·(4096² + 8192) = 33.6 MB for 33.6 MFLOP.
+    """
+    weight, value = _WEIGHT_BYTES.get(dtype, 2.0), _ACTIVATION_BYTES.get(dtype, 2.0)
+    if kind == "gemm":
+        m, n, k = shape
+        return weight * n * k + value * m * (n + k), 2.0 * m * n * k
+    if kind == "attention":
+        sequences, query_tokens, kv_tokens, num_heads, num_kv_heads, head_dim = shape
+        cache = 2.0 * weight * kv_tokens * num_kv_heads
+        moved = sequences * head_dim * (cache + 4.0 * query_tokens * num_heads)
+        visible = kv_tokens - (query_tokens - 1.0) / 2.0
+        return moved, 4.0 * sequences * query_tokens * visible * num_heads * head_dim
+    if kind == "moe":
+        tokens, hidden_size, intermediate_size, num_experts, experts_per_token = shape
+        touched = num_experts * (1.0 - (1.0 - experts_per_token / num_experts) ** tokens)
+        matrices = 3.0 * hidden_size * intermediate_size
+        moved = weight * matrices * touched + 4.0 * tokens * hidden_size
+        return moved, 2.0 * matrices * tokens * experts_per_token
+    if kind == "collective":
+        size, ranks = shape
+        return 2.0 * size * (ranks - 1.0) / ranks, 0.0 * size
+    size = shape[0] * shape[1]
+    return 4.0 * size, 0.0 * size
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The coordinates of one class.
+
+    ``split``: a shape's fixed and running dimensions. ``origin``: coordinates where every running dimension is 1, of
+    the fixed ones. ``running``: which coordinate each running dimension multiplies. ``metrics``: matrices [axes,
+    features] that turn log coordinates into units of correlation length; a surface keeps the one that suits its rows.
+    """
+
+    split: Callable[[Values], tuple[Values, Values]]
+    origin: Callable[[Values], Values]
+    running: tuple[int, ...]
+    metrics: tuple[Floats, ...]
+
+    def points(self, fixed: Values, running: Values) -> Floats:
+        """Log coordinates [rows, axes] of arrays of dimensions."""
+        rows = max(np.size(x) for x in (*fixed, *running))
+        columns = [np.log(np.broadcast_to(np.asarray(x, dtype=np.float64), rows)) for x in self.origin(fixed)]
+        for axis, values in zip(self.running, running, strict=True):
+            columns[axis] = columns[axis] + np.log(values)
+        return np.column_stack(columns)
+
+
+def axes_of(kind: str, shapes: Floats) -> Axes:
+    """The axes for rows of these shapes [rows, dimensions]."""
+    if kind == "attention":
+        ratios = len(np.unique(shapes[:, 2] / shapes[:, 1]))
+        return _PROMPT if ratios < len(np.unique(shapes[:, 2])) else _CACHED
+    return {"gemm": _GEMM, "moe": _MOE}.get(kind, _TWO)
+
+
+def _first_runs(shape: Values) -> tuple[Values, Values]:
+    return shape[1:], shape[:1]
+
+
+def _keys_run(shape: Values) -> tuple[Values, Values]:
+    return shape[3:], shape[:3]
+
+
+def _prompt_runs(shape: Values) -> tuple[Values, Values]:
+    sequences, query_tokens, kv_tokens = shape[:3]
+    return shape[3:], (sequences, query_tokens, kv_tokens / query_tokens)
+
+
+def _lengths(*lengths: float) -> Floats:
+    return np.diag(1.0 / np.array(lengths))
+
+
+def _features(axes: int, *sums: tuple[int, ...]) -> Floats:
+    """[axes, features]: each feature is the sum of the coordinates listed."""
+    matrix = np.zeros((axes, len(sums)))
+    for feature, coordinates in enumerate(sums):
+        matrix[list(coordinates), feature] = 1.0
+    return matrix
+
+
+def _first_then_fixed(fixed: Values) -> Values:
+    return (1.0, *fixed)
+
+
+# GEMM: m, n, k; or the size of the output, its aspect and k, where a library's times follow its number of tiles.
+_GEMM = Axes(
+    _first_runs, _first_then_fixed, (0,),
+    (_lengths(4, 2, 2), (_features(3, (0, 1), (0,), (2,)) - _features(3, (), (1,), ())) @ _lengths(1.5, 4, 4)),
+)  # fmt: skip
+def _layout(fixed: Values) -> Values:
+    """Heads a KV head; KV heads (twice: as streams a sequence, and themselves); head size; two switches.
+
+    The switches, e for on: several heads share a KV head, and there are several KV heads. Some libraries run another
+    kernel there, whatever the sizes; the metrics without them leave the switches out.
+    """
+    num_heads, num_kv_heads, head_dim = fixed
+    shared = np.where(np.asarray(num_heads) > num_kv_heads, math.e, 1.0)
+    several = np.where(np.asarray(num_kv_heads) > 1, math.e, 1.0)
+    return num_heads / num_kv_heads, num_kv_heads, num_kv_heads, head_dim, shared, several
+
+
+# Attention over a cache: grouped queries ride along with their KV head as extra rows, and every KV head of every
+# sequence is a stream of its own, so any head layout lands between measured ones. The third metric looks along the
+# size of the whole cache, where times step as it outgrows the last-level cache, and across it.
+_CACHED = Axes(
+    _keys_run, lambda fixed: (*_layout(fixed), 1.0),  # and keys
+    (1, 0, 6),
+    (
+        _features(7, (0,), (1,), (2,), (3,), (6,)) @ _lengths(8, 2, 8, 1, 2),
+        _features(7, (0,), (1,), (2,), (3,), (6,)) @ _lengths(2, 2, 8, 1, 2),
+        (_features(7, (1, 3, 6), (1,), (0,), (2,), (3,)) - _features(7, (), (6,), (), (), ()))
+        @ _lengths(1, 4, 8, 8, 2),
+        _lengths(8, 2, 8, 1, 0.3, 0.5, 2),
+    ),
+)  # fmt: skip
+# Prompts: queries and keys grow together, so their ratio is the axis. The first metric looks along the number of
+# query rows of all heads, which fills the processors.
+_PROMPT = Axes(
+    _prompt_runs, lambda fixed: (*_layout(fixed), 1.0, 1.0),  # and queries, and keys a query
+    (1, 6, 7),
+    (
+        _features(8, (0, 1, 6), (6,), (0,), (2,), (3,), (7,)) @ _lengths(2, 2, 4, 8, 1, 2),
+        _features(8, (0, 6), (1,), (2,), (3,), (6,), (7,)) @ _lengths(4, 2, 8, 1, 2, 2),
+    ),
+)  # fmt: skip
+_MOE = Axes(_first_runs, _first_then_fixed, (0,), (_lengths(3, 2, 2, 2, 2),))
+_TWO = Axes(_first_runs, _first_then_fixed, (0,), (_lengths(3, 3),))

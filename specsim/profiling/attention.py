@@ -1,0 +1,125 @@
+"""Attention launches: the kernels that torch ships for a shape, the fastest of those that take it.
+
+On a CPU that is the reference engine's own. On a GPU causal attention may run without a mask in memory (flash, cuDNN)
+and any attention with one (efficient, cuDNN); absorbed latent attention, too wide for both, as products and a softmax.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
+
+from specsim.profiling.timer import Capture, Clock, Launch
+from specsim.reference.kernels import attend, attention_mask, tree_mask
+
+LATENT_SHARE = 512 / 576  # values of absorbed latent attention are the first 512 of its 576 (DeepSeek-V2)
+WIDEST_FLASH = 256  # head size
+LARGEST_MASK = 2**29  # values; kernels that need none are tried alone beyond it
+CPU_KERNEL = "scaled_dot_product_attention, additive mask"
+
+
+def parents_of(nodes: int) -> list[int]:
+    """A binary draft tree, breadth first; node 0 is the last committed token."""
+    return [(node - 1) // 2 if node else -1 for node in range(nodes)]
+
+
+def mask_of(operation: str, sequences: int, width: int, keys: int, fold: int, like: Tensor) -> Tensor | None:
+    """Additive mask of a batch, None for a single token. Causal ends differ by a few, as they do in serving."""
+    if operation == "tree":
+        starts = torch.full((sequences,), keys - width, device=like.device)
+        return tree_mask(parents_of(width), starts, keys, fold, like.dtype)
+    if sequences == width == 1:
+        return None
+    ends = keys - 1 - torch.arange(sequences, device=like.device) % max(1, min(4, keys - width))
+    positions = ends[:, None] - torch.arange(width - 1, -1, -1, device=like.device)
+    return attention_mask(positions, keys, fold, like.dtype)
+
+
+def reference_launch(queries: Tensor, caches: list[Tensor], mask: Tensor | None) -> Launch:
+    """The reference engine's attention over caches [2, n, kv_heads, keys, head_dim] in turn."""
+    return lambda turn: attend(queries, caches[turn][0], caches[turn][1], mask)
+
+
+def fastest_on_gpu(
+    operation: str, queries: Tensor, caches: list[Tensor], clock: Clock, capture: Capture
+) -> tuple[Launch, str]:
+    """The fastest launch that runs, and its name; raises RuntimeError if none does."""
+    best: tuple[float, Launch, str] | None = None
+    for name, launch in _gpu_launches(operation, queries, caches):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch explains at length which backend refused the shape
+                replay, launches = capture.capture(launch, launches=1, buffers=len(caches))
+                replay()
+                seconds = clock.seconds(replay) / launches
+        except (RuntimeError, ValueError):  # this backend does not take the shape
+            continue
+        if best is None or seconds < best[0]:
+            best = (seconds, launch, name)
+    if best is None:
+        raise RuntimeError("no attention kernel of this torch takes the shape")
+    return best[1], best[2]
+
+
+def _gpu_launches(operation: str, queries: Tensor, caches: list[Tensor]) -> Iterator[tuple[str, Launch]]:
+    sequences, width, heads, head_dim = queries.shape
+    kv_heads, keys = caches[0].shape[2], caches[0].shape[3]
+    if head_dim > WIDEST_FLASH:
+        mask = mask_of(operation, sequences, width, keys, heads // kv_heads, queries)
+        yield "matmul, softmax, matmul", _latent(queries, caches, mask)
+        return
+    backends = {
+        "flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    }  # fmt: skip
+    if operation == "":
+        for name in ("flash", "cudnn"):
+            yield f"sdpa {name}, causal", _with(backends[name], _causal(queries, caches))
+    if operation == "" and sequences * width * heads * keys > kv_heads * LARGEST_MASK:
+        return
+    mask = mask_of(operation, sequences, width, keys, heads // kv_heads, queries)
+    for name in ("efficient", "cudnn"):
+        yield f"sdpa {name}, additive mask", _with(backends[name], reference_launch(queries, caches, mask))
+
+
+def _with(backend: SDPBackend, launch: Launch) -> Launch:
+    def run(turn: int) -> object:
+        with sdpa_kernel(backend):
+            return launch(turn)
+
+    return run
+
+
+def _causal(queries: Tensor, caches: list[Tensor]) -> Launch:
+    """Queries aligned to the last key: no mask for one token, is_causal for a prompt, else a lower-right bias."""
+    width, keys = queries.shape[1], caches[0].shape[3]
+    turned = queries.transpose(1, 2)
+    options: dict[str, object] = {"enable_gqa": queries.shape[2] != caches[0].shape[2]}
+    if width == keys:
+        options["is_causal"] = True
+    elif width > 1:
+        options["attn_mask"] = causal_lower_right(width, keys)
+    attention: Callable[..., Tensor] = F.scaled_dot_product_attention
+    return lambda turn: attention(turned, caches[turn][0], caches[turn][1], **options)
+
+
+def _latent(queries: Tensor, caches: list[Tensor], mask: Tensor | None) -> Launch:
+    """Absorbed latent attention: one cached vector a token is key and, but for its rotary part, value."""
+    sequences, width, heads, size = queries.shape
+    rows = queries.reshape(sequences, width * heads, size) * size**-0.5
+
+    def run(turn: int) -> Tensor:
+        latent = caches[turn][0][:, 0]
+        scores = rows @ latent.transpose(1, 2)
+        if mask is not None:
+            scores += mask[:, 0]
+        mixed: Tensor = scores.softmax(-1) @ latent[..., : int(size * LATENT_SHARE)]
+        return mixed
+
+    return run

@@ -1,0 +1,71 @@
+"""The rates a profile's efficiencies refer to, the launch overhead, and the probe that shows drift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from specsim.profiling.formats import activation_dtype, convert, multiply
+from specsim.profiling.machine import DTYPES
+from specsim.profiling.timer import Capture, Clock, measure
+
+
+def copy_ceiling(device: str, clock: Clock, capture: Capture) -> float:
+    """Bytes per second, read plus write, of one large copy."""
+    size = 2**28 if device == "cpu" else 2**31
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    timing = measure(lambda _: target.copy_(source), buffers=1, clock=clock, capture=capture)
+    return 2 * size / timing.median_s
+
+
+def compute_ceilings(device: str, dtypes: Iterable[str], clock: Clock, capture: Capture) -> dict[str, float]:
+    """FLOP/s of large matrix products in each dtype this device runs, the best of a few sizes."""
+    found: dict[str, float] = {}
+    for dtype in dtypes:
+        try:
+            found[dtype] = _compute_ceiling(device, dtype, clock, capture)
+        except (RuntimeError, NotImplementedError):
+            continue  # its kernels will say so
+    return found
+
+
+def _compute_ceiling(device: str, dtype: str, clock: Clock, capture: Capture) -> float:
+    best = 0.0
+    with torch.inference_mode():
+        for size in (2048, 4096) if device == "cpu" else (4096, 8192):
+            random = torch.randn(size, size, device=device)
+            weight = convert(random, dtype, "bfloat16")
+            x = random.to(activation_dtype(dtype, "bfloat16"))
+            timing = measure(lambda _, x=x, w=weight: multiply(x, w), buffers=1, clock=clock, capture=capture)  # type: ignore[misc]
+            best = max(best, 2 * size**3 / timing.median_s)
+    return best
+
+
+def launch_overhead_s(device: str, clock: Clock) -> float:
+    """Seconds to launch one tiny operation eagerly, from Python."""
+    x = torch.zeros(1, device=device)
+
+    def launches() -> None:
+        for _ in range(200):
+            x.add_(1.0)
+
+    launches()
+    return float(np.median([clock.seconds(launches) for _ in range(15)])) / 200
+
+
+def probe_s(device: str, dtype: str, clock: Clock, capture: Capture) -> float:
+    """A fixed GEMM and copy, whose change over a sweep is the machine's drift."""
+    x = torch.randn(64, 1024, device=device).to(DTYPES[dtype])
+    weights = torch.randn(4096, 1024, device=device).to(DTYPES[dtype])
+    source = torch.ones(2**22, device=device)
+    target = torch.empty_like(source)
+
+    def work(_: int) -> None:
+        torch.nn.functional.linear(x, weights)
+        target.copy_(source)
+
+    timings = [measure(work, buffers=1, clock=clock, capture=capture).median_s for _ in range(5)]
+    return float(np.median(timings))

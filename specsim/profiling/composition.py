@@ -1,0 +1,143 @@
+"""Do kernels add up? Whole passes of a model that a profile knows nothing of, predicted, then measured.
+
+Prediction and measurement are two steps with a file between them, so that a prediction can be put on record before
+anything is measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from specsim.cost.forward import Group, Precision
+from specsim.cost.measured import MeasuredPrices
+from specsim.cost.passes import PassCost
+from specsim.errors import InvalidInput
+from specsim.profiles.store import load_profile
+from specsim.profiling.ceilings import probe_s
+from specsim.profiling.passes import Cell, PassTimer
+from specsim.profiling.timer import clock_and_capture
+from specsim.specs.model import ModelSpec
+
+PREDICTED, MEASURED = "predicted.csv", "measured.csv"
+CELLS: tuple[Cell, ...] = tuple(product((1, 2, 4, 8, 16, 32, 64), (1, 2, 3, 5, 9), (128, 1024, 4096)))
+PARTS = ("gemm", "attention", "elementwise")
+CELL_COLUMNS = ("sequences", "query_tokens", "kv_tokens")
+PREDICTED_COLUMNS = (*CELL_COLUMNS, "seconds", *(f"{part}_s" for part in PARTS), "at", "profile")
+MEASURED_COLUMNS = (*CELL_COLUMNS, "repeat", "median_s", "p10_s", "p90_s", "samples", "at", "probe_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """|predicted / measured - 1| over the cells measured, and the signed mean (negative: predicted too short)."""
+
+    cells: int
+    median: float
+    p90: float
+    bias: float
+    errors: dict[Cell, float]  # signed
+
+
+def predict(
+    profile: str, spec: ModelSpec, folder: Path, *, dtype: str = "bfloat16", cells: Sequence[Cell] = CELLS
+) -> Path:
+    """Predict each cell's pass from single kernels of a profile and write ``predicted.csv``; nothing is measured."""
+    loaded = load_profile(profile)
+    bits = 32.0 if dtype == "float32" else 16.0
+    precision = Precision(weight_bits=bits, kv_bits=bits, dtype=dtype, weights=dtype, kv=dtype)
+    cost = PassCost(spec, MeasuredPrices(loaded, loaded.hardware(), dtype), precision)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / PREDICTED
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(PREDICTED_COLUMNS)
+        for sequences, width, keys in cells:
+            charges = cost.charges([Group(sequences, width, float(keys), width)], warm=False)
+            parts = {part: sum(float(c.seconds) for c in charges if c.kind == part) for part in PARTS}
+            seconds = (sum(parts.values()), *parts.values())
+            writer.writerow([sequences, width, keys, *(f"{s:.6g}" for s in seconds), _now(), loaded.name])
+    return path
+
+
+def measure(
+    spec: ModelSpec, folder: Path, *, device: str = "cpu", dtype: str = "bfloat16", repeats: int = 2,
+) -> Path:  # fmt: skip
+    """Measure the predicted cells, each repeat in an order of its own, into ``measured.csv``.
+
+    A second call goes on where the first stopped. Raises InvalidInput without a prediction.
+    """
+    predicted = read_predicted(folder)
+    path = folder / MEASURED
+    done = {(*cell, repeat) for cell, repeat in _measured_keys(path)}
+    clock, capture = clock_and_capture(device)
+    timer = PassTimer(spec, list(predicted), device, dtype, clock)
+    for repeat in range(repeats):
+        order = np.random.default_rng(repeat).permutation(len(predicted)).tolist()
+        cells = [list(predicted)[index] for index in order]
+        for cell in cells:
+            if (*cell, repeat) in done:
+                continue
+            probe = probe_s(device, dtype, clock, capture)
+            timing = timer.time(cell, capture)
+            times = (f"{s:.6g}" for s in (timing.median_s, timing.p10_s, timing.p90_s))
+            _append(path, [*cell, repeat, *times, timing.samples, _now(), f"{probe:.6g}"])
+    return path
+
+
+def compare(folder: Path) -> Composition:
+    """Score the predictions on the measured cells; a cell's time is the median of its repeats."""
+    predicted = read_predicted(folder)
+    measured: dict[Cell, list[float]] = {}
+    for record in _records(folder / MEASURED):
+        measured.setdefault(_cell(record), []).append(float(record["median_s"]))
+    if not measured:
+        raise InvalidInput(f"{folder} holds no measured passes; measure them first")
+    errors = {cell: predicted[cell] / float(np.median(times)) - 1.0 for cell, times in measured.items()}
+    sizes = np.abs(list(errors.values()))
+    return Composition(
+        len(errors), float(np.median(sizes)), float(np.percentile(sizes, 90)), float(np.mean(list(errors.values()))),
+        errors,
+    )  # fmt: skip
+
+
+def read_predicted(folder: Path) -> dict[Cell, float]:
+    """Predicted seconds by cell; raises InvalidInput where none were written."""
+    found = {_cell(record): float(record["seconds"]) for record in _records(folder / PREDICTED)}
+    if not found:
+        raise InvalidInput(f"{folder} holds no {PREDICTED}; predict before measuring")
+    return found
+
+
+def _measured_keys(path: Path) -> Iterator[tuple[Cell, int]]:
+    for record in _records(path):
+        yield _cell(record), int(record["repeat"])
+
+
+def _records(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _cell(record: dict[str, str]) -> Cell:
+    return int(record["sequences"]), int(record["query_tokens"]), int(record["kv_tokens"])
+
+
+def _append(path: Path, values: list[object]) -> None:
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if fresh:
+            writer.writerow(MEASURED_COLUMNS)
+        writer.writerow(values)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,251 @@
+"""Whole steps of a real vLLM on this machine: its engine runs in a subprocess, its steps land in ``steps.csv``.
+
+Every sample is kept in ``samples.jsonl`` as it comes, so a run can stop anywhere and the next one goes on. Repeats
+visit all cells in a shuffled order of their own, so that a drifting machine spreads over the whole table.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from specsim.errors import InvalidInput
+from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
+from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
+from specsim.profiles.store import HEADER, append_rows, load_profile, write_header
+from specsim.profiling.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s, probe_s
+from specsim.profiling.machine import Machine, inspect
+from specsim.profiling.step_driver import Driver, engine_python
+from specsim.profiling.timer import Capture, Clock, clock_and_capture
+from specsim.speculation.engine_steps import withheld_error
+
+SAMPLES, MODEL, LOG = "samples.jsonl", "model", "vllm.log"
+WARM_UP_STEPS, TIMED_STEPS = 2, 3
+PARTS = ("total", "verify", "sample", "draft", "host")
+Progress = Callable[[int, int, str], None]  # cells done, cells in all, what goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is measured: the engine's Python, the model (a folder with its config.json), and the drafter.
+
+    ``draft_model`` None drafts by prompt look-up; else a draft model's folder.
+    """
+
+    python: Path
+    model: Path
+    name: str
+    device: str = "cpu"
+    dtype: str = "bfloat16"
+    draft_model: Path | None = None
+
+    def drafter(self, shape: StepShape) -> str:
+        """Its name in the table's kernel column."""
+        if not shape.num_draft_tokens:
+            return "none"
+        return "ngram" if self.draft_model is None else self.draft_model.name
+
+    def engines(self, draft_lengths: Sequence[int]) -> list[tuple[dict[str, Any] | None, set[int]]]:
+        """(speculative config, draft lengths it serves): one engine without a drafter, one with prompt look-up, or
+        one a draft length with a draft model, whose passes depend on it.
+        """
+        lengths = {k for k in draft_lengths if k}
+        engines: list[tuple[dict[str, Any] | None, set[int]]] = [(None, {0})] if 0 in draft_lengths else []
+        if lengths and self.draft_model is None:
+            look_up = {"method": "ngram", "prompt_lookup_min": 2, "prompt_lookup_max": 4}
+            engines.append(({**look_up, "num_speculative_tokens": max(lengths)}, lengths))
+        elif lengths:
+            config = {"method": "draft_model", "model": str(self.draft_model)}
+            engines += [({**config, "num_speculative_tokens": k}, {k}) for k in sorted(lengths)]
+        return engines
+
+
+def measure_steps(
+    vllm: Path, model: Path, folder: Path, *, name: str | None = None, device: str = "cpu", dtype: str = "bfloat16",
+    draft_model: Path | None = None, gpu: str | None = None, grid: StepGrid | None = None, repeats: int = 5,
+    minutes: float = 8.0, seed: int = 0, progress: Progress = lambda done, total, what: None,
+) -> bool:  # fmt: skip
+    """Measure vLLM's steps into ``folder`` for about ``minutes``; True once every cell has its ``repeats``.
+
+    ``vllm``: its virtual environment or its Python. ``model``: a folder with a config.json, or that file; weights are
+    random and never read. ``name``: the model's name in scenarios (default: its folder's). A second call goes on where
+    the first stopped. Raises InvalidInput for a wrong path or a folder of another machine or model, NoAnswer if the
+    engine cannot start or dies.
+    """
+    until = time.monotonic() + 60 * minutes
+    model = _adopt(model, folder)
+    setup = Setup(engine_python(vllm), folder / MODEL, name or model.name, device, dtype, draft_model)
+    clock_capture = clock_and_capture(device)
+    header = _header(inspect(device), setup, folder, gpu, clock_capture)
+    cells = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), setup.model)
+    records = _read_records(folder)
+    visits = [(repeat, cell) for repeat in range(repeats) for cell in cells]
+    todo = [(repeat, cell) for repeat, cell in visits if (repeat, setup.drafter(cell), cell) not in records]
+    done = len(cells) * repeats - len(todo)
+    try:
+        for repeat, cell, answer in _visits(setup, cells, todo, folder, until, seed):
+            _write_record(folder, repeat, setup.drafter(cell), cell, answer)
+            done += 1
+            progress(done, len(cells) * repeats, f"repeat {repeat + 1} of {repeats}")
+    finally:
+        _finish(header, folder, setup, probe_s(device, dtype, *clock_capture))
+    return done == len(cells) * repeats
+
+
+def _visits(
+    setup: Setup, cells: list[StepShape], todo: list[tuple[int, StepShape]], folder: Path, until: float, seed: int
+) -> Iterator[tuple[int, StepShape, dict[str, Any]]]:
+    """(repeat, cell, what the engine answered), one engine after another within each repeat."""
+    lengths = sorted({cell.num_draft_tokens for cell in cells})
+    for repeat in sorted({repeat for repeat, _ in todo}):
+        order = np.random.default_rng((seed, repeat)).permutation(len(cells)).tolist()
+        wanted = {cell for r, cell in todo if r == repeat}
+        for config, served in setup.engines(lengths):
+            turn = [cells[i] for i in order if cells[i] in wanted and cells[i].num_draft_tokens in served]
+            if not turn or time.monotonic() >= until:
+                continue
+            with Driver(setup.python, _job(setup, cells, config), folder / LOG, device=setup.device) as driver:
+                for cell in turn:
+                    if time.monotonic() >= until:
+                        return
+                    yield repeat, cell, _measure(driver, cell)
+
+
+def _measure(driver: Driver, cell: StepShape) -> dict[str, Any]:
+    answer = driver.ask({**asdict(cell), "warm_up": WARM_UP_STEPS, "samples": TIMED_STEPS})
+    return {name: driver.facts[name] for name in ("vllm", "dtype", "mode")} | answer
+
+
+def _job(setup: Setup, cells: list[StepShape], config: dict[str, Any] | None) -> dict[str, Any]:
+    """What the driver needs to start an engine that holds every cell."""
+    width = max(cell.num_draft_tokens for cell in cells) + 1
+    return {
+        "model": str(setup.model.resolve()), "dtype": setup.dtype, "speculative_config": config,
+        "max_num_seqs": max(cell.sequences for cell in cells) + 1,
+        "max_num_batched_tokens": max(2048, 2 * max(cell.tokens for cell in cells)),
+        "max_model_len": max(cell.kv_len for cell in cells) + _room(width),
+    }  # fmt: skip
+
+
+def _room(width: int) -> int:
+    """Positions beyond the KV length that a cell's steps may reach if every draft is accepted."""
+    return (WARM_UP_STEPS + TIMED_STEPS + 2) * width
+
+
+def _adopt(model: Path, folder: Path) -> Path:
+    """Copy the model's config.json beside the table: what was measured stays known. Returns the model's folder."""
+    config = model / "config.json" if model.is_dir() else model
+    if not config.is_file():
+        raise InvalidInput(f"--model {model}: there is no config.json; give a Hugging Face model folder")
+    kept = folder / MODEL / "config.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(config, kept)
+    elif json.loads(kept.read_text()) != json.loads(config.read_text()):
+        raise InvalidInput(f"{folder} holds steps of another model; write to another folder with --out")
+    return config.resolve().parent
+
+
+def _fitting(cells: list[StepShape], model: Path) -> list[StepShape]:
+    """The cells within the model's positions."""
+    longest = json.loads((model / "config.json").read_text()).get("max_position_embeddings")
+    width = max(cell.num_draft_tokens for cell in cells) + 1
+    return [cell for cell in cells if longest is None or cell.kv_len + _room(width) <= longest]
+
+
+# -- what was measured ------------------------------------------------------------------------------------------
+
+
+def _write_record(folder: Path, repeat: int, drafter: str, cell: StepShape, answer: dict[str, Any]) -> None:
+    with (folder / SAMPLES).open("a") as file:
+        file.write(json.dumps({"repeat": repeat, "drafter": drafter, **asdict(cell), **answer}) + "\n")
+
+
+def _read_records(folder: Path) -> dict[tuple[int, str, StepShape], dict[str, Any]]:
+    """What the engine answered, by repeat, drafter and cell; a line cut short by an interruption is dropped."""
+    path = folder / SAMPLES
+    records: dict[tuple[int, str, StepShape], dict[str, Any]] = {}
+    if not path.exists():
+        return records
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    if len(whole) < len(lines):
+        path.write_text("".join(whole))
+    for line in whole:
+        record = json.loads(line)
+        cell = StepShape(**{field: record.pop(field) for field in StepShape.__dataclass_fields__})
+        records[record.pop("repeat"), record.pop("drafter"), cell] = record
+    return records
+
+
+def _rows(folder: Path, name: str) -> list[Row]:
+    """One row a drafter, cell and part: median and spread over all samples of all repeats."""
+    samples: dict[tuple[str, StepShape], list[dict[str, Any]]] = {}
+    for (_, drafter, cell), record in _read_records(folder).items():
+        if "seconds" in record:
+            samples.setdefault((drafter, cell), []).append(record)
+    rows: list[Row] = []
+    for (drafter, cell), records in sorted(samples.items(), key=lambda item: (item[0][1].columns(), item[0][0])):
+        first = records[0]
+        for part in PARTS:
+            seconds = [s for record in records for s in record["seconds"].get(part, ())]
+            p10, median, p90 = np.percentile(seconds or [0.0], [10, 50, 90]).tolist()
+            if median <= 0:  # not told apart, or no drafter
+                continue
+            rows.append(Row(
+                shape=cell.columns(), operation=part, dtype=first["dtype"], kernel=f"vllm {first['vllm']}/{name}/{drafter}",
+                cache="cold", mode=first["mode"], median_s=median, p10_s=max(p10, 1e-9), p90_s=p90, samples=len(seconds),
+            ))  # fmt: skip
+    return rows
+
+
+def _header(
+    machine: Machine, setup: Setup, folder: Path, gpu: str | None, device: tuple[Clock, Capture]
+) -> ProfileHeader:
+    """The header of a new table, or that of the one being resumed."""
+    clock, capture = device
+    if (folder / HEADER).exists():
+        header = load_profile(f"{folder}/").header
+        if header.device_name != machine.device_name or setup.dtype not in header.ceilings.flops_per_s:
+            dtypes = ", ".join(header.ceilings.flops_per_s)
+            raise InvalidInput(f"{folder} holds steps of {header.device_name} in {dtypes}; write elsewhere with --out")
+        return header
+    header = ProfileHeader(
+        schema=1, gpu=gpu or machine.slug(), device_name=machine.device_name,
+        device="cpu" if machine.device == "cpu" else "cuda", threads=machine.threads, clocks=machine.clocks,
+        driver=machine.driver, versions=machine.versions, date=datetime.date.today().isoformat(),
+        attribution="measured by specsim profile steps", last_level_cache_bytes=machine.last_level_cache_bytes,
+        memory_bytes=machine.memory_bytes, launch_s=launch_overhead_s(machine.device, clock),
+        ceilings=Ceilings.model_validate({
+            "copy_bytes_per_s": copy_ceiling(machine.device, clock, capture),
+            "flops_per_s": compute_ceilings(machine.device, [setup.dtype], clock, capture),
+        }),
+        probe=Probe(before_s=probe_s(machine.device, setup.dtype, clock, capture)),
+    )  # fmt: skip
+    write_header(folder, header)
+    return header
+
+
+def _finish(header: ProfileHeader, folder: Path, setup: Setup, probed_s: float) -> None:
+    """Write the table from all samples so far, and what is known only now: drift, the engine's version, the error."""
+    rows = _rows(folder, setup.name)
+    (folder / "steps.csv").unlink(missing_ok=True)
+    if rows:
+        append_rows(folder, "steps", rows)
+    error = withheld_error(rows)
+    probe = header.probe or Probe(before_s=probed_s)
+    earlier = [] if probe.after_s is None else [probe.after_s]
+    update = {
+        "probe": probe.model_copy(update={"during_s": [*probe.during_s, *earlier], "after_s": probed_s}),
+        "heldout_error": {} if error is None else {"steps": error},
+        "backend": rows[0].kernel.split("/")[0] if rows else None,
+    }  # fmt: skip
+    write_header(folder, header.model_copy(update=update))

@@ -1,0 +1,90 @@
+"""Host time: the engine's own between its passes, and what launching, replaying and copying inputs cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from specsim.profiles.schema import Row
+from specsim.profiling.timer import WallClock
+from specsim.reference.grid import host_times
+
+REPEATS, LAUNCHES = 15, 200
+
+
+def host_rows(batches: tuple[int, ...], device: str, dtype: str) -> Iterator[Row]:
+    """The reference engine's step, draft pass and look-up by batch; then launches and, on a GPU, graphs and copies."""
+    for found in host_times(list(batches), device=device):
+        times = (found.median_s, found.p10_s, found.p90_s)
+        yield _row(found.part, found.sequences, dtype, "reference engine", times, found.samples)
+    yield _timed("launch", 1, dtype, "add_", _launches(device))
+    if device == "cuda":
+        yield _timed("graph_replay", 1, dtype, "CUDAGraph.replay", _replays())
+        for batch in batches:
+            yield _timed("input_copy", batch, dtype, "pinned int64 rows, two copies", _copies(batch))
+
+
+def _timed(operation: str, sequences: int, dtype: str, kernel: str, run: Callable[[], None]) -> Row:
+    """Host seconds of one of the LAUNCHES that ``run`` makes."""
+    clock = WallClock()
+    run()
+    _wait()
+    seconds = []
+    for _ in range(REPEATS):
+        seconds.append(clock.seconds(run) / LAUNCHES)
+        _wait()
+    p10, median, p90 = (float(v) for v in np.percentile(seconds, [10, 50, 90]))
+    return _row(operation, sequences, dtype, kernel, (median, p10, p90), REPEATS)
+
+
+def _row(
+    operation: str, sequences: int, dtype: str, kernel: str, times: tuple[float, float, float], samples: int
+) -> Row:
+    return Row(
+        shape=(float(sequences),), operation=operation, dtype=dtype, kernel=kernel, cache="warm", mode="eager",
+        median_s=times[0], p10_s=times[1], p90_s=times[2], samples=samples,
+    )  # fmt: skip
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _launches(device: str) -> Callable[[], None]:
+    x = torch.zeros(1, device=device)
+
+    def run() -> None:
+        for _ in range(LAUNCHES):
+            x.add_(1.0)
+
+    return run
+
+
+def _replays() -> Callable[[], None]:
+    x = torch.zeros(1, device="cuda")
+    x.add_(1.0)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        x.add_(1.0)
+
+    def run() -> None:
+        for _ in range(LAUNCHES):
+            graph.replay()
+
+    return run
+
+
+def _copies(batch: int) -> Callable[[], None]:
+    """Token ids and positions of a step, host to device."""
+    rows = torch.zeros(2, batch, dtype=torch.int64, pin_memory=True)
+    target = torch.empty(2, batch, dtype=torch.int64, device="cuda")
+
+    def run() -> None:
+        for _ in range(LAUNCHES):
+            target[0].copy_(rows[0], non_blocking=True)
+            target[1].copy_(rows[1], non_blocking=True)
+
+    return run

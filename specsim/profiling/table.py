@@ -1,0 +1,81 @@
+"""The profile being written: its header and rows, on disk as soon as they are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from specsim.errors import NoAnswer
+from specsim.profiles.schema import SHAPE_COLUMNS, ProfileHeader, Row
+from specsim.profiles.store import append_rows, read_rows, write_header
+from specsim.profiling.plan import Shape
+from specsim.profiling.timer import Timing
+
+
+class Table:
+    """A profile's folder. Raises NoAnswer where it cannot be written; what was written before stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows: dict[str, list[Row]] = {}
+        self._keys: dict[str, set[tuple[object, ...]]] = {}
+        self._header: ProfileHeader | None = None
+        for kind in SHAPE_COLUMNS:
+            _drop_torn_line(folder / f"{kind}.csv")
+
+    @property
+    def header(self) -> ProfileHeader:
+        if self._header is None:
+            raise ValueError("a profile needs its header first")
+        return self._header
+
+    def write_header(self, header: ProfileHeader) -> None:
+        self._header = header
+        try:
+            write_header(self._folder, header)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def rows(self, kind: str) -> list[Row]:
+        """The rows of a class, those of earlier runs included."""
+        if kind not in self._rows:
+            self._rows[kind] = list(read_rows(self._folder / f"{kind}.csv", kind))
+            self._keys[kind] = {row.key() for row in self._rows[kind]}
+        return self._rows[kind]
+
+    def holds(self, kind: str, key: tuple[object, ...]) -> bool:
+        """Whether a measurement (``Row.key``) is there already."""
+        self.rows(kind)
+        return key in self._keys[kind]
+
+    def add(self, kind: str, row: Row) -> None:
+        """Append a row, on disk when this returns."""
+        self.rows(kind)
+        try:
+            append_rows(self._folder, kind, [row])
+        except OSError as error:
+            raise self._full(error) from error
+        self._rows[kind].append(row)
+        self._keys[kind].add(row.key())
+
+    def add_timing(self, shape: Shape, kernel: str, mode: str, timing: Timing) -> None:
+        """Append what a kernel of this shape took."""
+        self.add(shape.kind, Row(
+            shape=tuple(float(v) for v in shape.shape), operation=shape.operation, dtype=shape.dtype, kernel=kernel,
+            cache=shape.cache, mode=mode, median_s=timing.median_s, p10_s=timing.p10_s, p90_s=timing.p90_s,
+            samples=timing.samples,
+        ))  # fmt: skip
+
+    def _full(self, error: OSError) -> NoAnswer:
+        return NoAnswer(
+            f"{self._folder} cannot be written ({error.strerror}); what was measured is kept: make room and run the "
+            "same command again"
+        )
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Remove a last line that a full disk or a kill left without its end."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):
+        path.write_bytes(data[: data.rfind(b"\n") + 1])

@@ -1,0 +1,209 @@
+"""Times single steps of vLLM's offline engine. Run by vLLM's own Python, never imported by specsim.
+
+One JSON object a line, both ways. First line in: the engine (``model``, ``max_num_seqs``, ``max_num_batched_tokens``,
+``max_model_len``, ``dtype``, ``speculative_config`` or null). First line out: what was started. Then for each line in,
+a step's shape (``sequences``, ``query_len``, ``kv_len``, ``num_draft_tokens``, ``prefill_tokens``, ``warm_up``,
+``samples``), one line out: seconds of each timed step by part. A line with ``error`` ends the run.
+
+Requests are admitted as if their KV cache had been computed elsewhere, so that a shape costs its own steps and no
+prefill. Drafts are put into the scheduler after each step, so that every step verifies exactly as many as wanted; the
+engine's own drafter runs all the same. Scheduling is synchronous: a step lasts from its scheduling to its output.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Step = dict[str, float]  # seconds by part
+
+
+def main() -> None:
+    """Answer on the real standard output; whatever the engine prints there goes to standard error."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def answer(message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=out)
+
+    try:
+        serve(sys.stdin, answer)
+    except Exception as error:
+        version = getattr(sys.modules.get("vllm"), "__version__", None)
+        answer({"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300], "vllm": version})
+        raise
+
+
+def serve(lines: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> None:
+    """The conversation, until the input ends."""
+    engine = StepEngine(json.loads(next(lines)))
+    answer(engine.facts())
+    for line in lines:
+        answer(engine.measure(json.loads(line)))
+
+
+class StepEngine:
+    """vLLM's engine in this process, stepped by hand."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        self.torch, self.vllm = importlib.import_module("torch"), importlib.import_module("vllm")
+        self.on_cpu = not self.torch.cuda.is_available()
+        speculation = {"speculative_config": job["speculative_config"]} if job["speculative_config"] else {}
+        self.engine = self.vllm.LLM(
+            model=job["model"], dtype=job["dtype"], max_num_seqs=job["max_num_seqs"],
+            max_num_batched_tokens=job["max_num_batched_tokens"], max_model_len=job["max_model_len"],
+            skip_tokenizer_init=True, load_format="dummy", seed=0, enable_prefix_caching=False,
+            async_scheduling=False, disable_log_stats=True, enforce_eager=self.on_cpu, **speculation,
+        ).llm_engine  # fmt: skip
+        self.core: Any = self.engine.engine_core.engine_core
+        self.scheduler = self.core.scheduler
+        self.vocab_size = self.engine.model_config.get_vocab_size()
+        self.random = random.Random(0)
+        self.number = 0
+        self.spent_s: Step = {}
+        self.loaded: dict[str, int] = {}  # request: prompt tokens whose KV cache is taken as given
+        self.scheduled: Any = None
+        self._watch()
+
+    def facts(self) -> dict[str, Any]:
+        config = self.engine.vllm_config
+        return {
+            "vllm": self.vllm.__version__, "torch": self.torch.__version__, "device": "cpu" if self.on_cpu else "cuda",
+            "device_name": None if self.on_cpu else self.torch.cuda.get_device_name(),
+            "dtype": str(config.model_config.dtype).removeprefix("torch."), "threads": self.torch.get_num_threads(),
+            "block_size": config.cache_config.block_size, "num_kv_blocks": config.cache_config.num_gpu_blocks,
+            "mode": "eager" if config.model_config.enforce_eager else "graph",
+        }  # fmt: skip
+
+    def _watch(self) -> None:
+        """Count seconds inside the executor's calls and the drafter, and keep what was scheduled last."""
+        executor, schedule = self.core.model_executor, self.scheduler.schedule
+        self._time(executor, "execute_model", "execute")
+        self._time(executor, "sample_tokens", "sample")
+        runner = getattr(getattr(getattr(executor, "driver_worker", None), "worker", None), "model_runner", None)
+        if hasattr(runner, "propose_draft_token_ids"):
+            self._time(runner, "propose_draft_token_ids", "draft")
+
+        def keep(*args: Any, **kwargs: Any) -> Any:
+            self.scheduler.connector = _GivenCache(self.loaded) if self.loaded else None
+            self.scheduled = schedule(*args, **kwargs)
+            self.scheduler.connector = None
+            return self.scheduled
+
+        self.scheduler.schedule = keep
+
+    def _time(self, owner: Any, name: str, part: str) -> None:
+        call = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.spent_s[part] = self.spent_s.get(part, 0.0) + time.perf_counter() - start
+
+        setattr(owner, name, timed)
+
+    def measure(self, shape: dict[str, int]) -> dict[str, Any]:
+        """{"seconds": {"total": [...], and on a CPU "verify", "sample", "draft", "host"}}, or {"skipped": why}."""
+        alone = shape["query_len"] > shape["num_draft_tokens"] + 1
+        try:
+            steps = (self._chunks if alone else self._decodes)(shape)[shape["warm_up"] :]
+            return {"seconds": {part: [step[part] for step in steps] for part in steps[0]}}
+        except _OtherStep as error:
+            return {"skipped": str(error)}
+        finally:
+            self.engine.abort_request(list(self.scheduler.requests), internal=True)
+            while self.scheduler.has_requests():
+                self.engine.step()
+
+    def _decodes(self, shape: dict[str, int]) -> list[Step]:
+        """Decode or verify steps, each with a prompt chunk of its own if the shape has one."""
+        width, chunk = shape["query_len"], shape["prefill_tokens"]
+        steps = shape["warm_up"] + shape["samples"]
+        # Caches grow by a token a step: the middle timed one sees kv_len, its own tokens included.
+        prompt = shape["kv_len"] - width - shape["warm_up"] - (shape["samples"] - 1) // 2
+        outputs = (steps + 2) * width
+        running = [self._add(prompt, computed=prompt - 1, outputs=outputs) for _ in range(shape["sequences"])]
+        self._step()
+        timed = []
+        for _ in range(steps):
+            self._draft(running, width - 1)
+            wanted = dict.fromkeys(running, width)
+            if chunk:
+                wanted[self._add(chunk, computed=0, outputs=1)] = chunk
+            timed.append(self._step(wanted))
+        return timed
+
+    def _chunks(self, shape: dict[str, int]) -> list[Step]:
+        """Chunks of query_len prompt tokens that end at kv_len: each is a request of its own."""
+        chunk, prompt = shape["query_len"], shape["kv_len"]
+        timed = []
+        for _ in range(shape["warm_up"] + shape["samples"]):
+            added = [self._add(prompt, computed=prompt - chunk, outputs=1) for _ in range(shape["sequences"])]
+            timed.append(self._step(dict.fromkeys(added, chunk)))
+        return timed
+
+    def _add(self, prompt: int, *, computed: int, outputs: int) -> str:
+        """A request of ``prompt`` random tokens whose first ``computed`` need no computing; its id."""
+        self.number += 1
+        tokens = [self.random.randrange(self.vocab_size) for _ in range(prompt)]
+        parameters = self.vllm.SamplingParams(temperature=0.0, max_tokens=outputs, ignore_eos=True, detokenize=False)
+        self.engine.add_request(f"specsim-{self.number}", {"prompt_token_ids": tokens}, parameters)
+        added = str(next(reversed(self.scheduler.requests)))  # the engine gives it an id of its own
+        if computed:
+            self.loaded[added] = computed
+        return added
+
+    def _draft(self, request_ids: list[str], tokens: int) -> None:
+        for request_id in request_ids:
+            drafts = [self.random.randrange(self.vocab_size) for _ in range(tokens)]
+            self.scheduler.requests[request_id].spec_token_ids = drafts
+
+    def _step(self, wanted: dict[str, int] | None = None) -> Step:
+        """One step's seconds by part; raises _OtherStep if the engine scheduled other tokens than ``wanted``."""
+        self.spent_s.clear()
+        start = time.perf_counter()
+        self.engine.step()
+        total = time.perf_counter() - start
+        self.loaded.clear()
+        if wanted is not None and self.scheduled.num_scheduled_tokens != wanted:
+            got = sorted(self.scheduled.num_scheduled_tokens.values())
+            raise _OtherStep(f"vLLM scheduled {got} tokens where {sorted(wanted.values())} were wanted")
+        if not self.on_cpu:  # launches return before a GPU is done: its parts cannot be told apart here
+            return {"total": total}
+        execute, sample, draft = (self.spent_s.get(part, 0.0) for part in ("execute", "sample", "draft"))
+        parts = {"verify": execute, "sample": sample - draft, "draft": draft, "host": total - execute - sample}
+        return {"total": total} | parts
+
+
+class _OtherStep(Exception):
+    """The engine would not run the step that was asked for, for instance for want of KV blocks."""
+
+
+class _GivenCache:
+    """Stands where a KV connector would while requests are admitted: their cache was computed elsewhere."""
+
+    def __init__(self, loaded: dict[str, int]) -> None:
+        self._loaded = loaded
+
+    def get_num_new_matched_tokens(self, request: Any, computed: int) -> tuple[int, bool]:
+        return self._loaded.get(request.request_id, 0), False
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("supports", "requires", "has_")):
+            return False
+        return lambda *args, **kwargs: None
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this file's folder: its neighbours are not for vLLM to import
+    main()

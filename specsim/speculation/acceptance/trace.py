@@ -1,0 +1,119 @@
+"""Replay of what was seen: at each output position, how many drafts an unlimited round would have got right.
+
+Such a trace does not depend on k (SpecDecode-Bench records them, arXiv 2601.11580): a round of k drafts accepts
+min(k, run), and where the next round starts follows.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, model_validator
+
+from specsim.errors import InvalidInput
+from specsim.speculation.acceptance.law import AcceptanceLaw, Floats, Integers
+from specsim.speculation.uniform import uniform
+
+
+class TraceAcceptance(AcceptanceLaw):
+    """``runs[request][i]``: drafts right in an unlimited round started when i + 1 output tokens stood (the first one
+    comes from the prefill). ``cap``: the longest draft that was tried, so no k beyond it can be answered.
+
+    ``order`` drawn: every request replays a trace chosen by its number and the seed; listed: request i replays trace
+    i modulo their number. A request longer than its trace goes on with the next choice, listed with the same trace.
+    ``path`` in place of ``runs`` and ``cap`` names a file written by ``write``; it is read at once.
+    """
+
+    kind: Literal["trace"] = "trace"
+    runs: tuple[tuple[NonNegativeInt, ...], ...] = Field(min_length=1)
+    cap: PositiveInt
+    order: Literal["drawn", "listed"] = "drawn"
+
+    track_fields: ClassVar[int] = 1
+    _survival: dict[int, Floats] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "path" in data:
+            return {key: value for key, value in data.items() if key != "path"} | _read(Path(str(data["path"])))
+        return data
+
+    @model_validator(mode="after")
+    def _within_cap(self) -> TraceAcceptance:
+        for number, runs in enumerate(self.runs):
+            if not runs:
+                raise ValueError(f"trace {number} is empty; leave out requests without decoded tokens")
+            if max(runs) > self.cap:
+                raise ValueError(f"trace {number} has a run of {max(runs)}, above the cap {self.cap}; raise the cap")
+        return self
+
+    def write(self, path: Path) -> None:
+        """JSON lines: a head with the cap, then one list of runs a request."""
+        lines = [json.dumps({"cap": self.cap})] + [json.dumps({"runs": runs}) for runs in self.runs]
+        path.write_text("\n".join(lines) + "\n")
+
+    def survival(self, draft_tokens: int) -> Floats:
+        """Counted over the rounds of a replay of every trace, each once."""
+        if draft_tokens > self.cap:
+            raise InvalidInput(
+                f"{draft_tokens} tokens are drafted and the acceptance trace was recorded up to {self.cap}; "
+                "lower max_draft_tokens or record it with a higher cap"
+            )
+        if draft_tokens not in self._survival:
+            accepted = np.concatenate(self.replay(draft_tokens))
+            steps = np.arange(1, draft_tokens + 1)
+            self._survival[draft_tokens] = (accepted[:, None] >= steps).mean(axis=0)
+        return self._survival[draft_tokens]
+
+    def replay(self, draft_tokens: int) -> list[Integers]:
+        """Accepted drafts of each round, one array a trace."""
+        replayed = []
+        for runs in self.runs:
+            start, accepted = 0, []
+            while start < len(runs):
+                accepted.append(min(runs[start], draft_tokens))
+                start += accepted[-1] + 1
+            replayed.append(np.array(accepted, dtype=np.int64))
+        return replayed
+
+    def track(self, seed: int, request_ids: Integers, tokens: int) -> Floats:
+        """Position 0, which the prefill commits, repeats position 1."""
+        found = np.empty((len(request_ids), tokens, 1))
+        for row, chosen in enumerate(self._chosen(seed, request_ids, tokens).tolist()):
+            runs: list[int] = []
+            for trace in chosen:
+                runs += self.runs[trace]
+                if len(runs) >= tokens:
+                    break
+            found[row, :, 0] = (runs[:1] + runs)[:tokens]
+        return found
+
+    def _chosen(self, seed: int, request_ids: Integers, tokens: int) -> Integers:
+        """Traces in the order a request replays them, enough for ``tokens``, [requests, laps]."""
+        laps = np.arange(-(-tokens // min(len(runs) for runs in self.runs)))
+        if self.order == "listed":
+            return np.broadcast_to(request_ids[:, None] % len(self.runs), (len(request_ids), len(laps)))
+        return (uniform(seed, request_ids[:, None], laps) * len(self.runs)).astype(np.int64)
+
+    def draw(
+        self, seed: int, request_ids: Integers, positions: Integers, draft_tokens: Integers, track: Floats
+    ) -> Integers:
+        if track.shape[1] > self.cap:
+            self.survival(track.shape[1])  # refuses
+        return np.minimum(track[:, 0, 0].astype(np.int64), draft_tokens)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        return {"cap": lines[0]["cap"], "runs": [line["runs"] for line in lines[1:]]}
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}; give an acceptance trace") from None
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise InvalidInput(
+            f'{path} is no acceptance trace; its first line must be {{"cap": N}}, each other {{"runs": [...]}}'
+        ) from None

@@ -1,0 +1,110 @@
+"""Hit rate and run lengths of a copy drafter, from K-free traces or from counters taken at one k."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from specsim.errors import InvalidInput
+from specsim.results import AcceptanceCounts
+from specsim.speculation.acceptance import EmpiricalRuns, GeometricRuns, HurdleAcceptance, TraceAcceptance
+from specsim.speculation.fit.estimate import DEFAULT_LEVEL, Estimate, normal, proportion
+
+
+@dataclass(frozen=True, slots=True)
+class FittedHurdle:
+    """``lengths``: the whole runs that were seen, longest last; none where only counters were given."""
+
+    hit_rate: Estimate
+    continue_rate: Estimate
+    lengths: tuple[int, ...] = ()
+
+    def law(self) -> HurdleAcceptance:
+        """With geometric run lengths."""
+        runs = GeometricRuns(continue_rate=min(self.continue_rate.value, 1 - 1e-6))
+        return HurdleAcceptance(hit_rate=self.hit_rate.value, runs=runs)
+
+    def empirical_law(self) -> HurdleAcceptance:
+        """With run lengths as seen. Raises InvalidInput without any."""
+        if not self.lengths:
+            raise InvalidInput("no whole run was seen, so run lengths have no empirical law; use the geometric one")
+        weights = np.bincount(self.lengths)[1:].astype(np.float64)
+        return HurdleAcceptance(hit_rate=self.hit_rate.value, runs=EmpiricalRuns(weights=tuple(weights.tolist())))
+
+
+def fit_hurdle(trace: TraceAcceptance, *, level: float = DEFAULT_LEVEL) -> FittedHurdle:
+    """Walk each trace from break to break. A run that reaches the end of its trace is one whose length is not known.
+
+    The continue rate is the maximum-likelihood one: continuations / (continuations + ends), a cut run having no end.
+    """
+    breaks = 0
+    lengths: list[int] = []  # of whole runs
+    cut: list[int] = []
+    for runs in trace.runs:
+        position = 0
+        while position < len(runs):
+            length, whole = _run_at(runs, position, trace.cap)
+            breaks += 1
+            if length:
+                (lengths if whole else cut).append(length)
+            position += length + 1
+    hits = len(lengths) + len(cut)
+    hit_rate = _share(hits, breaks, level)
+    if not hits:
+        raise InvalidInput("the trace has no run of accepted drafts, so run lengths cannot be fitted")
+    continuations = sum(lengths) + sum(cut) - hits
+    if not continuations + len(lengths):
+        raise InvalidInput(
+            "every run was cut short after one token, so run lengths cannot be fitted; record longer outputs"
+        )
+    continue_rate = _share(continuations, continuations + len(lengths), level)
+    return FittedHurdle(hit_rate, continue_rate, tuple(sorted(lengths)))
+
+
+def _run_at(runs: tuple[int, ...], position: int, cap: int) -> tuple[int, bool]:
+    """Length of the run from a position on, read past the cap, and whether its end was seen."""
+    length = 0
+    while position + length < len(runs):
+        more = runs[position + length]
+        length += more
+        if more < cap:
+            return min(length, len(runs) - position), position + length < len(runs)
+    return len(runs) - position, False
+
+
+def fit_hurdle_counts(counts: AcceptanceCounts, *, level: float = DEFAULT_LEVEL) -> FittedHurdle:
+    """From h[d][j] at one k, rounds without a proposal (d = 0) included, for geometric runs that always propose k.
+
+    The continue rate c is the share accepted of second and later drafts tried; the hit rate solves
+    r_1 = h / (1 - c^(k+1) + h·c^k), r_1 being over all rounds. So a law fitted at one k answers for another.
+    """
+    k = max(counts.rounds, default=0)
+    if k < 2:
+        raise InvalidInput(
+            f"counters at k = {k} hold no second draft, so runs cannot be fitted; record at k = 2 or more"
+        )
+    rounds = sum(sum(row.values()) for row in counts.rounds.values())
+    hits = sum(n for row in counts.rounds.values() for j, n in row.items() if j)
+    ends = [(d, j, n) for d, row in counts.rounds.items() for j, n in row.items() if j]
+    tried = sum((min(j + 1, d) - 1) * n for d, j, n in ends)
+    if not tried:
+        raise InvalidInput("no round got to a second draft, so runs cannot be fitted; record more rounds")
+    first, goes_on = _share(hits, rounds, level), _share(sum((j - 1) * n for _, j, n in ends), tried, level)
+
+    def hit_rate(r: float, c: float) -> float:
+        return r * (1 - c ** (k + 1)) / (1 - r * c**k) if r * c**k < 1 else 1.0
+
+    r, c, step = first.value, goes_on.value, 1e-6
+    slopes = (
+        (hit_rate(r + step, c) - hit_rate(r - step, c)) / (2 * step),
+        (hit_rate(r, c + step) - hit_rate(r, c - step)) / (2 * step),
+    )
+    error = float(np.hypot(slopes[0] * first.standard_error, slopes[1] * goes_on.standard_error))
+    found = normal(min(hit_rate(r, c), 1.0), error, level)
+    return FittedHurdle(Estimate(found.value, error, max(found.low, 0.0), min(found.high, 1.0)), goes_on)
+
+
+def _share(hits: int, trials: int, level: float) -> Estimate:
+    value = hits / trials
+    return proportion(value, float(np.sqrt(value * (1 - value) / trials)), trials, level)

@@ -1,0 +1,94 @@
+"""A sweep's minutes, on a clock and with kernels whose times are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the profile extra")
+pytestmark = pytest.mark.torch
+
+from specsim.profiles.schema import Row  # noqa: E402
+from specsim.profiles.store import load_profile, read_rows  # noqa: E402
+from specsim.profiling import budget, kernels, plan, sweep, timer  # noqa: E402
+
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+GRID = plan.Grid(
+    blocks=(plan.Block("gemm", (ROWS, (512, 1024, 2048), (512, 1024, 2048))),),
+    most_flops=1e12, most_bytes=1e9, pass_tokens=(), pass_hidden_sizes=(), host_batches=(), whole_passes=(),
+)  # fmt: skip
+SECONDS_A_SHAPE, PROBE_S = 0.7, 1e-3
+HOST = Row((1.0,), "step", "bfloat16", "fake", "warm", "eager", 1e-3, 1e-3, 1e-3, 1)
+
+
+class Machine:
+    """Measuring a shape takes SECONDS_A_SHAPE and finds ``cost(m, n, k)``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: Callable[[float, float, float], float]) -> None:
+        self.now_s = 0.0
+        self.measured: list[tuple[float, ...]] = []
+        self._cost = cost
+        monkeypatch.setattr(budget.time, "monotonic", lambda: self.now_s)
+        monkeypatch.setattr(sweep, "copy_ceiling", lambda *_: 1e10)
+        monkeypatch.setattr(sweep, "compute_ceilings", lambda *_: {"bfloat16": 1e12})
+        monkeypatch.setattr(sweep, "launch_overhead_s", lambda *_: 1e-6)
+        monkeypatch.setattr(sweep, "probe_s", lambda *_: PROBE_S)
+        monkeypatch.setattr(sweep, "host_rows", lambda *_: iter([HOST]))
+        monkeypatch.setattr(sweep.Kernels, "prepare", lambda _, shape: self._prepare(shape))
+        monkeypatch.setattr(sweep, "measure", lambda launch, **_: launch(0))
+
+    def _prepare(self, shape: plan.Shape) -> kernels.Prepared:
+        self.now_s += SECONDS_A_SHAPE
+        self.measured.append(shape.shape)
+        seconds = self._cost(*shape.shape)
+        return kernels.Prepared(lambda _: timer.Timing(seconds, seconds, seconds, 7), 1, "fake")
+
+
+def power_law(m: float, n: float, k: float) -> float:
+    return 1e-6 * m**0.1 * n**0.9 * k**0.8
+
+
+def test_minutes_bound_the_sweep_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Machine(monkeypatch, power_law)
+    lines: list[str] = []
+    shapes = list(plan.shapes(GRID, "bfloat16", 2**25))
+    for minutes in (1.0, 1.0):
+        start_s = fake.now_s
+        sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", minutes=minutes, grid=GRID, warn=lines.append)
+        assert fake.now_s - start_s <= 60 * minutes
+    assert len(lines) == 1
+    assert "the coarse grid is incomplete" in lines[0]
+    assert len(set(fake.measured)) == len(fake.measured)
+    assert set(fake.measured) >= {s.shape for s in shapes if s.cache == "cold"}
+
+
+def test_a_sweep_cut_short_is_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch, power_law)
+    folder = sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", minutes=1.0, grid=GRID)
+    profile = load_profile(str(folder))
+    assert 0 < len(profile.rows["gemm"]) < 90
+    assert profile.header.probe.after_s == PROBE_S
+
+
+def test_probes_are_spread_over_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch, lambda m, n, k: power_law(m, n, k) * (1 + 0.3 * math.sin(m)))
+    folder = sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", minutes=3.0, grid=GRID)
+    assert 12 <= len(load_profile(str(folder)).header.probe.during_s) <= sweep.PROBES
+
+
+def test_time_left_goes_where_interpolation_is_worst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the time from 48 rows on, at every N and K: all but the coarse shapes lie around that jump."""
+    fake = Machine(monkeypatch, lambda m, n, k: power_law(m, n, k) * (2.0 if m >= 48 else 1.0))
+    folder = sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", minutes=3.0, grid=GRID)
+    coarse = {s.shape for s in plan.shapes(GRID, "bfloat16", 2**25)}
+    added = [shape for shape in fake.measured if shape not in coarse]
+    assert len(added) > 20
+    assert sum(16 < m < 128 for m, _, _ in added) > 0.9 * len(added)
+    rows = read_rows(folder / "gemm.csv", "gemm")
+    around = sorted({row.shape[0] for row in rows if row.shape[1:] == (1024.0, 1024.0)})
+    low = max(m for m in around if m < 48)
+    high = min(m for m in around if m >= 48)
+    assert high / low < 1.5

@@ -1,0 +1,216 @@
+"""Measuring an engine's steps, with a script that speaks the driver's protocol in vLLM's place."""
+
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from specsim.errors import InvalidInput, NoAnswer
+from specsim.profiles.schema import Ceilings, Probe, ProfileHeader
+from specsim.profiles.steps import StepGrid, StepShape
+from specsim.profiles.store import load_profile, write_header
+from specsim.profiling.engine_steps import measure_steps
+from specsim.profiling.machine import inspect
+from specsim.speculation.engine_steps import EngineSteps
+
+pytestmark = pytest.mark.torch
+
+GRID = StepGrid((1, 4), (0, 2), (100, 300), (64,), (4,))
+
+# Answers with 10 ms, 0.1 ms a new token and 1 us a key read; notes what it was asked.
+FAKE = """#!{python}
+import json, sys
+LOG, MODE = {log!r}, {mode!r}
+job = json.loads(sys.stdin.readline())
+note = open(LOG, "a")
+note.write(json.dumps({{"job": job}}) + "\\n")
+if MODE == "no-start":
+    print("some vLLM message", file=sys.stderr)
+    print(json.dumps({{"error": "ValueError: no such model", "vllm": "0.20.0"}}))
+    sys.exit(1)
+if MODE == "old":
+    print("usage: python ...")
+    sys.exit(0)
+device = "cuda" if MODE == "cuda" else "cpu"
+print(json.dumps({{"vllm": "0.32.0", "device": device, "dtype": "bfloat16", "mode": "eager"}}), flush=True)
+for count, line in enumerate(sys.stdin):
+    shape = json.loads(line)
+    note.write(json.dumps(shape) + "\\n")
+    note.flush()
+    if MODE == "dies" and count == 3:
+        sys.exit(7)
+    if MODE == "small" and shape["kv_len"] == 300:
+        print(json.dumps({{"skipped": "not enough blocks"}}), flush=True)
+        continue
+    tokens = shape["sequences"] * shape["query_len"] + shape["prefill_tokens"]
+    total = 0.01 + 1e-4 * tokens + 1e-6 * shape["sequences"] * shape["kv_len"]
+    spread = [total * (1 + 0.01 * (i - 1)) for i in range(shape["samples"])]
+    parts = {{"total": spread, "verify": [0.9 * t for t in spread], "draft": [0.0] * len(spread)}}
+    print(json.dumps({{"seconds": parts}}), flush=True)
+"""
+
+
+class Bench:
+    """A fake vLLM, a model folder, and a table's folder whose header is there already, for its ceilings take long."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.out, self.log = folder, folder / "table", folder / "asked.jsonl"
+        self.model = folder / "llama-tiny"
+        self.model.mkdir()
+        self.configure(max_position_embeddings=4096)
+        facts = inspect("cpu")
+        header = ProfileHeader(
+            schema=1, gpu=facts.slug(), device_name=facts.device_name, device="cpu", threads=facts.threads, clocks="",
+            driver="none", versions=facts.versions, date="2026-01-01", attribution="a test",
+            last_level_cache_bytes=2**25, memory_bytes=2**34, launch_s=1e-6,
+            ceilings=Ceilings(copy_bytes_per_s=3e10, flops_per_s={"bfloat16": 5e11}), probe=Probe(before_s=1e-3),
+        )  # fmt: skip
+        write_header(self.out, header)
+
+    def configure(self, **fields: object) -> None:
+        (self.model / "config.json").write_text(json.dumps({"model_type": "llama", **fields}))
+
+    def vllm(self, mode: str = "") -> Path:
+        path = self.folder / f"python-{mode}"
+        path.write_text(FAKE.format(python=sys.executable, log=str(self.log), mode=mode))
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return path
+
+    def measure(self, mode: str = "", **options: object) -> bool:
+        options = {"grid": GRID, "repeats": 2, **options}
+        return measure_steps(self.vllm(mode), self.model, self.out, **options)
+
+    def asked(self) -> list[dict]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def shapes_asked(self) -> list[StepShape]:
+        fields = StepShape.__dataclass_fields__
+        return [StepShape(**{f: entry[f] for f in fields}) for entry in self.asked() if "job" not in entry]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def test_every_shape_is_visited_by_an_engine_that_serves_it(bench):
+    seen = []
+    assert bench.measure(progress=lambda done, total, what: seen.append((done, total)))
+    shapes = GRID.shapes()
+    assert sorted(bench.shapes_asked(), key=StepShape.columns) == sorted(2 * shapes, key=StepShape.columns)
+    assert seen == [(i + 1, 2 * len(shapes)) for i in range(2 * len(shapes))]
+    config = None
+    for entry in bench.asked():
+        if "job" in entry:
+            config = entry["job"]["speculative_config"]
+            assert entry["job"]["max_num_seqs"] > 4
+            assert entry["job"]["max_model_len"] > 300
+        else:  # no drafter where nothing is drafted, prompt look-up elsewhere
+            assert (config is None) == (entry["num_draft_tokens"] == 0)
+            assert config is None or config["num_speculative_tokens"] == 2
+
+
+def test_the_table_is_read_back_and_prices_rounds(bench):
+    bench.measure()
+    profile = load_profile(str(bench.out))
+    totals = {row.shape: row for row in profile.rows["steps"] if row.operation == "total"}
+    assert totals.keys() == {shape.columns() for shape in GRID.shapes()}
+    for shape, row in totals.items():
+        tokens = shape[0] * shape[1] + shape[4]
+        assert row.median_s == pytest.approx(0.01 + 1e-4 * tokens + 1e-6 * shape[0] * shape[2], rel=1e-5)
+        assert row.p10_s < row.median_s < row.p90_s
+        assert (row.samples, row.mode, row.dtype) == (6, "eager", "bfloat16")  # 2 visits of 3 steps
+    assert not [row for row in profile.rows["steps"] if row.operation == "draft"]  # nothing told apart
+    assert profile.header.backend == "vllm 0.32.0"
+    assert profile.header.probe.after_s is not None
+    prices = EngineSteps.of(profile, model="llama-tiny")
+    assert prices.decode_round(4, 2, 298).seconds == pytest.approx(0.01 + 12e-4 + 4 * 300e-6, rel=0.02)
+    assert json.loads((bench.out / "model" / "config.json").read_text())["model_type"] == "llama"
+
+
+def test_a_run_stopped_by_its_budget_goes_on_where_it_stopped(bench):
+    assert not bench.measure(minutes=0)
+    assert bench.shapes_asked() == []
+    with pytest.raises(NoAnswer, match="status 7"):
+        bench.measure("dies")
+    lost = bench.shapes_asked()[-1]  # asked, never answered
+    assert bench.measure()
+    shapes = GRID.shapes()
+    counts = {shape: bench.shapes_asked().count(shape) for shape in shapes}
+    assert counts == {shape: 3 if shape == lost else 2 for shape in shapes}
+    before = bench.asked()
+    assert bench.measure()
+    assert bench.asked() == before  # nothing left: no engine is even started
+
+
+def test_a_sample_cut_short_is_measured_again(bench):
+    bench.measure(repeats=1)
+    samples = bench.out / "samples.jsonl"
+    whole = samples.read_text()
+    samples.write_text(whole[:-20])
+    assert bench.measure(repeats=1)
+    assert len(bench.shapes_asked()) == len(GRID.shapes()) + 1
+    assert len(samples.read_text().splitlines()) == len(whole.splitlines())
+
+
+def test_what_the_engine_could_not_run_is_left_out_of_the_table(bench):
+    assert bench.measure("small")
+    rows = load_profile(str(bench.out)).rows["steps"]
+    assert rows
+    assert all(row.shape[2] != 300 for row in rows)
+
+
+def test_shapes_beyond_the_models_positions_are_not_asked_for(bench):
+    bench.configure(max_position_embeddings=200)
+    bench.measure()
+    assert {shape.kv_len for shape in bench.shapes_asked()} <= {64, 100}
+
+
+def test_a_draft_model_gets_an_engine_for_each_draft_length(bench):
+    draft = bench.folder / "llama-draft"
+    grid = StepGrid((1,), (0, 1, 2), (100,), (), ())
+    bench.measure(draft_model=draft, grid=grid, repeats=1)
+    configs = [entry["job"]["speculative_config"] for entry in bench.asked() if "job" in entry]
+    assert [config and config["num_speculative_tokens"] for config in configs] == [None, 1, 2]
+    assert {config["model"] for config in configs if config} == {str(draft)}
+    kernels = {row.kernel for row in load_profile(str(bench.out)).rows["steps"]}
+    assert kernels == {"vllm 0.32.0/llama-tiny/none", "vllm 0.32.0/llama-tiny/llama-draft"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("no-start", "vLLM 0.20.0 stopped: ValueError: no such model; see .*vllm.log.*0.32.0"),
+        ("old", "vLLM stopped: it answered 'usage"),
+    ],
+)
+def test_an_engine_that_does_not_start_is_one_line(bench, mode, said):
+    with pytest.raises(NoAnswer, match=said) as caught:
+        bench.measure(mode)
+    assert "\n" not in str(caught.value)
+    assert (bench.out / "vllm.log").exists()
+
+
+def test_another_device_than_asked_for_is_refused(bench):
+    with pytest.raises(InvalidInput, match="runs on cuda and --device is cpu"):
+        bench.measure("cuda")
+
+
+def test_a_log_is_kept_only_of_a_failure(bench):
+    bench.measure(repeats=1)
+    assert not (bench.out / "vllm.log").exists()
+
+
+def test_wrong_paths_and_other_models_are_refused(bench, tmp_path):
+    with pytest.raises(InvalidInput, match="no Python there"):
+        measure_steps(tmp_path / "absent", bench.model, bench.out, grid=GRID)
+    with pytest.raises(InvalidInput, match=r"no config\.json"):
+        measure_steps(bench.vllm(), tmp_path / "absent", bench.out, grid=GRID)
+    bench.measure(repeats=1)
+    bench.configure(hidden_size=99)
+    with pytest.raises(InvalidInput, match="another model"):
+        bench.measure(repeats=1)
