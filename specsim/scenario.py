@@ -30,7 +30,7 @@ from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput, unknown_name
 from specsim.interop.huggingface import model_from_config
 from specsim.interop.traces import read_trace
-from specsim.profiles.store import find_profile, load_profile, profile_names
+from specsim.profiles.store import Profile, find_profile, find_widths, load_profile, profile_names
 from specsim.results import Slo
 from specsim.specs.catalog import hardware_names, load_hardware, load_model
 from specsim.specs.deployment import Deployment
@@ -41,7 +41,8 @@ from specsim.specs.yaml_file import build, read_mapping
 from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.policy import FixedPolicy, Policy
 from specsim.speculation.program import DraftProgram, load_program
-from specsim.speculation.round import RoundCost
+from specsim.speculation.engine_steps import EngineSteps
+from specsim.speculation.round import RoundCost, StepCost
 from specsim.workload.arrivals import Arrivals, ClosedLoopArrivals
 from specsim.workload.lengths import Lengths
 from specsim.workload.request import RequestSpec
@@ -96,6 +97,10 @@ class Speculation(_Part):
         if isinstance(data, dict) and "policy" not in data and "max_draft_tokens" in data:
             return data | {"policy": {"kind": "fixed", "k": data["max_draft_tokens"]}}
         return data
+
+    def drafter_name(self) -> str:
+        """The draft model's name, or that of a program without one."""
+        return self.program.name if self.draft_model is None else self.draft_model.name
 
     @model_validator(mode="after")
     def _consistent(self) -> Speculation:
@@ -160,11 +165,12 @@ Workload = Annotated[SyntheticWorkload | TraceWorkload, Field(discriminator="kin
 class CostChoice(_Part):
     """``profile``: a profile's name or folder; None takes one measured on this hardware if there is one.
 
-    ``source`` roofline ignores profiles.
+    ``source``: ``kernels`` prices any model from kernel times, ``steps`` the one engine, model and drafter whose whole
+    steps the profile holds, ``roofline`` ignores profiles.
     """
 
     profile: str | None = None
-    source: Literal["kernels", "roofline"] = "kernels"
+    source: Literal["kernels", "steps", "roofline"] = "kernels"
 
 
 class Scenario(BaseModel):
@@ -224,30 +230,45 @@ class Scenario(BaseModel):
         bits = self.deployment.weight_bits or self.model.weight_bits
         return Precision.on(self.gpu, bits, self.deployment.kv_bits, self.deployment.group_size)
 
-    def prices(self) -> KernelPrices:
-        """Where kernel times come from: the named profile, one measured on this hardware, or the roofline.
+    def profile(self) -> Profile | None:
+        """The named profile, or what is known of this hardware; None without any, and for the roofline.
 
         Raises InvalidInput for a profile of other hardware.
         """
-        dtype = self.precision().dtype
         if self.cost.source == "roofline":
-            return Roofline(self.gpu, dtype)
+            return None
         profile = find_profile(self.gpu.name) if self.cost.profile is None else load_profile(self.cost.profile)
-        if profile is None:
-            return Roofline(self.gpu, dtype)
-        if profile.header.gpu != self.gpu.name:
+        if profile is not None and profile.header.gpu.lower() != self.gpu.name.lower():
             raise InvalidInput(
                 f"profile {profile.name} was measured on {profile.header.gpu} and the scenario's gpu is "
                 f"{self.gpu.name}; choose a profile of that hardware or set cost.source to roofline"
             )
-        return MeasuredPrices(profile, self.gpu, dtype)
+        return profile
 
-    def round_cost(self) -> RoundCost:
-        """Prices of this scenario's steps."""
-        speculation = self.speculation
+    def price_name(self) -> str:
+        """What prices this scenario: the profile's name, or roofline."""
+        profile = self.profile()
+        return "roofline" if profile is None else profile.name
+
+    def round_cost(self) -> StepCost:
+        """Prices of this scenario's steps. Raises InvalidInput where ``steps`` are asked for and none are measured."""
+        profile, speculation = self.profile(), self.speculation
+        if self.cost.source == "steps":
+            if profile is None:
+                raise InvalidInput(
+                    f"cost.source is steps and no profile of {self.gpu.name} is known; measure one with specsim "
+                    "profile steps, or set cost.profile"
+                )
+            return EngineSteps.of(
+                profile, model=self.model.name, drafter=speculation.drafter_name() if speculation else "none"
+            )  # fmt: skip
+        precision = self.precision()
+        prices: KernelPrices = Roofline(self.gpu, precision.dtype)
+        if profile is not None:
+            prices = MeasuredPrices(profile, self.gpu, precision.dtype, widths=find_widths(profile))
         draft = speculation.draft_model if speculation else None
         return RoundCost(
-            self.model, self.prices(), hardware=self.gpu, engine=self.engine, precision=self.precision(),
+            self.model, prices, hardware=self.gpu, engine=self.engine, precision=precision,
             ranks=self.deployment.tensor_parallel, program=speculation.program if speculation else None, draft=draft,
             draft_precision=None if draft is None else Precision.on(
                 self.gpu, draft.weight_bits, self.deployment.kv_bits

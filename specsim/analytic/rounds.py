@@ -123,7 +123,7 @@ def speedup_map(
             f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
             "ask for smaller batches or a shorter context"
         )
-    return SpeedupMap(tuple(_cells(scenario, sorted(set(batches)), context)), scenario.prices().name)
+    return SpeedupMap(tuple(_cells(scenario, sorted(set(batches)), context)), scenario.price_name())
 
 
 def _cells(scenario: Scenario, batches: Sequence[int], context: float) -> list[Cell]:

@@ -81,8 +81,8 @@ def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cel
     from specsim.analytic.rounds import default_batches
     from specsim.cases import write_machine
     from specsim.fidelity import read_grid, write_grid
-    from specsim.profiling.ceilings import probe_s
     from specsim.profiling.machine import inspect
+    from specsim.profiling.probe import probe_s
     from specsim.profiling.timer import clock_and_capture
     from specsim.reference.grid import measure_grid
 

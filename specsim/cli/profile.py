@@ -19,6 +19,7 @@ from specsim.units import format_seconds
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure kernels; import, check, merge profiles.")
 app.command("steps")(profile_steps.steps)
 app.command("plan")(profile_steps.plan)
+app.command("import-steps")(profile_steps.import_steps)
 
 NameArgument = Annotated[str, typer.Argument(help="A profile's name or folder.")]
 DataOption = Annotated[
@@ -67,6 +68,7 @@ def import_(
     rows: Annotated[int, typer.Option(help="Rows to keep, about; the others test and calibrate.", min=100)] = 4000,
 ) -> None:
     """Make a compact profile of another project's measured tables, tested on rows that it does not keep."""
+    from specsim.cost.selection import study
     from specsim.interop import aiconfigurator
     from specsim.specs.catalog import load_hardware
 
@@ -76,14 +78,15 @@ def import_(
     ceilings = aiconfigurator.ceilings_of(hardware)
     folder = aiconfigurator.data_folder(data)
     tables = aiconfigurator.read_tables(folder, system, backend, version, ceilings)
-    study = aiconfigurator.study(
-        tables, ceilings, rows=rows, progress=lambda name: messages().print(f"choosing {name}")
-    )
-    header = aiconfigurator.header_of(tables, hardware, study.heldout)
-    write_profile(out, header, study.rows)
-    read = sum(len(found) for found in tables.rows.values())
+    found = study(
+        tables.rows, ceilings, aiconfigurator.plan_of(rows), tables.label, aiconfigurator.SEED,
+        progress=lambda name: messages().print(f"choosing {name}"),
+    )  # fmt: skip
+    header = aiconfigurator.header_of(tables, hardware, found.heldout)
+    write_profile(out, header, found.rows)
+    read = sum(len(members) for members in tables.rows.values())
     messages().print(
-        f"wrote {out}: kept {sum(len(kept) for kept in study.rows.values())} of {read} rows; rejected "
+        f"wrote {out}: kept {sum(len(kept) for kept in found.rows.values())} of {read} rows; rejected "
         f"{sum(tables.rejected.values())} that cannot be true; skipped {sum(tables.skipped.values())} of formats, "
         "masks or layouts that specsim has none of"
     )

@@ -69,3 +69,38 @@ def plan(
         print_json({"path": str(out), "cases": count, "command": run})
     else:
         messages().print(f"wrote {out} with {count} cases; run: {run}")
+
+
+def import_steps(
+    results: Annotated[Path, typer.Argument(help="What vllm bench forward wrote with --output-json.")],
+    model: Annotated[str, typer.Option(help="The model's name in scenarios, for instance Llama-3.1-8B.")],
+    gpu: Annotated[str, typer.Option(help="Hardware preset it ran on.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    drafter: Annotated[str, typer.Option(help="The drafter's name in scenarios; none without one.")] = "none",
+    target_only: Annotated[
+        Path | None, typer.Option(help="A second file, made with --exclude-drafter: tells drafting apart.")
+    ] = None,
+    version: Annotated[str, typer.Option(help="vLLM's version.")] = "unknown",
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+) -> None:
+    """Make a profile of whole steps from vllm bench forward's results, for scenarios with cost.source: steps."""
+    import datetime
+
+    from specsim.interop.vllm_bench import read_forward
+    from specsim.profiles.schema import Ceilings, ProfileHeader
+    from specsim.profiles.store import write_profile
+    from specsim.specs.catalog import load_hardware
+
+    hardware = load_hardware(gpu)
+    found = read_forward(results, dtype=dtype, kernel=f"vllm {version}/{model}/{drafter}", without_drafter=target_only)
+    header = ProfileHeader(
+        schema=1, gpu=hardware.name, device_name=hardware.name, device="cuda", threads=1, clocks="unknown",
+        driver="unknown", versions={"vllm": version}, date=datetime.date.today().isoformat(),
+        attribution="vllm bench forward; no host, sampling or rejection time", backend=f"vllm {version}",
+        last_level_cache_bytes=hardware.last_level_cache_bytes, memory_bytes=int(hardware.memory_bytes),
+        launch_s=hardware.launch_s, importer="vllm bench forward",
+        ceilings=Ceilings(copy_bytes_per_s=hardware.bandwidth_bytes_per_s, flops_per_s=hardware.flops_per_s),
+    )  # fmt: skip
+    write_profile(out, header, {"steps": found.rows})
+    left_out = f"; left out, of mixed query lengths: {', '.join(found.left_out)}" if found.left_out else ""
+    messages().print(f"wrote {out} with {len(found.rows)} rows{left_out}")

@@ -1,37 +1,29 @@
 """How well a profile predicts shapes that it does not hold: the error, and the interval that covers it.
 
-Two procedures. A profile alone: every interior level of every axis is withheld in turn and predicted from the rest. A
-profile that was drawn from a large table: test rows are drawn first, by seed, many of them with fixed dimensions (a
-matrix, a head layout) that no profile row has; then calibration rows, which scale the stated intervals; then the
-profile's rows are chosen among the rest.
+A profile alone: every interior level of every axis is withheld in turn and predicted from the rest. A profile drawn
+from a large table (cost/selection.py): test rows that were drawn before it.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from specsim.cost.efficiency import Z90, EfficiencySurface
 from specsim.cost.surfaces import Group, groups, surface_of
 from specsim.errors import InvalidInput
-from specsim.profiles.grid import Kriging
 from specsim.profiles.schema import Ceilings, HeldoutError, Row
 from specsim.profiles.shapes import axes_of
 from specsim.profiles.store import Profile
 
 Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
 
-WITHHELD_SHARE = 0.12  # of the fixed dimensions, for the test rows and again for the calibration rows
-UNSEEN_SHARE = 0.4  # of the drawn rows, with withheld fixed dimensions
-_LEVELS = 32  # of one axis at most, spread evenly: more would only repeat their neighbours
-_LEVEL_ROWS = 200  # rows predicted of one level at most
+_LEVELS = 5  # of one axis at most, spread evenly: more cost minutes and say little more
+_LEVEL_ROWS = 60  # rows predicted of one level at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,44 +133,6 @@ def _summary(errors: Floats, misses: Floats) -> HeldoutError:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """Indices of a table's rows: test, calibration, and those a profile may keep."""
-
-    test: Indices
-    calibration: Indices
-    rest: Indices
-
-
-def draw(group: Group, seed: int, size: int, label: str) -> Draw:
-    """Draw ``size`` test rows and as many calibration rows.
-
-    The same table, seed and ``label`` always give the same rows, whatever the order of the table's rows. Of each draw,
-    ``UNSEEN_SHARE`` have fixed dimensions that no other row of the profile has.
-    """
-    shapes = np.array([row.shape for row in group.rows], dtype=np.float64)
-    order = np.lexsort(shapes.T[::-1])
-    axes = axes_of(group.kind, shapes)
-    fixed = np.column_stack(axes.split(tuple(shapes.T))[0])
-    kinds, member = np.unique(fixed, axis=0, return_inverse=True)
-    member = member.ravel()
-    rng = np.random.default_rng([seed, zlib.crc32(label.encode())])
-    free = np.ones(len(shapes), dtype=bool)
-    withheld = np.zeros(len(kinds), dtype=bool)
-    drawn: list[Indices] = []
-    for _ in range(2):
-        choices = np.flatnonzero(~withheld)
-        these = rng.choice(choices, min(max(1, round(WITHHELD_SHARE * len(kinds))), len(choices) // 2), replace=False)
-        unseen = order[(np.isin(member, these) & free)[order]]
-        seen = order[(~np.isin(member, these) & free & ~withheld[member])[order]]
-        first = rng.choice(unseen, min(round(UNSEEN_SHARE * size), len(unseen)), replace=False)
-        second = rng.choice(seen, min(size - len(first), len(seen) // 4), replace=False)
-        drawn.append(np.concatenate([first, second]))
-        free[drawn[-1]] = False
-        withheld[these] = True
-    return Draw(drawn[0], drawn[1], np.flatnonzero(free & ~withheld[member]))
-
-
 def calibrate(surface: EfficiencySurface, rows: Sequence[Row]) -> float:
     """The error scale at which 90 % of these rows lie in the surface's 90 % intervals."""
     return surface.error_scale * float(np.quantile(predict(surface, rows).misses, 0.9)) / Z90
@@ -190,77 +144,3 @@ def score(surface: EfficiencySurface, kept: Sequence[Row], rows: Sequence[Row]) 
     known = {row.shape[1:] if len(row.shape) != 6 else row.shape[3:] for row in kept}
     unseen = sum((row.shape[1:] if len(row.shape) != 6 else row.shape[3:]) not in known for row in rows)
     return _summary(found.errors, found.misses).model_copy(update={"unseen": unseen})
-
-
-# -- which rows to keep ---------------------------------------------------------------------------------------------
-
-_START, _STEP, _CROWD = 0.15, 0.07, 12  # first rows and rows a round, as shares of the budget; neighbours looked at
-
-
-def choose(group: Group, ceilings: Ceilings, budget: int, seed: int, metric: int | None = None) -> list[int]:
-    """Indices of at most ``budget`` rows from which the others are predicted well.
-
-    Greedy: rows are added where the rows around are predicted with a common error, and of the rows there the one
-    nearest to what the crowd says is taken, so that a single odd measurement is never the one that speaks.
-    """
-    count = len(group.rows)
-    if count <= budget:
-        return list(range(count))
-    whole = surface_of(group, group.rows, ceilings, 1.0, metric)
-    points, values = whole.features, whole.values
-    crowd = _Crowd(points, values)
-    rng = np.random.default_rng(seed)
-    ways = points @ rng.normal(size=(points.shape[1], 20))
-    ends = np.concatenate([np.argmin(ways, axis=0), np.argmax(ways, axis=0)])
-    fastest = int(np.argmin([row.median_s for row in group.rows]))
-    first = crowd.typical(np.concatenate([ends, rng.choice(count, int(_START * budget), replace=False)]).astype(int))
-    taken = list(dict.fromkeys([fastest, *first.tolist()]))[:budget]
-    while len(taken) < budget:
-        predicted = Kriging(points[taken], values[taken]).at(points)[0]
-        added = crowd.worst(predicted, taken, min(max(1, int(_STEP * budget)), budget - len(taken)))
-        if not added:
-            break
-        taken += added
-    return sorted(taken)
-
-
-class _Crowd:
-    """Every row with its nearest neighbours."""
-
-    def __init__(self, points: Floats, values: Floats) -> None:
-        self._values = values
-        distances, self._near = cKDTree(points).query(points, min(_CROWD + 1, len(points)))
-        self._weights = np.exp(-distances)
-        others = self._weights[:, 1:]
-        mean = (others * values[self._near[:, 1:]]).sum(axis=1) / np.maximum(others.sum(axis=1), 1e-12)
-        self._odd = np.abs(values - mean)
-
-    def typical(self, rows: Indices) -> Indices:
-        """Of each row and its five nearest, the one closest to its own neighbours' mean."""
-        near = self._near[rows, :6]
-        return np.asarray(near[np.arange(len(rows)), np.argmin(self._odd[near], axis=1)])
-
-    def worst(self, predicted: Floats, taken: list[int], count: int) -> list[int]:
-        """Rows to add: around the largest errors that neighbours share, one a neighbourhood."""
-        errors = self._values - predicted
-        used = np.zeros(len(errors), dtype=bool)
-        used[taken] = True
-        weights = self._weights * ~used[self._near]
-        near = errors[self._near]
-        shared = (weights * near).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
-        gain = ((np.abs(near) - np.abs(near - shared[:, None])) * weights).sum(axis=1)
-        blocked = used.copy()
-        added: list[int] = []
-        for row in np.argsort(-gain):
-            if blocked[row]:
-                continue
-            choices = self._near[row, :6]
-            choices = choices[~used[choices]]
-            target = predicted[choices] + shared[row]
-            best = int(choices[np.argmin(np.abs(self._values[choices] - target))])
-            added.append(best)
-            used[best] = True
-            blocked[self._near[row]] = True
-            if len(added) == count:
-                break
-        return added

@@ -40,6 +40,18 @@ class _Found:
     query_tokens: float | None = None
 
 
+def machine_error(profile: Profile) -> float:
+    """One standard deviation, as a share: how much the profile's fixed probe moved while the sweep ran.
+
+    A profile imported without a probe takes FOREIGN_ERROR.
+    """
+    probe = profile.header.probe
+    if probe is None:
+        return FOREIGN_ERROR
+    times = [probe.before_s, *probe.during_s, *([] if probe.after_s is None else [probe.after_s])]
+    return statistics.stdev(times) / statistics.median(times) if len(times) > 1 else 0.0
+
+
 class MeasuredPrices:
     """Prices kernels from a profile; ``dtype`` is that of activations.
 
@@ -61,15 +73,8 @@ class MeasuredPrices:
 
     @property
     def machine_error(self) -> float:
-        """One standard deviation: how much the profile's fixed probe moved while the sweep ran.
-
-        A profile imported without a probe takes FOREIGN_ERROR.
-        """
-        probe = self._profile.header.probe
-        if probe is None:
-            return FOREIGN_ERROR
-        times = [probe.before_s, *probe.during_s, *([] if probe.after_s is None else [probe.after_s])]
-        return statistics.stdev(times) / statistics.median(times) if len(times) > 1 else 0.0
+        """As ``machine_error`` of the profile."""
+        return machine_error(self._profile)
 
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         """Seconds of one launch, from the profile as far as it goes."""

@@ -19,10 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from specsim.cost.heldout import Draw, calibrate, choose, draw, level_errors, predict, score
-from specsim.cost.surfaces import Group, groups, metrics_of, stated_surface, surface_of
+from specsim.cost.heldout import score
+from specsim.cost.selection import Plan
+from specsim.cost.surfaces import groups, stated_surface
 from specsim.errors import InvalidInput, MissingExtra, NoAnswer, unknown_name
 from specsim.profiles.schema import Ceilings, HeldoutError, ProfileHeader, Row
 from specsim.profiles.store import Profile, faster_than_possible
@@ -30,7 +29,6 @@ from specsim.specs.hardware import Hardware
 
 PACKAGE = "aiconfigurator-core"
 IMPORTER = "aiconfigurator"
-SEED = 20260611
 FORMATS = {
     "bfloat16": "bfloat16", "float16": "float16", "half": "float16", "fp8": "fp8", "sq": "int8",
     "int8_wo": "int8-weight", "int4_wo": "int4-weight-g128",
@@ -42,15 +40,20 @@ PRESETS = {
     "h200_sxm": "h200", "h100_sxm": "h100-sxm", "a100_sxm": "a100-80gb", "l40s": "l40s", "b200_sxm": "b200",
 }  # fmt: skip
 
-# Rows kept of each surface, at most, in a profile of 4,000; the rest of those goes to 16-bit GEMM.
 ROWS = 4000
+SEED = 20260611
 QUOTAS = {
-    "attention decode bfloat16": 700, "attention prefill bfloat16": 700, "attention decode fp8": 250,
-    "gemm fp8": 400, "moe bfloat16": 350, "collective": 150,
+    "attention decode bfloat16": 1000, "attention prefill bfloat16": 650, "attention decode fp8": 250, "gemm fp8": 350,
+    "moe bfloat16": 300,
 }  # fmt: skip
-OTHER_QUOTA = 0
 TESTS = {"gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600}
-OTHER_TESTS = 300
+
+
+def plan_of(rows: int = ROWS) -> Plan:
+    """What a profile of about ``rows`` rows keeps; what the other surfaces leave goes to 16-bit GEMMs."""
+    quotas = {name: count * rows // ROWS for name, count in QUOTAS.items()}
+    return Plan(rows, quotas, "gemm bfloat16", "collective", TESTS)
+
 
 Record = dict[str, Any]
 
@@ -66,6 +69,11 @@ class Tables:
     rows: dict[str, list[Row]] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What draws are named after: the GPU without its socket."""
+        return self.system.split("_")[0]
 
 
 def preset_of(system: str) -> str:
@@ -254,80 +262,6 @@ _READERS: tuple[tuple[str, str, str, Callable[[Record], Row | None]], ...] = (
 )
 
 
-# -- a compact profile out of the tables ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """A profile drawn from large tables, and how well it predicts the rows it was not drawn from."""
-
-    rows: dict[str, list[Row]]
-    heldout: dict[str, HeldoutError]
-
-
-def study(
-    tables: Tables, ceilings: Ceilings, seed: int = SEED, rows: int = ROWS,
-    progress: Callable[[str], None] = lambda name: None,
-) -> Study:  # fmt: skip
-    """Draw test rows, then calibration rows, then choose about ``rows`` of the rest (see cost/heldout.py)."""
-    found = [group for kind, members in tables.rows.items() for group in groups(kind, members)]
-    quotas = _quotas(found, rows)
-    kept: dict[str, list[Row]] = {}
-    heldout: dict[str, HeldoutError] = {}
-    for group in found:
-        if not quotas[group.name]:
-            continue
-        progress(group.name)
-        chosen, error = _study_one(group, tables.system, ceilings, seed, quotas[group.name])
-        kept.setdefault(group.kind, []).extend(chosen)
-        if error is not None:
-            heldout[group.name] = error
-    return Study(kept, heldout)
-
-
-def drawn(group: Group, system: str, seed: int) -> Draw:
-    """The test, calibration and remaining rows of one surface of a system's tables."""
-    size = min(TESTS.get(group.name, OTHER_TESTS), len(group.rows) // 5)
-    name = group.name.removeprefix("attention ").removesuffix(" bfloat16")
-    return draw(group, seed, size, system.split("_")[0] + name)
-
-
-def _study_one(
-    group: Group, system: str, ceilings: Ceilings, seed: int, quota: int
-) -> tuple[list[Row], HeldoutError | None]:
-    if group.kind == "collective":  # small: all is kept, and levels withheld in turn
-        return list(group.rows), level_errors([group], ceilings)
-    parts = drawn(group, system, seed)
-    test, calibration, rest = ([group.rows[i] for i in part] for part in (parts.test, parts.calibration, parts.rest))
-    if not test or not calibration or not rest:
-        return list(group.rows)[:quota], None
-    inner = group.of(rest)
-    best: tuple[float, list[Row], int] | None = None
-    for metric in range(metrics_of(inner)):
-        chosen = [rest[i] for i in choose(inner, ceilings, quota, seed, metric)]
-        errors = predict(surface_of(group, chosen, ceilings, 1.0, metric), calibration).errors
-        badness = float(np.median(errors)) + float(np.quantile(errors, 0.9)) / 4.0
-        if best is None or badness < best[0]:
-            best = badness, chosen, metric
-    assert best is not None  # every class has a metric
-    _, chosen, metric = best
-    scale = calibrate(surface_of(group, chosen, ceilings, 1.0, metric), calibration)
-    error = score(surface_of(group, chosen, ceilings, scale, metric), chosen, test)
-    return chosen, error.model_copy(update={
-        "error_scale": round(scale, 5), "metric": metric, "calibration_n": len(calibration), "seed": seed,
-    })  # fmt: skip
-
-
-def _quotas(found: Sequence[Group], rows: int) -> dict[str, int]:
-    quotas = {}
-    for group in found:
-        wanted = QUOTAS.get("collective" if group.kind == "collective" else group.name, OTHER_QUOTA)
-        quotas[group.name] = min(len(group.rows), wanted * rows // ROWS)
-    if "gemm bfloat16" in quotas:
-        quotas["gemm bfloat16"] = max(rows - sum(quotas.values()), 0)
-    return quotas
-
-
 def header_of(tables: Tables, hardware: Hardware, heldout: dict[str, HeldoutError]) -> ProfileHeader:
     """The header of an imported profile: facts from the hardware preset, the tables' own origin."""
     package = package_version()
@@ -365,7 +299,7 @@ def check_against_tables(profile: Profile, folder: Path | None) -> dict[str, Hel
             if stated is None or stated.seed is None or group.name not in whole:
                 continue
             source = whole[group.name]
-            test = [source.rows[i] for i in drawn(source, header.system, stated.seed).test]
+            test = [source.rows[i] for i in plan_of().draw(source, tables.label, stated.seed).test]
             surface = stated_surface(group, header)
             kept = {"error_scale", "metric", "calibration_n", "seed"}
             found[group.name] = score(surface, group.rows, test).model_copy(

@@ -129,6 +129,22 @@ def find_profile(gpu: str) -> Profile | None:
     return best
 
 
+def find_widths(profile: Profile) -> Profile | None:
+    """A shipped profile of the same kind of device with attention of several tokens a sequence, if ``profile`` lacks it.
+
+    What it measured between one token and several stands in for what ``profile`` does not hold.
+    """
+    if any(1 < row.shape[1] < row.shape[2] for row in profile.rows.get("attention", ())):
+        return None
+    for name in profile_names():
+        header = _read_header(profiles_folder() / name)
+        if header.importer is None and header.device == profile.header.device and header.gpu != profile.header.gpu:
+            other = load_profile(name)
+            if any(1 < row.shape[1] < row.shape[2] for row in other.rows["attention"]):
+                return other
+    return None
+
+
 def _rank(header: ProfileHeader) -> int:
     """Kernel measurements first, then those of whole steps only, then imported ones."""
     if header.importer is not None:

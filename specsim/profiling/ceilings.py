@@ -1,4 +1,4 @@
-"""The rates a profile's efficiencies refer to, the launch overhead, and the probe that shows drift."""
+"""The rates a profile's efficiencies refer to, and the launch overhead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from specsim.profiling.formats import activation_dtype, convert, multiply
-from specsim.profiling.machine import DTYPES
 from specsim.profiling.timer import Capture, Clock, measure
 
 
@@ -54,18 +53,3 @@ def launch_overhead_s(device: str, clock: Clock) -> float:
 
     launches()
     return float(np.median([clock.seconds(launches) for _ in range(15)])) / 200
-
-
-def probe_s(device: str, dtype: str, clock: Clock, capture: Capture) -> float:
-    """A fixed GEMM and copy, whose change over a sweep is the machine's drift."""
-    x = torch.randn(64, 1024, device=device).to(DTYPES[dtype])
-    weights = torch.randn(4096, 1024, device=device).to(DTYPES[dtype])
-    source = torch.ones(2**22, device=device)
-    target = torch.empty_like(source)
-
-    def work(_: int) -> None:
-        torch.nn.functional.linear(x, weights)
-        target.copy_(source)
-
-    timings = [measure(work, buffers=1, clock=clock, capture=capture).median_s for _ in range(5)]
-    return float(np.median(timings))

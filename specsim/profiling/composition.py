@@ -20,8 +20,8 @@ from specsim.cost.measured import MeasuredPrices
 from specsim.cost.passes import PassCost
 from specsim.errors import InvalidInput
 from specsim.profiles.store import load_profile
-from specsim.profiling.ceilings import probe_s
 from specsim.profiling.passes import Cell, PassTimer
+from specsim.profiling.probe import MachineProbe
 from specsim.profiling.timer import clock_and_capture
 from specsim.specs.model import ModelSpec
 
@@ -66,7 +66,7 @@ def predict(
 
 
 def measure(
-    spec: ModelSpec, folder: Path, *, device: str = "cpu", dtype: str = "bfloat16", repeats: int = 2,
+    spec: ModelSpec, folder: Path, *, device: str = "cpu", dtype: str = "bfloat16", repeats: int = 3,
 ) -> Path:  # fmt: skip
     """Measure the predicted cells, each repeat in an order of its own, into ``measured.csv``.
 
@@ -76,6 +76,7 @@ def measure(
     path = folder / MEASURED
     done = {(*cell, repeat) for cell, repeat in _measured_keys(path)}
     clock, capture = clock_and_capture(device)
+    probe = MachineProbe(device, dtype, clock, capture)
     timer = PassTimer(spec, list(predicted), device, dtype, clock)
     for repeat in range(repeats):
         order = np.random.default_rng(repeat).permutation(len(predicted)).tolist()
@@ -83,10 +84,9 @@ def measure(
         for cell in cells:
             if (*cell, repeat) in done:
                 continue
-            probe = probe_s(device, dtype, clock, capture)
-            timing = timer.time(cell, capture)
+            timing = timer.time(cell, capture, probe)
             times = (f"{s:.6g}" for s in (timing.median_s, timing.p10_s, timing.p90_s))
-            _append(path, [*cell, repeat, *times, timing.samples, _now(), f"{probe:.6g}"])
+            _append(path, [*cell, repeat, *times, timing.samples, _now(), f"{probe.seconds():.6g}"])
     return path
 
 

@@ -21,8 +21,9 @@ from specsim.errors import InvalidInput
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
 from specsim.profiles.store import HEADER, append_rows, load_profile, write_header
-from specsim.profiling.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s, probe_s
+from specsim.profiling.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s
 from specsim.profiling.machine import Machine, inspect
+from specsim.profiling.probe import probe_s
 from specsim.profiling.step_driver import Driver, engine_python
 from specsim.profiling.timer import Capture, Clock, clock_and_capture
 from specsim.speculation.engine_steps import withheld_error
@@ -90,13 +91,14 @@ def measure_steps(
     visits = [(repeat, cell) for repeat in range(repeats) for cell in cells]
     todo = [(repeat, cell) for repeat, cell in visits if (repeat, setup.drafter(cell), cell) not in records]
     done = len(cells) * repeats - len(todo)
+    measured = False
     try:
         for repeat, cell, answer in _visits(setup, cells, todo, folder, until, seed):
             _write_record(folder, repeat, setup.drafter(cell), cell, answer)
-            done += 1
+            done, measured = done + 1, True
             progress(done, len(cells) * repeats, f"repeat {repeat + 1} of {repeats}")
     finally:
-        _finish(header, folder, setup, probe_s(device, dtype, *clock_capture))
+        _finish(header, folder, setup, probe_s(device, dtype, *clock_capture) if measured else None)
     return done == len(cells) * repeats
 
 
@@ -174,6 +176,8 @@ def _read_records(folder: Path) -> dict[tuple[int, str, StepShape], dict[str, An
     path = folder / SAMPLES
     records: dict[tuple[int, str, StepShape], dict[str, Any]] = {}
     if not path.exists():
+        if (folder / "steps.csv").exists():
+            raise InvalidInput(f"{folder} holds a table without its {SAMPLES}; write to another folder with --out")
         return records
     lines = path.read_text().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
@@ -201,8 +205,9 @@ def _rows(folder: Path, name: str) -> list[Row]:
             if median <= 0:  # not told apart, or no drafter
                 continue
             rows.append(Row(
-                shape=cell.columns(), operation=part, dtype=first["dtype"], kernel=f"vllm {first['vllm']}/{name}/{drafter}",
-                cache="cold", mode=first["mode"], median_s=median, p10_s=max(p10, 1e-9), p90_s=p90, samples=len(seconds),
+                shape=cell.columns(), operation=part, dtype=first["dtype"],
+                kernel=f"vllm {first['vllm']}/{name}/{drafter}", cache="cold", mode=first["mode"], median_s=median,
+                p10_s=max(p10, 1e-9), p90_s=p90, samples=len(seconds),
             ))  # fmt: skip
     return rows
 
@@ -234,18 +239,19 @@ def _header(
     return header
 
 
-def _finish(header: ProfileHeader, folder: Path, setup: Setup, probed_s: float) -> None:
+def _finish(header: ProfileHeader, folder: Path, setup: Setup, probed_s: float | None) -> None:
     """Write the table from all samples so far, and what is known only now: drift, the engine's version, the error."""
     rows = _rows(folder, setup.name)
     (folder / "steps.csv").unlink(missing_ok=True)
     if rows:
         append_rows(folder, "steps", rows)
     error = withheld_error(rows)
-    probe = header.probe or Probe(before_s=probed_s)
-    earlier = [] if probe.after_s is None else [probe.after_s]
+    probe = header.probe
+    if probe is not None and probed_s is not None:
+        earlier = [] if probe.after_s is None else [probe.after_s]
+        probe = probe.model_copy(update={"during_s": [*probe.during_s, *earlier], "after_s": probed_s})
     update = {
-        "probe": probe.model_copy(update={"during_s": [*probe.during_s, *earlier], "after_s": probed_s}),
-        "heldout_error": {} if error is None else {"steps": error},
+        "probe": probe, "heldout_error": {} if error is None else {"steps": error},
         "backend": rows[0].kernel.split("/")[0] if rows else None,
     }  # fmt: skip
     write_header(folder, header.model_copy(update=update))

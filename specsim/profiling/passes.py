@@ -10,6 +10,7 @@ import torch
 
 from specsim.profiles.schema import Row
 from specsim.profiling.machine import DTYPES
+from specsim.profiling.probe import MachineProbe
 from specsim.profiling.timer import CallCapture, Capture, Clock, Timing, measure
 from specsim.reference.transformer import Group, Plan, Transformer
 from specsim.specs.model import ModelSpec
@@ -51,10 +52,14 @@ class PassTimer:
         with torch.inference_mode():
             self._model.cache.normal_()
 
-    def time(self, cell: Cell, capture: Capture) -> Timing:
-        """Seconds of one pass, logits of every new token included."""
+    def time(self, cell: Cell, capture: Capture, probe: MachineProbe) -> Timing:
+        """Seconds of one pass, logits of every new token included, in a steady moment of the machine."""
         plan = self._plan(cell)
-        return measure(lambda _: self._model.run(plan), buffers=1, clock=self._clock, capture=capture)
+
+        def timed() -> Timing:
+            return measure(lambda _: self._model.run(plan), buffers=1, clock=self._clock, capture=capture)
+
+        return probe.steadily(timed)
 
     def _plan(self, cell: Cell) -> Plan:
         sequences, width, keys = cell
@@ -67,12 +72,18 @@ class PassTimer:
 
 
 def pass_rows(
-    spec: ModelSpec, cells: Sequence[Cell], device: str, dtype: str, clock: Clock, captures: Sequence[Capture]
+    spec: ModelSpec,
+    cells: Sequence[Cell],
+    device: str,
+    dtype: str,
+    clock: Clock,
+    captures: Sequence[Capture],
+    probe: MachineProbe,
 ) -> Iterator[Row]:
     """Time each cell's pass in each mode of ``captures``."""
     timer = PassTimer(spec, cells, device, dtype, clock)
     for cell, capture in product(cells, captures):
-        timing = timer.time(cell, capture)
+        timing = timer.time(cell, capture, probe)
         yield Row(
             shape=tuple(float(v) for v in cell), operation=spec.name, dtype=dtype, kernel="reference engine",
             cache="cold", mode=capture.mode, median_s=timing.median_s, p10_s=timing.p10_s, p90_s=timing.p90_s,

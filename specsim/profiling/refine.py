@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 Point = tuple[float, ...]
-CLOSEST = 1.15  # neighbours closer than this ratio are not split
+CLOSEST = 1.5  # neighbours closer than this ratio are not split: between them noise says more than shape
 
 
 @dataclass(frozen=True, slots=True)

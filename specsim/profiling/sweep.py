@@ -21,13 +21,14 @@ from specsim.profiles.schema import Ceilings, HeldoutError, Probe, ProfileHeader
 from specsim.profiles.store import HEADER, load_profile
 from specsim.profiling import in_pass
 from specsim.profiling.budget import Budget
-from specsim.profiling.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s, probe_s
+from specsim.profiling.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s
 from specsim.profiling.collectives import collective_rows
 from specsim.profiling.host import host_rows
 from specsim.profiling.kernels import Kernels
 from specsim.profiling.machine import DTYPES, Machine, inspect
 from specsim.profiling.passes import CHECKED, captures_of, pass_rows
 from specsim.profiling.plan import CPU, CUDA, Grid, Shape, by_weights, shapes, size, thinned, worthwhile
+from specsim.profiling.probe import MachineProbe
 from specsim.profiling.refine import worst_midpoint
 from specsim.profiling.table import Table
 from specsim.profiling.timer import Capture, Clock, clock_and_capture, measure
@@ -64,12 +65,13 @@ def run_sweep(
     budget = Budget(60.0 * minutes, FINISHING_SHARE, progress)
     device_of = clock_and_capture(device)
     machine = inspect(device)
+    probe = MachineProbe(device, dtype, *device_of)
     folder = Path("profiles") / machine.slug() if folder is None else folder
     grid = grid or (CPU if device == "cpu" else CUDA)
     grid = thinned(grid) if quick else grid
     table = Table(folder)
-    table.write_header(_header(machine, dtype, folder, gpu or machine.slug(), device_of, grid))
-    sweep = _Sweep(machine, dtype, grid, table, budget, device_of, warn)
+    table.write_header(_header(machine, dtype, folder, gpu or machine.slug(), device_of, probe, grid))
+    sweep = _Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
     sweep.measure_coarse_grid()
     if not quick:
         sweep.refine()
@@ -78,7 +80,13 @@ def run_sweep(
 
 
 def _header(
-    machine: Machine, dtype: str, folder: Path, gpu: str, device: tuple[Clock, Capture], grid: Grid
+    machine: Machine,
+    dtype: str,
+    folder: Path,
+    gpu: str,
+    device: tuple[Clock, Capture],
+    probe: MachineProbe,
+    grid: Grid,
 ) -> ProfileHeader:
     """The header of a new profile, or that of the one being resumed."""
     clock, capture = device
@@ -103,7 +111,7 @@ def _header(
             "copy_bytes_per_s": copy_ceiling(machine.device, clock, capture),
             "flops_per_s": compute_ceilings(machine.device, dtypes, clock, capture),
         }),
-        probe=Probe(before_s=probe_s(machine.device, dtype, clock, capture)),
+        probe=Probe(before_s=probe.seconds()),
     )  # fmt: skip
 
 
@@ -112,10 +120,11 @@ class _Sweep:
 
     def __init__(
         self, machine: Machine, dtype: str, grid: Grid, table: Table, budget: Budget, device: tuple[Clock, Capture],
-        warn: Callable[[str], None],
+        probe: MachineProbe, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._machine, self._dtype, self._grid, self._table, self._budget = machine, dtype, grid, table, budget
         self._clock, self._capture = device
+        self._probe = probe
         self._kernels = Kernels(machine, dtype, *device)
         self._warn = warn
         self._failed: set[Shape] = set()
@@ -185,7 +194,7 @@ class _Sweep:
     def _probed(self, *, during: bool) -> ProfileHeader:
         """The header with the probe taken once more."""
         header = self._table.header
-        seconds = probe_s(self._machine.device, self._dtype, self._clock, self._capture)
+        seconds = self._probe.seconds()
         probe = header.probe or Probe(before_s=seconds)
         update = {"during_s": [*probe.during_s, seconds]} if during else {"after_s": seconds}
         return header.model_copy(update={"probe": probe.model_copy(update=update)})
@@ -208,10 +217,10 @@ class _Sweep:
     def _measure_shape(self, shape: Shape) -> None:
         try:
             prepared = self._kernels.prepare(shape)
-            timing = measure(
-                prepared.launch, buffers=prepared.buffers, clock=self._clock, capture=self._capture,
+            timing = self._probe.steadily(partial(
+                measure, prepared.launch, buffers=prepared.buffers, clock=self._clock, capture=self._capture,
                 before=prepared.before,
-            )  # fmt: skip
+            ))  # fmt: skip
         except (RuntimeError, NotImplementedError) as error:  # running out of memory is a RuntimeError too
             self._failed.add(shape)
             self._kernels.release()
@@ -279,7 +288,9 @@ class _Sweep:
         spec, cells, modes = CHECKED[device][index], self._grid.whole_passes, captures_of(self._capture)
         if sum(row.operation == spec.name for row in self._table.rows("pass")) == len(cells) * len(modes):
             return True
-        return self._add_all("pass", lambda: pass_rows(spec, cells, device, self._dtype, self._clock, modes))
+        return self._add_all(
+            "pass", lambda: pass_rows(spec, cells, device, self._dtype, self._clock, modes, self._probe)
+        )
 
     def _add_all(self, kind: str, rows: Callable[[], Iterable[Row]]) -> bool:
         """Add what a part yields, row by row; whether there was time for it."""

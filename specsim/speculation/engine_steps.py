@@ -67,6 +67,8 @@ class EngineSteps:
     ) -> EngineSteps:  # fmt: skip
         """The table's rows of one model, without a drafter and with the named one (None: the table's only one).
 
+        ``drafter`` may be ``none``: only the rows without one.
+
         Raises InvalidInput for a model or drafter the table does not hold.
         """
         rows = profile.rows.get("steps", ())
@@ -78,7 +80,7 @@ class EngineSteps:
         drafters = sorted({row.kernel.split("/")[2] for row in own} - {"none"})
         if drafter is None and len(drafters) > 1:
             raise InvalidInput(f"profile {profile.name} holds drafters {', '.join(drafters)}; name one of them")
-        if drafter is not None and drafter not in drafters:
+        if drafter not in (None, "none", *drafters):
             known = f"drafters {', '.join(drafters)}" if drafters else "no drafter"
             raise InvalidInput(f"profile {profile.name} holds {known}, not {drafter}; choose one or measure it")
         wanted = {"none", drafter or (drafters[0] if drafters else "none")}

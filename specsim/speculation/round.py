@@ -9,6 +9,7 @@ stay in the last-level cache. k = 0 runs no draft pass at all and costs what a s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from specsim.cost.forward import Group, KernelPrices, Precision
 from specsim.cost.passes import PassCost
@@ -22,6 +23,20 @@ from specsim.units import Reals
 
 MEASURED_HOST_ERROR, ASSUMED_HOST_ERROR = 0.2, 0.4  # one standard deviation, as a share; both are judgements
 SHARED_ERRORS = ("machine", "host")  # error classes that two rounds on one machine have in common
+
+
+class StepCost(Protocol):
+    """Prices engine steps: from kernels (RoundCost) or from whole measured steps (EngineSteps)."""
+
+    def step(
+        self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
+    ) -> StepTime:
+        """The step that computes ``groups`` and then drafts ``draft_tokens`` for ``drafting`` sequences."""
+        ...
+
+    def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
+        """A steady round of ``batch`` sequences at a KV length."""
+        ...
 
 
 class RoundCost:

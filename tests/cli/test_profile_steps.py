@@ -6,13 +6,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from specsim.cli.profile_steps import plan, steps
+from specsim.cli.profile_steps import import_steps, plan, steps
 from specsim.errors import InvalidInput
 from specsim.profiles.steps import QUICK_GRID
+from specsim.scenario import load_scenario
 
 app = typer.Typer()
 app.command("steps")(steps)
 app.command("plan")(plan)
+app.command("import-steps")(import_steps)
 
 
 def run(*arguments):
@@ -47,3 +49,32 @@ def test_steps_refuses_what_is_not_there_before_it_measures(tmp_path):
     )  # fmt: skip
     assert "tpu" in str(device.exception)
     assert not (tmp_path / "table").exists()
+
+
+def test_forward_results_become_a_profile_that_prices_rounds(tmp_path):
+    """Passes of 1 ms a sequence and 2 ms a token, written as the command writes them, priced as they were measured."""
+    cases = [
+        {
+            "case": f"b{b}-q{q}",
+            "requests": [{"query_len": q, "kv_len": 1000, "num_draft_tokens": q - 1, "chunked": False}] * b,
+            "median_us": 1e3 * b + 2e3 * b * q,
+            "ranks": [{
+                "num_tokens": b * q, "kv_blocks": 64, "routing": None,
+                "latency_us": {
+                    "timer": "cuda_event", "median": 1e3 * b + 2e3 * b * q, "mean": 1e3 * b + 2e3 * b * q, "std": 0.0,
+                    "min": 1e3 * b + 2e3 * b * q, "sample_spread_pct": 0.0, "count": 9, "samples_us": [],
+                },
+            }],
+        }
+        for b in (1, 2, 4, 8) for q in (1, 2, 4)
+    ]  # fmt: skip
+    results, out = tmp_path / "forward.json", tmp_path / "profile"
+    results.write_text(json.dumps(cases))
+    run("import-steps", results, "--model", "Llama-3.1-8B", "--gpu", "h200", "--out", out)
+    scenario = load_scenario(
+        "quickstart",
+        ("model=llama-3.1-8b", "gpu=h200", "speculation=null", f"cost.profile={out}", "cost.source=steps"),
+    )
+    cost = scenario.round_cost()
+    for b, q in ((1, 1), (4, 4), (8, 2)):
+        assert cost.decode_round(b, q - 1, 1000.0 - q + 1).seconds == pytest.approx(1e-3 * b + 2e-3 * b * q, rel=0.03)

@@ -11,6 +11,7 @@ import pytest
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs the import extra")
 
+from specsim.cost.selection import study  # noqa: E402
 from specsim.cost.surfaces import groups  # noqa: E402
 from specsim.errors import InvalidInput, MissingExtra, NoAnswer  # noqa: E402
 from specsim.interop import aiconfigurator as aic  # noqa: E402
@@ -21,6 +22,7 @@ from specsim.specs.catalog import load_hardware  # noqa: E402
 
 H200 = load_hardware("h200")
 CEILINGS = aic.ceilings_of(H200)
+PLAN = aic.plan_of(300)
 BW, FLOPS = CEILINGS.copy_bytes_per_s, CEILINGS.flops_per_s["bfloat16"]
 
 
@@ -171,16 +173,16 @@ def noisy_tables() -> aic.Tables:
 def test_a_study_keeps_test_and_calibration_rows_out_and_covers_what_it_promises() -> None:
     tables = noisy_tables()
     [group] = groups("gemm", tables.rows["gemm"])
-    draw = aic.drawn(group, "h200_sxm", 7)
+    draw = PLAN.draw(group, "h200", 7)
     parts = [set(part.tolist()) for part in (draw.test, draw.calibration, draw.rest)]
     assert not parts[0] & parts[1]
     assert not parts[1] & parts[2]
     assert not parts[0] & parts[2]
-    study = aic.study(tables, CEILINGS, seed=7, rows=300)
-    kept = study.rows["gemm"]
+    found = study(tables.rows, CEILINGS, PLAN, "h200", 7)
+    kept = found.rows["gemm"]
     assert len(kept) == 300
     assert {row.shape for row in kept} <= {group.rows[i].shape for i in draw.rest}
-    error = study.heldout["gemm bfloat16"]
+    error = found.heldout["gemm bfloat16"]
     assert error.n == len(draw.test) == 240
     assert error.unseen is not None
     assert error.unseen >= 0.3 * error.n
@@ -193,9 +195,9 @@ def test_the_same_seed_draws_the_same_rows_in_whatever_order_they_come() -> None
     tables = noisy_tables()
     [group] = groups("gemm", tables.rows["gemm"])
     [turned] = groups("gemm", tables.rows["gemm"][::-1])
-    first, second = aic.drawn(group, "h200_sxm", 3), aic.drawn(turned, "h200_sxm", 3)
+    first, second = PLAN.draw(group, "h200", 3), PLAN.draw(turned, "h200", 3)
     assert {group.rows[i].shape for i in first.test} == {turned.rows[i].shape for i in second.test}
-    other = aic.drawn(group, "h200_sxm", 4)
+    other = PLAN.draw(group, "h200", 4)
     assert {group.rows[i].shape for i in first.test} != {group.rows[i].shape for i in other.test}
 
 
@@ -207,13 +209,13 @@ def test_an_imported_profile_can_be_checked_against_its_source(tmp_path: Path) -
     ]
     write(tmp_path, "data/h200_sxm/gemm/made/1/gemm_perf.parquet", records)
     read = aic.read_tables(tmp_path / "data", "h200_sxm", "made", None, CEILINGS)
-    study = aic.study(read, CEILINGS, rows=300)
-    write_profile(tmp_path / "p", aic.header_of(read, H200, study.heldout), study.rows)
+    found = study(read.rows, CEILINGS, PLAN, read.label, 5)
+    write_profile(tmp_path / "p", aic.header_of(read, H200, found.heldout), found.rows)
     profile = load_profile(f"{tmp_path / 'p'}/")
     assert profile.header.backend == "made 1"
     assert "Apache-2.0" in profile.header.attribution
     again = aic.check_against_tables(profile, tmp_path / "data")["gemm bfloat16"]
-    stated = study.heldout["gemm bfloat16"]
+    stated = found.heldout["gemm bfloat16"]
     assert again.n == stated.n
     assert again.median == pytest.approx(stated.median, abs=1e-4)
     assert again.coverage == pytest.approx(stated.coverage, abs=0.01)

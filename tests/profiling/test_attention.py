@@ -50,12 +50,17 @@ def test_every_causal_kernel_that_runs_here_computes_causal_attention(width: int
     assert "sdpa flash, causal" in ran
 
 
-def test_the_fastest_is_one_of_them_and_none_is_an_error() -> None:
+def test_the_fastest_is_one_of_them_and_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     queries, caches = buffers(4, 24)
     _, name = attention.fastest_on_gpu("", queries, caches, *clock_and_capture("cpu"))
     assert name.startswith("sdpa ")
+
+    def refused(turn: int) -> object:
+        raise RuntimeError("No available kernel")
+
+    monkeypatch.setattr(attention, "_gpu_launches", lambda *_: iter([("refused", refused)]))
     with pytest.raises(RuntimeError, match="no attention kernel"):
-        attention.fastest_on_gpu("", queries.int(), [caches[0].int()], *clock_and_capture("cpu"))
+        attention.fastest_on_gpu("", queries, caches, *clock_and_capture("cpu"))
 
 
 @pytest.mark.parametrize("width", [1, 4])

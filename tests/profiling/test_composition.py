@@ -12,7 +12,7 @@ pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.profiles.store import profile_names  # noqa: E402
-from specsim.profiling import composition, timer  # noqa: E402
+from specsim.profiling import composition, probe, timer  # noqa: E402
 from specsim.profiling.passes import Cell, PassTimer, generic_model  # noqa: E402
 
 MODEL = generic_model(64, 2, (2, 1, 32), vocab_size=128)
@@ -40,21 +40,21 @@ def test_predictions_are_sums_of_parts_and_grow_with_the_work(tmp_path: Path) ->
 
 def test_measuring_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "TARGET_S", 0.0)
-    monkeypatch.setattr(composition, "probe_s", lambda *_: 1e-3)
+    monkeypatch.setattr(probe, "ATTEMPTS", 1)
     composition.predict(PROFILE, MODEL, tmp_path, cells=CELLS)
     timed: list[Cell] = []
     time = PassTimer.time
 
-    def counted(self: PassTimer, cell: Cell, capture: timer.Capture) -> timer.Timing:
+    def counted(self: PassTimer, cell: Cell, capture: timer.Capture, steady: probe.MachineProbe) -> timer.Timing:
         if len(timed) == 4:
             raise KeyboardInterrupt
         timed.append(cell)
-        return time(self, cell, capture)
+        return time(self, cell, capture, steady)
 
     monkeypatch.setattr(PassTimer, "time", counted)
     with pytest.raises(KeyboardInterrupt):
         composition.measure(MODEL, tmp_path, repeats=2)
-    monkeypatch.setattr(PassTimer, "time", lambda self, cell, capture: timed.append(cell) or time(self, cell, capture))
+    monkeypatch.setattr(PassTimer, "time", lambda self, cell, *rest: timed.append(cell) or time(self, cell, *rest))
     rows = records(composition.measure(MODEL, tmp_path, repeats=2))
     assert sorted(timed) == sorted(CELLS * 2)
     keys = [(row["sequences"], row["query_tokens"], row["kv_tokens"], row["repeat"]) for row in rows]

@@ -181,6 +181,25 @@ def test_a_draft_model_gets_an_engine_for_each_draft_length(bench):
     assert kernels == {"vllm 0.32.0/llama-tiny/none", "vllm 0.32.0/llama-tiny/llama-draft"}
 
 
+def test_a_second_drafter_joins_the_same_table(bench):
+    bench.measure(repeats=1)
+    bench.measure(repeats=1, draft_model=bench.folder / "llama-draft")
+    profile = load_profile(str(bench.out))
+    rounds = {name: EngineSteps.of(profile, model="llama-tiny", drafter=name) for name in ("ngram", "llama-draft")}
+    assert rounds["ngram"].decode_round(4, 2, 98).seconds == rounds["llama-draft"].decode_round(4, 2, 98).seconds
+    plain = [shape for shape in GRID.shapes() if not shape.num_draft_tokens]
+    assert len(bench.shapes_asked()) == 2 * len(GRID.shapes()) - len(plain)  # steps without drafts serve both
+
+
+def test_a_table_without_its_samples_is_not_overwritten(bench):
+    bench.measure(repeats=1)
+    (bench.out / "samples.jsonl").unlink()
+    table = (bench.out / "steps.csv").read_text()
+    with pytest.raises(InvalidInput, match="without its samples"):
+        bench.measure(repeats=1)
+    assert (bench.out / "steps.csv").read_text() == table
+
+
 @pytest.mark.parametrize(
     ("mode", "said"),
     [

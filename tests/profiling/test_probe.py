@@ -1,0 +1,76 @@
+"""Measuring in steady moments, on a clock whose disturbances are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the profile extra")
+pytestmark = pytest.mark.torch
+
+from specsim.profiling.probe import ATTEMPTS, DISTURBED, SHORT, MachineProbe  # noqa: E402
+from specsim.profiling.timer import CallCapture, Timing  # noqa: E402
+
+
+class ScriptedClock:
+    """The probe takes 1 s, or what the script says for each look (SHORT samples a look)."""
+
+    def __init__(self) -> None:
+        self.script: list[float] = []
+
+    def play(self, looks: Iterable[float]) -> None:
+        self.script = [look for look in looks for _ in range(SHORT)]
+
+    def seconds(self, run: Callable[[], None], before: Callable[[], object] | None = None) -> float:
+        return self.script.pop(0) if self.script else 1.0
+
+
+def probe_and_clock() -> tuple[MachineProbe, ScriptedClock]:
+    clock = ScriptedClock()
+    return MachineProbe("cpu", "float32", clock, CallCapture()), clock
+
+
+def timings(*medians: float) -> Callable[[], Timing]:
+    waiting = [Timing(m, m, m, 1) for m in medians]
+    return lambda: waiting.pop(0)
+
+
+def test_a_steady_machine_measures_once() -> None:
+    probe, _ = probe_and_clock()
+    assert probe.steadily(timings(5.0)).median_s == 5.0
+    assert probe.seconds() == 1.0
+
+
+def test_a_disturbed_measurement_is_taken_again() -> None:
+    probe, clock = probe_and_clock()
+    clock.play([2.0, 1.0])
+    assert probe.steadily(timings(9.0, 5.0)).median_s == 5.0
+
+
+def test_a_machine_that_stays_disturbed_gives_its_shortest_attempt() -> None:
+    probe, clock = probe_and_clock()
+    for _ in range(20):  # what is typical must be known first
+        probe.steadily(timings(1.0))
+    clock.play([2.0] * ATTEMPTS)
+    assert probe.steadily(timings(9.0, 7.0, 8.0)).median_s == 7.0
+
+
+def test_a_change_that_lasts_becomes_typical() -> None:
+    """Half as fast for good: soon nothing is taken again."""
+    probe, clock = probe_and_clock()
+    calls = 0
+
+    def measure() -> Timing:
+        nonlocal calls
+        calls += 1
+        return Timing(1.0, 1.0, 1.0, 1)
+
+    clock.play([2.0] * 50)
+    for _ in range(10):
+        probe.steadily(measure)
+    calls = 0
+    for _ in range(5):
+        probe.steadily(measure)
+    assert calls == 5
+    assert DISTURBED < 2.0
