@@ -66,6 +66,9 @@ def import_(
     data: DataOption = None,
     gpu: Annotated[str | None, typer.Option(help="Hardware preset of this system; default: by its name.")] = None,
     rows: Annotated[int, typer.Option(help="Rows to keep, about; the others test and calibrate.", min=100)] = 4000,
+    keep: Annotated[
+        list[str] | None, typer.Option(help='Rows of one surface: "attention decode bfloat16=1300" (repeatable).')
+    ] = None,
 ) -> None:
     """Make a compact profile of another project's measured tables, tested on rows that it does not keep."""
     from specsim.cost.selection import study
@@ -74,12 +77,13 @@ def import_(
 
     if source != "aiconfigurator":
         raise unknown_name("source", source, ["aiconfigurator"])
+    plan = aiconfigurator.plan_of(rows, _counts(keep or []))
     hardware = load_hardware(gpu or aiconfigurator.preset_of(system))
     ceilings = aiconfigurator.ceilings_of(hardware)
     folder = aiconfigurator.data_folder(data)
     tables = aiconfigurator.read_tables(folder, system, backend, version, ceilings)
     found = study(
-        tables.rows, ceilings, aiconfigurator.plan_of(rows), tables.label, aiconfigurator.SEED,
+        tables.rows, ceilings, plan, tables.label, aiconfigurator.SEED,
         progress=lambda name: messages().print(f"choosing {name}"),
     )  # fmt: skip
     header = aiconfigurator.header_of(tables, hardware, found.heldout)
@@ -168,6 +172,16 @@ def merge(
     write_profile(out, profile.header, profile.rows)
     counts = ", ".join(f"{kind} {count}" for kind, count in lost.items()) or "none"
     messages().print(f"wrote {out}; rows of {second} left out in favour of {first}: {counts}")
+
+
+def _counts(given: list[str]) -> dict[str, int]:
+    counts = {}
+    for text in given:
+        name, _, count = text.rpartition("=")
+        if not name or not count.isdigit():
+            raise InvalidInput(f'--keep {text!r} is not "surface=rows"; write for instance "gemm fp8=300"')
+        counts[name] = int(count)
+    return counts
 
 
 def _print_header(profile: Profile) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
@@ -49,9 +49,16 @@ QUOTAS = {
 TESTS = {"gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600}
 
 
-def plan_of(rows: int = ROWS) -> Plan:
-    """What a profile of about ``rows`` rows keeps; what the other surfaces leave goes to 16-bit GEMMs."""
+def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> Plan:
+    """What a profile of about ``rows`` rows keeps; what the other surfaces leave goes to 16-bit GEMMs.
+
+    ``keep``: quotas of one's own, by surface. Raises InvalidInput for a surface that has none.
+    """
     quotas = {name: count * rows // ROWS for name, count in QUOTAS.items()}
+    for name, count in (keep or {}).items():
+        if name not in quotas:
+            raise unknown_name("surface", name, quotas)
+        quotas[name] = count
     return Plan(rows, quotas, "gemm bfloat16", "collective", TESTS)
 
 
