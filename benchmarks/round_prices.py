@@ -71,7 +71,7 @@ def main() -> None:
         one = single_s(cost, generator)
         count = BATCHES * DRAFT_LENGTHS * CONTEXTS
         print(
-            f"{gpu}, prices from {asked.prices().name}: {count:,} rounds in {np.median(repeats):.3f} s "
+            f"{gpu}, prices from {asked.price_name()}: {count:,} rounds in {np.median(repeats):.3f} s "
             f"(fastest {min(repeats):.3f}, slowest {max(repeats):.3f}); "
             f"one alone {one * 1e6:.0f} us, {one * count / np.median(repeats):.0f} times as long each"
         )
