@@ -1,0 +1,46 @@
+"""``specsim profile compose``: do a profile's kernels add up to whole passes of a model it knows nothing of?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
+from specsim.errors import InvalidInput
+
+
+def compose(
+    folder: Annotated[Path, typer.Argument(help="Folder with model.yaml; predicted.csv and measured.csv go there.")],
+    profile: Annotated[str | None, typer.Option(help="Predict from this profile, before anything is measured.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure the predicted passes on this machine.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    repeats: Annotated[int, typer.Option(help="Visits of every pass.", min=1)] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict whole passes from single kernels, measure them, compare. Without options: compare what is there."""
+    require_torch()
+    from specsim.profiling import composition
+    from specsim.specs.model import ModelSpec
+    from specsim.specs.yaml_file import read_yaml
+
+    spec = read_yaml(folder / "model.yaml", ModelSpec)
+    if profile is not None:
+        if (folder / composition.MEASURED).exists():
+            raise InvalidInput(
+                f"{folder} already holds measured passes; a prediction comes first: predict in another folder"
+            )
+        messages().print(f"wrote {composition.predict(profile, spec, folder)}; commit it, then --measure")
+    if measure:
+        composition.measure(spec, folder, device=device, repeats=repeats)
+    if not (folder / composition.MEASURED).exists():
+        return
+    found = composition.compare(folder)
+    if as_json:
+        print_json({"cells": found.cells, "median": found.median, "p90": found.p90, "bias": found.bias})
+        return
+    console().print(
+        f"{spec.name}: {found.cells} passes, |error| median {found.median:.1%}, p90 {found.p90:.1%}, "
+        f"mean {found.bias:+.1%}"
+    )
