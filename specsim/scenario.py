@@ -39,9 +39,9 @@ from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.yaml_file import build, read_mapping
 from specsim.speculation.acceptance import Acceptance
+from specsim.speculation.engine_steps import EngineSteps
 from specsim.speculation.policy import FixedPolicy, Policy
 from specsim.speculation.program import DraftProgram, load_program
-from specsim.speculation.engine_steps import EngineSteps
 from specsim.speculation.round import RoundCost, StepCost
 from specsim.workload.arrivals import Arrivals, ClosedLoopArrivals
 from specsim.workload.lengths import Lengths

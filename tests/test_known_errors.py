@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +43,9 @@ def profile(after_s: float | None = None, **rows: tuple[Row, ...]) -> Profile:
         launch_s=1e-6, ceilings=Ceilings(copy_bytes_per_s=COPY, flops_per_s={"bfloat16": FLOPS}),
         probe=Probe(before_s=1.0, after_s=after_s),
     )  # fmt: skip
-    empty: dict[str, tuple[Row, ...]] = {
-        kind: () for kind in ("gemm", "attention", "elementwise", "sampling", "host", "moe", "collective")
-    }
+    empty: dict[str, tuple[Row, ...]] = dict.fromkeys(
+        ("gemm", "attention", "elementwise", "sampling", "host", "moe", "collective"), ()
+    )
     return Profile("made", Path(), header, empty | rows)
 
 
@@ -62,7 +62,7 @@ def test_attention_time_linear_in_the_cache_is_not_bent_by_log_coordinates() -> 
 
     rows = [row((8.0, 1.0, keys, 32.0, 8.0, 128.0), truth(keys)) for keys in lengths]
     surface = EfficiencySurface("attention", rows, COPY, FLOPS)
-    between = [math.sqrt(a * b) for a, b in zip(lengths, lengths[1:], strict=False)]
+    between = [math.sqrt(a * b) for a, b in pairwise(lengths)]
     errors = [abs(surface.seconds((8.0, 1.0, k, 32.0, 8.0, 128.0)).seconds / truth(k) - 1) for k in between]
     logs = np.exp(np.interp(np.log(between), np.log(lengths), np.log([truth(k) for k in lengths])))
     naive = [abs(value / truth(k) - 1) for value, k in zip(logs, between, strict=True)]

@@ -49,7 +49,7 @@ def test_steps_of_a_real_engine_price_its_own_model() -> None:
 def test_steps_of_another_model_or_drafter_are_refused() -> None:
     with pytest.raises(InvalidInput, match=r"holds llama-144m, not steps of Llama-3.1-8B"):
         load_scenario("quickstart", (*VLLM, "model=llama-3.1-8b")).round_cost()
-    with pytest.raises(InvalidInput, match="not llama-6m|holds drafters"):
+    with pytest.raises(InvalidInput, match=r"not llama-6m|holds drafters"):
         load_scenario("quickstart", VLLM[:3]).round_cost()
     with pytest.raises(InvalidInput, match="no profile of RTX-4090 is known"):
         scenario("rtx-4090", cost={"source": "steps"}).round_cost()

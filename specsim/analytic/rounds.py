@@ -159,9 +159,7 @@ def default_batches(largest: int) -> list[int]:
     return powers if powers[-1] == largest else [*powers, largest]
 
 
-def _row(
-    batches: Sequence[int], k: int, context: float, price: StepTime, base: StepTime, tokens: float
-) -> list[Cell]:
+def _row(batches: Sequence[int], k: int, context: float, price: StepTime, base: StepTime, tokens: float) -> list[Cell]:
     """Cells of one draft length, from arrays over the batch sizes."""
     ratio = np.asarray(base.seconds / price.seconds)
     low, high = _ratio_interval(price, base) if k else (np.ones(len(batches)), np.ones(len(batches)))

@@ -151,9 +151,7 @@ def attention_kernels(model: ModelSpec, group: Group, precision: Precision, mask
         yield _attention(model, group, keys, layers, precision, mask)
 
 
-def _attention(
-    model: ModelSpec, group: Group, keys: Reals, layers: int, precision: Precision, mask: str
-) -> Kernel:
+def _attention(model: ModelSpec, group: Group, keys: Reals, layers: int, precision: Precision, mask: str) -> Kernel:
     # Causal: a query of the group's own new tokens sees on average half of them.
     visible = keys - (group.query_tokens - 1) / 2
     flops = group.sequences * model.attention_flops(group.query_tokens, visible) / model.num_layers

@@ -118,6 +118,8 @@ _GEMM = Axes(
     _first_runs, _first_then_fixed, (0,),
     (_lengths(4, 2, 2), (_features(3, (0, 1), (0,), (2,)) - _features(3, (), (1,), ())) @ _lengths(1.5, 4, 4)),
 )  # fmt: skip
+
+
 def _layout(fixed: Values) -> Values:
     """Heads a KV head; KV heads (twice: as streams a sequence, and themselves); head size; two switches.
 

@@ -130,7 +130,7 @@ def find_profile(gpu: str) -> Profile | None:
 
 
 def find_widths(profile: Profile) -> Profile | None:
-    """A shipped profile of the same kind of device with attention of several tokens a sequence, if ``profile`` lacks it.
+    """A shipped profile of the same kind of device that has attention of several tokens a sequence, if this lacks it.
 
     What it measured between one token and several stands in for what ``profile`` does not hold.
     """

@@ -13,8 +13,8 @@ from specsim.fidelity import Fidelity
 
 # The target's own work in blues, what speculation adds in amber, the host in grey.
 PARTS = {
-    "draft": "#f59e0b", "verify": "#1e40af", "gemm": "#1e40af", "attention": "#3b82f6", "lm_head": "#93c5fd", "elementwise": "#bfdbfe",
-    "sampling": "#a78bfa", "communication": "#10b981", "host": "#9ca3af",
+    "draft": "#f59e0b", "verify": "#1e40af", "gemm": "#1e40af", "attention": "#3b82f6", "lm_head": "#93c5fd",
+    "elementwise": "#bfdbfe", "sampling": "#a78bfa", "communication": "#10b981", "host": "#9ca3af",
 }  # fmt: skip
 INK, ON, OFF, LINE = "#1f2937", "#1d4ed8", "#b45309", "#e5e7eb"
 FONT = "Source Sans, system-ui, sans-serif"

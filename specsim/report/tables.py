@@ -32,7 +32,7 @@ def map_table(speedups: SpeedupMap) -> Table:
 
 
 def split_table(speedups: SpeedupMap) -> Table:
-    """Where the time of each batch size's best round goes, in shares, and what it waits for; ± is its 90 % interval."""
+    """Where the time of each batch size's best round goes, and what it waits for; ± is its 90 % interval."""
     cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]
     parts = [part for part in PARTS if any(cell.parts.get(part) for cell in cells)]
     table = Table(title="where the best round's time goes")
