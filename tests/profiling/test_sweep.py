@@ -47,6 +47,8 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "COLD_POOL", 0.01)
     monkeypatch.setattr(in_pass, "WEIGHTS_IN_CACHES", 0.01)
     monkeypatch.setattr(grid, "HOST_CELL_S", 0.01)
+    monkeypatch.setattr(grid, "EVICTED_BY_TARGET_BYTES", 1_000_000)
+    monkeypatch.setattr(grid, "EVICTED_BY_DRAFT_BYTES", 100_000)
 
 
 def measure_tiny(folder: Path, **options: Any) -> Path:
