@@ -65,7 +65,7 @@ def test_profiled_gpus_are_priced_by_measurements(gpu: str) -> None:
     """GEMM and decode attention are measured; verification, of which no table has any, says extrapolated."""
     cost = scenario(gpu).round_cost()
     assert scenario(gpu).price_name() != "roofline"
-    plain, verify = cost.decode_round(8, 0, 1000.0), cost.decode_round(8, 3, 1000.0)
+    plain, verify = cost.decode_round(64, 0, 8000.0), cost.decode_round(64, 3, 8000.0)
     assert plain.parts["gemm"] > 0
     assert verify.seconds > plain.seconds
     assert verify.source in ("extrapolated", "roofline")
