@@ -13,9 +13,7 @@ from specsim.errors import InvalidInput
 
 def compose(
     folder: Annotated[Path, typer.Argument(help="Folder with model.yaml; predicted.csv and measured.csv go there.")],
-    profile: Annotated[
-        str | None, typer.Option(help="Predict from this profile; nothing is measured.")
-    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Predict from this profile; nothing is measured.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure the predicted passes on this machine.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     repeats: Annotated[int, typer.Option(help="Visits of every pass.", min=1)] = 3,
