@@ -153,8 +153,10 @@ def check(
         found = by_levels(profile)
         title = f"{profile.name}, every level of its shapes withheld in turn"
     if write and against is None:
-        kept = {key: error for key, error in profile.header.heldout_error.items() if key not in found}
-        write_header(profile.folder, profile.header.model_copy(update={"heldout_error": kept | found}))
+        # The errors of test rows stay: withholding levels of what was kept says less.
+        drawn = {key: error for key, error in profile.header.heldout_error.items() if error.seed is not None}
+        errors = found if source is not None else found | drawn
+        write_header(profile.folder, profile.header.model_copy(update={"heldout_error": drawn | errors}))
     if as_json:
         print_json({key: error.model_dump(mode="json", exclude_none=True) for key, error in found.items()})
         return

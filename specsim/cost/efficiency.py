@@ -116,13 +116,14 @@ class EfficiencySurface:
         for index, matrix in enumerate(self._axes.metrics):
             if metric not in (None, index):
                 continue
-            kriging = Kriging(points @ matrix, self.values)
-            found, variances = kriging.at((points @ matrix)[chosen], leave_out=True)
-            errors = np.abs(np.expm1(self.values[chosen] - found))
+            features = points @ matrix
+            kriging, errors, variances = Kriging(features, self.values), np.zeros(1), np.zeros(1)
+            if metric is None or scale is None:
+                found, variances = kriging.at(features[chosen], leave_out=True)
+                errors = np.abs(np.expm1(self.values[chosen] - found))
             if float(np.median(errors)) < best:
                 best = float(np.median(errors))
-                self.metric, self._metric, self._kriging = index, matrix, kriging
-                self.features = points @ matrix
+                self.metric, self._metric, self._kriging, self.features = index, matrix, kriging, features
                 self.error_scale = _scale(errors, variances) if scale is None else scale
 
     def seconds(self, shape: tuple[Reals, ...]) -> Estimates:

@@ -47,46 +47,78 @@ def predict(surface: EfficiencySurface, rows: Sequence[Row]) -> Prediction:
     return Prediction(np.abs(seconds / measured - 1.0), misses, np.asarray(estimates.rank) < 2)
 
 
-def level_errors(groups: Sequence[Group], ceilings: Ceilings) -> HeldoutError | None:
+@dataclass(frozen=True, slots=True)
+class _Withheld:
+    """Rows of one surface predicted without their level: ``errors``, ``misses`` of the intervals as they will be."""
+
+    errors: Floats
+    misses: Floats
+    error_scale: float
+    metric: int
+
+
+def _withhold(group: Group, ceilings: Ceilings, stated: HeldoutError | None) -> _Withheld | None:
+    """Every interior level of every axis in turn; None without any.
+
+    Intervals that no calibration rows have scaled are scaled by every other level; the levels between them tell how
+    many rows those intervals cover.
+    """
+    shapes = np.array([row.shape for row in group.rows], dtype=np.float64)
+    axes = axes_of(group.kind, shapes)
+    points = np.round(axes.points(*axes.split(tuple(shapes.T))), 9)
+    scale, metric = (None, None) if stated is None else (stated.error_scale, stated.metric)
+    whole = surface_of(group, group.rows, ceilings, scale, metric)
+    inner = [_thinned(np.unique(column)[1:-1], _LEVELS) for column in points.T]
+    levels = [(axis, level) for axis, values in enumerate(inner) for level in values]
+    parts: list[Prediction] = []
+    for axis, level in levels:
+        held = points[:, axis] == level
+        kept = [row for row, out in zip(group.rows, held, strict=True) if not out]
+        surface = surface_of(group, kept, ceilings, whole.error_scale, whole.metric)
+        parts.append(predict(surface, [group.rows[i] for i in _thinned(np.flatnonzero(held), _LEVEL_ROWS)]))
+    misses = [part.misses[part.inside] for part in parts]
+    errors = np.concatenate([np.empty(0), *(part.errors[part.inside] for part in parts)])
+    if not len(errors):
+        return None
+    every = np.concatenate(misses)
+    if stated is not None and stated.calibration_n is not None:
+        return _Withheld(errors, every, whole.error_scale, whole.metric)
+    told, others = np.concatenate([np.empty(0), *misses[::2]]), np.concatenate([np.empty(0), *misses[1::2]])
+    if not len(told) or not len(others):
+        told = others = every
+    factor = float(np.quantile(told, 0.9)) / Z90
+    final = whole.error_scale * float(np.quantile(every, 0.9)) / Z90
+    return _Withheld(errors, others / factor, final, whole.metric) if factor > 0 else None
+
+
+def level_errors(
+    groups: Sequence[Group], ceilings: Ceilings, stated: Mapping[str, HeldoutError] | None = None
+) -> HeldoutError | None:
     """Error of predicting every interior value of every axis from rows without it; None if there is none.
 
     A whole level is withheld at a time (every row with that n, say), so neighbours are twice as far as in use.
+    ``stated``: a header's, by surface, whose calibrated scales stay as they are.
     """
-    errors: list[Floats] = []
-    misses: list[Floats] = []
-    for group in groups:
-        shapes = np.array([row.shape for row in group.rows], dtype=np.float64)
-        axes = axes_of(group.kind, shapes)
-        points = np.round(axes.points(*axes.split(tuple(shapes.T))), 9)
-        whole = surface_of(group, group.rows, ceilings)
-        for axis in range(points.shape[1]):
-            for level in _thinned(np.unique(points[:, axis])[1:-1], _LEVELS):
-                held = points[:, axis] == level
-                kept = [row for row, out in zip(group.rows, held, strict=True) if not out]
-                surface = surface_of(group, kept, ceilings, whole.error_scale, whole.metric)
-                found = predict(surface, [group.rows[i] for i in _thinned(np.flatnonzero(held), _LEVEL_ROWS)])
-                errors.append(found.errors[found.inside])
-                misses.append(found.misses[found.inside])
-    if not sum(len(part) for part in errors):
+    found = [part for group in groups if (part := _withhold(group, ceilings, (stated or {}).get(group.name)))]
+    if not found:
         return None
-    return _summary(np.concatenate(errors), np.concatenate(misses))
+    errors, misses = (np.concatenate([getattr(part, name) for part in found]) for name in ("errors", "misses"))
+    summary = _summary(errors, misses)
+    if len(found) > 1:
+        return summary
+    return summary.model_copy(update={"error_scale": round(found[0].error_scale, 5), "metric": found[0].metric})
 
 
 def by_levels(profile: Profile) -> dict[str, HeldoutError]:
-    """``level_errors`` of every class of a profile, and of every surface where a class has several.
-
-    A scale, a metric or a seed that the header states stays.
-    """
+    """``level_errors`` of every class of a profile, and of every surface where a class has several."""
+    header = profile.header
     found: dict[str, HeldoutError] = {}
     for kind, rows in profile.rows.items():
         parts = groups(kind, rows)
-        names = [(kind, parts)] + [(part.name, [part]) for part in parts if part.name != kind]
-        for name, members in names:
-            error = level_errors(members, profile.header.ceilings) if members else None
+        for name, members in [(kind, parts), *((part.name, [part]) for part in parts)]:
+            error = level_errors(members, header.ceilings, header.heldout_error) if members else None
             if error is not None:
-                stated = profile.header.heldout_error.get(name)
-                scale = {} if stated is None else {"error_scale": stated.error_scale, "metric": stated.metric}
-                found[name] = error.model_copy(update=scale)
+                found[name] = error
     return found
 
 

@@ -199,7 +199,7 @@ def study(
             chosen, error = list(group.rows), level_errors([group], ceilings)
         else:
             chosen, error = _study_one(group, plan.draw(group, label, seed), ceilings, quota, seed)
-        kept.setdefault(group.kind, []).extend(chosen)
+        kept.setdefault(group.kind, []).extend(sorted(chosen, key=lambda row: row.shape[::-1]))
         if error is not None:
             heldout[group.name] = error
     return Study(kept, heldout)

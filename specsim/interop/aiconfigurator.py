@@ -46,7 +46,9 @@ QUOTAS = {
     "attention decode bfloat16": 1000, "attention prefill bfloat16": 650, "attention decode fp8": 250, "gemm fp8": 350,
     "moe bfloat16": 300,
 }  # fmt: skip
-TESTS = {"gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600}
+TESTS = {
+    "gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600, "moe bfloat16": 600,
+}  # fmt: skip
 
 
 def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> Plan:

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from specsim.specs.model import ModelSpec
 
 HEAD_DIM = 64
 WEIGHTS_IN_CACHES = 3.0  # weights of a pass, in last-level caches
-WARM_UP_PASSES, PASSES = 2, 8
+VISITS, WARM_UP_PASSES, PASSES = 4, 1, 2  # visits to each token count, passes in each
 FUNCTIONS = {  # operation of the profile -> the engine's function, and its calls for one unit of the operation
     "embedding": ("embed", 1), "norm": ("rms_norm", 1), "rotary": ("rotary", 1), "kv_write": ("write_cache", 2),
     "activation": ("gated_activation", 1), "add": ("add", 1),
@@ -42,21 +43,24 @@ def widths(hidden: int) -> dict[str, int]:
 
 
 def times(machine: Machine, dtype: str, hidden: int, token_counts: tuple[int, ...]) -> Iterator[Row]:
-    """Rows of all operations for each token count, one pass of the generic transformer after another."""
+    """Rows of all operations for each token count, from passes of the generic transformer."""
     one_layer = _spec(hidden, 1).weight_bytes()
     wanted = WEIGHTS_IN_CACHES * machine.last_level_cache_bytes
     spec = _spec(hidden, max(2, math.ceil(wanted / one_layer)))
     longest = max(token_counts)
     model = Transformer(spec, device=machine.device, dtype=DTYPES[dtype], max_sequences=1, max_length=longest, seed=0)
-    for tokens in token_counts:
-        for operation, calls in _timed_passes(model, tokens).items():
-            count = FUNCTIONS[operation][1]
-            p10, median, p90 = (count * float(v) for v in np.percentile(calls, [10, 50, 90]))
-            yield Row(
-                shape=(float(tokens), float(widths(hidden)[operation])), operation=operation, dtype=dtype,
-                kernel="in a pass", cache="cold", mode="eager", median_s=median, p10_s=p10, p90_s=p90,
-                samples=len(calls),
-            )  # fmt: skip
+    calls: dict[int, dict[str, list[float]]] = {tokens: {name: [] for name in FUNCTIONS} for tokens in token_counts}
+    for tokens in VISITS * token_counts:  # again and again, so that no moment of the machine is a count's only one
+        _timed_passes(model, tokens, calls[tokens])
+    for tokens, operation in product(token_counts, FUNCTIONS):
+        count = FUNCTIONS[operation][1]
+        seconds = calls[tokens][operation]
+        p10, median, p90 = (count * float(v) for v in np.percentile(seconds, [10, 50, 90]))
+        yield Row(
+            shape=(float(tokens), float(widths(hidden)[operation])), operation=operation, dtype=dtype,
+            kernel="in a pass", cache="cold", mode="eager", median_s=median, p10_s=p10, p90_s=p90,
+            samples=len(seconds),
+        )  # fmt: skip
 
 
 def _spec(hidden: int, layers: int) -> ModelSpec:
@@ -67,28 +71,26 @@ def _spec(hidden: int, layers: int) -> ModelSpec:
     )  # fmt: skip
 
 
-def _timed_passes(model: Transformer, tokens: int) -> dict[str, list[float]]:
-    """Seconds of every call of every operation that no other process interrupted."""
+def _timed_passes(model: Transformer, tokens: int, calls: dict[str, list[float]]) -> None:
+    """Add the seconds of every call of every operation that no other process interrupted."""
     text = torch.arange(tokens).remainder(model.spec.vocab_size)[None, :]
     start = np.zeros(1, dtype=np.int64)
     plan = model.plan([Group(start, text, start, 1)])
     for _ in range(WARM_UP_PASSES):
         model.run(plan)
-    with _recorded() as calls:
+    with _recorded(calls):
         for _ in range(PASSES):
             model.run(plan)
-    return calls
 
 
 @contextmanager
-def _recorded() -> Iterator[dict[str, list[float]]]:
+def _recorded(calls: dict[str, list[float]]) -> Iterator[None]:
     """Replace the engine's functions by timed ones while the context lasts."""
-    calls: dict[str, list[float]] = {operation: [] for operation in FUNCTIONS}
     originals = {name: getattr(transformer, name) for name, _ in FUNCTIONS.values()}
     try:
         for operation, (name, _) in FUNCTIONS.items():
             setattr(transformer, name, _timed(originals[name], calls[operation]))
-        yield calls
+        yield
     finally:
         for name, original in originals.items():
             setattr(transformer, name, original)

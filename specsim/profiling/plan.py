@@ -52,6 +52,7 @@ class Grid:
     whole_passes: tuple[tuple[int, int, int], ...]  # sequences, query and KV tokens of whole passes, for checks
 
 
+LARGEST_GROUP = 24
 ELEMENTWISE = ("embedding", "norm", "rotary", "kv_write", "activation", "add")
 SAMPLING = ("greedy", "softmax", "sample", "rejection")
 NARROW = ("int8-weight", "int4-weight-g128", "int4-weight-g32")
@@ -165,15 +166,20 @@ def size(shape: Shape) -> tuple[float, float]:
 
 
 def by_weights(found: list[Shape], seed: int) -> list[list[Shape]]:
-    """Shapes that share weights together, in a seeded random order inside and out: drift aligns with no axis."""
+    """Shapes that share weights together, in a seeded random order inside and out: drift aligns with no axis.
+
+    Groups of more than LARGEST_GROUP shapes are split.
+    """
 
     def weights(shape: Shape) -> tuple[object, ...]:
         own = shape.shape[1:] if shape.kind in ("gemm", "moe") else shape.shape[3:]
         return shape.kind, shape.operation, shape.cache, shape.dtype, own
 
     generator = np.random.default_rng(seed)
-    groups = [list(members) for _, members in groupby(sorted(found, key=weights), key=weights)]
-    for group in groups:
+    groups = []
+    for _, members in groupby(sorted(found, key=weights), key=weights):
+        group = list(members)
         generator.shuffle(group)
+        groups.extend(group[i : i + LARGEST_GROUP] for i in range(0, len(group), LARGEST_GROUP))
     generator.shuffle(groups)
     return groups

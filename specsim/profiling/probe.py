@@ -1,21 +1,23 @@
 """The machine's own state: a fixed GEMM and copy whose change over time is drift, and a steady moment to measure in.
 
-On a shared machine the same kernel takes 1.5 or 2.7 times as long for seconds at a time while a neighbour uses the
-memory. What is measured then says nothing about the kernel, so it is measured again.
+On a shared machine another process or guest can make the same kernel take several times as long for a while. What is
+measured then says nothing about the kernel, so it is measured again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from specsim.profiling.machine import DTYPES
-from specsim.profiling.timer import Capture, Clock, Timing
+from specsim.profiling.timer import Capture, Clock
 
+Taken = TypeVar("Taken")
 LONG, SHORT = 40, 5  # samples of a probe that is kept, and of a look between two measurements
-DISTURBED = 1.25  # times the typical probe
+DISTURBED = 1.4  # times the typical probe; memory bandwidth alone moves it by 1.25
 ATTEMPTS = 3  # at a measurement that no disturbance follows
 
 
@@ -41,16 +43,19 @@ class MachineProbe:
         """Median seconds of the probe."""
         return float(np.median([self._clock.seconds(self._replay) for _ in range(samples)])) / self._launches
 
-    def steadily(self, measure: Callable[[], Timing]) -> Timing:
-        """What ``measure`` finds, taken again while a disturbance follows it; of disturbed attempts the shortest."""
-        found = []
-        for _ in range(ATTEMPTS):
-            found.append(measure())
-            look_s = self.seconds(SHORT)
-            self._looks_s.append(look_s)
-            if look_s <= DISTURBED * float(np.median(self._looks_s)):
-                return found[-1]
-        return min(found, key=lambda timing: timing.median_s)
+    def steadily(self, take: Callable[[], Taken]) -> Taken:
+        """What ``take`` measures, taken again, ATTEMPTS times at most, while a disturbance follows it."""
+        taken = take()
+        for _ in range(ATTEMPTS - 1):
+            if self._is_steady():
+                break
+            taken = take()
+        return taken
+
+    def _is_steady(self) -> bool:
+        look_s = self.seconds(SHORT)
+        self._looks_s.append(look_s)
+        return look_s <= DISTURBED * float(np.median(self._looks_s))
 
 
 def probe_s(device: str, dtype: str, clock: Clock, capture: Capture) -> float:

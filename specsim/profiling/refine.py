@@ -21,18 +21,17 @@ class Midpoint:
     """A branch to add. ``points``: its shapes, those that both neighbours have; ``error``: expected without it."""
 
     error: float
-    level: int
     points: tuple[Point, ...]
 
 
-def worst_midpoint(
+def midpoints(
     values: Mapping[Point, float], steps: tuple[int, ...], allowed: Callable[[Point], bool] = lambda point: True
-) -> Midpoint | None:
-    """The midpoint with the largest expected error; None where nothing can be split.
+) -> list[Midpoint]:
+    """Every midpoint that could be added, the one with the largest expected error first.
 
     ``values``: logarithm of efficiency at each point, positive coordinates in the order of the axes. ``steps``: an
     axis's new values are multiples of its step; 0 keeps the axis as it is. Points that are not ``allowed`` are left
-    out. Along the last axis, midpoints almost as bad on the same line come with the worst: they share its weights.
+    out.
     """
     found = [
         midpoint
@@ -41,12 +40,7 @@ def worst_midpoint(
         for prefix, branches in _lines(values, level).items()
         for midpoint in _midpoints(prefix, branches, step, allowed)
     ]
-    worst = max(found, key=lambda midpoint: (midpoint.error, len(midpoint.points)), default=None)
-    if worst is None or worst.level < len(steps) - 1:
-        return worst
-    line = [m for m in found if m.level == worst.level and m.points[0][:-1] == worst.points[0][:-1]]
-    points = [point for m in line if m.error >= worst.error / 2 for point in m.points]
-    return Midpoint(worst.error, worst.level, tuple(points))
+    return sorted(found, key=lambda midpoint: (-midpoint.error, -len(midpoint.points), midpoint.points))
 
 
 _Branches = dict[float, dict[Point, float]]  # value on the axis -> the rest of each point -> value
@@ -73,7 +67,7 @@ def _midpoints(prefix: Point, branches: _Branches, step: int, allowed: Callable[
         shared = sorted(branches[low].keys() & branches[high].keys())
         points = [point for rest in shared if allowed(point := (*prefix, float(middle), *rest))]
         if points:
-            midpoints.append(Midpoint(expected, len(prefix), tuple(points)))
+            midpoints.append(Midpoint(expected, tuple(points)))
     return midpoints
 
 

@@ -7,38 +7,39 @@ measured twice; a folder begun on another device or dtype is refused.
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from specsim.cost.heldout import heldout_error
 from specsim.errors import InvalidInput
-from specsim.profiles.schema import Ceilings, HeldoutError, Probe, ProfileHeader, Row
-from specsim.profiles.store import HEADER, load_profile
+from specsim.profiles.schema import Probe, ProfileHeader, Row
 from specsim.profiling import in_pass
 from specsim.profiling.budget import Budget
-from specsim.profiling.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s
 from specsim.profiling.collectives import collective_rows
+from specsim.profiling.header import header_of, heldout_errors
 from specsim.profiling.host import host_rows
 from specsim.profiling.kernels import Kernels
 from specsim.profiling.machine import DTYPES, Machine, inspect
 from specsim.profiling.passes import CHECKED, captures_of, pass_rows
 from specsim.profiling.plan import CPU, CUDA, Grid, Shape, by_weights, shapes, size, thinned, worthwhile
 from specsim.profiling.probe import MachineProbe
-from specsim.profiling.refine import worst_midpoint
+from specsim.profiling.refine import midpoints
 from specsim.profiling.table import Table
-from specsim.profiling.timer import Capture, Clock, clock_and_capture, measure
+from specsim.profiling.timer import Capture, Clock, Replay, clock_and_capture, summary
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 SEED = 0
 LEAST_MINUTES = 1.0
 FINISHING_SHARE = 0.08  # of the time, kept for what comes after the last shape
 PROBES = 20  # in one sweep
-HELD_OUT = ("gemm", "attention", "elementwise", "sampling", "moe", "collective")
+# Groups of shapes measured together, and visits to each. A shared machine's memory is 1.5 times as fast in one second
+# as in the next: samples seconds apart see both. A GPU's own memory is not shared, and its graphs hold memory.
+TOGETHER, VISITS = {"cpu": 6, "cuda": 1}, {"cpu": 4, "cuda": 1}
 GOOD_ENOUGH = 0.02  # expected interpolation error below which no more shapes are added: less is noise
 # Axes as interpolation descends them, as columns of the class, and the step of new values (0: none are added).
 REFINED = {
@@ -70,7 +71,7 @@ def run_sweep(
     grid = grid or (CPU if device == "cpu" else CUDA)
     grid = thinned(grid) if quick else grid
     table = Table(folder)
-    table.write_header(_header(machine, dtype, folder, gpu or machine.slug(), device_of, probe, grid))
+    table.write_header(header_of(machine, dtype, folder, gpu or machine.slug(), device_of, probe, grid))
     sweep = _Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
     sweep.measure_coarse_grid()
     if not quick:
@@ -79,40 +80,18 @@ def run_sweep(
     return folder
 
 
-def _header(
-    machine: Machine,
-    dtype: str,
-    folder: Path,
-    gpu: str,
-    device: tuple[Clock, Capture],
-    probe: MachineProbe,
-    grid: Grid,
-) -> ProfileHeader:
-    """The header of a new profile, or that of the one being resumed."""
-    clock, capture = device
-    if (folder / HEADER).exists():
-        header = load_profile(f"{folder}/").header
-        known = header.device_name == machine.device_name and dtype in header.ceilings.flops_per_s
-        if not known or header.probe is None:
-            raise InvalidInput(
-                f"{folder} holds a profile of {header.device_name} in {', '.join(header.ceilings.flops_per_s)}; "
-                "write to another folder with --out"
-            )
-        return header
-    formats = {name for block in grid.blocks for name in block.dtypes}
-    dtypes = [dtype, *(name for name in ("fp8", "int8") if name in formats)]
-    return ProfileHeader(
-        schema=1, gpu=gpu, device_name=machine.device_name, device="cpu" if machine.device == "cpu" else "cuda",
-        threads=machine.threads, clocks=machine.clocks, driver=machine.driver, versions=machine.versions,
-        date=datetime.date.today().isoformat(), attribution="measured by specsim profile run",
-        last_level_cache_bytes=machine.last_level_cache_bytes, memory_bytes=machine.memory_bytes,
-        launch_s=launch_overhead_s(machine.device, clock),
-        ceilings=Ceilings.model_validate({
-            "copy_bytes_per_s": copy_ceiling(machine.device, clock, capture),
-            "flops_per_s": compute_ceilings(machine.device, dtypes, clock, capture),
-        }),
-        probe=Probe(before_s=probe.seconds()),
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A shape of a group being measured."""
+
+    shape: Shape
+    kernel: str
+    replay: Replay
+    samples: list[float]
+
+
+def _visit(members: list[_Member], share: float) -> list[list[float]]:
+    return [member.replay.visit(share) for member in members]
 
 
 class _Sweep:
@@ -132,10 +111,8 @@ class _Sweep:
 
     def measure_coarse_grid(self) -> None:
         """Every part in a seeded random order, so that none is favoured when the minutes run out, and no drift."""
-        parts: list[Callable[[], bool]] = [
-            partial(self._measure_group, group)
-            for group in by_weights(list(shapes(self._grid, self._dtype, self._machine.last_level_cache_bytes)), SEED)
-        ]
+        found = list(shapes(self._grid, self._dtype, self._machine.last_level_cache_bytes))
+        parts: list[Callable[[], bool]] = [partial(self._measure, groups) for groups in self._batches(found)]
         parts.extend(partial(self._measure_in_passes, hidden) for hidden in self._grid.pass_hidden_sizes)
         parts.append(self._measure_host)
         if self._machine.device == "cuda":
@@ -158,9 +135,9 @@ class _Sweep:
         while spent_s and not self._budget.over:
             start_s = self._budget.spent_s()
             surface = min(spent_s, key=lambda surface: spent_s[surface])
-            group = self._worst_group(*surface)
-            if group:
-                self._measure_group(group)
+            batches = self._batches(self._worst_shapes(*surface))
+            if batches:
+                self._measure(batches[0])
                 spent_s[surface] += self._budget.spent_s() - start_s
             else:
                 del spent_s[surface]
@@ -169,14 +146,7 @@ class _Sweep:
         """Put into the header what is known only at the end."""
         header = self._probed(during=False)
         self._table.write_header(header)
-        rates = {str(name): rate for name, rate in header.ceilings.flops_per_s.items()}
-        errors: dict[str, HeldoutError] = {}
-        for kind in HELD_OUT:
-            rows = tuple(self._table.rows(kind))
-            error = heldout_error(kind, rows, header.ceilings.copy_bytes_per_s, rates) if rows else None
-            if error is not None:
-                errors[kind] = error
-        self._table.write_header(header.model_copy(update={"heldout_error": errors}))
+        self._table.write_header(header.model_copy(update={"heldout_error": heldout_errors(self._table)}))
 
     def _note(self, line: str, where: str = "") -> None:
         """Warn, and keep the line in the header, once for all the shapes it holds ``where``."""
@@ -201,44 +171,64 @@ class _Sweep:
 
     # -- single kernels ---------------------------------------------------------------------------------------------
 
-    def _measure_group(self, group: list[Shape]) -> bool:
-        """Time shapes that share weights; whether there was time for all of them."""
-        for shape in group:
-            key = (*shape.shape, shape.operation, shape.dtype, shape.cache, self._capture.mode)
-            if self._table.holds(shape.kind, key) or shape in self._failed:
-                continue
-            if self._budget.over:
-                return False
-            self._budget.report(shape.kind)
-            self._probe_when_due()
-            self._measure_shape(shape)
-        return True
+    def _batches(self, found: list[Shape]) -> list[list[list[Shape]]]:
+        groups, count = by_weights(found, SEED), TOGETHER[self._machine.device]
+        return [groups[i : i + count] for i in range(0, len(groups), count)]
 
-    def _measure_shape(self, shape: Shape) -> None:
+    def _measure(self, groups: list[list[Shape]]) -> bool:
+        """Time groups of shapes that share weights, visiting one after another; whether there was time for all."""
+        prepared: list[list[_Member]] = []
+        try:
+            for group in groups:
+                missing = [shape for shape in group if not self._is_known(shape)]
+                prepared.append([member for shape in missing if (member := self._prepare(shape)) is not None])
+            visits = VISITS[self._machine.device]
+            for number, members in product(range(visits), prepared):
+                if number and self._budget.over:
+                    break
+                take = partial(_visit, members, 1.0 / visits)
+                for member, samples in zip(members, self._probe.steadily(take), strict=True):
+                    member.samples.extend(samples)
+                self._probe_when_due()
+        finally:  # an interruption loses nothing either
+            for member in (member for members in prepared for member in members if member.samples):
+                self._table.add_timing(member.shape, member.kernel, self._capture.mode, summary(member.samples))
+        return all(self._is_known(shape) for group in groups for shape in group)
+
+    def _is_known(self, shape: Shape) -> bool:
+        key = (*shape.shape, shape.operation, shape.dtype, shape.cache, self._capture.mode)
+        return self._table.holds(shape.kind, key) or shape in self._failed
+
+    def _prepare(self, shape: Shape) -> _Member | None:
+        """A shape ready to visit; None where there is no time or, with a warning, no such kernel."""
+        if self._budget.over:
+            return None
+        self._budget.report(shape.kind)
         try:
             prepared = self._kernels.prepare(shape)
-            timing = self._probe.steadily(partial(
-                measure, prepared.launch, buffers=prepared.buffers, clock=self._clock, capture=self._capture,
+            replay = Replay(
+                prepared.launch, buffers=prepared.buffers, clock=self._clock, capture=self._capture,
                 before=prepared.before,
-            ))  # fmt: skip
+            )  # fmt: skip
+            return _Member(shape, prepared.kernel, replay, [])
         except (RuntimeError, NotImplementedError) as error:  # running out of memory is a RuntimeError too
             self._failed.add(shape)
             self._kernels.release()
             reason = str(error).strip().split("\n")[0][:120]
             what = " ".join(word for word in (shape.kind, shape.operation, shape.dtype) if word)
             self._note(f"{what} is not measured everywhere: {reason}", f"at {'x'.join(f'{v:g}' for v in shape.shape)}")
-            return
-        self._table.add_timing(shape, prepared.kernel, self._capture.mode, timing)
+            return None
 
-    def _worst_group(self, kind: str, cache: str) -> list[Shape]:
-        """The shapes of a surface's worst midpoint, those with the same weights together; empty if it is good."""
+    def _worst_shapes(self, kind: str, cache: str) -> list[Shape]:
+        """The shapes of a surface's worst midpoints, those at least half as bad as the worst; empty if it is good."""
         columns, steps = REFINED[kind]
         allowed = partial(self._allowed, kind, cache, columns)
-        midpoint = worst_midpoint(self._log_efficiencies(kind, cache, columns), steps, allowed)
-        if midpoint is None or midpoint.error < GOOD_ENOUGH:
-            return []
-        found = [self._shape(kind, cache, columns, point) for point in midpoint.points]
-        return [shape for group in by_weights(found, SEED) for shape in group]
+        found = midpoints(self._log_efficiencies(kind, cache, columns), steps, allowed)[
+            : TOGETHER[self._machine.device]
+        ]
+        enough = max(GOOD_ENOUGH, found[0].error / 2) if found else 0.0
+        points = {point: None for midpoint in found if midpoint.error >= enough for point in midpoint.points}
+        return [self._shape(kind, cache, columns, point) for point in points]
 
     def _log_efficiencies(self, kind: str, cache: str, columns: tuple[int, ...]) -> dict[tuple[float, ...], float]:
         ceilings = self._table.header.ceilings

@@ -77,5 +77,8 @@ def _drop_torn_line(path: Path) -> None:
     if not path.exists():
         return
     data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        path.write_bytes(data[: data.rfind(b"\n") + 1])
+    whole = data[: data.rfind(b"\n") + 1]
+    if not whole:
+        path.unlink()
+    elif whole != data:
+        path.write_bytes(whole)

@@ -7,6 +7,7 @@ is not its launch time).
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -145,27 +146,53 @@ def clock_and_capture(device: str) -> tuple[Clock, Capture]:
     return CudaClock(), GraphCapture()
 
 
-def measure(
-    launch: Launch, *, buffers: int, clock: Clock, capture: Capture, before: Callable[[], object] | None = None
-) -> Timing:
-    """Time a kernel: warm-up replays, then samples until TARGET_S or MAX_SAMPLES, at least MIN_SAMPLES.
+class Replay:
+    """A kernel captured once, to be sampled in one visit or several.
 
     With ``before``, every launch is a sample of its own, so that each one meets what ``before`` left behind.
     """
-    replay, launches = capture.capture(launch, launches=1, buffers=buffers)
-    replay()
-    estimate_s = clock.seconds(replay, before) / launches
-    wanted = 1 if before else max(1, int(SAMPLE_S / max(estimate_s, 1e-9)))
-    if wanted > launches:
-        replay, launches = capture.capture(launch, launches=min(wanted, 256), buffers=buffers)
+
+    def __init__(
+        self,
+        launch: Launch,
+        *,
+        buffers: int,
+        clock: Clock,
+        capture: Capture,
+        before: Callable[[], object] | None = None,
+    ) -> None:
+        self._clock, self._before = clock, before
+        replay, launches = capture.capture(launch, launches=1, buffers=buffers)
         replay()
-    least = min(MIN_SAMPLES, SLOW_SAMPLES) if estimate_s * launches > SLOW_S else MIN_SAMPLES
-    most = MAX_DISTURBED_SAMPLES if before else MAX_SAMPLES
-    samples: list[float] = []
-    spent = 0.0
-    while len(samples) < least or (spent < TARGET_S and len(samples) < most):
-        seconds = clock.seconds(replay, before)
-        spent += seconds
-        samples.append(seconds / launches)
+        estimate_s = clock.seconds(replay, before) / launches
+        wanted = 1 if before else max(1, int(SAMPLE_S / max(estimate_s, 1e-9)))
+        if wanted > launches:
+            replay, launches = capture.capture(launch, launches=min(wanted, 256), buffers=buffers)
+            replay()
+        self._replay, self._launches = replay, launches
+        self._slow = estimate_s * launches > SLOW_S
+
+    def visit(self, share: float = 1.0) -> list[float]:
+        """Seconds of one launch: samples until TARGET_S or MAX_SAMPLES, MIN_SAMPLES at least; a share of each."""
+        least = math.ceil(share * (min(MIN_SAMPLES, SLOW_SAMPLES) if self._slow else MIN_SAMPLES))
+        most = share * (MAX_DISTURBED_SAMPLES if self._before else MAX_SAMPLES)
+        samples: list[float] = []
+        spent = 0.0
+        while len(samples) < least or (spent < share * TARGET_S and len(samples) < most):
+            seconds = self._clock.seconds(self._replay, self._before)
+            spent += seconds
+            samples.append(seconds / self._launches)
+        return samples
+
+
+def summary(samples: list[float]) -> Timing:
+    """Median and percentiles of samples."""
     p10, median, p90 = np.percentile(samples, [10, 50, 90])
     return Timing(float(median), float(p10), float(p90), len(samples))
+
+
+def measure(
+    launch: Launch, *, buffers: int, clock: Clock, capture: Capture, before: Callable[[], object] | None = None
+) -> Timing:
+    """Time a kernel in one visit."""
+    return summary(Replay(launch, buffers=buffers, clock=clock, capture=capture, before=before).visit())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,12 @@ from hypothesis import strategies as st
 pytest.importorskip("torch", reason="specsim.profiling needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from specsim.profiling.refine import worst_midpoint  # noqa: E402
+from specsim.profiling.refine import Midpoint, midpoints  # noqa: E402
+
+
+def worst_midpoint(*arguments: Any, **options: Any) -> Midpoint | None:
+    return next(iter(midpoints(*arguments, **options)), None)
+
 
 PLACES = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
 

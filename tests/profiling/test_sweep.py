@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
 from specsim.profiles.schema import Row  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
-from specsim.profiling import in_pass, kernels, machine, passes, plan, sweep, table, timer  # noqa: E402
+from specsim.profiling import header, in_pass, kernels, machine, passes, plan, sweep, table, timer  # noqa: E402
 from specsim.reference import grid, transformer  # noqa: E402
 
 COLD_POOL = kernels.COLD_POOL
@@ -41,8 +41,8 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few samples a shape and small ceilings: this tests the sweep, not the machine."""
     monkeypatch.setattr(timer, "TARGET_S", 0.0)
     monkeypatch.setattr(timer, "MIN_SAMPLES", 3)
-    monkeypatch.setattr(sweep, "copy_ceiling", lambda *_: 1e10)
-    monkeypatch.setattr(sweep, "compute_ceilings", lambda *_: {"bfloat16": 1e11})
+    monkeypatch.setattr(header, "copy_ceiling", lambda *_: 1e10)
+    monkeypatch.setattr(header, "compute_ceilings", lambda *_: {"bfloat16": 1e11})
     monkeypatch.setattr(sweep, "CHECKED", {"cpu": (TINY_MODEL,)})
     monkeypatch.setattr(kernels, "COLD_POOL", 0.01)
     monkeypatch.setattr(in_pass, "WEIGHTS_IN_CACHES", 0.01)
@@ -78,26 +78,28 @@ def test_an_interrupted_sweep_resumes_and_measures_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "p"
-    measured: list[plan.Shape] = []
-    prepare = sweep.Kernels.prepare
+    visits: list[float] = []
+    visit, prepare = timer.Replay.visit, sweep.Kernels.prepare
 
-    def counted(self: sweep.Kernels, shape: plan.Shape) -> object:
-        if len(measured) == 7:
+    def counted(self: timer.Replay, share: float) -> list[float]:
+        if len(visits) == 37:
             raise KeyboardInterrupt
-        measured.append(shape)
-        return prepare(self, shape)
+        visits.append(share)
+        return visit(self, share)
 
-    monkeypatch.setattr(sweep.Kernels, "prepare", counted)
+    monkeypatch.setattr(timer.Replay, "visit", counted)
     with pytest.raises(KeyboardInterrupt):
         measure_tiny(folder)
-    stored = {(row.shape, row.operation) for kind in KERNEL_CLASSES for row in read_rows(folder / f"{kind}.csv", kind)}
-    assert {(s.shape, s.operation) for s in measured} <= stored
-    first = list(measured)
-    measured.clear()
-    monkeypatch.setattr(sweep.Kernels, "prepare", lambda self, shape: measured.append(shape) or prepare(self, shape))
-    measure_tiny(folder)
-    assert set(first).isdisjoint(measured)
-    assert len({*first, *measured}) == len(first) + len(measured) == len(shapes())
+    monkeypatch.setattr(timer.Replay, "visit", visit)
+    stored = {(row.key(), kind) for kind in KERNEL_CLASSES for row in read_rows(folder / f"{kind}.csv", kind)}
+    assert stored
+    again: list[plan.Shape] = []
+    monkeypatch.setattr(sweep.Kernels, "prepare", lambda self, shape: again.append(shape) or prepare(self, shape))
+    profile = load_profile(str(measure_tiny(folder)))
+    assert {((*s.shape, s.operation, s.dtype, s.cache, "eager"), s.kind) for s in again}.isdisjoint(stored)
+    keys = Counter((row.key(), kind) for kind, rows in profile.rows.items() for row in rows)
+    assert set(keys.values()) == {1}
+    assert set(keys) >= stored | {((*s.shape, s.operation, s.dtype, s.cache, "eager"), s.kind) for s in shapes()}
 
 
 def test_a_folder_of_another_dtype_or_machine_is_refused(tmp_path: Path) -> None:
@@ -219,8 +221,11 @@ def test_elementwise_kernels_are_timed_inside_passes_and_put_back(monkeypatch: p
     assert in_pass.widths(128) == {
         "embedding": 128, "norm": 128, "add": 128, "activation": 512, "rotary": 3 * 64, "kv_write": 2 * 64,
     }  # fmt: skip
-    layers = max(row.samples for row in rows) // (2 * in_pass.PASSES)  # two adds (and a norm more) a layer
+    layers = max(row.samples for row in rows) // (
+        2 * in_pass.VISITS * in_pass.PASSES
+    )  # two adds (and a norm more) a layer
     samples = {row.operation: row.samples for row in rows}
-    assert samples["norm"] == in_pass.PASSES * (2 * layers + 1)
-    assert samples["kv_write"] == 2 * samples["rotary"] == 2 * in_pass.PASSES * layers
+    passes = in_pass.VISITS * in_pass.PASSES
+    assert samples["norm"] == passes * (2 * layers + 1)
+    assert samples["kv_write"] == 2 * samples["rotary"] == 2 * passes * layers
     assert all(0 < row.p10_s <= row.median_s <= row.p90_s for row in rows)
