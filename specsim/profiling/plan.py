@@ -176,7 +176,7 @@ def by_weights(found: list[Shape], seed: int) -> list[list[Shape]]:
         return shape.kind, shape.operation, shape.cache, shape.dtype, own
 
     generator = np.random.default_rng(seed)
-    groups = []
+    groups: list[list[Shape]] = []
     for _, members in groupby(sorted(found, key=weights), key=weights):
         group = list(members)
         generator.shuffle(group)
