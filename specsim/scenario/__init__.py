@@ -1,0 +1,20 @@
+"""The question: which model, on what, serving what, with which speculation. One frozen object, one YAML file.
+
+Names, paths and inline values are resolved while the scenario is read, so that its hash covers what they stood for.
+"""
+
+from specsim.scenario.load import load_scenario, scenario_names
+from specsim.scenario.question import CostChoice, Scenario
+from specsim.scenario.speculation import Speculation
+from specsim.scenario.workload import SyntheticWorkload, TraceWorkload, Workload
+
+__all__ = [
+    "CostChoice",
+    "Scenario",
+    "Speculation",
+    "SyntheticWorkload",
+    "TraceWorkload",
+    "Workload",
+    "load_scenario",
+    "scenario_names",
+]

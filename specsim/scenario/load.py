@@ -1,0 +1,72 @@
+"""A scenario read from a YAML file or a bundled name, with settings applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from specsim.errors import InvalidInput, unknown_name
+from specsim.scenario.question import Scenario
+from specsim.specs.yaml_file import build, read_mapping
+
+PRESETS = Path(__file__).parents[1] / "presets"
+
+
+def scenario_names() -> list[str]:
+    """Names of the bundled scenarios."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_scenario(reference: str, settings: Sequence[str] = ()) -> Scenario:
+    """A scenario by bundled name or YAML path, with ``path.to.field=value`` settings applied.
+
+    Raises InvalidInput: unknown name, missing file, malformed field, a setting that names no field.
+    """
+    path = _find(reference)
+    data = read_mapping(path)
+    _resolve_paths(data, path.parent)
+    for setting in settings:
+        _apply(data, setting)
+    return build(Scenario, data, where=str(path))
+
+
+def _find(reference: str) -> Path:
+    if reference.endswith((".yaml", ".yml")) or "/" in reference:
+        return Path(reference)
+    names = scenario_names()
+    if reference not in names:
+        raise unknown_name("scenario", reference, names)
+    return PRESETS / f"{reference}.yaml"
+
+
+def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
+    """Make file references in the scenario relative to its own folder."""
+    spots: tuple[tuple[Any, str], ...] = (
+        (data, "model"), (data, "gpu"), (data.get("speculation"), "program"), (data.get("speculation"), "draft_model"),
+        (data.get("workload"), "path"), (data.get("cost"), "profile"),
+    )  # fmt: skip
+    for owner, key in spots:
+        value = owner.get(key) if isinstance(owner, dict) else None
+        if isinstance(value, str) and not Path(value).is_absolute() and (folder / value).exists():
+            owner[key] = str((folder / value).resolve())
+
+
+def _apply(data: dict[str, Any], setting: str) -> None:
+    path, separator, text = setting.partition("=")
+    keys = path.split(".")
+    if not separator or not all(keys):
+        raise InvalidInput(f"--set {setting!r} is not path.to.field=value; write for instance --set seed=1")
+    owner = data
+    for key in keys[:-1]:
+        if owner.get(key) is None:
+            owner[key] = {}
+        owner = owner[key]
+        if not isinstance(owner, dict):
+            raise InvalidInput(f"--set {setting!r}: {key!r} holds a single value; set it as a whole")
+    try:
+        owner[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"--set {setting!r}: {text!r} is not a YAML value; quote it or correct it") from error

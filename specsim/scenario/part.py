@@ -1,0 +1,27 @@
+"""What the sections of a scenario share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from specsim.interop.huggingface import model_from_config
+from specsim.specs.catalog import load_model
+from specsim.specs.model import ModelSpec
+
+
+def _model(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return model_from_config(Path(value)) if value.endswith(".json") else load_model(value)
+
+
+Model = Annotated[ModelSpec, BeforeValidator(_model)]
+
+
+class Part(BaseModel):
+    """A section of a scenario."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

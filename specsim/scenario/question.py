@@ -1,0 +1,169 @@
+"""The question as one frozen object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, model_validator
+
+from specsim.cost.forward import KernelPrices, Precision
+from specsim.cost.measured import MeasuredPrices
+from specsim.cost.memory import kv_blocks
+from specsim.cost.roofline import Roofline
+from specsim.errors import InvalidInput
+from specsim.profiles.store import Profile, find_profile, find_widths, load_profile, profile_names
+from specsim.results import Slo
+from specsim.scenario.part import Model, Part
+from specsim.scenario.speculation import Speculation
+from specsim.scenario.workload import Workload
+from specsim.specs.catalog import hardware_names, load_hardware
+from specsim.specs.deployment import Deployment
+from specsim.specs.engine import EngineLimits
+from specsim.specs.hardware import Hardware
+from specsim.speculation.engine_steps import EngineSteps
+from specsim.speculation.round import RoundCost, StepCost
+from specsim.workload.request import RequestSpec
+
+
+def _hardware(value: object) -> object:
+    """A preset by name, inline fields, or the machine that a profile (by name or folder) was measured on."""
+    if not isinstance(value, str):
+        return value
+    if value in profile_names() or _is_profile_folder(value):
+        return load_profile(value).hardware()
+    return load_hardware(value)
+
+
+def _is_profile_folder(gpu: str) -> bool:
+    """A folder that happens to bear a preset's name does not hide the preset."""
+    return Path(gpu).is_dir() and gpu.lower() not in hardware_names()
+
+
+class CostChoice(Part):
+    """``profile``: a profile's name or folder; None takes one measured on this hardware if there is one.
+
+    ``source``: ``kernels`` prices any model from kernel times, ``steps`` the one engine, model and drafter whose whole
+    steps the profile holds, ``roofline`` ignores profiles.
+    """
+
+    profile: str | None = None
+    source: Literal["kernels", "steps", "roofline"] = "kernels"
+
+
+class Scenario(BaseModel):
+    """Everything a prediction, a simulation and a measurement need to know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    name: str
+    model: Model
+    gpu: Annotated[Hardware, BeforeValidator(_hardware)]
+    deployment: Deployment = Deployment()
+    engine: EngineLimits = EngineLimits()
+    speculation: Speculation | None = None
+    workload: Workload
+    cost: CostChoice = CostChoice()
+    slo: Slo | None = None
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _priced_by_its_own_profile(cls, data: Any) -> Any:
+        """A gpu given as a profile's folder is priced by that profile unless the scenario names another."""
+        if not isinstance(data, dict) or not isinstance(data.get("cost", {}), dict | None):
+            return data
+        gpu, cost = data.get("gpu"), data.get("cost") or {}
+        if isinstance(gpu, str) and _is_profile_folder(gpu) and "profile" not in cost:
+            return data | {"cost": cost | {"profile": gpu}}
+        return data
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> Scenario:
+        draft = self.speculation.draft_model if self.speculation else None
+        if draft is not None and draft.vocab_size != self.model.vocab_size:
+            raise ValueError(
+                f"draft_model {draft.name} has {draft.vocab_size} tokens in its vocabulary and {self.model.name} has "
+                f"{self.model.vocab_size}; choose a drafter of the same vocabulary"
+            )
+        return self
+
+    def sha256(self) -> str:
+        """Hash of the resolved scenario; a trace counts by its path, not its content."""
+        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def requests(self) -> list[RequestSpec]:
+        """The workload's requests under this scenario's seed."""
+        return self.workload.draw(self.seed)
+
+    def mean_context_tokens(self) -> float:
+        """Mean KV length of a decoding sequence: the prompt and half of the output."""
+        prompt, output = self.workload.mean_lengths()
+        return prompt + output / 2
+
+    def precision(self) -> Precision:
+        """Bits and formats of the target's weights and cache."""
+        bits = self.deployment.weight_bits or self.model.weight_bits
+        return Precision.on(self.gpu, bits, self.deployment.kv_bits, self.deployment.group_size)
+
+    def profile(self) -> Profile | None:
+        """The named profile, or what is known of this hardware; None without any, and for the roofline.
+
+        Raises InvalidInput for a profile of other hardware.
+        """
+        if self.cost.source == "roofline":
+            return None
+        profile = find_profile(self.gpu.name) if self.cost.profile is None else load_profile(self.cost.profile)
+        if profile is not None and profile.header.gpu.lower() != self.gpu.name.lower():
+            raise InvalidInput(
+                f"profile {profile.name} was measured on {profile.header.gpu} and the scenario's gpu is "
+                f"{self.gpu.name}; choose a profile of that hardware or set cost.source to roofline"
+            )
+        return profile
+
+    def price_name(self) -> str:
+        """What prices this scenario: the profile's name, or roofline."""
+        profile = self.profile()
+        return "roofline" if profile is None else profile.name
+
+    def round_cost(self) -> StepCost:
+        """Prices of this scenario's steps. Raises InvalidInput where ``steps`` are asked for and none are measured."""
+        profile, speculation = self.profile(), self.speculation
+        if self.cost.source == "steps":
+            if profile is None:
+                raise InvalidInput(
+                    f"cost.source is steps and no profile of {self.gpu.name} is known; measure one with specsim "
+                    "profile steps, or set cost.profile"
+                )
+            return EngineSteps.of(
+                profile, model=self.model.name, drafter=speculation.drafter_name() if speculation else "none"
+            )  # fmt: skip
+        precision = self.precision()
+        prices: KernelPrices = Roofline(self.gpu, precision.dtype)
+        if profile is not None:
+            prices = MeasuredPrices(profile, self.gpu, precision.dtype, widths=find_widths(profile))
+        draft = speculation.draft_model if speculation else None
+        return RoundCost(
+            self.model, prices, hardware=self.gpu, engine=self.engine, precision=precision,
+            ranks=self.deployment.tensor_parallel, program=speculation.program if speculation else None, draft=draft,
+            draft_precision=None if draft is None else Precision.on(
+                self.gpu, draft.weight_bits, self.deployment.kv_bits
+            ),
+            max_draft_tokens=speculation.max_draft_tokens if speculation else 0,
+        )  # fmt: skip
+
+    def kv_blocks(self) -> int:
+        """KV blocks of one replica; raises NoAnswer if the weights do not fit."""
+        ranks = self.deployment.tensor_parallel
+        draft = self.speculation.draft_model if self.speculation else None
+        shares = (self.model.shard(ranks), None if draft is None else draft.shard(ranks))
+        return kv_blocks(*shares, self.gpu, self.deployment, self.engine)
+
+    def without_speculation(self) -> Scenario:
+        """The same question with no drafter loaded."""
+        alone: Scenario = self.model_copy(update={"speculation": None})
+        return alone

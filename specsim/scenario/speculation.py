@@ -1,0 +1,53 @@
+"""Which drafter, how long it may draft, how often it is right, and who decides the length."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from specsim.scenario.part import Model, Part
+from specsim.speculation.acceptance import Acceptance
+from specsim.speculation.policy import FixedPolicy, Policy
+from specsim.speculation.program import DraftProgram, load_program
+
+
+def _program(value: object) -> object:
+    return load_program(value) if isinstance(value, str) else value
+
+
+class Speculation(Part):
+    """A drafter, how long it may draft, how often it is right, and who decides the length."""
+
+    program: Annotated[DraftProgram, BeforeValidator(_program)]
+    draft_model: Model | None = None
+    max_draft_tokens: int = Field(ge=0, le=256)  # no engine drafts further; a typing error would fill memory
+    acceptance: Acceptance
+    policy: Policy = Field(default_factory=lambda: FixedPolicy(k=0))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_policy(cls, data: Any) -> Any:
+        """Without a policy the longest draft is always used."""
+        if isinstance(data, dict) and "policy" not in data and "max_draft_tokens" in data:
+            return data | {"policy": {"kind": "fixed", "k": data["max_draft_tokens"]}}
+        return data
+
+    def drafter_name(self) -> str:
+        """The draft model's name, or that of a program without one."""
+        return self.program.name if self.draft_model is None else self.draft_model.name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Speculation:
+        k = self.max_draft_tokens
+        if k and not self.program.drafts:
+            raise ValueError(f"max_draft_tokens is {k} and program {self.program.name!r} drafts nothing; set it to 0")
+        if self.program.needs_draft_model and self.draft_model is None:
+            raise ValueError(f"program {self.program.name!r} needs a draft_model; name one")
+        if self.draft_model is not None and not self.program.needs_draft_model:
+            raise ValueError(f"program {self.program.name!r} runs no draft_model; remove it")
+        longest = self.policy.longest
+        if longest is not None and longest > k:
+            raise ValueError(f"the policy drafts up to {longest} tokens and max_draft_tokens is {k}; raise it")
+        self.acceptance.conditional_rates(k)  # refuses a vector shorter than k
+        return self
