@@ -14,7 +14,7 @@ from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Speculation
-from specsim.serving.replica import Server
+from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
 from specsim.workload.arrivals import GammaArrivals, PoissonArrivals

@@ -17,10 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.cost.forward import Group
 from specsim.cost.step_time import Z90, StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario
-from specsim.speculation.round import SHARED_ERRORS
+from specsim.speculation.acceptance import AcceptanceLaw
+from specsim.speculation.round import SHARED_ERRORS, StepCost
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,8 @@ class SpeedupMap:
 def speedup_map(
     scenario: Scenario, *, batches: Sequence[int] | None = None, context_tokens: float | None = None
 ) -> SpeedupMap:
-    """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths 0 to ``max_draft_tokens``.
+    """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
+    ``max_draft_tokens`` that the program can run.
 
     ``context_tokens`` defaults to the workload's mean. Raises NoAnswer if the models do not fit, InvalidInput without
     a drafter or for a batch below 1.
@@ -134,10 +139,21 @@ def _cells(scenario: Scenario, batches: Sequence[int], context: float) -> list[C
     sizes = np.array(batches, dtype=np.float64)
     base = plain.decode_round(sizes, 0, context)
     by_length = []
-    for k in range(speculation.max_draft_tokens + 1):
-        price = drafting.decode_round(sizes, k, context) if k else base
+    changed = speculation.program.modifier is not None  # the target's own pass, also without drafts
+    for k in speculation.program.choices(speculation.max_draft_tokens):
+        price = _round(drafting, sizes, k, context, speculation.acceptance) if k or changed else base
         by_length.append(_row(batches, k, context, price, base, speculation.acceptance.expected_tokens(k)))
     return [row[index] for index in range(len(batches)) for row in by_length]
+
+
+def _round(cost: StepCost, sizes: Floats, k: int, context: float, law: AcceptanceLaw) -> StepTime:
+    """A steady round. Where a law lets only some rounds propose anything, the other sequences decode one token."""
+    share = law.expected_drafted(k) / k if k else 1.0
+    if share >= 1.0:
+        return cost.decode_round(sizes, k, context)
+    proposing = share * sizes
+    groups = [Group(proposing, k + 1, context + k, k + 1), Group(sizes - proposing, 1, context)]
+    return cost.step(groups, drafting=sizes, draft_tokens=k, drafting_kv_tokens=context)
 
 
 def largest_batch(scenario: Scenario, context_tokens: float) -> int:
@@ -162,7 +178,7 @@ def default_batches(largest: int) -> list[int]:
 def _row(batches: Sequence[int], k: int, context: float, price: StepTime, base: StepTime, tokens: float) -> list[Cell]:
     """Cells of one draft length, from arrays over the batch sizes."""
     ratio = np.asarray(base.seconds / price.seconds)
-    low, high = _ratio_interval(price, base) if k else (np.ones(len(batches)), np.ones(len(batches)))
+    low, high = _ratio_interval(price, base) if price is not base else (np.ones(len(batches)), np.ones(len(batches)))
     arrays = {part: np.broadcast_to(seconds, ratio.shape) for part, seconds in price.parts.items()}
     seconds, round_low, round_high = (np.asarray(v) for v in (price.seconds, price.low_s, price.high_s))
     return [

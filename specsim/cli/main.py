@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from specsim.cli import dashboard, measure, predict, profile, quickstart, report, simulate, validate
+from specsim.cli import dashboard, measure, predict, profile, quickstart, report, simulate, systems, tune, validate
 from specsim.errors import SpecsimError
 
 INTERRUPTED = 130
@@ -28,7 +28,9 @@ app.command("predict")(predict.predict)
 app.command("simulate")(simulate.simulate)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
+app.command("tune")(tune.tune)
 app.command("report")(report.report)
+app.command("systems")(systems.systems)
 app.command("dashboard", context_settings={"allow_extra_args": False})(dashboard.dashboard)
 
 
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(message(), file=sys.stderr)
             return 2
-        return _fail(f"{message()}; see specsim --help", 2)
+        return _fail(f"{' '.join(message().split())}; see specsim --help", 2)
     if status == INTERRUPTED:  # typer turns Ctrl-C into this status
         return _fail("stopped by Ctrl-C; measured rows are kept, and the same command goes on from there", INTERRUPTED)
     return status if isinstance(status, int) else 0

@@ -15,24 +15,32 @@ def predict(
     batches: Annotated[str | None, typer.Option(help="Batch sizes, comma-separated; default 1, 2, 4, ...")] = None,
     context: Annotated[float | None, typer.Option(help="KV length in tokens; default the workload's mean.")] = None,
     batch: Annotated[int, typer.Option(help="Running sequences that the verdict speaks about.")] = 1,
+    exit_layers: Annotated[
+        str | None, typer.Option(help="Also choose among these exit layers of an early-exit drafter, comma-separated.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Speed-up of every draft length at every batch size, by formula."""
+    from specsim.analytic.exits import best_exits
     from specsim.analytic.rounds import speedup_map
-    from specsim.report.tables import map_table, split_table
+    from specsim.report.tables import exit_table, map_table, split_table
     from specsim.report.verdict import verdict
     from specsim.scenario import load_scenario
 
     question = load_scenario(scenario, settings or ())
-    speedups = speedup_map(question, batches=whole_numbers(batches, "--batches"), context_tokens=context)
+    sizes, layers = whole_numbers(batches, "--batches"), whole_numbers(exit_layers, "--exit-layers")
+    speedups = speedup_map(question, batches=sizes, context_tokens=context)
+    exits = best_exits(question, layers, batches=sizes, context_tokens=context) if layers else ()
     if as_json:
-        print_json(speedups.as_json())
+        print_json(speedups.as_json() | ({"exits": [best.as_json() for best in exits]} if exits else {}))
         return
     out = console()
     answer = verdict(speedups, batch)
     out.print(f"[bold]{answer.sentence}[/bold]\n{answer.limits}")
     out.print(map_table(speedups))
     out.print(split_table(speedups))
+    if exits:
+        out.print(exit_table(exits))
     out.print(
         f"{question.model.name} on {question.gpu.name}, prices: {speedups.price_name}, "
         f"context {speedups.cells[0].context_tokens:.0f} tokens",

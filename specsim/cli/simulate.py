@@ -2,41 +2,198 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress, TaskID
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
+from specsim.errors import InvalidInput
+from specsim.results import RunResult
+from specsim.scenario import Scenario, TraceWorkload, load_scenario
+
+SERIES_INTERVALS = 500
 
 
 def simulate(
     scenario: ScenarioArgument,
     settings: SetOption = None,
-    compare: Annotated[bool, typer.Option(help="Also simulate the same workload without speculation.")] = True,
+    against_none: Annotated[
+        bool, typer.Option("--against-no-speculation/--alone", help="Also simulate with no drafter loaded.")
+    ] = True,
+    compare: Annotated[
+        list[str] | None, typer.Option(help="Also simulate with path.to.field=value, equal seeds (repeatable).")
+    ] = None,
+    replications: Annotated[int, typer.Option(min=1, max=10_000, help="Runs under seed, seed+1, ...")] = 1,
+    warmup: Annotated[
+        str, typer.Option(help="Leave out requests that arrive in the first seconds (30) or share (10%).")
+    ] = "0",
+    cooldown: Annotated[
+        str, typer.Option(help="Leave out requests that arrive in the last seconds (30) or share (10%).")
+    ] = "0",
+    out: Annotated[Path | None, typer.Option(help="Folder for the summary and the tables of every run.")] = None,
+    timeline: Annotated[
+        Path | None, typer.Option(help="The first run's timeline, FILE.json.gz for ui.perfetto.dev.")
+    ] = None,
+    series: Annotated[
+        Path | None, typer.Option(help="The first run over time, FILE.csv: running, waiting, KV blocks, tokens.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
+    from specsim.report.replications import replications_json, replications_table
     from specsim.report.tables import summary_table
-    from specsim.scenario import Scenario, load_scenario
-    from specsim.serving.simulate import simulate as run
 
     question = load_scenario(scenario, settings or ())
     alternatives: dict[str, Scenario] = {}
-    if compare and question.speculation is not None:
+    if against_none and question.speculation is not None:
         alternatives["speculation off"] = question.without_speculation()
-    alternatives["speculation on" if question.speculation else "no speculation"] = question
-    question.requests()  # a bad workload is told before the progress bar takes the screen
-    summaries = {}
-    with Progress(console=messages(), transient=True, disable=not messages().is_terminal) as progress:
-        for name, alternative in alternatives.items():
-            task = progress.add_task(name)
-
-            def advance(done: int, total: int, task: TaskID = task) -> None:
-                progress.update(task, completed=done, total=total)
-
-            summaries[name] = run(alternative, progress=advance).summary(question.slo)
+    for change in compare or ():
+        alternatives[change] = load_scenario(scenario, [*(settings or ()), change])
+    main = "speculation on" if question.speculation else "no speculation"
+    alternatives[main] = question
+    trim = Margins(_margin(warmup, "--warmup"), _margin(cooldown, "--cooldown"))
+    _tell_trace(question)
+    whole = timeline is not None or series is not None or trim.any
+    runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
+    runs.all(alternatives, replications)
+    if not runs.summaries[main]:
+        raise KeyboardInterrupt
+    first = {name: found[0] for name, found in runs.summaries.items() if found}
+    whole = {name: found for name, found in runs.summaries.items() if len(found) == len(runs.summaries[main])}
     if as_json:
-        print_json(list(summaries.values())[-1] | {"name": question.name, "alternatives": summaries})
+        extra = {"name": question.name, "alternatives": first}
+        if replications > 1 or compare:
+            extra["replications"] = replications_json(whole, main)
+        print_json(first[main] | extra)
         return
-    console().print(summary_table(summaries))
+    console().print(summary_table(first) if replications == 1 and not compare else replications_table(whole, main))
+    for path in runs.written:
+        messages().print(f"wrote {path}")
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """Warm-up and end of a run that do not count: seconds, or shares of the time over which requests arrive."""
+
+    warmup: tuple[float, str]
+    cooldown: tuple[float, str]
+
+    @property
+    def any(self) -> bool:
+        return bool(self.warmup[0] or self.cooldown[0])
+
+    def applied(self, result: RunResult) -> RunResult:
+        """The result without requests that arrived in the margins."""
+        if not self.any:
+            return result
+        arrivals = [r.arrival_s for r in result.requests] or [0.0]
+        first, last = min(arrivals), max(arrivals)
+        skipped, left = (
+            amount * (last - first) / 100 if unit == "%" else amount for amount, unit in (self.warmup, self.cooldown)
+        )
+        return result.trimmed(first + skipped, last - left)
+
+
+@dataclass(slots=True)
+class Runs:
+    """Simulates alternatives under the same seeds in turn, so that stopping early leaves pairs."""
+
+    main: str
+    margins: Margins
+    out: Path | None
+    timeline: Path | None
+    series: Path | None
+    whole: bool = False  # keep every record, however many
+    summaries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    written: list[Path] = field(default_factory=list)
+
+    def all(self, alternatives: dict[str, Scenario], replications: int) -> None:
+        """Run everything; Ctrl-C keeps what is done and, of the run under way, what it could tell."""
+        from specsim.serving.simulate import simulate as run
+
+        self.summaries = {name: [] for name in alternatives}
+        single = replications * len(alternatives) == 1
+        with _progress() as progress:
+            for number in range(replications):
+                for name, alternative in alternatives.items():
+                    seeded = alternative.model_copy(update={"seed": alternative.seed + number})
+                    task = progress.add_task(name if replications == 1 else f"{name}, seed {seeded.seed}", total=None)
+
+                    def advance(done: int, total: int, task: Any = task) -> None:
+                        progress.update(task, completed=done, total=total)
+
+                    try:
+                        result = run(seeded, progress=advance, keep=self.whole or None)
+                    except KeyboardInterrupt:
+                        messages().print("stopped by Ctrl-C: these are the runs that were done")
+                        return
+                    progress.remove_task(task)
+                    folder = self.out and (self.out if single else self.out / _folder_name(name, seeded.seed))
+                    self._keep(name, seeded, result, folder, draw=name == self.main and number == 0)
+                    if result.interrupted:
+                        messages().print("stopped by Ctrl-C: the last run counts what it had finished")
+                        return
+
+    def _keep(self, name: str, scenario: Scenario, result: RunResult, folder: Path | None, *, draw: bool) -> None:
+        from specsim.report.bench_serve import bench_serve_header
+        from specsim.report.timeline import write_timeline
+        from specsim.results.files import write_run, write_series
+        from specsim.results.series import series
+
+        counted = self.margins.applied(result) if result.requests else result
+        header = bench_serve_header(scenario)
+        self.summaries[name].append(header | counted.summary(scenario.slo))
+        if folder is not None:
+            dated = {"date": datetime.now(UTC).strftime("%Y%m%d-%H%M%S")} | header
+            self.written += write_run(folder, counted, slo=scenario.slo, header=dated)
+        if draw and self.timeline is not None:
+            write_timeline(self.timeline, result)
+            self.written.append(self.timeline)
+        if draw and self.series is not None:
+            end_s = max((step.start_s + step.duration_s for step in result.steps), default=1.0)
+            write_series(self.series, series(result.steps, end_s / SERIES_INTERVALS))
+            self.written.append(self.series)
+
+
+def _progress() -> Progress:
+    screen = messages()
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen,
+        transient=True, disable=not screen.is_terminal,
+    )  # fmt: skip
+
+
+def _margin(text: str, option: str) -> tuple[float, str]:
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(%?)", text.strip())
+    amount = float(match[1]) if match else -1.0
+    if match is None or (match[2] and amount >= 100):
+        raise InvalidInput(
+            f"{option} {text!r} is neither seconds nor a share below 100 %; write for instance 30 or 10%"
+        )
+    return amount, match[2]
+
+
+def _folder_name(name: str, seed: int) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9._=-]+', '-', name).strip('-.') or 'run'}-seed{seed}"
+
+
+def _tell_trace(question: Scenario) -> None:
+    """Refuse a bad trace before the progress bar takes the screen, and say what was read of a good one."""
+    workload = question.workload
+    if not isinstance(workload, TraceWorkload):
+        next(workload.chunks(question.seed))
+        return
+    requests, trace = workload.draw(question.seed), workload.trace()
+    left_out = f"; {trace.dropped} failed rows left out" if trace.dropped else ""
+    mean_prompt, mean_output = requests.prompt_tokens.mean(), requests.output_tokens.mean()
+    span = "" if requests.arrival_s is None else f" over {requests.arrival_s[-1] - requests.arrival_s[0]:,.0f} s"
+    messages().print(
+        f"trace {workload.path} ({trace.format}): {len(requests):,} requests{span}, mean {mean_prompt:,.0f} tokens "
+        f"in, {mean_output:,.0f} out{left_out}",
+        soft_wrap=True,
+    )

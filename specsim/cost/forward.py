@@ -17,6 +17,7 @@ import numpy as np
 
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import Linear, MixtureOfExperts, ModelSpec
+from specsim.specs.part import ModelPart, as_part
 from specsim.units import Reals
 
 Source = Literal["measured", "interpolated", "extrapolated", "roofline"]
@@ -127,31 +128,37 @@ class KernelPrices(Protocol):
         ...
 
 
-def token_kernels(model: ModelSpec, tokens: Reals, rows: Reals, precision: Precision) -> Iterator[Kernel]:
+def token_kernels(
+    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision
+) -> Iterator[Kernel]:  # fmt: skip
     """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
-    ``model`` is one rank's share (``ModelSpec.shard``).
+    ``model`` is one rank's share (``ModelPart.shard``), or a whole model.
     """
-    for linear in model.linears():
-        head = linear.name == "lm_head"
-        if not linear.routed and np.any(rows if head else tokens):
-            yield _gemm(linear, rows if head else tokens, precision)
-    if model.moe is not None:
-        yield _experts(model, model.moe, tokens, precision)
-    yield from _elementwise(model, tokens, precision)
+    part = as_part(model)
+    for linear in part.linears():
+        m = rows if linear.on_rows else tokens
+        if not linear.routed and np.any(m):
+            yield _gemm(linear, m, precision)
+    if part.routed and part.model.moe is not None:
+        yield _experts(part, part.model.moe, tokens, precision)
+    yield from _elementwise(part, tokens, precision)
 
 
-def attention_kernels(model: ModelSpec, group: Group, precision: Precision, mask: str = "") -> Iterator[Kernel]:
+def attention_kernels(
+    model: ModelSpec | ModelPart, group: Group, precision: Precision, mask: str = ""
+) -> Iterator[Kernel]:
     """Attention of one group, launched once a layer; layers with a sliding window see only so much of the cache.
 
     ``mask``: empty for causal, ``tree`` where the new tokens are a tree of drafts.
     """
-    for layers, window in model.layer_windows():
+    part = as_part(model)
+    for layers, window in part.layer_windows():
         keys = group.kv_tokens if window is None else np.minimum(group.kv_tokens, window + group.query_tokens - 1)
-        yield _attention(model, group, keys, layers, precision, mask)
+        yield _attention(part.model, group, keys, layers, precision, mask)
 
 
-def _attention(model: ModelSpec, group: Group, keys: Reals, layers: int, precision: Precision, mask: str) -> Kernel:
+def _attention(model: ModelSpec, group: Group, keys: Reals, layers: float, precision: Precision, mask: str) -> Kernel:
     # Causal: a query of the group's own new tokens sees on average half of them.
     visible = keys - (group.query_tokens - 1) / 2
     flops = group.sequences * model.attention_flops(group.query_tokens, visible) / model.num_layers
@@ -173,18 +180,23 @@ def sampling_kernels(operation: str, rows: Reals, vocab_size: int) -> Iterator[K
 
 
 def collective_kernels(
-    model: ModelSpec, ranks: int, tokens: Reals, rows: Reals, vocab_size: int, precision: Precision
+    whole: ModelSpec | ModelPart, ranks: int, tokens: Reals, rows: Reals, precision: Precision
 ) -> Iterator[Kernel]:
-    """What ranks of tensor parallelism exchange: two all-reduces a layer and one of the embedding, and the logits.
+    """What ranks of tensor parallelism exchange: an all-reduce a sublayer and one of the embedding, and the logits.
 
-    Megatron-LM (arXiv 1909.08053, section 3); engines gather the logits' shares instead of reducing them.
+    Megatron-LM (arXiv 1909.08053, section 3); engines gather the logits' shares instead of reducing them. ``whole``
+    is not sharded.
     """
     if ranks == 1:
         return
-    reduced = tokens * model.hidden_size * precision.activation_bytes
-    yield _collective("all_reduce", reduced, ranks, 2 * model.num_layers + 1)
-    if np.any(rows):
-        yield _collective("all_gather", rows * vocab_size * precision.activation_bytes, ranks, 1)
+    part = as_part(whole)
+    count = part.attention + part.feed_forward + part.embedding
+    if count:
+        reduced = tokens * part.model.hidden_size * precision.activation_bytes
+        yield _collective("all_reduce", reduced, ranks, count)
+    for head in part.heads:
+        if np.any(rows):
+            yield _collective("all_gather", rows * head.n * precision.activation_bytes, ranks, head.count)
 
 
 def _collective(operation: str, size: Reals, ranks: int, count: int) -> Kernel:
@@ -202,29 +214,29 @@ def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
     return Kernel("gemm", "lm_head" if head else "gemm", shape, "", dtype, linear.count, flops, moved)
 
 
-def _experts(model: ModelSpec, moe: MixtureOfExperts, tokens: Reals, precision: Precision) -> Kernel:
+def _experts(part: ModelPart, moe: MixtureOfExperts, tokens: Reals, precision: Precision) -> Kernel:
     """One routed layer: both products of every expert that the tokens touch, and the activation between them."""
-    routed = [linear for linear in model.linears() if linear.routed]
+    routed = [linear for linear in part.linears() if linear.routed]
     weights = sum(linear.n * linear.k for linear in routed)
     traffic = sum(linear.n + linear.k for linear in routed) * precision.activation_bytes
     visits = tokens * moe.experts_per_token
     flops = 2.0 * visits * weights
     moved = moe.expected_experts(tokens) * weights * precision.weight_bits / 8 + visits * traffic
-    sizes = (model.hidden_size, moe.intermediate_size, moe.num_experts, moe.experts_per_token)
+    sizes = (part.model.hidden_size, moe.intermediate_size, moe.num_experts, moe.experts_per_token)
     shape = (tokens, *(float(size) for size in sizes))
     return Kernel("moe", "gemm", shape, "", precision.weights, routed[0].count, flops, moved)
 
 
-def _elementwise(model: ModelSpec, tokens: Reals, precision: Precision) -> Iterator[Kernel]:
+def _elementwise(part: ModelPart, tokens: Reals, precision: Precision) -> Iterator[Kernel]:
     """Norms, rotary, cache write, activation, residual adds and the embedding; widths in values a token."""
-    layers, hidden = model.num_layers, model.hidden_size
+    model, sublayers = part.model, part.attention + part.feed_forward
+    hidden = model.hidden_size
     heads_width = (model.num_heads + model.num_kv_heads) * model.head_dim
     gated = 2 if model.gated_mlp else 1
-    dense_layers = layers if model.moe is None else model.moe.first_dense_layers
     operations = (
-        ("embedding", hidden, 1, 2), ("norm", hidden, 2 * layers + 1, 2), ("rotary", heads_width, layers, 2),
-        ("kv_write", model.kv_values_per_token(), layers, 2),
-        ("activation", model.intermediate_size, dense_layers, gated + 1), ("add", hidden, 2 * layers, 3),
+        ("embedding", hidden, int(part.embedding), 2), ("norm", hidden, sublayers + part.final_norm, 2),
+        ("rotary", heads_width, part.attention, 2), ("kv_write", model.kv_values_per_token(), part.attention, 2),
+        ("activation", model.intermediate_size, part.dense, gated + 1), ("add", hidden, sublayers, 3),
     )  # fmt: skip
     for operation, width, count, passes in operations:
         if count and np.any(tokens):

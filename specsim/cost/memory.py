@@ -13,6 +13,7 @@ multimodal encoders, and buffers of expert parallelism.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -21,6 +22,7 @@ from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
+from specsim.specs.part import ModelPart, as_part
 from specsim.units import GB
 
 GIB = 2**30
@@ -62,7 +64,7 @@ COLD_COMPILE_FACTOR = 6.3
 class MemoryBudget:
     """Where one GPU's memory goes; all in bytes but ``blocks``.
 
-    ``kv`` is the whole cache: ``blocks`` of ``block_bytes``, target and draft model together.
+    ``kv`` is the whole cache: ``blocks`` of ``block_bytes``, target and drafter together.
     """
 
     total_bytes: float
@@ -77,47 +79,36 @@ class MemoryBudget:
     block_bytes: float
 
 
-def kv_blocks(
-    target: ModelSpec,
-    draft: ModelSpec | None,
-    hardware: Hardware,
-    deployment: Deployment,
-    engine: EngineLimits,
-) -> int:
-    """KV blocks of one replica, a block holding ``block_size`` tokens of target and draft model together.
-
-    The models are one rank's (``ModelSpec.shard``). ``num_kv_blocks`` of the engine, when given, overrides the
-    arithmetic: it is what the engine's log printed. Raises NoAnswer if the weights leave no room for a block.
-    Llama-3.1-8B on an H200 at 0.9: 109.2 GiB, 55,921 blocks.
-    """
-    return memory_budget(target, draft, hardware, deployment, engine).blocks
-
-
 def memory_budget(
     target: ModelSpec,
-    draft: ModelSpec | None,
+    drafter: Sequence[ModelPart],
     hardware: Hardware,
     deployment: Deployment,
     engine: EngineLimits,
     accounting: Accounting = VLLM_0_32,
+    *,
+    scratch_bytes: float = 0.0,
 ) -> MemoryBudget:
     """The memory of one GPU as vLLM divides it; the models are one rank's (``ModelSpec.shard``).
 
-    One block id indexes the caches of target and draft model, so a block's bytes are the sum of both (vLLM puts all
-    full-attention layers into one group, whatever their width). The draft model keeps its own weight bits. On a CPU
-    there are no context and no graphs. Raises NoAnswer, unless ``num_kv_blocks`` is given, if not one block fits.
+    ``num_kv_blocks`` of the engine, when given, overrides the arithmetic: it is what the engine's log printed.
+    Llama-3.1-8B on an H200 at 0.9: 109.2 GiB of cache, 55,921 blocks. ``drafter`` holds what drafting adds, with its own weight bits; ``scratch_bytes`` is more of it, less if negative.
+    One block id indexes the caches of target and drafter, so a block's bytes are the sum of both (vLLM puts all
+    full-attention layers into one group, whatever their width). On a CPU there are no context and no graphs. Raises
+    NoAnswer, unless ``num_kv_blocks`` is given, if not one block fits.
     """
-    models = [target] if draft is None else [target, draft]
+    models = [target, *(part.model for part in drafter if part.attention)]
     on_gpu = hardware.kind == "gpu"
     weights = resident_weight_bytes(target, deployment.weight_bits, deployment.group_size)
-    draft_weights = 0.0 if draft is None else resident_weight_bytes(draft)
+    draft_weights = sum(resident_weight_bytes(part) for part in drafter) + scratch_bytes
     usable = float(ceil(hardware.memory_bytes * engine.gpu_memory_utilization))
     context = accounting.context_bytes if on_gpu else 0.0
     if on_gpu and deployment.tensor_parallel > 1:
         context += accounting.communication_bytes
     activations = _activation_bytes(models, deployment.tensor_parallel, engine, accounting)
-    graphs = _graph_bytes(target, draft, engine) if on_gpu and accounting.graphs_counted else 0.0
-    block_bytes = engine.block_size * sum(model.kv_bytes_per_token(deployment.kv_bits) for model in models)
+    graphs = _graph_bytes(target, drafter, engine) if on_gpu and accounting.graphs_counted else 0.0
+    cached = (target, *drafter)
+    block_bytes = engine.block_size * sum(part.kv_bytes_per_token(deployment.kv_bits) for part in cached)
     blocks = engine.num_kv_blocks
     if blocks is None:
         room = usable - weights - draft_weights - context - activations - graphs
@@ -130,24 +121,25 @@ def memory_budget(
     )  # fmt: skip
 
 
-def resident_weight_bytes(model: ModelSpec, bits: float | None = None, group_size: int = 128) -> float:
-    """Bytes of weights in memory: linear layers at ``bits`` (None: the model's own), the rest at 16 bits at least.
+def resident_weight_bytes(
+    model: ModelSpec | ModelPart, bits: float | None = None, group_size: int = 128
+) -> float:  # fmt: skip
+    """Bytes of weights of a model, or a part of one, in memory: linear layers at ``bits`` (None: the model's own), the rest at 16 bits at least.
 
     The rest is what common checkpoints leave wide: embeddings, LM head, norms, biases and MoE routers. Weights of up
     to 4 bits carry a 16-bit scale a group. The rotary table of all positions counts too, as in the engine's
     "Model loading took". Llama-3.1-8B: 14.99 GiB; Llama-3.3-70B with 8-bit linear layers: 67.70 GiB.
     """
-    narrow = bits or model.weight_bits
+    part = as_part(model)
+    spec = part.model
+    narrow = bits or spec.weight_bits
     wide = max(narrow, WIDE_BITS)
     scale = SCALE_BITS / group_size if narrow <= 4 else 0.0
-    experts = model.moe.num_experts if model.moe else 1
-    quantised = sum(
-        m.n * m.k * m.count * (experts if m.routed else 1)
-        for m in model.linears() if m.name not in ("lm_head", "router")
-    )  # fmt: skip
-    rotary_width = model.mla.qk_rope_head_dim if model.mla else model.head_dim
-    rotary = 0 if model.learned_positions else model.max_position * rotary_width
-    return (quantised * (narrow + scale) + (model.parameter_count() - quantised + rotary) * wide) / 8
+    quantised = spec.matrix_parameters(m for m in part.linears() if m.name not in ("lm_head", "router"))
+    rotary = 0
+    if part.embedding and not spec.learned_positions:  # a drafter's layers look up the target's table
+        rotary = spec.max_position * (spec.mla.qk_rope_head_dim if spec.mla else spec.head_dim)
+    return (quantised * (narrow + scale) + (part.parameter_count() - quantised + rotary) * wide) / 8
 
 
 def _activation_bytes(
@@ -180,11 +172,11 @@ def _layer_bytes_per_token(model: ModelSpec) -> float:
     return (3 * model.hidden_size + max(widths)) * WIDE_BITS / 8
 
 
-def _graph_bytes(target: ModelSpec, draft: ModelSpec | None, engine: EngineLimits) -> float:
+def _graph_bytes(target: ModelSpec, drafter: Sequence[ModelPart], engine: EngineLimits) -> float:
     """Graphs of every size for mixed steps, and for steps of decodes alone those up to ``max_num_seqs``."""
     sizes = engine.graph_sizes if engine.graph_sizes is not None else default_graph_sizes(engine.max_num_seqs)
     decode = sum(size <= engine.max_num_seqs for size in sizes)
-    draft_layers = 0 if draft is None else draft.num_layers
+    draft_layers = sum(part.attention for part in drafter)
     return GRAPH_BYTES * (target.num_layers * (len(sizes) + decode) + draft_layers * len(sizes))
 
 

@@ -8,6 +8,7 @@ largest size it falls to eager launches. An eager pass takes the longer of its k
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,23 +26,25 @@ from specsim.cost.forward import (
 from specsim.cost.step_time import Charge
 from specsim.specs.engine import pad_to_graph
 from specsim.specs.model import ModelSpec
+from specsim.specs.part import ModelPart, as_part
 from specsim.units import Reals
 
 PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph piece, one attention
 
 
 class PassCost:
-    """Prices passes of one model over ``ranks`` GPUs.
+    """Prices passes of one model, or of a part of one, over ``ranks`` GPUs.
 
     ``graph_sizes``: captured token counts, empty for eager; ``launch_s``: host seconds to launch one kernel, 0 where
     the kernel times hold it already.
     """
 
     def __init__(
-        self, model: ModelSpec, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
+        self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
         graph_sizes: tuple[int, ...] = (), launch_s: float = 0.0,
     ) -> None:  # fmt: skip
-        self._whole, self._model = model, model.shard(ranks)
+        self._whole = as_part(model)
+        self._part = self._whole.shard(ranks)
         self._ranks = ranks
         self._prices = prices
         self._precision = precision
@@ -50,7 +53,10 @@ class PassCost:
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
 
     def charges(self, groups: Sequence[Group], *, warm: bool, mask: str = "") -> list[Charge]:
-        """Everything one pass over ``groups`` takes, logits included; ``mask`` as in ``attention_kernels``."""
+        """Everything one pass over ``groups`` takes, logits included.
+
+        ``mask``, as in ``attention_kernels``, is that of groups which are not prompts and have several tokens each.
+        """
         tokens = sum((g.tokens for g in groups), 0)
         rows = sum((g.sequences * g.logit_rows for g in groups), 0)
         padded, captured = pad_to_graph(tokens, self._graph_sizes)
@@ -59,25 +65,28 @@ class PassCost:
         else:
             charges = list(self._price_tokens(padded, rows, warm))
         for group in groups:
-            charges.extend(self._charge(k, warm) for k in attention_kernels(self._model, group, self._precision, mask))
+            own_mask = "" if group.is_prefill or group.query_tokens == 1 else mask
+            kernels = attention_kernels(self._part, group, self._precision, own_mask)
+            charges.extend(self.charge(kernel, warm) for kernel in kernels)
         if self._launch_s:
             uniform = not any(group.is_prefill for group in groups)
             charges.append(self._waiting_for_launches(charges, captured, uniform))
         return charges
 
     def sampling(self, operation: str, rows: Reals) -> list[Charge]:
-        """Choosing tokens from rows of logits; each rank does so over the whole vocabulary."""
-        kernels = sampling_kernels(operation, rows, self._whole.vocab_size)
-        return [self._charge(kernel, warm=True) for kernel in kernels]
+        """Choosing tokens from rows of logits of each head; each rank does so over the whole vocabulary."""
+        return [
+            self.charge(replace(kernel, count=head.count), warm=True)
+            for head in self._whole.heads for kernel in sampling_kernels(operation, rows, head.n)
+        ]  # fmt: skip
 
     def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> tuple[Charge, ...]:
-        own = token_kernels(self._model, tokens, rows, self._precision)
-        shared = collective_kernels(
-            self._whole, self._ranks, tokens, rows, self._whole.vocab_size, self._precision
-        )  # fmt: skip
-        return tuple(self._charge(kernel, warm) for kernel in (*own, *shared))
+        own = token_kernels(self._part, tokens, rows, self._precision)
+        shared = collective_kernels(self._whole, self._ranks, tokens, rows, self._precision)
+        return tuple(self.charge(kernel, warm) for kernel in (*own, *shared))
 
-    def _charge(self, kernel: Kernel, warm: bool) -> Charge:
+    def charge(self, kernel: Kernel, warm: bool) -> Charge:
+        """One kernel, all its launches."""
         price = self._prices.price(kernel, warm=warm)
         seconds = price.seconds * kernel.count
         return Charge(
@@ -87,7 +96,7 @@ class PassCost:
 
     def _waiting_for_launches(self, charges: Sequence[Charge], captured: Reals, uniform: bool) -> Charge:
         """Seconds that the device waits for the host to launch its kernels."""
-        pieces = 0 if uniform else PIECES_PER_LAYER * self._model.num_layers + 1
+        pieces = 0 if uniform else PIECES_PER_LAYER * self._part.attention + 1
         launches = np.where(captured, pieces, sum((charge.launches for charge in charges), 0.0))
         kernels_s = sum((charge.seconds for charge in charges), 0.0)
         waiting = np.maximum(0.0, launches * self._launch_s - kernels_s)

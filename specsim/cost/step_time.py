@@ -60,7 +60,7 @@ class Bill:
         self._compute_s: Reals = 0.0
         self._host: list[tuple[str, Reals]] = []  # what an asynchronous engine hides behind the device
 
-    def add(self, charges: Iterable[Charge], part: str | None = None, times: float = 1) -> None:
+    def add(self, charges: Iterable[Charge], part: str | None = None, times: Reals = 1) -> None:
         """Enter kernels ``times`` over, under their own parts or all under ``part``."""
         for charge in charges:
             name = part or charge.part

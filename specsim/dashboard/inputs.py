@@ -75,7 +75,8 @@ def _gpu_names() -> list[str]:
 
 
 def _drafters() -> list[str]:
-    return [name for name in program_names() if load_program(name).drafts]
+    programs = {name: load_program(name) for name in program_names()}
+    return [name for name, program in programs.items() if program.drafts and not program.proposal.tree]
 
 
 def _draft_model(target: str) -> str | None:

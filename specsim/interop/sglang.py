@@ -120,6 +120,11 @@ def write_sglang(config: EngineConfig) -> EngineText:
     return EngineText(shlex.join(words), files, tuple(notes))
 
 
+def changes_with_batch(method: str) -> bool:
+    """Whether SGLang can draft another length at another batch size with this method."""
+    return method in _ADAPTIVE
+
+
 def _flag(command: Command, *names: str) -> str | None:
     return command.value(*(f"--speculative-{name}" for name in names))
 

@@ -7,7 +7,7 @@ round times can then be measured at any acceptance with random weights. Knows no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,8 @@ from specsim.scheduling.scheduler import Scheduled, Scheduler, Step
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import AcceptanceDraws
+from specsim.speculation.policy import Decider, Drafts, Rounds
+from specsim.speculation.policy.deciders import ByBatch
 
 
 @dataclass(slots=True)
@@ -142,9 +144,22 @@ class Engine:
         self.history.commit(group.slots, accepted, rows[np.arange(len(shares)), accepted])
         return accepted
 
-    def draft(self, drafting: Sequence[Running], draft_tokens: int, prefilling: Sequence[Running] = ()) -> list[int]:
+    def lengths(self, decider: Decider, drafting: Sequence[Running], draft_tokens: int) -> Drafts:
+        """What a decider lets each sequence draft of at most ``draft_tokens``.
+
+        Confidences are imposed like acceptance. Raises InvalidInput where they are asked for and nothing imposes them.
+        """
+        requests, positions = _next_rounds(drafting)
+        if decider.uniform or not drafting:
+            return Drafts(np.full(len(drafting), draft_tokens), draft_tokens)
+        confidences = None
+        if decider.needs_confidences and self.draws is not None:
+            confidences = self.draws.confidences(requests, positions, draft_tokens)
+        return decider.lengths(requests, draft_tokens, confidences)
+
+    def draft(self, drafting: Sequence[Running], wanted: Drafts, prefilling: Sequence[Running] = ()) -> list[int]:
         """Draft for sequences that have just emitted; how many tokens each one got."""
-        if self.drafter is None or not (drafting or prefilling):
+        if self.drafter is None or not wanted.computed or not (drafting or prefilling):
             return [0] * len(drafting)
         slots = np.array([self.slot(s.request_id) for s in drafting], dtype=np.int64)
         behind = Progress(
@@ -152,18 +167,23 @@ class Engine:
             np.array([s.computed_tokens for s in prefilling], dtype=np.int64),
         )
         ascending = np.sort(slots)
-        drafts, counts = self.drafter.propose(self.history, ascending, draft_tokens, self.watch, behind)
-        if (
-            self.draws is not None
-        ):  # acceptance does not depend on the tokens, so a short copy is as good as a full one
-            counts = np.full(len(slots), draft_tokens)
+        drafts, counts = self.drafter.propose(self.history, ascending, wanted.computed, self.watch, behind)
         self.history.append_drafts(ascending, drafts)
-        proposed: list[int] = counts[np.searchsorted(ascending, slots)].tolist()
+        counts = counts[np.searchsorted(ascending, slots)]
+        if self.draws is not None:  # then the law also says what is proposed; which tokens does not matter
+            counts = self.draws.proposed(*_next_rounds(drafting), wanted.lengths)
+        proposed: list[int] = np.minimum(counts, wanted.lengths).tolist()
         return proposed
 
 
-def run_step(engine: Engine, scheduler: Scheduler, policy: Callable[[int], int]) -> Outcome:
-    """Schedule, verify, accept, draft; ``policy`` gives k from the number of requests scheduled."""
+def _next_rounds(drafting: Sequence[Running]) -> tuple[Integers, Integers]:
+    """Request and output position of each sequence's next round."""
+    requests = np.array([s.request_id for s in drafting], dtype=np.int64)
+    return requests, np.array([s.emitted_tokens for s in drafting], dtype=np.int64)
+
+
+def run_step(engine: Engine, scheduler: Scheduler, decider: Decider) -> Outcome:
+    """Schedule, verify, accept, and draft as ``decider`` says."""
     engine.watch.reset()
     start_s = engine.watch.now_s()
     step = scheduler.schedule()
@@ -177,25 +197,47 @@ def run_step(engine: Engine, scheduler: Scheduler, policy: Callable[[int], int])
         for s in step.scheduled
         if s.sequence.finished
     }
-    draft_tokens = policy(len(step.scheduled))
-    if draft_tokens:
-        going_on = [share for share in step.scheduled if not share.sequence.finished]
-        drafting = [share.sequence for share in going_on if share.emits]
-        prefilling = [share.sequence for share in going_on if not share.emits]
-        for sequence, count in zip(drafting, engine.draft(drafting, draft_tokens, prefilling), strict=True):
-            scheduler.propose(sequence, count)
+    _decide_and_draft(engine, scheduler, decider, step, accepted)
     seconds = engine.watch.seconds
     times = StepTimes(engine.watch.now_s() - start_s, seconds["target"], seconds["draft"], seconds["sample"])
     return Outcome(step, accepted, emitted, kv_blocks, waiting, times, finished)
 
 
+def _decide_and_draft(
+    engine: Engine, scheduler: Scheduler, decider: Decider, step: Step, accepted: Sequence[int]
+) -> None:
+    decider.observe(_shown(step, accepted))
+    going_on = [share for share in step.scheduled if not share.sequence.finished]
+    drafting = [share.sequence for share in going_on if share.emits]
+    context = float(np.mean([s.known_tokens for s in drafting])) if drafting else 0.0
+    draft_tokens = decider.draft_tokens(len(step.scheduled), context)
+    if not draft_tokens:
+        return
+    wanted = engine.lengths(decider, drafting, draft_tokens)
+    prefilling = [share.sequence for share in going_on if not share.emits]
+    for sequence, count in zip(drafting, engine.draft(drafting, wanted, prefilling), strict=True):
+        scheduler.propose(sequence, count)
+
+
+def _shown(step: Step, accepted: Sequence[int]) -> Rounds:
+    """What the step verified."""
+    rows = [
+        (share.sequence.request_id, share.drafts, right)
+        for share, right in zip(step.scheduled, accepted, strict=True)
+        if share.drafts
+    ]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    return Rounds(columns[0], columns[1], columns[2], batch=len(step.scheduled))
+
+
 def generate(
     engine: Engine, prompts: Sequence[Integers], output_tokens: Sequence[int], *, draft_tokens: int = 0,
-    scheduler: Scheduler | None = None,
+    decider: Decider | None = None, scheduler: Scheduler | None = None,
 ) -> tuple[list[Integers], AcceptanceCounts]:  # fmt: skip
     """Decode all prompts to their lengths at once; outputs in order, and the acceptance record.
 
-    Without a ``scheduler`` every prompt is computed whole in the first step.
+    ``draft_tokens`` always, or as a ``decider`` says, which never asks for more. Without a ``scheduler`` every prompt
+    is computed whole in the first step.
     """
     if scheduler is None:
         room = sum(map(len, prompts)) + sum(output_tokens) + len(prompts) * (2 * draft_tokens + 16)
@@ -206,8 +248,9 @@ def generate(
         engine.add(number, prompt)
     outputs: dict[int, Integers] = {}
     counts = AcceptanceCounts()
+    decider = decider or ByBatch([draft_tokens])
     while scheduler.has_work:
-        outcome = run_step(engine, scheduler, lambda batch: draft_tokens)
+        outcome = run_step(engine, scheduler, decider)
         outputs |= outcome.finished
         for share, right in zip(outcome.step.scheduled, outcome.accepted, strict=True):
             if share.emits and not share.prefill:

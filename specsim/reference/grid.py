@@ -28,6 +28,7 @@ from specsim.scheduling.scheduler import Sequence as Running
 from specsim.specs.engine import EngineLimits
 from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance, uniform
+from specsim.speculation.policy.deciders import ByBatch
 
 HostPart = Literal["step", "draft_pass", "ngram"]
 
@@ -117,7 +118,7 @@ class _Cell:
         self._engine, self._k = engine, draft_tokens
         self._low = max(1, int(context_tokens) - WINDOW_TOKENS // 2)
         limits = EngineLimits(max_num_seqs=batch, max_num_batched_tokens=batch * (draft_tokens + 1))
-        blocks = batch * (engine.target.max_length // limits.block_size + 1)
+        blocks = 1 + batch * (engine.target.max_length // limits.block_size + 1)
         self._scheduler = Scheduler(limits, blocks, max_draft_tokens=draft_tokens)
         generator = np.random.default_rng(seed)
         for number in range(batch):
@@ -150,7 +151,7 @@ class _Cell:
         for sequence in self._scheduler.running:
             if sequence.known_tokens >= self._low + WINDOW_TOKENS:
                 self._start_over(sequence)
-        return run_step(self._engine, self._scheduler, lambda batch: self._k)
+        return run_step(self._engine, self._scheduler, ByBatch([self._k]))
 
     def _start_over(self, sequence: Running) -> None:
         """Back by a window. The prompt shrinks instead of the output, so that no acceptance draw is used twice."""

@@ -1,6 +1,6 @@
 """Which weights, drafter, draws and scheduler a scenario asks of the reference engine, and what it cannot give.
 
-Weights are random, so acceptance is always the scenario's own law, imposed.
+A scenario's models have random weights, so acceptance is its own law, imposed; ``load_transformer`` takes stored ones.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from specsim.errors import InvalidInput, NoAnswer
+from specsim.reference.checkpoint import Checkpoint
 from specsim.reference.drafters import Drafter, DraftModel, NGram
-from specsim.reference.transformer import Group, Transformer, torch_dtype
+from specsim.reference.transformer import Group, Transformer, require_llama, torch_dtype
+from specsim.reference.weights import stored_weights
 from specsim.scenario import Scenario, Speculation
 from specsim.specs.model import ModelSpec
 
@@ -39,6 +41,22 @@ class Models:
                     text = torch.from_numpy(generator.integers(0, model.spec.vocab_size, (1, width)))
                     group = Group(np.array([slot]), text.to(model.device), np.array([start]), 0)
                     model.forward([group])
+
+
+def load_transformer(
+    checkpoint: Checkpoint, *, device: str, dtype: torch.dtype, max_sequences: int, max_length: int
+) -> Transformer:
+    """A checkpoint as a model of the reference engine.
+
+    Raises InvalidInput for an architecture or weights that it cannot run, NoAnswer without the device.
+    """
+    _require_device(device)
+    spec = checkpoint.spec
+    require_llama(spec)
+    weights = stored_weights(checkpoint, spec, device=torch.device(device), dtype=dtype)
+    return Transformer(
+        spec, device=device, dtype=dtype, max_sequences=max_sequences, max_length=max_length, weights=weights
+    )
 
 
 def build_models(scenario: Scenario, *, device: str, max_sequences: int, max_length: int) -> Models:
@@ -89,7 +107,9 @@ def _require_deployment(scenario: Scenario, bits: float) -> None:
 
 def _require_drafter(speculation: Speculation) -> None:
     program = speculation.program
-    if speculation.draft_model is None and program.proposal == "chain":
+    if program.proposal.kind not in ("chain", "copy", "none") or (
+        program.proposal.kind == "chain" and not program.needs_draft_model
+    ):
         raise InvalidInput(
             f"the reference engine cannot run program {program.name!r}; choose draft-model, ngram or none"
         )

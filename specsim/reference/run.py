@@ -19,11 +19,11 @@ from specsim.errors import InvalidInput
 from specsim.reference.generate import Engine, Outcome, run_step
 from specsim.reference.models import build_models, drafter
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, queue_kept_growing
-from specsim.scenario import Scenario, SyntheticWorkload
+from specsim.scenario import Scenario
 from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.speculation.acceptance import AcceptanceDraws
-from specsim.workload.arrivals import ClosedLoopArrivals
+from specsim.speculation.policy.deciders import ByBatch
 from specsim.workload.request import RequestSpec
 
 
@@ -35,6 +35,8 @@ def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
     """
     if scenario.engine.num_kv_blocks is None:
         raise InvalidInput("num_kv_blocks is null; a reference run needs it: set engine.num_kv_blocks")
+    if scenario.workload.acceptance_by_class():
+        raise InvalidInput("workload.classes give acceptance laws and a reference run imposes one law; remove them")
     requests = scenario.requests()
     longest = max(r.prompt_tokens + r.output_tokens for r in requests)
     limits, speculation = scenario.engine, scenario.speculation
@@ -80,10 +82,8 @@ class _Session:
         self._requests = {r.request_id: r for r in requests}
         self._prompts = np.random.default_rng(scenario.seed)
         self._vocab = scenario.model.vocab_size
-        speculation = scenario.speculation
-        self._policy = speculation.policy.draft_tokens if speculation else lambda batch: 0
-        arrivals = scenario.workload.arrivals if isinstance(scenario.workload, SyntheticWorkload) else None
-        self._clients = arrivals if isinstance(arrivals, ClosedLoopArrivals) else None
+        self._decider = scenario.decider() or ByBatch([0])
+        self._clients = scenario.workload.clients
         self._queue = [r.request_id for r in reversed(requests)]  # of a closed loop, next one last
         self._due: list[tuple[float, int]] = []  # heap of (arrival_s, request_id)
         if self._clients is None:
@@ -105,12 +105,13 @@ class _Session:
                 time.sleep(max(0.0, self._due[0][0] - now_s))
                 continue
             begin_s = time.perf_counter() - start_s
-            outcome = run_step(self._engine, self._scheduler, self._policy)
+            outcome = run_step(self._engine, self._scheduler, self._decider)
             end_s = time.perf_counter() - start_s
             self.log.book(outcome, begin_s, end_s)
             if self._clients is not None:
                 for _ in range(min(len(outcome.finished), len(self._queue))):
-                    heapq.heappush(self._due, (end_s + self._clients.think_s, self._queue.pop()))
+                    number = self._queue.pop()
+                    heapq.heappush(self._due, (end_s + self._requests[number].think_s, number))
         return max((r.finish_s for r in self.log.finished), default=0.0)
 
     def _admit(self, arrival_s: float, request_id: int) -> None:

@@ -2,12 +2,12 @@
 
 A pass is a list of groups that share one stream of weights: GEMMs see the tokens of all groups at once, attention
 runs group by group. Its kernels are those of ``kernels``.
-Weights are random (seeded): the file knows nothing of trained models, of sampling or of speculation.
+The file knows nothing of where weights come from (see ``weights``), of sampling or of speculation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +23,13 @@ from specsim.reference.kernels import (
     embed,
     gated_activation,
     linear,
-    pack,
     rms_norm,
     rotary,
     write_cache,
 )
+from specsim.reference.weights import LayerWeights, Weights, random_weights
 from specsim.specs.model import ModelSpec
 
-ROTARY_BASE = 10_000.0
-NORM_EPSILON = 1e-5
 # On a CPU a run of sequences is cut where padding the shorter ones to the longest would read more keys than this:
 # about what one more attention call costs (8 us) at the 20 GB/s that attention reads on two cores.
 SPARE_KEY_BYTES = 160_000
@@ -72,13 +70,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Layer:
-    attention_norm: Tensor
-    qkv: Tensor
-    attention_output: Tensor
-    mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+class _Layer(LayerWeights):
     keys: Tensor  # [slots, kv_heads, max_length, head_dim]
     values: Tensor
 
@@ -86,41 +78,31 @@ class _Layer:
 class Transformer:
     """A decoder with its KV cache of ``max_sequences`` slots of ``max_length`` positions.
 
-    Two transformers of one spec and seed are the same; ``noise`` moves every matrix by that share of its own
-    spread, which makes a draft that agrees with its target in part.
+    Without ``weights`` they are drawn: two transformers of one spec and seed are the same; ``noise`` moves every
+    matrix by that share of its own spread, which makes a draft that agrees with its target in part.
     """
 
     def __init__(
-        self, spec: ModelSpec, *, device: str, dtype: torch.dtype, max_sequences: int, max_length: int, seed: int,
-        noise: float = 0.0,
+        self, spec: ModelSpec, *, device: str, dtype: torch.dtype, max_sequences: int, max_length: int, seed: int = 0,
+        noise: float = 0.0, weights: Weights | None = None,
     ) -> None:  # fmt: skip
-        _require_llama(spec)
+        require_llama(spec)
         self.spec, self.dtype, self.device = spec, dtype, torch.device(device)
         self.max_length, self.max_sequences = max_length, max_sequences
         shape = (spec.num_layers, 2, max_sequences, spec.num_kv_heads, max_length, spec.head_dim)
         self.cache = torch.zeros(shape, dtype=dtype, device=self.device)
-        self._cos, self._sin = _rotary_tables(max_length, spec.head_dim, dtype, self.device)
         with torch.inference_mode():
-            draw = _weight_source(dtype, self.device, seed, noise)
-            self._table = draw(spec.vocab_size, spec.hidden_size, spec.hidden_size)
-            self._head = pack(
-                self._table if spec.tied_embeddings else draw(spec.vocab_size, spec.hidden_size, spec.hidden_size)
-            )
-            self._norm = torch.ones(spec.hidden_size, dtype=dtype, device=self.device)
-            self._layers = [self._layer(index, draw) for index in range(spec.num_layers)]
+            if weights is None:
+                weights = random_weights(spec, device=self.device, dtype=dtype, seed=seed, noise=noise)
+            self._cos, self._sin = _rotary_tables(max_length, spec.head_dim, weights.rotary_base, dtype, self.device)
+            self._epsilon = weights.norm_epsilon
+            self._table, self._head, self._norm = weights.table, weights.head, weights.norm
+            self._layers = [self._layer(*pair) for pair in zip(self.cache, weights.layers, strict=True)]
 
-    def _layer(self, index: int, draw: Callable[[int, int, float], Tensor]) -> _Layer:
-        shapes = {matrix.name: (matrix.n, matrix.k) for matrix in self.spec.linears()}
-        depth = 2 * self.spec.num_layers  # residual branches: their sum stays of order one
-        spread = {"attention_output": depth, "down": depth}
-        matrices = {
-            name: pack(draw(*shapes[name], shapes[name][1] * spread.get(name, 1)))
-            for name in ("qkv", "attention_output", "gate_up", "down")
-        }
-        return _Layer(
-            attention_norm=self._norm, mlp_norm=self._norm.clone(),
-            keys=self.cache[index, 0], values=self.cache[index, 1], **matrices,
-        )  # fmt: skip
+    @staticmethod
+    def _layer(cache: Tensor, weights: LayerWeights) -> _Layer:
+        fields = {name: getattr(weights, name) for name in LayerWeights.__slots__}
+        return _Layer(**fields, keys=cache[0], values=cache[1])
 
     @torch.inference_mode()
     def plan(self, groups: Sequence[Group]) -> Plan:
@@ -194,11 +176,11 @@ class Transformer:
         """Compute a planned pass, cache its keys and values; logits [wanted rows, vocab] in the groups' order."""
         x = embed(plan.tokens, self._table)
         for layer in self._layers:
-            add(x, self._attention(rms_norm(x, layer.attention_norm, NORM_EPSILON), layer, plan))
-            gate_up = linear(rms_norm(x, layer.mlp_norm, NORM_EPSILON), layer.gate_up)
+            add(x, self._attention(rms_norm(x, layer.attention_norm, self._epsilon), layer, plan))
+            gate_up = linear(rms_norm(x, layer.mlp_norm, self._epsilon), layer.gate_up)
             add(x, linear(gated_activation(gate_up), layer.down))
         wanted = x if plan.wanted is None else x[plan.wanted]
-        return linear(rms_norm(wanted, self._norm, NORM_EPSILON), self._head)
+        return linear(rms_norm(wanted, self._norm, self._epsilon), self._head)
 
     def _attention(self, x: Tensor, layer: _Layer, plan: Plan) -> Tensor:
         heads, kv_heads, head_dim = self.spec.num_heads, self.spec.num_kv_heads, self.spec.head_dim
@@ -224,34 +206,18 @@ class Transformer:
         self.cache[:, :, target, :, :length] = self.cache[:, :, source, :, :length]
 
 
-def _weight_source(
-    dtype: torch.dtype, device: torch.device, seed: int, noise: float
-) -> Callable[[int, int, float], Tensor]:
-    """Draws matrices [n, k] of normal entries with variance 1/spread; noise comes from a stream of its own."""
-    base = torch.Generator(device).manual_seed(seed)
-    extra = torch.Generator(device).manual_seed(seed + 1)
-    # 16-bit weights are the float32 ones of the same seed, rounded.
-    drawn = torch.float64 if dtype == torch.float64 else torch.float32
-
-    def draw(n: int, k: int, spread: float) -> Tensor:
-        weight = torch.randn(n, k, generator=base, dtype=drawn, device=device)
-        if noise:
-            weight.add_(torch.randn(n, k, generator=extra, dtype=drawn, device=device), alpha=noise)
-        return weight.mul_(spread**-0.5).to(dtype)
-
-    return draw
-
-
-def _rotary_tables(length: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _rotary_tables(
+    length: int, head_dim: int, base: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """cos and sign-folded sin (arXiv 2104.09864), halves paired as in Llama; each [length, 1, head_dim]."""
-    frequencies = ROTARY_BASE ** (-np.arange(0, head_dim, 2) / head_dim)
+    frequencies = base ** (-np.arange(0, head_dim, 2) / head_dim)
     angles = torch.from_numpy(np.outer(np.arange(length), frequencies))
     cos, sin = angles.cos(), angles.sin()
     pairs = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
     return pairs[0][:, None].to(device, dtype), pairs[1][:, None].to(device, dtype)
 
 
-def _require_llama(spec: ModelSpec) -> None:
+def require_llama(spec: ModelSpec) -> None:
     """Raises InvalidInput for anything but RMSNorm, rotary, gated MLP without biases."""
     unsupported = {
         "moe": spec.moe, "mla": spec.mla, "qkv_bias": spec.qkv_bias, "linear_bias": spec.linear_bias,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
+from specsim.analytic.exits import Exit
 from specsim.analytic.rounds import SpeedupMap
 from specsim.cost.step_time import PARTS
 from specsim.fidelity import Fidelity
+from specsim.planning.tune import Tuning
 from specsim.units import format_seconds
 
 
@@ -43,6 +46,40 @@ def split_table(speedups: SpeedupMap) -> Table:
         seconds = f"{format_seconds(cell.round_s)} ± {cell.round_high_s / cell.round_s - 1:.0%}"
         table.add_row(str(cell.batch), str(cell.draft_tokens), seconds, *shares, cell.bound)
     return table
+
+
+def exit_table(exits: Sequence[Exit]) -> Table:
+    """Best exit layer and draft length of each batch size, beside what most tokens per layer run would choose."""
+    table = Table(title="early exit: best layer and draft length")
+    for column in ("batch", "exit layer", "k", "speed-up", "90 % interval", "counting layers: layer, k", "speed-up"):
+        table.add_column(column, justify="right")
+    for best in exits:
+        table.add_row(
+            str(best.batch), str(best.exit_layer) if best.draft_tokens else "off", str(best.draft_tokens),
+            f"{best.speedup:.2f}", f"{best.low:.2f} to {best.high:.2f}",
+            f"{best.counted_exit_layer}, {best.counted_draft_tokens}", f"{best.counted_speedup:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def schedule_table(tuning: Tuning) -> Table:
+    """Speed-up over no drafter at both ends of each range of a batch -> k schedule, beside the best single k's."""
+    table = Table(title="batch size -> draft length k")
+    for column in ("batch", "k", "speed-up", "90 % interval", f"k={tuning.fixed_draft_tokens} throughout"):
+        table.add_column(column, justify="right")
+    for first, last, k in tuning.ranges():
+        inside = [row for row in tuning.batches if first <= row.batch <= last]
+        low, high = min(row.low for row in inside), max(row.high for row in inside)
+        table.add_row(
+            f"{first}-{last}" if last > first else str(first), str(k) if k else "off",
+            *(_both_ends(inside[0].speedup, inside[-1].speedup), f"{low:.2f} to {high:.2f}"),
+            _both_ends(inside[0].fixed_speedup, inside[-1].fixed_speedup),
+        )  # fmt: skip
+    return table
+
+
+def _both_ends(first: float, last: float) -> str:
+    return f"{first:.2f}" if f"{first:.2f}" == f"{last:.2f}" else f"{first:.2f} to {last:.2f}"
 
 
 def fidelity_table(fidelity: Fidelity) -> Table:

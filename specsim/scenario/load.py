@@ -44,9 +44,12 @@ def _find(reference: str) -> Path:
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     """Make file references in the scenario relative to its own folder."""
+    workload = data.get("workload")
+    classes = workload.get("classes") if isinstance(workload, dict) else None
+    lengths = [one.get("lengths") for one in (workload, *(classes or ())) if isinstance(one, dict)]
     spots: tuple[tuple[Any, str], ...] = (
         (data, "model"), (data, "gpu"), (data.get("speculation"), "program"), (data.get("speculation"), "draft_model"),
-        (data.get("workload"), "path"), (data.get("cost"), "profile"),
+        (workload, "path"), *((law, "path") for law in lengths), (data.get("cost"), "profile"),
     )  # fmt: skip
     for owner, key in spots:
         value = owner.get(key) if isinstance(owner, dict) else None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices
-from specsim.cost.memory import kv_blocks
+from specsim.cost.memory import memory_budget
 from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput
 from specsim.profiles.store import Profile, find_profile, find_widths, load_profile, profile_names
@@ -21,9 +21,11 @@ from specsim.scenario.speculation import Speculation
 from specsim.scenario.workload import Workload
 from specsim.specs.catalog import hardware_names, load_hardware
 from specsim.specs.deployment import Deployment
-from specsim.specs.engine import EngineLimits
+from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.hardware import Hardware
 from specsim.speculation.engine_steps import EngineSteps
+from specsim.speculation.footprint import program_blocks
+from specsim.speculation.policy import Decider, Setting
 from specsim.speculation.round import RoundCost, StepCost
 from specsim.workload.request import RequestSpec
 
@@ -82,6 +84,12 @@ class Scenario(BaseModel):
         return data
 
     @model_validator(mode="after")
+    def _drafter_fits_the_model(self) -> Scenario:
+        if self.speculation is not None:
+            self.speculation.program.check(self.model)
+        return self
+
+    @model_validator(mode="after")
     def _one_vocabulary(self) -> Scenario:
         draft = self.speculation.draft_model if self.speculation else None
         if draft is not None and draft.vocab_size != self.model.vocab_size:
@@ -91,6 +99,12 @@ class Scenario(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _class_laws_reach_the_longest_draft(self) -> Scenario:
+        for law in self.workload.acceptance_by_class().values():
+            law.conditional_rates(self.speculation.max_draft_tokens if self.speculation else 0)
+        return self
+
     def sha256(self) -> str:
         """Hash of the resolved scenario; a trace counts by its path, not its content."""
         text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
@@ -98,7 +112,7 @@ class Scenario(BaseModel):
 
     def requests(self) -> list[RequestSpec]:
         """The workload's requests under this scenario's seed."""
-        return self.workload.draw(self.seed)
+        return self.workload.draw(self.seed).rows()
 
     def mean_context_tokens(self) -> float:
         """Mean KV length of a decoding sequence: the prompt and half of the output."""
@@ -130,10 +144,21 @@ class Scenario(BaseModel):
         profile = self.profile()
         return "roofline" if profile is None else profile.name
 
-    def round_cost(self) -> StepCost:
-        """Prices of this scenario's steps. Raises InvalidInput where ``steps`` are asked for and none are measured."""
-        profile, speculation = self.profile(), self.speculation
+    def kernel_prices(self) -> KernelPrices:
+        """Prices of single kernels: the profile's, or the roofline's."""
+        profile, dtype = self.profile(), self.precision().dtype
+        if profile is None:
+            return Roofline(self.gpu, dtype)
+        return MeasuredPrices(profile, self.gpu, dtype, widths=find_widths(profile))
+
+    def round_cost(self, prices: KernelPrices | None = None) -> StepCost:
+        """Prices of this scenario's steps. Raises InvalidInput where ``steps`` are asked for and none are measured.
+
+        ``prices``: this scenario's ``kernel_prices``, if they are at hand.
+        """
+        speculation = self.speculation
         if self.cost.source == "steps":
+            profile = self.profile()
             if profile is None:
                 raise InvalidInput(
                     f"cost.source is steps and no profile of {self.gpu.name} is known; measure one with specsim "
@@ -142,26 +167,45 @@ class Scenario(BaseModel):
             return EngineSteps.of(
                 profile, model=self.model.name, drafter=speculation.drafter_name() if speculation else "none"
             )  # fmt: skip
-        precision = self.precision()
-        prices: KernelPrices = Roofline(self.gpu, precision.dtype)
-        if profile is not None:
-            prices = MeasuredPrices(profile, self.gpu, precision.dtype, widths=find_widths(profile))
-        draft = speculation.draft_model if speculation else None
+        draft, prices = speculation.draft_model if speculation else None, prices or self.kernel_prices()
         return RoundCost(
-            self.model, prices, hardware=self.gpu, engine=self.engine, precision=precision,
+            self.model, prices, hardware=self.gpu, engine=self.engine, precision=self.precision(),
             ranks=self.deployment.tensor_parallel, program=speculation.program if speculation else None, draft=draft,
-            draft_precision=None if draft is None else Precision.on(
-                self.gpu, draft.weight_bits, self.deployment.kv_bits
-            ),
             max_draft_tokens=speculation.max_draft_tokens if speculation else 0,
         )  # fmt: skip
 
+    def decider(self, cost: StepCost | None = None) -> Decider | None:
+        """A fresh decider of the policy, for one replica; None without speculation.
+
+        ``cost``: this scenario's ``round_cost``, if it is at hand.
+        """
+        speculation = self.speculation
+        if speculation is None:
+            return None
+        setting = Setting(
+            cost=self.round_cost() if cost is None else cost, acceptance=speculation.acceptance,
+            choices=speculation.program.choices(speculation.max_draft_tokens), max_num_seqs=self.engine.max_num_seqs,
+            context_tokens=self.mean_context_tokens(), graph_sizes=self.graph_sizes(), seed=self.seed,
+        )  # fmt: skip
+        return speculation.policy.start(setting)
+
+    def graph_sizes(self) -> tuple[int, ...]:
+        """Token counts with a captured graph, ascending; none where steps run eagerly."""
+        if self.engine.graph_sizes is not None or self.gpu.kind != "gpu":
+            return self.engine.graph_sizes or ()
+        longest = self.speculation.max_draft_tokens if self.speculation else 0
+        return default_graph_sizes(self.engine.max_num_seqs, longest)
+
     def kv_blocks(self) -> int:
         """KV blocks of one replica; raises NoAnswer if the weights do not fit."""
-        ranks = self.deployment.tensor_parallel
-        draft = self.speculation.draft_model if self.speculation else None
-        shares = (self.model.shard(ranks), None if draft is None else draft.shard(ranks))
-        return kv_blocks(*shares, self.gpu, self.deployment, self.engine)
+        speculation = self.speculation
+        if speculation is None:
+            shard = self.model.shard(self.deployment.tensor_parallel)
+            return memory_budget(shard, (), self.gpu, self.deployment, self.engine).blocks
+        return program_blocks(
+            speculation.program, self.model, speculation.draft_model, self.gpu, self.deployment, self.engine,
+            speculation.max_draft_tokens,
+        )  # fmt: skip
 
     def without_speculation(self) -> Scenario:
         """The same question with no drafter loaded."""

@@ -11,13 +11,19 @@ from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.policy import FixedPolicy, Policy
 from specsim.speculation.program import DraftProgram, load_program
 
+NOTHING_ACCEPTED = {"kind": "constant", "rate": 0.0}
+
 
 def _program(value: object) -> object:
     return load_program(value) if isinstance(value, str) else value
 
 
 class Speculation(Part):
-    """A drafter, how long it may draft, how often it is right, and who decides the length."""
+    """A drafter, how long it may draft, how often it is right, and who decides the length.
+
+    ``acceptance`` and ``max_draft_tokens`` fall back on what the program names; without a ``policy`` the longest draft
+    is always used.
+    """
 
     program: Annotated[DraftProgram, BeforeValidator(_program)]
     draft_model: Model | None = None
@@ -27,11 +33,25 @@ class Speculation(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_policy(cls, data: Any) -> Any:
-        """Without a policy the longest draft is always used."""
-        if isinstance(data, dict) and "policy" not in data and "max_draft_tokens" in data:
-            return data | {"policy": {"kind": "fixed", "k": data["max_draft_tokens"]}}
-        return data
+    def _defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "program" not in data:
+            return data
+        program = _program(data["program"])
+        if isinstance(program, dict):
+            program = DraftProgram.model_validate(program)
+        given = {key: value for key, value in data.items() if value is not None} | {"program": program}
+        if isinstance(program, DraftProgram):
+            if not program.drafts:
+                given = {"max_draft_tokens": 0, "acceptance": NOTHING_ACCEPTED} | given
+            if program.draft_tokens is not None:
+                given = {"max_draft_tokens": program.draft_tokens} | given
+            if program.acceptance is not None:
+                given = {"acceptance": program.acceptance.law} | given
+            if program.policy is not None:
+                given = {"policy": program.policy} | given
+        if "max_draft_tokens" in given:
+            given = {"policy": {"kind": "fixed", "k": given["max_draft_tokens"]}} | given
+        return given
 
     def drafter_name(self) -> str:
         """The draft model's name, or that of a program without one."""
@@ -49,5 +69,7 @@ class Speculation(Part):
         longest = self.policy.longest
         if longest is not None and longest > k:
             raise ValueError(f"the policy drafts up to {longest} tokens and max_draft_tokens is {k}; raise it")
+        self.program.check_acceptance(self.acceptance)
         self.acceptance.conditional_rates(k)  # refuses a vector shorter than k
+        self.policy.check(self.acceptance, self.program.choices(k))
         return self

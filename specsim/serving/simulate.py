@@ -1,15 +1,17 @@
 """What a scenario's requests live through: a discrete-event simulation of its replicas.
 
-Requests go to replicas in turn. A run always drains: it ends when the last request has finished, so ``truncated`` is
-never set. Not modelled: routing by load, network, tokenising before a request reaches the scheduler.
+Two ways to the same result. Where replicas need no clock in common (open loops whose rules depend on nothing but the
+batch) and there is enough to do, compiled replicas run ahead (``serving.fleet``), their prices read from tables. Else
+every replica is a SimPy process and every step is priced on its own. What stands in the way of the fast one is told in
+``how``. A run drains unless it is stopped: it ends when the last request has finished.
+
+Not modelled: network, tokenising before a request reaches the scheduler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
-from itertools import cycle, islice
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import simpy
@@ -17,123 +19,172 @@ import simpy
 import specsim
 from specsim.cost.forward import SOURCES
 from specsim.errors import InvalidInput
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, queue_kept_growing
-from specsim.scenario import Scenario, SyntheticWorkload
-from specsim.serving.replica import Replica, Server
-from specsim.workload.arrivals import ClosedLoopArrivals
-from specsim.workload.request import RequestSpec
+from specsim.results import AcceptanceCounts, RequestRecord, RunResult, Slo, queue_kept_growing
+from specsim.scenario import Scenario
+from specsim.serving.feed import Feed
+from specsim.serving.obstacles import obstacles
+from specsim.serving.replica import Replica
+from specsim.serving.router import RouterName
+from specsim.serving.server import Server
+from specsim.workload.request import Requests, RequestSpec, requests_of
 
 Progress = Callable[[int, int], None]
 
+ENOUGH_TOKENS = 200_000  # output tokens from which loading compiled code and making price tables pays
+MOST_RECORDS = 20_000  # requests that a result keeps one by one; more are kept as totals
+SHORTEST_PARTS = 64  # a streamed run is read in at least so many parts, to see its queue grow
 
-def simulate(scenario: Scenario, *, progress: Progress | None = None) -> RunResult:
-    """Serve the scenario's requests; ``progress`` hears (finished, all) after each.
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What to simulate: requests in parts, and the servers of all replicas."""
+
+    parts: Callable[[], Iterable[Requests]]
+    rows: Callable[[], Iterable[RequestSpec]]
+    count: int
+    servers: Sequence[Server]
+    router: RouterName = "round_robin"
+    clients: int | None = None  # of a closed loop
+    slo: Slo | None = None  # whose goodput a streamed run counts
+
+
+def simulate(scenario: Scenario, *, progress: Progress | None = None, keep: bool | None = None) -> RunResult:
+    """Serve the scenario's requests; ``progress`` hears (finished, all) now and then.
+
+    ``keep``: whether the result holds every record; None: up to MOST_RECORDS requests. Ctrl-C returns what is done.
 
     Raises NoAnswer: the model does not fit, or a request that the replica could never run.
     """
-    server = Server(scenario.engine, scenario.kv_blocks(), scenario.round_cost(), scenario.speculation, scenario.seed)
-    workload = scenario.workload
-    arrivals = workload.arrivals if isinstance(workload, SyntheticWorkload) else None
-    clients = arrivals if isinstance(arrivals, ClosedLoopArrivals) else None
-    replicas = scenario.deployment.replicas
-    result = run(scenario.requests(), server, replicas=replicas, clients=clients, progress=progress)
-    return replace(result, scenario_sha256=scenario.sha256())
-
-
-def run(
-    requests: Sequence[RequestSpec],
-    server: Server,
-    *,
-    replicas: int = 1,
-    clients: ClosedLoopArrivals | None = None,
-    progress: Progress | None = None,
-) -> RunResult:
-    """Serve ``requests`` on ``replicas`` servers alike; with ``clients`` their arrival times are not looked at.
-
-    The result's ``scenario_sha256`` is empty.
-    """
-    environment = simpy.Environment()
-    finished: list[RequestRecord] = []
-
-    def on_finish(record: RequestRecord) -> None:
-        finished.append(record)
-        feed.on_finish()
-        if progress is not None:
-            progress(len(finished), len(requests))
-
-    fleet = [Replica(environment, server, on_finish) for _ in range(replicas)]
-    feed = _Feed(environment, requests, fleet, clients)
-    environment.run()
-    finished.sort(key=lambda record: record.request_id)
-    return RunResult(
-        engine="simulated",
-        scenario_sha256="",
-        duration_s=max((record.finish_s for record in finished), default=0.0),
-        requests=finished,
-        steps=sorted((step for one in fleet for step in one.steps), key=lambda step: step.start_s),
-        itl_s=np.concatenate([np.asarray(one.gaps_s, dtype=np.float64) for one in fleet]),
-        acceptance=_pooled([one.acceptance for one in fleet]),
-        price_source=SOURCES[max(one.worst_source for one in fleet)],
-        versions={"specsim": specsim.__version__, "simpy": simpy.__version__, "numpy": np.__version__},
-        saturated=clients is None
-        and queue_kept_growing([_arrival_s(request) for request in requests], [one.steps for one in fleet]),
-        truncated=len(finished) < len(requests),
-        num_gpus=replicas,
+    workload, deployment = scenario.workload, scenario.deployment
+    count = workload.count()
+    keep = count <= MOST_RECORDS if keep is None else keep
+    size = 16_384 if keep else max(256, min(16_384, count // SHORTEST_PARTS))
+    run_ = Run(
+        parts=lambda: workload.chunks(scenario.seed, size),
+        rows=lambda: (row for part in workload.chunks(scenario.seed) for row in part.rows()),
+        count=count, servers=servers_of(scenario),
+        router=deployment.router, clients=None if workload.clients is None else workload.clients.concurrency,
+        slo=scenario.slo,
+    )  # fmt: skip
+    expected = count * workload.mean_lengths()[1]
+    fast = expected >= ENOUGH_TOKENS and not slowed_by(scenario)
+    result = _fast(run_, keep, progress) if fast else _by_events(run_, progress)
+    return replace(
+        result,
+        scenario_sha256=scenario.sha256(),
+        num_gpus=deployment.replicas * deployment.tensor_parallel,
+        num_kv_blocks=run_.servers[0].num_kv_blocks,
     )
 
 
-class _Feed:
-    """Submits requests in order, to replicas in turn: at their times, or as ``clients`` get their answers."""
+def slowed_by(scenario: Scenario) -> list[str]:
+    """What of a scenario keeps it from the compiled loop; empty where nothing does."""
+    found = ["a closed loop"] if scenario.workload.clients is not None else []
+    classes = next(iter(scenario.workload.chunks(scenario.seed, 1))).classes
+    for server in {id(server): server for server in servers_of(scenario)}.values():
+        found += obstacles(server, classes)
+    return list(dict.fromkeys(found))
 
-    def __init__(
-        self,
-        environment: simpy.Environment,
-        requests: Sequence[RequestSpec],
-        fleet: Sequence[Replica],
-        clients: ClosedLoopArrivals | None,
-    ) -> None:
-        self._environment = environment
-        self._clients = clients
-        self._queue = iter(requests if clients else sorted(requests, key=_arrival_s))
-        self._turns = cycle(fleet)
-        if clients is None:
-            environment.process(self._open_loop())
-        else:
-            for request in islice(self._queue, clients.concurrency):
-                self._send(request, environment.now)
 
-    def on_finish(self) -> None:
-        """A client has its answer; one that does not think is heard before the replica's next step."""
-        if self._clients is None:
-            return
-        request = next(self._queue, None)
-        if request is None:
-            return
-        if self._clients.think_s:
-            self._environment.process(self._after_thinking(request, self._clients.think_s))
-        else:
-            self._send(request, self._environment.now)
+def servers_of(scenario: Scenario) -> list[Server]:
+    """One server a replica, equal replicas sharing theirs."""
+    deployment = scenario.deployment
+    plain_count = deployment.replicas_without_speculation if scenario.speculation else 0
+    kinds = [(scenario, deployment.replicas - plain_count), (scenario.without_speculation(), plain_count)]
+    return [server for kind, count in kinds if count for server in [_server(kind)] * count]
 
-    def _open_loop(self) -> Generator[simpy.Event, Any, None]:
-        environment = self._environment
-        for request in self._queue:
-            arrival_s = _arrival_s(request)
-            while environment.now < arrival_s:  # now + (arrival - now) may fall one rounding short of it
-                yield environment.timeout(arrival_s - environment.now)
-            self._send(request, arrival_s)
 
-    def _after_thinking(self, request: RequestSpec, think_s: float) -> Generator[simpy.Event, Any, None]:
-        yield self._environment.timeout(think_s)
-        self._send(request, self._environment.now)
+def _server(scenario: Scenario) -> Server:
+    return Server(
+        scenario.engine, scenario.kv_blocks(), scenario.round_cost(), scenario.speculation, scenario.seed,
+        acceptance_by_class=scenario.workload.acceptance_by_class() if scenario.speculation else {},
+        max_queue=scenario.deployment.max_queue, graph_sizes=scenario.graph_sizes(),
+        context_tokens=scenario.mean_context_tokens(),
+    )  # fmt: skip
 
-    def _send(self, request: RequestSpec, arrival_s: float) -> None:
-        next(self._turns).submit(request, arrival_s)
+
+def run(
+    requests: Sequence[RequestSpec] | Requests,
+    server: Server | Sequence[Server],
+    *,
+    replicas: int = 1,
+    clients: int | None = None,
+    router: RouterName = "round_robin",
+    compiled: bool = False,
+    keep: bool = True,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Serve ``requests`` on ``replicas`` servers alike, or on the given ones; with ``clients`` in a closed loop.
+
+    ``compiled`` asks for the compiled loop. The result's ``scenario_sha256`` is empty.
+    """
+    servers = [server] * replicas if isinstance(server, Server) else list(server)
+    if isinstance(requests, Requests):
+        arrays, rows = requests, requests.rows
+    else:
+        ordered = list(requests) if clients is not None else sorted(requests, key=_arrival_s)
+        arrays, rows = None, lambda: ordered
+    asked = Run(lambda: [requests_of(rows()) if arrays is None else arrays], rows, len(requests), servers, router, clients)
+    return _fast(asked, keep, progress) if compiled else _by_events(asked, progress)
 
 
 def _arrival_s(request: RequestSpec) -> float:
     if request.arrival_s is None:
         raise InvalidInput(f"request {request.request_id} has no arrival time; give one, or closed-loop clients")
     return request.arrival_s
+
+
+def _by_events(asked: Run, progress: Progress | None) -> RunResult:
+    environment = simpy.Environment()
+    finished: list[RequestRecord] = []
+
+    def on_finish(record: RequestRecord) -> None:
+        finished.append(record)
+        feed.on_finish(record.finish_s)
+        if progress is not None:
+            progress(len(finished), asked.count)
+
+    fleet = [Replica(environment, server, on_finish, number) for number, server in enumerate(asked.servers)]
+    seed = asked.servers[0].seed
+    feed = Feed(environment, asked.rows(), fleet, clients=asked.clients, router=asked.router, seed=seed)
+    interrupted = False
+    try:
+        environment.run()
+    except KeyboardInterrupt:
+        interrupted = True
+    finished.sort(key=lambda record: record.request_id)
+    gaps = [np.frombuffer(one.gaps_s, dtype=np.float64) for one in fleet if one.gaps_s]
+    owners = [np.frombuffer(one.gap_request, dtype=np.int64) for one in fleet if one.gap_request]
+    return RunResult(
+        engine="simulated",
+        scenario_sha256="",
+        duration_s=max((record.finish_s for record in finished), default=0.0),
+        requests=finished,
+        steps=sorted((step for one in fleet for step in one.steps), key=lambda step: step.start_s),
+        itl_s=np.concatenate(gaps) if gaps else np.zeros(0),
+        acceptance=_pooled([one.acceptance for one in fleet]),
+        price_source=SOURCES[max(one.worst_source for one in fleet)],
+        versions=_versions(),
+        saturated=asked.clients is None and queue_kept_growing(feed.arrivals_s, [one.steps for one in fleet]),
+        truncated=interrupted,
+        interrupted=interrupted,
+        num_gpus=len(fleet),
+        rejected=feed.rejected,
+        num_kv_blocks=asked.servers[0].num_kv_blocks,
+        itl_request=np.concatenate(owners) if owners else np.zeros(0, dtype=np.int64),
+    )
+
+
+def _fast(asked: Run, keep: bool, progress: Progress | None) -> RunResult:
+    from specsim.serving.fleet import serve_all
+
+    if asked.clients is not None:
+        raise InvalidInput("a closed loop does not run compiled; leave compiled out")
+    return replace(serve_all(asked, keep=keep, progress=progress), versions=_versions())
+
+
+def _versions() -> dict[str, str]:
+    return {"specsim": specsim.__version__, "simpy": simpy.__version__, "numpy": np.__version__}
 
 
 def _pooled(counts: Sequence[AcceptanceCounts]) -> AcceptanceCounts:

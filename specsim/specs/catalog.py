@@ -43,6 +43,14 @@ def hardware_names() -> tuple[str, ...]:
     return _names(_HARDWARE)
 
 
+def smallest_of_vocabulary(target: ModelSpec) -> str | None:
+    """The smallest model preset that is smaller than the target and has as many tokens in its vocabulary."""
+    specs = {name: load_model(name) for name in model_names()}
+    sizes = {name: spec.parameter_count() for name, spec in specs.items() if spec.vocab_size == target.vocab_size}
+    smaller = {name: size for name, size in sizes.items() if size < target.parameter_count()}
+    return min(smaller, key=smaller.__getitem__, default=None)
+
+
 def _names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in folder.glob("*.yaml")))
 

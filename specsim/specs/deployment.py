@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.specs.model import Bits
 
@@ -11,7 +13,9 @@ class Deployment(BaseModel):
     """Replicas of one model, each over ``tensor_parallel`` GPUs.
 
     ``weight_bits`` None keeps the model's own precision; ``group_size`` is how many weights of up to 4 bits share a
-    scale. A draft model is placed on the same GPUs and keeps its own precision.
+    scale. A draft model is placed on the same GPUs and keeps its own precision. The last
+    ``replicas_without_speculation`` of the replicas load no drafter. ``router`` sends each request to a replica;
+    one that finds ``max_queue`` requests waiting there is turned away (None: no limit).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,3 +25,15 @@ class Deployment(BaseModel):
     weight_bits: Bits | None = None
     group_size: PositiveInt = 128
     kv_bits: Bits = 16
+    replicas_without_speculation: NonNegativeInt = 0
+    router: Literal["round_robin", "least_outstanding", "power_of_two"] = "round_robin"
+    max_queue: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _no_more_than_there_are(self) -> Deployment:
+        if self.replicas_without_speculation > self.replicas:
+            raise ValueError(
+                f"replicas_without_speculation is {self.replicas_without_speculation} and there are {self.replicas} "
+                "replicas; lower it"
+            )
+        return self

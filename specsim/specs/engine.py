@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
 from specsim.units import Reals
 
@@ -17,8 +17,12 @@ class EngineLimits(BaseModel):
 
     ``graph_sizes``: token counts with a captured CUDA graph, ascending; None is ``default_graph_sizes`` on a GPU and
     none on a CPU, an empty list runs eagerly. ``async_scheduling`` hides the host's work behind the device's.
-    ``prefix_caching`` is part of the contract and accepts only its default today: a value that changed nothing would
-    be a silent lie.
+
+    ``num_kv_blocks`` is what vLLM prints as GPU blocks; one of them, the null block, never holds a token.
+    ``long_prefill_token_threshold`` cuts prompt chunks while other requests exist (0: no cut), ``_adaptive`` never
+    below an equal share of the budget. ``scheduler_reserve_full_isl`` admits a request only when its whole prompt
+    fits the free blocks. ``watermark``: share of all blocks that an admission leaves free while others run.
+    ``max_model_len``: the longest sequence; None: no limit but the KV cache.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,7 +33,13 @@ class EngineLimits(BaseModel):
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     num_kv_blocks: PositiveInt | None = None  # None: computed from memory, see cost.memory
     chunked_prefill: bool = True
-    prefix_caching: Literal[False] = False
+    prefix_caching: bool = False
+    scheduling_policy: Literal["fcfs", "priority"] = "fcfs"
+    long_prefill_token_threshold: NonNegativeInt = 0
+    long_prefill_token_threshold_adaptive: bool = False
+    scheduler_reserve_full_isl: bool = True
+    watermark: float = Field(0.0, ge=0, lt=1)
+    max_model_len: PositiveInt | None = None
     graph_sizes: tuple[PositiveInt, ...] | None = None
     async_scheduling: bool = False
     host_step_s: NonNegativeFloat | None = None  # None: from the profile, else the documented default

@@ -7,6 +7,7 @@ parameters. Sizes are per whole model; tensor parallelism divides them in ``cost
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -66,6 +67,8 @@ class Linear:
     """``count`` weight matrices of the same shape; a product with M rows costs 2·M·n·k FLOPs each.
 
     ``routed`` marks the experts of one MoE layer: ``count`` is then layers, and which experts run depends on tokens.
+    ``on_rows``: only positions whose logits are wanted go through it. ``split``: a drafter's own matrix whose outputs
+    ranks of tensor parallelism divide.
     """
 
     name: str
@@ -73,6 +76,8 @@ class Linear:
     k: int  # input features
     count: int
     routed: bool = False
+    on_rows: bool = False
+    split: bool = False
 
 
 class ModelSpec(BaseModel):
@@ -157,21 +162,38 @@ class ModelSpec(BaseModel):
 
     # -- shapes -------------------------------------------------------------------------------------------------
 
+    @property
+    def dense_layers(self) -> int:
+        """Layers whose feed-forward part is not routed."""
+        return self.num_layers if self.moe is None else min(self.moe.first_dense_layers, self.num_layers)
+
     def linears(self) -> tuple[Linear, ...]:
         """Every weight matrix that a pass multiplies by, the LM head included, fused as engines run them."""
-        mlp_inputs = 2 if self.gated_mlp else 1
-        dense_layers = self.num_layers if self.moe is None else self.moe.first_dense_layers
-        rows = list(self._attention_linears())
-        if dense_layers:
-            rows.append(Linear("gate_up", mlp_inputs * self.intermediate_size, self.hidden_size, dense_layers))
-            rows.append(Linear("down", self.hidden_size, self.intermediate_size, dense_layers))
-        if self.moe is not None:
-            rows.extend(self._expert_linears(self.moe, mlp_inputs))
-        rows.append(Linear("lm_head", self.vocab_size, self.hidden_size, 1))
-        return tuple(rows)
+        dense = self.dense_layers
+        return (
+            *self.attention_linears(self.num_layers), *self.dense_linears(dense),
+            *self.expert_linears(self.num_layers - dense), self.lm_head(),
+        )  # fmt: skip
 
-    def _attention_linears(self) -> tuple[Linear, ...]:
-        hidden, layers = self.hidden_size, self.num_layers
+    def lm_head(self) -> Linear:
+        """The product that gives logits."""
+        return Linear("lm_head", self.vocab_size, self.hidden_size, 1, on_rows=True)
+
+    def dense_linears(self, layers: int) -> tuple[Linear, ...]:
+        """Feed-forward matrices of so many layers that are not routed."""
+        if not layers:
+            return ()
+        inputs = 2 if self.gated_mlp else 1
+        return (
+            Linear("gate_up", inputs * self.intermediate_size, self.hidden_size, layers),
+            Linear("down", self.hidden_size, self.intermediate_size, layers),
+        )
+
+    def attention_linears(self, layers: int) -> tuple[Linear, ...]:
+        """Projections of so many attention sublayers."""
+        hidden = self.hidden_size
+        if not layers:
+            return ()
         if self.mla is None:
             width = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
             return (
@@ -196,16 +218,20 @@ class ModelSpec(BaseModel):
             Linear("attention_output", hidden, self.num_heads * mla.v_head_dim, layers),
         )
 
-    def _expert_linears(self, moe: MixtureOfExperts, mlp_inputs: int) -> tuple[Linear, ...]:
-        layers = self.num_layers - moe.first_dense_layers
+    def expert_linears(self, layers: int) -> tuple[Linear, ...]:
+        """Routed feed-forward matrices of so many layers, with their router and shared experts."""
+        moe = self.moe
+        if moe is None or not layers:
+            return ()
+        inputs = 2 if self.gated_mlp else 1
         rows = [
             Linear("router", moe.num_experts, self.hidden_size, layers),
-            Linear("expert_gate_up", mlp_inputs * moe.intermediate_size, self.hidden_size, layers, routed=True),
+            Linear("expert_gate_up", inputs * moe.intermediate_size, self.hidden_size, layers, routed=True),
             Linear("expert_down", self.hidden_size, moe.intermediate_size, layers, routed=True),
         ]
         if moe.shared_experts:
             shared = moe.shared_experts * moe.intermediate_size
-            rows.append(Linear("shared_gate_up", mlp_inputs * shared, self.hidden_size, layers))
+            rows.append(Linear("shared_gate_up", inputs * shared, self.hidden_size, layers))
             rows.append(Linear("shared_down", self.hidden_size, shared, layers))
         return tuple(rows)
 
@@ -213,33 +239,34 @@ class ModelSpec(BaseModel):
 
     def parameter_count(self) -> int:
         """All parameters; tied embeddings count once. Llama-3.1-8B: 8,030,261,248."""
-        experts = self.moe.num_experts if self.moe else 1
-        matrices = sum(m.n * m.k * m.count * (experts if m.routed else 1) for m in self.linears())
         embedding = 0 if self.tied_embeddings else self.vocab_size * self.hidden_size
-        return matrices + embedding + self.learned_positions * self.hidden_size + self._vector_parameters()
+        matrices = self.matrix_parameters(self.linears())
+        vectors = self.vector_parameters(self.linears(), 2 * self.num_layers + 1, self.num_layers)
+        return matrices + embedding + self.learned_positions * self.hidden_size + vectors
+
+    def matrix_parameters(self, linears: Iterable[Linear]) -> int:
+        """Parameters of matrices of this model, every expert counted."""
+        experts = self.moe.num_experts if self.moe else 1
+        return sum(m.n * m.k * m.count * (experts if m.routed else 1) for m in linears)
 
     def active_parameter_count(self) -> int:
         """Parameters one token multiplies by (embedding look-up left out; the LM head counts)."""
         experts = self.moe.experts_per_token if self.moe else 1
         return sum(m.n * m.k * m.count * (experts if m.routed else 1) for m in self.linears())
 
-    def _vector_parameters(self) -> int:
-        """Norms and biases."""
-        per_norm = self.hidden_size * (2 if self.norm_bias else 1)
-        norms = per_norm * (2 * self.num_layers + 1)
+    def vector_parameters(self, linears: Iterable[Linear], norms: int, attention_layers: int) -> int:
+        """Parameters of so many norms, of the biases of ``linears``, and of what attention sublayers add."""
+        found = norms * self.hidden_size * (2 if self.norm_bias else 1)
         if self.qk_norm:
-            norms += 2 * self.head_dim * self.num_layers
+            found += 2 * self.head_dim * attention_layers
         if self.mla is not None:
-            norms += (self.mla.kv_lora_rank + (self.mla.q_lora_rank or 0)) * self.num_layers
-        biases = 0
-        for m in self.linears():
-            if m.name == "lm_head":
-                continue
-            if self.linear_bias or (self.qkv_bias and m.name == "qkv"):
-                biases += m.n * m.count
-        if self.moe is not None and self.moe.router_bias:
-            biases += self.moe.num_experts * (self.num_layers - self.moe.first_dense_layers)
-        return norms + biases
+            found += (self.mla.kv_lora_rank + (self.mla.q_lora_rank or 0)) * attention_layers
+        for m in linears:
+            if (self.linear_bias and m.name != "lm_head") or (self.qkv_bias and m.name == "qkv"):
+                found += m.n * m.count
+            if m.name == "router" and self.moe is not None and self.moe.router_bias:
+                found += self.moe.num_experts * m.count
+        return found
 
     def weight_bytes(self, bits: float | None = None) -> float:
         """Bytes of all weights in memory, at ``bits`` a weight (default: the model's own)."""

@@ -1,9 +1,11 @@
 """One draft-verify round: its passes and its price.
 
-A step verifies the drafts of the step before (with any prefill chunks riding along), samples, and drafts the
-next tokens: round = verify ⊕ sampling ⊕ draft + host. A draft model's first pass carries the step's own tokens,
-as vLLM runs it (k + 1 a sequence after a verification); later passes carry one token and run warm if its weights
-stay in the last-level cache. k = 0 runs no draft pass at all and costs what a step without speculation costs.
+A step verifies the drafts of the step before (with any prefill chunks riding along), samples, and drafts the next
+tokens: round = verify ⊕ sampling ⊕ draft + host, ⊕ being the sum, or the longer of the two where drafting runs beside
+the target's pass. What drafting consists of is the program's data; no technique has timing code of its own. A first
+draft pass carries the step's own tokens, as vLLM runs it (k + 1 a sequence after a verification), unless the program
+says otherwise; later passes run warm if their weights stay in the last-level cache. k = 0 runs no draft pass at all and
+costs what a step without speculation costs.
 """
 
 from __future__ import annotations
@@ -11,14 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from specsim.cost.forward import Group, KernelPrices, Precision
-from specsim.cost.passes import PassCost
 from specsim.cost.roofline import DEFAULT_HOST_S
 from specsim.cost.step_time import Bill, StepTime
 from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
-from specsim.speculation.program import DraftProgram
+from specsim.speculation.draft_phase import PhaseCost
+from specsim.speculation.pricing import Entry, Machine, seconds_of
+from specsim.speculation.program import DraftProgram, Phase
+from specsim.speculation.target_pass import TargetPass
 from specsim.units import Reals
 
 MEASURED_HOST_ERROR, ASSUMED_HOST_ERROR = 0.2, 0.4  # one standard deviation, as a share; both are judgements
@@ -45,7 +51,7 @@ class RoundCost:
     def __init__(
         self, target: ModelSpec, prices: KernelPrices, *, hardware: Hardware, engine: EngineLimits,
         precision: Precision, ranks: int = 1, program: DraftProgram | None = None, draft: ModelSpec | None = None,
-        draft_precision: Precision | None = None, max_draft_tokens: int = 0,
+        max_draft_tokens: int = 0,
     ) -> None:  # fmt: skip
         self._prices = prices
         self._gpu = hardware.kind == "gpu"
@@ -54,16 +60,14 @@ class RoundCost:
         sizes = engine.graph_sizes
         if sizes is None:
             sizes = default_graph_sizes(engine.max_num_seqs, max_draft_tokens) if self._gpu else ()
-        # Kernels profiled on a CPU were launched eagerly, one by one: their times hold the launch.
-        launch_s = hardware.launch_s if self._gpu else 0.0
-        self._target = PassCost(target, prices, precision, ranks=ranks, graph_sizes=sizes, launch_s=launch_s)
-        self._draft: PassCost | None = None
-        self._draft_stays_cached = False
-        if draft is not None:
-            precision = draft_precision or precision
-            self._draft = PassCost(draft, prices, precision, ranks=ranks, graph_sizes=sizes, launch_s=launch_s)
-            weights = draft.weight_bytes(precision.weight_bits) / ranks
-            self._draft_stays_cached = weights <= hardware.last_level_cache_bytes / 2
+        machine = Machine(prices, hardware, sizes, ranks)
+        self._target = TargetPass(target, machine, precision, program)
+        self._phases = [
+            PhaseCost(
+                phase, program, machine, target=target, precision=precision, draft=draft, kv_bits=precision.kv_bits
+            )
+            for phase in program.phases
+        ] if program is not None else []  # fmt: skip
 
     def step(
         self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
@@ -73,15 +77,15 @@ class RoundCost:
         ``drafting_kv_tokens`` is their mean KV length.
         """
         bill = Bill()
-        bill.add(self._target.charges(groups, warm=False))
-        bill.add(self._target.sampling("greedy", sum((g.sequences * g.logit_rows for g in groups), 0)))
+        verification = self._target.entries(groups, draft_tokens)
+        for charges, times in verification:
+            bill.add(charges, times=times)
         bill.add_host("host", *self._host_s("step", sum((g.sequences for g in groups), 0)), hidden=True)
-        if draft_tokens and self._program is not None:
-            if self._draft is None:
-                bill.add_host("draft", *self._propose_s(self._program, drafting), hidden=False)
-            else:
-                later = Group(drafting, 1, drafting_kv_tokens)
-                self._add_draft_passes(bill, self._draft, groups, later, draft_tokens)
+        if draft_tokens:
+            beside_s = seconds_of(verification)
+            for phase in self._phases:
+                entries = phase.entries(groups, drafting, draft_tokens, drafting_kv_tokens)
+                self._add_draft(bill, phase, entries, drafting, draft_tokens, beside_s)
         return bill.total(self._prices.machine_error, overlap=self._engine.async_scheduling)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
@@ -89,29 +93,42 @@ class RoundCost:
 
         ``batch`` and ``context_tokens`` may be arrays that broadcast: [batches, 1] and [1, contexts] price a map.
         """
-        group = Group(batch, draft_tokens + 1, context_tokens + draft_tokens, draft_tokens + 1)
+        verified = draft_tokens if self._program is None or self._program.verifies else 0
+        group = Group(batch, verified + 1, context_tokens + verified, verified + 1)
         return self.step([group], drafting=batch, draft_tokens=draft_tokens, drafting_kv_tokens=context_tokens)
 
-    def _add_draft_passes(
-        self, bill: Bill, draft: PassCost, groups: Sequence[Group], later: Group, draft_tokens: int
-    ) -> None:
-        first = [Group(g.sequences, g.query_tokens, g.kv_tokens, min(1, g.logit_rows)) for g in groups]
-        bill.add(draft.charges(first, warm=False), "draft")
-        passes = 1
-        drafting = not isinstance(later.sequences, int) or later.sequences > 0
-        if drafting:
-            passes = draft_tokens
-            bill.add(draft.sampling("greedy", later.sequences), "draft", passes)
-            if passes > 1:
-                bill.add(draft.charges([later], warm=self._draft_stays_cached), "draft", passes - 1)
-        seconds, error = self._host_s("draft_pass", later.sequences if drafting else 1)
-        bill.add_host("draft", passes * seconds, error, hidden=True)
+    def _add_draft(
+        self, bill: Bill, cost: PhaseCost, entries: Sequence[Entry], drafting: Reals, draft_tokens: int,
+        beside_s: Reals,
+    ) -> None:  # fmt: skip
+        """Enter a phase; of an overlapped one, what outlasts ``beside_s``."""
+        phase, idle = cost.phase, isinstance(drafting, int) and drafting == 0
+        passes = min(1, len(entries)) if idle else len(cost.widths(draft_tokens))
+        seconds, error = self._pass_host_s(phase, 1 if idle else drafting)
+        host_s = passes * seconds
+        share: Reals = 1.0
+        if phase.placement == "overlapped":
+            draft_s = seconds_of(entries) + host_s
+            share = np.maximum(0.0, draft_s - beside_s) / np.maximum(draft_s, np.finfo(np.float64).tiny)
+        for charges, times in entries:
+            bill.add(charges, "draft", times * share)
+        if passes:
+            bill.add_host("draft", host_s * share, error, hidden=True)
+        propose_s, error = self._propose_s(phase, drafting)
+        if phase.where == "cpu" or phase.host_s_per_sequence:
+            bill.add_host("draft", propose_s * share, error, hidden=False)
 
-    def _propose_s(self, program: DraftProgram, sequences: Reals) -> tuple[Reals, float]:
-        measured = self._prices.host_s("ngram", sequences)
+    def _propose_s(self, phase: Phase, sequences: Reals) -> tuple[Reals, float]:
+        """Host seconds of proposing that no other work hides."""
+        measured = None if phase.host_part is None else self._prices.host_s(phase.host_part, sequences)
         if measured is None:
-            return sequences * program.host_s_per_sequence(), ASSUMED_HOST_ERROR
+            return sequences * phase.host_s_per_sequence, ASSUMED_HOST_ERROR
         return measured, MEASURED_HOST_ERROR
+
+    def _pass_host_s(self, phase: Phase, sequences: Reals) -> tuple[Reals, float]:
+        if phase.host_s_per_pass is not None:
+            return phase.host_s_per_pass, ASSUMED_HOST_ERROR
+        return self._host_s("draft_pass", sequences)
 
     def _host_s(self, part: str, sequences: Reals) -> tuple[Reals, float]:
         """Host seconds of a step or a draft pass, and their relative error."""

@@ -111,7 +111,7 @@ def test_ranks_share_the_matrices_and_the_cache(ranks: int, tokens: int) -> None
         total(llama, "flops", ("gemm", "attention")), rel=1e-9
     )
     assert ranks * share.kv_values_per_token() == llama.kv_values_per_token()
-    reduced = list(collective_kernels(llama, ranks, tokens, tokens, llama.vocab_size, BF16))
+    reduced = list(collective_kernels(llama, ranks, tokens, tokens, BF16))
     if ranks == 1:
         assert reduced == []
     else:

@@ -17,7 +17,6 @@ from specsim.cost.memory import (
     VLLM_0_32,
     Accounting,
     MemoryBudget,
-    kv_blocks,
     memory_budget,
     resident_weight_bytes,
 )
@@ -28,6 +27,7 @@ from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.model import ModelSpec
+from specsim.specs.part import ModelPart
 
 QWEN2_5_05B = ModelSpec(
     name="Qwen2.5-0.5B", source="config.json of huggingface.co/Qwen/Qwen2.5-0.5B", num_layers=24, hidden_size=896,
@@ -81,7 +81,7 @@ class Log:
         if self.cold:
             accounting = replace(accounting, compile_factor=COLD_COMPILE_FACTOR)
         return memory_budget(
-            model.shard(self.ranks), None,
+            model.shard(self.ranks), (),
             load_hardware("h100-sxm").model_copy(update={"memory_bytes": self.total_gib * GIB}),
             Deployment(tensor_parallel=self.ranks, weight_bits=self.weight_bits),
             EngineLimits(
@@ -175,7 +175,7 @@ def test_weights_are_those_of_the_log(
 )
 def test_graphs_take_what_was_logged(model: ModelSpec, logged_gib: float, tolerance_gib: float) -> None:
     """ "Graph capturing finished ..., took": memory by layers and graphs, whatever the width."""
-    budget = memory_budget(model, None, load_hardware("h200"), Deployment(), EngineLimits())
+    budget = memory_budget(model, (), load_hardware("h200"), Deployment(), EngineLimits())
     assert budget.graphs / GIB == pytest.approx(logged_gib, abs=tolerance_gib)
 
 
@@ -192,14 +192,13 @@ def test_narrow_weights_carry_scales_and_leave_the_vocabulary_wide() -> None:
 def test_a_budget_by_hand() -> None:
     """Llama-3.1-8B on an H200: 8,192 tokens of 110,592 bytes, 51 mixed and 35 decode graphs, blocks of 2 MiB."""
     llama, h200 = load_model("llama-3.1-8b"), load_hardware("h200")
-    budget = memory_budget(llama, None, h200, Deployment(), EngineLimits())
+    budget = memory_budget(llama, (), h200, Deployment(), EngineLimits())
     assert budget.weights == 2 * (8_030_261_248 + 131_072 * 128)
     assert budget.activations == 8192 * 110_592
     assert budget.graphs == pytest.approx(194e3 * 32 * (51 + 35))
     assert budget.block_bytes == 2 * 2**20
     left = 0.9 * h200.memory_bytes - budget.weights - budget.context - budget.activations - budget.graphs
     assert budget.blocks == int(left // budget.block_bytes) == 55_921
-    assert kv_blocks(llama, None, h200, Deployment(), EngineLimits()) == budget.blocks
 
 
 @given(
@@ -214,7 +213,7 @@ def test_parts_and_whole(
     """The parts fill the usable memory up to less than one block, whatever the settings."""
     ranks = 16 if name == "deepseek-v3" else 2 if name == "mixtral-8x7b" else 1
     target = load_model(name).shard(ranks)
-    draft = None if draft_name is None else load_model(draft_name)
+    draft = () if draft_name is None else (ModelPart.whole(load_model(draft_name)),)
     engine = EngineLimits(
         max_num_seqs=seqs, max_num_batched_tokens=tokens, block_size=block_size, gpu_memory_utilization=utilization
     )
@@ -230,8 +229,8 @@ def test_a_draft_model_takes_its_weights_and_widens_every_block() -> None:
     """Llama-3.2-1B beside Llama-3.1-8B: 16 tokens more of 32,768 bytes a block, and weights at its own 16 bits."""
     llama, draft, h200 = load_model("llama-3.1-8b"), load_model("llama-3.2-1b"), load_hardware("h200")
     deployment = Deployment(weight_bits=8)
-    alone = memory_budget(llama, None, h200, deployment, EngineLimits())
-    both = memory_budget(llama, draft, h200, deployment, EngineLimits())
+    alone = memory_budget(llama, (), h200, deployment, EngineLimits())
+    both = memory_budget(llama, [ModelPart.whole(draft)], h200, deployment, EngineLimits())
     assert both.block_bytes - alone.block_bytes == 16 * 32_768
     assert both.draft_weights == pytest.approx(2 * draft.parameter_count(), rel=0.01)
     assert both.weights == alone.weights
@@ -241,8 +240,8 @@ def test_a_draft_model_takes_its_weights_and_widens_every_block() -> None:
 
 def test_narrow_caches_hold_more_tokens() -> None:
     llama, h200 = load_model("llama-3.1-8b"), load_hardware("h200")
-    wide = memory_budget(llama, None, h200, Deployment(), EngineLimits())
-    narrow = memory_budget(llama, None, h200, Deployment(kv_bits=8), EngineLimits())
+    wide = memory_budget(llama, (), h200, Deployment(), EngineLimits())
+    narrow = memory_budget(llama, (), h200, Deployment(kv_bits=8), EngineLimits())
     assert narrow.blocks // 2 == wide.blocks
 
 
@@ -251,19 +250,19 @@ def test_what_is_counted_depends_on_the_release() -> None:
     llama, h100 = load_model("llama-3.1-8b"), load_hardware("h100-sxm")
     engine = EngineLimits(max_num_seqs=1024)
     old, new, cold = (
-        memory_budget(llama, None, h100, Deployment(), engine, accounting)
+        memory_budget(llama, (), h100, Deployment(), engine, accounting)
         for accounting in (VLLM_0_11, VLLM_0_32, replace(VLLM_0_32, compile_factor=COLD_COMPILE_FACTOR))
     )
     assert old.graphs == 0 < new.graphs
     assert old.activations > 1024 * 128_256 * 30 > new.activations
     assert cold.activations == pytest.approx(COLD_COMPILE_FACTOR * new.activations)
     many_rows = engine.model_copy(update={"max_num_batched_tokens": 1024})  # a short pass, then logits set the peak
-    sampling = memory_budget(llama, None, h100, Deployment(), many_rows)
+    sampling = memory_budget(llama, (), h100, Deployment(), many_rows)
     assert sampling.activations == 1024 * (4096 + 128_256) * 2
-    eager = memory_budget(llama, None, h100, Deployment(), engine.model_copy(update={"graph_sizes": ()}))
+    eager = memory_budget(llama, (), h100, Deployment(), engine.model_copy(update={"graph_sizes": ()}))
     assert eager.graphs == 0
     assert len(default_graph_sizes(1024)) == 51
-    few = memory_budget(llama, None, h100, Deployment(), engine.model_copy(update={"graph_sizes": (1, 2000)}))
+    few = memory_budget(llama, (), h100, Deployment(), engine.model_copy(update={"graph_sizes": (1, 2000)}))
     assert few.graphs == pytest.approx(194e3 * 32 * 3)  # both sizes mixed; 2,000 is no decode batch of 1,024 requests
 
 
@@ -271,8 +270,8 @@ def test_every_rank_holds_whole_rows_of_logits() -> None:
     """Two ranks halve weights and cache of a token, not the sampler's rows; they add memory for communication."""
     llama, h100 = load_model("llama-3.1-8b"), load_hardware("h100-sxm")
     engine = EngineLimits(max_num_seqs=1024)
-    one = memory_budget(llama, None, h100, Deployment(), engine, VLLM_0_11)
-    two = memory_budget(llama.shard(2), None, h100, Deployment(tensor_parallel=2), engine, VLLM_0_11)
+    one = memory_budget(llama, (), h100, Deployment(), engine, VLLM_0_11)
+    two = memory_budget(llama.shard(2), (), h100, Deployment(tensor_parallel=2), engine, VLLM_0_11)
     assert two.activations == one.activations
     assert two.block_bytes == one.block_bytes / 2
     assert two.context > one.context
@@ -283,13 +282,13 @@ def test_routed_copies_of_a_token_have_rows_of_their_own() -> None:
     """Mixtral-8x7B on two ranks: two experts a token, 14,336 values in and 7,168 out of the activation each."""
     mixtral = load_model("mixtral-8x7b").shard(2)
     deployment = Deployment(tensor_parallel=2)
-    budget = memory_budget(mixtral, None, load_hardware("h200"), deployment, EngineLimits())
+    budget = memory_budget(mixtral, (), load_hardware("h200"), deployment, EngineLimits())
     assert budget.activations == 8192 * 2 * (3 * 4096 + 2 * (14_336 + 7_168))
 
 
 def test_a_cpu_holds_no_context_and_no_graphs() -> None:
     cpu = load_hardware("cpu-generic")
-    budget = memory_budget(load_model("opt-125m"), None, cpu, Deployment(), EngineLimits())
+    budget = memory_budget(load_model("opt-125m"), (), cpu, Deployment(), EngineLimits())
     assert (budget.context, budget.graphs) == (0, 0)
     assert budget.blocks > 0
 
@@ -298,8 +297,8 @@ def test_the_block_count_of_the_log_overrides_the_arithmetic() -> None:
     """Also where the arithmetic finds no room: the log is right."""
     llama, draft, h200 = load_model("llama-3.1-8b"), load_model("llama-3.2-1b"), load_hardware("h200")
     limits = EngineLimits(num_kv_blocks=7)
-    assert kv_blocks(llama, draft, h200, Deployment(), limits) == 7
-    budget = memory_budget(load_model("llama-3.3-70b"), None, load_hardware("l40s"), Deployment(), limits)
+    assert memory_budget(llama, [ModelPart.whole(draft)], h200, Deployment(), limits).blocks == 7
+    budget = memory_budget(load_model("llama-3.3-70b"), (), load_hardware("l40s"), Deployment(), limits)
     assert budget.blocks == 7
     assert budget.kv == 7 * budget.block_bytes
 
@@ -308,9 +307,9 @@ def test_the_block_count_of_the_log_overrides_the_arithmetic() -> None:
     ("draft", "named"), [(None, "Llama-3.3-70B does not fit L40S"), ("llama-3.2-1b", "and Llama-3.2-1B do not fit")]
 )
 def test_what_does_not_fit_says_so_in_one_line(draft: str | None, named: str) -> None:
-    target, drafter = load_model("llama-3.3-70b"), None if draft is None else load_model(draft)
+    target, drafter = load_model("llama-3.3-70b"), () if draft is None else (ModelPart.whole(load_model(draft)),)
     with pytest.raises(NoAnswer, match=named) as refusal:
-        kv_blocks(target, drafter, load_hardware("l40s"), Deployment(), EngineLimits())
+        memory_budget(target, drafter, load_hardware("l40s"), Deployment(), EngineLimits())
     assert "\n" not in str(refusal.value)
 
 
@@ -328,7 +327,7 @@ def test_half_of_the_blocks_hold_half_of_the_requests() -> None:
         result = simulate(Scenario.model_validate(scenario | {"engine": {"num_kv_blocks": blocks}}))
         return max(step.sequences for step in result.steps), float(np.mean([r.ttft_s for r in result.requests]))
 
-    (many, soon), (few, late) = run(80), run(40)
+    (many, soon), (few, late) = run(81), run(41)  # one block is never handed out
     assert (many, few) == (8, 4)
     assert late > 1.2 * soon
     ample, soonest = run(10_000)

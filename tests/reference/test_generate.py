@@ -22,6 +22,7 @@ from specsim.speculation.acceptance import (  # noqa: E402
     ConstantAcceptance,
     PowerLawAcceptance,
 )  # fmt: skip
+from specsim.speculation.policy.deciders import ByBatch  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -92,7 +93,7 @@ def test_speculation_is_lossless_under_pressure(
     engine = Engine(build(), drafter(name))
     outputs, _ = generate(engine, prompts, OUTPUT_TOKENS, draft_tokens=3, scheduler=scheduler)
     assert [o.tolist() for o in outputs] == [o.tolist() for o in plain]
-    assert scheduler.pool.free_blocks == blocks
+    assert scheduler.pool.free_blocks == scheduler.pool.num_blocks
 
 
 def test_speculation_is_lossless_while_the_draft_length_changes(
@@ -108,7 +109,7 @@ def test_speculation_is_lossless_while_the_draft_length_changes(
     outputs: dict[int, np.ndarray] = {}
     drafted = accepted = 0
     while scheduler.has_work:
-        outcome = run_step(engine, scheduler, lambda batch: int(lengths.choice([0, 0, 1, 3, 6])))
+        outcome = run_step(engine, scheduler, ByBatch([int(lengths.choice([0, 0, 1, 3, 6]))]))
         outputs |= outcome.finished
         drafted += sum(share.drafts for share in outcome.step.scheduled)
         accepted += sum(outcome.accepted)
@@ -159,10 +160,10 @@ def test_step_times_add_up() -> None:
     scheduler = Scheduler(EngineLimits(), 100, max_draft_tokens=3)
     scheduler.add(Running(0, 8, 20))
     engine.add(0, np.arange(8))
-    times = run_step(engine, scheduler, lambda batch: 3).times
+    times = run_step(engine, scheduler, ByBatch([3])).times
     assert min(times.target_s, times.draft_s, times.sample_s, times.host_s) > 0
     assert times.target_s + times.draft_s + times.sample_s + times.host_s == pytest.approx(times.total_s)
-    assert run_step(engine, scheduler, lambda batch: 0).times.draft_s == 0.0
+    assert run_step(engine, scheduler, ByBatch([0])).times.draft_s == 0.0
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,37 @@ def test_a_served_workload_is_as_lucky_as_a_simulated_one() -> None:
         assert (ours.rounds, ours.drafted, ours.accepted) == (theirs.rounds, theirs.drafted, theirs.accepted)
 
 
+CONFIDENT = {
+    "acceptance": {
+        "kind": "confidence",
+        "levels": [{"confidence": 0.9, "weight": 3}, {"confidence": 0.3, "weight": 1}],
+    },
+    "policy": {"kind": "confidence", "threshold": 0.5},
+}
+COPYING = {
+    "program": "ngram", "draft_model": None,
+    "acceptance": {"kind": "hurdle", "hit_rate": 0.4, "runs": {"kind": "geometric", "continue_rate": 0.7}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "speculation",
+    [{"policy": {"kind": "plus_minus", "initial": 1}}, CONFIDENT, COPYING, {"policy": {"kind": "profiled"}}],
+    ids=["plus-minus", "confidence", "copying", "profiled"],
+)
+def test_one_policy_decides_alike_in_the_engine_and_in_the_simulator(speculation: dict[str, Any]) -> None:
+    """Where a request's own rounds decide, or nothing that time changes (one client), the records are equal."""
+    workload = {"arrivals": {"kind": "closed_loop", "concurrency": 1}, "requests": 8}
+    scenario = question(
+        speculation=SPECULATION | speculation, workload=workload, engine={"max_num_batched_tokens": 512}
+    )  # fmt: skip
+    served, simulated = serve(scenario, device="cpu"), simulate(scenario)
+    assert served.acceptance == simulated.acceptance
+    assert served.acceptance.drafted() > 0
+    for ours, theirs in zip(served.requests, simulated.requests, strict=True):
+        assert (ours.rounds, ours.drafted, ours.accepted) == (theirs.rounds, theirs.drafted, theirs.accepted)
+
+
 def test_few_blocks_preempt_and_lose_nothing() -> None:
     scenario = question(
         engine={"num_kv_blocks": 22},

@@ -10,7 +10,7 @@ from specsim.cost.forward import Group, Source
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult, StepRecord
 from specsim.scenario import Speculation
-from specsim.serving.replica import Server
+from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance

@@ -69,7 +69,7 @@ def test_a_chain_is_a_tree_with_one_child(table: RecallTable, k: int) -> None:
 @given(trees, tables(), st.integers(-1, 8))
 def test_a_further_node_never_commits_fewer_tokens(tree: StaticTree, table: RecallTable, parent: int) -> None:
     grown = StaticTree((*tree.parents, min(parent, tree.nodes - 1)))
-    assert grown.expected_tokens(table) >= tree.expected_tokens(table)
+    assert grown.expected_tokens(table) >= tree.expected_tokens(table) - 1e-12
 
 
 def every_tree(nodes: int) -> list[StaticTree]:

@@ -1,30 +1,34 @@
-"""How many tokens to draft next, seeing only the past: here, the size of the batch just scheduled."""
+"""Draft lengths that the batch size alone decides, written out by hand: what engines take as configuration."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from abc import abstractmethod
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from specsim.speculation.policy.base import PolicyData
+from specsim.speculation.policy.deciders import ByBatch
+from specsim.speculation.policy.protocol import Decider, Setting
 
 
-class DraftPolicy(Protocol):
-    """Decides the draft length at the end of a step."""
+class BatchPolicy(PolicyData):
+    """k by batch size."""
 
+    @abstractmethod
     def draft_tokens(self, batch: int) -> int:
         """Tokens to draft after a step that ran ``batch`` sequences; 0 is a round without speculation."""
-        ...
 
     @property
-    def longest(self) -> int | None:
-        """The longest draft it ever asks for; None: the scenario's maximum."""
-        ...
+    @abstractmethod
+    def longest(self) -> int: ...
+
+    def start(self, setting: Setting) -> Decider:
+        self.check_lengths(setting.choices)
+        return ByBatch([self.draft_tokens(batch) for batch in range(setting.max_num_seqs + 1)])
 
 
-class _Policy(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FixedPolicy(_Policy):
+class FixedPolicy(BatchPolicy):
     """Always the same draft length."""
 
     kind: Literal["fixed"] = "fixed"
@@ -37,8 +41,12 @@ class FixedPolicy(_Policy):
     def longest(self) -> int:
         return self.k
 
+    @property
+    def named(self) -> tuple[int, ...]:
+        return (self.k,)
 
-class OffAbovePolicy(_Policy):
+
+class OffAbovePolicy(BatchPolicy):
     """A fixed draft length up to a batch size, no speculation above it."""
 
     kind: Literal["off_above"] = "off_above"
@@ -52,8 +60,12 @@ class OffAbovePolicy(_Policy):
     def longest(self) -> int:
         return self.k
 
+    @property
+    def named(self) -> tuple[int, ...]:
+        return (0, self.k)
 
-class TablePolicy(_Policy):
+
+class TablePolicy(BatchPolicy):
     """Batch -> k ranges ``[first, last, k]``, as vLLM's num_speculative_tokens_per_batch_size.
 
     Ranges start at batch 1 and do not overlap; a gap, and everything beyond the last range, keeps the k before it.
@@ -85,5 +97,6 @@ class TablePolicy(_Policy):
     def longest(self) -> int:
         return max(k for _, _, k in self.ranges)
 
-
-Policy = Annotated[FixedPolicy | OffAbovePolicy | TablePolicy, Field(discriminator="kind")]
+    @property
+    def named(self) -> tuple[int, ...]:
+        return tuple(sorted({k for _, _, k in self.ranges}))

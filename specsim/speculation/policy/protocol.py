@@ -1,7 +1,11 @@
 """What a policy may see, and what it answers.
 
-A policy is data in a scenario. ``start`` makes its **decider** for one replica, which sees only the past: the step
-just scheduled, and what earlier rounds showed. The simulator and the reference engine call the same deciders.
+A policy is data in a scenario. ``start`` makes its **decider** for one replica, which sees only the past. The
+simulator and the reference engine call the same deciders, once a step, in this order:
+
+    the target has verified    observe(rounds)                     what the step's rounds accepted
+    sequences will draft       draft_tokens(batch, context)        k, the most that any of them drafts
+    k > 0, not ``uniform``     lengths(request_ids, k, confidences)   how many each drafts, and what that costs
 """
 
 from __future__ import annotations
@@ -29,54 +33,80 @@ class Setting:
     choices: tuple[int, ...]  # draft lengths that the program can run, 0 among them, ascending
     max_num_seqs: int
     context_tokens: float  # mean KV length expected
-    graph_sizes: tuple[int, ...] = ()
+    graph_sizes: tuple[int, ...] = ()  # token counts with a captured graph, ascending; empty: eager
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """What one step showed of the sequences that verified drafts in it; arrays of shape [sequences]."""
+    """What one step showed of the sequences that verified drafts in it, perhaps none; arrays of shape [sequences]."""
 
     request_ids: Integers
     drafted: Integers
     accepted: Integers
     batch: int  # sequences in the step
-    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """``lengths`` [sequences]: tokens each proposes to the target, perhaps 0.
+
+    ``computed``: draft tokens that the drafter ran a pass for, at least the longest of ``lengths``; a token that ended
+    a draft was computed and is not proposed. What drafting costs: the ``draft_tokens`` of ``StepCost.step``.
+    """
+
+    lengths: Integers
+    computed: int
 
 
 class Decider(Protocol):
     """One replica's decisions."""
 
     def table(self) -> Sequence[int] | None:
-        """k after a step of 0, 1, .. max_num_seqs sequences if nothing else matters, else None."""
-        ...
+        """k after a step of 0, 1, .. max_num_seqs sequences where nothing else matters, else None.
 
-    def draft_tokens(self, batch: int, context_tokens: float) -> int:
-        """Most tokens to draft a sequence after a step of ``batch`` sequences; 0: a round without speculation."""
-        ...
-
-    def lengths(self, request_ids: Integers, draft_tokens: int, confidences: Floats | None) -> Integers | None:
-        """How many each sequence drafts of at most ``draft_tokens``, [sequences]; None: all of them.
-
-        ``confidences`` [sequences, draft_tokens] are the drafter's own, given if ``needs_confidences``; a decider
-        uses those of a token only to decide about tokens from it on.
+        A decider with a table is ``uniform``, and need not be told anything.
         """
         ...
 
     @property
-    def needs_confidences(self) -> bool: ...
+    def uniform(self) -> bool:
+        """Whether all sequences of a step draft alike; ``lengths`` is then never needed."""
+        ...
+
+    @property
+    def needs_confidences(self) -> bool:
+        """Whether ``lengths`` must be given the drafter's confidences."""
+        ...
 
     def observe(self, rounds: Rounds) -> None:
-        """Learn from a step that has ended."""
+        """Learn from what the target has just verified; before ``draft_tokens`` of the same step."""
+        ...
+
+    def draft_tokens(self, batch: int, context_tokens: float) -> int:
+        """Most tokens to draft a sequence after a step of ``batch`` sequences; 0: a round without speculation.
+
+        ``batch`` counts prefills too; ``context_tokens`` is the mean KV length of the sequences that will draft.
+        """
+        ...
+
+    def lengths(self, request_ids: Integers, draft_tokens: int, confidences: Floats | None) -> Drafts:
+        """How many each sequence drafts of at most ``draft_tokens``; right after ``draft_tokens`` of the same step.
+
+        ``confidences`` [sequences, draft_tokens] are the drafter's own. Whether token i is drafted depends only on
+        those of tokens before it; whether it is proposed, also on its own and on other sequences'.
+        """
         ...
 
 
 class DraftPolicy(Protocol):
     """A rule as data."""
 
-    def start(self, setting: Setting) -> Decider: ...
-
     @property
     def longest(self) -> int | None:
         """The longest draft it ever asks for; None: the scenario's maximum."""
+        ...
+
+    def start(self, setting: Setting) -> Decider:
+        """A fresh decider."""
         ...

@@ -1,0 +1,182 @@
+"""``specsim systems``: the techniques known, and what one of them does, costs and rests on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specsim.cli.options import JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from specsim.specs.model import ModelSpec
+    from specsim.speculation.program import DraftProgram
+
+
+def systems(
+    name: Annotated[
+        str | None, typer.Argument(help="A technique's name or YAML path; without one all are listed.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="The target, a model's name or path.")] = "llama-3.1-8b",
+    draft_model: Annotated[
+        str | None,
+        typer.Option(help="Draft model where one is needed; default the smallest of the same vocabulary."),
+    ] = None,
+    draft_tokens: Annotated[
+        int | None, typer.Option("-k", help="Drafted tokens a round; default the technique's.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Techniques by taxonomy, or one explained: mechanism, passes, bytes, acceptance, sources, what is not known."""
+    from specsim.specs.catalog import load_model
+    from specsim.speculation.program import load_program, program_names
+
+    if name is None:
+        programs = [load_program(one) for one in program_names()]
+        if as_json:
+            print_json([_row(program) for program in programs])
+        else:
+            console().print(_listing(programs))
+        return
+    program, target = load_program(name), load_model(model)
+    document = _document(program, target, draft_model, draft_tokens)
+    if as_json:
+        print_json(document)
+    else:
+        _explain(program, document)
+
+
+def _row(program: DraftProgram) -> dict[str, Any]:
+    taxonomy, acceptance = program.taxonomy, program.acceptance
+    return {
+        "name": program.name,
+        "drafting": taxonomy.drafting if taxonomy else None,
+        "verification": _verification(program),
+        "adaptation": taxonomy.adaptation if taxonomy else None,
+        "lossless": program.lossless,
+        "draft_model": program.needs_draft_model,
+        "acceptance_basis": acceptance.basis if acceptance else None,
+        "source": program.source,
+    }
+
+
+def _verification(program: DraftProgram) -> str:
+    if not program.drafts or not program.verifies:
+        return "none"
+    return f"{'tree' if program.proposal.tree else 'chain'}, {program.verify.rule}"
+
+
+def _listing(programs: list[DraftProgram]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="techniques, by how they draft, verify and adapt")
+    for column in ("drafting", "name", "verification", "adaptation", "lossless", "acceptance", "paper"):
+        table.add_column(column)
+    rows = sorted((_row(program) for program in programs), key=lambda row: (str(row["drafting"]), row["name"]))
+    before = None
+    for row in rows:
+        group = row["drafting"] or "unstated"
+        table.add_row(
+            "" if group == before else group, row["name"], row["verification"], row["adaptation"] or "",
+            "yes" if row["lossless"] else "no", row["acceptance_basis"] or "-", row["source"].split(";")[0],
+        )  # fmt: skip
+        before = group
+    return table
+
+
+def _document(
+    program: DraftProgram, target: ModelSpec, draft_model: str | None, draft_tokens: int | None
+) -> dict[str, Any]:
+    from specsim.errors import InvalidInput
+    from specsim.specs.catalog import load_model, smallest_of_vocabulary
+    from specsim.speculation.explain import facts
+
+    draft = None
+    if program.needs_draft_model:
+        chosen = draft_model or smallest_of_vocabulary(target)
+        if chosen is None:
+            raise InvalidInput(f"no bundled model shares {target.name}'s vocabulary; name one with --draft-model")
+        draft = load_model(chosen)
+    elif draft_model is not None:
+        raise InvalidInput(f"program {program.name!r} runs no draft model; leave --draft-model out")
+    k = program.draft_tokens or 0 if draft_tokens is None else draft_tokens
+    if k not in program.choices(max(k, 0)):
+        raise InvalidInput(f"-k {k} is no draft length of {program.name}; give one of {_known(program)}")
+    tokens = None
+    if program.acceptance is not None:
+        tokens = program.acceptance.law.expected_tokens(k)
+    described = program.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    return {
+        **_row(program), "mechanism": program.mechanism, "program": described, "tokens_per_round": tokens,
+        "cost": dataclasses.asdict(facts(program, target, draft, k)),
+        "figures": program.figures, "unknown": list(program.unknown),
+    }  # fmt: skip
+
+
+def _known(program: DraftProgram) -> str:
+    sizes = program.choices(256)
+    return ", ".join(map(str, sizes)) if len(sizes) < 20 else f"{sizes[0]} to {sizes[-1]}"
+
+
+def _explain(program: DraftProgram, document: dict[str, Any]) -> None:
+    from specsim.units import GB
+
+    out, cost = console(), document["cost"]
+    out.print(f"[bold]{program.name}[/bold]  {program.source}\n{program.mechanism}")
+    kind = [f"drafting: {document['drafting']}", f"verification: {document['verification']}"]
+    out.print(", ".join([*kind, f"adaptation: {document['adaptation']}", f"lossless: {document['lossless']}"]))
+    out.print(f"\n[bold]Cost[/bold] on {cost['target']}, k = {cost['draft_tokens']}")
+    for phase in cost["phases"]:
+        out.print(f"  {_phase_line(phase)}")
+    out.print(
+        f"  verify pass: {cost['verify_width']} tokens a sequence; target pass reads "
+        f"{cost['target_bytes_per_pass'] / GB:.2f} GB\n"
+        f"  all draft passes of a round read {cost['round_weight_share']:.3f} of that\n"
+        f"  memory: {cost['extra_weight_bytes'] / GB:.3f} GB of weights, {cost['draft_kv_bytes_per_token']:,.0f} bytes "
+        f"of KV a token, {cost['scratch_bytes_per_sequence']:,.0f} bytes of scratch a sequence\n"
+        f"  {cost['lookahead_tokens']} KV slots and {cost['budget_tokens']} budget slots ahead a sequence",
+    )  # fmt: skip
+    if program.modifier is not None:
+        out.print(f"  target: {program.modifier.model_dump(mode='json', exclude_none=True)}", soft_wrap=True)
+    _explain_acceptance(program, document)
+    for title, lines in (
+        ("Sources", [f"{figure}: {source}" for figure, source in program.figures.items()]),
+        ("Not known", list(program.unknown)),
+    ):
+        if lines:
+            out.print(f"\n[bold]{title}[/bold]")
+            for line in lines:
+                out.print(f"  - {line}")
+
+
+def _phase_line(phase: dict[str, Any]) -> str:
+    from specsim.units import GB
+
+    if phase["where"] == "cpu":
+        return f"on the CPU: {phase['host_s_per_sequence'] * 1e6:g} us a sequence"
+    if phase["placement"] == "fused":
+        return f"fused: {phase['extra_target_width']} more tokens a sequence in the target's own pass"
+    widths = phase["pass_widths"]
+    if not widths:
+        return f"held in memory, not run by every pass: {phase['parameters'] / 1e6:.0f} M parameters"
+    shape = f"width {widths[0]}" if len(set(widths)) == 1 else f"widths {', '.join(map(str, widths))}"
+    beside = " beside the target's pass" if phase["placement"] == "overlapped" else ""
+    return (
+        f"{len(widths)} pass{'es' if len(widths) > 1 else ''}{beside}, {shape}: {phase['parameters'] / 1e6:.0f} M "
+        f"weights, {phase['bytes_per_pass'] / GB:.3f} GB, {phase['weight_share']:.3f} of the target's"
+    )
+
+
+def _explain_acceptance(program: DraftProgram, document: dict[str, Any]) -> None:
+    out = console()
+    if program.acceptance is not None:
+        law = program.acceptance.law.model_dump(mode="json", exclude_none=True)
+        out.print(
+            f"\n[bold]Acceptance[/bold], {program.acceptance.basis}: {document['tokens_per_round']:.2f} tokens a round"
+        )
+        out.print(f"  {law}\n  {program.acceptance.source}")
+    elif program.drafts:
+        out.print("\n[bold]Acceptance[/bold]: none by default; a scenario gives it")
+    if program.stop is not None:
+        out.print(f"  drafting stops below confidence {program.stop.threshold:g} ({program.stop.source})")

@@ -1,0 +1,83 @@
+"""``specsim tune``: the batch -> k schedule of a scenario, as an engine takes it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
+from specsim.cli.predict import whole_numbers
+
+
+class EngineName(StrEnum):
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    TENSORRT_LLM = "tensorrt-llm"
+
+
+class Preference(StrEnum):
+    THROUGHPUT = "throughput"
+    SURE = "sure"
+
+
+def tune(
+    scenario: ScenarioArgument,
+    engine: Annotated[EngineName, typer.Option("--for", help="The engine that the schedule is for.")],
+    settings: SetOption = None,
+    batches: Annotated[
+        str | None, typer.Option(help="Batch sizes to price, comma-separated; default all up to max_num_seqs.")
+    ] = None,
+    context: Annotated[float | None, typer.Option(help="KV length in tokens; default the workload's mean.")] = None,
+    prefer: Annotated[
+        Preference, typer.Option(help="Highest throughput, or only what the 90 % interval says is sure to pay.")
+    ] = Preference.THROUGHPUT,
+    tolerance: Annotated[float, typer.Option(help="Share of throughput to give up for fewer ranges.")] = 0.01,
+    draft_model: Annotated[
+        str | None, typer.Option(help="Checkpoint of the drafter that the engine shall load; default its name here.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Best draft length at every batch size, ready to paste; exit status 3 if none pays anywhere."""
+    from specsim.errors import NoAnswer
+    from specsim.planning.tune import WITHOUT, engine_text, rule_of
+    from specsim.planning.tune import tune as find
+    from specsim.report.tables import schedule_table
+    from specsim.scenario import load_scenario
+
+    question = load_scenario(scenario, settings or ())
+    rule = rule_of(engine.value, question)
+    found = find(
+        question, rule=rule, batches=whole_numbers(batches, "--batches"), context_tokens=context,
+        prefer=prefer.value, tolerance=tolerance,
+    )  # fmt: skip
+    document: dict[str, Any] = {"name": question.name, "for": engine.value, **found.as_json()}
+    if not found.pays:
+        if as_json:
+            print_json(document | {"text": "", "files": {}, "notes": []})
+        else:
+            print(f"# off: start {engine.value} without {WITHOUT[engine.value]}")
+        raise NoAnswer(
+            f"no k pays at any batch size up to {found.batches[-1].batch}; run {engine.value} without speculation, "
+            "or try a cheaper or better drafter"
+        )
+    text = engine_text(question, found, engine.value, draft_model)
+    if as_json:
+        print_json(document | {"text": text.text, "files": dict(text.files), "notes": list(text.notes)})
+        return
+    print(text.text.rstrip("\n"))
+    for name, content in text.files.items():
+        print(f"# {name}:\n{content.rstrip()}")
+    for note in text.notes:
+        messages().print(note, soft_wrap=True)
+    out = console()
+    out.print(schedule_table(found))
+    mean, low, high = found.gain_over_off()
+    out.print(
+        f"{mean:.2f}x off (90 %: {low:.2f} to {high:.2f}) and {found.gain_over_fixed():.2f}x the best single k, "
+        f"{found.fixed_draft_tokens}: means over batch sizes {found.batches[0].batch} to {found.batches[-1].batch}, "
+        f"each doubling alike. {question.model.name} on {question.gpu.name}, context {found.context_tokens:.0f} "
+        f"tokens, prices: {found.price_name}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,1 @@
+"""What to run: decisions drawn from the answers."""

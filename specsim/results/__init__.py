@@ -1,0 +1,22 @@
+"""What comes out of a run, and the only definitions of its metrics."""
+
+from specsim.results.metrics import goodput_per_s, meets, queue_kept_growing
+from specsim.results.records import AcceptanceCounts, GridRow, RequestRecord, Slo, StepRecord
+from specsim.results.run import Engine, RunResult, Totals, Trim
+from specsim.results.sketch import QuantileSketch
+
+__all__ = [
+    "AcceptanceCounts",
+    "Engine",
+    "GridRow",
+    "QuantileSketch",
+    "RequestRecord",
+    "RunResult",
+    "Slo",
+    "StepRecord",
+    "Totals",
+    "Trim",
+    "goodput_per_s",
+    "meets",
+    "queue_kept_growing",
+]

@@ -1,0 +1,64 @@
+"""Statistics of latencies, service levels, and whether a run was overloaded: definitions used by every engine."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specsim.results.records import RequestRecord, Slo, StepRecord
+from specsim.results.sketch import QuantileSketch
+
+PERCENTILES = (50, 90, 95, 99)
+
+
+def statistics(name: str, seconds: NDArray[np.float64] | QuantileSketch) -> dict[str, float | None]:
+    """Mean, median, standard deviation and percentiles in ms under ``vllm bench serve`` keys; None without values."""
+    keys = ("mean", "median", "std", *(f"p{p}" for p in PERCENTILES))
+    if isinstance(seconds, QuantileSketch):
+        quantiles = [seconds.quantile(p / 100) for p in PERCENTILES]
+        values, empty = (seconds.mean(), quantiles[0], seconds.std(), *quantiles), not seconds.count
+    else:
+        empty = seconds.size == 0
+        quantiles = [] if empty else np.percentile(seconds, PERCENTILES).tolist()
+        values = () if empty else (float(seconds.mean()), quantiles[0], float(seconds.std()), *quantiles)
+    if empty:
+        return {f"{key}_{name}_ms": None for key in keys}
+    return {f"{key}_{name}_ms": 1e3 * value for key, value in zip(keys, values, strict=True)}
+
+
+def meets(record: RequestRecord, slo: Slo) -> bool:
+    """Whether one request stays within every limit that is set."""
+    return (
+        (slo.ttft_s is None or record.ttft_s <= slo.ttft_s)
+        and (slo.tpot_s is None or (record.tpot_s or 0.0) <= slo.tpot_s)
+        and (slo.e2e_s is None or record.e2e_s <= slo.e2e_s)
+    )
+
+
+def goodput_per_s(records: list[RequestRecord], slo: Slo, duration_s: float) -> float:
+    """Requests within the SLO per second."""
+    return sum(meets(r, slo) for r in records) / duration_s
+
+
+def queue_kept_growing(arrivals_s: Sequence[float], steps: Sequence[Sequence[StepRecord]]) -> bool:
+    """Whether the queue grew as long as requests arrived, so that latencies depend on how long the run was.
+
+    ``steps`` by replica. The rule: at the last arrival the steps under way had left more than 2·√requests waiting, and
+    more than 1.5 times what those half-way in time had left. A queue in balance stays bounded and one at exactly full
+    load wanders by about √requests, while one that cannot be served grows in proportion.
+    """
+    if not arrivals_s:
+        return False
+
+    def left_waiting(time_s: float) -> int:
+        """Requests left waiting by each replica's last step that started by then."""
+        last = (bisect_right(one, time_s, key=lambda step: step.start_s) for one in steps)
+        return sum(one[index - 1].waiting for one, index in zip(steps, last, strict=True) if index)
+
+    first_s, last_s = min(arrivals_s), max(arrivals_s)
+    half_way = left_waiting((first_s + last_s) / 2) if last_s > first_s else 0
+    at_end = left_waiting(last_s)
+    return at_end > 2 * len(arrivals_s) ** 0.5 and at_end > 1.5 * half_way

@@ -1,0 +1,125 @@
+"""What a run writes down: one record a request, a step, a measured cell, and the acceptance record h[d][j].
+
+TTFT is first token minus arrival; E2E is finish minus arrival; TPOT = (E2E - TTFT) / (output tokens - 1); ITL is the
+gap between streamed chunks, which may hold several tokens. One-token outputs are left out of TPOT statistics and
+count as TPOT 0 against an SLO. Goodput is requests meeting the SLO per second. All as ``vllm bench serve`` has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+
+
+class Slo(BaseModel):
+    """Latency limits; an absent one is always met. ``percentile`` of requests should meet them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ttft_s: PositiveFloat | None = None
+    tpot_s: PositiveFloat | None = None
+    e2e_s: PositiveFloat | None = None
+    percentile: float = Field(99.0, gt=0, le=100)
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One finished request; times are seconds since the run began."""
+
+    request_id: int
+    request_class: str
+    arrival_s: float
+    first_token_s: float
+    finish_s: float
+    prompt_tokens: int
+    output_tokens: int
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    preemptions: int = 0
+    replica: int = 0
+
+    @property
+    def ttft_s(self) -> float:
+        return self.first_token_s - self.arrival_s
+
+    @property
+    def e2e_s(self) -> float:
+        return self.finish_s - self.arrival_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        if self.output_tokens < 2:
+            return None
+        return (self.finish_s - self.first_token_s) / (self.output_tokens - 1)
+
+
+@dataclass(slots=True)
+class StepRecord:
+    """One engine step. ``accepted`` counts drafts found right in this step's verification."""
+
+    start_s: float
+    duration_s: float
+    sequences: int
+    prefill_tokens: int
+    verify_tokens: int
+    draft_tokens: int
+    accepted: int
+    kv_blocks: int
+    waiting: int
+    replica: int = 0
+
+
+@dataclass(slots=True)
+class AcceptanceCounts:
+    """The canonical acceptance record h[d][j]: rounds that drafted d tokens and accepted j; d = 0 kept apart."""
+
+    rounds: dict[int, dict[int, int]] = field(default_factory=dict)
+
+    def add(self, drafted: int, accepted: int, count: int = 1) -> None:
+        row = self.rounds.setdefault(drafted, {})
+        row[accepted] = row.get(accepted, 0) + count
+
+    def drafting_rounds(self) -> int:
+        return sum(sum(row.values()) for drafted, row in self.rounds.items() if drafted)
+
+    def drafted(self) -> int:
+        return sum(drafted * sum(row.values()) for drafted, row in self.rounds.items())
+
+    def accepted(self) -> int:
+        return sum(j * n for row in self.rounds.values() for j, n in row.items())
+
+    def acceptance_length(self) -> float | None:
+        """1 + accepted / rounds over the rounds that drafted (vLLM's definition); None if none did."""
+        rounds = self.drafting_rounds()
+        return 1.0 + self.accepted() / rounds if rounds else None
+
+    def acceptance_rate(self) -> float | None:
+        """Accepted / drafted tokens; None without drafts."""
+        drafted = self.drafted()
+        return self.accepted() / drafted if drafted else None
+
+    def as_table(self) -> dict[str, list[int]]:
+        """JSON form {d: [count of j = 0..d]}."""
+        return {str(d): [self.rounds[d].get(j, 0) for j in range(d + 1)] for d in sorted(self.rounds)}
+
+
+@dataclass(frozen=True, slots=True)
+class GridRow:
+    """One repeat of one cell of a measured batch × k map; times are medians over its rounds unless named otherwise."""
+
+    repeat: int
+    batch: int
+    draft_tokens: int
+    context_tokens: float  # mean KV length over the rounds
+    rounds: int
+    elapsed_s: float  # of all rounds together
+    output_tokens: int
+    round_s: float
+    round_p10_s: float
+    round_p90_s: float
+    target_s: float
+    draft_s: float
+    sample_s: float
+    host_s: float

@@ -1,0 +1,30 @@
+"""The compiled loop, kept on disk between runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+from specsim.serving.compiled import loop
+
+
+@lru_cache(maxsize=1)
+def compiled_serve() -> Callable[..., tuple[int, int]]:
+    """``loop.serve``, compiled when first called and then read from numba's cache.
+
+    numba notices a change only of the file that holds the function itself, so the entry's name tells the state of all
+    sources: each state has a cache of its own.
+    """
+
+    def entry(*arguments: Any) -> tuple[int, int]:
+        return loop.serve(*arguments)  # a global: what a closure holds would become part of the cache's key
+
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    entry.__qualname__ = f"serve_{hashlib.sha256(sources).hexdigest()[:16]}"
+    made: Callable[..., tuple[int, int]] = njit(cache=True)(entry)
+    return made

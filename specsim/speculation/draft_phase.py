@@ -1,0 +1,88 @@
+"""The price of one drafting phase, whatever the technique: passes of its parts, sampling, and the host's share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from specsim.cost.forward import Group, Precision
+from specsim.cost.memory import resident_weight_bytes
+from specsim.cost.passes import PassCost
+from specsim.specs.model import ModelSpec
+from specsim.speculation.pricing import Entry, Machine
+from specsim.speculation.program import DraftProgram, Phase
+from specsim.units import Reals
+
+Groups = Sequence[Group]
+
+
+class _Part(NamedTuple):
+    cost: PassCost
+    owned: bool  # attention with keys and values of its own
+    cached: bool  # that are kept from pass to pass
+
+
+class PhaseCost:
+    """Prices what one phase of a program does at the end of a step."""
+
+    def __init__(
+        self, phase: Phase, program: DraftProgram, machine: Machine, *, target: ModelSpec, precision: Precision,
+        draft: ModelSpec | None, kv_bits: float,
+    ) -> None:  # fmt: skip
+        self.phase = phase
+        self._proposal = program.proposal
+        self._mask = "tree" if program.proposal.tree else ""
+        self._parts: list[_Part] = []
+        weights = 0.0
+        for piece in program.pieces(phase, target, draft):
+            own = Precision.on(machine.hardware, piece.part.model.weight_bits, kv_bits) if piece.owned else precision
+            cost = machine.cost(piece.part, own, graphs=phase.graphs)
+            self._parts.append(_Part(cost, piece.owned and piece.part.attention > 0, piece.part.cached))
+            weights += resident_weight_bytes(piece.part.shard(machine.ranks))
+        self._stays_cached = weights <= machine.hardware.last_level_cache_bytes / 2
+
+    def widths(self, draft_tokens: int) -> tuple[int, ...]:
+        """Tokens a sequence of each sequential pass."""
+        return self.phase.pass_widths(self._proposal, draft_tokens)
+
+    def entries(self, groups: Groups, drafting: Reals, draft_tokens: int, kv_tokens: Reals) -> list[Entry]:
+        """Device work: a first pass that may carry the step's own tokens, then the later ones.
+
+        Without drafting sequences only prompts are run, to fill the drafter's cache.
+        """
+        widths = self.widths(draft_tokens)
+        if not widths:
+            return []
+        idle = isinstance(drafting, int) and drafting == 0
+        found = []
+        for cost, owned, cached in self._parts:
+            first = self._first(groups, drafting, widths[0], kv_tokens, fills=owned and cached, idle=idle)
+            if not cached:
+                first = [replace(group, kv_tokens=group.query_tokens) for group in first]
+            if first:
+                found.append(Entry(cost.charges(first, warm=False, mask=self._mask), 1))
+            if idle:
+                continue
+            found.append(Entry(cost.sampling("greedy", widths[0] * drafting), 1))
+            for width, times in Counter(widths[1:]).items():
+                keys = kv_tokens + width - 1 if cached else float(width)
+                later = [Group(drafting, width, keys, width)]
+                found.append(Entry(cost.charges(later, warm=self._stays_cached, mask=self._mask), times))
+                found.append(Entry(cost.sampling("greedy", width * drafting), times))
+        return found
+
+    def _first(
+        self, groups: Groups, drafting: Reals, width: int, kv_tokens: Reals, *, fills: bool, idle: bool
+    ) -> list[Group]:
+        if self.phase.first_pass == "committed":
+            return [_continued(group, width) for group in groups]
+        last = [] if idle else [Group(drafting, width, kv_tokens + width - 1, width)]
+        return last + [replace(group, logit_rows=0) for group in groups if fills and group.is_prefill]
+
+
+def _continued(group: Group, width: int) -> Group:
+    """A step's tokens again, and after those that emit ``width`` - 1 more to be predicted in the same pass."""
+    more = width - 1 if group.logit_rows else 0
+    return Group(group.sequences, group.query_tokens + more, group.kv_tokens + more, width if group.logit_rows else 0)

@@ -1,0 +1,42 @@
+"""What a technique takes of a GPU's memory: weights, cache, hidden states; and what a modifier gives back."""
+
+from __future__ import annotations
+
+from specsim.cost.memory import MemoryBudget, memory_budget
+from specsim.specs.deployment import Deployment
+from specsim.specs.engine import EngineLimits
+from specsim.specs.hardware import Hardware
+from specsim.specs.model import ModelSpec
+from specsim.specs.part import ModelPart
+from specsim.speculation.program import DraftProgram, TargetModifier
+
+
+def program_budget(
+    program: DraftProgram, target: ModelSpec, draft: ModelSpec | None, hardware: Hardware, deployment: Deployment,
+    engine: EngineLimits, max_draft_tokens: int,
+) -> MemoryBudget:  # fmt: skip
+    """Where one GPU's memory goes with the program loaded. Raises NoAnswer if not one KV block is left."""
+    ranks = deployment.tensor_parallel
+    modifier = program.modifier or TargetModifier()
+    if modifier.weights is not None:
+        narrow = {"weight_bits": modifier.weights.bits, "group_size": modifier.weights.group_size}
+        deployment = deployment.model_copy(update=narrow)
+    scratch = program.scratch_bytes(target, engine.max_num_seqs, max_draft_tokens)
+    if modifier.experts is not None:
+        scratch -= (1 - modifier.experts.resident_share) * _expert_bytes(target.shard(ranks), deployment)
+    parts = [part.shard(ranks) for part in program.own_parts(target, draft)]
+    return memory_budget(target.shard(ranks), parts, hardware, deployment, engine, scratch_bytes=scratch)
+
+
+def program_blocks(
+    program: DraftProgram, target: ModelSpec, draft: ModelSpec | None, hardware: Hardware, deployment: Deployment,
+    engine: EngineLimits, max_draft_tokens: int,
+) -> int:  # fmt: skip
+    """KV blocks of one replica for requests, each of whose beams caches its own tokens."""
+    blocks = program_budget(program, target, draft, hardware, deployment, engine, max_draft_tokens).blocks
+    return blocks // (program.modifier.sequences if program.modifier else 1)
+
+
+def _expert_bytes(target: ModelSpec, deployment: Deployment) -> float:
+    routed = [linear for linear in ModelPart.whole(target).linears() if linear.routed]
+    return target.matrix_parameters(routed) * (deployment.weight_bits or target.weight_bits) / 8

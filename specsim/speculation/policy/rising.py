@@ -1,0 +1,69 @@
+"""Draft lengths that rise after a full accept and fall after anything else, for each request."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from specsim.speculation.acceptance import AcceptanceLaw
+from specsim.speculation.policy.base import ChoosingPolicy, check_counts_in_a_row
+from specsim.speculation.policy.deciders import Uniform
+from specsim.speculation.policy.protocol import Decider, Drafts, Floats, Integers, Rounds, Setting
+
+REMEMBERED = 4  # requests, as a multiple of max_num_seqs; the one unseen for longest is forgotten first
+
+
+class PlusMinusPolicy(ChoosingPolicy):
+    """``rise`` more tokens after a round that accepted all its drafts, ``fall`` fewer after any other.
+
+    Hugging Face's heuristic schedule of assisted generation: + 2 and - 1, never below 1. There it is one sequence's;
+    here each request has its own length, ``initial`` at first, and the drafter runs as long as the longest needs.
+    """
+
+    kind: Literal["plus_minus"] = "plus_minus"
+    initial: PositiveInt = 5
+    rise: PositiveInt = 2
+    fall: PositiveInt = 1
+    shortest: NonNegativeInt = Field(1)
+
+    def check(self, acceptance: AcceptanceLaw, choices: Sequence[int]) -> None:
+        super().check(acceptance, choices)
+        check_counts_in_a_row(acceptance, self.kind)
+
+    def decide(self, setting: Setting, allowed: tuple[int, ...]) -> Decider:
+        return _PlusMinus(self, allowed[-1], REMEMBERED * setting.max_num_seqs)
+
+
+class _PlusMinus(Uniform):
+    def __init__(self, policy: PlusMinusPolicy, longest: int, remembered: int) -> None:
+        self._policy, self._longest, self._remembered = policy, longest, remembered
+        self._length: OrderedDict[int, int] = OrderedDict()
+
+    @property
+    def uniform(self) -> bool:
+        return False
+
+    def observe(self, rounds: Rounds) -> None:
+        policy = self._policy
+        columns = (rounds.request_ids.tolist(), rounds.drafted.tolist(), rounds.accepted.tolist())
+        for number, drafted, accepted in zip(*columns, strict=True):
+            change = policy.rise if accepted == drafted else -policy.fall
+            self._length[number] = max(policy.shortest, min(self._of(number) + change, self._longest))
+            self._length.move_to_end(number)
+        while len(self._length) > self._remembered:
+            self._length.popitem(last=False)
+
+    def draft_tokens(self, batch: int, context_tokens: float) -> int:
+        return self._longest
+
+    def lengths(self, request_ids: Integers, draft_tokens: int, confidences: Floats | None) -> Drafts:
+        wanted = np.array([self._of(number) for number in request_ids.tolist()], dtype=np.int64)
+        found = np.minimum(wanted, draft_tokens)
+        return Drafts(found, int(found.max(initial=0)))
+
+    def _of(self, request_id: int) -> int:
+        return min(self._length.get(request_id, self._policy.initial), self._longest)

@@ -1,0 +1,44 @@
+"""What the parts of a round are priced with: one machine, and a PassCost for each part of a model that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from specsim.cost.forward import KernelPrices, Precision
+from specsim.cost.passes import PassCost
+from specsim.cost.step_time import Charge
+from specsim.specs.hardware import Hardware
+from specsim.specs.model import ModelSpec
+from specsim.specs.part import ModelPart
+from specsim.units import Reals
+
+
+class Entry(NamedTuple):
+    """Charges that are entered ``times`` over."""
+
+    charges: Sequence[Charge]
+    times: Reals
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Prices and limits that all passes of a round share."""
+
+    prices: KernelPrices
+    hardware: Hardware
+    graph_sizes: tuple[int, ...]
+    ranks: int
+
+    def cost(self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True) -> PassCost:
+        """Prices of passes over a model or a part of one."""
+        # Kernels profiled on a CPU were launched eagerly, one by one: their times hold the launch.
+        launch_s = self.hardware.launch_s if self.hardware.kind == "gpu" else 0.0
+        sizes = self.graph_sizes if graphs else ()
+        return PassCost(model, self.prices, precision, ranks=self.ranks, graph_sizes=sizes, launch_s=launch_s)
+
+
+def seconds_of(entries: Sequence[Entry]) -> Reals:
+    """Seconds of all entries."""
+    return sum((charge.seconds * entry.times for entry in entries for charge in entry.charges), 0.0)

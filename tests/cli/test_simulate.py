@@ -1,0 +1,173 @@
+"""``specsim simulate`` from the command line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specsim.cli.main import main
+from specsim.results.files import read_run
+from specsim.results.intervals import student_interval
+from specsim.scenario import Scenario, load_scenario
+from specsim.serving.simulate import simulate
+
+SIZE = [
+    "workload.requests=16", "workload.lengths={kind: fixed, prompt_tokens: 32, output_tokens: 12}",
+    "cost.source=roofline",  # no profile to load
+]  # fmt: skip
+SMALL = ["quickstart", *(part for setting in SIZE for part in ("--set", setting))]
+OPEN = ["--set", "workload.arrivals={kind: poisson, rate_per_s: 20}"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main(["simulate", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    status, out, err = run(capsys, *SMALL, *arguments, "--json")
+    assert status == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_replications_are_the_seeds_own_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, *OPEN, "--replications", 3, "--alone")
+    own = []
+    for seed in (0, 1, 2):
+        changes = [*SIZE, OPEN[1], f"seed={seed}"]
+        own.append(simulate(load_scenario("quickstart", changes)).summary()["mean_ttft_ms"])
+    assert len(set(own)) == 3
+    assert found["replications"]["intervals"]["speculation on"]["mean_ttft_ms"] == student_interval(own).as_json()
+    assert found["mean_ttft_ms"] == own[0]
+
+
+def test_paired_differences_are_narrower_than_what_they_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, *OPEN, "--replications", 4, "--compare", "engine.max_num_seqs=16")["replications"]
+    other = "engine.max_num_seqs=16"
+    assert set(found["differences"]) == {"speculation off", other}
+    means = {name: found["intervals"][name]["output_throughput"]["mean"] for name in found["intervals"]}
+    assert found["differences"][other]["output_throughput"]["mean"] == pytest.approx(
+        means["speculation on"] - means[other]
+    )
+    for metric in ("duration", "mean_e2el_ms"):
+        difference, alone = found["differences"][other][metric], found["intervals"][other][metric]
+        assert difference["high"] - difference["low"] < 0.5 * (alone["high"] - alone["low"])
+
+
+def test_alternatives_face_the_same_requests(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, *OPEN)["alternatives"]
+    assert found["speculation off"]["total_output_tokens"] == found["speculation on"]["total_output_tokens"]
+    assert found["speculation off"]["num_prompts"] == 16
+
+
+def test_folders_hold_every_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "--replications", 2, "--out", tmp_path)
+    folders = sorted(path.name for path in tmp_path.iterdir())
+    assert folders == [
+        "speculation-off-seed0",
+        "speculation-off-seed1",
+        "speculation-on-seed0",
+        "speculation-on-seed1",
+    ]
+    result = read_run(tmp_path / "speculation-on-seed0")
+    assert result.summary()["mean_ttft_ms"] == found["mean_ttft_ms"]
+    assert json.loads((tmp_path / "speculation-on-seed1" / "summary.json").read_text())["model_id"] == "llama-144m"
+
+
+def test_one_run_is_written_into_the_folder_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "--alone", "--out", tmp_path)
+    assert read_run(tmp_path).summary()["output_throughput"] == found["output_throughput"]
+
+
+def test_timeline_and_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    timeline, table = tmp_path / "t.json.gz", tmp_path / "s.csv"
+    found = document(capsys, "--alone", "--timeline", timeline, "--series", table)
+    with gzip.open(timeline, "rt") as file:
+        assert sum(event["ph"] == "X" for event in json.load(file)["traceEvents"]) == found["steps"]
+    lines = table.read_text().splitlines()
+    assert lines[0].startswith("start_s,running,waiting,kv_blocks")
+    assert 400 < len(lines) < 520
+
+
+def test_the_load_is_told_as_vllm_does(capsys: pytest.CaptureFixture[str]) -> None:
+    closed = document(capsys, "--alone")
+    assert (closed["request_rate"], closed["max_concurrency"], closed["burstiness"]) == ("inf", 8, None)
+    gamma = "workload.arrivals={kind: gamma, rate_per_s: 3, cv: 2}"
+    found = document(capsys, "--alone", "--set", gamma)
+    assert (found["request_rate"], found["max_concurrency"], found["burstiness"]) == (3, None, 0.25)
+
+
+@pytest.mark.parametrize(("option", "kept"), [("50%", 8), ("0.15", 13)])
+def test_warmup_drops_early_arrivals(capsys: pytest.CaptureFixture[str], option: str, kept: int) -> None:
+    """Sixteen arrivals, 50 ms apart on average."""
+    found = document(capsys, *OPEN, "--alone", "--warmup", option)
+    assert abs(found["completed"] - kept) <= 3
+    assert found["trimmed"]["dropped"] == 16 - found["completed"]
+    both = document(capsys, *OPEN, "--alone", "--warmup", option, "--cooldown", "10%")
+    assert both["completed"] < found["completed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--warmup", "soon"], "--warmup 'soon' is neither seconds nor a share below 100 %"),
+        (["--warmup", "100%"], "--warmup '100%'"),
+        (["--cooldown", "-3"], "--cooldown '-3'"),
+        ([*OPEN, "--warmup", "1e9"], "--warmup '1e9'"),
+        ([*OPEN, "--warmup", "1000000"], "no finished request arrived"),
+        (["--timeline", "t.txt"], "must end in .json.gz"),
+        (["--compare", "engine.max_nm_seqs=3"], "unknown field engine.max_nm_seqs"),
+        (["--replications", "0"], "replications"),
+        (["--set", "workload={kind: trace, path: absent.csv}"], "there is no trace absent.csv"),
+    ],
+)
+def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], fault: str) -> None:
+    status, out, err = run(capsys, *SMALL, *arguments)
+    assert status == 2
+    assert out == ""
+    assert fault in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_trace_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n0,20,8\n2,40,16\n")
+    status, _, err = run(capsys, "quickstart", "--set", f"workload={{kind: trace, path: {path}}}", "--alone")
+    assert status == 0
+    assert "(plain): 2 requests over 2 s, mean 30 tokens in, 12 out" in err
+
+
+def test_ctrl_c_between_runs_prints_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The third replication of the second alternative is stopped; two whole pairs are left."""
+    calls = []
+
+    def stopped(scenario: Scenario, **options: Any) -> Any:
+        calls.append(scenario.seed)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return simulate(scenario, **options)
+
+    monkeypatch.setattr("specsim.serving.simulate.simulate", stopped)
+    status, out, err = run(capsys, *SMALL, "--replications", 5, "--json")
+    assert status == 0
+    assert calls == [0, 0, 1, 1, 2, 2]
+    assert json.loads(out)["replications"]["intervals"]["speculation on"]["duration"]["count"] == 2
+    assert "stopped by Ctrl-C" in err
+
+
+def test_ctrl_c_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped(scenario: Scenario, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("specsim.serving.simulate.simulate", stopped)
+    status, out, _ = run(capsys, *SMALL)
+    assert status == 130
+    assert out == ""

@@ -1,0 +1,141 @@
+"""Schedules against brute force, and within what each engine can follow."""
+
+from __future__ import annotations
+
+from itertools import groupby, product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from specsim.analytic.rounds import speedup_map
+from specsim.errors import InvalidInput, NoAnswer
+from specsim.planning.tune import Tuning, engine_text, fewest_ranges, rule_of, tune, weights
+from specsim.scenario import CostChoice, Scenario
+
+VALUES = st.tuples(st.integers(1, 5), st.integers(1, 3)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.floats(0.5, 2.0))
+)
+
+
+def scenario(acceptance: float = 0.7, program: str = "draft-model", **speculation: Any) -> Scenario:
+    fields = {"program": program, "max_draft_tokens": 5, "acceptance": {"kind": "constant", "rate": acceptance}}
+    draft = {"draft_model": "llama-3.2-1b"} if program == "draft-model" else {}
+    return Scenario.model_validate(
+        {
+            "schema": 1, "name": "tuned", "model": "llama-3.1-8b", "gpu": "h200", "engine": {"max_num_seqs": 128},
+            "speculation": fields | draft | speculation, "cost": {"source": "roofline"},
+            "workload": {
+                "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 20.0}, "requests": 10,
+                "lengths": {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 128},
+            },
+        }
+    )  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=VALUES, tolerance=st.sampled_from([0.0, 0.05, 0.3]))
+def test_no_schedule_within_the_tolerance_has_fewer_ranges(values: Any, tolerance: float) -> None:
+    chosen = fewest_ranges(values, tolerance)
+    rows = range(len(values))
+    fits = values >= values.max(axis=1, keepdims=True) * (1 - tolerance) * (1 - 1e-9)
+    assert all(fits[row, chosen[row]] for row in rows)
+    possible = [c for c in product(range(values.shape[1]), repeat=len(values)) if all(fits[r, c[r]] for r in rows)]
+    assert len(list(groupby(chosen))) == min(len(list(groupby(option))) for option in possible)
+
+
+def test_weights_are_alike_for_each_doubling() -> None:
+    share = weights(range(1, 64))
+    assert share.sum() == pytest.approx(1.0)
+    assert share[1:3].sum() == pytest.approx(share[3:7].sum()) == pytest.approx(share[31:63].sum())
+
+
+def test_without_tolerance_it_is_the_best_at_every_batch() -> None:
+    question = scenario()
+    found = tune(question, tolerance=0.0)
+    assert [row.batch for row in found.batches] == list(range(1, 129))
+    best = {b.batch: b for b in speedup_map(question, batches=range(1, 129)).best()}
+    for row in found.batches:
+        assert row.draft_tokens == row.best_draft_tokens == best[row.batch].draft_tokens
+        assert row.speedup == pytest.approx(best[row.batch].speedup)
+        assert row.speedup >= max(row.fixed_speedup, 1.0) * (1 - 1e-12)
+        assert found.policy.draft_tokens(row.batch) == row.draft_tokens
+    assert found.gain_over_fixed() >= 1.0
+    mean, low, high = found.gain_over_off()
+    assert low < mean < high
+
+
+def test_a_tolerance_costs_no_more_than_it_says() -> None:
+    """On measured kernels, whose steps at captured sizes make the best k go back and forth."""
+    question = scenario().model_copy(update={"cost": CostChoice()})
+    exact, coarse = tune(question, tolerance=0.0), tune(question, tolerance=0.05)
+    assert all(row.speedup >= row.best_speedup * 0.95 * (1 - 1e-9) for row in coarse.batches)
+    assert len(coarse.ranges()) < len(exact.ranges())
+
+
+def test_longest_first_starts_with_its_longest_draft() -> None:
+    """As TensorRT-LLM asks; the batches are chosen so that the free schedule does not."""
+    found = tune(scenario(), rule="longest_first", tolerance=0.0)
+    assert found.policy.draft_tokens(1) == found.policy.longest
+    free = tune(scenario(), tolerance=0.0)
+    assert found._mean([row.speedup for row in found.batches]) <= free._mean([row.speedup for row in free.batches])
+
+
+def test_one_length_is_the_best_of_all_single_ones() -> None:
+    found = tune(scenario(), rule="one")
+    assert len({row.draft_tokens for row in found.batches}) == 1
+    assert found.policy.longest == found.fixed_draft_tokens
+    grid = speedup_map(scenario(), batches=range(1, 129))
+    share = weights(range(1, 129))
+    means = [share @ np.log([grid.cell(b, k).speedup for b in range(1, 129)]) for k in range(6)]
+    assert found.fixed_draft_tokens == int(np.argmax(means))
+
+
+def test_sure_takes_only_what_is_almost_certain_to_pay() -> None:
+    sure = tune(scenario(0.5), prefer="sure", tolerance=0.0)
+    grid = speedup_map(scenario(0.5), batches=range(1, 129))
+    for row in sure.batches:
+        lows = [1.0] + [grid.cell(row.batch, k).low for k in range(1, 6)]
+        assert lows[row.draft_tokens] == pytest.approx(max(lows))
+    bold = tune(scenario(0.5), tolerance=0.0)
+    assert any(row.draft_tokens > sure.policy.draft_tokens(row.batch) == 0 for row in bold.batches)
+
+
+def test_chosen_batches_are_inherited_by_those_between() -> None:
+    found = tune(scenario(), batches=[1, 16, 128], tolerance=0.0)
+    assert [row.batch for row in found.batches] == [1, 16, 128]
+    ks = {row.batch: row.draft_tokens for row in found.batches}
+    assert [found.policy.draft_tokens(b) for b in (1, 15, 16, 127, 128, 999)] == [
+        ks[1], ks[1], ks[16], ks[16], ks[128], ks[128]
+    ]  # fmt: skip
+
+
+def test_a_hopeless_drafter_is_off_everywhere() -> None:
+    found = tune(scenario(0.0))
+    assert not found.pays
+    assert found.gain_over_off() == (1.0, 1.0, 1.0)
+    with pytest.raises(NoAnswer, match="start vllm without --speculative-config"):
+        engine_text(scenario(0.0), found, "vllm")
+
+
+def test_each_engine_has_its_rule() -> None:
+    assert [rule_of(engine, scenario()) for engine in ("vllm", "sglang", "tensorrt-llm")] == [
+        "any", "one", "longest_first"
+    ]  # fmt: skip
+
+
+def test_malformed_questions_are_one_line() -> None:
+    with pytest.raises(InvalidInput, match="give a share of throughput"):
+        tune(scenario(), tolerance=1.0)
+    with pytest.raises(InvalidInput, match="nothing to tune"):
+        tune(scenario().without_speculation())
+
+
+def test_the_document_holds_only_plain_values() -> None:
+    document = tune(scenario(), batches=[1, 8]).as_json()
+    assert document["batches"][0].keys() >= {"batch", "draft_tokens", "speedup", "low", "high"}
+    assert all(type(value) in (int, float) for row in document["batches"] for value in row.values())
+    assert isinstance(Tuning.ranges(tune(scenario(), batches=[1, 8])), list)

@@ -1,0 +1,149 @@
+"""vLLM's own scheduler, recorded over seeded scenarios, and ours: identical step by step.
+
+And every rule is needed for that: without it, some recording goes another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from specsim.scheduling.kv_cache import BlockPool, CachedBlock
+from specsim.scheduling.scheduler import Scheduler, Sequence
+from specsim.specs.engine import EngineLimits
+from specsim.speculation.policy import TablePolicy
+from tests.scheduling.replay import Factory, Recording, recordings, replay
+
+RECORDINGS = recordings()
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=[recording["name"] for recording in RECORDINGS])
+def test_every_step_is_vllms(recording: Recording) -> None:
+    assert list(islice(replay(recording), 1)) == []
+
+
+def differing(factory: Factory) -> int:
+    return sum(any(True for _ in replay(recording, factory)) for recording in RECORDINGS)
+
+
+def without_limit(**changes: Any) -> Factory:
+    """Ours with other limits than the recording's."""
+
+    def build(limits: EngineLimits, num_kv_blocks: int, **drafting: Any) -> Scheduler:
+        return Scheduler(limits.model_copy(update=changes), num_kv_blocks, **drafting)
+
+    return build
+
+
+def without_drafting(**changes: Any) -> Factory:
+    """Ours with other needs of the drafter than the recording's."""
+
+    def build(limits: EngineLimits, num_kv_blocks: int, **drafting: Any) -> Scheduler:
+        return Scheduler(limits, num_kv_blocks, **(drafting | changes))
+
+    return build
+
+
+def with_every_block(limits: EngineLimits, num_kv_blocks: int, **drafting: Any) -> Scheduler:
+    return Scheduler(limits, num_kv_blocks + 1, **drafting)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        pytest.param(with_every_block, id="null block"),
+        pytest.param(without_limit(chunked_prefill=True), id="whole prompts"),
+        pytest.param(without_limit(prefix_caching=False), id="prefix cache"),
+        pytest.param(without_limit(scheduling_policy="fcfs"), id="priority"),
+        pytest.param(without_limit(scheduler_reserve_full_isl=True), id="admission by the first chunk"),
+        pytest.param(without_limit(scheduler_reserve_full_isl=False), id="admission by the whole prompt"),
+        pytest.param(without_limit(watermark=0.0), id="watermark"),
+        pytest.param(without_limit(long_prefill_token_threshold=0), id="long prefill threshold"),
+        pytest.param(without_limit(long_prefill_token_threshold_adaptive=False), id="its adaptive floor"),
+        pytest.param(without_limit(max_model_len=None), id="model's length limit"),
+        pytest.param(without_limit(async_scheduling=False), id="blocks named when a step completes"),
+        pytest.param(without_drafting(lookahead_tokens=0), id="lookahead"),
+        pytest.param(without_drafting(draft_slots=0), id="draft slots"),
+        pytest.param(without_drafting(recompute_last_hit=False), id="last hit recomputed"),
+        pytest.param(without_drafting(pads_new_decodes=False), id="padding"),
+    ],
+)
+def test_each_limit_and_need_shows_in_a_recording(factory: Factory) -> None:
+    assert differing(factory) > 0
+
+
+def oldest_victim(self: Scheduler) -> int:
+    del self
+    return 0
+
+
+def first_block_first(self: BlockPool, blocks: int, cached: list[CachedBlock]) -> None:
+    release(self, blocks, cached[::-1])
+
+
+def newest_namesake(self: BlockPool, keys: Any) -> list[CachedBlock]:
+    found = []
+    for block in find(self, keys):
+        found.append(list(self._by_key[block.key])[-1])
+    return found
+
+
+def everything(self: Scheduler, sequence: Sequence) -> list[CachedBlock]:
+    """The last known token is found, not computed: nothing would come out of the step."""
+    size = self.pool.block_size
+    return self.pool.find(sequence.prefix_key(b, size) for b in range(sequence.known_tokens // size))
+
+
+release, find = BlockPool.release, BlockPool.find
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken"),
+    [
+        (Scheduler, "_victim", oldest_victim),
+        (BlockPool, "release", first_block_first),
+        (BlockPool, "find", newest_namesake),
+        (Scheduler, "_cached_prefix", everything),
+    ],
+)
+def test_each_choice_shows_in_a_recording(
+    owner: type, name: str, broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, broken)
+    different = 0
+    for recording in RECORDINGS:
+        try:
+            different += bool(list(islice(replay(recording), 1)))
+        except Exception:  # a broken scheduler may break down altogether
+            different += 1
+    assert different > 0
+
+
+def test_k_of_the_table_is_the_policys() -> None:
+    """k comes from the number of requests scheduled, prefills included."""
+    seen = set()
+    for recording in RECORDINGS:
+        if recording["table"] is None:
+            continue
+        policy = TablePolicy(ranges=tuple(map(tuple, recording["table"])))
+        for event in recording["events"]:
+            if event[0] == "s" and event[2]:
+                assert event[6] == policy.draft_tokens(len(event[2]))
+                seen.add((len(event[2]), event[6]))
+    assert len(seen) > 20
+
+
+def test_the_recordings_hold_what_they_are_for() -> None:
+    steps = [(r, e) for r in RECORDINGS for e in r["events"] if e[0] == "s"]
+    assert len(RECORDINGS) >= 50
+    assert len(steps) > 5000
+    assert {r["method"] for r in RECORDINGS} == {
+        None, "ngram", "draft_model", "eagle", "p_eagle", "pard", "dflash"
+    }  # fmt: skip
+    assert sum(len(e[3]) for _, e in steps) > 200  # preemptions
+    assert sum(share[2] > 0 for _, e in steps for share in e[2]) > 10_000  # verifications
+    drafted = [share[2] for r, e in steps if r["method"] == "eagle" and not r["table"] for share in e[2]]
+    assert len(set(drafted)) > 3  # drafts trimmed by the budget, where k is fixed
