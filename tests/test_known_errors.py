@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from specsim.cost.efficiency import EfficiencySurface, work
 from specsim.cost.forward import SOURCES, Group, Kernel, Precision, attention_kernels, token_kernels
@@ -23,9 +22,12 @@ from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
 from specsim.profiles.store import Profile
+from specsim.serving.server import Server
+from specsim.serving.simulate import run
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.round import RoundCost
+from specsim.workload.request import RequestSpec
 
 H200, LLAMA = load_hardware("h200"), load_model("llama-3.1-8b")
 BF16 = Precision(16, 16, "bfloat16")
@@ -119,10 +121,21 @@ def test_clocks_that_moved_widen_every_interval() -> None:
     assert drifting.high_s - drifting.seconds > 1.645 * 0.12 * drifting.seconds > steady.high_s - steady.seconds
 
 
-def test_a_prefix_cache_is_refused_rather_than_ignored() -> None:
+def test_prompts_that_begin_alike_are_computed_once() -> None:
     """AIConfigurator: a load generator that ignored the prefix flag, TTFT 4 to 6 times off."""
-    with pytest.raises(ValidationError):
-        EngineLimits.model_validate({"prefix_caching": True})
+    requests = [
+        RequestSpec(number, 10.0 * number, 4001, 2, prefix_hashes=tuple(range(8)), hash_block_tokens=500)
+        for number in range(10)
+    ]
+    first_token_s = []
+    for caching in (False, True):
+        limits = EngineLimits(prefix_caching=caching)
+        cost = RoundCost(LLAMA, Roofline(H200, "bfloat16"), hardware=H200, engine=limits, precision=BF16)
+        result = run(requests, Server(limits, 1000, cost))
+        first_token_s.append([record.first_token_s - record.arrival_s for record in result.requests])
+    plain, cached = first_token_s
+    assert cached[0] == plain[0]
+    assert max(cached[1:]) < min(plain[1:]) / 4  # 1 token of 4001 is left to compute
 
 
 def test_every_kernel_of_a_pass_has_a_class_that_profiles_hold() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
 from specsim.errors import InvalidInput
 from specsim.results import RunResult
-from specsim.scenario import Scenario, TraceWorkload, load_scenario
+from specsim.scenario import Scenario, load_scenario
 
 SERIES_INTERVALS = 500
 
@@ -57,21 +58,24 @@ def simulate(
     main = "speculation on" if question.speculation else "no speculation"
     alternatives[main] = question
     trim = Margins(_margin(warmup, "--warmup"), _margin(cooldown, "--cooldown"))
-    _tell_trace(question)
+    _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
+    _tell_pace(question)
     runs.all(alternatives, replications)
-    if not runs.summaries[main]:
-        raise KeyboardInterrupt
     first = {name: found[0] for name, found in runs.summaries.items() if found}
-    whole = {name: found for name, found in runs.summaries.items() if len(found) == len(runs.summaries[main])}
+    if not first:
+        raise KeyboardInterrupt
+    pairs = runs.pairs() if replications > 1 or compare else {}
     if as_json:
         extra = {"name": question.name, "alternatives": first}
-        if replications > 1 or compare:
-            extra["replications"] = replications_json(whole, main)
-        print_json(first[main] | extra)
+        if pairs:
+            extra["replications"] = {"first_seed": question.seed} | replications_json(pairs, main)
+        print_json(first.get(main, {}) | extra)
         return
-    console().print(summary_table(first) if replications == 1 and not compare else replications_table(whole, main))
+    console().print(replications_table(pairs, main) if pairs else summary_table(first))
+    if len({json.dumps(run | {"scenario_sha256": None}) for run in pairs.get(main, ())}) == 1 < replications:
+        messages().print("the replications are all alike: nothing in this scenario is drawn by the seed")
     for path in runs.written:
         messages().print(f"wrote {path}")
 
@@ -133,11 +137,19 @@ class Runs:
                         messages().print("stopped by Ctrl-C: these are the runs that were done")
                         return
                     progress.remove_task(task)
+                    if result.interrupted and self.summaries[name]:
+                        messages().print("stopped by Ctrl-C: the run under way is left out, the others are whole")
+                        return
                     folder = self.out and (self.out if single else self.out / _folder_name(name, seeded.seed))
                     self._keep(name, seeded, result, folder, draw=name == self.main and number == 0)
                     if result.interrupted:
                         messages().print("stopped by Ctrl-C: the last run counts what it had finished")
                         return
+
+    def pairs(self) -> dict[str, list[dict[str, Any]]]:
+        """The replications that every alternative has done; empty where some have none."""
+        whole = min(map(len, self.summaries.values()))
+        return {name: found[:whole] for name, found in self.summaries.items()} if whole else {}
 
     def _keep(self, name: str, scenario: Scenario, result: RunResult, folder: Path | None, *, draw: bool) -> None:
         from specsim.report.bench_serve import bench_serve_header
@@ -182,18 +194,23 @@ def _folder_name(name: str, seed: int) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._=-]+', '-', name).strip('-.') or 'run'}-seed{seed}"
 
 
-def _tell_trace(question: Scenario) -> None:
-    """Refuse a bad trace before the progress bar takes the screen, and say what was read of a good one."""
+def _tell_pace(question: Scenario) -> None:
+    """Say what keeps a large run from the compiled loop."""
+    from specsim.serving.simulate import is_large, slowed_by
+
+    slow = slowed_by(question) if is_large(question) else []
+    if slow:
+        messages().print(f"simulated step by step, many times slower, because of {', '.join(slow)}", soft_wrap=True)
+
+
+def _tell_traces(question: Scenario) -> None:
+    """Refuse a bad trace before the progress bar takes the screen, and say what was read of good ones."""
     workload = question.workload
-    if not isinstance(workload, TraceWorkload):
-        next(workload.chunks(question.seed))
-        return
-    requests, trace = workload.draw(question.seed), workload.trace()
-    left_out = f"; {trace.dropped} failed rows left out" if trace.dropped else ""
-    mean_prompt, mean_output = requests.prompt_tokens.mean(), requests.output_tokens.mean()
-    span = "" if requests.arrival_s is None else f" over {requests.arrival_s[-1] - requests.arrival_s[0]:,.0f} s"
-    messages().print(
-        f"trace {workload.path} ({trace.format}): {len(requests):,} requests{span}, mean {mean_prompt:,.0f} tokens "
-        f"in, {mean_output:,.0f} out{left_out}",
-        soft_wrap=True,
-    )
+    next(workload.chunks(question.seed))
+    for file in workload.trace_files():
+        trace = file.trace()
+        requests, arrivals = trace.requests, trace.requests.arrival_s
+        span = "" if arrivals is None else f" over {arrivals[-1] - arrivals[0]:,.0f} s"
+        lengths = f"{requests.prompt_tokens.mean():,.0f} tokens in, {requests.output_tokens.mean():,.0f} out"
+        facts = (f"{len(requests):,} requests{span}", f"mean {lengths}", *trace.remarks())
+        messages().print(f"trace {file.path} ({trace.format}): {', '.join(facts)}", soft_wrap=True)

@@ -106,7 +106,7 @@ def _document(
     tokens = None
     if program.acceptance is not None:
         tokens = program.acceptance.law.expected_tokens(k)
-    described = program.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    described = program.model_dump(mode="json", exclude_none=True)
     return {
         **_row(program), "mechanism": program.mechanism, "program": described, "tokens_per_round": tokens,
         "cost": dataclasses.asdict(facts(program, target, draft, k)),
@@ -133,10 +133,13 @@ def _explain(program: DraftProgram, document: dict[str, Any]) -> None:
         f"  verify pass: {cost['verify_width']} tokens a sequence; target pass reads "
         f"{cost['target_bytes_per_pass'] / GB:.2f} GB\n"
         f"  all draft passes of a round read {cost['round_weight_share']:.3f} of that\n"
-        f"  memory: {cost['extra_weight_bytes'] / GB:.3f} GB of weights, {cost['draft_kv_bytes_per_token']:,.0f} bytes "
-        f"of KV a token, {cost['scratch_bytes_per_sequence']:,.0f} bytes of scratch a sequence\n"
+        f"  memory: {cost['extra_weight_bytes'] / GB:.3f} GB of weights, {cost['draft_kv_bytes_per_token']:,.0f} "
+        f"bytes of KV a token, {cost['scratch_bytes_per_sequence']:,.0f} bytes of scratch a sequence\n"
         f"  {cost['lookahead_tokens']} KV slots and {cost['budget_tokens']} budget slots ahead a sequence",
     )  # fmt: skip
+    store = program.footprint.host_bytes
+    if store != 0:
+        out.print(f"  store on the host: {'size not known' if store is None else f'{store / GB:.3f} GB'}")
     if program.modifier is not None:
         out.print(f"  target: {program.modifier.model_dump(mode='json', exclude_none=True)}", soft_wrap=True)
     _explain_acceptance(program, document)

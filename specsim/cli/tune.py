@@ -37,13 +37,17 @@ def tune(
     draft_model: Annotated[
         str | None, typer.Option(help="Checkpoint of the drafter that the engine shall load; default its name here.")
     ] = None,
+    load: Annotated[
+        bool, typer.Option(help="Also simulate the workload: off, with the best single k, with the schedule.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Best draft length at every batch size, ready to paste; exit status 3 if none pays anywhere."""
     from specsim.errors import NoAnswer
-    from specsim.planning.tune import WITHOUT, engine_text, rule_of
+    from specsim.planning.headroom import headroom
+    from specsim.planning.tune import WITHOUT, engine_text, rule_of, under_load
     from specsim.planning.tune import tune as find
-    from specsim.report.tables import schedule_table
+    from specsim.report.tables import schedule_table, summary_table
     from specsim.scenario import load_scenario
 
     question = load_scenario(scenario, settings or ())
@@ -63,7 +67,11 @@ def tune(
             "or try a cheaper or better drafter"
         )
     text = engine_text(question, found, engine.value, draft_model)
+    alone = headroom(question, found.policy)
+    served = under_load(question, found) if load else {}
     if as_json:
+        document["alone"] = alone and {"schedule": alone.policy, "oracle": alone.oracle}
+        document |= {"load": served} if load else {}
         print_json(document | {"text": text.text, "files": dict(text.files), "notes": list(text.notes)})
         return
     print(text.text.rstrip("\n"))
@@ -81,3 +89,11 @@ def tune(
         f"tokens, prices: {found.price_name}",
         soft_wrap=True,
     )
+    if alone is not None:
+        out.print(
+            f"Alone in the batch: {alone.policy:.2f}x off; {alone.oracle:.2f}x for an oracle that knew what each "
+            "round would accept",
+            soft_wrap=True,
+        )
+    if served:
+        out.print(summary_table(served))

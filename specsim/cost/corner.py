@@ -1,37 +1,59 @@
-"""A roofline whose corner was measured, on another card.
+"""A roofline whose corner was measured, on other cards.
 
 A roofline takes the larger of the time for FLOPs and that for bytes, so that rows are free up to its corner. Measured
 products are not: at the corner they take 1.2 to 1.7 times what they take with one row (five imported profiles, the
 matrices of Vicuna-7B). How a card leaves its memory's line as rows are added is taken to depend on how far its own
-corner is: m rows are priced by the roofline, times what another card's profile measured at the same share of the way.
+corner is: m rows are priced by the roofline, times what other cards' profiles measured at the same share of the way
+(geometric mean). Tried on each profiled card by the other four: validation/spec-bench/README.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from specsim.cost.efficiency import work
 from specsim.cost.forward import Kernel, KernelPrices, Price
 from specsim.cost.measured import EXTRAPOLATED, STAND_IN_ERROR, MeasuredPrices
 from specsim.cost.roofline import Roofline
-from specsim.profiles.store import Profile
+from specsim.profiles.store import Profile, load_profile, profile_names
 from specsim.specs.hardware import Hardware
 from specsim.units import Reals
 
 
-class CornerPrices:
-    """Prices matrix products of ``hardware`` by its roofline and the corner of ``profile``; the rest by the roofline.
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """A measured card, and how many rows on it are as far from its corner as one row on the priced one."""
 
-    ``dtype`` is that of activations. The other card's datasheet is what its profile states as ceilings.
+    measured: MeasuredPrices
+    roofline: Roofline
+    rows: float
+
+    def slower(self, kernel: Kernel, warm: bool) -> Reals:
+        """Measured time over the roofline's, at the same share of the way to the corner."""
+        shape = (self.rows * kernel.shape[0], *kernel.shape[1:])
+        moved, flops = work("gemm", shape, kernel.dtype)
+        there = replace(kernel, shape=shape, bytes=moved, flops=flops)
+        return self.measured.price(there, warm=warm).seconds / self.roofline.price(there, warm=warm).seconds
+
+
+class CornerPrices:
+    """Prices matrix products of ``hardware`` by its roofline and the corner of ``profiles``; the rest by the roofline.
+
+    ``dtype`` is that of activations. A profiled card's datasheet is what its profile states as ceilings.
     """
 
-    def __init__(self, hardware: Hardware, profile: Profile, dtype: str) -> None:
+    def __init__(self, hardware: Hardware, profiles: Sequence[Profile], dtype: str) -> None:
         self._own: KernelPrices = Roofline(hardware, dtype)
-        other = profile.hardware()
-        self._measured = MeasuredPrices(profile, other, dtype)
-        self._roofline = Roofline(other, dtype)
-        self._farther = rows_at_corner(other, dtype) / rows_at_corner(hardware, dtype)
-        self._name = f"roofline with the corner of {profile.name}"
+        own = rows_at_corner(hardware, dtype)
+        self._cards = [
+            _Card(MeasuredPrices(p, p.hardware(), dtype), Roofline(p.hardware(), dtype),
+                  rows_at_corner(p.hardware(), dtype) / own)
+            for p in profiles
+        ]  # fmt: skip
+        self._name = f"roofline with the corner of {', '.join(profile.name for profile in profiles)}"
 
     @property
     def name(self) -> str:
@@ -47,10 +69,7 @@ class CornerPrices:
         price = self._own.price(kernel, warm=warm)
         if kernel.kind != "gemm":
             return price
-        shape = (self._farther * kernel.shape[0], *kernel.shape[1:])
-        moved, flops = work("gemm", shape, kernel.dtype)
-        there = replace(kernel, shape=shape, bytes=moved, flops=flops)
-        slower = self._measured.price(there, warm=warm).seconds / self._roofline.price(there, warm=warm).seconds
+        slower = np.exp(sum(np.log(card.slower(kernel, warm)) for card in self._cards) / len(self._cards))
         error = (price.relative_error**2 + STAND_IN_ERROR**2) ** 0.5
         return Price(price.seconds * slower, max(price.rank, EXTRAPOLATED), error, price.compute_bound)
 
@@ -61,3 +80,9 @@ class CornerPrices:
 def rows_at_corner(hardware: Hardware, dtype: str) -> float:
     """FLOP/s over bytes/s: rows of a 16-bit product at which both take as long. RTX 3090: 76, A100: 153."""
     return hardware.peak_flops_per_s(dtype) / hardware.bandwidth_bytes_per_s
+
+
+def measured_corners() -> tuple[Profile, ...]:
+    """The shipped profiles of GPUs that hold tables of matrix products: those imported from public ones."""
+    profiles = (load_profile(name) for name in profile_names())
+    return tuple(p for p in profiles if p.header.importer is not None and p.header.device == "cuda" and p.rows["gemm"])

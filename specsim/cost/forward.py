@@ -172,11 +172,11 @@ def _attention(model: ModelSpec, group: Group, keys: Reals, layers: float, preci
     return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, cache + queries)
 
 
-def sampling_kernels(operation: str, rows: Reals, vocab_size: int) -> Iterator[Kernel]:
-    """Choosing tokens from ``rows`` rows of logits (float32)."""
+def sampling_kernels(operation: str, rows: Reals, vocab_size: int, heads: int = 1) -> Iterator[Kernel]:
+    """Choosing tokens from ``rows`` rows of logits (float32) of each head."""
     if np.any(rows):
         size = rows * vocab_size
-        yield Kernel("sampling", "sampling", (rows, float(vocab_size)), operation, "", 1, 2.0 * size, 4.0 * size)
+        yield Kernel("sampling", "sampling", (rows, float(vocab_size)), operation, "", heads, 2.0 * size, 4.0 * size)
 
 
 def collective_kernels(

@@ -92,7 +92,9 @@ def memory_budget(
     """The memory of one GPU as vLLM divides it; the models are one rank's (``ModelSpec.shard``).
 
     ``num_kv_blocks`` of the engine, when given, overrides the arithmetic: it is what the engine's log printed.
-    Llama-3.1-8B on an H200 at 0.9: 109.2 GiB of cache, 55,921 blocks. ``drafter`` holds what drafting adds, with its own weight bits; ``scratch_bytes`` is more of it, less if negative.
+    Llama-3.1-8B on an H200 at 0.9: 109.2 GiB of cache, 55,921 blocks. ``drafter`` holds what drafting adds, with its
+    own weight bits; ``scratch_bytes`` is more of it, less if negative.
+
     One block id indexes the caches of target and drafter, so a block's bytes are the sum of both (vLLM puts all
     full-attention layers into one group, whatever their width). On a CPU there are no context and no graphs. Raises
     NoAnswer, unless ``num_kv_blocks`` is given, if not one block fits.
@@ -107,7 +109,7 @@ def memory_budget(
         context += accounting.communication_bytes
     activations = _activation_bytes(models, deployment.tensor_parallel, engine, accounting)
     graphs = _graph_bytes(target, drafter, engine) if on_gpu and accounting.graphs_counted else 0.0
-    cached = (target, *drafter)
+    cached: tuple[ModelSpec | ModelPart, ...] = (target, *drafter)
     block_bytes = engine.block_size * sum(part.kv_bytes_per_token(deployment.kv_bits) for part in cached)
     blocks = engine.num_kv_blocks
     if blocks is None:
@@ -124,7 +126,7 @@ def memory_budget(
 def resident_weight_bytes(
     model: ModelSpec | ModelPart, bits: float | None = None, group_size: int = 128
 ) -> float:  # fmt: skip
-    """Bytes of weights of a model, or a part of one, in memory: linear layers at ``bits`` (None: the model's own), the rest at 16 bits at least.
+    """Bytes in memory of a model's weights, or a part's: linear layers at ``bits`` (None: its own), the rest at >= 16.
 
     The rest is what common checkpoints leave wide: embeddings, LM head, norms, biases and MoE routers. Weights of up
     to 4 bits carry a 16-bit scale a group. The rotary table of all positions counts too, as in the engine's

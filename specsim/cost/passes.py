@@ -8,7 +8,6 @@ largest size it falls to eager launches. An eager pass takes the longer of its k
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -51,6 +50,7 @@ class PassCost:
         self._graph_sizes = graph_sizes
         self._launch_s = launch_s
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
+        self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
 
     def charges(self, groups: Sequence[Group], *, warm: bool, mask: str = "") -> list[Charge]:
         """Everything one pass over ``groups`` takes, logits included.
@@ -73,12 +73,18 @@ class PassCost:
             charges.append(self._waiting_for_launches(charges, captured, uniform))
         return charges
 
-    def sampling(self, operation: str, rows: Reals) -> list[Charge]:
+    def sampling(self, operation: str, rows: Reals) -> Sequence[Charge]:
         """Choosing tokens from rows of logits of each head; each rank does so over the whole vocabulary."""
-        return [
-            self.charge(replace(kernel, count=head.count), warm=True)
-            for head in self._whole.heads for kernel in sampling_kernels(operation, rows, head.n)
-        ]  # fmt: skip
+        if isinstance(rows, int):
+            return self._sampling_charges(operation, rows)
+        return self._price_sampling(operation, rows)
+
+    def _price_sampling(self, operation: str, rows: Reals) -> tuple[Charge, ...]:
+        return tuple(
+            self.charge(kernel, warm=True)
+            for head in self._whole.heads
+            for kernel in sampling_kernels(operation, rows, head.n, head.count)
+        )
 
     def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> tuple[Charge, ...]:
         own = token_kernels(self._part, tokens, rows, self._precision)

@@ -17,13 +17,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from specsim.errors import NoAnswer
 from specsim.specs.catalog import model_names
 from specsim.specs.engine import EngineLimits
 from specsim.specs.yaml_file import build
-from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, Policy, TablePolicy
+from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, Policy, TablePolicy, TieredPolicy
 from specsim.speculation.program import load_program, program_names
 
 Engine = Literal["vllm", "sglang", "tensorrt-llm"]
@@ -52,11 +52,9 @@ class EngineConfig(_Part):
 
     ``engine``: whose text it was and whose keys ``kept`` holds; None for an object that specsim made.
     ``num_speculative_tokens``: drafts of a round at most; None: the engine takes it from the draft checkpoint.
-    ``policy``: None drafts ``num_speculative_tokens`` at every batch size. ``candidate_steps``: SGLang's adaptive
-    slots, (first batch, draft lengths to choose from by acceptance), where no policy of batch size alone says it.
-    ``prompt_lookup``: shortest and longest n-gram looked up. ``acceptance_rates``: imposed for a benchmark,
-    unconditional, position 1 first. ``limits``: fields of EngineLimits that the text states. ``graph_batch_sizes``:
-    batch sizes with a captured decode graph.
+    ``policy``: None drafts ``num_speculative_tokens`` at every batch size. ``prompt_lookup``: shortest and longest
+    n-gram looked up. ``acceptance_rates``: imposed for a benchmark, unconditional, position 1 first. ``limits``:
+    fields of EngineLimits that the text states. ``graph_batch_sizes``: batch sizes with a captured decode graph.
     """
 
     engine: Engine | None = None
@@ -64,7 +62,6 @@ class EngineConfig(_Part):
     draft_model: str | None = None
     num_speculative_tokens: PositiveInt | None = None
     policy: Policy | None = None
-    candidate_steps: tuple[tuple[PositiveInt, tuple[NonNegativeInt, ...]], ...] = ()
     prompt_lookup: tuple[PositiveInt, PositiveInt] | None = None
     tree: DraftTree | None = None
     acceptance_rates: tuple[Rate, ...] | None = None
@@ -94,12 +91,6 @@ class EngineConfig(_Part):
         """(first batch, k) wherever k changes, from batch 1. Raises NoAnswer where batch size alone does not fix k."""
         if self.policy is not None:
             return policy_steps(self.policy)
-        if self.candidate_steps:
-            first, candidates = next(slot for slot in self.candidate_steps if len(slot[1]) > 1)
-            raise NoAnswer(
-                f"from batch {first} on acceptance chooses among drafts of {', '.join(map(str, candidates))}; "
-                "give one draft length for each batch size"
-            )
         if self.num_speculative_tokens is None:
             raise NoAnswer("the text leaves the draft length to the engine; state it")
         return ((1, self.num_speculative_tokens),)
@@ -119,14 +110,27 @@ class EngineText:
 
 
 def policy_steps(policy: Policy) -> Steps:
-    """(first batch, k) wherever a policy's draft length changes. ``[[1, 4, 3], [9, 9, 0]]`` gives ((1, 3), (9, 0))."""
+    """(first batch, k) wherever a policy's draft length changes. ``[[1, 4, 3], [9, 9, 0]]`` gives ((1, 3), (9, 0)).
+
+    Raises NoAnswer where batch size alone does not fix k.
+    """
     firsts = {1}
+    if isinstance(policy, TieredPolicy):
+        for tier in policy.tiers:
+            if len(tier.choices) > 1:
+                raise NoAnswer(
+                    f"from batch {tier.first_batch} on acceptance chooses among drafts of "
+                    f"{', '.join(map(str, tier.choices))}; give one draft length for each batch size"
+                )
+        return merged_steps([(tier.first_batch, tier.choices[0]) for tier in policy.tiers])
     if isinstance(policy, OffAbovePolicy):
         firsts.add(policy.max_batch + 1)
     elif isinstance(policy, TablePolicy):
         firsts.update(first for first, _, _ in policy.ranges)
     elif not isinstance(policy, FixedPolicy):
-        raise NoAnswer(f"a policy of kind {policy.kind!r} is no batch-size schedule; engines take fixed or table")
+        raise NoAnswer(
+            f"a policy of kind {policy.kind!r} is no batch-size schedule, which engines take; specsim tune writes one"
+        )
     return merged_steps([(batch, policy.draft_tokens(batch)) for batch in sorted(firsts)])
 
 
@@ -198,12 +202,11 @@ def speculation_fields(config: EngineConfig) -> dict[str, Any]:
         raise NoAnswer(
             f"the config drafts a tree of topk {config.tree.topk}; specsim's programs draft chains: set topk 1"
         )
-    steps = config.steps()
-    longest = max(k for _, k in steps)
+    policy = config.policy or steps_policy(config.steps())
     fields: dict[str, Any] = {
         "program": _program_name(config.method),
-        "max_draft_tokens": config.num_speculative_tokens or longest,
-        "policy": (config.policy or steps_policy(steps)).model_dump(mode="json"),
+        "max_draft_tokens": config.num_speculative_tokens or policy.longest,
+        "policy": policy.model_dump(mode="json"),
     }
     if load_program(fields["program"]).needs_draft_model and config.draft_model is not None:
         fields["draft_model"] = _draft_model(config.draft_model)

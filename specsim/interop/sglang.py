@@ -26,16 +26,16 @@ from specsim.interop.engine_config import (
 )
 from specsim.interop.json_file import read_json_object
 from specsim.interop.sglang_adaptive import (
-    DEFAULT_SLOTS,
+    DEFAULT_TIERS,
     FILE,
-    Slots,
     padding_notes,
-    read_slots,
-    slot_fields,
-    slots_text,
+    read_tiers,
+    tier_fields,
+    tiers_text,
 )
 from specsim.specs.engine import EngineLimits
 from specsim.specs.yaml_file import build
+from specsim.speculation.policy import Tier, TieredPolicy
 
 RUNNING_REQUESTS = 48  # SGLang's cap under speculation unless --max-running-requests says otherwise
 
@@ -71,16 +71,16 @@ def read_sglang(source: str | Sequence[str], adaptive: Mapping[str, Any] | None 
     """
     command, notes = read_command(source), list[str]()
     method = _method(command, notes)
-    slots, knobs = _adaptive_slots(command, method, adaptive, notes)
-    longest, tree = (None, None) if slots else _shape(method, command, notes)
+    tiers, knobs = _adaptive_tiers(command, method, adaptive, notes)
+    longest, tree = (None, None) if tiers else _shape(method, command, notes)
     fields: dict[str, Any] = {
         "engine": "sglang", "method": method, "draft_model": _flag(command, "draft-model-path", "draft-model"),
         "num_speculative_tokens": longest, "tree": tree,
     }  # fmt: skip
     if (graphs := command.numbers("--cuda-graph-bs-decode", "--cuda-graph-bs")) is not None:
         fields["graph_batch_sizes"] = tuple(sorted(graphs))
-    if slots:
-        fields |= slot_fields(slots, fields.get("graph_batch_sizes") or ())
+    if tiers:
+        fields |= tier_fields(tiers, _number(command, "num-steps"), fields.get("graph_batch_sizes") or ())
     fields["acceptance_rates"] = _acceptance(command, tree.num_steps if tree else fields["num_speculative_tokens"])
     fields["limits"] = _limits(command, notes)
     fields["kept"] = _kept(command) | ({"speculative_adaptive_config": knobs} if knobs else {})
@@ -100,14 +100,14 @@ def write_sglang(config: EngineConfig) -> EngineText:
     options: dict[str, Any] = {"algorithm": algorithm}
     if config.draft_model is not None:
         options["draft-model-path"] = config.draft_model
-    slots = config.candidate_steps or tuple((first, (k,)) for first, k in used_steps(config, "SGLang"))
+    tiers, initial = _tiers(config)
     files, notes = dict[str, str](), list(left_out_notes(config, "sglang", "prompt_lookup"))
-    if len(slots) > 1 or len(slots[0][1]) > 1:
-        options |= _adaptive_options(config, slots)
-        files[FILE] = slots_text(config, slots)
-        notes += padding_notes(slots, config.graph_batch_sizes)
+    if len(tiers) > 1 or len(tiers[0].choices) > 1:
+        options |= _adaptive_options(config, tiers, initial)
+        files[FILE] = tiers_text(config, tiers)
+        notes += padding_notes(tiers, config.graph_batch_sizes)
     else:
-        options |= _static_options(config, slots[0][1][0])
+        options |= _static_options(config, tiers[0].choices[0])
     words = [word for name, value in options.items() for word in _words(f"--speculative-{name}", value)]
     kept = config.kept if config.engine == "sglang" else {}
     words += [
@@ -211,10 +211,10 @@ def _tree(topk: int, steps: int, nodes: int) -> DraftTree:
     return build(DraftTree, fields, where="the SGLang flags")
 
 
-def _adaptive_slots(
+def _adaptive_tiers(
     command: Command, method: str, adaptive: Mapping[str, Any] | None, notes: list[str]
-) -> tuple[Slots, dict[str, Any]]:
-    """(slots in ascending order, the JSON's other knobs); no slots where SGLang runs its static settings."""
+) -> tuple[tuple[Tier, ...], dict[str, Any]]:
+    """(tiers in ascending order, what else the JSON says); no tiers where SGLang runs its static settings."""
     path = _flag(command, "adaptive-config")
     if "--speculative-adaptive" not in command.flags:
         if path is not None:
@@ -226,17 +226,24 @@ def _adaptive_slots(
         return (), {}
     if adaptive is None and path is None:
         notes.append("no adaptive file: SGLang's own slots (commit 015c872) are taken")
-        return DEFAULT_SLOTS, {}
+        return DEFAULT_TIERS, {}
     where = path or "the adaptive JSON"
-    slots, knobs = read_slots(
+    tiers, knobs = read_tiers(
         read_json_object(Path(where), "SGLang's adaptive JSON") if adaptive is None else adaptive, where
     )
-    steps, union = _number(command, "num-steps"), sorted({k for _, candidates in slots for k in candidates})
+    steps, union = _number(command, "num-steps"), sorted({k for tier in tiers for k in tier.choices})
     if steps is not None and steps not in union:
         raise InvalidInput(
             f"--speculative-num-steps is {steps} and the candidates of {where} are {union}; name one of them"
         )
-    return slots, knobs
+    return tiers, knobs
+
+
+def _tiers(config: EngineConfig) -> tuple[tuple[Tier, ...], int | None]:
+    """The policy as tiers, and the draft length that they start with."""
+    if isinstance(config.policy, TieredPolicy):
+        return config.policy.tiers, config.policy.initial
+    return tuple(Tier(first_batch=first, choices=(k,)) for first, k in used_steps(config, "SGLang")), None
 
 
 def _static_options(config: EngineConfig, k: int) -> dict[str, Any]:
@@ -251,14 +258,14 @@ def _static_options(config: EngineConfig, k: int) -> dict[str, Any]:
     return {"dspark-block-size": k} if config.method == "dspark" else {"num-draft-tokens": k + 1}
 
 
-def _adaptive_options(config: EngineConfig, slots: Slots) -> dict[str, Any]:
+def _adaptive_options(config: EngineConfig, tiers: Sequence[Tier], initial: int | None) -> dict[str, Any]:
     if config.method not in _ADAPTIVE or config.tree is not None:
         raise NoAnswer(
             "SGLang changes the draft length with the batch only for chains of EAGLE, EAGLE3 and NEXTN; "
             f"choose one length for {config.method}"
         )
-    longest = max(k for _, candidates in slots for k in candidates)
-    shape = {"num-steps": longest, "eagle-topk": 1, "num-draft-tokens": longest + 1}
+    steps = max(tier.choices[-1] for tier in tiers) if initial is None else initial
+    shape = {"num-steps": steps, "eagle-topk": 1, "num-draft-tokens": steps + 1}
     return shape | {"adaptive": True, "adaptive-config": FILE}
 
 

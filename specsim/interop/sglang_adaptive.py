@@ -16,12 +16,21 @@ from typing import Any
 
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.engine_config import EngineConfig, merged_steps, steps_policy
-
-Slots = tuple[tuple[int, tuple[int, ...]], ...]
+from specsim.specs.yaml_file import build
+from specsim.speculation.policy import Tier, TieredPolicy
 
 FILE = "speculative_adaptive.json"
+KNOBS = {  # of a slot, or of all slots that do not say otherwise
+    "up_hysteresis": "rise", "down_hysteresis": "fall", "ema_alpha": "ema", "update_interval": "interval",
+    "warmup_batches": "warmup",
+}  # fmt: skip
 # SGLang's own slots where --speculative-adaptive names no file (commit 015c872).
-DEFAULT_SLOTS: Slots = ((1, (1, 3, 5, 7)), (8, (0, 1, 3)), (32, (0, 1)), (64, (0,)))
+DEFAULT_TIERS = (
+    Tier(first_batch=1, choices=(1, 3, 5, 7)),
+    Tier(first_batch=8, choices=(0, 1, 3), fall=0.0),
+    Tier(first_batch=32, choices=(0, 1), fall=0.0),
+    Tier(first_batch=64, choices=(0,), fall=0.0),
+)
 
 
 def slot_starts(batches: Sequence[int], graph_batch_sizes: Sequence[int]) -> list[int]:
@@ -37,44 +46,47 @@ def slot_starts(batches: Sequence[int], graph_batch_sizes: Sequence[int]) -> lis
     return starts
 
 
-def read_slots(content: Mapping[str, Any], where: str) -> tuple[Slots, dict[str, Any]]:
-    """(slots, ascending, and the JSON's other knobs). Raises InvalidInput for no slot, or one without candidates."""
-    slots = [
-        (int(key), _candidates(slot, f"{where}, batch size {key}")) for key, slot in content.items() if key.isdigit()
-    ]
+def read_tiers(content: Mapping[str, Any], where: str) -> tuple[tuple[Tier, ...], dict[str, Any]]:
+    """(tiers by their own batch sizes, ascending, and what else the JSON says).
+
+    Raises InvalidInput for no slot, or one without candidates.
+    """
+    shared = {key: value for key, value in content.items() if not key.isdigit()}
+    slots = sorted((int(key), slot) for key, slot in content.items() if key.isdigit())
     if not slots:
         raise InvalidInput(f'{where} has no batch size; write for instance {{"1": {{"candidate_steps": [1, 3]}}}}')
-    return tuple(sorted(slots)), {key: value for key, value in content.items() if not key.isdigit()}
+    tiers = tuple(_tier(batch, slot, shared, f"{where}, batch size {batch}") for batch, slot in slots)
+    return tiers, {key: value for key, value in shared.items() if key not in KNOBS}
 
 
-def slot_fields(slots: Slots, graph_batch_sizes: Sequence[int]) -> dict[str, Any]:
-    """EngineConfig's fields:
-
-    the longest draft, and a policy if every slot has one candidate, else the slots by their start.
-    """
-    longest = max(k for _, candidates in slots for k in candidates)
-    starts = slot_starts([batch for batch, _ in slots], graph_batch_sizes)
-    served = {max(1, first): ks for first, (_, ks) in zip([1, *starts[1:]], slots, strict=True)}
+def tier_fields(
+    tiers: Sequence[Tier], initial: int | None, graph_batch_sizes: Sequence[int]
+) -> dict[str, Any]:  # fmt: skip
+    """EngineConfig's fields: the longest draft, and the policy, a plain schedule if every tier has one candidate."""
+    longest = max(tier.choices[-1] for tier in tiers)
+    starts = slot_starts([tier.first_batch for tier in tiers], graph_batch_sizes)
+    served = {max(1, first): tier for first, tier in zip([1, *starts[1:]], tiers, strict=True)}
     fields: dict[str, Any] = {"num_speculative_tokens": longest or None}
-    if any(len(candidates) > 1 for candidates in served.values()):
-        return fields | {"candidate_steps": tuple(served.items())}
-    steps = [(first, candidates[0]) for first, candidates in served.items()]
+    if any(len(tier.choices) > 1 for tier in served.values()):
+        moved = tuple(tier.model_copy(update={"first_batch": first}) for first, tier in served.items())
+        return fields | {"policy": TieredPolicy(tiers=moved, initial=initial)}
+    steps = [(first, tier.choices[0]) for first, tier in served.items()]
     return fields | {"policy": steps_policy(merged_steps(steps))}
 
 
-def slots_text(config: EngineConfig, slots: Slots) -> str:
-    """The JSON of slots, with the knobs that an SGLang config came with."""
-    knobs = config.kept.get("speculative_adaptive_config", {}) if config.engine == "sglang" else {}
-    content = knobs | {str(first): {"candidate_steps": list(candidates)} for first, candidates in slots}
+def tiers_text(config: EngineConfig, tiers: Sequence[Tier]) -> str:
+    """The JSON of tiers, with what else an SGLang config came with."""
+    kept = config.kept.get("speculative_adaptive_config", {}) if config.engine == "sglang" else {}
+    content = kept | {str(tier.first_batch): _slot(tier) for tier in tiers}
     return json.dumps(content) + "\n"
 
 
-def padding_notes(slots: Slots, graph_batch_sizes: Sequence[int] | None) -> list[str]:
+def padding_notes(tiers: Sequence[Tier], graph_batch_sizes: Sequence[int] | None) -> list[str]:
     """What to capture for k to change where the slots say.
 
     Raises NoAnswer if the captured graphs are known to move a change.
     """
-    firsts = [first for first, _ in slots[1:]]
+    firsts = [tier.first_batch for tier in tiers[1:]]
     if graph_batch_sizes is None:
         behind = ", ".join(str(first - 1) for first in firsts)
         line = f"exact only with CUDA graphs captured for batch size {behind} (--cuda-graph-bs-decode)"
@@ -88,8 +100,18 @@ def padding_notes(slots: Slots, graph_batch_sizes: Sequence[int] | None) -> list
     return []
 
 
-def _candidates(slot: object, where: str) -> tuple[int, ...]:
-    steps = slot.get("candidate_steps") if isinstance(slot, dict) else None
+def _tier(batch: int, slot: object, shared: Mapping[str, Any], where: str) -> Tier:
+    own = slot if isinstance(slot, dict) else {}
+    steps = own.get("candidate_steps")
     if not isinstance(steps, list) or not steps or not all(type(k) is int and k >= 0 for k in steps):
         raise InvalidInput(f"{where}: candidate_steps is {steps!r}; write a list of draft lengths, at least one")
-    return tuple(sorted(set(steps)))
+    said = {**shared, **own}
+    knobs = {name: said[key] for key, name in KNOBS.items() if key in said}
+    return build(Tier, {"first_batch": batch, "choices": steps, **knobs}, where)
+
+
+def _slot(tier: Tier) -> dict[str, Any]:
+    """The candidates, and the knobs that are not at SGLang's defaults."""
+    plain = Tier(first_batch=tier.first_batch, choices=tier.choices)
+    knobs = {key: getattr(tier, name) for key, name in KNOBS.items() if getattr(tier, name) != getattr(plain, name)}
+    return {"candidate_steps": list(tier.choices), **knobs}

@@ -268,6 +268,7 @@ def _schedule(config: EngineConfig, keys: Keys, notes: list[str]) -> dict[str, A
         notes.append("TensorRT-LLM lists NGram under no dynamic draft length; check that the schedule takes effect")
     if keys == "first":
         return {"max_draft_len": longest, "draft_len_schedule": dict(steps)}
+    notes.append("draft_len_schedule has last batch sizes, as TensorRT-LLM 1.3 reads it; up to 1.2 it had first ones")
     last_batch = config.limits.get("max_num_seqs")
     if steps[-1][1] > 0 and last_batch is None:
         notes.append(f"nothing is drafted above batch {MAX_BATCH_SIZE}, TensorRT-LLM's own max_batch_size")

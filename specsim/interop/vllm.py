@@ -64,8 +64,15 @@ _LIMITS: dict[str, tuple[str, type[int] | type[float]]] = {
     "--block-size": ("block_size", int),
     "--gpu-memory-utilization": ("gpu_memory_utilization", float),
     "--num-gpu-blocks-override": ("num_kv_blocks", int),
+    "--long-prefill-token-threshold": ("long_prefill_token_threshold", int),
+    "--watermark": ("watermark", float),
 }
-_SWITCHES = {"enable-chunked-prefill": "chunked_prefill", "async-scheduling": "async_scheduling"}
+_SWITCHES = {
+    "enable-chunked-prefill": "chunked_prefill", "enable-prefix-caching": "prefix_caching",
+    "async-scheduling": "async_scheduling", "scheduler-reserve-full-isl": "scheduler_reserve_full_isl",
+    "long-prefill-token-threshold-adaptive": "long_prefill_token_threshold_adaptive",
+}  # fmt: skip
+_POLICY = "--scheduling-policy"
 
 
 class _SpeculativeConfig(BaseModel):
@@ -310,6 +317,8 @@ def _limits(command: Command) -> dict[str, Any]:
     for switch, name in _SWITCHES.items():
         if f"--{switch}" in command.flags or f"--no-{switch}" in command.flags:
             limits[name] = f"--{switch}" in command.flags
+    if (policy := command.value(_POLICY)) is not None:
+        limits["scheduling_policy"] = policy
     sizes = command.numbers("--cudagraph-capture-sizes")
     if sizes is not None or "--enforce-eager" in command.flags:
         limits["graph_sizes"] = () if sizes is None or "--enforce-eager" in command.flags else sizes
@@ -319,6 +328,8 @@ def _limits(command: Command) -> dict[str, Any]:
 def _limit_words(limits: Mapping[str, Any]) -> list[str]:
     words = [word for flag, (name, _) in _LIMITS.items() if name in limits for word in (flag, str(limits[name]))]
     words += [f"--{'' if limits[name] else 'no-'}{switch}" for switch, name in _SWITCHES.items() if name in limits]
+    if "scheduling_policy" in limits:
+        words += [_POLICY, limits["scheduling_policy"]]
     sizes = limits.get("graph_sizes")
     if sizes is None:
         return words

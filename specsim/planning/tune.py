@@ -28,6 +28,7 @@ from specsim.interop.sglang import changes_with_batch, write_sglang
 from specsim.interop.tensorrt_llm import write_tensorrt_llm
 from specsim.interop.vllm import write_vllm
 from specsim.scenario import Scenario
+from specsim.serving.simulate import simulate
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 Floats = NDArray[np.float64]
@@ -105,9 +106,10 @@ def tune(
 ) -> Tuning:  # fmt: skip
     """The schedule of a scenario over ``batches``, by default every one that fits up to ``max_num_seqs``.
 
-    Within ``tolerance`` of the best throughput at each batch size, the schedule has as few ranges as can be (with
-    none, it is the best at each). ``prefer`` sure ranks by the lower end of the speed-up's interval, where off is 1: k
-    only where it is almost certain to pay. Raises NoAnswer if the models do not fit, InvalidInput without a drafter.
+    Within ``tolerance`` of the best throughput at each batch size, and never below off, the schedule has as few
+    ranges as can be (with none, it is the best at each). ``prefer`` sure ranks by the lower end of the speed-up's
+    interval, where off is 1: k only where it is almost certain to pay. Raises NoAnswer if the models do not fit,
+    InvalidInput without a drafter.
     """
     if not 0 <= tolerance < 1:
         raise InvalidInput(f"a tolerance of {tolerance:g}; give a share of throughput, 0 or more and below 1")
@@ -168,6 +170,17 @@ def engine_text(scenario: Scenario, tuning: Tuning, engine: Engine, draft_model:
     return write(config)
 
 
+def under_load(scenario: Scenario, tuning: Tuning) -> dict[str, dict[str, Any]]:
+    """Summaries of the scenario's own workload, simulated: off, the best single k, and the schedule."""
+    assert scenario.speculation is not None
+    fixed, speculation = FixedPolicy(k=tuning.fixed_draft_tokens), scenario.speculation
+    runs = {"off": scenario.without_speculation()}
+    for name, policy in ((f"k={fixed.k}", fixed), ("schedule", tuning.policy)):
+        changed = speculation.model_copy(update={"policy": policy})
+        runs[name] = scenario.model_copy(update={"speculation": changed})
+    return {name: simulate(question).summary(scenario.slo) for name, question in runs.items()}
+
+
 def weights(batches: Sequence[int]) -> Floats:
     """Weights of ascending batch sizes, the same for each doubling: ln(next / this), and a last one of one more."""
     edges = np.log(np.array([*batches, batches[-1] + 1], dtype=np.float64))
@@ -196,15 +209,16 @@ class _Grid:
 
 
 def _schedule(values: Floats, lengths: NDArray[np.int64], share: Floats, rule: Rule, tolerance: float) -> list[int]:
-    """Column of each row, under an engine's rule."""
-    if rule == "any":
-        return fewest_ranges(values, tolerance)
+    """Column of each row, under an engine's rule; column 0 is off, and only one length for all may lose to it."""
     logs = np.log(np.maximum(values, np.finfo(float).tiny))
     if rule == "one":
         return [_first_best(share @ logs)] * len(values)
+    paying = np.where(values >= values[:, :1], values, 0.0)
+    if rule == "any":
+        return fewest_ranges(paying, tolerance)
     candidates = []
-    for longest in range(len(lengths)):
-        shorter = values[:, : longest + 1].copy()
+    for longest in np.flatnonzero(paying[0]).tolist():
+        shorter = paying[:, : longest + 1].copy()
         shorter[0, :longest] = 0.0  # the first range drafts the longest
         candidates.append(fewest_ranges(shorter, tolerance))
     rows = np.arange(len(values))

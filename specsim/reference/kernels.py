@@ -61,19 +61,28 @@ def attention_mask(positions: Tensor, keys: int, fold: int, dtype: torch.dtype) 
 
 
 def tree_mask(parents: Sequence[int], starts: Tensor, keys: int, fold: int, dtype: torch.dtype) -> Tensor:
-    """Additive mask [n, 1, nodes·fold, keys] for draft trees of one shape, whose nodes stand at ``starts`` [n] and on.
+    """``branch_mask`` of whole draft trees of one shape, whose nodes stand at ``starts`` [n] and on.
 
-    A node sees every key before the tree, itself and its ancestors: ``parents`` [nodes] names each node's parent,
-    which comes before it, -1 for a root. ``fold`` as in ``attention_mask``.
+    A node sees itself and its ancestors: ``parents`` [nodes] names each node's parent, which comes before it, -1 for
+    a root.
     """
-    nodes = len(parents)
-    seen = torch.eye(nodes, dtype=torch.bool)
+    seen = torch.eye(len(parents), dtype=torch.bool)
     for node, parent in enumerate(parents):
         if parent >= 0:
             seen[node] |= seen[parent]
+    return branch_mask(seen.to(starts.device), starts, keys, fold, dtype)
+
+
+def branch_mask(seen: Tensor, starts: Tensor, keys: int, fold: int, dtype: torch.dtype) -> Tensor:
+    """Additive mask [n, 1, width·fold, keys] for tokens that see every key before ``starts`` [n], and some behind.
+
+    ``seen`` [width, span]: which of the ``span`` keys from there on each token sees; it sees none behind these.
+    ``fold`` as in ``attention_mask``.
+    """
+    span = seen.shape[1]
     places = torch.arange(keys, device=starts.device) - starts[:, None]  # [n, keys], relative to the tree
-    inside = (places >= 0) & (places < nodes)
-    visible = seen.to(starts.device)[:, places.clamp(0, nodes - 1)].transpose(0, 1) & inside[:, None]
+    inside = (places >= 0) & (places < span)
+    visible = seen[:, places.clamp(0, span - 1)].transpose(0, 1) & inside[:, None]
     hidden = ~(visible | (places < 0)[:, None]).repeat_interleave(fold, dim=1)[:, None]
     return torch.zeros(hidden.shape, dtype=dtype, device=starts.device).masked_fill_(hidden, -torch.inf)
 

@@ -107,9 +107,12 @@ def _require_deployment(scenario: Scenario, bits: float) -> None:
 
 def _require_drafter(speculation: Speculation) -> None:
     program = speculation.program
-    if program.proposal.kind not in ("chain", "copy", "none") or (
-        program.proposal.kind == "chain" and not program.needs_draft_model
-    ):
+    looked_up = all(phase.host_part == "ngram" or not phase.weights for phase in program.phases)
+    one_by_one = program.needs_draft_model and all(
+        phase.passes == "per_token" and phase.placement == "before_verify" for phase in program.phases
+    )
+    runs = {"copy": looked_up, "chain": one_by_one, "none": program.modifier is None}
+    if not runs.get(program.proposal.kind, False):
         raise InvalidInput(
             f"the reference engine cannot run program {program.name!r}; choose draft-model, ngram or none"
         )

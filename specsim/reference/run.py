@@ -35,6 +35,8 @@ def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
     """
     if scenario.engine.num_kv_blocks is None:
         raise InvalidInput("num_kv_blocks is null; a reference run needs it: set engine.num_kv_blocks")
+    if scenario.engine.prefix_caching:
+        raise InvalidInput("prefix_caching is true and a reference run shares no prefixes; set it to false")
     if scenario.workload.acceptance_by_class():
         raise InvalidInput("workload.classes give acceptance laws and a reference run imposes one law; remove them")
     requests = scenario.requests()
@@ -47,10 +49,12 @@ def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
     )  # fmt: skip
     draws = AcceptanceDraws(speculation.acceptance, scenario.seed) if speculation else None
     engine = Engine(models.target, drafter(models, scenario), draws)
-    lookahead = speculation.program.lookahead_tokens(max_draft_tokens) if speculation else 0
+    program = speculation.program if speculation else None
     scheduler = Scheduler(
-        limits, scenario.engine.num_kv_blocks, max_draft_tokens=max_draft_tokens, lookahead_tokens=lookahead
-    )
+        limits, scenario.engine.num_kv_blocks, max_draft_tokens=max_draft_tokens,
+        lookahead_tokens=program.lookahead_tokens(max_draft_tokens) if program else 0,
+        draft_slots=program.budget_tokens(max_draft_tokens) if program else 0,
+    )  # fmt: skip
     session = _Session(scenario, requests, engine, scheduler)
     # Or the first request pays for thread pools and first touches of the weights.
     models.fill(1, min(16, longest), scenario.seed)

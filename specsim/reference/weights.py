@@ -19,14 +19,17 @@ NORM_EPSILON = 1e-5
 
 @dataclass(slots=True)
 class LayerWeights:
-    """One decoder layer: norms [hidden], matrices [n, k] of ``ModelSpec.linears``."""
+    """One decoder layer: norms [hidden], matrices [n, k] of ``ModelSpec.linears``.
 
-    attention_norm: Tensor
+    A layer may lack its feed-forward half, and the norm before its attention.
+    """
+
+    attention_norm: Tensor | None
     qkv: Tensor
     attention_output: Tensor
-    mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    mlp_norm: Tensor | None = None
+    gate_up: Tensor | None = None
+    down: Tensor | None = None
 
 
 @dataclass(slots=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from specsim.errors import InvalidInput
 from specsim.results import RequestRecord, RunResult, StepRecord
@@ -31,32 +32,40 @@ def write_timeline(path: Path, result: RunResult) -> None:
         raise InvalidInput("the run kept no steps to draw; simulate fewer requests")
     path.parent.mkdir(parents=True, exist_ok=True)
     other = {"engine": result.engine, "scenario_sha256": result.scenario_sha256, "versions": result.versions}
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "wt", encoding="utf-8") as file:
+    with _opened(path) as file:
         file.write(f'{{"displayTimeUnit":"ms","otherData":{json.dumps(other)},"traceEvents":[\n')
         for index, event in enumerate(events(result)):
             file.write(("" if index == 0 else ",\n") + json.dumps(event, separators=(",", ":"), allow_nan=False))
         file.write("\n]}\n")
 
 
+def _opened(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "wt", compresslevel=4, encoding="utf-8")
+    return path.open("w", encoding="utf-8")
+
+
 def events(result: RunResult) -> Iterator[Event]:
     """The trace's events, replica by replica; process ids count replicas from 1."""
-    replicas = {step.replica for step in result.steps} | {request.replica for request in result.requests}
-    for replica in sorted(replicas):
+    steps, requests = defaultdict(list), defaultdict(list)
+    for step in result.steps:
+        steps[step.replica].append(step)
+    for request in result.requests:
+        requests[request.replica].append(request)
+    for replica in sorted({*steps, *requests}):
         pid = replica + 1
         yield {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": f"replica {replica}"}}
         yield {"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}}
         yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": STEPS_THREAD, "args": {"name": "steps"}}
-        steps = sorted((step for step in result.steps if step.replica == replica), key=lambda step: step.start_s)
-        yield from _step_events(steps, pid)
-        for request in result.requests:
-            if request.replica == replica:
-                yield from _request_events(request, pid)
+        yield from _step_events(sorted(steps[replica], key=lambda step: step.start_s), pid)
+        for request in requests[replica]:
+            yield from _request_events(request, pid)
 
 
 def _step_events(steps: list[StepRecord], pid: int) -> Iterator[Event]:
     ends = [_ns(step.start_s + step.duration_s) for step in steps]
     starts = [_ns(step.start_s) for step in steps]
+    shown: dict[str, int] = {}
     for index, step in enumerate(steps):
         # Rounding to nanoseconds must not make neighbours overlap: slices of a thread have to nest.
         following = starts[index + 1] if index + 1 < len(steps) else ends[index]
@@ -69,14 +78,18 @@ def _step_events(steps: list[StepRecord], pid: int) -> Iterator[Event]:
                 "verify_tokens": step.verify_tokens, "draft_tokens": step.draft_tokens, "accepted": step.accepted,
             },
         }  # fmt: skip
-        yield from _counters(start, pid, step.sequences, step.waiting, step.kv_blocks)
+        held = {"running": step.sequences, "waiting": step.waiting, "KV blocks": step.kv_blocks}
+        yield from _counters(start, pid, held, shown)
         if end < following or index + 1 == len(steps):
-            yield from _counters(end, pid, 0, 0, 0)
+            yield from _counters(end, pid, dict.fromkeys(held, 0), shown)
 
 
-def _counters(time_ns: int, pid: int, running: int, waiting: int, kv_blocks: int) -> Iterator[Event]:
-    for name, value in (("running", running), ("waiting", waiting), ("KV blocks", kv_blocks)):
-        yield {"ph": "C", "name": name, "pid": pid, "ts": time_ns / 1e3, "args": {"value": value}}
+def _counters(time_ns: int, pid: int, held: dict[str, int], shown: dict[str, int]) -> Iterator[Event]:
+    """Counters whose value changes; ``shown`` is what the viewer has so far."""
+    for name, value in held.items():
+        if shown.get(name) != value:
+            shown[name] = value
+            yield {"ph": "C", "name": name, "pid": pid, "ts": time_ns / 1e3, "args": {"value": value}}
 
 
 def _step_name(step: StepRecord) -> str:

@@ -100,6 +100,21 @@ class AcceptanceCounts:
         drafted = self.drafted()
         return self.accepted() / drafted if drafted else None
 
+    def per_position_rates(self) -> list[float] | None:
+        """Unconditional rates r_1, r_2, ... over the rounds that drafted, as vLLM counts them; None if none did.
+
+        They sum to the acceptance length less 1.
+        """
+        rounds = self.drafting_rounds()
+        if not rounds:
+            return None
+        reached = [0] * max(self.rounds)
+        for row in self.rounds.values():
+            for accepted, count in row.items():
+                for position in range(accepted):
+                    reached[position] += count
+        return [count / rounds for count in reached]
+
     def as_table(self) -> dict[str, list[int]]:
         """JSON form {d: [count of j = 0..d]}."""
         return {str(d): [self.rounds[d].get(j, 0) for j in range(d + 1)] for d in sorted(self.rounds)}

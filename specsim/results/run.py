@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.errors import InvalidInput
-from specsim.results.metrics import goodput_per_s, meets, statistics
+from specsim.results.metrics import goodput_per_s, statistics
 from specsim.results.records import AcceptanceCounts, RequestRecord, Slo, StepRecord
 from specsim.results.sketch import QuantileSketch
 
@@ -83,6 +83,7 @@ class RunResult:
             "spec_decode_num_drafts": self.acceptance.drafting_rounds(),
             "spec_decode_draft_tokens": self.acceptance.drafted(),
             "spec_decode_accepted_tokens": self.acceptance.accepted(),
+            "spec_decode_per_position_acceptance_rates": self.acceptance.per_position_rates(),
             "spec_decode_acceptance_counts": self.acceptance.as_table(),
             "preemptions": self.totals.preemptions if self.totals else sum(r.preemptions for r in self.requests),
             "steps": self.totals.steps if self.totals else len(self.steps),
@@ -117,10 +118,13 @@ class RunResult:
             "output_throughput_per_gpu": outputs / span / self.num_gpus,
             "total_token_throughput": (inputs + outputs) / span,
         }
-        return {
+        counts: dict[str, Any] = {
             "duration": self.duration_s, "completed": completed, "failed": self.rejected,
             "total_input_tokens": inputs, "total_output_tokens": outputs,
-        } | {key: None if value is None or math.isnan(value) else value for key, value in rates.items()}  # fmt: skip
+        }  # fmt: skip
+        return counts | {
+            name: rate if rate is not None and math.isfinite(rate) else None for name, rate in rates.items()
+        }
 
     def _latencies(self) -> dict[str, float | None]:
         totals, done = self.totals, self.requests
@@ -139,21 +143,6 @@ class RunResult:
         for name, seconds in each.items():
             report |= statistics(name, seconds)
         return report
-
-    def streamed(self, slo: Slo | None = None) -> Totals:
-        """This run's requests as totals, for runs that are pooled or compared with streamed ones."""
-        if self.totals is not None:
-            return self.totals
-        totals = Totals(
-            len(self.requests), sum(r.prompt_tokens for r in self.requests),
-            sum(r.output_tokens for r in self.requests), sum(r.preemptions for r in self.requests), len(self.steps),
-            None if slo is None else sum(meets(r, slo) for r in self.requests),
-        )  # fmt: skip
-        totals.ttft.add(np.array([r.ttft_s for r in self.requests]))
-        totals.tpot.add(np.array([t for r in self.requests if (t := r.tpot_s) is not None]))
-        totals.e2el.add(np.array([r.e2e_s for r in self.requests]))
-        totals.itl.add(self.itl_s)
-        return totals
 
     def trimmed(self, from_s: float, to_s: float = math.inf) -> RunResult:
         """Without the requests that arrived before ``from_s`` or after ``to_s``: a run's warm-up and its end.

@@ -26,6 +26,7 @@ from specsim.specs.hardware import Hardware
 from specsim.speculation.engine_steps import EngineSteps
 from specsim.speculation.footprint import program_blocks
 from specsim.speculation.policy import Decider, Setting
+from specsim.speculation.program import ABOUT
 from specsim.speculation.round import RoundCost, StepCost
 from specsim.workload.request import RequestSpec
 
@@ -100,14 +101,22 @@ class Scenario(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _class_laws_reach_the_longest_draft(self) -> Scenario:
+    def _class_laws_fit(self) -> Scenario:
+        """Each class's acceptance reaches the longest draft, and has what the policy looks at."""
+        speculation = self.speculation
         for law in self.workload.acceptance_by_class().values():
-            law.conditional_rates(self.speculation.max_draft_tokens if self.speculation else 0)
+            law.conditional_rates(speculation.max_draft_tokens if speculation else 0)
+            if speculation is not None:
+                speculation.policy.check(law, speculation.program.choices(speculation.max_draft_tokens))
         return self
 
     def sha256(self) -> str:
-        """Hash of the resolved scenario; a trace counts by its path, not its content."""
-        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+        """Hash of the resolved scenario; a trace counts by its path, not its content.
+
+        What a program only says of itself, or offers as defaults that are resolved by now, does not count.
+        """
+        fields = self.model_dump(mode="json", by_alias=True, exclude={"speculation": {"program": ABOUT}})
+        text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def requests(self) -> list[RequestSpec]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from specsim.scenario.part import Model, Part
 from specsim.speculation.acceptance import Acceptance
@@ -38,7 +38,10 @@ class Speculation(Part):
             return data
         program = _program(data["program"])
         if isinstance(program, dict):
-            program = DraftProgram.model_validate(program)
+            try:
+                program = DraftProgram.model_validate(program)
+            except ValidationError:  # let the field itself report it, and nothing else
+                return {"max_draft_tokens": 0, "acceptance": NOTHING_ACCEPTED} | data
         given = {key: value for key, value in data.items() if value is not None} | {"program": program}
         if isinstance(program, DraftProgram):
             if not program.drafts:

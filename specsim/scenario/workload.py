@@ -3,6 +3,17 @@
 Every random choice has a generator or counter of its own, keyed by the scenario's seed: arrivals, lengths, think
 times, classes and shuffling do not move each other, nor does anything that the scenario says of speculation. Requests
 come in blocks of one size whatever the number asked for, so that a run of 100 is the start of a run of a million.
+
+    workload:                                       workload:
+      kind: synthetic                                 kind: trace
+      arrivals: {kind: diurnal, rate_per_s: 6,        path: production.csv
+                 amplitude: 0.5}                      columns: {arrival: ts, prompt: in, output: out, class: app}
+      lengths: {kind: trace, path: azure.csv}         time_unit: ms
+      requests: 100000                                rate_per_s: 12
+      classes:                                        max_prompt_tokens: 8000
+        - {name: chat, weight: 3}                     classes:
+        - name: code                                    - {name: code, acceptance: {kind: constant, rate: 0.9}}
+          acceptance: {kind: constant, rate: 0.9}
 """
 
 from __future__ import annotations
@@ -92,6 +103,11 @@ class SyntheticWorkload(Part):
     def acceptance_by_class(self) -> dict[str, Acceptance]:
         """Laws of the classes that have their own; these take the place of the speculation's."""
         return {one.name: one.acceptance for one in self.classes if one.acceptance is not None}
+
+    def trace_files(self) -> list[TraceFile]:
+        """The traces whose lengths it draws."""
+        laws = (self.lengths, *(one.lengths for one in self.classes))
+        return [law for law in laws if isinstance(law, TraceFile)]
 
     def _classes(self) -> tuple[RequestClass, ...]:
         return self.classes or (RequestClass(name=DEFAULT_CLASS),)
@@ -201,6 +217,10 @@ class TraceWorkload(TraceFile):
     def acceptance_by_class(self) -> dict[str, Acceptance]:
         """Laws of the classes that have their own; these take the place of the speculation's."""
         return {one.name: one.acceptance for one in self.classes if one.acceptance is not None}
+
+    def trace_files(self) -> list[TraceFile]:
+        """The trace that it replays."""
+        return [self]
 
     def _retimed(self, requests: Requests, seed: int) -> Requests:
         count, arrivals = len(requests), self.arrivals

@@ -39,7 +39,7 @@ from collections import deque
 from sys import maxsize
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.scheduling.kv_cache import BlockPool, CachedBlock
+from specsim.scheduling.kv_manager import KvManager
 from specsim.scheduling.sequence import Scheduled, Sequence, Step
 from specsim.specs.engine import EngineLimits
 
@@ -69,22 +69,25 @@ class Scheduler:
     ) -> None:
         if num_kv_blocks < 2:
             raise InvalidInput(f"num_kv_blocks is {num_kv_blocks} and one block never holds tokens; give at least 2")
-        if limits.max_num_batched_tokens <= draft_slots:
+        # A found prefix may leave one token, which is padded even where nobody runs: it must fit then.
+        padding = max_draft_tokens if pads_new_decodes and limits.prefix_caching else 0
+        least = draft_slots + 1 + padding
+        if limits.max_num_batched_tokens < least:
             raise InvalidInput(
-                f"max_num_batched_tokens is {limits.max_num_batched_tokens} and the drafter takes {draft_slots} of "
-                "them for each request; raise it"
+                f"max_num_batched_tokens is {limits.max_num_batched_tokens} and one request may take {least}; raise it"
             )
         self.limits = limits
         self.max_draft_tokens = max_draft_tokens
         self.lookahead_tokens = lookahead_tokens
         self.draft_slots = draft_slots
-        self.recompute_last_hit = recompute_last_hit
         self.pads_new_decodes = pads_new_decodes
         self.verifies_drafts = verifies_drafts
-        self.pool = BlockPool(num_kv_blocks - 1, limits.block_size)
+        self.kv = KvManager(
+            limits, num_kv_blocks, lookahead_tokens=lookahead_tokens, recompute_last_hit=recompute_last_hit
+        )
+        self.pool = self.kv.pool
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self._watermark_blocks = int(limits.watermark * num_kv_blocks)
         self._longest = maxsize if limits.max_model_len is None else limits.max_model_len
         self._by_priority = limits.scheduling_policy == "priority"
         self._arrivals = 0
@@ -93,11 +96,7 @@ class Scheduler:
     # -- requests -------------------------------------------------------------------------------------------------
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a new request.
-
-        Raises NoAnswer for one that could never run: longer than the model allows, than all KV blocks, or than a
-        whole step's budget when prefill is not chunked.
-        """
+        """Queue a new request. Raises NoAnswer for one that could never run."""
         self.refuse_endless(sequence)
         sequence.arrival = self._arrivals
         self._arrivals += 1
@@ -107,6 +106,9 @@ class Scheduler:
             self.waiting.append(sequence)
 
     def refuse_endless(self, sequence: Sequence) -> None:
+        """Raises NoAnswer for a request that could never run: longer than the model allows, than all KV blocks, or
+        than a whole step's budget when prefill is not chunked. Of two requests the longer one needs more.
+        """
         name, total = f"request {sequence.request_id}", sequence.prompt_tokens + sequence.output_tokens
         if total > self._longest:
             raise NoAnswer(
@@ -115,7 +117,8 @@ class Scheduler:
             )
         # The last output token is never computed. A sequence that finds no room for its drafts runs without them.
         known = total - 1
-        longest = min(known + self.lookahead_tokens + self._padding(1, 1), self._longest)
+        padding = self._padding(1, 1) if self.limits.prefix_caching else 0
+        longest = min(known + self.lookahead_tokens + padding, self._longest)
         if self.pool.blocks_for(longest) > self.pool.num_blocks:
             room = self.pool.num_blocks * self.pool.block_size
             raise NoAnswer(
@@ -167,7 +170,7 @@ class Scheduler:
             if tokens <= 0:
                 index += 1
                 continue
-            while not self._extend(sequence, tokens):
+            while not self.kv.extend(sequence, tokens):
                 chosen = self._victim()
                 victim = self.running.pop(chosen)
                 if chosen < index:
@@ -203,7 +206,7 @@ class Scheduler:
         return 0  # it was left out: a step in flight ends it
 
     def _preempt(self, sequence: Sequence) -> None:
-        self._release(sequence)
+        self.kv.release(sequence)
         sequence.preemptions += 1
         sequence.lost_tokens += sequence.scheduled_tokens
         sequence.stale_tokens = sequence.in_flight_tokens
@@ -218,7 +221,7 @@ class Scheduler:
         uniform = not any(share.sequence.prefilling for share in step.scheduled)
         while self.waiting and budget > self.draft_slots and len(self.running) < self.limits.max_num_seqs:
             sequence, room = self.waiting[0], budget - self.draft_slots
-            hits = self._cached_prefix(sequence)
+            hits = self.kv.cached_prefix(sequence)
             hit_tokens = len(hits) * self.pool.block_size
             missing = sequence.known_tokens - hit_tokens
             padding = self._padding(missing, hit_tokens) if uniform and (decodes or hits) else 0
@@ -226,7 +229,7 @@ class Scheduler:
             if wanted > room and (padding or not self.limits.chunked_prefill):
                 return
             tokens = min(wanted, room)
-            if not self._claim(sequence, hits, tokens):
+            if not self.kv.admit(sequence, hits, tokens, alone=not self.running):
                 return
             self.running.append(self.waiting.popleft())
             budget -= tokens + self.draft_slots
@@ -294,72 +297,16 @@ class Scheduler:
         if not self.verifies_drafts:
             sequence.merged_tokens += count - 1
         if self.limits.async_scheduling and not stale:
-            self._name_blocks(sequence, sequence.known_tokens - 1)
+            self.kv.name(sequence, sequence.known_tokens - 1)
         if sequence.finished:
             if stale:
                 self.waiting.remove(sequence)
-            self._release(sequence)
+            self.kv.release(sequence)
         return count
 
     def propose(self, sequence: Sequence, draft_tokens: int) -> None:
         """Record drafts to verify in the sequence's next step."""
         sequence.draft_tokens = draft_tokens
-
-    # -- KV blocks ------------------------------------------------------------------------------------------------
-
-    def _cached_prefix(self, sequence: Sequence) -> list[CachedBlock]:
-        if not self.limits.prefix_caching:
-            return []
-        size = self.pool.block_size
-        hits = self.pool.find(sequence.prefix_key(b, size) for b in range((sequence.known_tokens - 1) // size))
-        return hits[:-1] if self.recompute_last_hit else hits
-
-    def _claim(self, sequence: Sequence, hits: list[CachedBlock], tokens: int) -> bool:
-        """Blocks for an admission, or False. Cached ones that nobody holds are taken from the free ones too."""
-        hit_tokens = len(hits) * self.pool.block_size
-        target = self._blocks_for(hit_tokens + tokens + self.lookahead_tokens)
-        needed = target
-        if self.limits.scheduler_reserve_full_isl:
-            needed = max(needed, self._blocks_for(sequence.known_tokens))
-        needed -= sum(block.references > 0 for block in hits)
-        if self.running:
-            needed += self._watermark_blocks
-        if not self.pool.can_allocate(needed):
-            return False
-        self.pool.hold(hits)
-        self.pool.allocate(target - len(hits))
-        sequence.blocks, sequence.cached = target, hits
-        sequence.computed_tokens = hit_tokens
-        sequence.hit_tokens += hit_tokens
-        self._name_blocks(sequence, min(hit_tokens + tokens, sequence.known_tokens))
-        return True
-
-    def _extend(self, sequence: Sequence, tokens: int) -> bool:
-        """Blocks for ``tokens`` more positions of a running sequence, or False."""
-        end = sequence.scheduled_tokens + tokens
-        missing = self._blocks_for(end + self.lookahead_tokens) - sequence.blocks
-        if missing > 0:
-            if not self.pool.can_allocate(missing):
-                return False
-            self.pool.allocate(missing)
-            sequence.blocks += missing
-        self._name_blocks(sequence, min(end, sequence.known_tokens))
-        return True
-
-    def _blocks_for(self, tokens: int) -> int:
-        return self.pool.blocks_for(min(tokens, self._longest))
-
-    def _name_blocks(self, sequence: Sequence, tokens: int) -> None:
-        """Name the full blocks among the first ``tokens`` positions."""
-        if not self.limits.prefix_caching:
-            return
-        size = self.pool.block_size
-        for block in range(len(sequence.cached), tokens // size):
-            sequence.cached.append(self.pool.name(sequence.prefix_key(block, size)))
-
-    def _release(self, sequence: Sequence) -> None:
-        self.pool.release(sequence.blocks - len(sequence.cached), sequence.cached)
-        sequence.blocks, sequence.cached = 0, []
 
 
 def _rank(sequence: Sequence) -> tuple[int, int]:

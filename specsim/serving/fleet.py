@@ -22,8 +22,7 @@ from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.serving.compiled import loop, state
 from specsim.serving.compiled.entry import compiled_serve
-from specsim.serving.compiled.price import Prices
-from specsim.serving.price_table import Shape, tabulate
+from specsim.serving.price_table import TablePrices
 from specsim.serving.router import RouterName, candidates
 from specsim.serving.server import Server
 from specsim.serving.sinks import Records, Sink, Streamed
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from specsim.serving.simulate import Progress, Run
 
 LOG_ROWS, LOG_GAPS, FIRST_ROWS = 8192, 65_536, 4096
-LONGEST_KV = 262_144  # of the price tables; longer caches are priced by extrapolation
 
 
 def serve_all(asked: Run, *, keep: bool, progress: Progress | None) -> RunResult:
@@ -42,8 +40,7 @@ def serve_all(asked: Run, *, keep: bool, progress: Progress | None) -> RunResult
     parts = iter(asked.parts())
     first = next(parts, None)
     classes = ("default",) if first is None else first.classes
-    blocks = max(server.num_kv_blocks * server.limits.block_size for server in asked.servers)
-    fleet = Fleet(asked.servers, classes, router=asked.router, longest_kv=min(blocks, LONGEST_KV))
+    fleet = Fleet(asked.servers, classes, router=asked.router)
     sink = _Told(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
     interrupted = False
     try:
@@ -96,10 +93,9 @@ class Fleet:
     """Replicas on arrays; ``servers[r]`` is what replica r is made of."""
 
     def __init__(
-        self, servers: Sequence[Server], classes: Sequence[str], *, router: RouterName, longest_kv: int,
-        prices: Sequence[Prices] | None = None,
+        self, servers: Sequence[Server], classes: Sequence[str], *, router: RouterName
     ) -> None:  # fmt: skip
-        """``prices``: tables by kind of server, where they are at hand."""
+        """Raises InvalidInput for a server whose prices are no tables."""
         self._kinds = list(dict.fromkeys(map(id, servers)))
         by_id = {id(server): server for server in servers}
         self.servers = [by_id[kind] for kind in self._kinds]
@@ -107,10 +103,7 @@ class Fleet:
         self._classes = tuple(classes)
         self._seed = servers[0].seed
         self._router: RouterName = router
-        self.settings = tuple(
-            _setting(server, self._classes, longest_kv, None if prices is None else prices[kind])
-            for kind, server in enumerate(self.servers)
-        )
+        self.settings = tuple(_setting(server, self._classes) for server in self.servers)
         groups = [self._kinds.index(id(server)) for server in servers]
         self._state = state.new_state(FIRST_ROWS, groups, self.settings)
         longest = max(server.longest for server in self.servers)
@@ -203,7 +196,9 @@ def _arrivals_s(part: Requests) -> NDArray[np.float64]:
     return part.arrival_s
 
 
-def _setting(server: Server, classes: Sequence[str], longest_kv: int, prices: Prices | None) -> state.Setting:
+def _setting(server: Server, classes: Sequence[str]) -> state.Setting:
+    if not isinstance(server.cost, TablePrices):
+        raise InvalidInput("the compiled loop reads prices from tables; make them with price_table.tabled")
     limits, scheduler = server.limits, server.scheduler()
     longest = 2**60 if limits.max_model_len is None else limits.max_model_len
     decider = server.decider()
@@ -215,12 +210,6 @@ def _setting(server: Server, classes: Sequence[str], longest_kv: int, prices: Pr
             rates[row] = law.decay ** np.arange(rates.shape[1])
         elif law is not None and server.longest:
             rates[row] = law.conditional_rates(server.longest)
-    if prices is None:
-        shape = Shape(
-            limits.max_num_seqs, limits.max_num_batched_tokens, longest_kv, tuple(sorted({0, *table})),
-            server.verifies_drafts, server.graph_sizes,
-        )  # fmt: skip
-        prices = tabulate(server.cost, shape)
     plain = state.Limits(
         limits.max_num_seqs, limits.max_num_batched_tokens, limits.block_size, scheduler.pool.num_blocks,
         int(limits.watermark * server.num_kv_blocks), int(limits.scheduler_reserve_full_isl),
@@ -229,4 +218,4 @@ def _setting(server: Server, classes: Sequence[str], longest_kv: int, prices: Pr
         server.longest if server.pads_new_decodes else 0, int(server.verifies_drafts),
         2**60 if server.max_queue is None else server.max_queue,
     )  # fmt: skip
-    return state.Setting(plain, np.array(table, dtype=np.int64), rates, prices)
+    return state.Setting(plain, np.array(table, dtype=np.int64), rates, server.cost.prices)

@@ -43,7 +43,11 @@ class Replica:
     """``on_finish`` is called with each request's record at the moment it finishes, and may submit the next one."""
 
     def __init__(
-        self, environment: simpy.Environment, server: Server, on_finish: Callable[[RequestRecord], None], number: int = 0
+        self,
+        environment: simpy.Environment,
+        server: Server,
+        on_finish: Callable[[RequestRecord], None],
+        number: int = 0,
     ) -> None:
         self.steps: list[StepRecord] = []
         self.gaps_s = array("d")
@@ -73,7 +77,11 @@ class Replica:
             self._now_s = max(self._now_s, arrival_s)
         self._scheduler.add(
             Running(
-                number, prompt, output, priority=request.priority, prefix_hashes=request.prefix_hashes,
+                number,
+                prompt,
+                output,
+                priority=request.priority,
+                prefix_hashes=request.prefix_hashes,
                 hash_block_tokens=request.hash_block_tokens,
             )  # fmt: skip
         )

@@ -19,7 +19,7 @@ class Server:
 
     ``acceptance_by_class``: laws of request classes that have their own. ``max_queue``: a request that finds so many
     waiting is turned away. ``graph_sizes`` and ``context_tokens`` (mean KV length expected) are for its policy and its
-    price tables.
+    price tables. ``policy_cost``: what its policy takes steps to cost; None: what they do cost.
     """
 
     limits: EngineLimits
@@ -31,6 +31,7 @@ class Server:
     max_queue: int | None = None
     graph_sizes: tuple[int, ...] = ()
     context_tokens: float = 1024.0
+    policy_cost: StepCost | None = None
 
     @property
     def longest(self) -> int:
@@ -73,6 +74,7 @@ class Server:
             self.limits, self.num_kv_blocks, max_draft_tokens=self.longest, lookahead_tokens=self.lookahead_tokens,
             draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,
+            recompute_last_hit=self.speculation is not None and self.speculation.program.recompute_last_hit,
         )  # fmt: skip
 
     def decider(self) -> Decider | None:
@@ -80,7 +82,7 @@ class Server:
         if self.speculation is None:
             return None
         setting = Setting(
-            cost=self.cost, acceptance=self.speculation.acceptance, choices=self.choices(),
+            cost=self.policy_cost or self.cost, acceptance=self.speculation.acceptance, choices=self.choices(),
             max_num_seqs=self.limits.max_num_seqs, context_tokens=self.context_tokens, graph_sizes=self.graph_sizes,
             seed=self.seed,
         )  # fmt: skip

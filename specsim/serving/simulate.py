@@ -1,9 +1,9 @@
 """What a scenario's requests live through: a discrete-event simulation of its replicas.
 
 Two ways to the same result. Where replicas need no clock in common (open loops whose rules depend on nothing but the
-batch) and there is enough to do, compiled replicas run ahead (``serving.fleet``), their prices read from tables. Else
-every replica is a SimPy process and every step is priced on its own. What stands in the way of the fast one is told in
-``how``. A run drains unless it is stopped: it ends when the last request has finished.
+batch) and there is enough to do, compiled replicas run ahead (``serving.fleet``). Else every replica is a SimPy
+process. Large runs of either kind read prices from tables; small ones price every step on its own. ``slowed_by`` tells
+what keeps a run from the compiled loop. A run drains unless it is stopped: it ends when the last request has finished.
 
 Not modelled: network, tokenising before a request reaches the scheduler.
 """
@@ -66,9 +66,13 @@ def simulate(scenario: Scenario, *, progress: Progress | None = None, keep: bool
         router=deployment.router, clients=None if workload.clients is None else workload.clients.concurrency,
         slo=scenario.slo,
     )  # fmt: skip
-    expected = count * workload.mean_lengths()[1]
-    fast = expected >= ENOUGH_TOKENS and not slowed_by(scenario)
-    result = _fast(run_, keep, progress) if fast else _by_events(run_, progress)
+    if not is_large(scenario):
+        result = _by_events(run_, progress)
+    else:
+        servers, slow = _tabled(run_.servers)
+        run_ = replace(run_, servers=servers)
+        slow += _obstacles(scenario, servers)
+        result = _by_events(run_, progress) if slow else _fast(run_, keep, progress)
     return replace(
         result,
         scenario_sha256=scenario.sha256(),
@@ -77,11 +81,37 @@ def simulate(scenario: Scenario, *, progress: Progress | None = None, keep: bool
     )
 
 
+def is_large(scenario: Scenario) -> bool:
+    """Whether there is enough to do for compiled code and price tables; the same for all alternatives of a workload."""
+    return scenario.workload.count() * scenario.workload.mean_lengths()[1] >= ENOUGH_TOKENS
+
+
 def slowed_by(scenario: Scenario) -> list[str]:
-    """What of a scenario keeps it from the compiled loop; empty where nothing does."""
+    """What keeps a large run from the compiled loop; empty where nothing does."""
+    servers, slow = _tabled(servers_of(scenario))
+    return slow + _obstacles(scenario, servers)
+
+
+def _tabled(servers: Sequence[Server]) -> tuple[list[Server], list[str]]:
+    """The servers priced from tables where tables hold their prices, and what stands in the way."""
+    from specsim.serving.price_table import InexactTables, tabled
+
+    made: dict[int, Server] = {}
+    slow = []
+    for server in servers:
+        if id(server) not in made:
+            try:
+                made[id(server)] = tabled(server)
+            except InexactTables as error:
+                made[id(server)] = server
+                slow.append(str(error))
+    return [made[id(server)] for server in servers], slow
+
+
+def _obstacles(scenario: Scenario, servers: Sequence[Server]) -> list[str]:
     found = ["a closed loop"] if scenario.workload.clients is not None else []
     classes = next(iter(scenario.workload.chunks(scenario.seed, 1))).classes
-    for server in {id(server): server for server in servers_of(scenario)}.values():
+    for server in {id(server): server for server in servers}.values():
         found += obstacles(server, classes)
     return list(dict.fromkeys(found))
 
@@ -124,7 +154,9 @@ def run(
     else:
         ordered = list(requests) if clients is not None else sorted(requests, key=_arrival_s)
         arrays, rows = None, lambda: ordered
-    asked = Run(lambda: [requests_of(rows()) if arrays is None else arrays], rows, len(requests), servers, router, clients)
+    asked = Run(
+        lambda: [requests_of(rows()) if arrays is None else arrays], rows, len(requests), servers, router, clients
+    )
     return _fast(asked, keep, progress) if compiled else _by_events(asked, progress)
 
 
@@ -177,9 +209,12 @@ def _by_events(asked: Run, progress: Progress | None) -> RunResult:
 
 def _fast(asked: Run, keep: bool, progress: Progress | None) -> RunResult:
     from specsim.serving.fleet import serve_all
+    from specsim.serving.price_table import TablePrices
 
     if asked.clients is not None:
         raise InvalidInput("a closed loop does not run compiled; leave compiled out")
+    if not all(isinstance(server.cost, TablePrices) for server in asked.servers):
+        asked = replace(asked, servers=_tabled(asked.servers)[0])
     return replace(serve_all(asked, keep=keep, progress=progress), versions=_versions())
 
 

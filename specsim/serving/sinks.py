@@ -52,7 +52,20 @@ class Records:
         number, law, prompt, output, rounds, drafted, accepted, preemptions, replica = rows[order].T.tolist()
         arrival, first, finish = times[order].T.tolist()
         names = [self._classes[index] for index in law]
-        columns = (number, names, arrival, first, finish, prompt, output, rounds, drafted, accepted, preemptions, replica)
+        columns = (
+            number,
+            names,
+            arrival,
+            first,
+            finish,
+            prompt,
+            output,
+            rounds,
+            drafted,
+            accepted,
+            preemptions,
+            replica,
+        )
         return list(map(RequestRecord, *columns))
 
     def steps(self) -> list[StepRecord]:

@@ -77,9 +77,17 @@ class PhaseCost:
         self, groups: Groups, drafting: Reals, width: int, kv_tokens: Reals, *, fills: bool, idle: bool
     ) -> list[Group]:
         if self.phase.first_pass == "committed":
-            return [_continued(group, width) for group in groups]
+            return [_continued(self._kept(group), width) for group in groups]
         last = [] if idle else [Group(drafting, width, kv_tokens + width - 1, width)]
         return last + [replace(group, logit_rows=0) for group in groups if fills and group.is_prefill]
+
+    def _kept(self, group: Group) -> Group:
+        """What a group hands the drafter: of a chain all of it (vLLM pads to k + 1), of a tree one path at most."""
+        longest = 1 + len(self._proposal.pass_widths(group.query_tokens - 1))
+        if not self._proposal.tree or group.is_prefill or group.query_tokens <= longest:
+            return group
+        left_out = group.query_tokens - longest
+        return Group(group.sequences, longest, group.kv_tokens - left_out, min(longest, group.logit_rows))
 
 
 def _continued(group: Group, width: int) -> Group:

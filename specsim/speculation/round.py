@@ -4,8 +4,8 @@ A step verifies the drafts of the step before (with any prefill chunks riding al
 tokens: round = verify ⊕ sampling ⊕ draft + host, ⊕ being the sum, or the longer of the two where drafting runs beside
 the target's pass. What drafting consists of is the program's data; no technique has timing code of its own. A first
 draft pass carries the step's own tokens, as vLLM runs it (k + 1 a sequence after a verification), unless the program
-says otherwise; later passes run warm if their weights stay in the last-level cache. k = 0 runs no draft pass at all and
-costs what a step without speculation costs.
+says otherwise; later passes run warm if their weights stay in the last-level cache. k = 0 runs no draft pass at all
+and costs what a step without speculation costs.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class RoundCost:
             bill.add(charges, times=times)
         bill.add_host("host", *self._host_s("step", sum((g.sequences for g in groups), 0)), hidden=True)
         if draft_tokens:
-            beside_s = seconds_of(verification)
+            overlaps = any(cost.phase.placement == "overlapped" for cost in self._phases)
+            beside_s = seconds_of(verification) if overlaps else 0.0
             for phase in self._phases:
                 entries = phase.entries(groups, drafting, draft_tokens, drafting_kv_tokens)
                 self._add_draft(bill, phase, entries, drafting, draft_tokens, beside_s)

@@ -69,10 +69,7 @@ class TargetPass:
     def entries(self, groups: Groups, draft_tokens: int) -> list[Entry]:
         """Device work of the pass and of choosing tokens from its logits; ``draft_tokens`` are drafted next."""
         groups = self._beams(groups)
-        if self._exits is not None:
-            found = self._exits.entries(groups)
-        else:
-            found = self._layers(groups, draft_tokens)
+        found = self._layers(groups, draft_tokens) if self._exits is None else self._exits.entries(groups)
         rows = sum((group.sequences * group.logit_rows for group in self._widened(groups, draft_tokens, None)), 0)
         found.append(Entry(self._whole.sampling("greedy", rows), 1))
         found += self._verification(groups)

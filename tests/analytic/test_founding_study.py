@@ -16,7 +16,6 @@ sys.path.insert(0, str(FOLDER))
 
 import founding_page as page_module  # noqa: E402
 import founding_study as study  # noqa: E402
-from make import TABLES  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 
@@ -32,6 +31,16 @@ def test_the_best_length_falls_with_the_batch_without_host_time(target: str, dra
     for c, gamma in GRID:
         one, _, _, eight, _, many = best_lengths(round_s, tokens_per_round(study.LONGEST, c, gamma))
         assert one >= eight >= many
+
+
+@pytest.mark.parametrize("gpu", study.GPUS)
+def test_no_drafts_cost_exactly_a_round_without_a_drafter(gpu: str) -> None:
+    asked = study.scenario("opt-6.7b", "opt-125m", gpu, NO_HOST)
+    alone = asked.without_speculation().round_cost(
+        study.corner_prices(gpu.removesuffix(study.CORNER)) if gpu.endswith(study.CORNER) else None
+    )
+    plain = price_rounds(alone, study.BATCHES, 0, study.CONTEXT_TOKENS)
+    assert study.prices("opt-6.7b", "opt-125m", gpu, NO_HOST)[:, :1].tolist() == plain.tolist()
 
 
 def test_long_drafts_lose_at_large_batches() -> None:
@@ -104,5 +113,5 @@ def test_the_tables_are_what_the_code_computes() -> None:
 
 
 def test_the_page_is_what_its_tables_say() -> None:
-    tables = (study.read(FOLDER / name, kind) for name, kind in TABLES.items())
+    tables = (study.read(FOLDER / name, kind) for name, kind in study.TABLES.items())
     assert (FOLDER / "README.md").read_text() == page_module.page(*tables)

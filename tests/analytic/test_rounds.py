@@ -188,3 +188,16 @@ def test_an_error_of_the_machine_cancels_in_a_ratio_and_one_of_a_shape_does_not(
 
     assert width(0.2, 0.0) == pytest.approx((1.645 * 0.2, 0.0))
     assert width(0.0, 0.2) == pytest.approx((1.645 * 0.2, 1.645 * 0.2 * 2**0.5))
+
+
+@pytest.mark.parametrize(("hit_rate", "like"), [(0.0, 0), (1.0, 4)])
+def test_a_copy_drafter_widens_the_pass_only_where_it_proposes(hit_rate: float, like: int) -> None:
+    """Never a match: a plain round and the look-up. Always one: every sequence verifies all it may."""
+    runs = {"kind": "empirical", "weights": [0] * 999 + [1]} if like else {"kind": "geometric", "continue_rate": 0.5}
+    law = {"kind": "hurdle", "hit_rate": hit_rate, "runs": runs}
+    asked = scenario(speculation={"program": "ngram", "max_draft_tokens": 4, "acceptance": law})
+    cell = speedup_map(asked, batches=[16]).cell(16, 4)
+    cost = asked.round_cost()
+    look_up_s = cost.decode_round(16, 4, 70.0).parts["draft"]
+    expected = cost.decode_round(16, like, 70.0).seconds + (0.0 if like else look_up_s)
+    assert cell.round_s == pytest.approx(float(expected), rel=0.01)

@@ -141,6 +141,21 @@ def test_a_trace_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     status, _, err = run(capsys, "quickstart", "--set", f"workload={{kind: trace, path: {path}}}", "--alone")
     assert status == 0
     assert "(plain): 2 requests over 2 s, mean 30 tokens in, 12 out" in err
+    path.write_text('[{"conversations": [{"from": "human", "value": "12345678"}, {"from": "gpt", "value": "1234"}]}]')
+    changes = ("--set", f"workload.lengths={{kind: trace, path: {path}}}", "--set", SIZE[0], "--set", SIZE[2])
+    status, _, err = run(capsys, "quickstart", *changes, "--alone")
+    assert status == 0
+    assert "(sharegpt): 1 requests, mean 2 tokens in, 1 out, lengths estimated at 4 characters a token" in err
+
+
+def test_replications_that_cannot_differ_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n0,20,8\n2,40,16\n")
+    changes = ("--set", f"workload={{kind: trace, path: {path}}}", "--set", "speculation=null", "--set", SIZE[2])
+    status, out, err = run(capsys, "quickstart", *changes, "--replications", 2)
+    assert status == 0
+    assert "± 0.00" in out
+    assert "nothing in this scenario is drawn by the seed" in err
 
 
 def test_ctrl_c_between_runs_prints_what_is_done(
@@ -161,6 +176,40 @@ def test_ctrl_c_between_runs_prints_what_is_done(
     assert calls == [0, 0, 1, 1, 2, 2]
     assert json.loads(out)["replications"]["intervals"]["speculation on"]["duration"]["count"] == 2
     assert "stopped by Ctrl-C" in err
+
+
+def test_ctrl_c_within_the_only_run_prints_what_it_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(scenario: Scenario, **options: Any) -> Any:
+        result = simulate(scenario, **options)
+        result.requests, result.truncated, result.interrupted = result.requests[:3], True, True
+        return result
+
+    monkeypatch.setattr("specsim.serving.simulate.simulate", stopped)
+    status, out, err = run(capsys, *SMALL, "--alone", "--json")
+    found = json.loads(out)
+    assert (status, found["completed"], found["truncated"]) == (0, 3, True)
+    assert "counts what it had finished" in err
+    status, out, _ = run(capsys, *SMALL)  # stopped in the first alternative: that one is all there is
+    assert status == 0
+    assert "speculation off" in out
+    assert "speculation on" not in out
+
+
+def test_ctrl_c_within_a_replication_leaves_it_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(scenario: Scenario, **options: Any) -> Any:
+        result = simulate(scenario, **options)
+        result.interrupted = scenario.seed == 2
+        return result
+
+    monkeypatch.setattr("specsim.serving.simulate.simulate", stopped)
+    status, out, err = run(capsys, *SMALL, "--alone", "--replications", 5, "--json")
+    assert status == 0
+    assert json.loads(out)["replications"]["intervals"]["speculation on"]["duration"]["count"] == 2
+    assert "left out" in err
 
 
 def test_ctrl_c_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

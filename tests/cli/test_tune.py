@@ -65,6 +65,7 @@ def test_the_printed_schedule_is_read_back_the_same(
     assert config.limits["max_num_seqs"] == 96
     assert config.num_speculative_tokens == max(row["draft_tokens"] for row in document["batches"])
     assert document["gain_over_fixed"] >= 1.0 - 0.003
+    assert document["alone"]["oracle"] >= document["alone"]["schedule"]
     assert document["gain_over_off_low"] <= document["gain_over_off"] <= document["gain_over_off_high"]
 
 
@@ -77,6 +78,19 @@ def test_the_text_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert config.method == "draft_model"
     assert "the best single k" in out
     assert "x off (90 %" in out
+    assert "for an oracle" in out
+
+
+def test_the_schedule_under_the_scenario_s_own_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speculation = DRAFT_MODEL | {"max_draft_tokens": 4, "acceptance": {"kind": "unconditional", "rates": RATES}}
+    status, out, _ = ask(tmp_path, capsys, speculation, "--for", "vllm", "--load", "--json")
+    assert status == 0
+    document = json.loads(out)
+    names = ["off", f"k={document['fixed_draft_tokens']}", "schedule"]
+    assert list(document["load"]) == names
+    assert [document["load"][name]["completed"] for name in names] == [40] * 3
+    assert document["load"]["schedule"]["mean_tpot_ms"] < document["load"]["off"]["mean_tpot_ms"]
+    assert ask(tmp_path, capsys, speculation, "--for", "vllm", "--load")[1].count("mean_tpot_ms") == 1
 
 
 @pytest.mark.parametrize(

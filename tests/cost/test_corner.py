@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from specsim.cost.corner import CornerPrices, rows_at_corner
+from specsim.cost.corner import CornerPrices, measured_corners, rows_at_corner
 from specsim.cost.forward import Kernel, Precision, token_kernels
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
@@ -34,7 +34,7 @@ def pass_s(prices: Roofline | CornerPrices | MeasuredPrices, hardware: Hardware,
 
 def test_the_profiled_card_itself_is_priced_as_measured(profile: Profile) -> None:
     own = profile.hardware()
-    corner, measured = CornerPrices(own, profile, DTYPE), MeasuredPrices(profile, own, DTYPE)
+    corner, measured = CornerPrices(own, [profile], DTYPE), MeasuredPrices(profile, own, DTYPE)
     for rows in (1.0, 40.0, 134.0, 1000.0):
         assert pass_s(corner, own, rows) == pytest.approx(pass_s(measured, own, rows), rel=1e-9)
 
@@ -47,7 +47,7 @@ def test_a_card_of_half_the_speed_has_the_same_corner_and_takes_twice_the_time(p
             "flops_per_s": {name: rate / 2 for name, rate in own.flops_per_s.items()},
         }
     )
-    slow, fast = CornerPrices(half, profile, DTYPE), CornerPrices(own, profile, DTYPE)
+    slow, fast = CornerPrices(half, [profile], DTYPE), CornerPrices(own, [profile], DTYPE)
     for rows in (1.0, 64.0, 300.0):  # floors do not halve: 0.5 ms of a pass's 129 products
         assert pass_s(slow, half, rows) == pytest.approx(2 * pass_s(fast, own, rows), rel=0.05)
 
@@ -57,7 +57,7 @@ def test_a_nearer_corner_is_left_at_fewer_rows(profile: Profile) -> None:
     card, own = load_hardware("rtx-3090"), profile.hardware()
     factor = rows_at_corner(own, DTYPE) / rows_at_corner(card, DTYPE)
     assert factor == pytest.approx((312 / 2.039) / (71 / 0.936))
-    corner, roofline = CornerPrices(card, profile, DTYPE), Roofline(card, DTYPE)
+    corner, roofline = CornerPrices(card, [profile], DTYPE), Roofline(card, DTYPE)
     measured, ideal = MeasuredPrices(profile, own, DTYPE), Roofline(own, DTYPE)
     matrix = next(k for k in kernels(card, 64.0) if k.kind == "gemm")
     there = next(k for k in kernels(own, 64.0 * factor) if k.kind == "gemm")
@@ -69,7 +69,7 @@ def test_a_nearer_corner_is_left_at_fewer_rows(profile: Profile) -> None:
 
 def test_all_but_matrix_products_is_the_roofline(profile: Profile) -> None:
     card = load_hardware("rtx-4090")
-    corner, roofline = CornerPrices(card, profile, DTYPE), Roofline(card, DTYPE)
+    corner, roofline = CornerPrices(card, [profile], DTYPE), Roofline(card, DTYPE)
     others = [k for k in kernels(card, 8.0) if k.kind != "gemm"]
     assert others
     for kernel in others:
@@ -78,7 +78,7 @@ def test_all_but_matrix_products_is_the_roofline(profile: Profile) -> None:
 
 def test_batches_are_priced_at_once_as_one_by_one(profile: Profile) -> None:
     card = load_hardware("rtx-3090")
-    corner, rows = CornerPrices(card, profile, DTYPE), np.array([1.0, 30.0, 200.0])
+    corner, rows = CornerPrices(card, [profile], DTYPE), np.array([1.0, 30.0, 200.0])
     part = as_part(load_model("llama-7b")).shard(1)
     for index, kernel in enumerate(token_kernels(part, rows, rows, Precision.on(card, 16))):
         if kernel.kind != "gemm":
@@ -86,3 +86,29 @@ def test_batches_are_priced_at_once_as_one_by_one(profile: Profile) -> None:
         together = np.asarray(corner.price(kernel, warm=False).seconds)
         alone = [float(corner.price(kernels(card, m)[index], warm=False).seconds) for m in rows.tolist()]
         np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
+def test_several_cards_count_in_the_geometric_mean(profile: Profile) -> None:
+    card, other = load_hardware("rtx-3090"), load_profile("nvidia-l40s-aiconfigurator-vllm-0.24.0")
+    one, two, both = (CornerPrices(card, p, DTYPE) for p in ([profile], [other], [profile, other]))
+    for kernel in kernels(card, 50.0):
+        seconds = [float(prices.price(kernel, warm=False).seconds) for prices in (one, two, both)]
+        assert seconds[2] == pytest.approx((seconds[0] * seconds[1]) ** 0.5)
+
+
+def test_profiled_cards_are_predicted_better_than_by_a_sharp_corner() -> None:
+    """Each by the others: how a pass over a 7B model grows with its rows, and its worst error."""
+    sharp, borrowed = [], []
+    profiles = measured_corners()
+    assert len(profiles) >= 5
+    rows = [16.0, 64.0, 128.0, 256.0]
+    for profile in profiles:
+        own = profile.hardware()
+        growth = []
+        others = [other for other in profiles if other is not profile]
+        for prices in (MeasuredPrices(profile, own, DTYPE), Roofline(own, DTYPE), CornerPrices(own, others, DTYPE)):
+            growth.append(np.array([pass_s(prices, own, m) for m in rows]) / pass_s(prices, own, 1.0))
+        sharp.append(np.abs(growth[1] / growth[0] - 1))
+        borrowed.append(np.abs(growth[2] / growth[0] - 1))
+    assert np.mean(borrowed) < np.mean(sharp)
+    assert np.max(borrowed) < np.max(sharp)

@@ -146,7 +146,6 @@ def test_rates_of_a_mean_length() -> None:
     [
         (EngineConfig(method="ngram", tree=DraftTree(topk=2, num_steps=2, num_draft_tokens=4)), "tree of topk 2"),
         (EngineConfig(method="ngram"), "leaves the draft length"),
-        (EngineConfig(method="ngram", candidate_steps=((1, (3,)), (8, (0, 1)))), "from batch 8 on"),
     ],
 )
 def test_what_a_scenario_cannot_hold_is_one_line(config: EngineConfig, rule: str) -> None:

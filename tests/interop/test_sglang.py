@@ -12,10 +12,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.interop.engine_config import DraftTree, EngineConfig, steps_policy
+from specsim.interop.engine_config import DraftTree, EngineConfig, speculation_fields, steps_policy
 from specsim.interop.sglang import read_sglang, write_sglang
 from specsim.interop.sglang_adaptive import FILE, slot_starts
-from specsim.speculation.policy import FixedPolicy
+from specsim.scenario import Speculation
+from specsim.speculation.policy import FixedPolicy, Tier, TieredPolicy
 
 HEAD = "--speculative-algorithm EAGLE3 --speculative-draft-model-path org/head --max-running-requests 64"
 ADAPTIVE = f"{HEAD} --speculative-adaptive --speculative-adaptive-config a.json"
@@ -89,17 +90,35 @@ def test_padding_to_a_graph_moves_a_change() -> None:
         write_sglang(config)
 
 
-def test_slots_with_several_candidates_are_kept_as_such() -> None:
-    content = {"ema_alpha": 0.3, "1": {"candidate_steps": [7, 1, 3]}, "16": {"candidate_steps": [0, 1]}}
-    config = read_sglang(ADAPTIVE, adaptive=content)
-    assert config.candidate_steps == ((1, (1, 3, 7)), (16, (0, 1)))
+def test_slots_with_several_candidates_are_a_policy() -> None:
+    """A slot's own knob counts before the one of all slots; what is not modelled is kept."""
+    content = {
+        "ema_alpha": 0.3, "down_hysteresis": -0.5, "ceiling_coeff": 2,
+        "1": {"candidate_steps": [7, 1, 3]}, "16": {"candidate_steps": [0, 1], "down_hysteresis": 0.0},
+    }  # fmt: skip
+    config = read_sglang(f"{ADAPTIVE} --speculative-num-steps 3", adaptive=content)
+    assert config.policy == TieredPolicy(
+        tiers=(
+            Tier(first_batch=1, choices=(1, 3, 7), ema=0.3, fall=-0.5),
+            Tier(first_batch=16, choices=(0, 1), ema=0.3, fall=0.0),
+        ),
+        initial=3,
+    )
     assert config.num_speculative_tokens == 7
     with pytest.raises(NoAnswer, match="from batch 1 on acceptance chooses among drafts of 1, 3, 7"):
         config.draft_tokens(4)
     written = write_sglang(config)
     again = read_sglang(written.text, adaptive=json.loads(written.files[FILE]))
-    assert again.candidate_steps == config.candidate_steps
-    assert again.kept == {"speculative_adaptive_config": {"ema_alpha": 0.3}}
+    assert again.policy == config.policy
+    assert again.kept == {"speculative_adaptive_config": {"ceiling_coeff": 2}}
+
+
+def test_an_adaptive_config_becomes_a_scenario_s_policy() -> None:
+    config = read_sglang(f"{HEAD} --speculative-adaptive")
+    fields = speculation_fields(config)
+    read = Speculation.model_validate(fields | {"acceptance": {"kind": "constant", "rate": 0.7}})
+    assert read.policy == config.policy
+    assert read.max_draft_tokens == 7
 
 
 def test_the_adaptive_file_is_read(tmp_path: Path) -> None:
@@ -116,7 +135,8 @@ def test_the_adaptive_file_is_read(tmp_path: Path) -> None:
 
 def test_without_a_file_sglangs_own_slots_count() -> None:
     config = read_sglang(f"{HEAD} --speculative-adaptive")
-    assert [first for first, _ in config.candidate_steps] == [1, 8, 32, 64]
+    assert isinstance(config.policy, TieredPolicy)
+    assert [tier.first_batch for tier in config.policy.tiers] == [1, 8, 32, 64]
     assert any("015c872" in note for note in config.notes)
 
 
@@ -187,6 +207,7 @@ def test_malformed_flags_are_one_line_that_names_the_rule(flags: str, rule: str)
         ({"1": {}}, "candidate_steps is None"),
         ({"1": {"candidate_steps": [1, -1]}}, r"is \[1, -1\]"),
         ({"1": {"candidate_steps": 3}}, "is 3"),
+        ({"1": {"candidate_steps": [3], "ema_alpha": 2}}, "batch size 1: ema"),
     ],
 )
 def test_malformed_adaptive_files(content: dict[str, Any], rule: str) -> None:
@@ -203,7 +224,7 @@ def test_steps_must_be_a_candidate() -> None:
 def test_adaptive_falls_back_to_static_as_sglang_does() -> None:
     shape = "--speculative-num-steps 3 --speculative-eagle-topk 4 --speculative-num-draft-tokens 8"
     config = read_sglang(f"{ADAPTIVE} {shape}", adaptive={"1": {"candidate_steps": [1]}})
-    assert (config.candidate_steps, config.policy) == ((), None)
+    assert config.policy is None
     assert config.tree is not None
     assert any("static settings count" in note for note in config.notes)
 

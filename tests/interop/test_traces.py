@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput
 from specsim.interop.traces import FORMATS, TimeUnit, TraceFormat, read_trace
-from specsim.workload.request import MAX_TOKENS, RequestSpec
+from specsim.workload.request import MAX_TOKENS, Requests, RequestSpec
 
 
 def write(folder: Path, *lines: str, name: str = "trace.csv") -> Path:
@@ -315,6 +316,50 @@ def test_names_that_no_file_can_hold_are_refused(tmp_path: Path) -> None:
     row = '{"arrival_s": 0, "prompt_tokens": 1, "output_tokens": 1, "acceptance_class": "\\ud800"}'
     with pytest.raises(InvalidInput, match="line 1: acceptance_class"):
         read_trace(write(tmp_path, row))
+
+
+def check_arrays(requests: Requests) -> None:
+    assert len(requests)
+    assert requests.prompt_tokens.min() >= 1
+    assert requests.output_tokens.min() >= 1
+    if requests.arrival_s is not None:
+        assert np.isfinite(requests.arrival_s).all()
+        assert (np.diff(requests.arrival_s) >= 0).all()
+
+
+JUNK = st.sampled_from(
+    ("", " ", "nan", "-1", "1e999", "0", "7", "3.5", "null", "true", "[]", "{}", '"', "\x00", "\r", "\ufeff", "١٢")
+)
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.binary(max_size=200)
+    | st.text(max_size=200).map(lambda text: text.encode(errors="replace"))
+    | st.tuples(
+        st.sampled_from((PLAIN, AZURE, BURST, PLAIN + ",prefix_hashes")),
+        st.lists(st.lists(JUNK | st.text(max_size=5), min_size=3, max_size=4), max_size=4),
+    ).map(lambda parts: "\n".join((parts[0], *map(",".join, parts[1]))).encode(errors="replace"))
+    | st.lists(
+        st.dictionaries(
+            st.sampled_from(("timestamp", "input_length", "output_length", "hash_ids", "chat_id")),
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.integers()),
+            min_size=2,
+        ),
+        max_size=3,
+    ).map(lambda rows: "\n".join(map(json.dumps, rows)).encode())
+)
+def test_no_file_does_worse_than_a_one_line_refusal(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "any"
+    path.write_bytes(content)
+    try:
+        requests = read_trace(path).requests
+    except InvalidInput as error:
+        told = str(error)
+    else:
+        told = ""
+        check_arrays(requests)
+    assert len(told.splitlines()) <= 1
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.engine_config import DraftTree, EngineConfig
 from specsim.interop.vllm import read_vllm, write_vllm
-from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, TablePolicy
+from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, TablePolicy, Tier, TieredPolicy
 
 EAGLE = {"method": "eagle3", "model": "org/head", "num_speculative_tokens": 5}
 SCHEDULE = "num_speculative_tokens_per_batch_size"
@@ -230,7 +230,9 @@ def test_what_vllm_cannot_say_is_one_line() -> None:
     automaton = EngineConfig(method="suffix_automaton", num_speculative_tokens=3)
     headless = EngineConfig(method="eagle3", num_speculative_tokens=3)
     left_open = EngineConfig(method="mtp")
-    adaptive = EngineConfig(method="eagle", draft_model="m", candidate_steps=((1, (1, 3)),))
+    adaptive = EngineConfig(
+        method="eagle", draft_model="m", policy=TieredPolicy(tiers=(Tier(first_batch=1, choices=(1, 3)),))
+    )
     cases = (
         (tree, "topk 4"), (never, "drafts nothing"), (automaton, "no method 'suffix_automaton'"),
         (headless, "name one"),

@@ -136,7 +136,7 @@ def test_rounds_without_a_match_draft_nothing() -> None:
         PlusMinusPolicy(initial=2),
         ProfiledPolicy(),
         ThroughputPolicy(explore=0.5),
-        TieredPolicy(tiers=(Tier(first_batch=1, choices=(0, 1, 4)),), interval=1, warmup=0),
+        TieredPolicy(tiers=(Tier(first_batch=1, choices=(0, 1, 4), interval=1, warmup=0),)),
     ],
     ids=lambda policy: policy.kind,
 )

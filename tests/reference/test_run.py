@@ -184,6 +184,10 @@ def test_a_lone_request_is_not_served_before_it_arrives() -> None:
             },
             "heads",
         ),
+        (
+            {"workload": {"classes": [{"name": "code", "acceptance": {"kind": "constant", "rate": 0.5}}]}},
+            "imposes one law",
+        ),
     ],
 )
 def test_what_it_cannot_run_is_refused_in_one_line(changes: dict[str, Any], named: str) -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor  # noqa: E402
 
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.reference import transformer  # noqa: E402
+from specsim.reference import layers  # noqa: E402
 from specsim.reference.kernels import attend, attention_mask, linear, pack, tree_mask  # noqa: E402
 from specsim.reference.transformer import Group, Transformer, torch_dtype  # noqa: E402
 from specsim.specs.model import LatentAttention, MixtureOfExperts, ModelSpec  # noqa: E402
@@ -155,7 +155,7 @@ def test_groups_that_share_a_pass_equal_passes_of_their_own(
     spare_bytes: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ragged starts, slots out of place, widths apart; each attention call alone or all sequences padded together."""
-    monkeypatch.setattr(transformer, "SPARE_KEY_BYTES", spare_bytes)
+    monkeypatch.setattr(layers, "SPARE_KEY_BYTES", spare_bytes)
     model = build()
     texts = [text(30, seed) for seed in range(6)]
     starts = [12, 3, 20, 12, 0, 7]

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, Slo, StepRecord, Trim
+from specsim.interop.acceptance_logs import read_bench_serve
+from specsim.results import AcceptanceCounts, RequestRecord, RunResult, Slo, StepRecord, Totals, Trim
 from specsim.results.files import Tables, read_run, write_run, write_series
 from specsim.results.series import series
 
@@ -106,11 +107,31 @@ def test_the_summary_has_the_keys_of_vllm_bench_serve(tmp_path: Path) -> None:
     assert summary["request_goodput"] == pytest.approx(2 / 9)  # E2E 3, 4 and 5 s
 
 
+def test_acceptance_reads_back_as_a_benchmarks_would(tmp_path: Path) -> None:
+    """By the project's own record, and by vLLM's keys alone as far as these go: rates by position and drafts."""
+    acceptance = AcceptanceCounts()
+    for drafted, accepted, count in ((0, 0, 7), (3, 3, 2), (3, 0, 5), (3, 1, 4)):
+        acceptance.add(drafted, accepted, count)
+    write_run(tmp_path, small_run(acceptance=acceptance))
+    path = tmp_path / "summary.json"
+    assert read_bench_serve(path).as_table() == acceptance.as_table()
+    summary = json.loads(path.read_text())
+    del summary["spec_decode_acceptance_counts"]
+    path.write_text(json.dumps(summary))
+    assert read_bench_serve(path).as_table() == {"3": [5, 4, 0, 2]}
+
+
 def test_a_streamed_run_keeps_its_sketches(tmp_path: Path) -> None:
     """Its summary agrees with the exact one within the sketch's error, and survives the folder."""
     slo = Slo(e2e_s=4.0)
     exact = small_run().summary(slo)
-    streamed = small_run(requests=[], steps=[], itl_s=np.zeros(0), itl_request=None, totals=small_run().streamed(slo))
+    kept = small_run()
+    totals = Totals(3, 30, 11, 0, 9, good=2)
+    totals.ttft.add(np.array([r.ttft_s for r in kept.requests]))
+    totals.tpot.add(np.array([r.tpot_s for r in kept.requests if r.tpot_s is not None]))
+    totals.e2el.add(np.array([r.e2e_s for r in kept.requests]))
+    totals.itl.add(kept.itl_s)
+    streamed = small_run(requests=[], steps=[], itl_s=np.zeros(0), itl_request=None, totals=totals)
     write_run(tmp_path, streamed)
     found = read_run(tmp_path).summary()
     assert found == streamed.summary()

@@ -58,6 +58,7 @@ def test_one_token_outputs_leave_tpot_without_a_statistic() -> None:
     assert summary["p99_itl_ms"] is None
     assert summary["mean_ttft_ms"] == 2000.0
     assert summary["request_goodput"] is None
+    assert summary["spec_decode_per_position_acceptance_rates"] is None
 
 
 def test_one_token_outputs_meet_any_tpot_limit() -> None:
@@ -81,6 +82,7 @@ def test_acceptance_record_by_hand() -> None:
     assert counts.accepted() == 4
     assert counts.acceptance_length() == 2.0
     assert counts.acceptance_rate() == pytest.approx(4 / 11)
+    assert counts.per_position_rates() == [2 / 4, 1 / 4, 1 / 4]
     assert counts.as_table() == {"0": [7], "2": [0, 1, 0], "3": [2, 0, 0, 1]}
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from specsim.errors import InvalidInput
-from specsim.scenario import SyntheticWorkload, TraceWorkload, load_scenario
+from specsim.scenario import SyntheticWorkload, TraceWorkload, Workload, load_scenario, workload
 from specsim.workload.request import Requests
 
 FIXED = {"kind": "fixed", "prompt_tokens": 10, "output_tokens": 20}
@@ -276,3 +277,12 @@ def test_a_class_law_shorter_than_the_longest_draft_is_refused() -> None:
     classes = "[{name: a, acceptance: {kind: conditional, rates: [0.5]}}]"
     with pytest.raises(InvalidInput, match="1 conditional rates and 6 tokens are drafted"):
         load_scenario("quickstart", [f"workload.classes={classes}"])
+
+
+@pytest.mark.parametrize(("columns", "kind"), [(slice(4, 52), SyntheticWorkload), (slice(52, None), TraceWorkload)])
+def test_the_examples_in_the_documentation_are_workloads(columns: slice, kind: type) -> None:
+    lines = [line[columns] for line in (workload.__doc__ or "").splitlines() if line.startswith("    ")]
+    fields = yaml.safe_load("\n".join(line.rstrip() for line in lines))["workload"]
+    found = TypeAdapter[Workload](Workload).validate_python(fields)
+    assert isinstance(found, kind)
+    assert list(found.acceptance_by_class()) == ["code"]

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from specsim.scheduling.kv_cache import BlockPool, CachedBlock
+from specsim.scheduling.kv_manager import KvManager
 from specsim.scheduling.scheduler import Scheduler, Sequence
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.policy import TablePolicy
+from specsim.speculation.program import load_program
 from tests.scheduling.replay import Factory, Recording, recordings, replay
 
 RECORDINGS = recordings()
@@ -91,7 +93,7 @@ def newest_namesake(self: BlockPool, keys: Any) -> list[CachedBlock]:
     return found
 
 
-def everything(self: Scheduler, sequence: Sequence) -> list[CachedBlock]:
+def everything(self: KvManager, sequence: Sequence) -> list[CachedBlock]:
     """The last known token is found, not computed: nothing would come out of the step."""
     size = self.pool.block_size
     return self.pool.find(sequence.prefix_key(b, size) for b in range(sequence.known_tokens // size))
@@ -106,7 +108,7 @@ release, find = BlockPool.release, BlockPool.find
         (Scheduler, "_victim", oldest_victim),
         (BlockPool, "release", first_block_first),
         (BlockPool, "find", newest_namesake),
-        (Scheduler, "_cached_prefix", everything),
+        (KvManager, "cached_prefix", everything),
     ],
 )
 def test_each_choice_shows_in_a_recording(
@@ -147,3 +149,23 @@ def test_the_recordings_hold_what_they_are_for() -> None:
     assert sum(share[2] > 0 for _, e in steps for share in e[2]) > 10_000  # verifications
     drafted = [share[2] for r, e in steps if r["method"] == "eagle" and not r["table"] for share in e[2]]
     assert len(set(drafted)) > 3  # drafts trimmed by the budget, where k is fixed
+
+
+PROGRAMS = {
+    "ngram": "ngram", "draft_model": "draft-model", "eagle": "eagle3", "p_eagle": "p-eagle", "pard": "pard",
+    "dflash": "dflash",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "program"), PROGRAMS.items())
+def test_a_programs_needs_are_vllms(method: str, program: str) -> None:
+    """vLLM's configuration derives them from the method and k; ours are data."""
+    ours = load_program(program)
+    mine = [recording for recording in RECORDINGS if recording["method"] == method]
+    assert len({recording["scheduler"]["max_draft_tokens"] for recording in mine}) > 2
+    for recording in mine:
+        needs = recording["scheduler"]
+        k = needs["max_draft_tokens"]
+        assert ours.lookahead_tokens(k) == needs["lookahead_tokens"]
+        assert ours.budget_tokens(k) == needs["draft_slots"]
+        assert ours.recompute_last_hit is needs["recompute_last_hit"]

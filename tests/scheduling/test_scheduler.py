@@ -241,3 +241,113 @@ def test_an_unchunked_prompt_longer_than_a_step_is_refused() -> None:
     with pytest.raises(NoAnswer, match="may prefill 11 tokens at once and a step takes 10"):
         one.add(Sequence(0, 10, 2))
     one.add(Sequence(1, 10, 1))
+
+
+def test_drafts_are_verified_once() -> None:
+    one = scheduler(drafts=3)
+    sequence = Sequence(0, 4, 20)
+    one.add(sequence)
+    run(one, propose=3)
+    step = one.schedule()
+    one.complete(step, [0])
+    assert shares(step) == [(0, 4, 3, True, False)]
+    assert shares(one.schedule()) == [(0, 1, 0, True, False)]
+
+
+def test_a_drafter_takes_its_rows_of_the_budget() -> None:
+    """PARD verifies k + 1 tokens a sequence and drafts with k rows more: 9 of 10 tokens for one, 1 left for none."""
+    limits = EngineLimits(max_num_batched_tokens=10, block_size=16)
+    one = Scheduler(limits, 100, max_draft_tokens=4, draft_slots=4)
+    for number in range(2):
+        one.add(Sequence(number, 3, 20))
+    assert shares(run(one, propose=4)) == [(0, 3, 0, True, True)]
+    assert shares(run(one, propose=4)) == [(0, 5, 4, True, False)]
+    one.propose(one.running[0], 0)
+    assert shares(run(one)) == [(0, 1, 0, True, False), (1, 1, 0, False, True)]
+
+
+def test_requests_of_one_step_share_a_prefix() -> None:
+    limits = EngineLimits(max_num_batched_tokens=64, block_size=4, prefix_caching=True)
+    one = Scheduler(limits, 100)
+    for number in range(3):
+        one.add(Sequence(number, 10, 2, prefix_hashes=(1, 2), hash_block_tokens=4))
+    one.add(Sequence(3, 8, 2, prefix_hashes=(1, 2), hash_block_tokens=4))  # its last block is computed again
+    assert [s[:2] for s in shares(run(one))] == [(0, 10), (1, 2), (2, 2), (3, 4)]
+    assert one.pool.num_blocks - one.pool.free_blocks == 3 + 1 + 1 + 1
+
+
+def test_a_preempted_request_finds_its_own_blocks_again() -> None:
+    limits = EngineLimits(max_num_batched_tokens=64, block_size=4, prefix_caching=True)
+    one = Scheduler(limits, 6)
+    first, victim = Sequence(0, 7, 3), Sequence(1, 11, 3)
+    one.add(first)
+    one.add(victim)
+    run(one)  # 2 and 3 blocks: all
+    step = run(one)
+    assert [s[0] for s in shares(step)] == [0, 1]  # both write into their last block
+    step = run(one)  # now the first needs a third
+    assert step.preempted == [victim]
+    assert (victim.lost_tokens, victim.emitted_tokens) == (12, 2)
+    assert [s[:2] for s in shares(run(one))] == [(1, 5)]  # 13 tokens; of its 3 full blocks the last was reused
+    assert victim.hit_tokens == 8
+
+
+def test_the_worst_priority_is_preempted_and_gives_its_share_of_the_step_back() -> None:
+    limits = EngineLimits(max_num_batched_tokens=9, block_size=4, scheduling_policy="priority")
+    one = Scheduler(limits, 6, max_draft_tokens=3)
+    worst, better, best = (Sequence(number, 4, 9, priority=-number) for number in range(3))
+    one.add(worst)
+    run(one)
+    one.add(better)
+    one.add(best)
+    assert [s[:2] for s in shares(run(one, propose=3))] == [(0, 1), (2, 4), (1, 4)]  # 4 of 5 blocks
+    step = one.schedule()  # 4 tokens for the worst, 4 for the best: no block is left, and of the budget one token
+    assert shares(step) == [(2, 4, 3, True, False), (1, 4, 3, True, False)]
+    assert step.preempted == [worst]
+
+
+def test_an_asynchronous_step_counts_on_drafts_and_takes_the_wrong_ones_back() -> None:
+    limits = EngineLimits(max_num_batched_tokens=64, block_size=4, async_scheduling=True)
+    one = Scheduler(limits, 100, max_draft_tokens=2)
+    sequence = Sequence(0, 4, 6)
+    one.add(sequence)
+
+    def begin() -> Step:
+        step = one.schedule()
+        for share in step.scheduled:
+            one.propose(share.sequence, 2)
+        return step
+
+    prefill = begin()
+    second = begin()
+    assert shares(second) == [(0, 3, 2, True, False)]  # the first token is still to come
+    assert one.complete(prefill, [0]) == [1]
+    third = begin()
+    assert sequence.scheduled_tokens == 4 + 3 + 3
+    assert one.complete(second, [1]) == [2]
+    assert (sequence.computed_tokens, sequence.scheduled_tokens, sequence.known_tokens) == (6, 9, 7)
+    fourth = begin()
+    assert one.complete(third, [1]) == [2]  # 5 of 6
+    assert shares(begin()) == []  # the step in flight ends it
+    assert one.complete(fourth, [2]) == [1]
+    assert not one.has_work
+    assert one.pool.free_blocks == one.pool.num_blocks
+
+
+def test_a_preempted_requests_token_in_flight_still_counts() -> None:
+    limits = EngineLimits(max_num_batched_tokens=64, block_size=4, async_scheduling=True)
+    one = Scheduler(limits, 5)
+    first, victim = Sequence(0, 8, 9), Sequence(1, 7, 3)
+    one.add(first)
+    one.add(victim)
+    prefill = one.schedule()  # 2 and 2 blocks: all
+    step = one.schedule()
+    assert [s[0] for s in shares(step)] == [0]
+    assert step.preempted == [victim]
+    assert one.complete(prefill, [0, 0]) == [1, 1]
+    assert (victim.emitted_tokens, victim.computed_tokens, victim.lost_tokens) == (1, 0, 7)
+    assert list(one.waiting) == [victim]
+    one.complete(step, [0])
+    while not first.finished:
+        run(one)
+    assert shares(run(one)) == [(1, 8, 0, True, True)]  # 7 prompt tokens and the one that was in flight

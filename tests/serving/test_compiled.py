@@ -16,10 +16,11 @@ from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Speculation
 from specsim.serving.obstacles import obstacles
-from specsim.serving.price_table import Shape, TablePrices, tabulate
+from specsim.serving.price_table import TablePrices
 from specsim.serving.router import RouterName
 from specsim.serving.server import Server
 from specsim.serving.simulate import run
+from specsim.serving.tabulate import Shape, tabulate
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program

@@ -85,3 +85,15 @@ def test_padding_is_a_staircase_with_an_end(tokens: int, sizes: tuple[int, ...],
 def test_sizes_out_of_order_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"sizes \[8, 4\] do not ascend"):
         EngineLimits.model_validate({"graph_sizes": [8, 4]})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"watermark": 1.0}, {"watermark": -0.1}, {"long_prefill_token_threshold": -1}, {"max_model_len": 0},
+        {"scheduling_policy": "lifo"},
+    ],
+)  # fmt: skip
+def test_limits_that_vllm_refuses_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        EngineLimits.model_validate(wrong)

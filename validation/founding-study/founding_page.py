@@ -42,6 +42,7 @@ def page(found: list[Point], shares: list[Share], laid: list[Line], runs: list[R
         "closest": _closest(found),
         "needed": _needed(),
         "slopes": _slopes(laid),
+        "gains": _gains(found),
         "bound": f"{largest_speedup(BANDS[1][1]):.2f}",
         "ordering": _ordering(found),
         "long": _long(found),
@@ -161,6 +162,12 @@ def _slopes(laid: list[Line]) -> str:
             cells.append(f"{ratio[1]:.3f} ×{ratio[8] / ratio[1]:.2f} ×{ratio[32] / ratio[8]:.2f}")
         rows.append([target, gpu, *cells])
     return _table(["target", "GPU", "none", "engine", "pass 2 ms", "launch 25 us"], rows)
+
+
+def _gains(found: list[Point]) -> str:
+    """Speed-ups at the smallest and the largest batch where the bands hold nearly."""
+    small, large = zip(*(p.speedup for p in found if p.loss <= NEAR), strict=True)
+    return f"{min(small):.2f} to {max(small):.2f} at batch 1 and {min(large):.2f} to {max(large):.2f} at batch 32"
 
 
 def _ordering(found: list[Point]) -> str:

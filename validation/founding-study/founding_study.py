@@ -7,7 +7,7 @@ so both are swept, as is the time its engine's host takes. Nothing is fitted to 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from specsim.analytic.founding import Floats, FoundingModel, best_lengths, price_rounds, speedups, tokens_per_round
-from specsim.cost.corner import CornerPrices
-from specsim.profiles.store import find_profile
+from specsim.cost.corner import CornerPrices, measured_corners
 from specsim.results import RunResult
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
@@ -26,7 +25,7 @@ from specsim.specs.catalog import load_hardware
 FOLDER = Path(__file__).parent
 
 TARGETS = (("opt-1.3b", "opt-125m"), ("opt-6.7b", "opt-125m"), ("llama-7b", "vicuna-68m"))
-CORNER = "+corner"  # priced with the A100's measured corner instead of a roofline's
+CORNER = "+corner"  # priced with a measured corner instead of a roofline's
 GPUS = ("rtx-3090", "rtx-3090+corner", "rtx-4090", "rtx-4090+corner", "a100-80gb")
 BATCHES = (1, 2, 4, 8, 16, 32)
 LONGEST = 16  # draft tokens searched
@@ -147,10 +146,8 @@ def prices(target: str, draft: str, gpu: str, host: Host) -> Floats:
 
 @cache
 def corner_prices(gpu: str) -> CornerPrices:
-    """A consumer card's roofline with the corner that the A100's profile measured."""
-    measured = find_profile(load_hardware(GPUS[-1]).name)
-    assert measured is not None
-    return CornerPrices(load_hardware(gpu), measured, "bfloat16")
+    """A card's roofline with the corner of the imported profiles."""
+    return CornerPrices(load_hardware(gpu), measured_corners(), "bfloat16")
 
 
 def points(target: str, gpu: str, host: str, round_s: Floats) -> Iterator[Point]:
@@ -174,7 +171,7 @@ def loss_in_bands(gain: Floats) -> Floats:
     for batch, (low, high) in BANDS.items():
         row = gain[..., BATCHES.index(batch), :]
         lost.append(1 - row[..., low : high + 1].max(axis=-1) / row.max(axis=-1))
-    return np.max(lost, axis=0)
+    return np.asarray(np.max(lost, axis=0))
 
 
 def share(target: str, gpu: str, host: str, round_s: Floats) -> Share:
@@ -273,6 +270,8 @@ def traffic() -> list[Run]:
 
 # -- tables on disk -------------------------------------------------------------------------------------------------
 
+TABLES = {"best.csv": Point, "shares.csv": Share, "lines.csv": Line, "traffic.csv": Run}
+
 
 def write(path: Path, rows: Sequence[Any]) -> None:
     """Dataclasses as CSV; tuples as numbers separated by spaces."""
@@ -286,7 +285,7 @@ def write(path: Path, rows: Sequence[Any]) -> None:
 
 def read(path: Path, kind: type[Any]) -> list[Any]:
     """What ``write`` wrote."""
-    makers = {
+    makers: dict[str, Callable[[str], Any]] = {
         "float": float, "int": int, "str": str,
         "tuple[int, ...]": lambda text: tuple(map(int, text.split())),
         "tuple[float, ...]": lambda text: tuple(map(float, text.split())),

@@ -7,17 +7,18 @@ python validation/founding-study/make.py --page     only README.md, from the tab
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from founding_page import page
-from founding_study import FOLDER, Line, Point, Run, Share, closed_form, read, traffic, write
-
-TABLES = {"best.csv": Point, "shares.csv": Share, "lines.csv": Line, "traffic.csv": Run}
+from founding_study import FOLDER, TABLES, closed_form, read, traffic, write
 
 
 def main() -> None:
     """Write the tables, unless told not to, and the page."""
     if "--page" not in sys.argv[1:]:
-        for name, rows in zip(TABLES, (*closed_form(), traffic()), strict=True):
+        tables: list[Sequence[Any]] = [*closed_form(), traffic()]
+        for name, rows in zip(TABLES, tables, strict=True):
             write(FOLDER / name, rows)
     (FOLDER / "README.md").write_text(page(*(read(FOLDER / name, kind) for name, kind in TABLES.items())))
 

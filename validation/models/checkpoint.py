@@ -46,10 +46,11 @@ class Trained:
 
 def untrained() -> Trained:
     """All networks at their random start."""
-    return _build(TARGET, DRAFT, heads=MEDUSA_HEADS, exit_layer=EXIT_LAYER)
+    return build(TARGET, DRAFT, heads=MEDUSA_HEADS, exit_layer=EXIT_LAYER)
 
 
-def _build(target: Shape, draft: Shape, *, heads: int, exit_layer: int) -> Trained:
+def build(target: Shape, draft: Shape, *, heads: int, exit_layer: int) -> Trained:
+    """Networks of these shapes at their random start."""
     return Trained(Llama(target), Llama(draft), Medusa(target, heads), Adapter(target), Eagle(target), exit_layer)
 
 
@@ -115,7 +116,7 @@ def load_all(folder: Path) -> Trained:
     stored = {name: read_checkpoint(folder / name) for name in NAMES}
     target, draft = (shape_of(stored[name].config) for name in ("target", "draft"))
     heads, exit_layer = stored["medusa"].config["num_heads"], stored["exit"].config["exit_layer"]
-    trained = _build(target, draft, heads=heads, exit_layer=exit_layer)
+    trained = build(target, draft, heads=heads, exit_layer=exit_layer)
     for name, network in trained.networks().items():
         network.load_state_dict(stored[name].tensors)
         network.eval().requires_grad_(requires_grad=False)

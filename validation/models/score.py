@@ -80,7 +80,9 @@ def print_losses(trained: Trained, tokenizer: Tokenizer, held_out: Sequence[Docu
         for name, network in (("target", trained.target), ("draft", trained.draft)):
             nats = sum(loss_sum(network, entry) for entry in encoded)
             bits = nats / size / math.log(2)
-            print(f"loss {domain:5} {name:6} {nats / tokens:.3f} nats a token, {bits:.3f} bits a byte, {tokens} tokens")
+            print(
+                f"loss {domain:5} {name:6} {nats / tokens:.3f} nats a token, {bits:.3f} bits a byte, {tokens} tokens"
+            )
 
 
 def greedy(folder: Path, prompts: Tensor, output_tokens: int) -> Tensor:

@@ -29,7 +29,7 @@ SHORT, LONG = 256, 512  # tokens a row; long rows only in the last part of a sta
 LONG_FROM = 0.75
 DECAY_FROM = 0.5
 WARM_UP_STEPS = 20
-STEPS = (1100, 400, 300)
+STEPS = (1100, 600, 300)
 SAVE_EVERY_S = 120.0
 MUON_RATE, ADAM_RATE = 0.02, 0.004
 
@@ -165,6 +165,14 @@ def save(plan: list[Stage], checkpoint: Path) -> None:
     part.replace(checkpoint)
 
 
+def resume(plan: list[Stage], checkpoint: Path) -> None:
+    """Take the stages to where ``save`` left them, if it ever did."""
+    if checkpoint.exists():
+        stored = torch.load(checkpoint)
+        for stage in plan:
+            stage.restore(stored[stage.name])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after this long; call again to go on")
@@ -185,10 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(chosen.seed)
     trained = untrained()
     plan = stages(trained, chosen.steps)
-    if checkpoint.exists():
-        stored = torch.load(checkpoint)
-        for stage in plan:
-            stage.restore(stored[stage.name])
+    resume(plan, checkpoint)
     print(f"{len(stream)} tokens to train on", flush=True)
     if train(trained, plan, stream, checkpoint, seed=chosen.seed, minutes=chosen.minutes):
         save_all(chosen.out, trained, tokenizer)

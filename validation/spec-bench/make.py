@@ -1,20 +1,26 @@
-"""Writes this folder's predicted.csv and page.
+"""Writes this folder's tables and page.
 
-python validation/spec-bench/make.py
+python validation/spec-bench/make.py            everything (about two minutes)
+python validation/spec-bench/make.py --page     only README.md, from the tables
 """
 
 from __future__ import annotations
 
-from spec_bench_page import page, write_rows
-from spec_bench_study import FOLDER, measured, tries
+import sys
+
+import spec_bench_corner
+from spec_bench_data import FOLDER, measured
+from spec_bench_page import page
+from spec_bench_study import read, tries, write
 
 
 def main() -> None:
-    """Fit, predict, score, write."""
+    """Fit, predict and score, unless told not to, and write the page."""
     rows = measured()
-    found = tries(rows)
-    write_rows(rows, found)
-    (FOLDER / "README.md").write_text(page(rows, found))
+    if "--page" not in sys.argv[1:]:
+        write(tries(rows), rows)
+        spec_bench_corner.write(spec_bench_corner.leave_one_out())
+    (FOLDER / "README.md").write_text(page(rows, read(), spec_bench_corner.read()))
 
 
 if __name__ == "__main__":

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 
 import numpy as np
-from spec_bench_study import EARLIER, FOLDER, GPUS, Measured, Try, best_constant, measured, split
+from spec_bench_corner import Card
+from spec_bench_data import EARLIER, FOLDER, GPUS, Measured, measured, split
+from spec_bench_study import SHOWN, WAYS, Floats, Try, best_constant
 
 ERROR_BAR, CONSTANT_BAR, GPU_BAR, SIGN_BAR = 0.10, 0.5, 0.15, 0.10
 TARGETS = ("vicuna-7b", "vicuna-13b", "vicuna-33b")
 SHARED_TARGET = "vicuna-7b"  # the one that both GPUs ran
 UNITS = {"pass": ("ms a pass", 1e3), "launch": ("us a launch", 1e6)}
-SOURCES = {"kernels": "profile", "roofline": "roofline"}
 
 
-def page(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
+def page(rows: Sequence[Measured], tries: Sequence[Try], cards: Sequence[Card]) -> str:
     """README.md."""
     text = (FOLDER / "page.md").read_text()
     parts = {
         "rows": str(len(rows)),
         "fitted": str(len(split(rows)[0])),
+        "scored": str(len(split(rows)[1])),
         "editions": _editions(rows),
         "tries": _tries(rows, tries),
+        "both": _both(rows, tries),
         "cells": _cells(rows, tries),
         "gpus": _gpus(rows, tries),
+        "corner": _corner(cards),
     }
     for name, part in parts.items():
         text = text.replace("{{" + name + "}}", part)
     return text
-
-
-def write_rows(rows: Sequence[Measured], tries: Sequence[Try]) -> None:
-    """predicted.csv: every row of every try."""
-    fitted = set(split(rows)[0])
-    with (FOLDER / "predicted.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["gpu", "prices", "host", "host_s", "half", "method", "target", "measured_r", "predicted_r"])
-        for one in tries:
-            seconds = "" if one.fit is None else f"{one.fit.seconds:.4g}"
-            for row in rows:
-                if row.gpu != one.gpu:
-                    continue
-                half, r = "fitted" if row in fitted else "scored", one.predicted[row.method, row.target]
-                head = [one.gpu, one.source, one.host, seconds, half]
-                writer.writerow([*head, row.method, row.target, f"{row.ratio:.3f}", f"{r:.3f}"])
 
 
 def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
@@ -58,23 +45,27 @@ def _editions(rows: Sequence[Measured]) -> str:
     return f"{np.abs(moved).mean():.1%} in the mean and {np.abs(moved).max():.1%} at most ({len(moved)} rows)"
 
 
+def _verdict(errors: Floats, constant: float) -> str:
+    error = float(np.abs(errors).mean())
+    missed = [name for name, bar in (("10 %", ERROR_BAR), ("half", CONSTANT_BAR * constant)) if error > bar]
+    return f"misses {' and '.join(missed)}" if missed else "both met"
+
+
 def _tries(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
     fitted, scored = split(rows)
     found = []
     for one in tries:
-        errors, here = one.errors(scored), [row for row in scored if row.gpu == one.gpu]
-        error, constant = float(np.abs(errors).mean()), best_constant(here)[1]
-        met = error <= ERROR_BAR and error <= CONSTANT_BAR * constant
+        errors, constant = one.errors(scored), best_constant([row for row in scored if row.gpu == one.gpu])[1]
         found.append(
-            [one.gpu, SOURCES[one.source], one.host, _host_time(one), f"{np.abs(one.errors(fitted)).mean():.1%}",
-             f"**{error:.1%}**", f"{errors.mean():+.1%}", f"{np.abs(errors).max():.1%}", f"{constant:.1%}",
-             "not fitted" if one.fit is None else "met" if met else "missed"]
+            [one.way, one.gpu, one.prices, _host_time(one), f"{np.abs(one.errors(fitted)).mean():.1%}",
+             f"**{np.abs(errors).mean():.1%}**", f"{errors.mean():+.1%}", f"{np.abs(errors).max():.1%}",
+             f"{constant:.1%}", _verdict(errors, constant)]
         )  # fmt: skip
     header = [
+        "way",
         "GPU",
         "prices",
-        "host",
-        "fitted",
+        "host time",
         "fitted half",
         "scored half",
         "signed",
@@ -85,65 +76,63 @@ def _tries(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
     return _table(header, found)
 
 
+def _corner(cards: Sequence[Card]) -> str:
+    found = [
+        [card.gpu, f"{card.roofline_mean:.1%}", f"{card.corner_mean:.1%}", f"{card.roofline_worst:.0%}",
+         f"{card.corner_worst:.0%}"]
+        for card in cards
+    ]  # fmt: skip
+    return _table(["GPU", "sharp, mean |error|", "others' corner", "sharp, worst", "others' corner"], found)
+
+
+def _both(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
+    """Scored rows of both GPUs together."""
+    scored = split(rows)[1]
+    constant = best_constant(scored)[1]
+    found = []
+    for way in WAYS:
+        errors = np.concatenate([one.errors(scored) for one in tries if one.way == way.name])
+        found.append([way.name, f"**{np.abs(errors).mean():.1%}**", f"{constant:.1%}", _verdict(errors, constant)])
+    return _table(["way", f"scored half, {len(scored)} rows", "best constant", "bars"], found)
+
+
 def _host_time(one: Try) -> str:
-    if one.fit is None:
-        return "-"
+    if one.host_s is None:
+        return "not fitted"
     unit, scale = UNITS[one.host]
-    error = one.fit.standard_error_s
-    spread = "" if error is None else f" ± {error * scale:.2g}"
-    return f"{one.fit.seconds * scale:.3g}{spread} {unit}" + (" (limit)" if one.fit.at_limit else "")
+    spread = "" if one.standard_error_s is None else f" ± {one.standard_error_s * scale:.1f}"
+    return f"{one.host_s * scale:.1f}{spread} {unit}"
 
 
 def _cells(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
     fitted = set(split(rows)[0])
     found = []
     for gpu in GPUS:
+        here = {one.way: one.predicted for one in tries if one.gpu == gpu}
         for target in TARGETS:
             for row in sorted((r for r in rows if (r.gpu, r.target) == (gpu, target)), key=lambda r: r.ratio):
-                values = []
-                for source, host in _columns():
-                    one = _try(tries, gpu, source, host)
-                    r = None if one is None else one.predicted[row.method, row.target]
-                    values.append("" if r is None else f"{r:.2f} ({r / row.ratio - 1:+.0%})")
+                values = [here[way][row.method, row.target] for way in SHOWN]
+                cells = [f"{r:.2f} ({r / row.ratio - 1:+.0%})" for r in values]
                 half = "fitted" if row in fitted else "scored"
-                found.append([gpu, target, row.method, half, f"{row.ratio:.2f}", *values])
-    columns = [f"{SOURCES[source]}, {host}" for source, host in _columns()]
-    return _table(["GPU", "target", "method", "half", "measured r", *columns], found)
-
-
-def _columns() -> list[tuple[str, str]]:
-    return [(source, host) for source in SOURCES for host in ("default", "pass", "launch")]
-
-
-def _try(tries: Sequence[Try], gpu: str, source: str, host: str) -> Try | None:
-    return next((one for one in tries if (one.gpu, one.source, one.host) == (gpu, source, host)), None)
+                found.append([gpu, target, row.method, half, f"{row.ratio:.2f}", *cells])
+    return _table(["GPU", "target", "method", "half", "measured r", *SHOWN], found)
 
 
 def _gpus(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
     """r on the consumer card over r on the A100, and how many methods meet the bars."""
     small, large = GPUS
     ratio = {(row.gpu, row.method): row.ratio for row in rows if row.target == SHARED_TARGET}
-    methods = sorted(
-        {m for _, m in ratio if (small, m) in ratio and (large, m) in ratio},
-        key=lambda m: ratio[small, m] / ratio[large, m],
-    )
-    found = []
-    within = dict.fromkeys(_columns(), 0)
-    signs = dict.fromkeys(_columns(), 0)
-    differing = [m for m in methods if abs(ratio[small, m] / ratio[large, m] - 1) > SIGN_BAR]
-    for method in methods:
-        seen = ratio[small, method] / ratio[large, method]
-        cells = []
-        for source, host in _columns():
-            one, other = _try(tries, small, "roofline", host), _try(tries, large, source, host)
-            assert one is not None
-            assert other is not None
-            r = one.predicted[method, SHARED_TARGET] / other.predicted[method, SHARED_TARGET]
-            within[source, host] += abs(r / seen - 1) <= GPU_BAR
-            signs[source, host] += method in differing and (r > 1) == (seen > 1)
-            cells.append(f"{r:.2f} ({r / seen - 1:+.0%})")
-        found.append([method, f"{seen:.2f}", *cells])
-    found.append(["within 15 %", "", *(f"{within[column]} of {len(methods)}" for column in _columns())])
-    found.append(["right sign", "", *(f"{signs[column]} of {len(differing)}" for column in _columns())])
-    columns = [f"A100 {SOURCES[source]}, {host}" for source, host in _columns()]
-    return _table(["method", "measured", *columns], found)
+    seen = {m: ratio[small, m] / ratio[large, m] for gpu, m in ratio if gpu == small and (large, m) in ratio}
+    methods = sorted(seen, key=lambda m: seen[m])
+    differing = [m for m in methods if abs(seen[m] - 1) > SIGN_BAR]
+    predicted = {(one.way, one.gpu): one.predicted for one in tries}
+    found: list[list[str]] = [[method, f"{seen[method]:.2f}"] for method in methods]
+    counts = [["within 15 %", ""], ["right sign", ""]]
+    for way in WAYS:
+        near, far = (predicted[way.name, gpu] for gpu in GPUS)
+        r = {method: near[method, SHARED_TARGET] / far[method, SHARED_TARGET] for method in methods}
+        for line, method in zip(found, methods, strict=True):
+            line.append(f"{r[method]:.2f} ({r[method] / seen[method] - 1:+.0%})")
+        counts[0].append(f"{sum(abs(r[m] / seen[m] - 1) <= GPU_BAR for m in methods)} of {len(methods)}")
+        counts[1].append(f"{sum((r[m] > 1) == (seen[m] > 1) for m in differing)} of {len(differing)}")
+    return _table(["method", "measured", *(way.name for way in WAYS)], [*found, *counts])

@@ -10,91 +10,58 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from spec_bench_data import FOLDER, GPUS, PROGRAMS, Measured, split
 
-from specsim.calibration import HostFit, HostKind, fit_host_time, round_ratio, with_host_time
-from specsim.cost.forward import KernelPrices
-from specsim.cost.roofline import DEFAULT_HOST_S
+from specsim.calibration import HostKind, fit_host_time, round_ratio, with_host_time
+from specsim.cost.corner import CornerPrices, measured_corners
+from specsim.cost.forward import Group, KernelPrices
+from specsim.cost.measured import MeasuredPrices
+from specsim.cost.roofline import DEFAULT_HOST_S, Roofline
+from specsim.profiles.store import find_profile
 from specsim.scenario import Scenario
+from specsim.specs.catalog import load_hardware
 from specsim.speculation.program import load_program
 
 Floats = NDArray[np.float64]
-FOLDER = Path(__file__).parent
-
-EDITION, EARLIER = "fd2c1cd", "09244ff"  # commits of the leaderboard: the one scored, and an earlier one
-SEED = 20261121  # of the split, chosen before anything was predicted
-CONTEXT_TOKENS = 512.0  # assumed: chats, summaries and retrieval mixed
+PROMPT_TOKENS, OUTPUT_TOKENS = 384, 256  # assumed: chats, summaries and retrieval mixed
+CONTEXT_TOKENS = PROMPT_TOKENS + OUTPUT_TOKENS / 2
 MOST_S = {"pass": 0.05, "launch": 5e-4}
-PRICES = {"rtx-3090": ("roofline",), "a100-80gb": ("kernels", "roofline")}
-GPUS = tuple(PRICES)
+PROFILED, DTYPE = "a100-80gb", "bfloat16"
 
-# Leaderboard name: bundled program. Draft lengths are the programs' own but for two-model speculation.
-PROGRAMS = {
-    "SpS": "draft-model", "PLD": "ngram", "Medusa": "medusa-1", "Hydra": "hydra", "EAGLE": "eagle-tree", "EAGLE-2": "eagle2",
-    "EAGLE-3": "eagle3-tree", "Lookahead": "lookahead", "REST": "rest", "Token Recycling": "token-recycling",
-}  # fmt: skip
 # Two-model speculation is Hugging Face's assisted generation: 5 drafts at first, 2 more after a full accept, 1 fewer
 # after any other round, never below 1.
 RISE, FALL, LONGEST = 2, 1, 40
 RARE = 1e-4  # share of rounds below which a draft length is not priced
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One row of the leaderboard."""
-
-    edition: str
-    method: str
-    gpu: str
-    target: str
-    tokens_per_round: float
-    speedup: float
-
-    @property
-    def ratio(self) -> float:
-        return self.tokens_per_round / self.speedup
-
-
-def measured(edition: str = EDITION) -> list[Measured]:
-    """Rows of an edition whose method is among PROGRAMS."""
-    with (FOLDER / "measured.csv").open(newline="") as file:
-        rows = [
-            Measured(
-                r["edition"], r["method"], r["gpu"], r["target"], float(r["tokens_per_round"]), float(r["speedup"])
-            )
-            for r in csv.DictReader(file)
-        ]
-    return [row for row in rows if row.edition == edition and row.method in PROGRAMS]
-
-
-def split(rows: Sequence[Measured]) -> tuple[list[Measured], list[Measured]]:
-    """(to fit on, to score on): of each GPU a half drawn by SEED, the odd row going to the first."""
-    generator = np.random.default_rng(SEED)
-    fitted: list[Measured] = []
-    scored: list[Measured] = []
-    for gpu in GPUS:
-        here = [row for row in rows if row.gpu == gpu]
-        order = generator.permutation(len(here))
-        half = (len(here) + 1) // 2
-        fitted += [here[i] for i in sorted(order[:half])]
-        scored += [here[i] for i in sorted(order[half:])]
-    return fitted, scored
-
-
 # -- prediction -----------------------------------------------------------------------------------------------------
+
+Host = Literal["default"] | HostKind
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a leaderboard ratio is taken to hold.
+
+    ``prompt``: its times include the prompt's pass, which no drafter makes cheaper. ``accept``: a round with drafts
+    takes the host once more, to choose among them and to move the cache.
+    """
+
+    prompt: bool = False
+    accept: bool = False
 
 
 @cache
-def scenario(method: str, gpu: str, target: str, source: str) -> Scenario:
+def scenario(method: str, gpu: str, target: str) -> Scenario:
     """One row's question, its host not yet set."""
     program = load_program(PROGRAMS[method])
     sections: dict[str, Any] = {
-        "name": f"{method}, {target}, {gpu}", "model": target, "gpu": gpu, "cost": {"source": source},
+        "name": f"{method}, {target}, {gpu}", "model": target, "gpu": gpu,
         "engine": {"max_num_seqs": 1, "graph_sizes": ()},
         "speculation": {
             "program": PROGRAMS[method], "draft_model": "vicuna-68m" if program.needs_draft_model else None,
@@ -105,7 +72,7 @@ def scenario(method: str, gpu: str, target: str, source: str) -> Scenario:
         },
         "workload": {
             "kind": "synthetic", "requests": 1, "arrivals": {"kind": "closed_loop", "concurrency": 1},
-            "lengths": {"kind": "fixed", "prompt_tokens": 384, "output_tokens": 256},
+            "lengths": {"kind": "fixed", "prompt_tokens": PROMPT_TOKENS, "output_tokens": OUTPUT_TOKENS},
         },
     }  # fmt: skip
     return Scenario.model_validate(sections)
@@ -113,29 +80,52 @@ def scenario(method: str, gpu: str, target: str, source: str) -> Scenario:
 
 @cache
 def kernel_prices(gpu: str, source: str) -> KernelPrices:
-    """One GPU's prices, shared by all rows."""
-    return scenario("PLD", gpu, "vicuna-7b", source).kernel_prices()
+    """One GPU's prices, shared by all rows: its ``profile``, its ``roofline``, or that with a measured corner, the
+    ``A100's corner`` or the ``corner`` of all imported profiles.
+    """
+    hardware = load_hardware(gpu)
+    if source == "roofline":
+        return Roofline(hardware, DTYPE)
+    if source == "corner":
+        return CornerPrices(hardware, measured_corners(), DTYPE)
+    profile = find_profile(load_hardware(PROFILED).name)
+    assert profile is not None
+    return (
+        CornerPrices(hardware, [profile], DTYPE)
+        if source == "A100's corner"
+        else MeasuredPrices(profile, hardware, DTYPE)
+    )
 
 
-def predict(row: Measured, source: str, host: HostKind | Literal["default"], seconds: float) -> float:
+def predict(row: Measured, source: str, host: Host, seconds: float, reading: Reading) -> float:
     """r of one row. ``default`` is what specsim takes where nobody says: 5 us a launch, 1.2 ms a step, 0.63 a pass."""
-    asked = scenario(row.method, row.gpu, row.target, source)
+    asked = scenario(row.method, row.gpu, row.target)
     if host == "default":
         times = {"host_step_s": DEFAULT_HOST_S["step"], "host_draft_pass_s": DEFAULT_HOST_S["draft_pass"]}
         asked = asked.model_copy(update={"engine": asked.engine.model_copy(update=times)})
     else:
         asked = with_host_time(asked, host, seconds)
-    assert asked.speculation is not None
     prices = kernel_prices(row.gpu, source)
+    plain = asked.without_speculation().round_cost(prices)
+    step_s = float(plain.decode_round(1, 0, CONTEXT_TOKENS).seconds)
+    extra = seconds / step_s if reading.accept and host == "pass" else 0.0
 
     def ratio(draft_tokens: int) -> float:
-        return round_ratio(asked, draft_tokens, context_tokens=CONTEXT_TOKENS, prices=prices)
+        return round_ratio(asked, draft_tokens, context_tokens=CONTEXT_TOKENS, prices=prices) + extra
 
-    if not asked.speculation.program.needs_draft_model:
-        return ratio(asked.speculation.policy.longest or 0)
-    shares = length_shares(rate_of(row.tokens_per_round))
-    common = np.flatnonzero(shares > RARE)
-    return float(np.average([ratio(int(k) + 1) for k in common], weights=shares[common]))
+    assert asked.speculation is not None
+    if asked.speculation.program.needs_draft_model:
+        shares = length_shares(rate_of(row.tokens_per_round))
+        common = np.flatnonzero(shares > RARE)
+        r = float(np.average([ratio(int(k) + 1) for k in common], weights=shares[common]))
+    else:
+        r = ratio(asked.speculation.policy.longest or 0)
+    if not reading.prompt:
+        return r
+    prompt = [Group(1, PROMPT_TOKENS, PROMPT_TOKENS)]
+    prompt_s = plain.step(prompt, drafting=0, draft_tokens=0, drafting_kv_tokens=0.0).seconds
+    share = float(prompt_s) / (OUTPUT_TOKENS * step_s)
+    return (r + row.tokens_per_round * share) / (1 + share)
 
 
 def length_shares(rate: float) -> Floats:
@@ -164,13 +154,43 @@ def rate_of(tokens: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
-    """One way of pricing and one kind of host time on one GPU, fitted on the first half of its rows."""
+class Way:
+    """One way to predict: prices by GPU, the kind of host time, how the leaderboard is read, methods not fitted on."""
 
+    name: str
+    sources: tuple[str, str]  # by GPUS
+    host: Host
+    reading: Reading = Reading()
+    left_out: tuple[str, ...] = ()
+
+
+# The first six were fixed before any prediction was compared; the others answer what those got wrong.
+WAYS = (
+    Way("defaults", ("roofline", "profile"), "default"),
+    Way("pass", ("roofline", "profile"), "pass"),
+    Way("launch", ("roofline", "profile"), "launch"),
+    Way("defaults, A100 as roofline", ("roofline", "roofline"), "default"),
+    Way("pass, A100 as roofline", ("roofline", "roofline"), "pass"),
+    Way("launch, A100 as roofline", ("roofline", "roofline"), "launch"),
+    Way("+ A100's corner", ("A100's corner", "profile"), "pass"),
+    Way("+ corner", ("corner", "profile"), "pass"),
+    Way("+ prompt", ("corner", "profile"), "pass", Reading(prompt=True)),
+    Way("+ accept", ("corner", "profile"), "pass", Reading(prompt=True, accept=True)),
+    Way("the same, REST not fitted", ("corner", "profile"), "pass", Reading(prompt=True, accept=True), ("REST",)),
+)
+SHOWN = ("defaults", "pass", "launch", "+ corner", "+ accept")  # in the table of all rows
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One way on one GPU, its host time fitted on the first half of that GPU's rows; None where nothing is fitted."""
+
+    way: str
     gpu: str
-    source: str
+    prices: str
     host: str
-    fit: HostFit | None  # None for the default
+    host_s: float | None
+    standard_error_s: float | None
     predicted: dict[tuple[str, str], float]  # r by method and target, all rows
 
     def errors(self, rows: Sequence[Measured]) -> Floats:
@@ -179,31 +199,74 @@ class Try:
         return np.array([self.predicted[row.method, row.target] / row.ratio - 1 for row in here])
 
 
-def attempt(gpu: str, source: str, host: HostKind | Literal["default"], rows: Sequence[Measured]) -> Try:
-    """Fit on the first half of this GPU's rows and predict all of them."""
+def attempt(way: Way, gpu: str, rows: Sequence[Measured]) -> Try:
+    """Fit on this GPU's first half and predict all of its rows."""
+    source = way.sources[GPUS.index(gpu)]
+    own = [row for row in split(rows)[0] if row.gpu == gpu and row.method not in way.left_out]
+
+    def ratios(of: Sequence[Measured], seconds: float) -> list[float]:
+        return [predict(row, source, way.host, seconds, way.reading) for row in of]
+
+    seconds = error = None
+    if way.host != "default":
+        found = [row.ratio for row in own]
+        fit = fit_host_time(found, lambda seconds: np.array(ratios(own, seconds)), most_s=MOST_S[way.host])
+        seconds, error = fit.seconds, fit.standard_error_s
     here = [row for row in rows if row.gpu == gpu]
-    fitted = [row for row in split(rows)[0] if row.gpu == gpu]
-    fit = None
-    if host != "default":
-        fit = fit_host_time(
-            [row.ratio for row in fitted],
-            lambda seconds: np.array([predict(row, source, host, seconds) for row in fitted]), most_s=MOST_S[host],
-        )  # fmt: skip
-    seconds = 0.0 if fit is None else fit.seconds
-    return Try(gpu, source, host, fit, {(r.method, r.target): predict(r, source, host, seconds) for r in here})
+    predicted = {(r.method, r.target): x for r, x in zip(here, ratios(here, seconds or 0.0), strict=True)}
+    return Try(way.name, gpu, source, way.host, seconds, error, predicted)
 
 
 def tries(rows: Sequence[Measured]) -> list[Try]:
-    """Every way of pricing with every kind of host time."""
-    hosts: tuple[HostKind | Literal["default"], ...] = ("default", "pass", "launch")
-    return [
-        attempt(gpu, source, host, rows) for gpu, sources in PRICES.items() for source in sources for host in hosts
-    ]
+    """Every way on every GPU."""
+    return [attempt(way, gpu, rows) for way in WAYS for gpu in GPUS]
 
 
 def best_constant(rows: Sequence[Measured]) -> tuple[float, float]:
-    """The r that, taken for every row, has the least mean |error|, and that error."""
+    """The r that, taken for all ``rows``, has the least mean |error| in hindsight, and that error.
+
+    A weighted median, so one of the rows' own.
+    """
     ratios = np.array([row.ratio for row in rows])
-    errors = [(float(np.abs(guess / ratios - 1).mean()), float(guess)) for guess in ratios]  # a weighted median: a row
-    error, guess = min(errors)
+    error, guess = min((float(np.abs(guess / ratios - 1).mean()), float(guess)) for guess in ratios)
     return guess, error
+
+
+# -- tables on disk -------------------------------------------------------------------------------------------------
+
+
+def write(found: Sequence[Try], rows: Sequence[Measured]) -> None:
+    """fits.csv: a line a try; predicted.csv: a line a try and row."""
+    fitted = set(split(rows)[0])
+    fits, lines = [], []
+    for one in found:
+        numbers = ["" if x is None else f"{x:.3g}" for x in (one.host_s, one.standard_error_s)]
+        fits.append([one.way, one.gpu, one.prices, one.host, *numbers])
+        for row in (row for row in rows if row.gpu == one.gpu):
+            half, r = "fitted" if row in fitted else "scored", one.predicted[row.method, row.target]
+            lines.append([one.way, one.gpu, half, row.method, row.target, f"{row.ratio:.4f}", f"{r:.4f}"])
+    heads = (
+        ["way", "gpu", "prices", "host", "host_s", "standard_error_s"],
+        ["way", "gpu", "half", "method", "target", "measured_r", "predicted_r"],
+    )  # fmt: skip
+    for name, head, table in zip(("fits.csv", "predicted.csv"), heads, (fits, lines), strict=True):
+        with (FOLDER / name).open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([head, *table])
+
+
+def read() -> list[Try]:
+    """What ``write`` wrote."""
+    predicted: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+    with (FOLDER / "predicted.csv").open(newline="") as file:
+        for r in csv.DictReader(file):
+            predicted.setdefault((r["way"], r["gpu"]), {})[r["method"], r["target"]] = float(r["predicted_r"])
+    with (FOLDER / "fits.csv").open(newline="") as file:
+        return [
+            Try(r["way"], r["gpu"], r["prices"], r["host"], _number(r["host_s"]), _number(r["standard_error_s"]),
+                predicted[r["way"], r["gpu"]])
+            for r in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

@@ -31,6 +31,12 @@ class Trace:
     format: str  # a name of FORMATS, sharegpt, or given
     dropped: int  # rows left out as the format's failed requests
 
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of results should know of the trace besides its requests."""
+        failed = (f"{self.dropped} failed rows left out",) if self.dropped else ()
+        characters = f"lengths estimated at {sharegpt.CHARACTERS_PER_TOKEN:g} characters a token"
+        return (*failed, characters) if self.format == "sharegpt" else failed
+
 
 def read_trace(path: Path, *, columns: TraceFormat | None = None, time_unit: TimeUnit | None = None) -> Trace:
     """The trace in ``path``: a known format by its columns, or any CSV or JSON lines with ``columns`` named.
@@ -141,7 +147,7 @@ def _recognise(fields: Mapping[str, object], path: Path) -> tuple[str, TraceForm
             return name, _present(form, fields, path)
     known = " or ".join(", ".join(filter(None, (form.arrival, form.prompt, form.output))) for form in FORMATS.values())
     raise InvalidInput(
-        f"trace {path}: columns {', '.join(fields)} are no known trace; rename them to one of {known}, or name them "
+        f"trace {path}: columns {_names(fields)} are no known trace; rename them to one of {known}, or name them "
         "under workload.columns"
     )
 
@@ -150,10 +156,16 @@ def _present(form: TraceFormat, fields: Mapping[str, object], path: Path) -> Tra
     """The format without an optional arrival column that the file has not. Raises InvalidInput for other absences."""
     absent = [column for column in form.required() if column not in fields]
     if absent:
-        raise InvalidInput(f"trace {path}: no column {absent[0]!r} among {', '.join(fields)}; correct the name")
+        raise InvalidInput(f"trace {path}: no column {absent[0]!r} among {_names(fields)}; correct the name")
     if form.arrival is not None and form.arrival not in fields:
         return form.model_copy(update={"arrival": None})
     return form
+
+
+def _names(fields: Mapping[str, object]) -> str:
+    """Column names in one line of bearable length."""
+    text = " ".join(", ".join(map(str, fields)).split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _check_times(requests: Requests, path: Path, *, stated: bool) -> None:

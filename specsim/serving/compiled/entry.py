@@ -10,21 +10,34 @@ from typing import Any
 
 from numba import njit
 
-from specsim.serving.compiled import loop
+from specsim.serving.compiled import loop, price
 
 
 @lru_cache(maxsize=1)
 def compiled_serve() -> Callable[..., tuple[int, int]]:
-    """``loop.serve``, compiled when first called and then read from numba's cache.
-
-    numba notices a change only of the file that holds the function itself, so the entry's name tells the state of all
-    sources: each state has a cache of its own.
-    """
+    """``loop.serve``, compiled when first called and then read from numba's cache."""
 
     def entry(*arguments: Any) -> tuple[int, int]:
         return loop.serve(*arguments)  # a global: what a closure holds would become part of the cache's key
 
+    return _cached(entry, "serve")
+
+
+@lru_cache(maxsize=1)
+def compiled_price() -> Callable[..., tuple[float, int]]:
+    """``price.step_seconds``, likewise."""
+
+    def entry(*arguments: Any) -> tuple[float, int]:
+        return price.step_seconds(*arguments)
+
+    return _cached(entry, "price")
+
+
+def _cached(entry: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """numba notices a change only of the file that holds the function itself, so the entry's name tells the state of
+    all sources: each state has a cache of its own.
+    """
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    entry.__qualname__ = f"serve_{hashlib.sha256(sources).hexdigest()[:16]}"
-    made: Callable[..., tuple[int, int]] = njit(cache=True)(entry)
+    entry.__qualname__ = f"{name}_{hashlib.sha256(sources).hexdigest()[:16]}"
+    made: Callable[..., Any] = njit(cache=True)(entry)
     return made

@@ -35,8 +35,9 @@ class Prices(NamedTuple):
     token_knots: Floats  # [m]
     row_knots: Floats  # [m, f]
     mixed_s: Floats  # [m, f] a step of so many tokens and rows, own_s and chunks left out
-    silent_s: Floats  # [m] the same without any row of logits
+    alone_s: Floats  # [m, 2] the same with chunks only, of which none or one yields a token
     first_s: Floats  # [k_index, m, f] the draft's first pass over such a step
+    first_alone_s: Floats  # [k_index, m]
     mixed_rank: Integers  # [m]
     chunk_knots: Floats  # [q] new tokens of a chunk
     prefix_knots: Floats  # [p] tokens before it
@@ -166,15 +167,20 @@ def step_seconds(
             seconds += _chunk(prices, prices.chunk_first_s[index], chunk_tokens[c], chunk_kv[c])
     i, t = _span(prices.token_knots, _padded(prices.graph_sizes, tokens))
     rank = max(rank, prices.mixed_rank[i])
-    if rows < 0.0:
-        seconds += prices.silent_s[i] * (1.0 - t) + prices.silent_s[i + 1] * t
-    else:
-        seconds += (1.0 - t) * _by_rows(prices.row_knots[i], prices.mixed_s[i], rows)
-        seconds += t * _by_rows(prices.row_knots[i + 1], prices.mixed_s[i + 1], rows)
+    for m, share in ((i, 1.0 - t), (i + 1, t)):
+        knots = prices.row_knots[m]
+        if num_groups:
+            seconds += share * _by_rows(knots, prices.mixed_s[m], rows)
+        else:
+            seconds += share * prices.alone_s[m, min(emitting, 1)]
+            if emitting > 1:
+                more = _by_rows(knots, prices.mixed_s[m], knots[0] + emitting - 1.0)
+                seconds += share * (more - prices.mixed_s[m, 0])
+        if index >= 0 and num_groups:
+            seconds += share * _by_rows(knots, prices.first_s[index, m], rows)
+        elif index >= 0:
+            seconds += share * prices.first_alone_s[index, m]
     if index >= 0:
-        first = prices.first_s[index]
-        seconds += (1.0 - t) * _by_rows(prices.row_knots[i], first[i], max(0.0, rows))
-        seconds += t * _by_rows(prices.row_knots[i + 1], first[i + 1], max(0.0, rows))
         seconds += _late(prices, index, drafting, drafting_kv if drafting else kv)
         if num_groups:
             seconds += _reading(prices, index, n, kv) + (num_groups - 1) * prices.split_s[index]

@@ -12,7 +12,7 @@ from specsim.cost.forward import Group
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy
 from specsim.speculation.policy.confidence import check_has_confidences, required
-from specsim.speculation.policy.deciders import Uniform
+from specsim.speculation.policy.deciders import DeciderBase
 from specsim.speculation.policy.prices import first_best, rounded
 from specsim.speculation.policy.protocol import Decider, Drafts, Floats, Integers, Setting
 from specsim.speculation.round import StepCost
@@ -58,7 +58,7 @@ class VerifyBudgetPolicy(ChoosingPolicy):
         return _Budget(self, setting.cost)
 
 
-class _Budget(Uniform):
+class _Budget(DeciderBase):
     def __init__(self, policy: VerifyBudgetPolicy, cost: StepCost) -> None:
         self._policy = policy
         self._cost = cost

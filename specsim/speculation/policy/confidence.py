@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance
 from specsim.speculation.policy.base import ChoosingPolicy
-from specsim.speculation.policy.deciders import Uniform
+from specsim.speculation.policy.deciders import DeciderBase, longest_of
 from specsim.speculation.policy.protocol import Decider, Drafts, Floats, Integers, Rounds, Setting
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -54,7 +54,7 @@ class ConfidencePolicy(ChoosingPolicy):
         check_has_confidences(acceptance, self.kind)
 
 
-class _Stop(Uniform):
+class _Stop(DeciderBase):
     def __init__(self, policy: ConfidencePolicy, longest: int) -> None:
         self._policy, self._longest = policy, longest
         self._threshold = policy.threshold
@@ -88,7 +88,7 @@ class _Stop(Uniform):
         sure = np.cumprod(confidences >= self._threshold, axis=1).sum(axis=1)  # drafts before the first unsure one
         computed = np.minimum(sure + 1, draft_tokens)
         lengths = computed if self._policy.keep_last else sure
-        return Drafts(np.asarray(lengths, dtype=np.int64), int(computed.max(initial=0)))
+        return Drafts(np.asarray(lengths, dtype=np.int64), longest_of(computed, draft_tokens))
 
 
 def check_has_confidences(acceptance: AcceptanceLaw, kind: str) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from specsim.speculation.policy.protocol import Decider, Drafts, Floats, Integers, Rounds
 
 
-class Uniform:
-    """All sequences of a step draft k tokens, whatever was seen. A base class."""
+class DeciderBase:
+    """What a decider does unless it says otherwise: all sequences of a step draft k tokens, and nothing is learned."""
 
     @property
     def uniform(self) -> bool:
@@ -31,7 +31,7 @@ class Uniform:
         return Drafts(np.full(len(request_ids), draft_tokens, dtype=np.int64), draft_tokens)
 
 
-class ByBatch(Uniform):
+class ByBatch(DeciderBase):
     """k by batch size: entry b of ``table``, and the last entry beyond it."""
 
     def __init__(self, table: Sequence[int]) -> None:
@@ -107,3 +107,8 @@ def limited(inner: Decider, limit: Callable[[int, int], int]) -> Decider:
 def at_most(choices: Sequence[int], k: float) -> int:
     """The largest of ascending ``choices`` that does not exceed k; the first where all do."""
     return choices[max(0, bisect_right(choices, k) - 1)]
+
+
+def longest_of(lengths: Integers, draft_tokens: int) -> int:
+    """Draft passes of a batch; ``draft_tokens`` where no sequence drafts, since prompts in the step are still read."""
+    return int(lengths.max()) if len(lengths) else draft_tokens

@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, field_validator
 
 from specsim.speculation.acceptance import Acceptance, AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy
-from specsim.speculation.policy.deciders import ByBatch, Uniform
+from specsim.speculation.policy.deciders import ByBatch, DeciderBase
 from specsim.speculation.policy.prices import RoundPrices, first_best
 from specsim.speculation.policy.protocol import Decider, Setting
 
@@ -57,7 +57,7 @@ def best_table(
     return [best[0], *best]
 
 
-class _ByContext(Uniform):
+class _ByContext(DeciderBase):
     def __init__(self, contexts: Sequence[float], tables: Sequence[Sequence[int]]) -> None:
         self._logs = np.log(contexts)
         self._tables = [ByBatch(table) for table in tables]

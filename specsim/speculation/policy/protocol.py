@@ -94,7 +94,8 @@ class Decider(Protocol):
         """How many each sequence drafts of at most ``draft_tokens``; right after ``draft_tokens`` of the same step.
 
         ``confidences`` [sequences, draft_tokens] are the drafter's own. Whether token i is drafted depends only on
-        those of tokens before it; whether it is proposed, also on its own and on other sequences'.
+        those of tokens before it; whether it is proposed, also on its own and on other sequences'. Where no sequence
+        drafts, ``computed`` is ``draft_tokens``: a drafter still reads the prompts in the step.
         """
         ...
 

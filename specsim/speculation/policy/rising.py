@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy, check_counts_in_a_row
-from specsim.speculation.policy.deciders import Uniform
+from specsim.speculation.policy.deciders import DeciderBase, longest_of
 from specsim.speculation.policy.protocol import Decider, Drafts, Floats, Integers, Rounds, Setting
 
 REMEMBERED = 4  # requests, as a multiple of max_num_seqs; the one unseen for longest is forgotten first
@@ -38,7 +38,7 @@ class PlusMinusPolicy(ChoosingPolicy):
         return _PlusMinus(self, allowed[-1], REMEMBERED * setting.max_num_seqs)
 
 
-class _PlusMinus(Uniform):
+class _PlusMinus(DeciderBase):
     def __init__(self, policy: PlusMinusPolicy, longest: int, remembered: int) -> None:
         self._policy, self._longest, self._remembered = policy, longest, remembered
         self._length: OrderedDict[int, int] = OrderedDict()
@@ -63,7 +63,7 @@ class _PlusMinus(Uniform):
     def lengths(self, request_ids: Integers, draft_tokens: int, confidences: Floats | None) -> Drafts:
         wanted = np.array([self._of(number) for number in request_ids.tolist()], dtype=np.int64)
         found = np.minimum(wanted, draft_tokens)
-        return Drafts(found, int(found.max(initial=0)))
+        return Drafts(found, longest_of(found, draft_tokens))
 
     def _of(self, request_id: int) -> int:
         return min(self._length.get(request_id, self._policy.initial), self._longest)

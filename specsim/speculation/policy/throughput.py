@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from specsim.speculation.acceptance import Acceptance, AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy, check_counts_in_a_row
-from specsim.speculation.policy.deciders import Uniform
+from specsim.speculation.policy.deciders import DeciderBase
 from specsim.speculation.policy.prices import RoundPrices, first_best
 from specsim.speculation.policy.protocol import Decider, Floats, Rounds, Setting
 
@@ -69,7 +69,7 @@ class PositionRates:
         return np.concatenate(([1.0], 1.0 + np.cumsum(np.cumprod(self.rates))))
 
 
-class _ArgMax(Uniform):
+class _ArgMax(DeciderBase):
     def __init__(
         self, policy: ThroughputPolicy, choices: tuple[int, ...], rates: PositionRates, prices: RoundPrices, seed: int
     ) -> None:

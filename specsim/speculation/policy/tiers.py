@@ -11,14 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.base import PolicyData, check_counts_in_a_row
-from specsim.speculation.policy.deciders import Uniform
+from specsim.speculation.policy.deciders import DeciderBase
 from specsim.speculation.policy.protocol import Decider, Rounds, Setting
 
 
 class Tier(BaseModel):
     """Draft lengths to choose from at batch sizes from ``first_batch`` on.
 
-    ``rise``, ``fall``: what is added to the accepted length at which k goes up or down.
+    ``rise``, ``fall``: what is added to the accepted length at which k goes up or down. ``ema``: weight of the newest
+    step in the average. It decides after ``warmup`` of its steps, every ``interval`` of them. Defaults are SGLang's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +28,9 @@ class Tier(BaseModel):
     choices: tuple[NonNegativeInt, ...] = Field(min_length=1)
     rise: float = 0.0
     fall: float = -0.25
+    ema: Annotated[float, Field(gt=0, le=1)] = 0.2
+    interval: PositiveInt = 5
+    warmup: NonNegativeInt = 10
 
     @field_validator("choices")
     @classmethod
@@ -39,17 +43,14 @@ class TieredPolicy(PolicyData):
 
     SGLang's adaptive speculation (its ``adaptive_spec_params.py``, commit 015c872, restated). Of two neighbours
     p < c: from c down to p at an average of at most p - 0.5 + ``fall`` (0.5 + ``fall`` for p = 0); from c up to the
-    next where the average exceeds c - 0.5 + ``rise``; from k = 0 the next choice is always tried. ``ema``: weight of
-    the newest step. A tier decides after ``warmup`` of its steps, every ``interval`` of them, and starts at its middle
-    choice with an average of one less than that. Steps that verified nothing move neither average nor count, but at
-    k = 0 they count.
+    next where the average exceeds c - 0.5 + ``rise``; from k = 0 the next choice is always tried. A tier starts at
+    ``initial``, or at its middle choice where it has no such one, with an average of one less than that. Steps that
+    verified nothing move neither average nor count, but at k = 0 they count.
     """
 
     kind: Literal["tiers"] = "tiers"
     tiers: tuple[Tier, ...] = Field(min_length=1)
-    ema: Annotated[float, Field(gt=0, le=1)] = 0.2
-    interval: PositiveInt = 5
-    warmup: NonNegativeInt = 10
+    initial: NonNegativeInt | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> TieredPolicy:
@@ -84,9 +85,9 @@ class TieredPolicy(PolicyData):
 class _Slot:
     """One tier's average and present choice."""
 
-    def __init__(self, tier: Tier, policy: TieredPolicy) -> None:
-        self._tier, self._policy = tier, policy
-        self._index = len(tier.choices) // 2
+    def __init__(self, tier: Tier, initial: int | None) -> None:
+        self._tier = tier
+        self._index = tier.choices.index(initial) if initial in tier.choices else len(tier.choices) // 2
         self._average = float(self.k - 1)
         self._steps = 0
 
@@ -96,12 +97,12 @@ class _Slot:
 
     def observe(self, accepted: float | None) -> None:
         if accepted is not None and self.k > 0:
-            self._average += self._policy.ema * (accepted - self._average)
+            self._average += self._tier.ema * (accepted - self._average)
         elif accepted is None and self.k > 0:
             return
         self._steps += 1
-        beyond = self._steps - self._policy.warmup
-        if beyond > 0 and beyond % self._policy.interval == 0:
+        beyond = self._steps - self._tier.warmup
+        if beyond > 0 and beyond % self._tier.interval == 0:
             self._move()
 
     def _move(self) -> None:
@@ -125,10 +126,10 @@ def _drop_at(lower: int) -> float:
     return 0.5 if lower == 0 else lower - 0.5
 
 
-class _Tiers(Uniform):
+class _Tiers(DeciderBase):
     def __init__(self, policy: TieredPolicy) -> None:
         self._firsts = [tier.first_batch for tier in policy.tiers]
-        self._slots = [_Slot(tier, policy) for tier in policy.tiers]
+        self._slots = [_Slot(tier, policy.initial) for tier in policy.tiers]
 
     def observe(self, rounds: Rounds) -> None:
         self._slot(rounds.batch).observe(float(rounds.accepted.mean()) if len(rounds.accepted) else None)

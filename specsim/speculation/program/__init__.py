@@ -9,12 +9,13 @@
 From there: ``round.py`` prices a round of it, ``cost/memory.py`` its memory, ``acceptance`` says what it commits.
 """
 
-from specsim.speculation.program.draft_program import DraftProgram, VerifyPlan
+from specsim.speculation.program.draft_program import ABOUT, DraftProgram, VerifyPlan
 from specsim.speculation.program.load import PRESETS, load_program, program_names
 from specsim.speculation.program.modifier import TargetModifier
 from specsim.speculation.program.phase import Phase
 
 __all__ = [
+    "ABOUT",
     "PRESETS",
     "DraftProgram",
     "Phase",

@@ -26,6 +26,8 @@ from specsim.speculation.program.weights import DraftModelWeights, Piece, Target
 
 Rule = Literal["exact", "rejection", "typical", "relaxed", "none"]
 HIDDEN_BYTES = 2  # of a cached hidden value
+# Fields of a program that explain it or offer defaults; the others say what it does.
+ABOUT = {"source", "mechanism", "taxonomy", "draft_tokens", "policy", "stop", "acceptance", "figures", "unknown"}
 
 
 class _Data(BaseModel):
@@ -101,7 +103,9 @@ class DraftProgram(_Data):
     """A technique. A YAML file holds one; ``specsim systems NAME`` explains it.
 
     ``lookahead``: KV slots reserved beyond a sequence's tokens while it decodes; ``budget_slots``: tokens of a step's
-    budget that drafting takes from each sequence. ``figures``: each number of the file and where it is from.
+    budget that drafting takes from each sequence; ``recompute_last_hit``: a prefix found in the cache is taken one
+    block shorter, whose hidden states the drafter needs (vLLM: the EAGLE family, MTP, DFlash). ``figures``: each
+    number of the file and where it is from.
     """
 
     name: str
@@ -115,6 +119,7 @@ class DraftProgram(_Data):
     modifier: TargetModifier | None = None
     lookahead: SlotRule = Slots()
     budget_slots: SlotRule = Slots()
+    recompute_last_hit: bool = False
     footprint: Footprint = Footprint()
     draft_tokens: PositiveInt | None = None  # k where a scenario gives none
     policy: dict[str, Any] | None = None  # where a scenario gives none; None: always draft_tokens
@@ -134,9 +139,7 @@ class DraftProgram(_Data):
                 f"verify.from_layer is {layer} and no phase runs target_layers up to there; their states are not known"
             )
         if self.modifier is not None and self.modifier.exit is not None and (self.drafts or layer):
-            raise ValueError(
-                "modifier.exit leaves layers out for good, which no draft can verify; drop one of the two"
-            )
+            raise ValueError("modifier.exit leaves layers out for good, and drafts need them to be verified; drop one")
         return self
 
     # -- what it does -------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ class Phase(BaseModel):
     each pass; per_token is k, proposal what the shape of the proposal says. ``first_pass``: it carries the tokens
     computed since the last draft (committed), or only the last one of each sequence. ``placement``: fused puts
     ``width`` more tokens a sequence (proposal: one a depth of the tree, or the Jacobi window) into the target's own
-    pass from layer ``from_layer`` on and drafts the next tokens in it; overlapped runs beside the target pass, so that the longer of the two counts.
+    pass from layer ``from_layer`` on and drafts the next tokens in it; overlapped runs beside the target pass, so that
+    the longer of the two counts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,8 @@ class Phase(BaseModel):
             raise ValueError("a phase on the cpu runs no weights here; leave weights out or set where: gpu")
         if self.from_layer and self.placement != "fused":
             raise ValueError(f"from_layer is {self.from_layer} and placement {self.placement}; only fused has a layer")
+        if self.placement == "fused" and self.weights:
+            raise ValueError("a fused phase only widens the target's pass; give its weights a phase of their own")
         if self.placement == "fused" and self.passes != 1:
             raise ValueError("a fused phase is part of one target pass; leave passes out")
         return self

@@ -115,7 +115,7 @@ class Dag(DynamicTree):
 
 
 class Window(_Proposal):
-    """Lookahead decoding (arXiv 2402.02057): ``guesses`` candidate n-grams are verified while the target pass also runs
+    """Lookahead decoding (arXiv 2402.02057): ``guesses`` candidate n-grams are verified, and the target pass also runs
     a Jacobi window, ``window`` wide, that makes the next ones. Tokens a sequence: (ngram - 1)·(window + guesses).
     """
 

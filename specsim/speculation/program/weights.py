@@ -157,7 +157,7 @@ class Head(_Weights):
         tokens = min(self.vocabulary or target.vocab_size, target.vocab_size)
         head = Linear("lm_head", tokens, self.input_width * target.hidden_size, self.count, on_rows=True)
         shape = _plain(target, self.bits) if self.own else target
-        return Piece(ModelPart(shape, heads=(head,)), owned=self.own)
+        return Piece(ModelPart(shape, final_norm=True, heads=(head,)), owned=self.own)
 
 
 def _named(value: object) -> object:

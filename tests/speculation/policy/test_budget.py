@@ -74,6 +74,22 @@ def test_of_equals_a_draft_s_earlier_token_comes_first(machine: Any, setting: An
     decider = VerifyBudgetPolicy(k=4, tokens=5).start(setting(machine))
     lengths = decider.lengths(np.arange(2), 4, np.ones((2, 4))).lengths
     assert lengths.tolist() == [4, 1]
+    many = VerifyBudgetPolicy(k=4, tokens=82).start(setting(machine))
+    assert many.lengths(np.arange(40), 4, np.ones((40, 4))).lengths.tolist() == [4] * 20 + [2] + [0] * 19
+
+
+def test_a_step_is_never_taken_to_get_cheaper_with_more_to_verify(setting: Any) -> None:
+    """A width that was measured too fast (here 2 tokens in no time, 3 again dear) draws no drafts in."""
+
+    class Glitch(Staircase):
+        def step(self, groups: Any, *, drafting: Any, draft_tokens: int, drafting_kv_tokens: Any) -> StepTime:
+            tokens = sum(g.tokens for g in groups)
+            seconds = np.asarray({1: 10.0, 2: 1.0, 3: 20.0}[int(tokens)])
+            return StepTime(seconds, {}, "roofline", seconds, seconds)
+
+    decider = VerifyBudgetPolicy(k=2).start(setting(Glitch(), longest=2))
+    confidences = np.array([[0.0, 0.9]])
+    assert decider.lengths(np.arange(1), 2, confidences).lengths.tolist() == [0]
 
 
 def test_certain_drafts_are_all_kept_and_hopeless_ones_none(make_machine: Any, setting: Any) -> None:

@@ -37,7 +37,7 @@ POLICIES = [
     ThroughputPolicy(ema=0.5),
     ThroughputPolicy(explore=0.5, switch_cost_s=1.0, every=2),
     PlusMinusPolicy(initial=2),
-    TieredPolicy(tiers=(Tier(first_batch=1, choices=(0, 1, 4)),), interval=1, warmup=0),
+    TieredPolicy(tiers=(Tier(first_batch=1, choices=(0, 1, 4), interval=1, warmup=0),)),
 ]
 
 

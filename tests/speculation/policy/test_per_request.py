@@ -9,7 +9,13 @@ import pytest
 
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceDraws, ConfidenceAcceptance, ConfidenceLevel
-from specsim.speculation.policy import ConfidencePolicy, PlusMinusPolicy, Rounds, ThresholdAdaptation
+from specsim.speculation.policy import (
+    ConfidencePolicy,
+    PlusMinusPolicy,
+    Rounds,
+    ThresholdAdaptation,
+    VerifyBudgetPolicy,
+)
 
 ONE = np.zeros(1, dtype=np.int64)
 
@@ -43,6 +49,8 @@ def test_requests_long_unseen_are_forgotten(machine: Any, setting: Any) -> None:
     decider = PlusMinusPolicy(initial=2).start(setting(machine, longest=8, max_num_seqs=2))
     for request in range(1000):
         decider.observe(shown(request, 2, 2))
+        decider.observe(shown(5000, 8, 8))
+    assert decider.lengths(ONE + 5000, 8, None).lengths.tolist() == [8]  # seen all the time
     assert decider.lengths(ONE + 999, 8, None).lengths.tolist() == [4]
     assert decider.lengths(ONE, 8, None).lengths.tolist() == [2]  # forgotten, so it starts anew
 
@@ -119,7 +127,27 @@ def test_a_threshold_follows_the_acceptance_rate_by_hand(machine: Any, setting: 
     assert decider.lengths(ONE, 4, np.full((1, 4), 0.999)).lengths.tolist() == [0]
 
 
+def test_a_long_memory_waits_before_it_raises_the_threshold(machine: Any, setting: Any) -> None:
+    """Rates 1, 0, 0 make averages 1, 0.9, 0.81 against 0.85: down, down, up."""
+    policy = ConfidencePolicy(threshold=0.5, adapt=ThresholdAdaptation(memory=0.9, target=0.85))
+    decider = policy.start(setting(machine, LAW, longest=4))
+    found = []
+    for accepted in (4, 0, 0):
+        decider.observe(shown(0, 4, accepted))
+        found.append(threshold_of(decider))
+    assert found == pytest.approx([0.499, 0.498, 0.499], abs=1e-6)
+
+
 def test_without_confidences_there_is_one_clear_line(machine: Any, setting: Any) -> None:
     decider = ConfidencePolicy(threshold=0.5).start(setting(machine, LAW))
     with pytest.raises(InvalidInput, match="kind confidence"):
         decider.lengths(ONE, 4, None)
+
+
+def test_where_no_sequence_drafts_the_drafter_still_reads_prompts(machine: Any, setting: Any) -> None:
+    nobody = ONE[:0]
+    rising = PlusMinusPolicy().start(setting(machine))
+    assert rising.lengths(nobody, 8, None).computed == 8
+    stop = ConfidencePolicy(threshold=0.5).start(setting(machine, LAW))
+    assert stop.lengths(nobody, 8, np.zeros((0, 8))).computed == 8
+    assert VerifyBudgetPolicy(k=8).start(setting(machine, LAW)).lengths(nobody, 8, np.zeros((0, 8))).computed == 8

@@ -13,6 +13,7 @@ from specsim.speculation.policy import Rounds, Tier, TieredPolicy
 
 IDS = np.arange(4)
 NOTHING = IDS[:0]
+AT_ONCE: dict[str, Any] = {"ema": 1.0, "interval": 1, "warmup": 0}
 
 
 def step(decider: Any, accepted: float, batch: int = 4) -> int:
@@ -27,7 +28,7 @@ def test_it_rises_where_all_is_accepted_and_falls_where_nothing_is(machine: Any,
     """Choices 1, 3, 7 from the middle, average 2 at first, decisions after each step with ema 1: the average is the
     last step's. 3 accepted > 2.5 goes up to 7, where 7 > 6.5 stays; 0 accepted is at most 0.5 - 0.25, down to 1.
     """
-    policy = TieredPolicy(tiers=(Tier(first_batch=1, choices=(7, 1, 3)),), ema=1.0, interval=1, warmup=0)
+    policy = TieredPolicy(tiers=(Tier(first_batch=1, choices=(7, 1, 3), **AT_ONCE),))
     decider = policy.start(setting(machine))
     assert [step(decider, accepted) for accepted in (9, 9, 9, 0, 0, 1, 9, 9)] == [3, 7, 7, 7, 1, 1, 3, 7]
 
@@ -35,25 +36,29 @@ def test_it_rises_where_all_is_accepted_and_falls_where_nothing_is(machine: Any,
 def test_the_drop_needs_its_margin(machine: Any, setting: Any) -> None:
     """From 3 to 1 at an average of at most 1 - 0.5 - 0.25: 0.3 stays with that margin, and goes without it."""
     for fall, expected in ((-0.25, 3), (0.0, 1)):
-        policy = TieredPolicy(
-            tiers=(Tier(first_batch=1, choices=(1, 3), fall=fall),), ema=0.85, interval=1, warmup=0
-        )  # fmt: skip
+        policy = TieredPolicy(tiers=(Tier(first_batch=1, choices=(1, 3), fall=fall, **AT_ONCE | {"ema": 0.85}),))
         decider = policy.start(setting(machine))
         assert step(decider, 0) == 3  # average 2 · 0.15 = 0.3
         assert decider.draft_tokens(4, 9.0) == expected
 
 
 def test_warm_up_and_interval_hold_it(machine: Any, setting: Any) -> None:
-    policy = TieredPolicy(tiers=(Tier(first_batch=1, choices=(1, 3)),), ema=1.0, interval=5, warmup=10)
+    policy = TieredPolicy(tiers=(Tier(first_batch=1, choices=(1, 3), ema=1.0),))
     decider = policy.start(setting(machine))
     seen = [step(decider, 0) for _ in range(20)]
     assert seen == [3] * 15 + [1] * 5
 
 
 def test_off_is_left_again_to_try(machine: Any, setting: Any) -> None:
-    policy = TieredPolicy(tiers=(Tier(first_batch=1, choices=(0, 2), fall=0.0),), ema=1.0, interval=2, warmup=0)
+    policy = TieredPolicy(tiers=(Tier(first_batch=1, choices=(0, 2), fall=0.0, **AT_ONCE | {"interval": 2}),))
     decider = policy.start(setting(machine))
     assert [step(decider, 0) for _ in range(10)] == [2, 2, 0, 0, 2, 2, 0, 0, 2, 2]
+
+
+def test_it_starts_where_it_is_told_to_if_the_tier_has_it(machine: Any, setting: Any) -> None:
+    tiers = (Tier(first_batch=1, choices=(1, 3, 5)), Tier(first_batch=8, choices=(0, 1, 2)))
+    decider = TieredPolicy(tiers=tiers, initial=5).start(setting(machine))
+    assert (decider.draft_tokens(4, 9.0), decider.draft_tokens(8, 9.0)) == (5, 1)
 
 
 def test_each_batch_size_has_its_tier(machine: Any, setting: Any) -> None:
@@ -70,8 +75,8 @@ def test_each_batch_size_has_its_tier(machine: Any, setting: Any) -> None:
 
 
 def test_what_one_tier_saw_does_not_move_another(machine: Any, setting: Any) -> None:
-    tiers = (Tier(first_batch=1, choices=(1, 3)), Tier(first_batch=8, choices=(1, 3)))
-    decider = TieredPolicy(tiers=tiers, ema=1.0, interval=1, warmup=0).start(setting(machine))
+    tiers = (Tier(first_batch=1, choices=(1, 3), **AT_ONCE), Tier(first_batch=8, choices=(1, 3), **AT_ONCE))
+    decider = TieredPolicy(tiers=tiers).start(setting(machine))
     step(decider, 0, batch=4)
     assert (decider.draft_tokens(4, 9.0), decider.draft_tokens(8, 9.0)) == (1, 3)
 

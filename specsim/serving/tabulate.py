@@ -1,0 +1,221 @@
+"""A price source as tables.
+
+Tabulated by asking the source itself, whatever it is made of: decode and verify steps at every number of sequences,
+width and KV length; drafting on top of them; mixed steps over (tokens, rows of logits); the attention of prompt chunks
+over (tokens, tokens before). Between KV lengths, token counts and chunk lengths prices are linear. Token counts are
+first padded as the engine pads them to its graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specsim.cost.forward import SOURCES, Group
+from specsim.cost.step_time import StepTime
+from specsim.serving.compiled.price import Prices
+from specsim.speculation.round import StepCost
+
+Floats = NDArray[np.float64]
+
+KV_RATIO, TOKEN_RATIO, CHUNK_RATIO = 1.3, 1.19, 1.25  # of neighbouring knots
+REFERENCE_KV = 512.0  # KV length at which what does not depend on it is tabulated
+SEQUENCE_SHARES = (0.0, 0.1, 0.35, 1.0)  # of the most sequences that leave room for a chunk; at least 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the tables must span."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    longest_kv: int
+    choices: tuple[int, ...] = (0,)  # draft lengths that may be chosen
+    verifies: bool = True  # False: drafts are emitted unverified, so every width is 1
+    graph_sizes: tuple[int, ...] = ()
+
+
+def tabulate(cost: StepCost, shape: Shape) -> Prices:
+    """The tables of a price source. About 0.1 s, and as much again for each draft length."""
+    return _Tabulator(cost, shape).prices()
+
+
+class _Mixed(NamedTuple):
+    """As the fields of Prices."""
+
+    rows: Floats
+    mixed_s: Floats
+    alone_s: Floats
+    first_s: Floats
+    first_alone_s: Floats
+    rank: NDArray[np.int64]
+
+
+class _Tabulator:
+    def __init__(self, cost: StepCost, shape: Shape) -> None:
+        self.cost, self.shape = cost, shape
+        self.ks = tuple(k for k in shape.choices if k > 0)
+        self.width = 1 + (max(shape.choices) if shape.verifies else 0)
+        self.kv = _knots(1.0, max(64.0, float(shape.longest_kv)), KV_RATIO)
+        self.n = np.arange(1.0, shape.max_num_seqs + 1)[:, None]
+        self.size = (shape.max_num_seqs + 1, len(self.kv))
+        probe = cost.step([Group(1, 1, REFERENCE_KV, 1)], drafting=0, draft_tokens=0, drafting_kv_tokens=0.0)
+        self.additive = "attention" in probe.parts
+
+    def prices(self) -> Prices:
+        verify, own, rank = self._verify()
+        draft, late = self._draft(verify)
+        tokens = self._token_knots()
+        reading = draft - late
+        reading -= reading[:, :, :1]
+        mixed = self._mixed(tokens, late, reading)
+        chunk_knots, prefix_knots, chunks, drafted_chunks = self._chunks()
+        k_index = np.full(max(self.shape.choices) + 1, -1, dtype=np.int64)
+        for index, k in enumerate(self.ks):
+            k_index[k] = index
+        sizes = np.array(self.shape.graph_sizes, dtype=np.int64)
+        return Prices(
+            self.kv, verify, own, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows, mixed.mixed_s,
+            mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank, chunk_knots, prefix_knots, chunks,
+            drafted_chunks, self._splitting(),
+        )  # fmt: skip
+
+    def _own(self, price: StepTime) -> Floats:
+        """What adds up over groups: attention, or the whole where the source does not tell it apart."""
+        return np.asarray(price.parts["attention"] if self.additive else price.seconds, dtype=np.float64)
+
+    def _step(self, groups: Sequence[Group], drafting: object, k: int, kv: object) -> StepTime:
+        return self.cost.step(groups, drafting=drafting, draft_tokens=k, drafting_kv_tokens=kv)  # type: ignore[arg-type]
+
+    def _plane(self, values: object) -> Floats:
+        """[n, c] with a row of zeros for n = 0."""
+        plane = np.zeros(self.size)
+        plane[1:] = np.broadcast_to(cast(Floats, values), (self.size[0] - 1, self.size[1]))
+        return plane
+
+    def _verify(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        seconds, own, rank = [], [], []
+        for width in range(1, self.width + 1):
+            price = self._step([Group(self.n, width, np.maximum(self.kv, width), width)], 0, 0, 0.0)
+            seconds.append(self._plane(price.seconds))
+            own.append(self._plane(self._own(price)))
+            rank.append(self._plane(_ranks(price)).astype(np.int64))
+        return np.stack(seconds), np.stack(own), np.stack(rank)
+
+    def _draft(self, verify: Floats) -> tuple[Floats, Floats]:
+        draft = np.zeros((len(self.ks), *self.size))
+        late = np.zeros((len(self.ks), *self.size))
+        for index, k in enumerate(self.ks):
+            width = k + 1 if self.shape.verifies else 1
+            group = Group(self.n, width, np.maximum(self.kv, width), width)
+            draft[index] = self._plane(self._step([group], self.n, k, self.kv).seconds) - verify[width - 1]
+            one = Group(1, 1, self.kv, 1)
+            alone = self._step([one], 0, 0, 0.0).seconds
+            late[index] = self._plane(self._step([one], self.n, k, self.kv).seconds - alone)
+            late[index, 0] = self._step([one], 0, k, self.kv).seconds - alone
+        return draft, late
+
+    def _splitting(self) -> Floats:
+        """What drafting takes longer for each further group, [k_index]: its first pass reads them apart."""
+        extra = np.zeros(len(self.ks))
+        for index, k in enumerate(self.ks):
+            for sign, sizes in ((1.0, (4, 4)), (-1.0, (8,))):
+                groups = [Group(n, self.width, max(REFERENCE_KV, self.width), self.width) for n in sizes]
+                drafted, plain = self._step(groups, 8, k, REFERENCE_KV), self._step(groups, 0, 0, 0.0)
+                extra[index] += sign * (float(drafted.seconds) - float(plain.seconds))
+        return extra
+
+    def _token_knots(self) -> Floats:
+        """Geometric; on captured sizes up to the largest of them, and one token more begins the eager part."""
+        most = max(4, self.shape.max_num_batched_tokens)
+        knots = _knots(2.0, float(most), TOKEN_RATIO).round()
+        sizes = np.array([size for size in self.shape.graph_sizes if size <= most], dtype=np.float64)
+        if len(self.shape.graph_sizes) and len(sizes) < len(self.shape.graph_sizes):
+            sizes = np.array(self.shape.graph_sizes, dtype=np.float64)[: len(sizes) + 1]
+        if len(sizes):
+            captured = sizes[np.minimum(np.searchsorted(sizes, knots), len(sizes) - 1)]
+            above = knots[knots > sizes[-1] + 1]
+            eager = [sizes[-1] + 1.0] if most > sizes[-1] else []
+            knots = np.concatenate([captured, eager, above])
+        knots = np.unique(np.maximum(knots, 2.0))
+        return knots if len(knots) > 1 else np.array([knots[0], knots[0] + 1.0])
+
+    def _mixed(self, tokens: Floats, late: Floats, reading: Floats) -> _Mixed:
+        """Steps with one chunk that fills them up to each token count; alone, and beside several numbers of decodes."""
+        shape = (len(tokens), len(SEQUENCE_SHARES))
+        found = _Mixed(
+            np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 2)), np.zeros((len(self.ks), *shape)),
+            np.zeros((len(self.ks), shape[0])), np.zeros(shape[0], dtype=np.int64),
+        )  # fmt: skip
+        for m, total in enumerate(tokens.astype(int).tolist()):
+            chunk = Group(1, total, total, 1)
+            for emits, group in ((0, Group(1, total, total, 0)), (1, chunk)):
+                price = self._step([group], 0, 0, 0.0)
+                found.alone_s[m, emits], found.rank[m] = self._beside_own(price, None, total), _ranks(price)
+            for index, k in enumerate(self.ks):
+                drafted = self._step([chunk], 0, k, REFERENCE_KV)
+                later = float(np.interp(REFERENCE_KV, self.kv, late[index, 0]))
+                found.first_alone_s[index, m] = float(drafted.seconds) - float(price.seconds) - later
+            self._beside_decodes(found, m, max(total, 3), late + reading)
+        return found
+
+    def _beside_decodes(self, found: _Mixed, m: int, total: int, later_s: Floats) -> None:
+        width = min(self.width, total - 2)
+        most = min(self.shape.max_num_seqs, (total - 2) // width)
+        counts = np.unique(np.maximum(1, np.round(np.array(SEQUENCE_SHARES) * most))).astype(int).tolist()
+        for f, n in enumerate(counts):
+            chunk = total - n * width
+            decodes = Group(n, width, max(REFERENCE_KV, width), width)
+            groups = [decodes, Group(1, chunk, chunk, 1)]
+            price = self._step(groups, 0, 0, 0.0)
+            found.rows[m, f], found.mixed_s[m, f] = n * width, self._beside_own(price, decodes, chunk)
+            for index, k in enumerate(self.ks):
+                drafted = self._step(groups, n, k, REFERENCE_KV)
+                later = float(np.interp(REFERENCE_KV, self.kv, later_s[index, n]))
+                found.first_s[index, m, f] = float(drafted.seconds) - float(price.seconds) - later
+        for f in range(len(counts), len(SEQUENCE_SHARES)):
+            found.rows[m, f] = found.rows[m, f - 1] + 1.0
+            found.mixed_s[m, f], found.first_s[:, m, f] = found.mixed_s[m, f - 1], found.first_s[:, m, f - 1]
+
+    def _beside_own(self, price: StepTime, decodes: Group | None, chunk: int) -> float:
+        """A mixed step without what its decode group and its chunk add of their own."""
+        if self.additive:
+            return float(price.seconds) - float(price.parts["attention"])
+        own = float(self._of_chunks(chunk, np.array([float(chunk)]))[0])
+        if decodes is not None:
+            own += float(self._step([decodes], 0, 0, 0.0).seconds)
+        return float(price.seconds) - own
+
+    def _of_chunks(self, tokens: int, kv: Floats) -> Floats:
+        """What a chunk adds of its own to a step, by its KV length."""
+        beside = Group(1, 1, REFERENCE_KV, 1)
+        alone = self._own(self._step([beside], 0, 0, 0.0))
+        return np.broadcast_to(self._own(self._step([beside, Group(1, tokens, kv, 1)], 0, 0, 0.0)) - alone, kv.shape)
+
+    def _chunks(self) -> tuple[Floats, Floats, Floats, Floats]:
+        tokens = np.unique(_knots(2.0, max(4.0, float(self.shape.max_num_batched_tokens)), CHUNK_RATIO).round())
+        before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.shape.longest_kv)), CHUNK_RATIO**2)])
+        own, drafted = np.zeros((len(tokens), len(before))), np.zeros((len(self.ks), len(tokens), len(before)))
+        for row, q in enumerate(tokens.astype(int).tolist()):
+            own[row] = self._of_chunks(q, q + before)
+            groups = [Group(1, 1, REFERENCE_KV, 1), Group(1, q, q + before, 1)]
+            plain = self._step(groups, 0, 0, 0.0).seconds
+            for index, k in enumerate(self.ks):
+                added = self._step(groups, 1, k, REFERENCE_KV).seconds - plain
+                drafted[index, row] = added - np.ravel(added)[0]
+        return tokens, before, own, drafted
+
+
+def _knots(first: float, last: float, ratio: float) -> Floats:
+    count = max(2, int(np.ceil(np.log(last / first) / np.log(ratio))) + 1)
+    return np.geomspace(first, last, count)
+
+
+def _ranks(price: StepTime) -> NDArray[np.int64]:
+    """Indices into SOURCES."""
+    source = np.asarray(price.source)
+    return np.asarray(sum(index * (source == name) for index, name in enumerate(SOURCES)), dtype=np.int64)
