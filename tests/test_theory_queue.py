@@ -151,15 +151,13 @@ def test_mean_wait_of_a_general_server() -> None:
     covered = 0
     for seed in range(1, 21):
         generator = np.random.default_rng(seed)
-        arrivals = PoissonArrivals(rate_per_s=rate).times_s(40_000, generator)
-        outputs = np.where(generator.random(40_000) < share, short, long)
+        arrivals = PoissonArrivals(rate_per_s=rate).times_s(25_000, generator)
+        outputs = np.where(generator.random(25_000) < share, short, long)
         server = Server(EngineLimits(max_num_seqs=1), 100, Affine(step_s))
         times = served(arrivals, outputs, server)
         services = outputs * step_s
         waits = times[:, 2] - times[:, 0] - services
-        known = np.column_stack(
-            (controls(np.diff(arrivals, prepend=0.0), rate, mean_s), services - mean_s, services**2 - square)
-        )
+        known = np.column_stack((controls(np.diff(arrivals, prepend=0.0), rate, mean_s), services - mean_s))
         mean, half = interval(waits, known, batches=50)
         assert half <= 0.02 * theory, (half / theory, mean / theory)
         covered += abs(mean - theory) <= half
@@ -180,7 +178,7 @@ def test_mean_time_in_a_queue_with_several_servers() -> None:
     covered = 0
     for seed in range(1, 21):
         generator = np.random.default_rng(seed)
-        count = 60_000
+        count = 30_000
         arrivals = PoissonArrivals(rate_per_s=rate).times_s(count, generator)
         outputs = generator.geometric(1 / steps, count)
         server = Server(EngineLimits(max_num_seqs=servers), 10_000, Affine(1 / steps))

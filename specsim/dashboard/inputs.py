@@ -14,12 +14,15 @@ import streamlit as st
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.profiles.store import profile_names
 from specsim.specs.catalog import hardware_names, load_model, model_names
-from specsim.speculation.program import load_program, program_names
+from specsim.speculation.acceptance import AcceptanceLaw
+from specsim.speculation.program import DraftProgram, load_program, program_names
 
 URL: Literal["query-params"] = "query-params"
 AS_PUBLISHED = "as published"
+LONGEST, DEFAULT_DRAFT = 16, 8
 LAWS_HELP = (
-    "constant: every draft token alike. power_law: accepted tokens = c·k^γ. conditional: a rate for each position."
+    "stated: what is published of the technique, or assumed of it. constant: every draft token alike. "
+    "power_law: accepted tokens = c·k^γ. conditional: a rate for each position."
 )
 RATES_HELP = (
     "a₁, a₂, …: probability that draft i is accepted once those before it were. Engines log unconditional rates; "
@@ -45,20 +48,20 @@ def ask() -> Question:
         program = _choice("Drafter", _drafters(), "draft-model", key="drafter")
         needs_model = load_program(program).needs_draft_model
         draft = _draft_model(model) if needs_model else None
-        k = int(st.slider("Longest draft, k tokens", 1, 16, 8, key="k", bind=URL))
-        acceptance, rates = _acceptance()
+        acceptance, rates = _acceptance(load_program(program))
+        k = _longest_draft(load_program(program), stated=acceptance is None)
         st.subheader("Load")
         batch, workload = _load()
         with st.expander("Precision, engine, prices"):
             settings = _settings(gpu)
     if needs_model and draft is None:
         raise NoAnswer(f"no preset model is smaller than {model} and shares its vocabulary; choose another drafter")
-    if rates is not None:
-        acceptance = acceptance | {"rates": _numbers(rates)}
     largest = settings["engine"]["max_num_seqs"]
     if batch > largest:
         raise InvalidInput(f"{batch} running sequences exceed max_num_seqs {largest}; raise it or run fewer")
-    speculation = {"program": program, "max_draft_tokens": k, "acceptance": acceptance}
+    speculation: dict[str, Any] = {"program": program, "max_draft_tokens": k}
+    if acceptance is not None:
+        speculation["acceptance"] = acceptance if rates is None else acceptance | {"rates": _numbers(rates)}
     if draft is not None:
         speculation["draft_model"] = draft
     fields = {"schema": 1, "name": f"{model}-on-{gpu}", "model": model, "gpu": gpu}
@@ -91,11 +94,34 @@ def _draft_model(target: str) -> str | None:
     return _choice("Draft model", names, names[0], key="draft") if names else None
 
 
-def _acceptance() -> tuple[dict[str, Any], str | None]:
-    """The law's fields, and its rates as typed where they still have to be read."""
-    kind = _choice(
-        "Acceptance", ("constant", "power_law", "conditional"), "constant", key="acceptance", help=LAWS_HELP
-    )
+def _longest_draft(program: DraftProgram, *, stated: bool) -> int:
+    """A tree's size is the technique's own; a chain may be as long as its acceptance is known."""
+    if program.proposal.tree:
+        st.caption(f"Drafts a tree of up to {program.draft_tokens} tokens.")
+        return program.draft_tokens or 1
+    law = program.acceptance.law if stated and program.acceptance else None
+    most = next((k - 1 for k in range(1, LONGEST + 1) if law is not None and not _reaches(law, k)), LONGEST)
+    default = min(program.draft_tokens or DEFAULT_DRAFT, most)
+    return int(st.slider("Longest draft, k tokens", 1, most, default, key="k", bind=URL)) if most > 1 else 1
+
+
+def _reaches(law: AcceptanceLaw, draft_tokens: int) -> bool:
+    try:
+        law.conditional_rates(draft_tokens)
+    except InvalidInput:
+        return False
+    return True
+
+
+def _acceptance(program: DraftProgram) -> tuple[dict[str, Any] | None, str | None]:
+    """The law's fields, None for the technique's own, and its rates as typed where they still have to be read."""
+    stated = program.acceptance
+    laws = () if program.proposal.tree else ("constant", "power_law", "conditional")
+    kinds = (*(("stated",) if stated else ()), *laws)
+    kind = _choice("Acceptance", kinds, kinds[0], key="acceptance", help=LAWS_HELP)
+    if kind == "stated" and stated is not None:
+        st.caption(f"{stated.basis.capitalize()}: {stated.source}")
+        return None, None
     if kind == "constant":
         rate = st.slider("Rate of each draft token", 0.0, 1.0, 0.7, 0.01, key="rate", bind=URL)
         return {"kind": kind, "rate": rate}, None

@@ -27,8 +27,7 @@ from specsim.interop.engine_config import (
 from specsim.interop.sglang import changes_with_batch, write_sglang
 from specsim.interop.tensorrt_llm import write_tensorrt_llm
 from specsim.interop.vllm import write_vllm
-from specsim.scenario import Scenario
-from specsim.serving.simulate import simulate
+from specsim.scenario import Scenario, Speculation
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 Floats = NDArray[np.float64]
@@ -113,10 +112,7 @@ def tune(
     """
     if not 0 <= tolerance < 1:
         raise InvalidInput(f"a tolerance of {tolerance:g}; give a share of throughput, 0 or more and below 1")
-    if scenario.speculation is None:
-        raise InvalidInput(
-            f"scenario {scenario.name!r} has no speculation, so there is nothing to tune; add a drafter"
-        )
+    drafter_of(scenario)
     if batches is None:
         context = scenario.mean_context_tokens() if context_tokens is None else context_tokens
         batches = range(1, min(scenario.engine.max_num_seqs, largest_batch(scenario, max(1.0, context))) + 1)
@@ -124,23 +120,18 @@ def tune(
     grid = _Grid.of(found)
     ranked = grid.speedup if prefer == "throughput" else np.where(grid.lengths == 0, 1.0, grid.low)
     share = weights(grid.batches)
-    chosen = _schedule(ranked, grid.lengths, share, rule, tolerance)
-    fixed = int(_first_best(share @ np.log(np.maximum(ranked, np.finfo(float).tiny))))
-    best = [_first_best(row) for row in grid.speedup]
-    rows = tuple(
-        TunedBatch(
-            batch, int(grid.lengths[k]), float(grid.speedup[i, k]), float(grid.low[i, k]), float(grid.high[i, k]),
-            int(grid.lengths[best[i]]), float(grid.speedup[i, best[i]]), float(grid.speedup[i, fixed]),
-        )
-        for i, (batch, k) in enumerate(zip(grid.batches, chosen, strict=True))
-    )  # fmt: skip
+    fixed = _first_best(share @ np.log(np.maximum(ranked, np.finfo(float).tiny)))
+    rows = grid.rows(_schedule(ranked, share, rule, tolerance), fixed)
     steps = merged_steps([(1, rows[0].draft_tokens), *((row.batch, row.draft_tokens) for row in rows)])
-    policy = steps_policy(steps)
-    return Tuning(policy, rows, int(grid.lengths[fixed]), found.cells[0].context_tokens, found.price_name)
+    return Tuning(steps_policy(steps), rows, int(grid.lengths[fixed]), found.cells[0].context_tokens, found.price_name)
 
 
 def rule_of(engine: Engine, scenario: Scenario) -> Rule:
-    """Which schedules an engine can follow with the scenario's drafter. Raises NoAnswer if it has no such drafter."""
+    """Which schedules an engine can follow with the scenario's drafter.
+
+    Raises NoAnswer if it has no such drafter, InvalidInput without any.
+    """
+    drafter_of(scenario)
     if engine == "tensorrt-llm":
         return "longest_first"
     if engine == "sglang" and not changes_with_batch(engine_config(scenario, FixedPolicy(k=1)).method):
@@ -152,8 +143,7 @@ def engine_config(
     scenario: Scenario, policy: FixedPolicy | TablePolicy, draft_model: str | None = None
 ) -> EngineConfig:  # fmt: skip
     """The scenario's engine limits and drafter with a schedule; ``draft_model``: the checkpoint to load."""
-    assert scenario.speculation is not None
-    speculation = scenario.speculation.model_dump(mode="json") | {
+    speculation = drafter_of(scenario).model_dump(mode="json") | {
         "policy": policy.model_dump(mode="json"), "max_draft_tokens": policy.longest
     }  # fmt: skip
     limits = scenario.engine.model_dump(mode="json", exclude_unset=True)
@@ -168,17 +158,6 @@ def engine_text(scenario: Scenario, tuning: Tuning, engine: Engine, draft_model:
     config = engine_config(scenario, tuning.policy, draft_model)
     write = {"vllm": write_vllm, "sglang": write_sglang, "tensorrt-llm": write_tensorrt_llm}[engine]
     return write(config)
-
-
-def under_load(scenario: Scenario, tuning: Tuning) -> dict[str, dict[str, Any]]:
-    """Summaries of the scenario's own workload, simulated: off, the best single k, and the schedule."""
-    assert scenario.speculation is not None
-    fixed, speculation = FixedPolicy(k=tuning.fixed_draft_tokens), scenario.speculation
-    runs = {"off": scenario.without_speculation()}
-    for name, policy in ((f"k={fixed.k}", fixed), ("schedule", tuning.policy)):
-        changed = speculation.model_copy(update={"policy": policy})
-        runs[name] = scenario.model_copy(update={"speculation": changed})
-    return {name: simulate(question).summary(scenario.slo) for name, question in runs.items()}
 
 
 def weights(batches: Sequence[int]) -> Floats:
@@ -207,8 +186,31 @@ class _Grid:
         ]
         return cls(batches, lengths, *columns)
 
+    def rows(self, chosen: Sequence[int], fixed: int) -> tuple[TunedBatch, ...]:
+        """What a column a batch size does, beside the best one and one fixed column."""
+        found = []
+        for i, (batch, k) in enumerate(zip(self.batches, chosen, strict=True)):
+            best = _first_best(self.speedup[i])
+            speedup, low, high = (float(column[i, k]) for column in (self.speedup, self.low, self.high))
+            found.append(
+                TunedBatch(
+                    batch, int(self.lengths[k]), speedup, low, high, int(self.lengths[best]),
+                    float(self.speedup[i, best]), float(self.speedup[i, fixed]),
+                )
+            )  # fmt: skip
+        return tuple(found)
 
-def _schedule(values: Floats, lengths: NDArray[np.int64], share: Floats, rule: Rule, tolerance: float) -> list[int]:
+
+def drafter_of(scenario: Scenario) -> Speculation:
+    """Raises InvalidInput without speculation."""
+    if scenario.speculation is None:
+        raise InvalidInput(
+            f"scenario {scenario.name!r} has no speculation, so there is nothing to tune; add a drafter"
+        )
+    return scenario.speculation
+
+
+def _schedule(values: Floats, share: Floats, rule: Rule, tolerance: float) -> list[int]:
     """Column of each row, under an engine's rule; column 0 is off, and only one length for all may lose to it."""
     logs = np.log(np.maximum(values, np.finfo(float).tiny))
     if rule == "one":

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from specsim.errors import InvalidInput
 from specsim.reference.drafters import Drafter, DraftModel, NGram
-from specsim.reference.generate import Engine, Outcome, StepTimes, run_step
+from specsim.reference.engine import Engine
+from specsim.reference.generate import Outcome, StepTimes, run_step
 from specsim.reference.models import Models, build_models, drafter
 from specsim.reference.transformer import Plan, Transformer
 from specsim.results import GridRow
@@ -126,8 +127,8 @@ class _Cell:
             engine.add(number, generator.integers(0, engine.target.spec.vocab_size, context))
             slot = engine.slot(number)
             # The caches hold other random text than this prompt, which is as good for timing.
-            if isinstance(engine.drafter, DraftModel):
-                engine.drafter.computed[slot] = context - 1
+            if engine.drafter is not None:
+                engine.drafter.resume(slot, context - 1)
             self._scheduler.running.append(Running(number, context, 2**62, computed_tokens=context - 1))
 
     def measure(self, seconds: float) -> _Measured:
@@ -159,8 +160,8 @@ class _Cell:
         sequence.prompt_tokens -= WINDOW_TOKENS
         sequence.computed_tokens -= WINDOW_TOKENS
         self._engine.history.lengths[slot] -= WINDOW_TOKENS
-        if isinstance(self._engine.drafter, DraftModel):
-            self._engine.drafter.computed[slot] -= WINDOW_TOKENS
+        if self._engine.drafter is not None:
+            self._engine.drafter.resume(slot, sequence.computed_tokens)
 
 
 # -- host time --------------------------------------------------------------------------------------------------
@@ -218,8 +219,8 @@ class _Evicting(Transformer):
         # A GPU's passes do not touch the host's caches.
         self._swept = torch.zeros(evicted_bytes // 4 if device == "cpu" else 0)
 
-    def run(self, plan: Plan) -> Tensor:
-        logits = super().run(plan)
+    def run(self, plan: Plan, first: int = 0) -> Tensor:
+        logits = super().run(plan, first)
         self._swept.add_(1.0)
         return logits
 

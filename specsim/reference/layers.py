@@ -221,7 +221,7 @@ class Layers:
     def advance(
         self, x: Tensor, plan: Plan, first: int = 0, last: int | None = None, only: Sublayers | None = None
     ) -> Tensor:
-        """Take states x [tokens, hidden] in place through layers ``first`` to ``last`` - 1, caching keys and values."""
+        """Take states x [tokens, hidden] in place through layers ``first`` to ``last`` - 1; caches keys and values."""
         for index in range(first, len(self._layers) if last is None else last):
             layer = self._layers[index]
             if only is None or only.attention[index]:

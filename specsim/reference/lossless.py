@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from specsim.reference.drafters import DraftModel, Integers
-from specsim.reference.generate import Engine, generate
+from specsim.reference.engine import Engine
+from specsim.reference.generate import generate
 from specsim.reference.transformer import Group, Transformer
 from specsim.specs.model import ModelSpec
 

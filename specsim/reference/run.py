@@ -16,7 +16,8 @@ import torch
 
 import specsim
 from specsim.errors import InvalidInput
-from specsim.reference.generate import Engine, Outcome, run_step
+from specsim.reference.engine import Engine
+from specsim.reference.generate import Outcome, run_step
 from specsim.reference.models import build_models, drafter
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, queue_kept_growing
 from specsim.scenario import Scenario
@@ -37,7 +38,7 @@ def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
         raise InvalidInput("num_kv_blocks is null; a reference run needs it: set engine.num_kv_blocks")
     if scenario.engine.prefix_caching:
         raise InvalidInput("prefix_caching is true and a reference run shares no prefixes; set it to false")
-    if scenario.workload.acceptance_by_class():
+    if scenario.speculation is not None and scenario.workload.acceptance_by_class():
         raise InvalidInput("workload.classes give acceptance laws and a reference run imposes one law; remove them")
     requests = scenario.requests()
     longest = max(r.prompt_tokens + r.output_tokens for r in requests)

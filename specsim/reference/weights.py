@@ -16,6 +16,8 @@ from specsim.specs.model import ModelSpec
 ROTARY_BASE = 10_000.0
 NORM_EPSILON = 1e-5
 
+Source = Callable[[int, int, float], Tensor]
+
 
 @dataclass(slots=True)
 class LayerWeights:
@@ -52,23 +54,29 @@ def random_weights(
     ``noise`` moves every matrix by that share of its own spread, which makes a draft that agrees with its target in
     part.
     """
-    draw = _source(dtype, device, seed, noise)
-    shapes = {matrix.name: (matrix.n, matrix.k) for matrix in spec.linears()}
-    depth = 2 * spec.num_layers  # residual branches: their sum stays of order one
-    spread = {"attention_output": depth, "down": depth}
+    draw = source(dtype, device, seed, noise)
     norm = torch.ones(spec.hidden_size, dtype=dtype, device=device)
-
-    def layer() -> LayerWeights:
-        matrices = {
-            name: pack(draw(*shapes[name], shapes[name][1] * spread.get(name, 1)))
-            for name in ("qkv", "attention_output", "gate_up", "down")
-        }
-        return LayerWeights(attention_norm=norm, mlp_norm=norm.clone(), **matrices)
-
     size = (spec.vocab_size, spec.hidden_size, spec.hidden_size)
     table = draw(*size)
     head = pack(table if spec.tied_embeddings else draw(*size))
-    return Weights(table, head, norm, (layer() for _ in range(spec.num_layers)))
+    return Weights(table, head, norm, (random_layer(spec, draw, norm) for _ in range(spec.num_layers)))
+
+
+def random_layer(
+    spec: ModelSpec, draw: Source, norm: Tensor, *, input_norm: bool = True, mlp: bool = True
+) -> LayerWeights:
+    """One layer of ``spec``; its residual branches are so small that the sum of all layers' stays of order one."""
+    shapes = {matrix.name: (matrix.n, matrix.k) for matrix in spec.linears()}
+    depth = 2 * spec.num_layers
+    spread = {"attention_output": depth, "down": depth}
+    drawn = {
+        name: pack(draw(*shapes[name], shapes[name][1] * spread.get(name, 1)))
+        for name in ("qkv", "attention_output", *(("gate_up", "down") if mlp else ()))
+    }
+    return LayerWeights(
+        attention_norm=norm if input_norm else None, qkv=drawn["qkv"], attention_output=drawn["attention_output"],
+        mlp_norm=norm.clone() if mlp else None, gate_up=drawn.get("gate_up"), down=drawn.get("down"),
+    )  # fmt: skip
 
 
 def stored_weights(checkpoint: Checkpoint, spec: ModelSpec, *, device: torch.device, dtype: torch.dtype) -> Weights:
@@ -76,42 +84,54 @@ def stored_weights(checkpoint: Checkpoint, spec: ModelSpec, *, device: torch.dev
 
     Raises InvalidInput for a weight that is missing or has another shape than ``spec`` says.
     """
-    hidden, attended = spec.hidden_size, spec.num_heads * spec.head_dim
-
-    def get(name: str, *shape: int) -> Tensor:
-        tensor = checkpoint.tensor(f"{name}.weight")
-        if tensor.shape != shape:
-            raise InvalidInput(
-                f"{checkpoint.name}: {name}.weight is {tuple(tensor.shape)} and the model's shape says {shape}; "
-                "weights and shape must be of one model"
-            )
-        return tensor.to(device, dtype)
-
-    def layer(place: str) -> LayerWeights:
-        rows = {"q": attended, "k": spec.num_kv_heads * spec.head_dim, "v": spec.num_kv_heads * spec.head_dim}
-        qkv = [get(f"{place}.self_attn.{n}_proj", rows[n], hidden) for n in rows]
-        gate_up = [get(f"{place}.mlp.{n}_proj", spec.intermediate_size, hidden) for n in ("gate", "up")]
-        return LayerWeights(
-            attention_norm=get(f"{place}.input_layernorm", hidden),
-            qkv=pack(torch.cat(qkv)),
-            attention_output=pack(get(f"{place}.self_attn.o_proj", hidden, attended)),
-            mlp_norm=get(f"{place}.post_attention_layernorm", hidden),
-            gate_up=pack(torch.cat(gate_up)),
-            down=pack(get(f"{place}.mlp.down_proj", hidden, spec.intermediate_size)),
-        )
-
+    get = Reader(checkpoint, device, dtype)
+    hidden = spec.hidden_size
     table = get("model.embed_tokens", spec.vocab_size, hidden)
     return Weights(
         table=table,
         head=pack(table if spec.tied_embeddings else get("lm_head", spec.vocab_size, hidden)),
         norm=get("model.norm", hidden),
-        layers=(layer(f"model.layers.{index}") for index in range(spec.num_layers)),
+        layers=(get.layer(f"model.layers.{index}.", spec) for index in range(spec.num_layers)),
         norm_epsilon=checkpoint.norm_epsilon,
         rotary_base=checkpoint.rotary_base,
     )
 
 
-def _source(dtype: torch.dtype, device: torch.device, seed: int, noise: float) -> Callable[[int, int, float], Tensor]:
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A checkpoint's weights by name, on their device."""
+
+    checkpoint: Checkpoint
+    device: torch.device
+    dtype: torch.dtype
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        """Raises InvalidInput for a weight that is missing or has another shape."""
+        tensor = self.checkpoint.tensor(f"{name}.weight")
+        if tensor.shape != shape:
+            raise InvalidInput(
+                f"{self.checkpoint.name}: {name}.weight is {tuple(tensor.shape)} and the model's shape says {shape}; "
+                "weights and shape must be of one model"
+            )
+        return tensor.to(self.device, self.dtype)
+
+    def layer(self, prefix: str, spec: ModelSpec, *, input_norm: bool = True, mlp: bool = True) -> LayerWeights:
+        """The layer whose weights' names begin with ``prefix``."""
+        hidden, inner, attended = spec.hidden_size, spec.intermediate_size, spec.num_heads * spec.head_dim
+        rows = {"q": attended, "k": spec.num_kv_heads * spec.head_dim, "v": spec.num_kv_heads * spec.head_dim}
+        layer = LayerWeights(
+            attention_norm=self(f"{prefix}input_layernorm", hidden) if input_norm else None,
+            qkv=pack(torch.cat([self(f"{prefix}self_attn.{n}_proj", rows[n], hidden) for n in rows])),
+            attention_output=pack(self(f"{prefix}self_attn.o_proj", hidden, attended)),
+        )
+        if mlp:
+            gate_up = [self(f"{prefix}mlp.{n}_proj", inner, hidden) for n in ("gate", "up")]
+            layer.mlp_norm = self(f"{prefix}post_attention_layernorm", hidden)
+            layer.gate_up, layer.down = pack(torch.cat(gate_up)), pack(self(f"{prefix}mlp.down_proj", hidden, inner))
+        return layer
+
+
+def source(dtype: torch.dtype, device: torch.device, seed: int, noise: float = 0.0) -> Source:
     """Draws matrices [n, k] of normal entries with variance 1/spread; noise comes from a stream of its own."""
     base = torch.Generator(device).manual_seed(seed)
     extra = torch.Generator(device).manual_seed(seed + 1)

@@ -111,13 +111,14 @@ class Scenario(BaseModel):
         return self
 
     def sha256(self) -> str:
-        """Hash of the resolved scenario; a trace counts by its path, not its content.
+        """Hash of the resolved scenario and of what its traces hold.
 
         What a program only says of itself, or offers as defaults that are resolved by now, does not count.
         """
         fields = self.model_dump(mode="json", by_alias=True, exclude={"speculation": {"program": ABOUT}})
         text = json.dumps(fields, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        contents = [file.content_sha256() for file in self.workload.trace_files()]
+        return hashlib.sha256("".join((text, *contents)).encode()).hexdigest()
 
     def requests(self) -> list[RequestSpec]:
         """The workload's requests under this scenario's seed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,11 @@ class TraceFile(Part):
     max_prompt_tokens: Length | None = None
     max_output_tokens: Length | None = None
     longer: Literal["cap", "drop"] = "cap"
+
+    def content_sha256(self) -> str:
+        """Hash of the file. Raises OSError where it cannot be read."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def trace(self) -> Trace:
         """The file's requests within the maxima. Raises InvalidInput for a bad file, or if no request is left."""

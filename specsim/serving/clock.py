@@ -5,7 +5,10 @@ So a request that arrives as a step ends is in the next one, and a router sees w
 
 from __future__ import annotations
 
+from typing import cast
+
 import simpy
+from simpy.events import EventPriority
 
 ENDS, ARRIVES, STARTS = 1, 2, 3
 
@@ -16,4 +19,4 @@ class Instant(simpy.Event):
     def __init__(self, environment: simpy.Environment, delay_s: float, order: int) -> None:
         super().__init__(environment)
         self._ok, self._value = True, None
-        environment.schedule(self, order, delay_s)
+        environment.schedule(self, cast(EventPriority, order), delay_s)

@@ -83,7 +83,7 @@ class Replica:
                 priority=request.priority,
                 prefix_hashes=request.prefix_hashes,
                 hash_block_tokens=request.hash_block_tokens,
-            )  # fmt: skip
+            )
         )
         self._records[number] = RequestRecord(
             number, request.request_class, arrival_s, 0.0, 0.0, prompt, output, replica=self._number

@@ -48,8 +48,14 @@ class Run:
     slo: Slo | None = None  # whose goodput a streamed run counts
 
 
-def simulate(scenario: Scenario, *, progress: Progress | None = None, keep: bool | None = None) -> RunResult:
-    """Serve the scenario's requests; ``progress`` hears (finished, all) now and then.
+def simulate(
+    scenario: Scenario,
+    *,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+    keep: bool | None = None,
+) -> RunResult:
+    """Serve the scenario's requests; ``progress`` hears (finished, all) now and then, ``tell`` what makes it slower.
 
     ``keep``: whether the result holds every record; None: up to MOST_RECORDS requests. Ctrl-C returns what is done.
 
@@ -72,6 +78,8 @@ def simulate(scenario: Scenario, *, progress: Progress | None = None, keep: bool
         servers, slow = _tabled(run_.servers)
         run_ = replace(run_, servers=servers)
         slow += _obstacles(scenario, servers)
+        if slow and tell is not None:
+            tell(f"not compiled, so slower: {'; '.join(slow)}")
         result = _by_events(run_, progress) if slow else _fast(run_, keep, progress)
     return replace(
         result,
@@ -82,7 +90,7 @@ def simulate(scenario: Scenario, *, progress: Progress | None = None, keep: bool
 
 
 def is_large(scenario: Scenario) -> bool:
-    """Whether there is enough to do for compiled code and price tables; the same for all alternatives of a workload."""
+    """Whether there is enough to do for compiled code and price tables; all alternatives of a workload agree."""
     return scenario.workload.count() * scenario.workload.mean_lengths()[1] >= ENOUGH_TOKENS
 
 

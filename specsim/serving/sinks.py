@@ -22,9 +22,6 @@ class Sink(Protocol):
         gap_request: Integers,
     ) -> None: ...  # fmt: skip
 
-    @property
-    def finished(self) -> int: ...
-
 
 class Records:
     """Keeps everything."""

@@ -145,7 +145,7 @@ class _Tabulator:
         return knots if len(knots) > 1 else np.array([knots[0], knots[0] + 1.0])
 
     def _mixed(self, tokens: Floats, late: Floats, reading: Floats) -> _Mixed:
-        """Steps with one chunk that fills them up to each token count; alone, and beside several numbers of decodes."""
+        """Steps that one chunk fills up to each token count; alone, and beside several numbers of decodes."""
         shape = (len(tokens), len(SEQUENCE_SHARES))
         found = _Mixed(
             np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 2)), np.zeros((len(self.ks), *shape)),

@@ -101,10 +101,14 @@ def test_the_adaptive_table_is_at_least_as_good_under_time_varying_traffic() -> 
 
 
 def test_the_tables_are_what_the_code_computes() -> None:
-    """One machine of each price source, every host time."""
+    """One machine of each price source, with and without a host."""
     points = study.read(FOLDER / "best.csv", study.Point)
     shares = study.read(FOLDER / "shares.csv", study.Share)
-    for target, draft, gpu in (("opt-1.3b", "opt-125m", "rtx-4090"), ("llama-7b", "vicuna-68m", "a100-80gb")):
+    machines = (
+        ("opt-1.3b", "opt-125m", "rtx-4090"), ("llama-7b", "vicuna-68m", "a100-80gb"),
+        ("opt-6.7b", "opt-125m", "rtx-3090+corner"),
+    )  # fmt: skip
+    for target, draft, gpu in machines:
         for host in study.HOSTS[:2]:
             round_s = study.prices(target, draft, gpu, host)
             written = [p for p in points if (p.target, p.gpu, p.host) == (target, gpu, host.name)]

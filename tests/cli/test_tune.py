@@ -72,10 +72,11 @@ def test_the_printed_schedule_is_read_back_the_same(
 def test_the_text_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first line on stdout is the configuration itself, and no remark mixes with it."""
     speculation = DRAFT_MODEL | {"max_draft_tokens": 4, "acceptance": {"kind": "unconditional", "rates": RATES}}
-    status, out, _ = ask(tmp_path, capsys, speculation, "--for", "vllm")
+    status, out, _ = ask(tmp_path, capsys, speculation, "--for", "vllm", "--set", "engine={}")
     assert status == 0
     config = read_vllm(out.splitlines()[0])
     assert config.method == "draft_model"
+    assert config.limits == {"max_num_seqs": 256}  # what the schedule was priced for, though the engine's default
     assert "the best single k" in out
     assert "x off (90 %" in out
     assert "for an oracle" in out
@@ -129,6 +130,16 @@ def test_mistakes_are_one_line(
     assert found == status
     assert line in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tensorrt-llm"])
+def test_without_a_drafter_there_is_nothing_to_tune(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], engine: str
+) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(SCENARIO))
+    assert main(["tune", str(path), "--for", engine]) == 2
+    assert "add a drafter" in capsys.readouterr().err
 
 
 def test_a_drafter_that_no_engine_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

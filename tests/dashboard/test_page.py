@@ -60,7 +60,7 @@ def test_first_view_answers() -> None:
 
 
 def test_without_acceptance_drafting_is_off() -> None:
-    app = opened()
+    app = opened(acceptance="constant")
     app.slider(key="rate").set_value(0.0).run()
     assert "OFF at batch 8" in shown(app)
     assert "Break-even batch: none" in shown(app)
@@ -69,7 +69,7 @@ def test_without_acceptance_drafting_is_off() -> None:
 def test_higher_acceptance_asks_for_longer_drafts() -> None:
     lengths = []
     for rate in ("0.5", "0.7", "0.9"):
-        text = shown(opened(rate=rate, drafter="ngram"))
+        text = shown(opened(acceptance="constant", rate=rate, drafter="ngram"))
         lengths.append(int(text.split("draft ")[1].split(" token")[0]))
     assert lengths == sorted(lengths)
 
@@ -94,6 +94,25 @@ def test_more_sequences_than_the_engine_runs_is_one_line() -> None:
 
 def test_a_target_without_a_smaller_relative_is_one_line() -> None:
     assert "choose another drafter" in refusal(opened(model="deepseek-v3"))
+
+
+@pytest.mark.parametrize("drafter", ["eagle3", "medusa-1", "kangaroo", "lookahead", "eagle3-tree"])
+def test_a_technique_answers_with_the_acceptance_it_states(drafter: str, tmp_path: Path) -> None:
+    app = opened(drafter=drafter)
+    assert not app.exception
+    assert not app.error
+    assert any(caption.value.startswith(("Cited", "Assumed", "Measured")) for caption in app.caption)
+    speculation = load_scenario(str(scenario_file(app, tmp_path))).speculation
+    assert speculation is not None
+    assert speculation.program.acceptance is not None
+    assert speculation.acceptance == speculation.program.acceptance.law
+
+
+def test_a_chain_is_no_longer_than_its_rates() -> None:
+    app = opened(drafter="kangaroo")
+    assert app.slider(key="k").max == 6  # rates of six positions are published
+    app.selectbox(key="acceptance").set_value("constant").run()
+    assert app.slider(key="k").max == 16
 
 
 def test_ngram_asks_for_no_draft_model() -> None:

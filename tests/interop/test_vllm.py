@@ -197,6 +197,20 @@ def test_a_whole_command_line() -> None:
     assert read_vllm(f"{line} --enforce-eager").limits["graph_sizes"] == ()
 
 
+def test_how_the_scheduler_admits() -> None:
+    config = read_vllm(
+        "vllm serve org/model --enable-prefix-caching --scheduling-policy priority --watermark 0.05 "
+        "--long-prefill-token-threshold 512 --long-prefill-token-threshold-adaptive --no-scheduler-reserve-full-isl "
+        "--speculative-config.method ngram --speculative-config.num_speculative_tokens 3"
+    )
+    assert config.limits == {
+        "prefix_caching": True, "scheduling_policy": "priority", "watermark": 0.05,
+        "long_prefill_token_threshold": 512, "long_prefill_token_threshold_adaptive": True,
+        "scheduler_reserve_full_isl": False,
+    }  # fmt: skip
+    assert read_vllm(write_vllm(config).text).limits == config.limits
+
+
 def test_data_parallelism_drops_the_schedule_as_vllm_does() -> None:
     text = json.dumps({**EAGLE, SCHEDULE: [[1, 8, 5], [9, 9, 0]]})
     config = read_vllm(f"--data-parallel-size 2 --speculative-config {shlex.quote(text)}")

@@ -65,10 +65,10 @@ def test_a_draft_model_proposes_its_own_greedy_continuation() -> None:
     for k, advance in ((4, 1), (4, 5), (2, 3), (6, 12), (1, 2), (5, 0)):
         for slot, known in enumerate(texts):
             history.tokens[slot, : len(known)], history.lengths[slot] = known, len(known)
-        drafts, counts = drafter.propose(history, slots, k, watch, NOBODY)
+        proposal = drafter.propose(history, slots, k, watch, NOBODY)
         expected, _ = generate(Engine(build()), texts, [k] * 3)
-        assert counts.tolist() == [k] * 3
-        assert drafts.tolist() == [row.tolist() for row in expected]
+        assert proposal.counts.tolist() == [k] * 3
+        assert proposal.drafts.tolist() == [row.tolist() for row in expected]
         texts = [np.concatenate((known, generator.integers(0, SPEC.vocab_size, advance))) for known in texts]
 
 
@@ -79,12 +79,12 @@ def test_a_draft_model_keeps_pace_with_a_prompt_in_chunks() -> None:
     for slot, known in enumerate((done, coming)):
         history.tokens[slot, : len(known)], history.lengths[slot] = known, len(known)
     drafter.propose(history, np.array([0]), 3, watch, Progress(np.array([1]), np.array([16])))
-    assert drafter.computed[1] == 16
-    drafts, _ = drafter.propose(history, np.array([1]), 3, watch, NOBODY)
+    assert drafter.pace.computed[1] == 16
+    drafts = drafter.propose(history, np.array([1]), 3, watch, NOBODY).drafts
     expected, _ = generate(Engine(build()), [coming], [3])
     assert drafts[0].tolist() == expected[0].tolist()
-    only_chunks, counts = drafter.propose(
+    only_chunks = drafter.propose(
         history, np.zeros(0, dtype=np.int64), 3, watch, Progress(np.array([0]), np.array([9]))
     )
-    assert only_chunks.shape == (0, 3)
-    assert counts.shape == (0,)
+    assert only_chunks.drafts.shape == (0, 3)
+    assert only_chunks.counts.shape == (0,)

@@ -61,14 +61,14 @@ def check(found: list[Event]) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(
-    durations=st.lists(st.floats(1e-10, 0.1), min_size=1, max_size=30),
-    gaps=st.lists(st.sampled_from((0.0, 0.0, 1e-9, 0.01)), min_size=30, max_size=30),
+    durations=st.lists(st.floats(1e-8, 0.1), min_size=1, max_size=30),
+    gaps=st.lists(st.sampled_from((0.0, -6e-10, 1e-9, 0.01)), min_size=30, max_size=30),
     replicas=st.lists(st.integers(0, 2), min_size=30, max_size=30),
 )
 def test_slices_nest_whatever_the_rounding(durations: list[float], gaps: list[float], replicas: list[int]) -> None:
     clocks, steps = [0.0, 0.0, 0.0], []
     for duration, gap, replica in zip(durations, gaps, replicas, strict=False):
-        start = clocks[replica] + gap
+        start = max(0.0, clocks[replica] + gap)  # clocks may disagree in the last digits
         steps.append(StepRecord(start, duration, 3, 0, 6, 3, 1, 9, 2, replica))
         clocks[replica] = start + duration
     found = list(events(result_of([], steps)))

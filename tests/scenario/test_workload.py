@@ -264,6 +264,16 @@ def test_a_changed_file_is_read_again(trace: Path) -> None:
     assert len(TraceWorkload(path=trace).draw(0)) == 1
 
 
+def test_a_scenarios_hash_covers_what_its_trace_holds(trace: Path) -> None:
+    def found() -> str:
+        return load_scenario("quickstart", [f"workload={{kind: trace, path: {trace}}}"]).sha256()
+
+    first = found()
+    assert found() == first
+    trace.write_text(trace.read_text().replace("80,chat", "81,chat"))
+    assert found() != first
+
+
 def test_paths_count_from_the_scenarios_folder(tmp_path: Path, trace: Path) -> None:
     source = Path(load_scenario.__code__.co_filename).parents[1] / "presets" / "quickstart.yaml"
     text = source.read_text()

@@ -17,6 +17,7 @@ from specsim.scheduling.scheduler import Scheduler, Sequence
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.policy import TablePolicy
 from specsim.speculation.program import load_program
+from tests.scheduling.replay import RECORDINGS as RECORDINGS_FOLDER
 from tests.scheduling.replay import Factory, Recording, recordings, replay
 
 RECORDINGS = recordings()
@@ -149,6 +150,9 @@ def test_the_recordings_hold_what_they_are_for() -> None:
     assert sum(share[2] > 0 for _, e in steps for share in e[2]) > 10_000  # verifications
     drafted = [share[2] for r, e in steps if r["method"] == "eagle" and not r["table"] for share in e[2]]
     assert len(set(drafted)) > 3  # drafts trimmed by the budget, where k is fixed
+    preempted = sum(len(e[3]) for _, e in steps)
+    told = (RECORDINGS_FOLDER / "README.md").read_text()
+    assert f"in {len(RECORDINGS)} seeded scenarios, {len(steps):,} steps, {preempted}" in told
 
 
 PROGRAMS = {

@@ -183,10 +183,16 @@ class Plain:
         end = now + float(price.seconds)
         self.steps.append(
             StepRecord(
-                now, float(price.seconds), len(shares), sum(s.tokens for s in shares if s.prefill),
-                sum(s.tokens for s in shares if not s.prefill), sum(s.drafts for s in shares),
-                sum(s.right for s in shares), used, waiting,
-            )  # fmt: skip
+                now,
+                float(price.seconds),
+                len(shares),
+                sum(s.tokens for s in shares if s.prefill),
+                sum(s.tokens for s in shares if not s.prefill),
+                sum(s.drafts for s in shares),
+                sum(s.right for s in shares),
+                used,
+                waiting,
+            )
         )
         for share in shares:
             self.book(share, end)
@@ -220,7 +226,11 @@ class Plain:
             drafts = decider.lengths(ids, k, confidences)
             lengths, computed = drafts.lengths.tolist(), drafts.computed
         proposed = [
-            int(self.draws(share.job).proposed(ids[i : i + 1], np.array(at[i : i + 1]), np.array(lengths[i : i + 1]))[0])
+            int(
+                self.draws(share.job).proposed(ids[i : i + 1], np.array(at[i : i + 1]), np.array(lengths[i : i + 1]))[
+                    0
+                ]
+            )
             for i, (share, _) in enumerate(going)
         ]
         return proposed, computed
@@ -250,7 +260,16 @@ class Plain:
             spec = job.spec
             self.requests.append(
                 RequestRecord(
-                    spec.request_id, spec.request_class, spec.arrival_s or 0.0, job.first_s, now, spec.prompt_tokens,
-                    spec.output_tokens, job.rounds, job.drafted, job.accepted, job.preemptions,
-                )  # fmt: skip
+                    spec.request_id,
+                    spec.request_class,
+                    spec.arrival_s or 0.0,
+                    job.first_s,
+                    now,
+                    spec.prompt_tokens,
+                    spec.output_tokens,
+                    job.rounds,
+                    job.drafted,
+                    job.accepted,
+                    job.preemptions,
+                )
             )

@@ -24,7 +24,6 @@ from specsim.serving.tabulate import Shape, tabulate
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program
-from specsim.speculation.uniform import uniform
 from specsim.units import Reals
 from specsim.workload.request import RequestSpec
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -23,21 +20,13 @@ from specsim.speculation.policy import Policy
 from specsim.speculation.program import load_program
 from specsim.units import Reals
 from specsim.workload.request import RequestSpec
-
-_spec = importlib.util.spec_from_file_location("plain", Path(__file__).parent / "plain.py")
-assert _spec is not None
-assert _spec.loader is not None
-plain = importlib.util.module_from_spec(_spec)
-sys.modules["plain"] = plain  # dataclasses look their module up
-_spec.loader.exec_module(plain)
+from tests.serving.plain import Plain
 
 
 class Bent:
     """Seconds that bend in every argument."""
 
-    def step(
-        self, groups: list[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
-    ) -> StepTime:
+    def step(self, groups: list[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals) -> StepTime:
         tokens: Reals = sum((g.tokens for g in groups), 0)
         seconds = 0.01 + 1e-4 * tokens**1.1
         seconds = seconds + sum((1e-4 * (g.sequences * g.kv_tokens) ** 0.5 for g in groups), 0.0)
@@ -51,7 +40,7 @@ class Bent:
 
 CONFIDENT: dict[str, Any] = {
     "kind": "confidence", "persistence": 0.5,
-    "levels": [{"confidence": 0.2, "weight": 1.0}, {"confidence": 0.6, "weight": 2.0}, {"confidence": 0.95, "weight": 3.0}],
+    "levels": [{"confidence": c, "weight": w} for c, w in ((0.2, 1.0), (0.6, 2.0), (0.95, 3.0))],
 }  # fmt: skip
 POLICIES: dict[str, Any] = {
     "fixed": {"k": 3},
@@ -70,7 +59,10 @@ LAWS: dict[str, dict[str, Any]] = {
         "kind": "latent", "requests": {"kind": "beta", "mean": 0.6, "concentration": 3.0},
         "spans": {"mean_tokens": 5.0, "concentration": 4.0},
     },
-    "hurdle": {"kind": "hurdle", "hit_rate": 0.4, "runs": {"kind": "geometric", "continue_rate": 0.8}, "false_match_rate": 0.3},
+    "hurdle": {
+        "kind": "hurdle", "hit_rate": 0.4, "false_match_rate": 0.3,
+        "runs": {"kind": "geometric", "continue_rate": 0.8},
+    },
     "trace": {"kind": "trace", "runs": [[0, 3, 2, 1, 0, 4], [1, 0, 0, 2]], "cap": 4},
     "confidence": CONFIDENT,
 }  # fmt: skip
@@ -108,7 +100,9 @@ def questions(draw: st.DrawFn, policy: str) -> tuple[Server, list[RequestSpec]]:
         watermark=draw(st.sampled_from([0.0, 0.1])),
         long_prefill_token_threshold=draw(st.sampled_from([0, 7])),
     )
-    speculation = speculating(policy, draw(st.sampled_from(sorted(LAWS))), draw(st.sampled_from(["ngram", "draft-model", "hamburger"])))
+    speculation = speculating(
+        policy, draw(st.sampled_from(sorted(LAWS))), draw(st.sampled_from(["ngram", "draft-model", "hamburger"]))
+    )
     by_class = {} if policy in ("confidence", "verify_budget") else {"code": ConstantAcceptance(rate=0.95)}
     longest = max(sum(pair) for pair in lengths) + 12
     blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30))
@@ -125,7 +119,7 @@ def questions(draw: st.DrawFn, policy: str) -> tuple[Server, list[RequestSpec]]:
 @given(data=st.data())
 def test_event_for_event(policy: str, data: st.DataObject) -> None:
     server, requests = data.draw(questions(policy))
-    expected = plain.Plain(server).run(requests)
+    expected = Plain(server).run(requests)
     found = run(requests, server)
     assert found.steps == expected.steps
     assert found.requests == expected.requests

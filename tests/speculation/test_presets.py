@@ -250,7 +250,7 @@ def test_every_technique_takes_any_deep_enough_target() -> None:
             if not program.needs_draft_model:
                 found = facts(program, target, None, program.draft_tokens or 0)
                 assert 0 <= found.round_weight_share < 10
-                assert found.extra_weight_bytes >= 2 * found.extra_parameters
+                assert found.extra_weight_bytes >= target.weight_bits / 8 * found.extra_parameters
 
 
 def test_a_layer_beyond_the_model_is_named() -> None:
@@ -299,3 +299,16 @@ def test_what_a_program_says_of_itself_is_not_what_is_asked() -> None:
     changed["speculation"]["program"] |= {"lookahead": {"per_token": 2}}
     assert build(Scenario, retold, "here").sha256() == build(Scenario, fields, "here").sha256()
     assert build(Scenario, changed, "here").sha256() != build(Scenario, fields, "here").sha256()
+
+
+def test_own_weights_have_the_targets_bits_unless_a_file_says_otherwise() -> None:
+    """DeepSeek-V3 is published in 8 bits, its extra block with it."""
+    deepseek = load_model("deepseek-v3")
+    for program, bits in ((PROGRAMS["mtp"], 8), (PROGRAMS["eagle"], 8)):
+        assert {part.model.weight_bits for part in program.own_parts(deepseek, None)} == {bits}
+        assert {part.model.weight_bits for part in program.own_parts(LLAMA, None)} == {16}
+    fields = PROGRAMS["eagle"].model_dump(mode="json")
+    for weights in fields["phases"][0]["weights"]:
+        weights.update({} if weights["kind"] == "head" else {"bits": 4})
+    narrow = DraftProgram.model_validate(fields)
+    assert {part.model.weight_bits for part in narrow.own_parts(LLAMA, None)} == {4}

@@ -341,3 +341,25 @@ def test_maps_are_priced_at_once() -> None:
         for j, context in enumerate(contexts):
             one = cost(seconds, technique).decode_round(int(batch), 0, float(context)).seconds
             assert many[i, j] == pytest.approx(one, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rule", "operations"),
+    [("exact", set()), ("rejection", {"softmax", "rejection"}), ("typical", {"softmax"}), ("none", set())],
+)
+def test_a_rule_computes_over_the_rows_it_judges(rule: str, operations: set[str]) -> None:
+    """8 sequences of k + 1 = 5 rows; a step without drafts pays for its greedy choice alone, whatever the rule."""
+    seen: list[tuple[str, float]] = []
+
+    def record(kernel: Kernel) -> float:
+        if kernel.kind == "sampling":
+            seen.append((kernel.operation, float(np.max(kernel.shape[0]))))
+        return 0.0
+
+    technique = program(phases=[{"where": "cpu"}], verify={"rule": rule}, lossless=rule != "typical")
+    cost(record, technique).decode_round(8, 0, 100.0)
+    assert seen == [("greedy", 8.0)]
+    seen.clear()
+    cost(record, technique).decode_round(8, 4, 100.0)
+    rows = 8.0 if rule == "none" else 40.0
+    assert set(seen) == {("greedy", rows), *((operation, rows) for operation in operations)}

@@ -34,7 +34,7 @@ def page(found: list[Point], shares: list[Share], laid: list[Line], runs: list[R
     parts = {
         "exact": f"{sum(s.exact for s in shares):,}",
         "points": f"{sum(s.points for s in shares):,}",
-        "most": f"{max(s.exact / s.points for s in shares):.0%}",
+        "peaks": _peaks(shares),
         "coarse": str(len(CS) * len(GAMMAS)),
         "near": f"{sum(s.near for s in shares):,}",
         "counts": _counts(found, shares),
@@ -97,6 +97,19 @@ def _counts(found: list[Point], shares: list[Share]) -> str:
             cells.append(f"{inside}; {of[target, gpu, host.name]}")
         rows.append([target, gpu, *cells])
     return _table(["target", "GPU", *(f"{x}: {h.name}" for x, h in zip(LETTERS, HOSTS, strict=True))], rows)
+
+
+def _peaks(shares: Sequence[Share]) -> str:
+    rows = []
+    for target in dict.fromkeys(s.target for s in shares):
+        cells = []
+        for gpu in GPUS:
+            here = [s for s in shares if (s.target, s.gpu) == (target, gpu)]
+            exact, near = max(here, key=lambda s: s.exact), max(here, key=lambda s: s.near)
+            first = f"{exact.exact / exact.points:.1%} ({exact.host})" if exact.exact else "0"
+            cells.append(f"{first} / {near.near / near.points:.0%} ({near.host})")
+        rows.append([target, *cells])
+    return _table(["target", *GPUS], rows)
 
 
 def _map(found: list[Point]) -> str:

@@ -1,7 +1,7 @@
 """What the trained models look like, and how they are stored: one folder each, in Hugging Face layout.
 
-``target`` and ``draft`` are ordinary Llama checkpoints. ``medusa`` and ``eagle`` have the names that vLLM reads; the
-EAGLE-style head takes embedding and LM head from the target, as does ``exit``, the early-exit adapter.
+``target`` and ``draft`` are ordinary checkpoints of Llama's architecture. ``medusa`` and ``eagle`` have the names that
+vLLM reads; the EAGLE-style head takes embedding and LM head from the target, as does ``exit``, the early-exit adapter.
 """
 
 from __future__ import annotations
@@ -55,14 +55,18 @@ def build(target: Shape, draft: Shape, *, heads: int, exit_layer: int) -> Traine
 
 
 def llama_config(shape: Shape) -> dict[str, Any]:
-    """config.json of a Llama checkpoint."""
+    """config.json of a decoder.
+
+    It says Mistral, which computes what Llama does: transformers refuses a Llama whose hidden size is not a multiple
+    of its heads, as the target's 256 is not of 6.
+    """
     return {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_act": "silu", "sliding_window": None,
         "vocab_size": shape.vocab_size, "hidden_size": shape.hidden_size, "num_hidden_layers": shape.num_layers,
         "num_attention_heads": shape.num_heads, "num_key_value_heads": shape.num_kv_heads, "head_dim": shape.head_dim,
         "intermediate_size": shape.intermediate_size, "max_position_embeddings": MAX_POSITION,
         "rms_norm_eps": shape.norm_epsilon, "rope_theta": ROTARY_BASE, "tie_word_embeddings": True,
-        "attention_bias": False, "mlp_bias": False, "bos_token_id": 0, "eos_token_id": 0, "torch_dtype": "bfloat16",
+        "bos_token_id": 0, "eos_token_id": 0, "torch_dtype": "bfloat16",
     }  # fmt: skip
 
 
@@ -88,7 +92,8 @@ def configs(trained: Trained) -> dict[str, dict[str, Any]]:
         "exit": {
             **target, "architectures": ["EarlyExitAdapter"], "num_hidden_layers": 1, "exit_layer": trained.exit_layer,
         },
-        "eagle": {**target, "num_hidden_layers": 1},
+        # vLLM's feature head for Mistral has other norms than the paper's; that for Llama has none.
+        "eagle": {**target, "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1},
     }  # fmt: skip
 
 

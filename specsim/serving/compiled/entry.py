@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from numba import njit
+import numba
 
 from specsim.serving.compiled import loop, price
 
@@ -39,5 +39,4 @@ def _cached(entry: Callable[..., Any], name: str) -> Callable[..., Any]:
     """
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     entry.__qualname__ = f"{name}_{hashlib.sha256(sources).hexdigest()[:16]}"
-    made: Callable[..., Any] = njit(cache=True)(entry)
-    return made
+    return cast(Callable[..., Any], numba.njit(cache=True)(entry))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from specsim.serving.compiled.jit import jit
 from specsim.serving.compiled.price import Floats, Integers, step_seconds
 from specsim.serving.compiled.schedule import push_waiting, schedule
 from specsim.serving.compiled.state import (
@@ -28,7 +28,7 @@ _30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 DONE, LOG_FULL, ROWS_FULL = range(3)
 
 
-@njit
+@jit
 def _mix(bits: Any) -> Any:
     """As ``speculation.uniform`` has it."""
     mixed = bits + _GOLDEN
@@ -37,20 +37,20 @@ def _mix(bits: Any) -> Any:
     return mixed ^ (mixed >> _31)
 
 
-@njit
+@jit
 def key_of(seed: Any, number: int) -> Any:
     """Of a request's uniform numbers under a seed, which is a uint64."""
     return _mix(seed + _mix(np.uint64(number)))
 
 
-@njit
+@jit
 def uniform_of(key: Any, position: int) -> float:
     """The uniform number at an output position; ``speculation.uniform`` of stream 0."""
     bits = _mix(key + _GOLDEN * np.uint64(position + 1))
     return float(bits >> _11) * 2.0**-53
 
 
-@njit
+@jit
 def _accept(one: Any, drafts: int, rates: Floats) -> int:
     for j in range(drafts):
         if uniform_of(one.key, one.emitted + j) >= one.level * rates[one.law, j]:
@@ -58,7 +58,7 @@ def _accept(one: Any, drafts: int, rates: Floats) -> int:
     return drafts
 
 
-@njit
+@jit
 def _submit(
     state: State, r: int, seed: Any, number: int, arrival_s: float, prompt: int, output: int, law: int, level: float
 ) -> None:
@@ -81,14 +81,14 @@ def _submit(
     replica.in_system += 1
 
 
-@njit
+@jit
 def _leave(state: State, r: int, row: int) -> None:
     state.free[state.num_free[0]] = row
     state.num_free[0] += 1
     state.replicas[r].in_system -= 1
 
 
-@njit
+@jit
 def _take_in(state: State, r: int, until_s: float, max_queue: int, log: Log) -> None:
     """Queue what has come by ``until_s``; a request that finds a full queue is turned away."""
     replica = state.replicas[r]
@@ -106,7 +106,7 @@ def _take_in(state: State, r: int, until_s: float, max_queue: int, log: Log) -> 
         replica.last_coming = NONE
 
 
-@njit
+@jit
 def _price(state: State, setting: Setting, count: int, k: int) -> tuple[float, int]:
     """Draw what the step accepts, and price it."""
     groups, chunks, verifies = state.groups, state.chunks, setting.limits.verifies_drafts
@@ -149,7 +149,7 @@ def _price(state: State, setting: Setting, count: int, k: int) -> tuple[float, i
     )  # fmt: skip
 
 
-@njit
+@jit
 def _note(state: State, r: int, num_blocks: int, count: int, start_s: float, seconds: float, log: Log) -> None:
     """The step's record, before it is booked."""
     i, replica = log.used[STEPS], state.replicas[r]
@@ -169,7 +169,7 @@ def _note(state: State, r: int, num_blocks: int, count: int, start_s: float, sec
     log.steps_s[i, 0], log.steps_s[i, 1] = start_s, seconds
 
 
-@njit
+@jit
 def _finish(state: State, r: int, row: int, log: Log) -> None:
     one, replica, i = state.requests[row], state.replicas[r], log.used[FINISHED]
     out, times = log.finished[i], log.finished_s[i]
@@ -183,7 +183,7 @@ def _finish(state: State, r: int, row: int, log: Log) -> None:
     _leave(state, r, row)
 
 
-@njit
+@jit
 def _book(state: State, r: int, verifies: int, count: int, k: int, log: Log) -> None:
     """Book a step that ends now and propose the next drafts."""
     replica = state.replicas[r]
@@ -226,7 +226,7 @@ def _book(state: State, r: int, verifies: int, count: int, k: int, log: Log) -> 
         replica.running = kept
 
 
-@njit
+@jit
 def advance(state: State, r: int, setting: Setting, horizon_s: float, log: Log) -> int:
     """Run replica r's steps that start before ``horizon_s``, by when all its arrivals before that are known.
 
@@ -259,7 +259,7 @@ def advance(state: State, r: int, setting: Setting, horizon_s: float, log: Log) 
         _book(state, r, limits.verifies_drafts, count, k, log)
 
 
-@njit
+@jit
 def serve(
     state: State,
     settings: tuple[Setting, ...],

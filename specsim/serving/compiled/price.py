@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from specsim.serving.compiled.jit import jit
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -46,8 +47,8 @@ class Prices(NamedTuple):
     split_s: Floats  # [k_index] and for each further group of another width
 
 
-@njit(inline="always")
-def _span(knots: Floats, x: float) -> tuple[int, float]:  # type: ignore[explicit-any]
+@jit
+def _span(knots: Floats, x: float) -> tuple[int, float]:
     """The interval that holds x and the place in it; beyond the ends the outer intervals go on."""
     low, high = 0, len(knots) - 1
     while high - low > 1:
@@ -59,7 +60,7 @@ def _span(knots: Floats, x: float) -> tuple[int, float]:  # type: ignore[explici
     return low, (x - knots[low]) / (knots[low + 1] - knots[low])
 
 
-@njit
+@jit
 def _at(table: Floats, knots: Floats, w: float, n: float, kv: float) -> float:
     """``table[w, n, c]`` at a mean width and length; n is whole."""
     i, t = _span(knots, kv)
@@ -70,26 +71,26 @@ def _at(table: Floats, knots: Floats, w: float, n: float, kv: float) -> float:
     if share > 0.0 and j + 1 < table.shape[0]:
         above = table[j + 1, s, i] * (1.0 - t) + table[j + 1, s, i + 1] * t
         value += share * (above - value)
-    return value
+    return float(value)
 
 
-@njit
+@jit
 def _late(prices: Prices, index: int, drafting: float, kv: float) -> float:
     i, t = _span(prices.kv_knots, kv)
     row = prices.late_s[index, int(drafting)]
-    return row[i] * (1.0 - t) + row[i + 1] * t
+    return float(row[i] * (1.0 - t) + row[i + 1] * t)
 
 
-@njit
+@jit
 def _reading(prices: Prices, index: int, n: float, kv: float) -> float:
     """What the draft's first pass takes longer for the tokens that decoding sequences have in their caches."""
     i, t = _span(prices.kv_knots, kv)
     draft, late = prices.draft_s[index, int(n)], prices.late_s[index, int(n)]
     here = (draft[i] - late[i]) * (1.0 - t) + (draft[i + 1] - late[i + 1]) * t
-    return here - (draft[0] - late[0])
+    return float(here - (draft[0] - late[0]))
 
 
-@njit
+@jit
 def _padded(sizes: Integers, tokens: float) -> float:
     """Tokens that run: the next captured size, or as many as there are above the largest."""
     if len(sizes) == 0 or tokens > sizes[-1]:
@@ -97,23 +98,23 @@ def _padded(sizes: Integers, tokens: float) -> float:
     return float(sizes[np.searchsorted(sizes, tokens)])
 
 
-@njit
+@jit
 def _by_rows(knots: Floats, values: Floats, rows: float) -> float:
     i, t = _span(knots, rows)
     t = min(t, 1.0)
-    return values[i] * (1.0 - t) + values[i + 1] * t
+    return float(values[i] * (1.0 - t) + values[i + 1] * t)
 
 
-@njit
+@jit
 def _chunk(prices: Prices, table: Floats, tokens: float, kv: float) -> float:
     i, s = _span(prices.chunk_knots, tokens)
     j, t = _span(prices.prefix_knots, kv - tokens)
     low = table[i, j] * (1.0 - t) + table[i, j + 1] * t
     high = table[i + 1, j] * (1.0 - t) + table[i + 1, j + 1] * t
-    return low * (1.0 - s) + high * s
+    return float(low * (1.0 - s) + high * s)
 
 
-@njit
+@jit
 def step_seconds(
     prices: Prices,
     num_groups: int,

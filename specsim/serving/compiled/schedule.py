@@ -1,4 +1,4 @@
-"""The scheduler's rules on records: ``scheduling.scheduler`` first come, first served, one step at a time, no prefixes.
+"""The scheduler's rules on records, ``scheduling.scheduler`` first come, first served, without prefixes.
 
 Statement by statement the same, so read the rules there.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from specsim.serving.compiled.jit import jit
 from specsim.serving.compiled.state import NONE, Limits, State
 
 
-@njit
+@jit
 def push_waiting(state: State, r: int, row: int) -> None:
     """To the end of the queue."""
     replica = state.replicas[r]
@@ -25,7 +24,7 @@ def push_waiting(state: State, r: int, row: int) -> None:
     replica.waiting += 1
 
 
-@njit
+@jit
 def _preempt(state: State, r: int) -> int:
     """The last running sequence loses its cache and goes to the head of the queue."""
     replica = state.replicas[r]
@@ -42,10 +41,10 @@ def _preempt(state: State, r: int) -> int:
     if replica.last_waiting == NONE:
         replica.last_waiting = row
     replica.waiting += 1
-    return row
+    return int(row)
 
 
-@njit
+@jit
 def _admit(state: State, r: int, row: int) -> None:
     replica = state.replicas[r]
     replica.first_waiting = state.requests[row].following
@@ -56,12 +55,12 @@ def _admit(state: State, r: int, row: int) -> None:
     replica.running += 1
 
 
-@njit
+@jit
 def _blocks_for(tokens: int, limits: Limits) -> int:
     return -(-min(tokens, limits.longest) // limits.block_size)
 
 
-@njit
+@jit
 def _extend(one: Any, replica: Any, tokens: int, limits: Limits) -> bool:
     """Blocks for more positions of a running sequence, or False."""
     missing = _blocks_for(one.computed + tokens + limits.lookahead_tokens, limits) - one.blocks
@@ -73,7 +72,7 @@ def _extend(one: Any, replica: Any, tokens: int, limits: Limits) -> bool:
     return True
 
 
-@njit
+@jit
 def _claim(one: Any, replica: Any, tokens: int, limits: Limits) -> bool:
     """Blocks for an admission, or False."""
     target = _blocks_for(tokens + limits.lookahead_tokens, limits)
@@ -89,7 +88,7 @@ def _claim(one: Any, replica: Any, tokens: int, limits: Limits) -> bool:
     return True
 
 
-@njit
+@jit
 def _enter(share: Any, one: Any, row: int, tokens: int, padding: int, limits: Limits) -> bool:
     """A sequence's share of the step; returns whether prompt (or recomputed) tokens are left after it."""
     missing = one.prompt + one.emitted - one.merged - one.computed
@@ -106,7 +105,7 @@ def _enter(share: Any, one: Any, row: int, tokens: int, padding: int, limits: Li
     return not emits
 
 
-@njit
+@jit
 def schedule(state: State, r: int, limits: Limits) -> int:
     """Choose the next step's work and take its KV blocks; returns how many shares it has."""
     replica = state.replicas[r]

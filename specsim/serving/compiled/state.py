@@ -1,4 +1,4 @@
-"""What the compiled loop works on: rows of records for requests, replicas and a step's shares, and a log to be emptied.
+"""What the compiled loop works on: rows of records for requests, replicas and a step's shares, and a log.
 
 Records, not one array a field: numba counts references of every array that is handed on, records have none.
 """
@@ -45,8 +45,9 @@ SHARE = np.dtype(
 
 
 class State(NamedTuple):
-    """``running[r, i]``: row of the i-th running request of replica r, by admission. The rest is a stack of unused rows
-    with its height, and scratch of one step: shares, groups [3, n], chunks [2, n]."""
+    """``running[r, i]``: row of the i-th running request of replica r, by admission. ``free``: a stack of unused rows;
+    scratch of one step: shares, groups [3, n], chunks [2, n].
+    """
 
     requests: Records
     replicas: Records

@@ -22,7 +22,7 @@ from specsim.speculation.policy.confidence import ConfidencePolicy, ThresholdAda
 from specsim.speculation.policy.fixed import FixedPolicy, OffAbovePolicy, TablePolicy
 from specsim.speculation.policy.oracle import Path, follow, oracle
 from specsim.speculation.policy.profiled import ProfiledPolicy
-from specsim.speculation.policy.protocol import Decider, DraftPolicy, Drafts, Rounds, Setting
+from specsim.speculation.policy.protocol import Decider, Drafts, Rounds, Setting
 from specsim.speculation.policy.rising import PlusMinusPolicy
 from specsim.speculation.policy.throughput import ThroughputPolicy
 from specsim.speculation.policy.tiers import Tier, TieredPolicy
@@ -43,7 +43,6 @@ Policy = Annotated[
 __all__ = [
     "ConfidencePolicy",
     "Decider",
-    "DraftPolicy",
     "Drafts",
     "FixedPolicy",
     "OffAbovePolicy",

@@ -98,16 +98,3 @@ class Decider(Protocol):
         drafts, ``computed`` is ``draft_tokens``: a drafter still reads the prompts in the step.
         """
         ...
-
-
-class DraftPolicy(Protocol):
-    """A rule as data."""
-
-    @property
-    def longest(self) -> int | None:
-        """The longest draft it ever asks for; None: the scenario's maximum."""
-        ...
-
-    def start(self, setting: Setting) -> Decider:
-        """A fresh decider."""
-        ...

@@ -96,12 +96,13 @@ class OwnLayers(_Weights):
     kv_heads: Literal["target", "all"] = "target"
     experts: bool = False
     cached: bool = True
-    bits: Bits = 16
+    bits: Bits | None = None  # None: the target's own
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         shape = target.model_copy(
             update={
-                "name": f"{target.name}'s drafter", "num_layers": max(1, self.attention), "weight_bits": self.bits,
+                "name": f"{target.name}'s drafter", "num_layers": max(1, self.attention),
+                "weight_bits": self.bits or target.weight_bits,
                 "sliding_window": None, "sliding_layers": None, "moe": target.moe if self.experts else None,
                 "num_kv_heads": target.num_heads if self.kv_heads == "all" else target.num_kv_heads,
             }
@@ -127,7 +128,7 @@ class OwnMatrices(_Weights):
     outputs: PositiveFloat = 1
     count: PositiveInt = 1
     on_rows: bool = False
-    bits: Bits = 16
+    bits: Bits | None = None  # None: the target's own
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         hidden = target.hidden_size
@@ -145,7 +146,7 @@ class Head(_Weights):
     input_width: PositiveInt = 1
     count: PositiveInt = 1
     own: bool = False
-    bits: Bits = 16
+    bits: Bits | None = None  # None: the target's own
 
     @model_validator(mode="after")
     def _shared_is_the_targets(self) -> Head:
@@ -187,7 +188,9 @@ def _without_head(part: ModelPart) -> ModelPart:
     return ModelPart(part.model, part.attention, part.dense, part.routed, embedding=part.embedding)
 
 
-def _plain(target: ModelSpec, bits: float) -> ModelSpec:
+def _plain(target: ModelSpec, bits: float | None) -> ModelSpec:
     """The target's widths, for what has no layers."""
-    plain: ModelSpec = target.model_copy(update={"name": f"{target.name}'s drafter", "weight_bits": bits})
+    plain: ModelSpec = target.model_copy(
+        update={"name": f"{target.name}'s drafter", "weight_bits": bits or target.weight_bits}
+    )
     return plain

@@ -1,0 +1,88 @@
+"""One decoder layer that continues the target's last states (EAGLE, arXiv 2401.15077)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specsim.reference.drafters.base import History, Integers, Progress, Stopwatch
+from specsim.reference.drafters.pace import Pace, Span, ascending
+from specsim.reference.drafters.stepwise import Shape, Stepwise
+from specsim.reference.kernels import linear
+from specsim.reference.layers import Group, Layers
+from specsim.reference.sampling import Sampler
+from specsim.reference.transformer import Transformer
+from specsim.speculation.program.draft_program import StopRule
+from specsim.speculation.tree import chain
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureHead:
+    """``fusion`` [hidden, 2·hidden] reads an embedding and, behind it, a state; ``layers`` has a cache of its own."""
+
+    fusion: Tensor
+    layers: Layers
+
+
+class Eagle(Stepwise):
+    """Guesses the next final state from one and the token that followed it; the target's head reads the guess.
+
+    Place i of its cache holds (state i, token i + 1), so that a known token stands one place earlier than in the
+    target's. Drafts are made on guessed states; the next round's first pass runs the accepted ones on true states.
+    """
+
+    def __init__(
+        self, target: Transformer, head: FeatureHead, shape: Shape = chain, stop: StopRule | None = None,
+        sampler: Sampler | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(shape, stop, sampler, offset=-1)
+        self.target, self.fusion, self.layers = target, head.fusion, head.layers
+        self.pace = Pace(target.max_sequences)
+        self._last = target.spec.num_layers
+        self._guessed = torch.zeros(0)  # states [n, rows, hidden] of the last pass
+        target.keep_states(self._last)
+
+    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
+        spans = self.pace.spans(slots, history.lengths[slots] - 1, depth + 1, prefilling)
+        if not spans:
+            return torch.zeros(0, self.target.spec.vocab_size)
+        return watch.run("draft", self._begin, history, spans)
+
+    def extend(self, group: Group, parents: Integers, watch: Stopwatch) -> Tensor:
+        return watch.run("draft", self._extend, group, parents)
+
+    @torch.inference_mode()
+    def _begin(self, history: History, spans: list[Span]) -> Tensor:
+        plan = self.layers.plan([self._group(history, span) for span in spans], states=True)
+        x = self._pass(plan.tokens, self.target.stored(self._last, plan))
+        x = self.layers.advance(x, plan)
+        guessed = ascending(spans, x if plan.wanted is None else x[plan.wanted])
+        self._guessed = guessed[:, None]
+        return self.target.head(guessed)
+
+    @torch.inference_mode()
+    def _extend(self, group: Group, parents: Integers) -> Tensor:
+        plan = self.layers.plan([group])
+        states = self._guessed[:, torch.from_numpy(parents).to(self._guessed.device)]
+        guessed = self.layers.advance(self._pass(plan.tokens, states.reshape(len(plan.tokens), -1)), plan)
+        self._guessed = guessed.view(*group.tokens.shape, -1)
+        return self.target.head(guessed)
+
+    def _pass(self, tokens: Tensor, states: Tensor) -> Tensor:
+        return linear(torch.cat((self.target.embed(tokens), states), dim=-1), self.fusion)
+
+    def _group(self, history: History, span: Span) -> Group:
+        tokens = history.window(span.slots, span.starts + 1, span.width).to(self.target.device)
+        return Group(span.slots, tokens, span.starts, span.logit_rows)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        self.layers.move(source, target, length)
+        self.pace.computed[target] = self.pace.computed[source]
+
+    def forget(self, slot: int) -> None:
+        self.pace.computed[slot] = 0
+
+    def resume(self, slot: int, length: int) -> None:
+        self.pace.computed[slot] = length - 1

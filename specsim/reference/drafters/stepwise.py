@@ -1,0 +1,116 @@
+"""Drafting one pass after another, each on the tokens that the last one chose: a chain or a tree, depth by depth."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specsim.reference.drafters.base import Drafter, History, Integers, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.branching import Level, levels
+from specsim.reference.kernels import greedy_tokens
+from specsim.reference.layers import Group
+from specsim.reference.sampling import Sampler
+from specsim.speculation.program.draft_program import StopRule
+from specsim.speculation.tree import StaticTree, chain
+
+Shape = Callable[[int], StaticTree]
+
+
+class Stepwise(Drafter):
+    """A source of next-token logits, and what is made of them.
+
+    ``shape``: the tree that k drafts form; a node of rank r is the r-th most likely token after its parent.
+    ``stop``: a sequence proposes no more from its first unsure token on, and drafting ends when all have stopped.
+    Sure is who gives its most likely token at least the threshold, whichever token was drawn: a stop that looked at
+    the draw would bias sampled output. ``sampler``: drafts are drawn instead of taken.
+    """
+
+    def __init__(
+        self, shape: Shape = chain, stop: StopRule | None = None, sampler: Sampler | None = None, offset: int = 0
+    ) -> None:
+        self.shape, self.stop, self.sampler = shape, stop, sampler
+        self._offset = offset  # a known token's place in the drafter's cache less that in the target's
+
+    @abstractmethod
+    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
+        """Logits [n, vocab] after each slot's last known token; ``depth`` is that of the tree to come."""
+
+    @abstractmethod
+    def extend(self, group: Group, parents: Integers, watch: Stopwatch) -> Tensor:
+        """Logits [n·width, vocab] after drafts; ``parents``: whose row of the pass before each of them continues."""
+
+    def tree(self, draft_tokens: int) -> StaticTree:
+        return self.shape(draft_tokens)
+
+    def propose(
+        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress
+    ) -> Proposal:
+        steps = levels(self.tree(draft_tokens))
+        logits = self.begin(history, slots, len(steps), watch, prefilling)
+        if not len(slots):
+            return Proposal(np.zeros((0, draft_tokens), dtype=np.int64), np.zeros(0, dtype=np.int64))
+        draft = _Draft(len(slots), self.stop, self.sampler)
+        places = history.lengths[slots] + self._offset
+        for level in steps:
+            tokens = watch.run("sample", draft.read, logits, level)
+            if draft.over or not len(level.fed):
+                break
+            fed = tokens if level.branches is None else tokens[:, torch.from_numpy(level.fed).to(tokens.device)]
+            group = Group(slots, fed, places + level.before, fed.shape[1], level.branches)
+            logits = self.extend(group, level.parents[level.fed], watch)
+        return draft.proposal(draft_tokens)
+
+
+class _Draft:
+    """What a round has drafted so far."""
+
+    def __init__(self, sequences: int, stop: StopRule | None, sampler: Sampler | None) -> None:
+        self._sequences, self._stop, self._sampler = sequences, stop, sampler
+        self._tokens: list[Tensor] = []  # a level each, [n, nodes]
+        self._nodes: list[Integers] = []
+        self._probabilities: list[Tensor] = []
+        self._going = np.ones(sequences, dtype=bool)
+        self._counts = np.zeros(sequences, dtype=np.int64)
+
+    @property
+    def over(self) -> bool:
+        return not self._going.any()
+
+    def read(self, logits: Tensor, level: Level) -> Tensor:
+        """The tokens of a level's nodes, [n, nodes]."""
+        if self._sampler is not None:
+            probabilities = self._sampler.probabilities(logits)
+            self._probabilities.append(probabilities)
+            candidates = self._sampler.draw(probabilities)[:, None]
+        elif level.candidates == 1:
+            candidates = greedy_tokens(logits)[:, None]
+        else:
+            candidates = logits.topk(level.candidates).indices
+        self._count(logits, len(level.nodes))
+        tokens = candidates
+        if level.branches is not None:
+            table = candidates.view(self._sequences, -1, level.candidates)
+            rows, ranks = (torch.from_numpy(i).to(table.device) for i in (level.parents, level.ranks))
+            tokens = table[:, rows, ranks]
+        self._tokens.append(tokens)
+        self._nodes.append(level.nodes)
+        return tokens
+
+    def _count(self, logits: Tensor, nodes: int) -> None:
+        if self._stop is None:
+            self._counts += nodes
+            return
+        best = logits.double().softmax(-1).amax(-1).view(self._sequences, -1).amax(-1)
+        sure = (best >= self._stop.threshold).cpu().numpy()
+        self._counts += nodes * (self._going if self._stop.keep_last else self._going & sure)
+        self._going &= sure
+
+    def proposal(self, draft_tokens: int) -> Proposal:
+        drafts = np.zeros((self._sequences, draft_tokens), dtype=np.int64)
+        drafts[:, np.concatenate(self._nodes)] = torch.cat(self._tokens, dim=1).cpu().numpy()
+        drawn = torch.stack(self._probabilities, dim=1) if self._probabilities else None
+        return Proposal(drafts, self._counts, drawn)
