@@ -52,10 +52,9 @@ def simulate(
     scenario: Scenario,
     *,
     progress: Progress | None = None,
-    tell: Callable[[str], None] | None = None,
     keep: bool | None = None,
 ) -> RunResult:
-    """Serve the scenario's requests; ``progress`` hears (finished, all) now and then, ``tell`` what makes it slower.
+    """Serve the scenario's requests; ``progress`` hears (finished, all) now and then.
 
     ``keep``: whether the result holds every record; None: up to MOST_RECORDS requests. Ctrl-C returns what is done.
 
@@ -78,8 +77,6 @@ def simulate(
         servers, slow = _tabled(run_.servers)
         run_ = replace(run_, servers=servers)
         slow += _obstacles(scenario, servers)
-        if slow and tell is not None:
-            tell(f"not compiled, so slower: {'; '.join(slow)}")
         result = _by_events(run_, progress) if slow else _fast(run_, keep, progress)
     return replace(
         result,

@@ -1,0 +1,212 @@
+"""What drafters propose in a running batch, against each one's equations on whole texts, with no cache kept.
+
+A drafter that lost track of its cache would still be lossless, only wrong more often than it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402, N812
+from torch import Tensor  # noqa: E402
+
+from specsim.errors import InvalidInput  # noqa: E402
+from specsim.reference.drafters import (  # noqa: E402
+    Drafter,
+    DraftModel,
+    Eagle,
+    EarlyExit,
+    Medusa,
+    SkippedLayers,
+)
+from specsim.reference.drafters.weights import random_adapter, random_feature_head, random_heads  # noqa: E402
+from specsim.reference.engine import Engine  # noqa: E402
+from specsim.reference.generate import run_step  # noqa: E402
+from specsim.reference.layers import Group, Layers, Plan, Sublayers  # noqa: E402
+from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.scheduling.scheduler import Scheduler  # noqa: E402
+from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402
+from specsim.specs.engine import EngineLimits  # noqa: E402
+from specsim.specs.model import ModelSpec  # noqa: E402
+from specsim.speculation.policy.deciders import ByBatch  # noqa: E402
+from specsim.speculation.program.draft_program import StopRule  # noqa: E402
+from specsim.speculation.tree import StaticTree, chain  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+SPEC = ModelSpec(
+    name="small", source="test", num_layers=4, hidden_size=32, num_heads=4, num_kv_heads=2, head_dim=8,
+    intermediate_size=48, vocab_size=29,
+)  # fmt: skip
+TREE = StaticTree((-1, -1, 0, 0, 1, 2, 4, 5))
+ONLY = Sublayers((True, False, True, True), (True, True, False, True))
+EXIT = 2
+Text = list[int]
+
+
+def build(seed: int = 5) -> Transformer:
+    return Transformer(SPEC, device="cpu", dtype=torch.float64, max_sequences=3, max_length=64, seed=seed)
+
+
+def shape(draft_tokens: int) -> StaticTree:
+    return StaticTree(TREE.parents[:draft_tokens])
+
+
+def whole(layers: Layers, tokens: Text, start: int = 0) -> Plan:
+    text = torch.tensor([tokens])
+    return layers.plan([Group(np.array([0]), text, np.array([start]), text.shape[1])])
+
+
+# -- next-token logits after a known text and some drafts, from the equations ---------------------------------------
+
+
+def of_draft_model(known: Text, drafts: Text) -> Tensor:
+    model = build(6)
+    return model.run(whole(model, known + drafts))[-1]
+
+
+def of_skipped_layers(known: Text, drafts: Text) -> Tensor:
+    """On the whole target's cache of what it has computed."""
+    target = build()
+    target.run(whole(target, known[:-1]))
+    plan = whole(target, [known[-1], *drafts], len(known) - 1)
+    return target.finish(target.advance(target.embed(plan.tokens), plan, only=ONLY), plan)[-1]
+
+
+def of_early_exit(known: Text, drafts: Text) -> Tensor:
+    target = build()
+    plan = whole(target, known + drafts)
+    return target.finish(target.advance(target.embed(plan.tokens), plan, 0, EXIT), plan)[-1]
+
+
+def of_adapter(known: Text, drafts: Text) -> Tensor:
+    target = build()
+    plan = whole(target, known + drafts)
+    early = target.advance(target.embed(plan.tokens), plan, 0, EXIT)
+    adapter = random_adapter(target, 2, num_kv_heads=4)
+    x = adapter.layers.advance(early, whole(adapter.layers, known + drafts))
+    return target.head(F.rms_norm(x, (32,), adapter.norm, 1e-5))[-1]
+
+
+def of_features(known: Text, drafts: Text) -> Tensor:
+    """One state after another: true ones of the known text but its last token, then its own."""
+    target = build()
+    states = target.keep_states(4)
+    target.run(whole(target, known[:-1]))
+    known_states = states[0, : len(known) - 1].clone()
+    head, text = random_feature_head(target, 3), torch.tensor(known + drafts)
+    for place in range(len(known) - 1, len(text)):
+        pairs = torch.cat((target.embed(text[1 : place + 1]), known_states), dim=-1)
+        x = head.layers.advance(F.linear(pairs, head.fusion), whole(head.layers, text[1 : place + 1].tolist()))
+        known_states = torch.cat((known_states, x[-1:]))
+    return target.head(known_states[-1:])[0]
+
+
+def of_heads(known: Text, drafts: Text) -> Tensor:
+    """The guess at a depth does not depend on the drafts before it."""
+    target = build()
+    states = target.keep_states(4)
+    target.run(whole(target, known[:-1]))
+    x, weights = states[0, len(known) - 2], random_heads(target, 4, seed=1)
+    return weights.lm_heads[len(drafts)] @ (x + F.silu(weights.blocks[len(drafts)] @ x))
+
+
+Equations = Callable[[Text, Text], Tensor]
+CASES: dict[str, tuple[Callable[[Transformer], Drafter], Equations, Callable[[int], StaticTree]]] = {
+    "draft model": (lambda target: DraftModel(build(6)), of_draft_model, chain),
+    "draft model, tree": (lambda target: DraftModel(build(6), shape), of_draft_model, shape),
+    "skipped layers": (lambda target: SkippedLayers(target, ONLY), of_skipped_layers, chain),
+    "skipped layers, tree": (lambda target: SkippedLayers(target, ONLY, shape), of_skipped_layers, shape),
+    "early exit": (lambda target: EarlyExit(target, EXIT), of_early_exit, chain),
+    "adapter": (
+        lambda target: EarlyExit(target, EXIT, random_adapter(target, 2, num_kv_heads=4)), of_adapter, chain
+    ),
+    "features": (lambda target: Eagle(target, random_feature_head(target, 3)), of_features, chain),
+    "features, tree": (lambda target: Eagle(target, random_feature_head(target, 3), shape), of_features, shape),
+    "heads": (lambda target: Medusa(target, random_heads(target, 4, seed=1)), of_heads, chain),
+    "heads, tree": (lambda target: Medusa(target, random_heads(target, 4, seed=1), shape), of_heads, shape),
+}  # fmt: skip
+
+
+def expected(equations: Equations, tree: StaticTree, known: Text) -> Text:
+    """Node by node: the token of the node's rank after its path."""
+    found: Text = []
+    for node, rank in enumerate(tree.ranks()):
+        path: Text = []
+        parent = tree.parents[node]
+        while parent >= 0:
+            path.insert(0, found[parent])
+            parent = tree.parents[parent]
+        found.append(int(equations(known, path).topk(rank + 1).indices[rank]))
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_drafts_are_those_of_the_equations(name: str) -> None:
+    """Chunked prompts beside decoding sequences, rounds without drafts, slots that move when a sequence ends."""
+    make, equations, tree = CASES[name]
+    target = build()
+    engine = Engine(target, make(target))
+    scheduler = Scheduler(EngineLimits(max_num_seqs=3, max_num_batched_tokens=22), 100, max_draft_tokens=8)
+    generator = np.random.default_rng(3)
+    sequences = [Running(number, *sizes) for number, sizes in enumerate([(3, 4), (30, 9), (9, 12)])]
+    for sequence in sequences:
+        engine.add(sequence.request_id, generator.integers(0, SPEC.vocab_size, sequence.prompt_tokens))
+        scheduler.add(sequence)
+    lengths = iter([4, 3, 0, 2, 4, 4, 0, 1] if tree is chain else [8, 8, 0, 3, 8, 8, 0, 6])
+    checked = 0
+    while scheduler.has_work:
+        run_step(engine, scheduler, ByBatch([next(lengths, 4)]))
+        for sequence in sequences:
+            if sequence.draft_tokens and not sequence.finished:
+                slot = engine.slot(sequence.request_id)
+                history = engine.history
+                drafted = int(history.drafted[slot])
+                known = history.tokens[slot, : history.lengths[slot]].tolist()
+                assert history.drafts(np.array([slot]), drafted)[0].tolist() == expected(
+                    equations, tree(drafted), known
+                )
+                checked += 1
+    assert checked > 8
+
+
+def test_a_stop_ends_a_draft_at_its_first_unsure_token() -> None:
+    """Against confidences of the equations; the unsure token is proposed only where the rule keeps it."""
+    known = [[4, 9, 1], [7, 7, 2, 20], [11, 3]]
+    chances = []
+    for text in known:
+        drafts: Text = []
+        for _ in range(5):
+            logits = of_draft_model(text, drafts)
+            chances.append(float(logits.softmax(-1).max()))
+            drafts.append(int(logits.argmax()))
+    threshold = float(np.median(chances))
+    for keep_last in (False, True):
+        stop = StopRule(threshold=threshold, keep_last=keep_last, source="test")
+        engine = Engine(build(), DraftModel(build(6), stop=stop))
+        for number, text in enumerate(known):
+            engine.add(number, np.array(text))
+        from specsim.speculation.policy import Drafts
+
+        running = [Running(number, len(text), 9) for number, text in enumerate(known)]
+        counts = engine.draft(running, Drafts(np.full(3, 5), 5))
+        sure = np.array(chances).reshape(3, 5) >= threshold
+        runs = np.cumprod(sure, axis=1).sum(axis=1)
+        assert counts == np.minimum(runs + keep_last, 5).tolist()
+        assert len(set(counts)) > 1
+
+
+def test_heads_guess_no_deeper_than_they_are_many() -> None:
+    target = build()
+    with pytest.raises(InvalidInput, match="5 drafts are 5 deep and there are 4 heads"):
+        Medusa(target, random_heads(target, 4, seed=1)).tree(5)
+
+
+def test_an_early_exit_leaves_layers_to_verify_with() -> None:
+    with pytest.raises(InvalidInput, match="early exit after layer 4 of 4"):
+        EarlyExit(build(), 4)

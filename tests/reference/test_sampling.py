@@ -1,0 +1,161 @@
+"""Sampled output has the target's own distribution whoever drafts, and the test that says so catches planted bugs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from scipy import stats  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from specsim.errors import InvalidInput  # noqa: E402
+from specsim.reference.drafters import (  # noqa: E402
+    Drafter,
+    DraftModel,
+    Eagle,
+    EarlyExit,
+    NGram,
+    SkippedLayers,
+)
+from specsim.reference.drafters.weights import random_feature_head  # noqa: E402
+from specsim.reference.engine import Engine  # noqa: E402
+from specsim.reference.generate import generate  # noqa: E402
+from specsim.reference.layers import Group, Sublayers  # noqa: E402
+from specsim.reference.sampling import Sampler  # noqa: E402
+from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.specs.model import ModelSpec  # noqa: E402
+from specsim.speculation.program.draft_program import StopRule  # noqa: E402
+from specsim.speculation.tree import StaticTree  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+VOCABULARY, TEMPERATURE = 4, 0.8
+SPEC = ModelSpec(
+    name="tiny", source="test", num_layers=2, hidden_size=16, num_heads=2, num_kv_heads=1, head_dim=8,
+    intermediate_size=16, vocab_size=VOCABULARY,
+)  # fmt: skip
+PROMPT = np.array([1, 3, 0, 1, 3])
+DRAFTED_TOKENS = 3  # of each output, after a first one that the prompt gives
+BATCH, BATCHES = 500, 8
+LEAST_P = 1e-3  # a right sampler fails one fixed seed in a thousand
+STOP = StopRule(threshold=0.4, source="test")
+
+
+def build(noise: float = 0.0, sequences: int = BATCH) -> Transformer:
+    return Transformer(
+        SPEC, device="cpu", dtype=torch.float64, max_sequences=sequences, max_length=20, seed=2, noise=noise
+    )  # fmt: skip
+
+
+Make = Callable[[Transformer, Sampler], Drafter]
+DRAFTERS: dict[str, Make] = {
+    "draft model": lambda target, sampler: DraftModel(build(0.7), sampler=sampler),
+    "draft model, stop": lambda target, sampler: DraftModel(build(0.7), stop=STOP, sampler=sampler),
+    "draft model, greedy": lambda target, sampler: DraftModel(build(0.7)),
+    "n-gram": lambda target, sampler: NGram(),
+    "skipped layers": lambda target, sampler: SkippedLayers(
+        target, Sublayers((True, False), (False, True)), sampler=sampler
+    ),
+    "early exit": lambda target, sampler: EarlyExit(target, 1, sampler=sampler),
+    "features": lambda target, sampler: Eagle(target, random_feature_head(target, 1), sampler=sampler),
+}
+
+
+@pytest.fixture(scope="module")
+def law() -> np.ndarray:
+    """P(tokens 2, 3, 4 of the output), [vocab, vocab, vocab], summed over the first."""
+    target, joint = build(sequences=1), np.ones(1)
+    for length in range(DRAFTED_TOKENS + 1):
+        rows = []
+        for number in range(VOCABULARY**length):
+            drawn = np.array(np.unravel_index(number, (VOCABULARY,) * length), dtype=np.int64)
+            text = torch.from_numpy(np.concatenate((PROMPT, drawn)))[None]
+            logits = target.forward([Group(np.array([0]), text, np.array([0]), 1)])[0]
+            rows.append(torch.softmax(logits / TEMPERATURE, -1).numpy())
+        joint = (joint[:, None] * np.array(rows)).ravel()
+    return joint.reshape((VOCABULARY,) * (DRAFTED_TOKENS + 1)).sum(axis=0)
+
+
+def p_value(make: Make | None, law: np.ndarray, sampler: Sampler) -> tuple[float, float]:
+    """Chi-square of what the engine samples against the law, and the share of drafts accepted."""
+    counts, drafted, accepted = np.zeros(law.shape, dtype=np.int64), 0, 0
+    for _ in range(BATCHES):
+        target = build()
+        engine = Engine(target, make(target, sampler) if make else None, sampler=sampler)
+        outputs, record = generate(
+            engine, [PROMPT] * BATCH, [DRAFTED_TOKENS + 1] * BATCH, draft_tokens=3 if make else 0
+        )  # fmt: skip
+        np.add.at(counts, tuple(np.array(outputs)[:, 1:].T), 1)
+        drafted, accepted = drafted + record.drafted(), accepted + record.accepted()
+    assert counts.sum() == BATCH * BATCHES
+    expected = law * counts.sum()
+    assert expected.min() > 5  # the usual condition of the chi-square law
+    return float(stats.chisquare(counts.ravel(), expected.ravel()).pvalue), accepted / max(1, drafted)
+
+
+def test_sampling_without_drafts_follows_the_law(law: np.ndarray) -> None:
+    assert p_value(None, law, Sampler(TEMPERATURE, seed=1))[0] > LEAST_P
+
+
+@pytest.mark.parametrize("name", DRAFTERS)
+def test_drafts_leave_the_distribution_alone(name: str, law: np.ndarray) -> None:
+    p, rate = p_value(DRAFTERS[name], law, Sampler(TEMPERATURE, seed=3))
+    assert p > LEAST_P
+    assert 0.05 < rate < 0.98
+
+
+class TakesTheLikely(Sampler):
+    """Keeps a draft whenever it is the target's most likely token."""
+
+    def kept(self, target: Tensor, drafts: Tensor, drafted: Tensor) -> Tensor:
+        return (target.argmax(-1) == drafts) | super().kept(target, drafts, drafted)
+
+
+class KeepsTheWholeLaw(Sampler):
+    """Draws from the target's law after a rejection, not from what the draft left of it."""
+
+    def rest(self, target: Tensor, drafted: Tensor) -> Tensor:
+        return target
+
+
+class NormalisesNothing(Sampler):
+    """Compares unnormalised logits' exponentials, so that the ratio of the two laws is off by a factor."""
+
+    def kept(self, target: Tensor, drafts: Tensor, drafted: Tensor) -> Tensor:
+        return super().kept(1.3 * target, drafts, drafted)
+
+
+@pytest.mark.parametrize("planted", [TakesTheLikely, KeepsTheWholeLaw, NormalisesNothing])
+def test_the_distribution_test_catches_planted_bugs(planted: type[Sampler], law: np.ndarray) -> None:
+    assert p_value(DRAFTERS["draft model"], law, planted(TEMPERATURE, seed=3))[0] < 1e-6
+
+
+def test_rejection_keeps_the_law_whatever_the_draft() -> None:
+    """One token, in closed form: q(x)·min(1, p/q) + P(rejected)·rest(x) = p(x) for every x."""
+    generator = torch.Generator().manual_seed(0)
+    p, q = torch.rand(2, 50, 6, generator=generator, dtype=torch.float64).pow(3)
+    p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+    rest = Sampler(1.0).rest(p, q)
+    kept = torch.minimum(p, q)
+    assert torch.allclose(rest.sum(-1), torch.ones(50, dtype=torch.float64))
+    assert torch.allclose(kept + (1 - kept.sum(-1, keepdim=True)) * rest, p, atol=1e-12)
+
+
+def test_a_drafter_that_is_the_target_is_never_rejected(law: np.ndarray) -> None:
+    p, rate = p_value(lambda target, sampler: DraftModel(build(), sampler=sampler), law, Sampler(TEMPERATURE, seed=5))
+    assert rate == 1.0
+    assert p > LEAST_P
+
+
+def test_trees_and_cold_samplers_are_refused() -> None:
+    sampler = Sampler(1.0)
+    target = build(sequences=2)
+    engine = Engine(target, DraftModel(build(), lambda k: StaticTree((-1,) * k)), sampler=sampler)
+    with pytest.raises(InvalidInput, match="decode greedily"):
+        generate(engine, [PROMPT], [4], draft_tokens=2)
+    with pytest.raises(InvalidInput, match="temperature 0"):
+        Sampler(0.0)
