@@ -17,6 +17,7 @@ sys.path.insert(0, str(FOLDER))
 import spec_bench_corner as corner  # noqa: E402
 import spec_bench_data as data  # noqa: E402
 import spec_bench_page as page_module  # noqa: E402
+import spec_bench_splits as splits  # noqa: E402
 import spec_bench_study as study  # noqa: E402
 
 sys.path.remove(str(FOLDER))
@@ -83,6 +84,17 @@ def test_the_prompt_and_the_choosing_add_what_they_say() -> None:
     assert share == pytest.approx(prompt_s / (study.OUTPUT_TOKENS * (weights_s + 3e-3)), rel=0.15)
 
 
+def test_three_predictions_give_the_whole_curve() -> None:
+    """Of a way with prompt and accepting, at host times between and beyond the three."""
+    row = next(r for r in data.measured() if (r.method, r.gpu) == ("EAGLE", "rtx-3090"))
+    reading = study.Reading(prompt=True, accept=True)
+    probes = [study.predict(row, "roofline", "pass", h, reading) for h in splits.PROBES_S]
+    (curve,) = splits.curves(np.array([probes]))
+    for index in (0, 150, 900, 2000):
+        again = study.predict(row, "roofline", "pass", float(splits.GRID_S[index]), reading)
+        assert curve[index] == pytest.approx(again, rel=1e-9)
+
+
 def test_the_tables_are_what_the_code_predicts() -> None:
     """At the fitted host times as they are written, a quarter of all rows."""
     rows = {(row.gpu, row.method, row.target): row for row in data.measured()}
@@ -95,4 +107,6 @@ def test_the_tables_are_what_the_code_predicts() -> None:
 
 
 def test_the_page_is_what_its_tables_say() -> None:
-    assert (FOLDER / "README.md").read_text() == page_module.page(data.measured(), study.read(), corner.read())
+    assert (FOLDER / "README.md").read_text() == page_module.page(
+        data.measured(), study.read(), corner.read(), splits.read()
+    )  # fmt: skip

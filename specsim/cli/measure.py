@@ -91,7 +91,7 @@ def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cel
     if repeats < 2:
         raise InvalidInput(f"--repeats {repeats}: choosing and scoring the best k needs at least 2")
     batches = default_batches(question.engine.max_num_seqs)
-    lengths = list(range(question.speculation.max_draft_tokens + 1))
+    lengths = list(question.speculation.program.choices(question.speculation.max_draft_tokens))
     done = {(r.repeat, r.batch, r.draft_tokens) for r in read_grid(out)} if out.exists() else set()
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = inspect(device)

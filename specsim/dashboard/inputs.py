@@ -78,8 +78,7 @@ def _gpu_names() -> list[str]:
 
 
 def _drafters() -> list[str]:
-    programs = {name: load_program(name) for name in program_names()}
-    return [name for name, program in programs.items() if program.drafts and not program.proposal.tree]
+    return [name for name in program_names() if load_program(name).drafts]
 
 
 def _draft_model(target: str) -> str | None:

@@ -40,11 +40,11 @@ PRESETS = {
     "h200_sxm": "h200", "h100_sxm": "h100-sxm", "a100_sxm": "a100-80gb", "l40s": "l40s", "b200_sxm": "b200",
 }  # fmt: skip
 
-ROWS = 4000
+ROWS = 6000
 SEED = 20260611
 QUOTAS = {
-    "attention decode bfloat16": 1000, "attention prefill bfloat16": 650, "attention decode fp8": 250, "gemm fp8": 350,
-    "moe bfloat16": 300,
+    "attention decode bfloat16": 1500, "attention prefill bfloat16": 975, "attention decode fp8": 375, "gemm fp8": 525,
+    "moe bfloat16": 450,
 }  # fmt: skip
 TESTS = {
     "gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600, "moe bfloat16": 600,

@@ -52,7 +52,7 @@ def measure_grid(
     is still valid.
     """
     context_tokens = scenario.mean_context_tokens()
-    models = _filled_models(scenario, device, batch=max(batches), longest=max(draft_lengths))
+    models, drafting = _filled_models(scenario, device, batch=max(batches), longest=max(draft_lengths))
     for repeat in range(repeats):
         seed = _seed(scenario.seed, repeat)
         cells = [(batch, k) for batch in batches for k in draft_lengths]
@@ -63,12 +63,12 @@ def measure_grid(
             engine = Engine(models.target)
             if k and scenario.speculation is not None:
                 draws = AcceptanceDraws(scenario.speculation.acceptance, seed)
-                engine = Engine(models.target, drafter(models, scenario), draws)
+                engine = Engine(models.target, drafting, draws)
             cell = _Cell(engine, batch, draft_tokens=k, context_tokens=context_tokens, seed=seed)
             yield cell.measure(seconds_per_cell).row(repeat, batch, k)
 
 
-def _filled_models(scenario: Scenario, device: str, *, batch: int, longest: int) -> Models:
+def _filled_models(scenario: Scenario, device: str, *, batch: int, longest: int) -> tuple[Models, Drafter | None]:
     most = scenario.speculation.max_draft_tokens if scenario.speculation else 0
     if longest > most:
         raise InvalidInput(
@@ -76,8 +76,9 @@ def _filled_models(scenario: Scenario, device: str, *, batch: int, longest: int)
         )
     length = _room(scenario.mean_context_tokens(), longest)
     models = build_models(scenario, device=device, max_sequences=batch, max_length=length)
+    made = drafter(models, scenario)  # first, so that the states which it reads are filled too
     models.fill(batch, length, scenario.seed)
-    return models
+    return models, made
 
 
 def _room(context_tokens: float, draft_tokens: int) -> int:

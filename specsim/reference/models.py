@@ -12,10 +12,11 @@ import torch
 
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.reference.checkpoint import Checkpoint
-from specsim.reference.drafters import Drafter, DraftModel, NGram
+from specsim.reference.choice import drafter_of
+from specsim.reference.drafters import Drafter
 from specsim.reference.transformer import Group, Transformer, require_llama, torch_dtype
 from specsim.reference.weights import stored_weights
-from specsim.scenario import Scenario, Speculation
+from specsim.scenario import Scenario
 from specsim.specs.model import ModelSpec
 
 PREFILL_CHUNK_TOKENS = 512
@@ -69,7 +70,7 @@ def build_models(scenario: Scenario, *, device: str, max_sequences: int, max_len
     _require_deployment(scenario, bits)
     draft = scenario.speculation.draft_model if scenario.speculation else None
     if scenario.speculation is not None:
-        _require_drafter(scenario.speculation)
+        drafter_of(scenario.speculation)  # refuses before weights are drawn
 
     def build(spec: ModelSpec, seed: int) -> Transformer:
         return Transformer(
@@ -81,10 +82,17 @@ def build_models(scenario: Scenario, *, device: str, max_sequences: int, max_len
 
 
 def drafter(models: Models, scenario: Scenario) -> Drafter | None:
-    """The scenario's drafter; None without speculation."""
-    if scenario.speculation is None or not scenario.speculation.program.drafts:
+    """The scenario's drafter, its own weights random; None without speculation.
+
+    Raises InvalidInput for a program that the engine does not run, or drafts that it cannot form.
+    """
+    speculation = scenario.speculation
+    make = drafter_of(speculation) if speculation is not None else None
+    if speculation is None or make is None:
         return None
-    return NGram() if models.draft is None else DraftModel(models.draft)
+    made = make(models.target, models.draft, scenario.seed + 2)
+    made.tree(speculation.max_draft_tokens)
+    return made
 
 
 def _require_device(device: str) -> None:
@@ -102,17 +110,4 @@ def _require_deployment(scenario: Scenario, bits: float) -> None:
         raise InvalidInput(
             f"kv_bits is {kv_bits:g} and weights have {bits:g}; the reference engine keeps both in one dtype: "
             f"set deployment.kv_bits to {bits:g}"
-        )
-
-
-def _require_drafter(speculation: Speculation) -> None:
-    program = speculation.program
-    looked_up = all(phase.host_part == "ngram" or not phase.weights for phase in program.phases)
-    one_by_one = program.needs_draft_model and all(
-        phase.passes == "per_token" and phase.placement == "before_verify" for phase in program.phases
-    )
-    runs = {"copy": looked_up, "chain": one_by_one, "none": program.modifier is None}
-    if not runs.get(program.proposal.kind, False):
-        raise InvalidInput(
-            f"the reference engine cannot run program {program.name!r}; choose draft-model, ngram or none"
         )

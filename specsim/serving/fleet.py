@@ -9,7 +9,7 @@ system, not on how long the run is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,17 +115,20 @@ class Fleet:
 
     def serve(self, parts: Iterable[Requests], sink: Sink) -> None:
         """Serve all requests, in order of arrival. Raises NoAnswer for one that could never run."""
-        for part, following in pairwise(chain(parts, [None])):
-            assert part is not None
+        last = None
+        for last in parts:
             for scheduler in self._schedulers:
-                refuse_endless(scheduler, part)
-            self._serve_part(part, np.inf if following is None else _arrivals_s(following)[0], sink)
+                refuse_endless(scheduler, last)
+            self._serve_part(last, float(_arrivals_s(last)[-1]), sink)
+            self.queued.append((float(_arrivals_s(last)[-1]), int(self._state.replicas["waiting"].sum())))
+        if last is not None:
+            self._serve_part(last.part(len(last), len(last)), np.inf, sink)
 
     def _serve_part(self, part: Requests, horizon_s: float, sink: Sink) -> None:
         arrivals_s, routed = _arrivals_s(part), self.routed
         if self.first_arrival_s is None:
             self.first_arrival_s = float(arrivals_s[0])
-        if (np.diff(arrivals_s, prepend=self.queued[-1][0] if self.queued else arrivals_s[0]) < 0).any():
+        if (np.diff(arrivals_s, prepend=self.queued[-1][0] if self.queued else self.first_arrival_s) < 0).any():
             raise InvalidInput("arrival times descend; sort the requests by arrival")
         numbers = np.arange(part.first_id, part.first_id + len(part))
         prompts, outputs = part.prompt_tokens.astype(np.int64), part.output_tokens.astype(np.int64)
@@ -145,7 +148,6 @@ class Fleet:
             elif status == loop.DONE:
                 break
         self.routed += len(part)
-        self.queued.append((float(arrivals_s[-1]), int(self._state.replicas["waiting"].sum())))
 
     def _empty(self, sink: Sink) -> None:
         finished, steps, gaps = self.log.used.tolist()

@@ -51,11 +51,11 @@ class InexactTables(Exception):
 
 
 def table_errors(cost: StepCost, prices: TablePrices, shape: Shape, *, steps: int = 48, seed: int = 0) -> Floats:
-    """|table / price - 1| of random steps, [steps]: half decode or verify, half with prompt chunks beside."""
+    """|table / price - 1| of random steps, [steps]: half of them with a prompt chunk, all drafting."""
     generator = np.random.default_rng(seed)
     errors = []
     for number in range(steps):
-        k = int(generator.choice(shape.choices))
+        k = int(generator.choice([k for k in shape.choices if k] or [0]))
         width = 1 + k if shape.verifies else 1
         most = max(1, min(shape.max_num_seqs, (shape.max_num_batched_tokens - 2) // width))
         n = int(np.exp(generator.uniform(0.0, np.log(most))))

@@ -80,7 +80,7 @@ class _Tabulator:
         sizes = np.array(self.shape.graph_sizes, dtype=np.int64)
         return Prices(
             self.kv, verify, own, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows, mixed.mixed_s,
-            mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank, chunk_knots, prefix_knots, chunks,
+            mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots, prefix_knots, chunks,
             drafted_chunks, self._splitting(),
         )  # fmt: skip
 
@@ -149,17 +149,17 @@ class _Tabulator:
         shape = (len(tokens), len(SEQUENCE_SHARES))
         found = _Mixed(
             np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 2)), np.zeros((len(self.ks), *shape)),
-            np.zeros((len(self.ks), shape[0])), np.zeros(shape[0], dtype=np.int64),
+            np.zeros((len(self.ks), shape[0], 2)), np.zeros(shape[0], dtype=np.int64),
         )  # fmt: skip
         for m, total in enumerate(tokens.astype(int).tolist()):
-            chunk = Group(1, total, total, 1)
-            for emits, group in ((0, Group(1, total, total, 0)), (1, chunk)):
-                price = self._step([group], 0, 0, 0.0)
+            for emits in (0, 1):
+                chunk = Group(1, total, total, emits)
+                price = self._step([chunk], 0, 0, 0.0)
                 found.alone_s[m, emits], found.rank[m] = self._beside_own(price, None, total), _ranks(price)
-            for index, k in enumerate(self.ks):
-                drafted = self._step([chunk], 0, k, REFERENCE_KV)
-                later = float(np.interp(REFERENCE_KV, self.kv, late[index, 0]))
-                found.first_alone_s[index, m] = float(drafted.seconds) - float(price.seconds) - later
+                for index, k in enumerate(self.ks):
+                    drafted = self._step([chunk], 0, k, REFERENCE_KV)
+                    later = float(np.interp(REFERENCE_KV, self.kv, late[index, 0]))
+                    found.first_alone_s[index, m, emits] = float(drafted.seconds) - float(price.seconds) - later
             self._beside_decodes(found, m, max(total, 3), late + reading)
         return found
 

@@ -64,3 +64,14 @@ def test_a_constant_axis_and_a_single_point_are_no_trouble() -> None:
 def test_no_points_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one point"):
         Kriging(np.empty((0, 2)), np.empty(0))
+
+
+def test_neighbours_that_share_a_coordinate_leave_the_interval_finite() -> None:
+    """A grid 50 times finer along one axis: the nearest 24 points of a query between its lines lie on one line."""
+    fine, coarse = np.linspace(0.0, 1.0, 60), np.array([0.0, 0.5, 1.2])
+    points = np.array([(x, y) for x in fine for y in coarse])
+    kriging = Kriging(points, np.sin(3 * points[:, 0]) + points[:, 1] ** 2)
+    queries = np.array([(x, y) for x in (0.2, 0.51, 0.9) for y in (0.2, 0.3, 0.8)])
+    found, variance = kriging.at(queries)
+    assert np.all(variance < 2.0)
+    assert np.allclose(found, np.sin(3 * queries[:, 0]) + queries[:, 1] ** 2, atol=0.35)

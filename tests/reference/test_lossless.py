@@ -90,13 +90,23 @@ def plain(prompts: list[np.ndarray]) -> list[list[int]]:
     return [output.tolist() for output in generate(Engine(build()), prompts, OUTPUT_TOKENS)[0]]
 
 
+class Counting(Engine):
+    """Counts preemptions of sequences that held a slot."""
+
+    preempted = 0
+
+    def preempt(self, request_id: int) -> None:
+        self.preempted += request_id in self._slots
+        super().preempt(request_id)
+
+
 def decode(
     name: str, prompts: list[np.ndarray], k: int, scheduler: Scheduler | None = None
-) -> tuple[list[list[int]], AcceptanceCounts]:
+) -> tuple[list[list[int]], AcceptanceCounts, Counting]:
     target = build()
-    engine = Engine(target, DRAFTERS[name](target))
+    engine = Counting(target, DRAFTERS[name](target))
     outputs, counts = generate(engine, prompts, OUTPUT_TOKENS, draft_tokens=k, scheduler=scheduler)
-    return [output.tolist() for output in outputs], counts
+    return [output.tolist() for output in outputs], counts, engine
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
@@ -104,7 +114,7 @@ def test_a_drafter_does_not_change_the_text(name: str, prompts: list[np.ndarray]
     """And is right at times and wrong at times, or the test would show nothing."""
     accepted = drafted = 0
     for k in (9,) if "tree" in name else (1, 4):
-        outputs, counts = decode(name, prompts, k)
+        outputs, counts, _ = decode(name, prompts, k)
         assert outputs == plain
         accepted, drafted = accepted + counts.accepted(), drafted + counts.drafted()
     assert 0 < accepted < drafted
@@ -119,7 +129,9 @@ def test_nor_under_pressure(
     k = 6 if "tree" in name else 3
     limits = LIMITS.model_copy(update={"max_num_seqs": seats})
     scheduler = Scheduler(limits, blocks, max_draft_tokens=k, lookahead_tokens=k)
-    assert decode(name, prompts, k, scheduler)[0] == plain
+    outputs, _, engine = decode(name, prompts, k, scheduler)
+    assert outputs == plain
+    assert engine.preempted or (blocks, seats) != (15, 4)
     assert scheduler.pool.free_blocks == scheduler.pool.num_blocks
 
 

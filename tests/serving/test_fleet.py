@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from specsim.cost.forward import Group
+from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.results import RunResult
 from specsim.scenario import Scenario
@@ -18,8 +21,8 @@ from specsim.serving.simulate import is_large, run, servers_of, simulate, slowed
 from specsim.serving.sinks import Streamed
 from specsim.serving.tabulate import Shape
 from specsim.specs.engine import EngineLimits
-from specsim.speculation.program import load_program
 from specsim.speculation.uniform import uniform
+from specsim.units import Reals
 from specsim.workload.request import Requests
 
 pytestmark = pytest.mark.slow  # numba compiles for some twenty seconds the first time
@@ -56,15 +59,26 @@ def test_tables_hold_prices(k: int, gpu: str) -> None:
     assert errors.max() <= 0.02
 
 
+class Tangled:
+    """A chunk costs more the more sequences decode beside it."""
+
+    def step(
+        self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
+    ) -> StepTime:
+        seconds: Reals = 0.01
+        for one in groups:
+            for other in groups:
+                seconds = seconds + 1e-9 * (one.tokens * one.kv_tokens) * (other.tokens * other.kv_tokens) ** 0.5
+        return StepTime(seconds, {}, "roofline", seconds, seconds)
+
+    def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
+        group = Group(batch, draft_tokens + 1, context_tokens + draft_tokens, draft_tokens + 1)
+        return self.step([group], drafting=batch, draft_tokens=draft_tokens, drafting_kv_tokens=context_tokens)
+
+
 def test_prices_that_do_not_add_up_are_refused() -> None:
-    """A drafter that runs beside the target's pass costs the longer of the two."""
-    speculation = scenario().speculation
-    assert speculation is not None
-    pearl = speculation.model_copy(update={"program": load_program("pearl")})
-    question = scenario(gpu="h200", engine={"max_num_batched_tokens": 2048}, speculation=pearl)
     with pytest.raises(InexactTables, match="tables miss"):
-        tabled(servers_of(question)[0])
-    assert any("tables miss" in reason for reason in slowed_by(question))
+        tabled(Server(EngineLimits(max_num_batched_tokens=512), 10_000, Tangled()))
 
 
 def test_what_makes_a_run_slower_is_told() -> None:

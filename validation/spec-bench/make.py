@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 import spec_bench_corner
+import spec_bench_splits
 from spec_bench_data import FOLDER, measured
 from spec_bench_page import page
 from spec_bench_study import read, tries, write
@@ -20,7 +21,8 @@ def main() -> None:
     if "--page" not in sys.argv[1:]:
         write(tries(rows), rows)
         spec_bench_corner.write(spec_bench_corner.leave_one_out())
-    (FOLDER / "README.md").write_text(page(rows, read(), spec_bench_corner.read()))
+        spec_bench_splits.write(spec_bench_splits.spreads(rows))
+    (FOLDER / "README.md").write_text(page(rows, read(), spec_bench_corner.read(), spec_bench_splits.read()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from spec_bench_corner import Card
 from spec_bench_data import EARLIER, FOLDER, GPUS, Measured, measured, split
+from spec_bench_splits import Spread
 from spec_bench_study import SHOWN, WAYS, Floats, Try, best_constant
 
 ERROR_BAR, CONSTANT_BAR, GPU_BAR, SIGN_BAR = 0.10, 0.5, 0.15, 0.10
@@ -15,7 +16,9 @@ SHARED_TARGET = "vicuna-7b"  # the one that both GPUs ran
 UNITS = {"pass": ("ms a pass", 1e3), "launch": ("us a launch", 1e6)}
 
 
-def page(rows: Sequence[Measured], tries: Sequence[Try], cards: Sequence[Card]) -> str:
+def page(
+    rows: Sequence[Measured], tries: Sequence[Try], cards: Sequence[Card], spreads: Sequence[Spread]
+) -> str:  # fmt: skip
     """README.md."""
     text = (FOLDER / "page.md").read_text()
     parts = {
@@ -28,6 +31,7 @@ def page(rows: Sequence[Measured], tries: Sequence[Try], cards: Sequence[Card]) 
         "cells": _cells(rows, tries),
         "gpus": _gpus(rows, tries),
         "corner": _corner(cards),
+        "splits": _splits(spreads),
     }
     for name, part in parts.items():
         text = text.replace("{{" + name + "}}", part)
@@ -83,6 +87,13 @@ def _corner(cards: Sequence[Card]) -> str:
         for card in cards
     ]  # fmt: skip
     return _table(["GPU", "sharp, mean |error|", "others' corner", "sharp, worst", "others' corner"], found)
+
+
+def _splits(spreads: Sequence[Spread]) -> str:
+    """Median scored error of each way and GPU, and its 10th to 90th percentile."""
+    cells = {(one.way, one.gpu): f"{one.median:.1%} ({one.low:.1%} to {one.high:.1%})" for one in spreads}
+    ways = dict.fromkeys(one.way for one in spreads)
+    return _table(["way", *GPUS], [[way, *(cells[way, gpu] for gpu in GPUS)] for way in ways])
 
 
 def _both(rows: Sequence[Measured], tries: Sequence[Try]) -> str:

@@ -87,8 +87,11 @@ def _layers(
     target: Transformer, spec: ModelSpec, weights: Iterable[LayerWeights], checkpoint: Checkpoint | None = None
 ) -> Layers:
     """With as many slots and places as the target has."""
-    return Layers(
+    layers = Layers(
         spec, weights, rotary_base=checkpoint.rotary_base if checkpoint else ROTARY_BASE,
         norm_epsilon=checkpoint.norm_epsilon if checkpoint else NORM_EPSILON, device=target.device,
         dtype=target.dtype, max_sequences=target.max_sequences, max_length=target.max_length,
     )  # fmt: skip
+    if checkpoint is None:
+        layers.cache.normal_()  # a timed round may take places for computed that never were
+    return layers

@@ -38,8 +38,8 @@ class Prices(NamedTuple):
     mixed_s: Floats  # [m, f] a step of so many tokens and rows, own_s and chunks left out
     alone_s: Floats  # [m, 2] the same with chunks only, of which none or one yields a token
     first_s: Floats  # [k_index, m, f] the draft's first pass over such a step
-    first_alone_s: Floats  # [k_index, m]
-    mixed_rank: Integers  # [m]
+    first_alone_s: Floats  # [k_index, m, 2]
+    mixed_rank: Integers  # [1] the worst of mixed steps
     chunk_knots: Floats  # [q] new tokens of a chunk
     prefix_knots: Floats  # [p] tokens before it
     chunk_s: Floats  # [q, p] attention of one chunk
@@ -61,33 +61,39 @@ def _span(knots: Floats, x: float) -> tuple[int, float]:
 
 
 @jit
-def _at(table: Floats, knots: Floats, w: float, n: float, kv: float) -> float:
-    """``table[w, n, c]`` at a mean width and length; n is whole."""
-    i, t = _span(knots, kv)
+def _at(table: Floats, w: float, n: int, i: int, t: float) -> float:
+    """``table[w, n, c]`` at a mean width, t of the way from KV knot i to the next."""
     j = min(int(w) - 1, table.shape[0] - 1)
-    s = int(n)
-    value = table[j, s, i] * (1.0 - t) + table[j, s, i + 1] * t
+    value = table[j, n, i] * (1.0 - t) + table[j, n, i + 1] * t
     share = w - 1.0 - j
     if share > 0.0 and j + 1 < table.shape[0]:
-        above = table[j + 1, s, i] * (1.0 - t) + table[j + 1, s, i + 1] * t
+        above = table[j + 1, n, i] * (1.0 - t) + table[j + 1, n, i + 1] * t
         value += share * (above - value)
     return float(value)
 
 
 @jit
-def _late(prices: Prices, index: int, drafting: float, kv: float) -> float:
-    i, t = _span(prices.kv_knots, kv)
-    row = prices.late_s[index, int(drafting)]
-    return float(row[i] * (1.0 - t) + row[i + 1] * t)
+def _beyond_mean(
+    own_s: Floats,
+    knots: Floats,
+    num_groups: int,
+    group_n: Floats,
+    group_width: Floats,
+    group_kv: Floats,
+    mean_s: float,
+) -> float:
+    """What groups of several widths add of their own beyond one group of their mean width and length."""
+    own = -mean_s
+    for g in range(num_groups):
+        i, t = _span(knots, group_kv[g])
+        own += _at(own_s, group_width[g], int(group_n[g]), i, t)
+    return own
 
 
 @jit
-def _reading(prices: Prices, index: int, n: float, kv: float) -> float:
-    """What the draft's first pass takes longer for the tokens that decoding sequences have in their caches."""
-    i, t = _span(prices.kv_knots, kv)
-    draft, late = prices.draft_s[index, int(n)], prices.late_s[index, int(n)]
-    here = (draft[i] - late[i]) * (1.0 - t) + (draft[i + 1] - late[i + 1]) * t
-    return float(here - (draft[0] - late[0]))
+def _late(late_s: Floats, knots: Floats, kv: float) -> float:
+    i, t = _span(knots, kv)
+    return float(late_s[i] * (1.0 - t) + late_s[i + 1] * t)
 
 
 @jit
@@ -133,41 +139,60 @@ def step_seconds(
 
     ``emitting``: chunks that yield a token; ``drafting`` sequences will draft ``k`` tokens at a mean KV length.
     """
-    n, tokens, keys = 0.0, 0.0, 0.0
+    tokens, keys, sequences = 0.0, 0.0, 0.0
     for g in range(num_groups):
-        n += group_n[g]
+        sequences += group_n[g]
         tokens += group_n[g] * group_width[g]
         keys += group_n[g] * group_kv[g]
     index = prices.k_index[k] if k > 0 else -1
-    own, own_of_mean, width, kv, rank = 0.0, 0.0, 1.0, 1.0, 0
+    n, width, kv = int(sequences), 1.0, 1.0
     if num_groups:
-        width, kv = tokens / n, keys / n
-        own_of_mean = _at(prices.own_s, prices.kv_knots, width, n, kv)
-        own = own_of_mean
-        if prices.additive and num_groups > 1:
-            own = 0.0
-            for g in range(num_groups):
-                own += _at(prices.own_s, prices.kv_knots, group_width[g], group_n[g], group_kv[g])
-        i, _ = _span(prices.kv_knots, kv)
-        rank = prices.rank[min(int(width) - 1, prices.rank.shape[0] - 1), int(n), i]
+        width, kv = tokens / sequences, keys / sequences
+    i, t = _span(prices.kv_knots, kv)
+    seconds, rank = 0.0, 0
+    if num_groups:
+        rank = prices.rank[min(int(width) - 1, prices.rank.shape[0] - 1), n, i]
+        if num_groups > 1 and prices.additive:
+            mean_s = _at(prices.own_s, width, n, i, t)
+            seconds = _beyond_mean(
+                prices.own_s, prices.kv_knots, num_groups, group_n, group_width, group_kv, mean_s
+            )  # fmt: skip
+    if index >= 0:
+        drafter_kv = drafting_kv if drafting else kv
+        seconds += _late(prices.late_s[index, drafting], prices.kv_knots, drafter_kv)
+        if num_groups:
+            late, draft = prices.late_s[index, n], prices.draft_s[index, n]
+            here = (draft[i] - late[i]) * (1.0 - t) + (draft[i + 1] - late[i + 1]) * t
+            seconds += here + (num_groups - 1) * prices.split_s[index]
+            if num_chunks:
+                seconds -= draft[0] - late[0]
     if num_chunks == 0:
-        seconds = _at(prices.verify_s, prices.kv_knots, width, n, kv) + (own - own_of_mean)
-        if index >= 0:
-            seconds += (num_groups - 1) * prices.split_s[index]
-            i, t = _span(prices.kv_knots, kv)
-            row = prices.draft_s[index, int(n)]
-            seconds += row[i] * (1.0 - t) + row[i + 1] * t
-            seconds += _late(prices, index, drafting, drafting_kv if drafting else kv) - _late(prices, index, n, kv)
-        return max(seconds, 1e-9), rank
-    rows = tokens + emitting - 1.0
-    seconds = own
+        return max(seconds + _at(prices.verify_s, width, n, i, t), 1e-9), rank
+    if num_groups:
+        seconds += _at(prices.own_s, width, n, i, t)
+    seconds += _with_chunks(prices, index, num_groups, tokens, num_chunks, chunk_tokens, chunk_kv, emitting)
+    return max(seconds, 1e-9), max(rank, prices.mixed_rank[0])
+
+
+@jit
+def _with_chunks(
+    prices: Prices,
+    index: int,
+    num_groups: int,
+    tokens: float,
+    num_chunks: int,
+    chunk_tokens: Floats,
+    chunk_kv: Floats,
+    emitting: int,
+) -> float:
+    """What chunks and all tokens together take: the target's pass, and the first pass of the draft at ``index``."""
+    seconds, rows = 0.0, tokens + emitting - 1.0
     for c in range(num_chunks):
         tokens += chunk_tokens[c]
         seconds += _chunk(prices, prices.chunk_s, chunk_tokens[c], chunk_kv[c])
         if index >= 0:
             seconds += _chunk(prices, prices.chunk_first_s[index], chunk_tokens[c], chunk_kv[c])
     i, t = _span(prices.token_knots, _padded(prices.graph_sizes, tokens))
-    rank = max(rank, prices.mixed_rank[i])
     for m, share in ((i, 1.0 - t), (i + 1, t)):
         knots = prices.row_knots[m]
         if num_groups:
@@ -180,9 +205,5 @@ def step_seconds(
         if index >= 0 and num_groups:
             seconds += share * _by_rows(knots, prices.first_s[index, m], rows)
         elif index >= 0:
-            seconds += share * prices.first_alone_s[index, m]
-    if index >= 0:
-        seconds += _late(prices, index, drafting, drafting_kv if drafting else kv)
-        if num_groups:
-            seconds += _reading(prices, index, n, kv) + (num_groups - 1) * prices.split_s[index]
-    return max(seconds, 1e-9), rank
+            seconds += share * prices.first_alone_s[index, m, min(emitting, 1)]
+    return float(seconds)
