@@ -142,17 +142,21 @@ def test_mean_wait_of_a_deterministic_server() -> None:
 
 @pytest.mark.slow
 def test_mean_wait_of_a_general_server() -> None:
-    """M/G/1, Pollaczek-Khinchine: λE[S²] / (2(1 - ρ)), of short and long services, 200 steps on average."""
-    rate, step_s = 0.6, 1 / 200
-    short, long, share = 100, 600, 0.8
+    """M/G/1, Pollaczek-Khinchine: λE[S²] / (2(1 - ρ)), of short and long services.
+
+    A request of a server that takes one at a time begins where the last one ends, so the number of steps a service
+    takes (20 here, on average) does not matter.
+    """
+    rate, step_s = 0.6, 1 / 20
+    short, long, share = 14, 26, 0.5
     mean_s, square = (share * short**i * step_s**i + (1 - share) * long**i * step_s**i for i in (1, 2))
     theory = rate * square / (2 * (1 - rate * mean_s))
     assert mean_s == pytest.approx(1.0)
     covered = 0
     for seed in range(1, 21):
         generator = np.random.default_rng(seed)
-        arrivals = PoissonArrivals(rate_per_s=rate).times_s(25_000, generator)
-        outputs = np.where(generator.random(25_000) < share, short, long)
+        arrivals = PoissonArrivals(rate_per_s=rate).times_s(70_000, generator)
+        outputs = np.where(generator.random(70_000) < share, short, long)
         server = Server(EngineLimits(max_num_seqs=1), 100, Affine(step_s))
         times = served(arrivals, outputs, server)
         services = outputs * step_s

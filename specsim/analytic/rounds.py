@@ -4,7 +4,8 @@ A round at batch B and draft length k commits E[tokens] = 1 + Σ r_i a sequence 
 
     output tokens/s = B · E[tokens] / round seconds        speed-up = the same ÷ tokens/s at k = 0 with no drafter.
 
-Steady decoding at one context length: no prefill, no queueing, no end of requests. Those are the simulator's.
+Under a confidence stop k is the most that a sequence drafts. Steady decoding at one context length: no prefill, no
+queueing, no end of requests. Those are the simulator's.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from numpy.typing import NDArray
 from specsim.cost.forward import Group
 from specsim.cost.step_time import Z90, StepTime
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.scenario import Scenario
-from specsim.speculation.acceptance import AcceptanceLaw
+from specsim.scenario import Scenario, Speculation
+from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance, StoppedRound
+from specsim.speculation.policy import ConfidencePolicy
 from specsim.speculation.round import SHARED_ERRORS, StepCost
+from specsim.speculation.stopping import stopped_round
 
 Floats = NDArray[np.float64]
 
@@ -141,9 +144,25 @@ def _cells(scenario: Scenario, batches: Sequence[int], context: float) -> list[C
     by_length = []
     changed = speculation.program.modifier is not None  # the target's own pass, also without drafts
     for k in speculation.program.choices(speculation.max_draft_tokens):
-        price = _round(drafting, sizes, k, context, speculation.acceptance) if k or changed else base
-        by_length.append(_row(batches, k, context, price, base, speculation.acceptance.expected_tokens(k)))
+        price, tokens = base, speculation.acceptance.expected_tokens(k)
+        stopped = _stopped(speculation, k) if k else None
+        if stopped is not None:
+            price = stopped_round(drafting, sizes, context, stopped, verifies=speculation.program.verifies)
+            tokens = stopped.tokens
+        elif k or changed:
+            price = _round(drafting, sizes, k, context, speculation.acceptance)
+        by_length.append(_row(batches, k, context, price, base, tokens))
     return [row[index] for index in range(len(batches)) for row in by_length]
+
+
+def _stopped(speculation: Speculation, draft_tokens: int) -> StoppedRound | None:
+    """What a confidence stop makes of rounds; None where nothing stops them, or the threshold moves."""
+    policy, law = speculation.policy, speculation.acceptance
+    if not isinstance(policy, ConfidencePolicy) or policy.adapt is not None:
+        return None
+    if not isinstance(law, ConfidenceAcceptance):
+        return None
+    return law.stopped(draft_tokens, policy.threshold, keep_last=policy.keep_last, foreseen=policy.foreseen)
 
 
 def _round(cost: StepCost, sizes: Floats, k: int, context: float, law: AcceptanceLaw) -> StepTime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -35,6 +35,33 @@ class StepTime:
     high_s: Reals
     errors_s: dict[str, Reals] = field(default_factory=dict)  # one standard deviation by kernel class
     bound: str | NDArray[np.str_] = "memory"
+
+
+def mixture(steps: Sequence[StepTime], shares: Sequence[NDArray[np.float64]]) -> StepTime:
+    """The mean of steps of array prices that occur with ``shares`` (arrays like theirs that add up to 1).
+
+    Errors of the same class are taken to go together; source and bound are those of the commonest step.
+    """
+
+    def mean(values: Sequence[Reals]) -> Reals:
+        return sum((share * value for share, value in zip(shares, values, strict=True)), 0.0)
+
+    def means(tables: Sequence[dict[str, Reals]]) -> dict[str, Reals]:
+        names = dict.fromkeys(name for table in tables for name in table)
+        return {name: mean([table.get(name, 0.0) for table in tables]) for name in names}
+
+    commonest = np.argmax(np.stack(shares), axis=0)[None]
+
+    def chosen(values: Sequence[object]) -> NDArray[np.str_]:
+        stacked = np.stack([np.broadcast_to(np.asarray(value), shares[0].shape) for value in values])
+        return np.asarray(np.take_along_axis(stacked, commonest, axis=0)[0])
+
+    return StepTime(
+        mean([step.seconds for step in steps]), means([step.parts for step in steps]),
+        chosen([step.source for step in steps]), mean([step.low_s for step in steps]),
+        mean([step.high_s for step in steps]), means([step.errors_s for step in steps]),
+        chosen([step.bound for step in steps]),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

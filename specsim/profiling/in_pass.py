@@ -20,7 +20,7 @@ import torch
 from specsim.profiles.schema import Row
 from specsim.profiling.machine import DTYPES, Machine
 from specsim.profiling.timer import displacements
-from specsim.reference import transformer
+from specsim.reference import layers, transformer
 from specsim.reference.transformer import Group, Transformer
 from specsim.specs.model import ModelSpec
 
@@ -86,14 +86,20 @@ def _timed_passes(model: Transformer, tokens: int, calls: dict[str, list[float]]
 @contextmanager
 def _recorded(calls: dict[str, list[float]]) -> Iterator[None]:
     """Replace the engine's functions by timed ones while the context lasts."""
-    originals = {name: getattr(transformer, name) for name, _ in FUNCTIONS.values()}
+    calling = [
+        (module, name, operation)
+        for operation, (name, _) in FUNCTIONS.items()
+        for module in (layers, transformer)
+        if hasattr(module, name)
+    ]
+    originals = [getattr(module, name) for module, name, _ in calling]
     try:
-        for operation, (name, _) in FUNCTIONS.items():
-            setattr(transformer, name, _timed(originals[name], calls[operation]))
+        for (module, name, operation), original in zip(calling, originals, strict=True):
+            setattr(module, name, _timed(original, calls[operation]))
         yield
     finally:
-        for name, original in originals.items():
-            setattr(transformer, name, original)
+        for (module, name, _), original in zip(calling, originals, strict=True):
+            setattr(module, name, original)
 
 
 def _timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:

@@ -66,7 +66,12 @@ class Transformer(Layers):
             x = self.norm(x, self._norm)
             self.store(last, plan, x)
             return self.head(x if plan.wanted is None else x[plan.wanted])
-        return self.head(self.norm(x if plan.wanted is None else x[plan.wanted], self._norm))
+        return self.read(x if plan.wanted is None else x[plan.wanted])
+
+    @torch.inference_mode()
+    def read(self, x: Tensor) -> Tensor:
+        """Logits of states x [n, hidden] as some layer leaves them."""
+        return self.head(self.norm(x, self._norm))
 
     @torch.inference_mode()
     def head(self, states: Tensor) -> Tensor:

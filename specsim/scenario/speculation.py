@@ -21,8 +21,8 @@ def _program(value: object) -> object:
 class Speculation(Part):
     """A drafter, how long it may draft, how often it is right, and who decides the length.
 
-    ``acceptance`` and ``max_draft_tokens`` fall back on what the program names; without a ``policy`` the longest draft
-    is always used.
+    ``acceptance`` and ``max_draft_tokens`` fall back on what the program names; so does ``policy``, its stop rule only where
+    the acceptance has confidences. Else the longest draft is always used.
     """
 
     program: Annotated[DraftProgram, BeforeValidator(_program)]
@@ -52,6 +52,8 @@ class Speculation(Part):
                 given = {"acceptance": program.acceptance.law} | given
             if program.policy is not None:
                 given = {"policy": program.policy} | given
+            if program.stop is not None and getattr(given.get("acceptance"), "kind", "") == "confidence":
+                given = {"policy": {"kind": "confidence"} | program.stop.model_dump(exclude={"source"})} | given
         if "max_draft_tokens" in given:
             given = {"policy": {"kind": "fixed", "k": given["max_draft_tokens"]}} | given
         return given

@@ -16,8 +16,6 @@ def obstacles(server: Server, classes: Sequence[str]) -> list[str]:
         found.append(f"scheduling_policy {limits.scheduling_policy}")
     if limits.prefix_caching:
         found.append("prefix_caching")
-    if limits.async_scheduling:
-        found.append("async_scheduling")
     if server.speculation is None:
         return found
     decider = server.decider()

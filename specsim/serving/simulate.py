@@ -5,7 +5,8 @@ batch) and there is enough to do, compiled replicas run ahead (``serving.fleet``
 process. Large runs of either kind read prices from tables; small ones price every step on its own. ``slowed_by`` tells
 what keeps a run from the compiled loop. A run drains unless it is stopped: it ends when the last request has finished.
 
-Not modelled: network, tokenising before a request reaches the scheduler.
+Not modelled: network, tokenising before a request reaches the scheduler. An asynchronous engine's steps are scheduled
+one at a time here; what it hides of the host's time is in the price.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ class _Tabulator:
         sizes = np.array(self.shape.graph_sizes, dtype=np.int64)
         return Prices(
             self.kv, verify, own, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows, mixed.mixed_s,
-            mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots, prefix_knots, chunks,
-            drafted_chunks, self._splitting(),
+            mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots,
+            prefix_knots, chunks, drafted_chunks, self._splitting(),
         )  # fmt: skip
 
     def _own(self, price: StepTime) -> Floats:

@@ -16,7 +16,7 @@ from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
 from specsim.profiles.schema import Row  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
 from specsim.profiling import header, in_pass, kernels, machine, passes, plan, sweep, table, timer  # noqa: E402
-from specsim.reference import grid, transformer  # noqa: E402
+from specsim.reference import grid, layers, transformer  # noqa: E402
 
 COLD_POOL = kernels.COLD_POOL
 TINY = plan.Grid(
@@ -210,9 +210,9 @@ def test_measured_median_follows_the_clock() -> None:
 def test_elementwise_kernels_are_timed_inside_passes_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row an operation and token count; kv_write counts K and V; the engine's functions are its own again after."""
     monkeypatch.setattr(in_pass, "displacements", lambda: 0)  # every call counts
-    before = {name: getattr(transformer, name) for name, _ in in_pass.FUNCTIONS.values()}
+    before = [vars(module).copy() for module in (layers, transformer)]
     rows = list(in_pass.times(machine.inspect("cpu"), "bfloat16", 128, (1, 16)))
-    assert {name: getattr(transformer, name) for name in before} == before
+    assert [vars(module) for module in (layers, transformer)] == before
     assert {(row.operation, row.shape) for row in rows} == {
         (operation, (float(tokens), float(width)))
         for tokens in (1, 16)
@@ -221,11 +221,11 @@ def test_elementwise_kernels_are_timed_inside_passes_and_put_back(monkeypatch: p
     assert in_pass.widths(128) == {
         "embedding": 128, "norm": 128, "add": 128, "activation": 512, "rotary": 3 * 64, "kv_write": 2 * 64,
     }  # fmt: skip
-    layers = max(row.samples for row in rows) // (
+    depth = max(row.samples for row in rows) // (
         2 * in_pass.VISITS * in_pass.PASSES
     )  # two adds (and a norm more) a layer
     samples = {row.operation: row.samples for row in rows}
     passes = in_pass.VISITS * in_pass.PASSES
-    assert samples["norm"] == passes * (2 * layers + 1)
-    assert samples["kv_write"] == 2 * samples["rotary"] == 2 * passes * layers
+    assert samples["norm"] == passes * (2 * depth + 1)
+    assert samples["kv_write"] == 2 * samples["rotary"] == 2 * passes * depth
     assert all(0 < row.p10_s <= row.median_s <= row.p90_s for row in rows)

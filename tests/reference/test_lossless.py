@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from specsim.reference.drafters import (  # noqa: E402
     Drafter,
     DraftModel,
+    DynamicExit,
     Eagle,
     EarlyExit,
     Medusa,
@@ -72,6 +73,7 @@ DRAFTERS: dict[str, Callable[[Transformer], Drafter]] = {
     "early exit": lambda target: EarlyExit(target, 3),
     "early exit, whole verification": lambda target: EarlyExit(target, 3, reuse=False),
     "early exit, stop": lambda target: EarlyExit(target, 2, stop=STOP),
+    "dynamic exit": lambda target: DynamicExit(target, (1, 2, 3)),
     "adapter": lambda target: EarlyExit(target, 3, random_adapter(target, 2)),
     "adapter, stop": lambda target: EarlyExit(target, 3, random_adapter(target, 2, num_kv_heads=4), stop=STOP),
     "features": lambda target: Eagle(target, random_feature_head(target, 3)),
@@ -138,7 +140,7 @@ def test_nor_under_pressure(
 @pytest.mark.parametrize("name", DRAFTERS)
 def test_imposed_acceptance_is_what_was_drawn_on_any_tree(name: str, prompts: list[np.ndarray]) -> None:
     """A tree of k nodes accepts no more than it is deep; the record is that of the law alone."""
-    if name == "n-gram" or "stop" in name:
+    if name in ("n-gram", "dynamic exit") or "stop" in name:
         pytest.skip("proposes fewer tokens than asked")
     recall = RecallTable(recall=((0.5, 0.2, 0.1), (0.6, 0.2), (0.6, 0.2), (0.5,)))
     size, shape = (9, TREE) if "tree" in name else (4, "chain")

@@ -19,6 +19,7 @@ from specsim.errors import InvalidInput  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     Drafter,
     DraftModel,
+    DynamicExit,
     Eagle,
     EarlyExit,
     Medusa,
@@ -210,3 +211,64 @@ def test_heads_guess_no_deeper_than_they_are_many() -> None:
 def test_an_early_exit_leaves_layers_to_verify_with() -> None:
     with pytest.raises(InvalidInput, match="early exit after layer 4 of 4"):
         EarlyExit(build(), 4)
+
+
+def test_verification_goes_on_from_the_exit_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers below run on the one draft that drafting has not fed; those above on all, and prompts on both."""
+    target = build()
+    engine = Engine(target, EarlyExit(target, EXIT))
+    scheduler = Scheduler(EngineLimits(max_num_batched_tokens=64), 60, max_draft_tokens=3)
+    for number in range(2):
+        scheduler.add(Running(number, 5, 20))
+        engine.add(number, np.array([1, 2, 3, 4, 5 + number]))
+    run_step(engine, scheduler, ByBatch([3]))
+    passes: list[tuple[int, int, int]] = []
+    advance = Transformer.advance
+
+    def noted(
+        self: Transformer, x: Tensor, plan: Plan, first: int = 0, last: int | None = None, *rest: object
+    ) -> Tensor:
+        passes.append((first, last or SPEC.num_layers, len(x)))
+        return advance(self, x, plan, first, last, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Transformer, "advance", noted)
+    run_step(engine, scheduler, ByBatch([3]))
+    assert passes == [(0, EXIT, 2), (EXIT, 4, 8), *[(0, EXIT, 2)] * 3]
+
+
+def test_a_dynamic_exit_finds_the_layer_that_is_right_and_cheap() -> None:
+    """Layers 2 and 3 change nothing, so that an exit after layer 1 says what the target says: two drafts a round
+    cost 2·1 + 4 layers, and every further one pays too."""
+    target = build()
+    for layer in target._layers[1:]:
+        layer.attention_output, layer.down = (torch.zeros_like(m) for m in (layer.attention_output, layer.down))
+    drafter = DynamicExit(target, (1, 2, 3))
+    assert drafter.rates.tolist() == [0.5] * 3
+    engine = Engine(target, drafter)
+    scheduler = Scheduler(EngineLimits(max_num_batched_tokens=64), 60, max_draft_tokens=4)
+    scheduler.add(Running(0, 5, 50))
+    engine.add(0, np.array([1, 2, 3, 4, 5]))
+    lengths = []
+    while scheduler.has_work:
+        lengths += [share.drafts for share in run_step(engine, scheduler, ByBatch([4])).step.scheduled]
+    assert drafter.choose(4) == (1, 4)
+    assert lengths[-3:] == [4, 4, 4]
+    assert drafter.rates.min() > 0.8
+
+
+@pytest.mark.parametrize("right", [0.05, 0.3, 0.8, 0.97])
+def test_a_dynamic_exit_maximises_tokens_per_layer(right: float) -> None:
+    """Against every choice, with rates set by hand: deeper exits right more often."""
+    drafter = DynamicExit(build(), (1, 2, 3))
+    asked = 1e9
+    rates = right ** np.array([1.6, 1.0, 0.7])
+    drafter._right, drafter._asked = rates * asked, asked
+    best, choice = 0.0, (0, 0)
+    for layer, rate in zip((1, 2, 3), rates, strict=True):
+        for d in range(7):
+            promise = (1 - rate ** (d + 1)) / (1 - rate) / (d * layer + 4)
+            if promise > best + 1e-9:
+                best, choice = promise, (layer, d)
+    found = drafter.choose(6)
+    assert found[1] == choice[1]
+    assert not choice[1] or found == choice

@@ -249,7 +249,7 @@ def test_every_technique_takes_any_deep_enough_target() -> None:
             program = PROGRAMS[name]
             if not program.needs_draft_model:
                 found = facts(program, target, None, program.draft_tokens or 0)
-                assert 0 <= found.round_weight_share < 10
+                assert 0 <= found.round_weight_share < 2 + (program.draft_tokens or 0)  # a pass a draft at most
                 assert found.extra_weight_bytes >= target.weight_bits / 8 * found.extra_parameters
 
 

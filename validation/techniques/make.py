@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +152,9 @@ def beside_published() -> list[str]:
 
 
 def published_row(case: dict[str, Any], chart: SpeedupMap, batch: int, published: float) -> list[str]:
-    """At the k that the source ran: the largest, or where a stop rule ends drafts, as many as it saw accepted."""
+    """At the largest k, which is the one that the source ran; a stop rule of the technique is priced."""
     program, length = load_program(case["technique"]), case.get("acceptance_length")
     k = max(cell.draft_tokens for cell in chart.cells)
-    if program.stop is not None:
-        best = next(choice.draft_tokens for choice in chart.best() if choice.batch == batch)
-        k = best if length is None else ceil(length - 1)
     cell = chart.cell(batch, k)
     same = None if length is None else length * cell.speedup / cell.tokens_per_round
     gpu = case["gpu"] + ("" if case.get("gpu_stated", True) else " (not stated)")

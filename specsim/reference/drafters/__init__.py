@@ -3,6 +3,7 @@
     look_up       copies from the sequence's own past
     draft_model   a small model of its own
     own_target    the target with sublayers left out, or left early, with or without an adapter
+    dynamic_exit  the same with layer and length chosen each round
     heads         several guesses from one state of the target
     features      one layer that continues the target's states
 
@@ -12,6 +13,7 @@ were right, is decided elsewhere.
 
 from specsim.reference.drafters.base import Drafter, History, Integers, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.draft_model import DraftModel
+from specsim.reference.drafters.dynamic_exit import DynamicExit
 from specsim.reference.drafters.features import Eagle, FeatureHead
 from specsim.reference.drafters.heads import HeadWeights, Medusa
 from specsim.reference.drafters.look_up import NGram
@@ -22,6 +24,7 @@ __all__ = [
     "Adapter",
     "DraftModel",
     "Drafter",
+    "DynamicExit",
     "Eagle",
     "EarlyExit",
     "FeatureHead",

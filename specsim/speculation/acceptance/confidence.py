@@ -30,11 +30,21 @@ class ConfidenceLevel(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class StoppedRound:
-    """Means over rounds under a confidence stop."""
+    """Rounds under a confidence stop."""
 
-    tokens: float  # committed, bonus token included
-    drafted: float  # proposed to the target
-    passes: float  # draft tokens computed, the one that ended the draft included
+    tokens: float  # committed on average, bonus token included
+    proposed: Floats  # [k]: P(at least i tokens are proposed to the target)
+    computed: Floats  # [k]: P(at least i draft tokens are computed), the one that ended the draft included
+
+    @property
+    def drafted(self) -> float:
+        """Mean tokens proposed."""
+        return float(self.proposed.sum())
+
+    @property
+    def passes(self) -> float:
+        """Mean draft tokens computed."""
+        return float(self.computed.sum())
 
 
 class ConfidenceAcceptance(AcceptanceLaw):
@@ -54,14 +64,18 @@ class ConfidenceAcceptance(AcceptanceLaw):
     def survival(self, draft_tokens: int) -> Floats:
         return self._statistics(draft_tokens, None, False).survival
 
-    def stopped(self, draft_tokens: int, threshold: float, *, keep_last: bool = False) -> StoppedRound:
+    def stopped(
+        self, draft_tokens: int, threshold: float, *, keep_last: bool = False, foreseen: bool = False
+    ) -> StoppedRound:
         """Rounds that stop drafting at the first confidence below ``threshold``, and after ``draft_tokens`` anyway.
 
         ``keep_last``: the token that fell below is still proposed (Hugging Face); else it is dropped (Kangaroo).
+        ``foreseen``: it is never computed, because a head of its own says beforehand that drafting ends (HAMburger).
         """
         stops = np.array([level.confidence < threshold for level in self.levels], dtype=np.float64)
         found = self._statistics(draft_tokens, stops, keep_last)
-        return StoppedRound(1.0 + float(found.survival.sum()), float(found.drafted), float(found.passes))
+        computed = found.proposed if foreseen else found.computed
+        return StoppedRound(1.0 + float(found.survival.sum()), found.proposed, computed)
 
     def _statistics(self, draft_tokens: int, stops: Floats | None, keep_last: bool) -> RoundStatistics:
         return round_statistics(

@@ -19,8 +19,8 @@ class RoundStatistics:
     """Means over rounds. Leading dimensions are those of the chain's weights before the last."""
 
     survival: Floats  # [..., k]: r_1..r_k
-    drafted: Floats  # [...]: tokens proposed for verification
-    passes: Floats  # [...]: draft tokens computed, the one that ended the draft included
+    proposed: Floats  # [..., k]: P(at least i tokens are proposed for verification)
+    computed: Floats  # [..., k]: P(at least i draft tokens are computed), the one that ended the draft included
 
 
 def round_statistics(
@@ -60,7 +60,7 @@ def round_statistics(
             return np.zeros((*start.shape[:-2], 0))
         return np.asarray((np.stack(parts, axis=-2) * start).sum(axis=-1), dtype=np.float64)
 
-    return RoundStatistics(mean(reached), mean(proposed).sum(axis=-1), mean(computed).sum(axis=-1))
+    return RoundStatistics(mean(reached), mean(proposed), mean(computed))
 
 
 def _move(mass: Floats, weights: Floats, persistence: float) -> Floats:

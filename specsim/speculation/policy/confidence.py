@@ -37,13 +37,15 @@ class ConfidencePolicy(ChoosingPolicy):
     """Stop drafting a sequence at its first draft with a confidence below ``threshold``, at the latest after k.
 
     Kangaroo 0.6 (arXiv 2404.18911), SWIFT 0.8 (arXiv 2410.06916), Hugging Face 0.4. ``keep_last``: the token that fell
-    below is still proposed (Hugging Face); else it was computed for nothing. The drafter runs as long as one sequence
-    of the batch goes on. ``adapt``: move the threshold; None keeps it.
+    below is still proposed (Hugging Face); else it was computed for nothing, unless the stop is ``foreseen`` (a head
+    says beforehand that drafting ends: HAMburger, arXiv 2505.20438). The drafter runs as long as one sequence of the
+    batch goes on. ``adapt``: move the threshold; None keeps it.
     """
 
     kind: Literal["confidence"] = "confidence"
     threshold: Share
     keep_last: bool = False
+    foreseen: bool = False
     adapt: ThresholdAdaptation | None = None
 
     def decide(self, setting: Setting, allowed: tuple[int, ...]) -> Decider:
@@ -88,6 +90,7 @@ class _Stop(DeciderBase):
         sure = np.cumprod(confidences >= self._threshold, axis=1).sum(axis=1)  # drafts before the first unsure one
         computed = np.minimum(sure + 1, draft_tokens)
         lengths = computed if self._policy.keep_last else sure
+        computed = lengths if self._policy.foreseen else computed
         return Drafts(np.asarray(lengths, dtype=np.int64), longest_of(computed, draft_tokens))
 
 

@@ -54,10 +54,13 @@ class Slots(_Data):
 
 
 class StopRule(_Data):
-    """Drafting ends at the first confidence below ``threshold``; ``keep_last``: that token is still proposed."""
+    """Drafting ends at the first confidence below ``threshold``; ``keep_last``: that token is still proposed;
+    ``foreseen``: it is not even computed.
+    """
 
     threshold: float = Field(gt=0, lt=1)
     keep_last: bool = False
+    foreseen: bool = False
     source: str
 
 

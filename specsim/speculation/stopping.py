@@ -1,0 +1,36 @@
+"""Rounds under a confidence stop: a sequence drafts as long as it is sure, the batch as long as one of them is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from specsim.cost.forward import Group
+from specsim.cost.step_time import StepTime, mixture
+from specsim.speculation.acceptance import StoppedRound
+from specsim.speculation.acceptance.law import Floats
+from specsim.speculation.round import StepCost
+
+
+def stopped_round(
+    cost: StepCost, batch: Floats, context_tokens: float, stopped: StoppedRound, *, verifies: bool
+) -> StepTime:
+    """A steady round of ``batch`` sequences [batches] whose drafts end independently of each other.
+
+    Each width of verification takes the share of the sequences that propose so many; how many passes draft is the
+    longest of the batch, P(passes >= i) = 1 - (1 - P(one sequence's >= i))^B. ``verifies``: drafts are verified.
+    """
+    proposed = np.concatenate(([1.0], stopped.proposed, [0.0]))
+    shares = proposed[:-1] - proposed[1:]  # P(a sequence proposes exactly j), j = 0..k
+    widths = np.arange(len(shares)) if verifies else np.zeros(len(shares), dtype=np.int64)
+    groups = [
+        Group(share * batch, width + 1, context_tokens + width, width + 1)
+        for share, width in zip(shares.tolist(), widths.tolist(), strict=True)
+        if share > 0
+    ]
+    reached = 1.0 - (1.0 - stopped.computed[:, None]) ** batch  # [k, batches]
+    passes = -np.diff(np.concatenate([np.ones((1, len(batch))), reached, np.zeros((1, len(batch)))]), axis=0)
+    prices = [
+        cost.step(groups, drafting=batch, draft_tokens=count, drafting_kv_tokens=context_tokens)
+        for count in range(len(passes))
+    ]
+    return mixture(prices, list(passes))
