@@ -1,6 +1,7 @@
 """Fill the figures of README.md and validation/README.md with what the commands print.
 
-Run ``python validation/refresh.py`` after a profile, the cost model or a case has changed; the tests compare the same blocks.
+Run ``python validation/refresh.py`` after a profile, the cost model or a case has changed; the tests compare the same
+blocks.
 """
 
 from __future__ import annotations

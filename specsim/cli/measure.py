@@ -23,7 +23,9 @@ def measure(
     lossless: Annotated[
         bool,
         typer.Option(
-            "--lossless", help="Compare greedy output with and without a noisy copy of the target as draft, by dtype."
+            "--lossless",
+            help="Compare greedy output with and without the scenario's drafter, by dtype. A draft model is a noisy "
+            "copy of the target then.",
         ),
     ] = False,
     grid: Annotated[bool, typer.Option("--grid", help="Measure the batch x k map instead of the workload.")] = False,
@@ -57,10 +59,16 @@ def measure(
 
 
 def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
-    """Greedy output with a partly agreeing draft against plain greedy output, in float64, float32 and bfloat16."""
+    """Greedy output with the scenario's drafter against plain greedy output, in float64, float32 and bfloat16."""
+    from specsim.reference.choice import drafter_of
     from specsim.reference.lossless import by_dtype
 
-    reports = by_dtype(question.model, device=device)
+    asked = question.speculation
+    if asked is None or not asked.max_draft_tokens:
+        raise InvalidInput(
+            f"scenario {question.name!r} drafts nothing, so there is nothing to compare; name a program"
+        )
+    reports = by_dtype(question.model, drafter_of(asked), draft_tokens=asked.max_draft_tokens, device=device)
     if as_json:
         print_json([asdict(report) | {"identical_share": report.identical_share} for report in reports])
         return

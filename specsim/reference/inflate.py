@@ -1,8 +1,8 @@
 """A trained model embedded in a larger one that computes the same function, noise apart.
 
 Acceptance is then that of the small, trained models, while cost is that of the large shape. The small weights stand in
-a corner of the large matrices; every other entry is noise, small enough not to be heard and large enough that no kernel
-meets zeros or denormals. What makes it exact without noise:
+a corner of the large matrices; every other entry is noise, small enough not to be heard and large enough that no
+kernel meets zeros or denormals. What makes it exact without noise:
 
 - hidden D for d: an RMSNorm divides by sqrt(d/D) times what it did, so its weight is multiplied by sqrt(d/D) and its
   epsilon by d/D;

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from specsim.reference.choice import Make
 from specsim.reference.drafters import DraftModel, Integers
 from specsim.reference.engine import Engine
 from specsim.reference.generate import generate
@@ -37,22 +38,23 @@ class LosslessReport:
 
 
 def losslessness(
-    spec: ModelSpec, draft_spec: ModelSpec | None, dtype: torch.dtype, *, draft_tokens: int = 4, sequences: int = 8,
+    spec: ModelSpec, make: Make | None, dtype: torch.dtype, *, draft_tokens: int = 4, sequences: int = 8,
     prompt_tokens: int = 24, output_tokens: int = 48, seed: int = 0, noise: float = 0.1, device: str = "cpu",
 ) -> LosslessReport:  # fmt: skip
-    """Decode the same random prompts with and without a draft model and compare.
+    """Decode the same random prompts with and without a drafter and compare; without ``make`` with a draft model.
 
-    Without a ``draft_spec`` the draft is the target with ``noise`` in its weights, which is right part of the time.
+    A draft model is the target with ``noise`` in its weights, which is right part of the time.
     """
     generator = np.random.default_rng(seed)
     prompts = [generator.integers(0, spec.vocab_size, prompt_tokens + i) for i in range(sequences)]
     length = prompt_tokens + sequences + output_tokens + draft_tokens + 1
     size = {"device": device, "dtype": dtype, "max_sequences": sequences, "max_length": length}
     target = Transformer(spec, seed=seed, **size)  # type: ignore[arg-type]
-    draft = Transformer(draft_spec or spec, seed=seed, noise=0.0 if draft_spec else noise, **size)  # type: ignore[arg-type]
+    draft = Transformer(spec, seed=seed, noise=noise, **size)  # type: ignore[arg-type]
     lengths = [output_tokens] * sequences
     plain, _ = generate(Engine(target), prompts, lengths)
-    drafted, counts = generate(Engine(target, DraftModel(draft)), prompts, lengths, draft_tokens=draft_tokens)
+    drafter = make(target, draft, seed) if make is not None else DraftModel(draft)
+    drafted, counts = generate(Engine(target, drafter), prompts, lengths, draft_tokens=draft_tokens)
     places, gaps = [], []
     for prompt, ours, theirs in zip(prompts, plain, drafted, strict=True):
         if not np.array_equal(ours, theirs):
@@ -72,6 +74,8 @@ def _top_gap(target: Transformer, text: Integers) -> float:
     return float(first - second)
 
 
-def by_dtype(spec: ModelSpec, *, device: str = "cpu") -> list[LosslessReport]:
-    """``losslessness`` of a draft that agrees in part, in each of DTYPES."""
-    return [losslessness(spec, None, dtype, device=device) for dtype in DTYPES]
+def by_dtype(
+    spec: ModelSpec, make: Make | None = None, *, draft_tokens: int = 4, device: str = "cpu"
+) -> list[LosslessReport]:
+    """``losslessness`` of a drafter, or of a draft that agrees in part, in each of DTYPES."""
+    return [losslessness(spec, make, dtype, draft_tokens=draft_tokens, device=device) for dtype in DTYPES]

@@ -53,12 +53,19 @@ def queue_kept_growing(arrivals_s: Sequence[float], steps: Sequence[Sequence[Ste
     if not arrivals_s:
         return False
 
-    def left_waiting(time_s: float) -> int:
-        """Requests left waiting by each replica's last step that started by then."""
-        last = (bisect_right(one, time_s, key=lambda step: step.start_s) for one in steps)
-        return sum(one[index - 1].waiting for one, index in zip(steps, last, strict=True) if index)
+    in_order = np.sort(np.asarray(arrivals_s, dtype=np.float64))
+
+    def left_waiting(time_s: float) -> float:
+        """Left waiting by each replica's last step that started by then, and its share of what came since."""
+        count = 0.0
+        for one in steps:
+            index = bisect_right(one, time_s, key=lambda step: step.start_s)
+            begun_s = one[index - 1].start_s if index else -np.inf
+            since = np.searchsorted(in_order, [begun_s, time_s], side="right")
+            count += (one[index - 1].waiting if index else 0) + float(since[1] - since[0]) / len(steps)
+        return count
 
     first_s, last_s = min(arrivals_s), max(arrivals_s)
-    half_way = left_waiting((first_s + last_s) / 2) if last_s > first_s else 0
+    half_way = left_waiting((first_s + last_s) / 2) if last_s > first_s else 0.0
     at_end = left_waiting(last_s)
     return at_end > 2 * len(arrivals_s) ** 0.5 and at_end > 1.5 * half_way

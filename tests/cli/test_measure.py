@@ -82,3 +82,18 @@ def test_lossless_reports_each_dtype(scenario: Path, capsys: pytest.CaptureFixtu
 def test_one_repeat_is_refused(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(scenario), "--grid", "--repeats", "1"]) == 2
     assert "needs at least 2" in capsys.readouterr().err
+
+
+def test_drafters_are_chosen_by_the_program_and_others_are_refused_in_one_line(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["--set", "speculation.draft_model=null", "--set", "speculation.max_draft_tokens=1"]
+    assert main(["measure", str(scenario), "--set", "speculation.program=eagle", *own, "--lossless", "--json"]) == 0
+    exact = json.loads(capsys.readouterr().out)[0]
+    assert (exact["dtype"], exact["identical_share"]) == ("float64", 1.0)
+    assert exact["acceptance_rate"] is not None
+    assert main(["measure", str(scenario), "--set", "speculation.program=p-eagle", *own]) == 2
+    message = capsys.readouterr().err
+    assert len(message.strip().splitlines()) == 1
+    assert "'p-eagle'" in message
+    assert "feature head" in message

@@ -18,6 +18,7 @@ from specsim.reference.drafters import (  # noqa: E402
     NGram,
     SkippedLayers,
 )
+from specsim.reference.grid import measure_grid  # noqa: E402
 from specsim.reference.run import serve  # noqa: E402
 from specsim.reference.transformer import Transformer  # noqa: E402
 from specsim.scenario import Scenario, Speculation  # noqa: E402
@@ -82,6 +83,21 @@ def test_a_program_runs_with_the_drafter_it_describes(program: str) -> None:
     assert served.acceptance.drafted() > 0
     for ours, theirs in zip(served.requests, simulated.requests, strict=True):
         assert (ours.rounds, ours.drafted, ours.accepted) == (theirs.rounds, theirs.drafted, theirs.accepted)
+
+
+@pytest.mark.parametrize("program", ["specinfer", "medusa-1", "swift", "kangaroo", "eagle-tree"])
+def test_its_rounds_are_measured_with_real_passes(program: str) -> None:
+    """Every cell of the map runs, its contexts stay in their window, and only drafting takes draft time."""
+    scenario = question(program)
+    assert scenario.speculation is not None
+    sizes = scenario.speculation.program.choices(scenario.speculation.max_draft_tokens)
+    lengths = [0, *sizes[-2:]]
+    rows = list(measure_grid(scenario, batches=[2], draft_lengths=lengths, repeats=1, seconds_per_cell=0.0))
+    assert sorted({row.draft_tokens for row in rows}) == sorted(set(lengths))
+    for row in rows:
+        assert (row.draft_s > 0) == (row.draft_tokens > 0)
+        assert row.rounds <= row.output_tokens / 2 <= row.rounds * (1 + row.draft_tokens)
+        assert abs(row.context_tokens - scenario.mean_context_tokens()) < 48
 
 
 def test_every_other_program_is_refused_by_what_it_is_not() -> None:

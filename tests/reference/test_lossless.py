@@ -123,7 +123,7 @@ def test_a_drafter_does_not_change_the_text(name: str, prompts: list[np.ndarray]
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
-@pytest.mark.parametrize(("blocks", "seats"), [(60, 4), (15, 4), (15, 2)])
+@pytest.mark.parametrize(("blocks", "seats"), [(60, 4), (15, 4), (15, 2), (60, 1)])
 def test_nor_under_pressure(
     name: str, blocks: int, seats: int, prompts: list[np.ndarray], plain: list[list[int]]
 ) -> None:

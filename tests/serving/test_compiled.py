@@ -107,7 +107,7 @@ def cases(draw: st.DrawFn) -> Case:
     if draw(st.integers(0, 4)) == 0:
         limits = limits.model_copy(update={"chunked_prefill": False, "max_num_batched_tokens": 96})
     k = draw(st.integers(0, LONGEST))
-    program = draw(st.sampled_from(["ngram", "draft-model"]))
+    program = draw(st.sampled_from(["ngram", "draft-model", "hamburger"]))
     speculation = speculating(k, draw(POLICIES)(k), draw(LAWS), program) if k else None
     server = Server(
         limits, 1, PRICES, speculation, draw(st.integers(0, 2**32)), max_queue=draw(st.sampled_from([None, None, 2])),

@@ -121,7 +121,9 @@ def test_replicas_take_turns_and_do_not_meet() -> None:
     assert (both.num_gpus, halves[0].num_gpus) == (2, 1)
 
 
-@pytest.mark.parametrize(("gap_s", "saturated"), [(0.5, True), (0.9, True), (1.02, False), (2.0, False), (0.0, True)])
+@pytest.mark.parametrize(
+    ("gap_s", "saturated"), [(1e-6, True), (0.5, True), (0.9, True), (1.02, False), (2.0, False), (0.0, True)]
+)
 def test_saturation(gap_s: float, saturated: bool) -> None:
     """One request a second can be served."""
     requests = [RequestSpec(number, gap_s * number, 4, 1) for number in range(1000)]

@@ -86,7 +86,7 @@ def _corner(cards: Sequence[Card]) -> str:
          f"{card.corner_worst:.0%}"]
         for card in cards
     ]  # fmt: skip
-    return _table(["GPU", "sharp, mean |error|", "others' corner", "sharp, worst", "others' corner"], found)
+    return _table(["GPU", "sharp, mean error", "others' corner, mean", "sharp, worst", "others' corner, worst"], found)
 
 
 def _splits(spreads: Sequence[Spread]) -> str:

@@ -6,6 +6,7 @@ Writes README.md and techniques.csv in this folder. Takes a few minutes: each te
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,14 +75,16 @@ def line(name: str) -> Line:
 
 
 def simulated_speedup(name: str, batch: int, draft_tokens: int) -> float:
-    """Output tokens/s of the simulator at a fixed k over those without the technique."""
-    policy = {"kind": "fixed", "k": draft_tokens}
-    model = {"model": "llama-3.1-8b", "gpu": "h200", "batch": batch}
-    rates = [
+    """Output tokens/s of the simulator over those without the technique, at this k or drafting at most so many."""
+    machine = {"model": "llama-3.1-8b", "gpu": "h200", "batch": batch}
+    settings: dict[str, Any] = {"policy": {"kind": "fixed", "k": draft_tokens}}
+    if load_program(name).stop is not None and draft_tokens:
+        settings = {"max_draft_tokens": draft_tokens}
+    with_it, without = (
         float(simulate(one).summary()["output_throughput"])
-        for one in (scenario(name, **model, policy=policy), scenario(None, **model))
-    ]
-    return rates[0] / rates[1]
+        for one in (scenario(name, **machine, **settings), scenario(None, **machine))
+    )
+    return with_it / without
 
 
 def extra_bytes(question: Scenario) -> float:
@@ -98,6 +101,7 @@ def extra_bytes(question: Scenario) -> float:
 def techniques() -> Iterator[Line]:
     for name in program_names():
         if name != "none":
+            print(name, file=sys.stderr)
             yield line(name)
 
 
