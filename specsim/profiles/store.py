@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -88,13 +89,20 @@ def load_profile(reference: str) -> Profile:
 
 
 def _read_header(folder: Path) -> ProfileHeader:
-    version = read_mapping(folder / HEADER).get("schema")
+    path = folder / HEADER
+    return _parsed_header(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=64)
+def _parsed_header(path: Path, _changed_ns: int) -> ProfileHeader:
+    """A header is hundreds of lines of YAML, and one answer asks every profile for its hardware several times."""
+    version = read_mapping(path).get("schema")
     if version != SCHEMA:
         raise InvalidInput(
-            f"{folder / HEADER}: schema {version} is not {SCHEMA}, the one this specsim reads; measure again with "
+            f"{path}: schema {version} is not {SCHEMA}, the one this specsim reads; measure again with "
             "specsim profile run, or use the specsim that wrote it"
         )
-    return read_yaml(folder / HEADER, ProfileHeader)
+    return read_yaml(path, ProfileHeader)
 
 
 def faster_than_possible(

@@ -21,8 +21,8 @@ def _program(value: object) -> object:
 class Speculation(Part):
     """A drafter, how long it may draft, how often it is right, and who decides the length.
 
-    ``acceptance`` and ``max_draft_tokens`` fall back on what the program names; so does ``policy``, its stop rule only where
-    the acceptance has confidences. Else the longest draft is always used.
+    ``acceptance`` and ``max_draft_tokens`` fall back on what the program names, ``policy`` too: on its stop rule only
+    where the acceptance has confidences. Else the longest draft is always used.
     """
 
     program: Annotated[DraftProgram, BeforeValidator(_program)]
