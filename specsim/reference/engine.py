@@ -9,6 +9,7 @@ random weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -180,17 +181,27 @@ class Engine:
     def lengths(self, decider: Decider, drafting: Sequence[Running], draft_tokens: int) -> Drafts:
         """What a decider lets each sequence draft of at most ``draft_tokens``.
 
-        Confidences are imposed like acceptance. Raises InvalidInput where they are asked for and nothing imposes them.
+        Confidences are imposed like acceptance, or the drafter's own, which only drafting shows: then all of them,
+        and ``draft`` asks the decider. Raises InvalidInput where they are asked for and nothing gives any.
         """
         requests, positions = _next_rounds(drafting)
-        if decider.uniform or not drafting:
+        if decider.uniform or not drafting or self._judges(decider, draft_tokens):
             return Drafts(np.full(len(drafting), draft_tokens), draft_tokens)
         confidences = None
         if decider.needs_confidences and self.draws is not None:
             confidences = self.draws.confidences(requests, positions, draft_tokens)
         return decider.lengths(requests, draft_tokens, confidences)
 
-    def draft(self, drafting: Sequence[Running], wanted: Drafts, prefilling: Sequence[Running] = ()) -> list[int]:
+    def _judges(self, decider: Decider, draft_tokens: int) -> bool:
+        """Whether a decider looks at the confidences of drafts that are really made."""
+        if not decider.needs_confidences or self.draws is not None or self.drafter is None:
+            return False
+        return self.drafter.confident and verify_branches(1, self.drafter.tree(draft_tokens).parents) is None
+
+    def draft(
+        self, drafting: Sequence[Running], wanted: Drafts, prefilling: Sequence[Running] = (),
+        decider: Decider | None = None,
+    ) -> list[int]:  # fmt: skip
         """Draft for sequences that have just emitted; how many tokens each one got.
 
         Raises InvalidInput for a tree under sampling, which is verified for greedy decoding only.
@@ -205,7 +216,11 @@ class Engine:
             np.array([s.computed_tokens for s in prefilling], dtype=np.int64),
         )
         by_slot = np.argsort(slots)
-        proposal = self.drafter.propose(self.history, slots[by_slot], wanted.computed, self.watch, behind)
+        judge = None
+        if decider is not None and self._judges(decider, wanted.computed):
+            requests = np.array([drafting[index].request_id for index in by_slot.tolist()], dtype=np.int64)
+            judge = partial(decider.lengths, requests, wanted.computed)
+        proposal = self.drafter.propose(self.history, slots[by_slot], wanted.computed, self.watch, behind, judge)
         self.history.append_drafts(slots[by_slot], proposal.drafts)
         if proposal.probabilities is not None:
             for row, index in enumerate(by_slot.tolist()):

@@ -82,7 +82,7 @@ def _decide_and_draft(
         return
     wanted = engine.lengths(decider, drafting, draft_tokens)
     prefilling = [share.sequence for share in going_on if not share.emits]
-    for sequence, count in zip(drafting, engine.draft(drafting, wanted, prefilling), strict=True):
+    for sequence, count in zip(drafting, engine.draft(drafting, wanted, prefilling, decider), strict=True):
         scheduler.propose(sequence, count)
 
 

@@ -28,8 +28,8 @@ from specsim.results import AcceptanceCounts  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402
 from specsim.specs.engine import EngineLimits  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
-from specsim.speculation.acceptance import AcceptanceDraws, RecallAcceptance  # noqa: E402
-from specsim.speculation.program.draft_program import StopRule  # noqa: E402
+from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance, RecallAcceptance  # noqa: E402
+from specsim.speculation.policy import ConfidencePolicy, Setting  # noqa: E402
 from specsim.speculation.tree import RecallTable, StaticTree  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -59,23 +59,23 @@ def kept(*without: int) -> Sublayers:
     return Sublayers(tuple(runs[: SPEC.num_layers]), tuple(runs[SPEC.num_layers :]))
 
 
-STOP = StopRule(threshold=0.15, source="test")
+STOP = ConfidencePolicy(threshold=0.15)
 DRAFTERS: dict[str, Callable[[Transformer], Drafter]] = {
     "draft model": lambda target: DraftModel(build(0.1)),
     "draft model, tree": lambda target: DraftModel(build(0.3), tree),
-    "draft model, stop": lambda target: DraftModel(build(0.4), stop=STOP),
+    "draft model, stop": lambda target: DraftModel(build(0.4)),
     "n-gram": lambda target: NGram(),
     "heads": lambda target: Medusa(target, random_heads(target, 4, seed=1)),
     "heads, tree": lambda target: Medusa(target, random_heads(target, 4, seed=1), tree),
     "skipped layers": lambda target: SkippedLayers(target, kept(2, 5)),
     "skipped layers, tree": lambda target: SkippedLayers(target, kept(1, 2, 6), tree),
-    "skipped layers, stop": lambda target: SkippedLayers(target, kept(2, 5), stop=STOP),
+    "skipped layers, stop": lambda target: SkippedLayers(target, kept(2, 5)),
     "early exit": lambda target: EarlyExit(target, 3),
     "early exit, whole verification": lambda target: EarlyExit(target, 3, reuse=False),
-    "early exit, stop": lambda target: EarlyExit(target, 2, stop=STOP),
+    "early exit, stop": lambda target: EarlyExit(target, 2),
     "dynamic exit": lambda target: DynamicExit(target, (1, 2, 3)),
     "adapter": lambda target: EarlyExit(target, 3, random_adapter(target, 2)),
-    "adapter, stop": lambda target: EarlyExit(target, 3, random_adapter(target, 2, num_kv_heads=4), stop=STOP),
+    "adapter, stop": lambda target: EarlyExit(target, 3, random_adapter(target, 2, num_kv_heads=4)),
     "features": lambda target: Eagle(target, random_feature_head(target, 3)),
     "features, tree": lambda target: Eagle(target, random_feature_head(target, 3), tree),
 }
@@ -107,7 +107,13 @@ def decode(
 ) -> tuple[list[list[int]], AcceptanceCounts, Counting]:
     target = build()
     engine = Counting(target, DRAFTERS[name](target))
-    outputs, counts = generate(engine, prompts, OUTPUT_TOKENS, draft_tokens=k, scheduler=scheduler)
+    decider = None
+    if "stop" in name:
+        law = ConstantAcceptance(rate=0.5)  # which a stop does not look at
+        decider = STOP.start(Setting(None, law, tuple(range(k + 1)), 4, 20.0))  # type: ignore[arg-type]
+    outputs, counts = generate(
+        engine, prompts, OUTPUT_TOKENS, draft_tokens=k, scheduler=scheduler, decider=decider
+    )  # fmt: skip
     return [output.tolist() for output in outputs], counts, engine
 
 

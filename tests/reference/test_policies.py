@@ -158,4 +158,14 @@ def test_a_budget_over_the_batch_is_kept() -> None:
 
 def test_confidences_must_come_from_somewhere() -> None:
     with pytest.raises(InvalidInput, match="impose acceptance of kind confidence"):
-        decode(None, ConfidencePolicy(threshold=0.5))
+        decode(None, ConfidencePolicy(threshold=0.5), ngram=True)
+
+
+@pytest.mark.parametrize("policy", [ConfidencePolicy(threshold=0.15), VerifyBudgetPolicy(k=K, tokens=4)])
+def test_a_drafter_s_own_confidences_serve_where_none_are_imposed(policy: Any) -> None:
+    """The text stays, and fewer drafts than without the policy are verified."""
+    plain, _ = generate(Engine(transformer()), prompts(), OUTPUT_TOKENS)
+    outputs, counts = decode(None, policy, noise=0.5)
+    _, always = decode(None, FixedPolicy(k=K), noise=0.5)
+    assert [o.tolist() for o in outputs] == [o.tolist() for o in plain]
+    assert 0 < counts.drafted() < always.drafted()

@@ -34,8 +34,9 @@ from specsim.scheduling.scheduler import Scheduler  # noqa: E402
 from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402
 from specsim.specs.engine import EngineLimits  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
+from specsim.speculation.acceptance import ConstantAcceptance  # noqa: E402
+from specsim.speculation.policy import ConfidencePolicy, Setting  # noqa: E402
 from specsim.speculation.policy.deciders import ByBatch  # noqa: E402
-from specsim.speculation.program.draft_program import StopRule  # noqa: E402
 from specsim.speculation.tree import StaticTree, chain  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -187,19 +188,34 @@ def test_a_stop_ends_a_draft_at_its_first_unsure_token() -> None:
             chances.append(float(logits.softmax(-1).max()))
             drafts.append(int(logits.argmax()))
     threshold = float(np.median(chances))
+    sure = np.array(chances).reshape(3, 5) >= threshold
+    runs = np.cumprod(sure, axis=1).sum(axis=1)
     for keep_last in (False, True):
-        stop = StopRule(threshold=threshold, keep_last=keep_last, source="test")
-        engine = Engine(build(), DraftModel(build(6), stop=stop))
+        engine = Engine(build(), DraftModel(build(6)))
         for number, text in enumerate(known):
             engine.add(number, np.array(text))
-        from specsim.speculation.policy import Drafts
-
         running = [Running(number, len(text), 9) for number, text in enumerate(known)]
-        counts = engine.draft(running, Drafts(np.full(3, 5), 5))
-        sure = np.array(chances).reshape(3, 5) >= threshold
-        runs = np.cumprod(sure, axis=1).sum(axis=1)
+        policy = ConfidencePolicy(threshold=threshold, keep_last=keep_last)
+        setting = Setting(None, ConstantAcceptance(rate=0.5), tuple(range(6)), 3, 9.0)  # type: ignore[arg-type]
+        decider = policy.start(setting)
+        passes = count_passes(engine.drafter.model)  # type: ignore[union-attr]
+        counts = engine.draft(running, engine.lengths(decider, running, 5), decider=decider)
         assert counts == np.minimum(runs + keep_last, 5).tolist()
         assert len(set(counts)) > 1
+        assert len(passes) == min(5, runs.max() + 1)  # until all have stopped
+
+
+def count_passes(model: Transformer) -> list[Plan]:
+    """Filled with the passes that a model runs from now on."""
+    passes: list[Plan] = []
+    run = model.run
+
+    def noted(plan: Plan, first: int = 0) -> Tensor:
+        passes.append(plan)
+        return run(plan, first)
+
+    model.run = noted  # type: ignore[method-assign]
+    return passes
 
 
 def test_heads_guess_no_deeper_than_they_are_many() -> None:

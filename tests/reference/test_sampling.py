@@ -28,7 +28,8 @@ from specsim.reference.layers import Group, Sublayers  # noqa: E402
 from specsim.reference.sampling import Sampler  # noqa: E402
 from specsim.reference.transformer import Transformer  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
-from specsim.speculation.program.draft_program import StopRule  # noqa: E402
+from specsim.speculation.acceptance import ConstantAcceptance  # noqa: E402
+from specsim.speculation.policy import ConfidencePolicy, Setting  # noqa: E402
 from specsim.speculation.tree import StaticTree  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -42,7 +43,7 @@ PROMPT = np.array([1, 3, 0, 1, 3])
 DRAFTED_TOKENS = 3  # of each output, after a first one that the prompt gives
 BATCH, BATCHES = 500, 8
 LEAST_P = 1e-3  # a right sampler fails one fixed seed in a thousand
-STOP = StopRule(threshold=0.4, source="test")
+STOP = ConfidencePolicy(threshold=0.4)
 
 
 def build(noise: float = 0.0, sequences: int = BATCH) -> Transformer:
@@ -54,7 +55,7 @@ def build(noise: float = 0.0, sequences: int = BATCH) -> Transformer:
 Make = Callable[[Transformer, Sampler], Drafter]
 DRAFTERS: dict[str, Make] = {
     "draft model": lambda target, sampler: DraftModel(build(0.7), sampler=sampler),
-    "draft model, stop": lambda target, sampler: DraftModel(build(0.7), stop=STOP, sampler=sampler),
+    "draft model, stop": lambda target, sampler: DraftModel(build(0.7), sampler=sampler),
     "draft model, greedy": lambda target, sampler: DraftModel(build(0.7)),
     "n-gram": lambda target, sampler: NGram(),
     "skipped layers": lambda target, sampler: SkippedLayers(
@@ -80,14 +81,21 @@ def law() -> np.ndarray:
     return joint.reshape((VOCABULARY,) * (DRAFTED_TOKENS + 1)).sum(axis=0)
 
 
-def p_value(make: Make | None, law: np.ndarray, sampler: Sampler) -> tuple[float, float]:
+def p_value(
+    make: Make | None, law: np.ndarray, sampler: Sampler, policy: ConfidencePolicy | None = None
+) -> tuple[float, float]:
     """Chi-square of what the engine samples against the law, and the share of drafts accepted."""
     counts, drafted, accepted = np.zeros(law.shape, dtype=np.int64), 0, 0
     for _ in range(BATCHES):
         target = build()
         engine = Engine(target, make(target, sampler) if make else None, sampler=sampler)
+        decider = None
+        if policy is not None:
+            decider = policy.start(
+                Setting(None, ConstantAcceptance(rate=0.5), tuple(range(4)), BATCH, 8.0)  # type: ignore[arg-type]
+            )
         outputs, record = generate(
-            engine, [PROMPT] * BATCH, [DRAFTED_TOKENS + 1] * BATCH, draft_tokens=3 if make else 0
+            engine, [PROMPT] * BATCH, [DRAFTED_TOKENS + 1] * BATCH, draft_tokens=3 if make else 0, decider=decider
         )  # fmt: skip
         np.add.at(counts, tuple(np.array(outputs)[:, 1:].T), 1)
         drafted, accepted = drafted + record.drafted(), accepted + record.accepted()
@@ -105,7 +113,7 @@ def test_sampling_without_drafts_follows_the_law(law: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", DRAFTERS)
 def test_drafts_leave_the_distribution_alone(name: str, law: np.ndarray) -> None:
-    p, rate = p_value(DRAFTERS[name], law, Sampler(TEMPERATURE, seed=3))
+    p, rate = p_value(DRAFTERS[name], law, Sampler(TEMPERATURE, seed=3), STOP if "stop" in name else None)
     assert p > LEAST_P
     assert 0.05 < rate < 0.98
 

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specsim.reference.layers import Group
+from specsim.speculation.policy import Drafts
 from specsim.speculation.tree import StaticTree, chain
 
 Integers = NDArray[np.int64]
 Result = TypeVar("Result")
+Judge = Callable[[NDArray[np.float64]], Drafts]
+"""Says of confidences [n, k], 1 where none is known yet, how many tokens each slot proposes and how many to run."""
 
 
 class History:
@@ -107,16 +110,19 @@ class Proposal:
 class Drafter(ABC):
     """Proposes up to k tokens for each sequence.
 
+    ``confident``: it can tell how sure it is of each draft, and lets a judge end a chain.
     ``from_layer``: when drafts are verified, the target's layers below have run on all of them but perhaps the last.
     """
 
+    confident: bool = False
     from_layer: int = 0
 
     @abstractmethod
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress
-    ) -> Proposal:
-        """Drafts for ascending ``slots``.
+        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        judge: Judge | None = None,
+    ) -> Proposal:  # fmt: skip
+        """Drafts for ascending ``slots``, fewer where a ``judge`` says so.
 
         ``prefilling`` sequences get no drafts, but a drafter with a cache may keep pace with them.
         """

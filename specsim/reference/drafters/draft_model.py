@@ -11,7 +11,6 @@ from specsim.reference.drafters.stepwise import Shape, Stepwise
 from specsim.reference.layers import Group
 from specsim.reference.sampling import Sampler
 from specsim.reference.transformer import Transformer
-from specsim.speculation.program.draft_program import StopRule
 from specsim.speculation.tree import chain
 
 
@@ -22,10 +21,8 @@ class DraftModel(Stepwise):
     overwritten by that.
     """
 
-    def __init__(
-        self, model: Transformer, shape: Shape = chain, stop: StopRule | None = None, sampler: Sampler | None = None
-    ) -> None:
-        super().__init__(shape, stop, sampler)
+    def __init__(self, model: Transformer, shape: Shape = chain, sampler: Sampler | None = None) -> None:
+        super().__init__(shape, sampler)
         self.model, self.pace = model, Pace(model.max_sequences)
 
     def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from specsim.reference.drafters.base import History, Integers, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import History, Integers, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.own_target import EarlyExit
 from specsim.reference.kernels import greedy_tokens
 from specsim.reference.sampling import Sampler
@@ -25,6 +25,8 @@ class DynamicExit(EarlyExit):
     then promise (1 - α^(d+1))/(1 - α) tokens for d·l + L layers. α = 0.8 at layer 2 of 8 and up to 4 drafts: d = 2
     gives 2.44 tokens for 12 layers, d = 3 2.95 for 14, d = 4 3.36 for 16, so 3.
     """
+
+    confident = False  # its lengths are its own
 
     def __init__(self, target: Transformer, exits: Sequence[int], sampler: Sampler | None = None) -> None:
         super().__init__(target, max(exits), sampler=sampler)
@@ -50,8 +52,9 @@ class DynamicExit(EarlyExit):
         return self.exits[int(best)], int(length)
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress
-    ) -> Proposal:
+        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        judge: Judge | None = None,
+    ) -> Proposal:  # fmt: skip
         watch.run("draft", self._score, history, slots)
         layer, length = self.choose(draft_tokens)
         if layer != self.last:

@@ -14,7 +14,6 @@ from specsim.reference.kernels import linear
 from specsim.reference.layers import Group, Layers
 from specsim.reference.sampling import Sampler
 from specsim.reference.transformer import Transformer
-from specsim.speculation.program.draft_program import StopRule
 from specsim.speculation.tree import chain
 
 
@@ -34,10 +33,9 @@ class Eagle(Stepwise):
     """
 
     def __init__(
-        self, target: Transformer, head: FeatureHead, shape: Shape = chain, stop: StopRule | None = None,
-        sampler: Sampler | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(shape, stop, sampler, offset=-1)
+        self, target: Transformer, head: FeatureHead, shape: Shape = chain, sampler: Sampler | None = None
+    ) -> None:
+        super().__init__(shape, sampler, offset=-1)
         self.target, self.fusion, self.layers = target, head.fusion, head.layers
         self.pace = Pace(target.max_sequences)
         self._last = target.spec.num_layers

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor
 
 from specsim.errors import InvalidInput
-from specsim.reference.drafters.base import Drafter, History, Integers, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Drafter, History, Integers, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.stepwise import Shape
 from specsim.reference.kernels import linear
 from specsim.reference.transformer import Transformer
@@ -44,8 +44,9 @@ class Medusa(Drafter):
         return tree
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress
-    ) -> Proposal:
+        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        judge: Judge | None = None,
+    ) -> Proposal:  # fmt: skip
         tree = self.tree(draft_tokens)
         counts = np.full(len(slots), draft_tokens)
         if not len(slots) or not draft_tokens:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from specsim.reference.drafters.base import Drafter, History, Integers, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Drafter, History, Integers, Judge, Progress, Proposal, Stopwatch
 
 
 class NGram(Drafter):
@@ -18,8 +18,9 @@ class NGram(Drafter):
         self.longest = longest
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress
-    ) -> Proposal:
+        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        judge: Judge | None = None,
+    ) -> Proposal:  # fmt: skip
         drafts = np.zeros((len(slots), draft_tokens), dtype=np.int64)
         counts = np.zeros(len(slots), dtype=np.int64)
         for row, (slot, length) in enumerate(zip(slots.tolist(), history.lengths[slots].tolist(), strict=True)):

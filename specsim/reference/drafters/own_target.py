@@ -15,7 +15,6 @@ from specsim.reference.drafters.stepwise import Shape, Stepwise
 from specsim.reference.layers import Group, Layers, Sublayers
 from specsim.reference.sampling import Sampler
 from specsim.reference.transformer import Transformer
-from specsim.speculation.program.draft_program import StopRule
 from specsim.speculation.tree import chain
 
 
@@ -26,10 +25,9 @@ class SkippedLayers(Stepwise):
     """
 
     def __init__(
-        self, target: Transformer, only: Sublayers, shape: Shape = chain, stop: StopRule | None = None,
-        sampler: Sampler | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(shape, stop, sampler)
+        self, target: Transformer, only: Sublayers, shape: Shape = chain, sampler: Sampler | None = None
+    ) -> None:
+        super().__init__(shape, sampler)
         self.target, self.only = target, only
 
     def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
@@ -66,13 +64,13 @@ class EarlyExit(Stepwise):
 
     def __init__(
         self, target: Transformer, last: int, adapter: Adapter | None = None, *, reuse: bool = True,
-        stop: StopRule | None = None, sampler: Sampler | None = None,
+        sampler: Sampler | None = None,
     ) -> None:  # fmt: skip
         if not 0 < last < target.spec.num_layers:
             raise InvalidInput(
                 f"early exit after layer {last} of {target.spec.num_layers}; leave at least one layer on either side"
             )
-        super().__init__(chain, stop, sampler)
+        super().__init__(chain, sampler)
         self.target, self.last, self.adapter = target, last, adapter
         self.from_layer = last if reuse else 0
         self._ahead: Integers = np.zeros(target.max_sequences, dtype=np.int64)  # places run beyond those verified

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specsim.reference.drafters.base import Drafter, History, Integers, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Drafter, History, Integers, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.branching import Level, levels
 from specsim.reference.kernels import greedy_tokens
 from specsim.reference.layers import Group
 from specsim.reference.sampling import Sampler
-from specsim.speculation.program.draft_program import StopRule
 from specsim.speculation.tree import StaticTree, chain
 
 Shape = Callable[[int], StaticTree]
@@ -24,15 +23,14 @@ class Stepwise(Drafter):
     """A source of next-token logits, and what is made of them.
 
     ``shape``: the tree that k drafts form; a node of rank r is the r-th most likely token after its parent.
-    ``stop``: a sequence proposes no more from its first unsure token on, and drafting ends when all have stopped.
-    Sure is who gives its most likely token at least the threshold, whichever token was drawn: a stop that looked at
-    the draw would bias sampled output. ``sampler``: drafts are drawn instead of taken.
+    ``sampler``: drafts are drawn instead of taken. The confidence of a draft is the probability of the most likely
+    token, whichever token was drawn: a stop that looked at the draw would bias sampled output.
     """
 
-    def __init__(
-        self, shape: Shape = chain, stop: StopRule | None = None, sampler: Sampler | None = None, offset: int = 0
-    ) -> None:
-        self.shape, self.stop, self.sampler = shape, stop, sampler
+    confident = True
+
+    def __init__(self, shape: Shape = chain, sampler: Sampler | None = None, offset: int = 0) -> None:
+        self.shape, self.sampler = shape, sampler
         self._offset = offset  # a known token's place in the drafter's cache less that in the target's
 
     @abstractmethod
@@ -47,13 +45,14 @@ class Stepwise(Drafter):
         return self.shape(draft_tokens)
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress
-    ) -> Proposal:
+        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        judge: Judge | None = None,
+    ) -> Proposal:  # fmt: skip
         steps = levels(self.tree(draft_tokens))
         logits = self.begin(history, slots, len(steps), watch, prefilling)
         if not len(slots):
             return Proposal(np.zeros((0, draft_tokens), dtype=np.int64), np.zeros(0, dtype=np.int64))
-        draft = _Draft(len(slots), self.stop, self.sampler)
+        draft = _Draft(len(slots), draft_tokens, self.sampler, judge)
         places = history.lengths[slots] + self._offset
         for level in steps:
             tokens = watch.run("sample", draft.read, logits, level)
@@ -62,23 +61,20 @@ class Stepwise(Drafter):
             fed = tokens if level.branches is None else tokens[:, torch.from_numpy(level.fed).to(tokens.device)]
             group = Group(slots, fed, places + level.before, fed.shape[1], level.branches)
             logits = self.extend(group, level.parents[level.fed], watch)
-        return draft.proposal(draft_tokens)
+        return draft.proposal()
 
 
 class _Draft:
     """What a round has drafted so far."""
 
-    def __init__(self, sequences: int, stop: StopRule | None, sampler: Sampler | None) -> None:
-        self._sequences, self._stop, self._sampler = sequences, stop, sampler
+    def __init__(self, sequences: int, draft_tokens: int, sampler: Sampler | None, judge: Judge | None) -> None:
+        self._sequences, self._draft_tokens, self._sampler, self._judge = sequences, draft_tokens, sampler, judge
         self._tokens: list[Tensor] = []  # a level each, [n, nodes]
         self._nodes: list[Integers] = []
         self._probabilities: list[Tensor] = []
-        self._going = np.ones(sequences, dtype=bool)
+        self._confidences = np.ones((sequences, draft_tokens))
         self._counts = np.zeros(sequences, dtype=np.int64)
-
-    @property
-    def over(self) -> bool:
-        return not self._going.any()
+        self.over = False
 
     def read(self, logits: Tensor, level: Level) -> Tensor:
         """The tokens of a level's nodes, [n, nodes]."""
@@ -101,16 +97,17 @@ class _Draft:
         return tokens
 
     def _count(self, logits: Tensor, nodes: int) -> None:
-        if self._stop is None:
+        drafted = len(self._tokens) + 1
+        if self._judge is None:
             self._counts += nodes
             return
-        best = logits.double().softmax(-1).amax(-1).view(self._sequences, -1).amax(-1)
-        sure = (best >= self._stop.threshold).cpu().numpy()
-        self._counts += nodes * (self._going if self._stop.keep_last else self._going & sure)
-        self._going &= sure
+        self._confidences[:, drafted - 1] = logits.double().softmax(-1).amax(-1).cpu().numpy()
+        verdict = self._judge(self._confidences)
+        self._counts = np.minimum(verdict.lengths, drafted)
+        self.over = verdict.computed <= drafted
 
-    def proposal(self, draft_tokens: int) -> Proposal:
-        drafts = np.zeros((self._sequences, draft_tokens), dtype=np.int64)
+    def proposal(self) -> Proposal:
+        drafts = np.zeros((self._sequences, self._draft_tokens), dtype=np.int64)
         drafts[:, np.concatenate(self._nodes)] = torch.cat(self._tokens, dim=1).cpu().numpy()
         drawn = torch.stack(self._probabilities, dim=1) if self._probabilities else None
         return Proposal(drafts, self._counts, drawn)

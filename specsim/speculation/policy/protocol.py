@@ -93,8 +93,10 @@ class Decider(Protocol):
     def lengths(self, request_ids: Integers, draft_tokens: int, confidences: Floats | None) -> Drafts:
         """How many each sequence drafts of at most ``draft_tokens``; right after ``draft_tokens`` of the same step.
 
-        ``confidences`` [sequences, draft_tokens] are the drafter's own. Whether token i is drafted depends only on
-        those of tokens before it; whether it is proposed, also on its own and on other sequences'. Where no sequence
-        drafts, ``computed`` is ``draft_tokens``: a drafter still reads the prompts in the step.
+        ``confidences`` [sequences, draft_tokens] are the drafter's own, 1 where it has not come to a token yet: an
+        engine asks again after each draft pass, so an answer must not depend on how often it was asked. Whether token
+        i is drafted depends only on those of tokens before it; whether it is proposed, also on its own and on other
+        sequences'. Where no sequence drafts, ``computed`` is ``draft_tokens``: a drafter still reads the prompts in
+        the step.
         """
         ...
