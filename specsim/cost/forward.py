@@ -34,9 +34,9 @@ class Group:
     """
 
     sequences: Reals
-    query_tokens: int
+    query_tokens: float  # whole, or the mean of a batch whose sequences verify different widths
     kv_tokens: Reals  # mean over the group's sequences, the new tokens included
-    logit_rows: int = 1
+    logit_rows: float = 1
 
     @property
     def tokens(self) -> Reals:

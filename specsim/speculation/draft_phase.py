@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -83,8 +84,10 @@ class PhaseCost:
 
     def _kept(self, group: Group) -> Group:
         """What a group hands the drafter: of a chain all of it (vLLM pads to k + 1), of a tree one path at most."""
-        longest = 1 + len(self._proposal.pass_widths(group.query_tokens - 1))
-        if not self._proposal.tree or group.is_prefill or group.query_tokens <= longest:
+        if not self._proposal.tree or group.is_prefill:
+            return group
+        longest = 1 + len(self._proposal.pass_widths(math.ceil(group.query_tokens) - 1))
+        if group.query_tokens <= longest:
             return group
         left_out = group.query_tokens - longest
         return Group(group.sequences, longest, group.kv_tokens - left_out, min(longest, group.logit_rows))

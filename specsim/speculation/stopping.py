@@ -16,17 +16,11 @@ def stopped_round(
 ) -> StepTime:
     """A steady round of ``batch`` sequences [batches] whose drafts end independently of each other.
 
-    Each width of verification takes the share of the sequences that propose so many; how many passes draft is the
-    longest of the batch, P(passes >= i) = 1 - (1 - P(one sequence's >= i))^B. ``verifies``: drafts are verified.
+    One verification takes all widths, at their mean; how many passes draft is the longest of the batch,
+    P(passes >= i) = 1 - (1 - P(one sequence's >= i))^B. ``verifies``: drafts are verified.
     """
-    proposed = np.concatenate(([1.0], stopped.proposed, [0.0]))
-    shares = proposed[:-1] - proposed[1:]  # P(a sequence proposes exactly j), j = 0..k
-    widths = np.arange(len(shares)) if verifies else np.zeros(len(shares), dtype=np.int64)
-    groups = [
-        Group(share * batch, width + 1, context_tokens + width, width + 1)
-        for share, width in zip(shares.tolist(), widths.tolist(), strict=True)
-        if share > 0
-    ]
+    drafted = round(stopped.drafted, 9) if verifies else 0.0  # whole where nothing stops, as prices of whole widths
+    groups = [Group(batch, 1.0 + drafted, context_tokens + drafted, 1.0 + drafted)]
     reached = 1.0 - (1.0 - stopped.computed[:, None]) ** batch  # [k, batches]
     passes = -np.diff(np.concatenate([np.ones((1, len(batch))), reached, np.zeros((1, len(batch)))]), axis=0)
     prices = [

@@ -109,8 +109,8 @@ def test_a_technique_answers_with_the_acceptance_it_states(drafter: str, tmp_pat
 
 
 def test_a_chain_is_no_longer_than_its_rates() -> None:
-    app = opened(drafter="kangaroo")
-    assert app.slider(key="k").max == 6  # rates of six positions are published
+    app = opened(drafter="mtp")
+    assert app.slider(key="k").max == 2  # rates of two positions are published
     app.selectbox(key="acceptance").set_value("constant").run()
     assert app.slider(key="k").max == 16
 

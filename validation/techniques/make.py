@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -117,6 +118,7 @@ def by_batch(lines: list[Line]) -> list[str]:
         name = f"**{one.program.name}**" if one.program.name in NEVER_BATCHED else one.program.name
         limit = one.map.break_even_batch()
         even = f"over {limit}" if one.map.never_breaks_even() else str(limit or "none")
+        even = even if one.program.drafts else "-"
         rows.append([
             name + ("" if one.program.lossless else " †"), "-" if law is None else law.basis,
             f"{first.tokens_per_round:.2f}",
@@ -124,6 +126,28 @@ def by_batch(lines: list[Line]) -> list[str]:
             *(f"{one.simulated[b]:.2f}" for b in SIMULATED),
         ])  # fmt: skip
     return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def agreement(lines: list[Line]) -> str:
+    """How far the simulator is from the closed form."""
+    parts = []
+    for batch in SIMULATED:
+        best = [next(choice for choice in one.map.best() if choice.batch == batch) for one in lines]
+        gaps = [one.simulated[batch] / choice.speedup - 1 for one, choice in zip(lines, best, strict=True)]
+        parts.append(f"{median(gaps):+.1%} (from {min(gaps):+.0%} to {max(gaps):+.0%}) at batch {batch}")
+    return "Simulated over predicted speed-up, median over techniques: " + ", ".join(parts) + "."
+
+
+def judged(rows: list[str]) -> str:
+    """How far the cost model alone is from what was published."""
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows[2:]]
+    own, same = ([float(row[column]) for row in cells if row[column] != "-"] for column in (6, 9))
+    with_their = [float(row[6]) for row in cells if row[9] != "-"]
+    return (
+        f"Ours over published, median: {median(own):.2f} over all {len(own)} rows; of the {len(same)} rows with a measured "
+        f"acceptance length {median(with_their):.2f} with the preset's acceptance and {median(same):.2f} with theirs, "
+        f"{sum(abs(ratio - 1) <= 0.15 for ratio in same)} of them within 15 %."
+    )
 
 
 def beside_published() -> list[str]:
@@ -185,7 +209,12 @@ def run() -> None:
     lines = list(techniques())
     write_csv(lines)
     text = (HERE / "page.md").read_text()
-    for name, table in (("by batch", by_batch(lines)), ("published", beside_published())):
+    published = beside_published()
+    tables = {
+        "by batch": by_batch(lines), "agreement": [agreement(lines)], "published": published,
+        "judged": [judged(published)],
+    }  # fmt: skip
+    for name, table in tables.items():
         text = text.replace(f"<!-- {name} -->", "\n".join(table))
     (HERE / "README.md").write_text(text)
 
