@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
 from specsim.cli.options import JsonOption, console, print_json
 
@@ -103,12 +104,10 @@ def _document(
     k = program.draft_tokens or 0 if draft_tokens is None else draft_tokens
     if k not in program.choices(max(k, 0)):
         raise InvalidInput(f"-k {k} is no draft length of {program.name}; give one of {_known(program)}")
-    tokens = None
-    if program.acceptance is not None:
-        tokens = program.acceptance.law.expected_tokens(k)
     described = program.model_dump(mode="json", exclude_none=True)
     return {
-        **_row(program), "mechanism": program.mechanism, "program": described, "tokens_per_round": tokens,
+        **_row(program), "mechanism": program.mechanism, "program": described,
+        "tokens_per_round": program.tokens_per_round(k),
         "cost": dataclasses.asdict(facts(program, target, draft, k)),
         "figures": program.figures, "unknown": list(program.unknown),
     }  # fmt: skip
@@ -178,7 +177,8 @@ def _explain_acceptance(program: DraftProgram, document: dict[str, Any]) -> None
         out.print(
             f"\n[bold]Acceptance[/bold], {program.acceptance.basis}: {document['tokens_per_round']:.2f} tokens a round"
         )
-        out.print(f"  {law}\n  {program.acceptance.source}")
+        text = yaml.safe_dump(law, default_flow_style=True, sort_keys=False, width=10_000).strip().strip("{}")
+        out.print(f"  {text}\n  {program.acceptance.source}", markup=False)
     elif program.drafts:
         out.print("\n[bold]Acceptance[/bold]: none by default; a scenario gives it")
     if program.stop is not None:

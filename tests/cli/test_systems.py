@@ -53,7 +53,7 @@ def test_costs_are_told_in_passes_and_bytes(capsys: pytest.CaptureFixture[str]) 
     assert cost["extra_weight_bytes"] == pytest.approx(2 * 67.1e6, rel=0.001)
     assert cost["draft_kv_bytes_per_token"] == 2 * 32 * 128 * 2
     assert found["acceptance_basis"] == "assumed"
-    assert found["tokens_per_round"] == pytest.approx(sum((0.43 * 0.85 + 0.57 * 0.2) ** i for i in range(7)))
+    assert found["tokens_per_round"] == pytest.approx(sum((0.43 * 0.85) ** i for i in range(7)))
     assert found["program"]["phases"][0]["weights"][0] == {"kind": "target_layers", "first": 0, "last": 2}
 
 

@@ -6,7 +6,7 @@ The text itself is the running Python's own and is not stored; ``names`` in the 
 from __future__ import annotations
 
 import ast
-import importlib.util
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -14,20 +14,19 @@ from types import ModuleType
 
 import numpy as np
 
-CORPUS = Path(__file__).parents[1] / "models" / "corpus.py"
+MODELS = Path(__file__).parents[1] / "models"
 DOMAINS = ("code", "prose", "docstrings")
-PIECE = 1000  # characters; more than the tokens that are used of a prompt
+PIECE = 600  # characters; more than the tokens that are used of a prompt
 SEED = 20250
 
 
 def corpus() -> ModuleType:
     """The module that says which text the models were trained on."""
-    spec = importlib.util.spec_from_file_location("corpus", CORPUS)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["corpus"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(MODELS))
+    try:
+        return importlib.import_module("corpus")
+    finally:
+        sys.path.remove(str(MODELS))
 
 
 def docstrings(source: str) -> str:
@@ -61,12 +60,20 @@ def pieces(name: str, text: str) -> list[tuple[str, str]]:
     return found
 
 
+def drawn(documents: list[tuple[str, str]], count: int, seed: int) -> list[tuple[str, str]]:
+    """``count`` pieces in seeded order, one of every document before a second of any: few requests share a document."""
+    generator = np.random.default_rng([SEED, seed])
+    ranked = []
+    for number, document in enumerate(generator.permutation(len(documents)).tolist()):
+        found = pieces(*documents[document])
+        ranked += [(turn, number, found[i]) for turn, i in enumerate(generator.permutation(len(found)).tolist())]
+    return [piece for _, _, piece in sorted(ranked)[:count]]
+
+
 def write(path: Path, count: int) -> None:
-    """``count`` prompts a domain, drawn by a seed among all pieces, as JSON lines."""
+    """``count`` prompts a domain as JSON lines."""
     lines = []
     for number, (domain, documents) in enumerate(held_out().items()):
-        every = [piece for name, text in documents for piece in pieces(name, text)]
-        chosen = np.random.default_rng([SEED, number]).choice(len(every), count, replace=False)
-        for name, text in (every[index] for index in sorted(chosen.tolist())):
+        for name, text in sorted(drawn(documents, count, number)):
             lines.append(json.dumps({"name": name, "domain": domain, "prompt": text}) + "\n")
     path.write_text("".join(lines))

@@ -120,14 +120,15 @@ def document(request: RecordedRequest) -> str:
 
 
 def fitting_half(requests: Sequence[RecordedRequest]) -> set[str]:
-    """Documents to fit on: drawn in a seeded order until they hold half of the requests."""
-    owners = [document(one) for one in requests]
-    names = sorted(set(owners))
+    """Documents to fit on: drawn in a seeded order, files and topics apart, until they hold half of the requests."""
     chosen: set[str] = set()
-    for index in np.random.default_rng(SPLIT_SEED).permutation(len(names)).tolist():
-        if 2 * sum(owner in chosen for owner in owners) >= len(owners):
-            break
-        chosen.add(names[index])
+    for topics in (False, True):
+        owners = [name for name in map(document, requests) if name.startswith("topic:") == topics]
+        names = sorted(set(owners))
+        for index in np.random.default_rng(SPLIT_SEED).permutation(len(names)).tolist():
+            if 2 * sum(owner in chosen for owner in owners) >= len(owners):
+                break
+            chosen.add(names[index])
     return chosen
 
 

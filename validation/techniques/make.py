@@ -144,8 +144,8 @@ def judged(rows: list[str]) -> str:
     own, same = ([float(row[column]) for row in cells if row[column] != "-"] for column in (6, 9))
     with_their = [float(row[6]) for row in cells if row[9] != "-"]
     return (
-        f"Ours over published, median: {median(own):.2f} over all {len(own)} rows; of the {len(same)} rows with a measured "
-        f"acceptance length {median(with_their):.2f} with the preset's acceptance and {median(same):.2f} with theirs, "
+        f"Ours over published, median: {median(own):.2f} over all {len(own)} rows; of the {len(same)} rows with a "
+        f"measured acceptance length {median(with_their):.2f} with the preset's and {median(same):.2f} with theirs, "
         f"{sum(abs(ratio - 1) <= 0.15 for ratio in same)} of them within 15 %."
     )
 

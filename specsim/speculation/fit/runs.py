@@ -14,11 +14,14 @@ from specsim.speculation.fit.estimate import DEFAULT_LEVEL, Estimate, normal, pr
 
 @dataclass(frozen=True, slots=True)
 class FittedHurdle:
-    """``lengths``: the whole runs that were seen, longest last; none where only counters were given."""
+    """``lengths``: the whole runs that were seen, longest last; none where only counters were given. ``cut``: what was
+    seen of runs that the end of a trace cut short.
+    """
 
     hit_rate: Estimate
     continue_rate: Estimate
     lengths: tuple[int, ...] = ()
+    cut: tuple[int, ...] = ()
 
     def law(self) -> HurdleAcceptance:
         """With geometric run lengths."""
@@ -26,10 +29,20 @@ class FittedHurdle:
         return HurdleAcceptance(hit_rate=self.hit_rate.value, runs=runs)
 
     def empirical_law(self) -> HurdleAcceptance:
-        """With run lengths as seen. Raises InvalidInput without any."""
+        """With run lengths as seen. Raises InvalidInput without any.
+
+        Leaving cut runs out would favour short ones, for long ones are cut more often. The product-limit estimator
+        (Kaplan and Meier 1958) counts them for as long as they were seen: runs of 1 and 2 and one cut after 2 give
+        P(L = 1) = 1/3. What goes on behind the longest run seen ends there.
+        """
         if not self.lengths:
             raise InvalidInput("no whole run was seen, so run lengths have no empirical law; use the geometric one")
-        weights = np.bincount(self.lengths)[1:].astype(np.float64)
+        ends, cut = (np.bincount(x, minlength=max(self.lengths + self.cut) + 1)[1:] for x in (self.lengths, self.cut))
+        at_risk = np.cumsum((ends + cut)[::-1])[::-1] - cut
+        hazard = np.divide(ends, at_risk, out=np.zeros(len(ends)), where=at_risk > 0)
+        going_on = np.cumprod(1.0 - hazard)
+        weights = np.concatenate(([1.0], going_on[:-1])) * hazard
+        weights[-1] += going_on[-1]
         return HurdleAcceptance(hit_rate=self.hit_rate.value, runs=EmpiricalRuns(weights=tuple(weights.tolist())))
 
 
@@ -59,7 +72,7 @@ def fit_hurdle(trace: TraceAcceptance, *, level: float = DEFAULT_LEVEL) -> Fitte
             "every run was cut short after one token, so run lengths cannot be fitted; record longer outputs"
         )
     continue_rate = _share(continuations, continuations + len(lengths), level)
-    return FittedHurdle(hit_rate, continue_rate, tuple(sorted(lengths)))
+    return FittedHurdle(hit_rate, continue_rate, tuple(sorted(lengths)), tuple(sorted(cut)))
 
 
 def _run_at(runs: tuple[int, ...], position: int, cap: int) -> tuple[int, bool]:

@@ -18,7 +18,7 @@ from pydantic import (
 from specsim.errors import InvalidInput
 from specsim.specs.model import ModelSpec
 from specsim.specs.part import ModelPart
-from specsim.speculation.acceptance import Acceptance, AcceptanceLaw, RecallAcceptance
+from specsim.speculation.acceptance import Acceptance, AcceptanceLaw, ConfidenceAcceptance, RecallAcceptance
 from specsim.speculation.program.modifier import TargetModifier
 from specsim.speculation.program.phase import Phase
 from specsim.speculation.program.proposal import Proposal
@@ -179,6 +179,15 @@ class DraftProgram(_Data):
     def budget_tokens(self, max_draft_tokens: int) -> int:
         """Tokens of a step's budget that drafting takes from each sequence, beside those it verifies."""
         return self.budget_slots.at(max_draft_tokens)
+
+    def tokens_per_round(self, draft_tokens: int) -> float | None:
+        """Mean tokens a round commits by the program's own acceptance and stop rule; None where it states none."""
+        if self.acceptance is None:
+            return None
+        law, stop = self.acceptance.law, self.stop
+        if stop is not None and isinstance(law, ConfidenceAcceptance):
+            return law.stopped(draft_tokens, stop.threshold, keep_last=stop.keep_last, foreseen=stop.foreseen).tokens
+        return law.expected_tokens(draft_tokens)
 
     # -- what it holds ------------------------------------------------------------------------------------------
 

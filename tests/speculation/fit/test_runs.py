@@ -56,6 +56,22 @@ def test_run_lengths_as_seen() -> None:
         assert found.expected_tokens(k) == pytest.approx(law.expected_tokens(k), rel=0.01)
 
 
+def test_cut_runs_count_for_as_long_as_they_were_seen() -> None:
+    """Runs of 1 and 2, and one cut after 2: of three that began one ended after 1, of the two left one is unknown."""
+    found = fit_hurdle(TraceAcceptance(runs=((2, 1, 0, 0, 1, 0, 2, 1),), cap=8)).empirical_law()
+    assert found.runs.weights == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_short_outputs_do_not_shorten_runs() -> None:
+    """Outputs of 30 tokens and runs of 10 in the mean: a quarter of the runs are cut, the long ones."""
+    found = fit_hurdle(trace_of(LAW, 2, requests=4000, tokens=30, cap=32))
+    assert len(found.cut) > 0.25 * len(found.lengths + found.cut)
+    dropped = EmpiricalRuns(weights=tuple(np.bincount(found.lengths)[1:].tolist()))
+    assert HurdleAcceptance(hit_rate=0.15, runs=dropped).expected_tokens(6) < 0.9 * LAW.expected_tokens(6)
+    for k in (1, 3, 6):
+        assert found.empirical_law().expected_tokens(k) == pytest.approx(LAW.expected_tokens(k), rel=0.03)
+
+
 def test_counters_at_one_k_answer_for_another() -> None:
     rounds = AcceptanceDraws(LAW, 5).replay(np.arange(200), np.full(200, 2000), 3)
     found = fit_hurdle_counts(rounds.counts())
