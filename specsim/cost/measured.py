@@ -8,6 +8,7 @@ priced as more decode sequences: it reads each cache once.
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, replace
 from itertools import product
@@ -27,6 +28,9 @@ EXTRAPOLATED = float(SOURCES.index("extrapolated"))
 STAND_IN_ERROR = 0.2  # one standard deviation of a stand-in beside its own error; a judgement
 # The same GEMM in the tables of two sites for one GPU differs by 5 to 18 % (medians, aiconfigurator-core 0.12).
 FOREIGN_ERROR = 0.1
+# A CPU in another hour: two sweeps of one shared machine, three hours apart, differed in the mean over all shapes by 3 %
+# (GEMM, attention), 14 % (host) and 15 % (elementwise), and passes predicted from them were 4 and 5 % off.
+ANOTHER_HOUR_ERROR = 0.1
 WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them both kinds of rows serve
 
 
@@ -41,7 +45,8 @@ class _Found:
 
 
 def machine_error(profile: Profile) -> float:
-    """One standard deviation, as a share: how much the profile's fixed probe moved while the sweep ran.
+    """One standard deviation, as a share: how much the profile's fixed probe moved while the sweep ran, and how much
+    more a CPU may have moved since.
 
     A profile imported without a probe takes FOREIGN_ERROR.
     """
@@ -49,7 +54,8 @@ def machine_error(profile: Profile) -> float:
     if probe is None:
         return FOREIGN_ERROR
     times = [probe.before_s, *probe.during_s, *([] if probe.after_s is None else [probe.after_s])]
-    return statistics.stdev(times) / statistics.median(times) if len(times) > 1 else 0.0
+    drift = statistics.stdev(times) / statistics.median(times) if len(times) > 1 else 0.0
+    return math.hypot(drift, ANOTHER_HOUR_ERROR) if profile.header.device == "cpu" else drift
 
 
 class MeasuredPrices:

@@ -61,7 +61,7 @@ def pieces(name: str, text: str) -> list[tuple[str, str]]:
 
 
 def drawn(documents: list[tuple[str, str]], count: int, seed: int) -> list[tuple[str, str]]:
-    """``count`` pieces in seeded order, one of every document before a second of any: few requests share a document."""
+    """``count`` pieces in seeded order, one of every document before a second of any: few share one."""
     generator = np.random.default_rng([SEED, seed])
     ranked = []
     for number, document in enumerate(generator.permutation(len(documents)).tolist()):

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces, read_traces
-from specsim.speculation.acceptance import AcceptanceDraws, AcceptanceLaw, Rounds, TraceAcceptance
+from specsim.speculation.acceptance import (
+    AcceptanceDraws,
+    AcceptanceLaw,
+    ConditionalAcceptance,
+    Rounds,
+    TraceAcceptance,
+)
 from specsim.speculation.fit import (
     fit_conditional,
     fit_constant,
@@ -39,6 +45,7 @@ class Score:
 
     target: str  # greedy or sampled
     drafter: str
+    tested: str  # second or first: the half tested on, the law being fitted on the other
     scope: str  # a domain, or all of them mixed
     law: str
     quantity: str
@@ -157,7 +164,8 @@ def fitted_laws(trace: TraceAcceptance) -> Iterator[tuple[str, AcceptanceLaw]]:
     counts = [one.counts() for one in rounds]
     yield "constant", fit_constant(counts).law()
     yield "power law", fit_power_law(counts).law()
-    yield "conditional", fit_conditional(counts).law()
+    rates = fit_conditional(counts).law().rates  # none for a position that no round got to: taken for never right
+    yield "conditional", ConditionalAcceptance(rates=rates + (0.0,) * (k - len(rates)))
     yield "latent, requests", fit_request_levels(counts).law()
     yield "latent, requests and spans", fit_spans(rounds).law()
     hurdle = fit_hurdle(trace)
@@ -166,7 +174,7 @@ def fitted_laws(trace: TraceAcceptance) -> Iterator[tuple[str, AcceptanceLaw]]:
     yield "replay", trace
 
 
-def predictions(law: AcceptanceLaw, names: Sequence[str], lengths: Sequence[int], tokens: int) -> dict[str, float]:
+def predictions(law: AcceptanceLaw, lengths: Sequence[int], tokens: int) -> dict[str, float]:
     """Acceptance lengths and rates as the law states them; spread and autocorrelation from requests drawn from it."""
     deepest = max(lengths)
     found = {f"AL k={k}": law.expected_tokens(k) for k in lengths}
@@ -180,30 +188,43 @@ def predictions(law: AcceptanceLaw, names: Sequence[str], lengths: Sequence[int]
         order = np.argsort(drawn.request, kind="stable")
         rounds = np.split(drawn.accepted[order], np.cumsum(np.bincount(drawn.request))[:-1])
     once = np.ones((1, len(rounds)))
-    found |= {"spread": float(_spread(rounds, once)[0]), "lag 1": float(_lag(rounds, once)[0])}
-    return {name: found[name] for name in names}
+    return found | {"spread": float(_spread(rounds, once)[0]), "lag 1": float(_lag(rounds, once)[0])}
 
 
-def scores(target: str, traces: RecordedTraces) -> Iterator[Score]:
-    """Every law of one drafter on the requests of all domains, mixed."""
-    documents = fitting_half(traces.requests)
+def scores(target: str, traces: RecordedTraces, tested: str = "second") -> Iterator[Score]:
+    """Every law of one drafter, fitted on all domains of one half, beside the other half.
+
+    The second half is also scored domain by domain, for the constant law and the domain's own first half.
+    """
+    first = fitting_half(traces.requests)
+    documents = first if tested == "second" else {document(one) for one in traces.requests} - first
     fit, _ = half(traces, ALL, documents, fit=True)
     laws = dict(fitted_laws(fit))
     lengths = [k for k in LENGTHS if k <= traces.cap]
-    scopes = [ALL, *dict.fromkeys(one.domain for one in traces.requests if one.domain)]
-    for scope in scopes:
+    test = replayed(*half(traces, ALL, documents, fit=False))
+    measured, intervals = test.point(), test.intervals()
+    for name, law in laws.items():
+        for quantity, predicted in predictions(law, lengths, len(fit.runs[0])).items():
+            yield Score(
+                target, traces.drafter, tested, ALL, name, quantity, predicted, measured[quantity],
+                *intervals[quantity],
+            )  # fmt: skip
+    if tested == "second":
+        yield from _by_domain(target, traces, documents, laws["constant"], lengths)
+
+
+def _by_domain(
+    target: str, traces: RecordedTraces, documents: set[str], pooled: AcceptanceLaw, lengths: Sequence[int]
+) -> Iterator[Score]:
+    for scope in dict.fromkeys(one.domain for one in traces.requests if one.domain):
         test = replayed(*half(traces, scope, documents, fit=False))
         measured, intervals = test.point(), test.intervals()
-        wanted = list(measured) if scope == ALL else [f"AL k={k}" for k in lengths]
-        for name, law in laws.items():
-            if scope != ALL and name not in ("constant", "replay"):
-                continue
-            if scope != ALL and name == "replay":  # the same domain's other half
-                law, _ = half(traces, scope, documents, fit=True)  # noqa: PLW2901
-            found = predictions(law, wanted, lengths, len(fit.runs[0]))
-            for quantity in wanted:
+        own, _ = half(traces, scope, documents, fit=True)
+        for name, law in (("constant", pooled), ("replay", own)):
+            for quantity in (f"AL k={k}" for k in lengths):
+                predicted = law.expected_tokens(int(quantity.removeprefix("AL k=")))
                 yield Score(
-                    target, traces.drafter, scope, name, quantity, found[quantity], measured[quantity],
+                    target, traces.drafter, "second", scope, name, quantity, predicted, measured[quantity],
                     *intervals[quantity],
                 )  # fmt: skip
 
@@ -212,7 +233,8 @@ def study(folder: Path = HERE / "traces") -> list[Score]:
     """All scores of all recorded traces."""
     found: list[Score] = []
     for path in sorted(folder.glob("*/*.jsonl")):
-        found += scores(path.parent.name, read_traces(path))
+        for tested in ("second", "first"):
+            found += scores(path.parent.name, read_traces(path), tested)
     return found
 
 
