@@ -28,7 +28,7 @@ EXTRAPOLATED = float(SOURCES.index("extrapolated"))
 STAND_IN_ERROR = 0.2  # one standard deviation of a stand-in beside its own error; a judgement
 # The same GEMM in the tables of two sites for one GPU differs by 5 to 18 % (medians, aiconfigurator-core 0.12).
 FOREIGN_ERROR = 0.1
-# A CPU in another hour: two sweeps of one shared machine, three hours apart, differed in the mean over all shapes by 3 %
+# A CPU in another hour: two sweeps of one shared machine, three hours apart, differed in the mean over shapes by 3 %
 # (GEMM, attention), 14 % (host) and 15 % (elementwise), and passes predicted from them were 4 and 5 % off.
 ANOTHER_HOUR_ERROR = 0.1
 WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them both kinds of rows serve
