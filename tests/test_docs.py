@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_the_accuracy_shown_is_what_validate_prints(capsys: pytest.CaptureFixtur
         figures = [f"{share:.1%}" for share in shares]
         figures += [f"{case['interval_coverage']:.0%}", f"{case['worst_regret']:.1%}"]
         assert [cell.strip() for cell in row.split("|")][3:-1] == figures
+
+
+def test_the_wheel_carries_every_case() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    carried = {Path(path).name for path in settings["force-include"] if path.startswith("validation/")}
+    assert carried == {path.parent.name for path in (ROOT / "validation").glob("*/scenario.yaml")}
 
 
 def test_the_tree_names_every_package_folder() -> None:
