@@ -140,6 +140,7 @@ def check(
 ) -> None:
     """How well a profile predicts what it does not hold: levels withheld in turn, or a foreign table's test rows."""
     from specsim.cost.heldout import by_levels, disagreement
+    from specsim.speculation.engine_steps import withheld_error
 
     profile = load_profile(name)
     if against is not None:
@@ -152,7 +153,9 @@ def check(
         title = f"{profile.name} on the test rows of its source"
     else:
         found = by_levels(profile)
-        title = f"{profile.name}, every level of its shapes withheld in turn"
+        steps = withheld_error(profile.rows.get("steps", ()))
+        found |= {} if steps is None else {"steps": steps}
+        title = f"{profile.name}, every level of its shapes (of steps every second one) withheld in turn"
     if write and against is None:
         # The errors of test rows stay: withholding levels of what was kept says less.
         drawn = {key: error for key, error in profile.header.heldout_error.items() if error.seed is not None}

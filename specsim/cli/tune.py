@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
 from specsim.cli.predict import whole_numbers
+
+if TYPE_CHECKING:
+    from specsim.interop.engine_config import EngineText
+    from specsim.planning.tune import Tuning
+    from specsim.scenario import Scenario
 
 
 class EngineName(StrEnum):
@@ -48,7 +53,7 @@ def tune(
     from specsim.planning.load import under_load
     from specsim.planning.tune import WITHOUT, engine_text, rule_of
     from specsim.planning.tune import tune as find
-    from specsim.report.tables import schedule_table, summary_table
+    from specsim.report.tables import summary_table
     from specsim.scenario import load_scenario
 
     question = load_scenario(scenario, settings or ())
@@ -75,11 +80,29 @@ def tune(
         document |= {"load": served} if load else {}
         print_json(document | {"text": text.text, "files": dict(text.files), "notes": list(text.notes)})
         return
+    _print_text(text)
+    _print_schedule(question, found)
+    if alone is not None:
+        console().print(
+            f"Alone in the batch: {alone.policy:.2f}x off; {alone.oracle:.2f}x for an oracle that knew what each "
+            "round would accept",
+            soft_wrap=True,
+        )
+    if served:
+        console().print(summary_table(served))
+
+
+def _print_text(text: EngineText) -> None:
     print(text.text.rstrip("\n"))
     for name, content in text.files.items():
         print(f"# {name}:\n{content.rstrip()}")
     for note in text.notes:
         messages().print(note, soft_wrap=True)
+
+
+def _print_schedule(question: Scenario, found: Tuning) -> None:
+    from specsim.report.tables import schedule_table
+
     out = console()
     out.print(schedule_table(found))
     mean, low, high = found.gain_over_off()
@@ -90,11 +113,3 @@ def tune(
         f"tokens, prices: {found.price_name}",
         soft_wrap=True,
     )
-    if alone is not None:
-        out.print(
-            f"Alone in the batch: {alone.policy:.2f}x off; {alone.oracle:.2f}x for an oracle that knew what each "
-            "round would accept",
-            soft_wrap=True,
-        )
-    if served:
-        out.print(summary_table(served))

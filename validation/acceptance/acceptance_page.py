@@ -9,6 +9,7 @@ import numpy as np
 from acceptance_study import ALL, HERE, LENGTHS, SHAPE_AT, Score, document, fitting_half
 
 from specsim.profiling.acceptance_file import read_traces
+from specsim.report.markdown import markdown_table
 
 TARGETS = {"greedy": "temperature 0", "sampled": "temperature 1"}
 LAWS = (
@@ -34,11 +35,6 @@ def page(rows: Sequence[Score]) -> str:
     for name, part in parts.items():
         text = text.replace("{{" + name + "}}", part)
     return text
-
-
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _of(rows: Sequence[Score], **wanted: str) -> list[Score]:
@@ -82,7 +78,7 @@ def _laws(rows: Sequence[Score]) -> str:
             f"{np.mean([row.predicted for row in lag]):+.2f} ({np.mean([row.measured for row in lag]):+.2f})",
         ])  # fmt: skip
     head = ["law", *(f"AL k={k}" for k in LENGTHS), "misfit", "inside", "r_i", "spread ratio", "lag 1 (measured)"]
-    return _table(head, lines)
+    return markdown_table(head, lines)
 
 
 def _error(rows: Sequence[Score]) -> float:
@@ -108,7 +104,7 @@ def _lengths(rows: Sequence[Score]) -> str:
             if found:
                 cells = [_mark(found[law]) for law in SHOWN]
                 lines.append([drafter, TARGETS[target], k, _measured(found["constant"]), *cells])
-    return _table(["drafter", "target", "k", "test half", *SHOWN], lines)
+    return markdown_table(["drafter", "target", "k", "test half", *SHOWN], lines)
 
 
 def _shape(rows: Sequence[Score]) -> str:
@@ -119,7 +115,7 @@ def _shape(rows: Sequence[Score]) -> str:
             found = {row.law: row for row in _of(rows, target=target, drafter=drafter, scope=ALL, quantity=quantity)}
             cells = [_mark(found[law]) for law in SHOWN]
             lines.append([quantity, drafter, TARGETS[target], _measured(found["constant"]), *cells])
-    return _table([f"at k = {SHAPE_AT}", "drafter", "target", "test half", *SHOWN], lines)
+    return markdown_table([f"at k = {SHAPE_AT}", "drafter", "target", "test half", *SHOWN], lines)
 
 
 def _domains(rows: Sequence[Score]) -> str:
@@ -134,7 +130,7 @@ def _domains(rows: Sequence[Score]) -> str:
         pooled = _of(rows, target=target, drafter=drafter, scope=ALL, quantity="AL k=4", law="constant")
         lines.append([drafter, TARGETS[target], f"{pooled[0].predicted:.2f}", *cells])
     head = [cell for scope in scopes for cell in (scope, "same domain's other half")]
-    return _table(["drafter", "target", "pooled constant", *head], lines)
+    return markdown_table(["drafter", "target", "pooled constant", *head], lines)
 
 
 def _rates(rows: Sequence[Score]) -> str:
@@ -151,7 +147,7 @@ def _rates(rows: Sequence[Score]) -> str:
                 lines.append([drafter, "test half", *(f"{row.measured:.3f}" for row in found)])
             lines.append([drafter, law, *(f"{row.predicted:.3f}" for row in found)])
     width = max(map(len, lines))
-    return _table(
+    return markdown_table(
         ["drafter", "", *(f"r_{i}" for i in range(1, width - 1))],
         [[*line, *[""] * (width - len(line))] for line in lines],
     )
@@ -167,4 +163,4 @@ def _best(rows: Sequence[Score]) -> str:
         best = min((law for law in shown if law != "replay"), key=lambda law: found[law])
         cells = [f"**{found[law]:.1%}**" if law == best else f"{found[law]:.1%}" for law in shown]
         lines.append([drafter, TARGETS[target], *cells])
-    return _table(["drafter", "target", *shown], lines)
+    return markdown_table(["drafter", "target", *shown], lines)

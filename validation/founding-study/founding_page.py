@@ -23,6 +23,7 @@ from founding_study import (
 )
 
 from specsim.analytic.founding import largest_speedup, ratios_of
+from specsim.report.markdown import markdown_table
 
 LETTERS = "abcdefghij"
 NAMES = [host.name for host in HOSTS]
@@ -57,7 +58,7 @@ def page(found: list[Point], shares: list[Share], laid: list[Line], runs: list[R
 
 def _hosts() -> str:
     rows = [[letter, host.name, _meaning(host)] for letter, host in zip(LETTERS, HOSTS, strict=True)]
-    return _table(["", "host time", "what it means"], rows)
+    return markdown_table(["", "host time", "what it means"], rows)
 
 
 def _meaning(host: Host) -> str:
@@ -78,14 +79,6 @@ def _of(found: Sequence[Point], target: str, gpu: str, host: str | None = None) 
     return [p for p in found if (p.target, p.gpu) == (target, gpu) and host in (None, p.host)]
 
 
-def _row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    return "\n".join([_row(header), _row(["---"] * len(header)), *map(_row, rows)])
-
-
 def _counts(found: list[Point], shares: list[Share]) -> str:
     of = {(s.target, s.gpu, s.host): f"{s.exact / s.points:.0%}, {s.near / s.points:.0%}" for s in shares}
     rows = []
@@ -96,7 +89,7 @@ def _counts(found: list[Point], shares: list[Share]) -> str:
             inside = "/".join(str(sum(p.in_band(batch) for p in here)) for batch in BANDS)
             cells.append(f"{inside}; {of[target, gpu, host.name]}")
         rows.append([target, gpu, *cells])
-    return _table(["target", "GPU", *(f"{x}: {h.name}" for x, h in zip(LETTERS, HOSTS, strict=True))], rows)
+    return markdown_table(["target", "GPU", *(f"{x}: {h.name}" for x, h in zip(LETTERS, HOSTS, strict=True))], rows)
 
 
 def _peaks(shares: Sequence[Share]) -> str:
@@ -109,7 +102,7 @@ def _peaks(shares: Sequence[Share]) -> str:
             first = f"{exact.exact / exact.points:.1%} ({exact.host})" if exact.exact else "0"
             cells.append(f"{first} / {near.near / near.points:.0%} ({near.host})")
         rows.append([target, *cells])
-    return _table(["target", *GPUS], rows)
+    return markdown_table(["target", *GPUS], rows)
 
 
 def _map(found: list[Point]) -> str:
@@ -147,7 +140,7 @@ def _closest(found: list[Point]) -> str:
         f"best s at batch {', '.join(map(str, BATCHES))}",
         "loss in the bands",
     ]
-    return _table([*header, "speed-up at 1", "at 32"], rows)
+    return markdown_table([*header, "speed-up at 1", "at 32"], rows)
 
 
 def growth_needed(c: float, gamma: float) -> tuple[float, float]:
@@ -174,7 +167,7 @@ def _slopes(laid: list[Line]) -> str:
             }
             cells.append(f"{ratio[1]:.3f} ×{ratio[8] / ratio[1]:.2f} ×{ratio[32] / ratio[8]:.2f}")
         rows.append([target, gpu, *cells])
-    return _table(["target", "GPU", "none", "engine", "pass 2 ms", "launch 25 us"], rows)
+    return markdown_table(["target", "GPU", "none", "engine", "pass 2 ms", "launch 25 us"], rows)
 
 
 def _gains(found: list[Point]) -> str:
@@ -191,7 +184,7 @@ def _ordering(found: list[Point]) -> str:
             here = [p for p in found if (p.gpu, p.host) == (gpu, host.name)]
             cells.append(f"{sum(p.ordered() for p in here)} of {len(here)}")
         rows.append([host.name, *cells])
-    return _table(["host", *GPUS], rows)
+    return markdown_table(["host", *GPUS], rows)
 
 
 def _long(found: list[Point]) -> str:
@@ -202,7 +195,7 @@ def _long(found: list[Point]) -> str:
             here = _of(found, target, gpu, host.name)
             cells.append("/".join(str(sum(p.long_speedup[i] < 1 for p in here)) for i in (0, 1)))
         rows.append([target, gpu, *cells])
-    return _table(["target", "GPU", *(host.name for host in HOSTS)], rows)
+    return markdown_table(["target", "GPU", *(host.name for host in HOSTS)], rows)
 
 
 def _fixed(found: list[Point]) -> str:
@@ -241,4 +234,4 @@ def _traffic(runs: list[Run]) -> str:
         "target", "GPU", "intense, req/s", "adaptive, s", f"fixed s = {FIXED[0]} to {FIXED[-1]}, s", "best fixed",
         "adaptive is quicker by (seeds)", "adaptive, tokens/s", "best fixed, tokens/s",
     ]  # fmt: skip
-    return _table(header, rows)
+    return markdown_table(header, rows)

@@ -10,6 +10,8 @@ from spec_bench_data import EARLIER, FOLDER, GPUS, Measured, measured, split
 from spec_bench_splits import Spread
 from spec_bench_study import SHOWN, WAYS, Floats, Try, best_constant
 
+from specsim.report.markdown import markdown_table
+
 ERROR_BAR, CONSTANT_BAR, GPU_BAR, SIGN_BAR = 0.10, 0.5, 0.15, 0.10
 TARGETS = ("vicuna-7b", "vicuna-13b", "vicuna-33b")
 SHARED_TARGET = "vicuna-7b"  # the one that both GPUs ran
@@ -36,11 +38,6 @@ def page(
     for name, part in parts.items():
         text = text.replace("{{" + name + "}}", part)
     return text
-
-
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _editions(rows: Sequence[Measured]) -> str:
@@ -77,7 +74,7 @@ def _tries(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
         "best constant",
         "bars",
     ]
-    return _table(header, found)
+    return markdown_table(header, found)
 
 
 def _corner(cards: Sequence[Card]) -> str:
@@ -86,14 +83,16 @@ def _corner(cards: Sequence[Card]) -> str:
          f"{card.corner_worst:.0%}"]
         for card in cards
     ]  # fmt: skip
-    return _table(["GPU", "sharp, mean error", "others' corner, mean", "sharp, worst", "others' corner, worst"], found)
+    return markdown_table(
+        ["GPU", "sharp, mean error", "others' corner, mean", "sharp, worst", "others' corner, worst"], found
+    )
 
 
 def _splits(spreads: Sequence[Spread]) -> str:
     """Median scored error of each way and GPU, and its 10th to 90th percentile."""
     cells = {(one.way, one.gpu): f"{one.median:.1%} ({one.low:.1%} to {one.high:.1%})" for one in spreads}
     ways = dict.fromkeys(one.way for one in spreads)
-    return _table(["way", *GPUS], [[way, *(cells[way, gpu] for gpu in GPUS)] for way in ways])
+    return markdown_table(["way", *GPUS], [[way, *(cells[way, gpu] for gpu in GPUS)] for way in ways])
 
 
 def _both(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
@@ -104,7 +103,7 @@ def _both(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
     for way in WAYS:
         errors = np.concatenate([one.errors(scored) for one in tries if one.way == way.name])
         found.append([way.name, f"**{np.abs(errors).mean():.1%}**", f"{constant:.1%}", _verdict(errors, constant)])
-    return _table(["way", f"scored half, {len(scored)} rows", "best constant", "bars"], found)
+    return markdown_table(["way", f"scored half, {len(scored)} rows", "best constant", "bars"], found)
 
 
 def _host_time(one: Try) -> str:
@@ -126,7 +125,7 @@ def _cells(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
                 cells = [f"{r:.2f} ({r / row.ratio - 1:+.0%})" for r in values]
                 half = "fitted" if row in fitted else "scored"
                 found.append([gpu, target, row.method, half, f"{row.ratio:.2f}", *cells])
-    return _table(["GPU", "target", "method", "half", "measured r", *SHOWN], found)
+    return markdown_table(["GPU", "target", "method", "half", "measured r", *SHOWN], found)
 
 
 def _gpus(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
@@ -146,4 +145,4 @@ def _gpus(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
             line.append(f"{r[method]:.2f} ({r[method] / seen[method] - 1:+.0%})")
         counts[0].append(f"{sum(abs(r[m] / seen[m] - 1) <= GPU_BAR for m in methods)} of {len(methods)}")
         counts[1].append(f"{sum((r[m] > 1) == (seen[m] > 1) for m in differing)} of {len(differing)}")
-    return _table(["method", "measured", *(way.name for way in WAYS)], [*found, *counts])
+    return markdown_table(["method", "measured", *(way.name for way in WAYS)], [*found, *counts])
