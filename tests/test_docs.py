@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,19 @@ from specsim.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+
+
+def _refresh() -> Any:
+    """The script that fills the blocks."""
+    spec = importlib.util.spec_from_file_location("refresh", ROOT / "validation" / "refresh.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+refresh = _refresh()
 
 
 def blocks() -> list[str]:
@@ -36,22 +51,34 @@ def test_the_output_shown_is_what_quickstart_prints(
     assert "\n".join(line.rstrip() for line in printed.splitlines()) in README
 
 
-def test_the_accuracy_shown_is_what_validate_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["validate", "--json"]) == 0
-    for name, case in json.loads(capsys.readouterr().out).items():
-        row = next(line for line in README.splitlines() if line.startswith(f"| {name}"))
-        shares = (
-            case["mean_absolute_error"], case["p90_absolute_error"], case["committed"]["mean_absolute_error"],
-        )  # fmt: skip
-        figures = [f"{share:.1%}" for share in shares]
-        figures += [f"{case['interval_coverage']:.0%}", f"{case['worst_regret']:.1%}"]
-        assert [cell.strip() for cell in row.split("|")][3:-1] == figures
+@pytest.mark.parametrize("page", ["README.md", "validation/README.md"])
+@pytest.mark.parametrize("name", ["accuracy", "served"])
+def test_the_accuracy_shown_is_what_validate_prints(page: str, name: str, scores: dict[str, Any]) -> None:
+    shown = re.search(f"<!-- {name} -->\n(.*?)\n<!-- end -->", (ROOT / page).read_text(), re.DOTALL)
+    assert shown, f"{page} has no block {name}"
+    assert shown[1] == getattr(refresh, name)(scores), "run validation/refresh.py"
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(refresh.printed("validate", "--json"))
+    assert document["cases"]
+    return document
 
 
 def test_the_wheel_carries_every_case() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    carried = {Path(path).name for path in settings["force-include"] if path.startswith("validation/")}
-    assert carried == {path.parent.name for path in (ROOT / "validation").glob("*/scenario.yaml")}
+    carried = {path for path in settings["force-include"] if path.startswith("validation/")}
+    folders = [path.parent for path in (ROOT / "validation").glob("*/scenario.yaml")]
+    assert {f"validation/{folder.name}" for folder in folders} <= carried
+    named = {
+        (folder / path).resolve().relative_to(ROOT)
+        for folder in folders
+        for path in re.findall(r"\.\./[\w./-]+\.(?:yaml|jsonl)", (folder / "scenario.yaml").read_text())
+        if not path.startswith("../prompts/")  # written by a command, for text is not stored
+    }
+    assert named
+    assert {str(path) for path in named if str(path) not in carried and str(path.parent) not in carried} == set()
 
 
 def test_the_tree_names_every_package_folder() -> None:

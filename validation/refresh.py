@@ -18,6 +18,7 @@ from typing import Any
 
 from specsim.cli.main import main
 from specsim.profiles.store import load_profile, profile_names
+from specsim.report.markdown import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTED = ("gemm bfloat16", "attention decode bfloat16", "attention prefill bfloat16")
@@ -40,24 +41,58 @@ def block(text: str, name: str, fill: Callable[[str], str]) -> str:
     )
 
 
-def accuracy(scores: dict[str, Any]) -> Callable[[str], str]:
-    """Figures of each case's row; its first two cells are the author's."""
+MAP_HEADER = (
+    "case (reference engine)", "drafter, acceptance", "price source", "cells", "round time, mean \\|error\\| (90 %)",
+    "p95", "in the stated 90 % interval", "throughput lost by the predicted k, at most",
+    "as predicted before the run: mean, p95, in the interval",
+)  # fmt: skip
+SERVED_HEADER = (
+    "case (reference engine)", "acceptance", "price source", "figures", "tokens/s", "TTFT p50", "TPOT p50", "TTFT p99",
+    "TPOT p99", "in the stated 90 % interval", "cost of the predicted best, at most",
+    "today's code: tokens/s, TTFT p50, TPOT p50",
+)  # fmt: skip
+SERVED_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_ttft_ms", "p99_tpot_ms")
 
-    def fill(old: str) -> str:
-        lines = old.split("\n")
-        for index, line in enumerate(lines):
-            score = scores.get(line.removeprefix("| ").split(":")[0])
-            if score is not None:
-                errors = (
-                    score["mean_absolute_error"], score["p90_absolute_error"],
-                    score["committed"]["mean_absolute_error"],
-                )  # fmt: skip
-                cells = [f"{error:.1%}" for error in errors]
-                cells += [f"{score['interval_coverage']:.0%}", f"{score['worst_regret']:.1%}"]
-                lines[index] = "|".join(line.split("|")[:3]) + "| " + " | ".join(cells) + " |"
-        return "\n".join(lines)
 
-    return fill
+def accuracy(document: dict[str, Any]) -> str:
+    """A row a measured map, and one of all that have imposed acceptance."""
+    maps = {name: case for name, case in document["cases"].items() if case["kind"] == "map"}
+    rows = [
+        [name, f"{case['drafter']}, {case['acceptance']}", case["source"], *figures(case)]
+        for name, case in maps.items()
+    ]
+    if len(rows) > 1 and document["all_maps"]:
+        rows.append(["**all, acceptance imposed**", "", "", *figures(document["all_maps"])])
+    return markdown_table(MAP_HEADER, rows)
+
+
+def figures(case: dict[str, Any]) -> list[str]:
+    """The figures of a map's row."""
+    between, before = case["mean_absolute_error_90"], case.get("committed")
+    return [
+        str(case["count"]),
+        f"{case['mean_absolute_error']:.1%} ({100 * between['low']:.1f} to {between['high']:.1%})",
+        f"{case['p95_absolute_error']:.1%}", f"{case['interval_coverage']:.0%}", f"{case['worst_regret']:.1%}",
+        "-" if before is None else f"{before['mean_absolute_error']:.1%}, {before['p95_absolute_error']:.1%}, "
+        f"{before['interval_coverage']:.0%}",
+    ]  # fmt: skip
+
+
+def served(document: dict[str, Any]) -> str:
+    """A row a served case: mean |error| of each metric, as predicted before the run."""
+    rows = []
+    for name, case in document["cases"].items():
+        if case["kind"] == "served":
+            errors = [case["metrics"].get(metric) for metric in SERVED_METRICS]
+            now = [case["now"].get(metric) for metric in SERVED_METRICS[:3]]
+            rows.append([
+                name, case["acceptance"], case["source"], str(case["count"]),
+                *("-" if one is None else f"{one['mean_absolute']:.1%}" for one in errors),
+                f"{case['interval_coverage']:.0%}",
+                "-" if case["worst_regret"] is None else f"{case['worst_regret']:.1%}",
+                ", ".join("-" if one is None else f"{one:.1%}" for one in now),
+            ])  # fmt: skip
+    return markdown_table(SERVED_HEADER, rows) if rows else "No served case has been measured yet."
 
 
 def imported() -> str:
@@ -80,10 +115,11 @@ def run() -> None:
     os.environ["COLUMNS"] = "120"
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         quickstart = printed("quickstart")
-    scores = json.loads(printed("validate", "--json"))
+    document = json.loads(printed("validate", "--json"))
     for path in (ROOT / "README.md", ROOT / "validation" / "README.md"):
         text = block(path.read_text(), "quickstart", lambda _: f"```text\n{quickstart}\n```")
-        text = block(text, "accuracy", accuracy(scores))
+        text = block(text, "accuracy", lambda _: accuracy(document))
+        text = block(text, "served", lambda _: served(document))
         path.write_text(block(text, "imported", lambda _: imported()))
 
 

@@ -92,5 +92,5 @@ def _leaving(program: DraftProgram, layer: int) -> DraftProgram:
     for phase in data["phases"]:
         for weights in phase["weights"]:
             if weights.get("kind") == "target_layers" and weights["last"] == before:
-                weights["last"] = layer
+                weights["last"], weights["exits"] = layer, ()
     return DraftProgram.model_validate(data)

@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from specsim.cases import Case, load_case, write_prediction
-from specsim.cli.measure import measure_map
+from specsim.cases import Case, load_case
+from specsim.cli.case_runs import measure_map, measure_served, predict_into
 from specsim.cli.options import messages
 from specsim.cli.profile import run as profile_run
+from specsim.specs.yaml_file import read_mapping
 
 
 def repeat_here(case: Case, folder: Path) -> Path:
     """Make a copy of ``case`` in ``folder`` whose hardware is this machine, and run it; resumes where it stopped."""
-    profile = folder / "profile"
     messages().print("1/3 profile of this machine")
-    profile_run(device="cpu", dtype=case.scenario.precision().dtype, out=profile, gpu=None, quick=True)
-    scenario = yaml.safe_load((case.folder / "scenario.yaml").read_text())
-    scenario |= {"gpu": "profile", "cost": {"profile": "profile"}}
-    for key in ("model", "draft_model"):
-        owner = scenario if key == "model" else scenario["speculation"]
-        value = owner.get(key)
-        if isinstance(value, str) and (case.folder / value).exists():
-            owner[key] = str((case.folder / value).resolve())
-    (folder / "scenario.yaml").write_text(yaml.safe_dump(scenario, sort_keys=False))
-    copy = load_case(f"{folder}/")
+    profile_run(device="cpu", dtype=case.scenario.precision().dtype, out=folder / "profile", gpu=None, quick=True)
+    copy = _copy(case, folder)
+    _repeat_map(copy) if copy.loads is None else _repeat_served(copy)
+    return folder
+
+
+def _repeat_map(copy: Case) -> None:
     messages().print("2/3 prediction")
     if not copy.measured.exists():
-        write_prediction(copy)
+        predict_into(copy)
     messages().print("3/3 measurement")
     measure_map(copy.scenario, copy.measured, device="cpu", repeats=4, cell_seconds=2.0)
-    return folder
+
+
+def _repeat_served(copy: Case) -> None:
+    messages().print("2/3 saturation and prediction")
+    if not copy.predicted.exists():
+        if not copy.saturation.exists():
+            predict_into(copy)
+        measure_served(copy, "saturation", device="cpu")
+        predict_into(copy)
+    messages().print("3/3 measurement")
+    measure_served(copy, "loads", device="cpu")
+
+
+def _copy(case: Case, folder: Path) -> Case:
+    """The case in ``folder``, on the hardware of the profile there; what it names by relative paths stays in place."""
+    scenario = _from(case.folder, read_mapping(case.folder / "scenario.yaml"))
+    scenario |= {"gpu": "profile", "cost": {"profile": "profile"}}
+    (folder / "scenario.yaml").write_text(yaml.safe_dump(scenario, sort_keys=False))
+    if case.loads is not None:
+        shutil.copyfile(case.folder / "loads.yaml", folder / "loads.yaml")
+    return load_case(f"{folder}/")
+
+
+def _from(folder: Path, value: Any) -> Any:
+    """A scenario's fields with relative paths to what exists in ``folder`` made absolute."""
+    if isinstance(value, dict):
+        return {key: _from(folder, inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_from(folder, inner) for inner in value]
+    return str((folder / value).resolve()) if isinstance(value, str) and value and (folder / value).exists() else value

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from specsim.cases import Served, load_case
+from specsim.cli.case_runs import measure_map, measure_served
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario, load_scenario
@@ -29,6 +30,15 @@ def measure(
         ),
     ] = False,
     grid: Annotated[bool, typer.Option("--grid", help="Measure the batch x k map instead of the workload.")] = False,
+    saturation: Annotated[
+        bool,
+        typer.Option(
+            "--saturation", help="SCENARIO is a case's folder with loads.yaml: measure its saturation. Resumes."
+        ),
+    ] = False,
+    loads: Annotated[
+        bool, typer.Option("--loads", help="Then measure the case's loads, at shares of the saturation. Resumes.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Table that --grid writes, and resumes from.")] = Path("measured.csv"),
     repeats: Annotated[int, typer.Option(help="Interleaved repeats of --grid.")] = 4,
     cell_seconds: Annotated[float, typer.Option(help="Seconds that one cell of --grid runs, about.")] = 2.0,
@@ -39,8 +49,13 @@ def measure(
 
     if engine != "reference":
         raise InvalidInput(f"--engine {engine!r} is not built yet; the engine that runs today is reference")
+    if [lossless, grid, saturation, loads].count(True) > 1:
+        raise InvalidInput("--lossless, --grid, --saturation and --loads are runs of their own; give one of them")
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
+    if saturation or loads:
+        _measure_case(scenario, settings, "saturation" if saturation else "loads", device=device)
+        return
     question = load_scenario(scenario, settings or ())
     require_torch()
     from specsim.reference.run import serve
@@ -56,6 +71,13 @@ def measure(
     print_json(summary | {"name": question.name}) if as_json else console().print(
         summary_table({question.name: summary})
     )
+
+
+def _measure_case(reference: str, settings: list[str] | None, what: Served, *, device: str) -> None:
+    if settings:
+        raise InvalidInput("--set would measure another case than the folder holds; write it into loads.yaml")
+    require_torch()
+    messages().print(f"wrote {measure_served(load_case(reference), what, device=device)}", soft_wrap=True)
 
 
 def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
@@ -82,38 +104,3 @@ def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
             "-" if rate is None else f"{rate:.0%}", f"{max(report.gaps):.2g}" if report.gaps else "-",
         )  # fmt: skip
     console().print(table)
-
-
-def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cell_seconds: float) -> None:
-    """Measure every cell of a scenario's batch x k map into a table, skipping those it already holds."""
-    from specsim.analytic.rounds import default_batches
-    from specsim.cases import write_machine
-    from specsim.fidelity import read_grid, write_grid
-    from specsim.profiling.machine import inspect
-    from specsim.profiling.probe import probe_s
-    from specsim.profiling.timer import clock_and_capture
-    from specsim.reference.grid import measure_grid
-
-    if question.speculation is None:
-        raise InvalidInput(f"scenario {question.name!r} has no speculation, so there is no map to measure")
-    if repeats < 2:
-        raise InvalidInput(f"--repeats {repeats}: choosing and scoring the best k needs at least 2")
-    batches = default_batches(question.engine.max_num_seqs)
-    lengths = list(question.speculation.program.choices(question.speculation.max_draft_tokens))
-    done = {(r.repeat, r.batch, r.draft_tokens) for r in read_grid(out)} if out.exists() else set()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    machine = inspect(device)
-    dtype = question.precision().dtype
-    before = probe_s(device, dtype, *clock_and_capture(device))
-    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages(), disable=not messages().is_terminal) as progress:
-        task = progress.add_task("", total=repeats * len(batches) * len(lengths), completed=len(done))
-        rows = measure_grid(
-            question, batches=batches, draft_lengths=lengths, repeats=repeats, seconds_per_cell=cell_seconds,
-            device=device, done=done,
-        )  # fmt: skip
-        for row in rows:
-            write_grid(out, [row])
-            progress.advance(task)
-    after = probe_s(device, dtype, *clock_and_capture(device))
-    write_machine(out.parent, machine.device_name, machine.versions, (before, after))

@@ -22,7 +22,8 @@ def quickstart(
     from specsim.analytic.rounds import speedup_map
     from specsim.cases import load_case, score
     from specsim.report.document import Evidence, write_report
-    from specsim.report.tables import map_table, regret_table
+    from specsim.report.map_fidelity import regret_sheet
+    from specsim.report.tables import map_table
     from specsim.report.verdict import verdict
     from specsim.scenario import load_scenario
 
@@ -49,7 +50,7 @@ def quickstart(
         f"{len(fidelity.cells)} cells; following the predicted best k loses at most {fidelity.worst_regret():.1%}",
         soft_wrap=True,
     )
-    screen.print(regret_table(fidelity))
+    screen.print(regret_sheet(fidelity).table())
     screen.print(f"files: {out}/report.html (open in a browser), prediction.json, map.csv", soft_wrap=True)
     screen.print(f"repeat the run on this machine (needs torch): specsim validate {CASE} --here")
     screen.print("explore: specsim dashboard")

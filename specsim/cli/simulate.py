@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +16,9 @@ from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console
 from specsim.errors import InvalidInput
 from specsim.results import RunResult
 from specsim.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from specsim.serving.uncertainty import Predicted3
 
 SERIES_INTERVALS = 500
 
@@ -30,6 +33,15 @@ def simulate(
         list[str] | None, typer.Option(help="Also simulate with path.to.field=value, equal seeds (repeatable).")
     ] = None,
     replications: Annotated[int, typer.Option(min=1, max=10_000, help="Runs under seed, seed+1, ...")] = 1,
+    intervals: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="RUNS",
+            help="90 % intervals from so many more runs (24 do), each at prices "
+            "as wrong as they may be and with other luck in acceptance; 0: none.",
+        ),
+    ] = 0,
     warmup: Annotated[
         str, typer.Option(help="Leave out requests that arrive in the first seconds (30) or share (10%).")
     ] = "0",
@@ -46,9 +58,13 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
-    from specsim.report.replications import replications_json, replications_table
+    from specsim.report.replications import predicted_json, predicted_table, replications_json, replications_table
     from specsim.report.tables import summary_table
 
+    if intervals:
+        from specsim.serving.uncertainty import check_runs
+
+        check_runs(intervals)
     question = load_scenario(scenario, settings or ())
     alternatives: dict[str, Scenario] = {}
     if against_none and question.speculation is not None:
@@ -67,17 +83,47 @@ def simulate(
     if not first:
         raise KeyboardInterrupt
     pairs = runs.pairs() if replications > 1 or compare else {}
+    sure = _intervals({name: alternatives[name] for name in first}, intervals, trim) if intervals else {}
     if as_json:
         extra = {"name": question.name, "alternatives": first}
+        if sure:
+            extra["intervals"] = {name: predicted_json(found) for name, found in sure.items()}
         if pairs:
             extra["replications"] = {"first_seed": question.seed} | replications_json(pairs, main)
         print_json(first.get(main, {}) | extra)
         return
     console().print(replications_table(pairs, main) if pairs else summary_table(first))
+    if sure:
+        console().print(predicted_table(sure))
     if len({json.dumps(run | {"scenario_sha256": None}) for run in pairs.get(main, ())}) == 1 < replications:
         messages().print("the replications are all alike: nothing in this scenario is drawn by the seed")
     for path in runs.written:
         messages().print(f"wrote {path}")
+
+
+def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> dict[str, dict[str, Predicted3]]:
+    """Intervals of each alternative's metrics under equal draws; of those that are done when Ctrl-C is pressed."""
+    from specsim.report.replications import ROWS
+    from specsim.serving.uncertainty import predicted_metrics
+
+    found: dict[str, dict[str, Predicted3]] = {}
+    with _progress() as progress:
+        for name, scenario in alternatives.items():
+            task = progress.add_task(f"{name}, intervals", total=runs)
+
+            def advance(done: int, total: int, task: Any = task) -> None:
+                progress.update(task, completed=done, total=total)
+
+            try:
+                found[name] = predicted_metrics(
+                    scenario, ROWS, runs=runs, vary_acceptance=True, counted=trim.applied if trim.any else None,
+                    progress=advance,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                messages().print("stopped by Ctrl-C: these are the intervals that were done")
+                break
+            progress.remove_task(task)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

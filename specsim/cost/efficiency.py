@@ -2,6 +2,7 @@
 
 Kernel time = ideal time / efficiency, ideal time = floor + sqrt(memory time² + compute time²): the floor is the
 class's shortest measured time, and the root of squares is a maximum whose corner is as round as measured ones are.
+Where the metric says that rows are computed in tiles, compute time is that of full tiles.
 The roofline uses the profile's own ceilings, so that efficiency carries only what a shape does to a kernel. Its
 logarithm is interpolated over log shapes (profiles/grid.py), so times stay positive and power laws are exact. Outside
 the measured shapes the nearest measured efficiency is kept and the answer says "extrapolated".
@@ -84,6 +85,7 @@ class EfficiencySurface:
     """
 
     features: Floats
+    values: Floats
     error_scale: float
     metric: int
 
@@ -101,29 +103,30 @@ class EfficiencySurface:
         self._log_running = [np.unique(np.log(values)) for values in running]
         points = self._axes.points(fixed, running)
         self._low, self._high = points.min(axis=0), points.max(axis=0)
-        self.values: Floats = np.log(np.array([row.median_s for row in rows]) / self._ideal_s(tuple(shapes.T)))
+        self._fit(points, shapes, np.array([row.median_s for row in rows]), error_scale, metric)
         self._measured: dict[tuple[float, ...], dict[tuple[float, ...], list[float]]] = {}
         for shape, value in zip(shapes.tolist(), self.values.tolist(), strict=True):
             key, rest = self._axes.split(tuple(shape))
             self._measured.setdefault(key, {}).setdefault(_place(np.log(rest)), []).append(value)
-        self._fit(points, error_scale, metric)
         self._tables: dict[tuple[float, ...], _Table] = {}
 
-    def _fit(self, points: Floats, scale: float | None, metric: int | None) -> None:
+    def _fit(self, points: Floats, shapes: Floats, times: Floats, scale: float | None, metric: int | None) -> None:
         """Take the metric given, or the one under which rows left out in turn are predicted best."""
         chosen = np.linspace(0, len(points) - 1, min(_LEAVE_OUT, len(points))).astype(int)
         best = math.inf
-        for index, matrix in enumerate(self._axes.metrics):
+        tiles = self._axes.tiles or (1.0,) * len(self._axes.metrics)
+        for index, (matrix, tile) in enumerate(zip(self._axes.metrics, tiles, strict=True)):
             if metric not in (None, index):
                 continue
-            features = points @ matrix
-            kriging, errors, variances = Kriging(features, self.values), np.zeros(1), np.zeros(1)
+            features, values = points @ matrix, np.log(times / self._ideal_s(tuple(shapes.T), tile))
+            kriging, errors, variances = Kriging(features, values), np.zeros(1), np.zeros(1)
             if metric is None or scale is None:
                 found, variances = kriging.at(features[chosen], leave_out=True)
-                errors = np.abs(np.expm1(self.values[chosen] - found))
+                errors = np.abs(np.expm1(values[chosen] - found))
             if float(np.median(errors)) < best:
                 best = float(np.median(errors))
                 self.metric, self._metric, self._kriging, self.features = index, matrix, kriging, features
+                self.values, self._tile = values, tile
                 self.error_scale = _scale(errors, variances) if scale is None else scale
 
     def seconds(self, shape: tuple[Reals, ...]) -> Estimates:
@@ -133,7 +136,7 @@ class EfficiencySurface:
         fixed, running = self._axes.split(shape)
         table = self._tables.get(fixed) or self._table(fixed)
         value, error, rank = table.one([math.log(x) for x in running])
-        return Estimates(self._ideal_s(shape) * math.exp(value), rank, error)
+        return Estimates(self._ideal_s(shape, self._tile) * math.exp(value), rank, error)
 
     def _many(self, shape: tuple[Reals, ...]) -> Estimates:
         full = np.broadcast_arrays(*shape)
@@ -143,7 +146,7 @@ class EfficiencySurface:
             value, error, rank = self._table(tuple(float(x) for x in fixed)).many(logs)
         else:
             value, error, rank = self._by_fixed(self._axes.split(tuple(full)))
-        ideal = self._ideal_s(shape)
+        ideal = self._ideal_s(shape, self._tile)
         size = full[0].shape
         return Estimates(
             np.broadcast_to(ideal * np.exp(value), size), np.broadcast_to(rank, size), np.broadcast_to(error, size)
@@ -160,8 +163,10 @@ class EfficiencySurface:
             value[here], error[here], rank[here] = self._table(tuple(key)).many(logs)
         return value.reshape(size), error.reshape(size), rank.reshape(size)
 
-    def _ideal_s(self, shape: tuple[Any, ...]) -> Any:
+    def _ideal_s(self, shape: tuple[Any, ...], tile: float) -> Any:
         moved, computed = work(self._kind, shape, self._dtype)
+        if tile > 1.0:
+            computed = computed * (np.ceil(shape[0] / tile) * tile / shape[0])
         memory, compute = moved / self._rates[0], computed / self._rates[1]
         return self._floor_s + (memory * memory + compute * compute) ** 0.5
 

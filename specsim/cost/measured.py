@@ -45,16 +45,18 @@ class _Found:
 
 
 def machine_error(profile: Profile) -> float:
-    """One standard deviation, as a share: how much the profile's fixed probe moved while the sweep ran, and how much
-    more a CPU may have moved since.
+    """One standard deviation, as a share: how well the sweep knows the machine's mean state, and how much more a CPU
+    may have moved since.
 
-    A profile imported without a probe takes FOREIGN_ERROR.
+    Kernels are timed in random order all through the sweep, so what they know of its state is a mean: the fixed
+    probe's spread over the root of how often it ran. A profile imported without a probe takes FOREIGN_ERROR.
     """
     probe = profile.header.probe
     if probe is None:
         return FOREIGN_ERROR
     times = [probe.before_s, *probe.during_s, *([] if probe.after_s is None else [probe.after_s])]
-    drift = statistics.stdev(times) / statistics.median(times) if len(times) > 1 else 0.0
+    spread = statistics.stdev(times) / statistics.median(times) if len(times) > 1 else 0.0
+    drift = spread / math.sqrt(len(times))
     return math.hypot(drift, ANOTHER_HOUR_ERROR) if profile.header.device == "cpu" else drift
 
 

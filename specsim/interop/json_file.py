@@ -1,4 +1,4 @@
-"""A JSON file that holds one object, any fault told in one line."""
+"""A JSON file that holds one object, or one a line; any fault told in one line."""
 
 from __future__ import annotations
 
@@ -20,3 +20,16 @@ def read_json_object(file: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidInput(f"{file} holds a {type(content).__name__}; {what} is a JSON object")
     return content
+
+
+def read_json_lines(file: Path, what: str) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines; ``what`` names the file wanted. Raises InvalidInput."""
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file}: {error.strerror}; give {what}") from None
+    except ValueError as error:
+        raise InvalidInput(f"{file} is not JSON lines: {error}; give {what}") from None
+    if not all(isinstance(line, dict) for line in lines):
+        raise InvalidInput(f"{file}: a line is no JSON object; give {what}")
+    return lines

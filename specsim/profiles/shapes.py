@@ -60,12 +60,15 @@ class Axes:
     ``split``: a shape's fixed and running dimensions. ``origin``: coordinates where every running dimension is 1, of
     the fixed ones. ``running``: which coordinate each running dimension multiplies. ``metrics``: matrices [axes,
     features] that turn log coordinates into units of correlation length; a surface keeps the one that suits its rows.
+    ``tiles``: of each metric, how many of a shape's first dimension are computed at once, a last tile that is not full
+    at the price of a full one; 1 throughout where none are given.
     """
 
     split: Callable[[Values], tuple[Values, Values]]
     origin: Callable[[Values], Values]
     running: tuple[int, ...]
     metrics: tuple[Floats, ...]
+    tiles: tuple[float, ...] = ()
 
     def points(self, fixed: Values, running: Values) -> Floats:
         """Log coordinates [rows, axes] of arrays of dimensions."""
@@ -113,11 +116,13 @@ def _first_then_fixed(fixed: Values) -> Values:
     return (1.0, *fixed)
 
 
-# GEMM: m, n, k; or the size of the output, its aspect and k, where a library's times follow its number of tiles.
+# GEMM: m, n, k; or the size of the output, its aspect and k, where a library's times follow its number of tiles. Each
+# with rows computed one by one, and in tiles of 64, the smallest that a tensor core's wide instructions take.
+_BY_SIDE = _lengths(4, 2, 2)
+_BY_OUTPUT = (_features(3, (0, 1), (0,), (2,)) - _features(3, (), (1,), ())) @ _lengths(1.5, 4, 4)
 _GEMM = Axes(
-    _first_runs, _first_then_fixed, (0,),
-    (_lengths(4, 2, 2), (_features(3, (0, 1), (0,), (2,)) - _features(3, (), (1,), ())) @ _lengths(1.5, 4, 4)),
-)  # fmt: skip
+    _first_runs, _first_then_fixed, (0,), (_BY_SIDE, _BY_OUTPUT, _BY_SIDE, _BY_OUTPUT), tiles=(1.0, 1.0, 64.0, 64.0)
+)
 
 
 def _layout(fixed: Values) -> Values:

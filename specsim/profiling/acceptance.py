@@ -7,19 +7,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from specsim.errors import InvalidInput, NoAnswer
-from specsim.profiling.acceptance_file import Prompt, RecordedRequest, RecordedTraces
+from specsim.errors import InvalidInput
+from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces
 from specsim.reference.checkpoint import Checkpoint, read_checkpoint
 from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Integers, Medusa, NGram, Progress
 from specsim.reference.drafters.weights import stored_adapter, stored_feature_head, stored_heads
 from specsim.reference.engine import Engine
 from specsim.reference.generate import run_step
 from specsim.reference.models import load_transformer
+from specsim.reference.prompts import Prompt, encoded
 from specsim.reference.sampling import Sampler
 from specsim.reference.transformer import Transformer
 from specsim.scheduling.scheduler import Scheduler
@@ -151,8 +151,10 @@ def record_folder(
     without a target, for a prompt shorter than two tokens, and where the models have fewer positions than are needed.
     """
     checkpoint = read_checkpoint(folder / TARGET)
-    tokens = [ids[:prompt_tokens] for ids in _encode(folder / TARGET, prompts)]
-    _require_room(checkpoint, prompt_tokens + positions + cap)
+    tokens = [ids[:prompt_tokens] for ids in encoded(folder / TARGET, prompts)]
+    for prompt, ids in zip(prompts, tokens, strict=True):
+        if len(ids) < 2:
+            raise InvalidInput(f"prompt {prompt.name} is {len(ids)} tokens long; give at least two")
     target = load_transformer(
         checkpoint, device=device, dtype=torch.float32, max_sequences=min(BATCH, len(prompts)),
         max_length=prompt_tokens + positions + 2 * cap + 2,
@@ -177,31 +179,3 @@ def record_folder(
 def _requests(prompts: Sequence[Prompt], rows: Sequence[Integers]) -> Iterator[RecordedRequest]:
     for prompt, runs in zip(prompts, rows, strict=True):
         yield RecordedRequest(name=prompt.name, domain=prompt.domain, runs=tuple(runs.tolist()))
-
-
-def _require_room(checkpoint: Checkpoint, needed: int) -> None:
-    limit = checkpoint.config.get("max_position_embeddings")
-    if isinstance(limit, int) and needed > limit:
-        raise InvalidInput(
-            f"prompt, output and drafts are {needed} tokens and {checkpoint.name} has {limit} positions; record fewer"
-        )
-
-
-def _encode(folder: Path, prompts: Sequence[Prompt]) -> Iterator[Integers]:
-    tokenizer = _tokenizer(folder)
-    for prompt in prompts:
-        ids = np.array(tokenizer.encode(prompt.text).ids, dtype=np.int64)
-        if len(ids) < 2:
-            raise InvalidInput(f"prompt {prompt.name} is {len(ids)} tokens long; give at least two")
-        yield ids
-
-
-def _tokenizer(folder: Path) -> Any:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise NoAnswer('prompts need the tokenizers package: pip install "llm-specsim[models]"') from None
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise InvalidInput(f"{folder} has no tokenizer.json, so prompts cannot be read; put the target's there")
-    return Tokenizer.from_file(str(file))

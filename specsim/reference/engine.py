@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specsim.errors import InvalidInput
 from specsim.reference.drafters import Drafter, History, Integers, Progress, Stopwatch
 from specsim.reference.drafters.branching import verified, verify_branches
 from specsim.reference.kernels import greedy_tokens
 from specsim.reference.sampling import Sampler
-from specsim.reference.transformer import Group, Transformer
+from specsim.reference.transformer import Group, Plan, Transformer
 from specsim.scheduling.scheduler import Scheduled
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.speculation.acceptance import AcceptanceDraws
@@ -39,13 +38,20 @@ class Engine:
         sampler: Sampler | None = None,
     ) -> None:  # fmt: skip
         self.target, self.drafter, self.draws, self.sampler = target, drafter, draws, sampler
+        if drafter is not None and draws is not None:
+            drafter.impose()
         self.history = History(target.max_sequences, target.max_length)
         self.watch = Stopwatch(target.device)
         self._owners: list[int] = []  # request of each slot in use
         self._slots: dict[int, int] = {}  # slot of each request
         self._parked: dict[int, Integers] = {}  # known tokens of requests that hold no slot
         self._trees: dict[int, tuple[int, ...]] = {}  # parents of each node, by drafts
+        self._grown: dict[int, tuple[int, ...]] = {}  # the same by request, where each has a tree of its own
         self._drawn_from: dict[int, Tensor] = {}  # probabilities [k, vocab] of each request's sampled drafts
+
+    def passes_captured(self) -> int:
+        """How many graphs the target and what shares its capture have made so far."""
+        return 0 if self.target.graphs is None else self.target.graphs.capture.captured
 
     # -- slots ------------------------------------------------------------------------------------------------------
 
@@ -71,6 +77,7 @@ class Engine:
         last = len(self._owners) - 1
         owner = self._owners.pop()
         self._drawn_from.pop(request_id, None)
+        self._grown.pop(request_id, None)
         if slot != last:
             self._owners[slot], self._slots[owner] = owner, slot
             self.history.move(last, slot)
@@ -101,7 +108,8 @@ class Engine:
             tokens = self.history.window(ours, begins, width).to(self.target.device)
             branches = verify_branches(width - len(parents), parents)
             groups.append(Group(ours, tokens, begins, len(parents) + 1 if emits else 0, branches))
-        logits = self.watch.run("target", self._compute, groups)
+        riders = [] if self.drafter is None else self.drafter.riders(groups, self.target.max_length)
+        logits = self.watch.run("target", self._compute, groups + riders)
         choices = logits if self.sampler is not None else self.watch.run("sample", greedy_tokens, logits).cpu()
         accepted, first = np.zeros(len(shares), dtype=np.int64), 0
         for group, ((_, parents, _), chosen) in zip(groups, members.items(), strict=True):
@@ -110,6 +118,9 @@ class Engine:
                 rows = choices[first:last].view(len(chosen), group.logit_rows, *choices.shape[1:])
                 accepted[chosen] = self._accept(group.slots, parents, rows, [shares[i] for i in chosen])
                 first = last
+        if self.drafter is not None and riders:
+            rest = choices[first:]
+            self.drafter.learn((greedy_tokens(rest).cpu() if rest.dim() > 1 else rest).numpy())
         result: list[int] = accepted.tolist()
         return result
 
@@ -117,6 +128,8 @@ class Engine:
         """The tree of a share's drafts: the first of the nodes that were drafted, as many as the budget left."""
         if not share.drafts or self.drafter is None:
             return ()
+        if share.sequence.request_id in self._grown:
+            return self._grown[share.sequence.request_id][: share.drafts]
         drafted = int(self.history.drafted[slot])
         if drafted not in self._trees:
             self._trees[drafted] = self.drafter.tree(drafted).parents
@@ -128,24 +141,26 @@ class Engine:
         if self.drafter is not None and layer:
             below = self.drafter.lacking(groups)
             if below:
-                plan = self.target.plan(below)
-                self.target.advance(self.target.embed(plan.tokens), plan, 0, layer)
-        return self.target.run(self.target.plan(groups), layer)
+                self.target.compute(("below", layer), below, partial(self._run_below, layer))
+        return self.target.forward(groups, layer)
+
+    def _run_below(self, layer: int, plan: Plan) -> tuple[Tensor, ...]:
+        self.target.advance(self.target.embed(plan.tokens), plan, 0, layer)
+        return ()
 
     def _accept(self, slots: Integers, parents: tuple[int, ...], rows: Tensor, shares: list[Scheduled]) -> Integers:
         """Commit the accepted path of each share and what follows it; ``rows`` are choices, or logits to draw from."""
         tree, each = verified(parents), np.arange(len(shares))
         if self.sampler is not None:
-            accepted, following = self._sample(slots, rows, shares)
-            ends = accepted  # a chain: as many drafts, so many rows
+            ends, following = self._sample(slots, parents, rows, shares)
         else:
             choices = rows.numpy()
             if parents and self.draws is not None:
                 ends = tree.first[np.minimum(self._drawn(shares), len(tree.first) - 1)]
             else:
                 ends = tree.longest(self.history.drafts(slots, len(parents)), choices)
-            accepted, following = tree.accepted[ends], choices[each, ends]
-        paths = tree.paths[ends]
+            following = choices[each, ends]
+        accepted, paths = tree.accepted[ends], tree.paths[ends]
         self._close_gaps(slots, paths, accepted)
         self.history.commit(slots, paths, accepted, following)
         return accepted
@@ -157,16 +172,18 @@ class Engine:
         assert self.draws is not None
         return self.draws.accepted(requests, positions, np.array([share.drafts for share in shares]))
 
-    def _sample(self, slots: Integers, logits: Tensor, shares: list[Scheduled]) -> tuple[Integers, Integers]:
+    def _sample(
+        self, slots: Integers, parents: tuple[int, ...], logits: Tensor, shares: list[Scheduled]
+    ) -> tuple[Integers, Integers]:
         assert self.sampler is not None
-        k = logits.shape[1] - 1
+        k = len(parents)
         drafts = torch.from_numpy(self.history.drafts(slots, k)).to(logits.device)
         laws = [self._drawn_from.get(share.sequence.request_id) for share in shares]
         drawn = torch.stack([law[:k] for law in laws if law is not None]) if k and laws[0] is not None else None
-        kept, following = self.watch.run(
-            "sample", self.sampler.verify, self.sampler.probabilities(logits), drafts, drawn
-        )  # fmt: skip
-        return kept.cpu().numpy(), following.cpu().numpy()
+        ends, following = self.watch.run(
+            "sample", self.sampler.verify, self.sampler.probabilities(logits), drafts, drawn, parents
+        )
+        return ends.cpu().numpy(), following.cpu().numpy()
 
     def _close_gaps(self, slots: Integers, paths: Integers, accepted: Integers) -> None:
         """Move the cached places of each accepted path behind the known tokens; the rest is overwritten later."""
@@ -202,14 +219,9 @@ class Engine:
         self, drafting: Sequence[Running], wanted: Drafts, prefilling: Sequence[Running] = (),
         decider: Decider | None = None,
     ) -> list[int]:  # fmt: skip
-        """Draft for sequences that have just emitted; how many tokens each one got.
-
-        Raises InvalidInput for a tree under sampling, which is verified for greedy decoding only.
-        """
+        """Draft for sequences that have just emitted; how many tokens each one got."""
         if self.drafter is None or not wanted.computed or not (drafting or prefilling):
             return [0] * len(drafting)
-        if self.sampler is not None and verify_branches(1, self.drafter.tree(wanted.computed).parents) is not None:
-            raise InvalidInput("sampled output with a draft tree; decode greedily, or draft a chain")
         slots = np.array([self.slot(s.request_id) for s in drafting], dtype=np.int64)
         behind = Progress(
             np.array([self.slot(s.request_id) for s in prefilling], dtype=np.int64),
@@ -222,9 +234,11 @@ class Engine:
             judge = partial(decider.lengths, requests, wanted.computed)
         proposal = self.drafter.propose(self.history, slots[by_slot], wanted.computed, self.watch, behind, judge)
         self.history.append_drafts(slots[by_slot], proposal.drafts)
-        if proposal.probabilities is not None:
-            for row, index in enumerate(by_slot.tolist()):
+        for row, index in enumerate(by_slot.tolist()):
+            if proposal.probabilities is not None:
                 self._drawn_from[drafting[index].request_id] = proposal.probabilities[row]
+            if proposal.trees is not None:
+                self._grown[drafting[index].request_id] = proposal.trees[row]
         counts = proposal.counts[np.argsort(by_slot)]
         if self.draws is not None:  # then the law also says what is proposed; which tokens does not matter
             counts = self.draws.proposed(*_next_rounds(drafting), wanted.lengths)

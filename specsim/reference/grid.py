@@ -29,7 +29,8 @@ from specsim.scheduling.scheduler import Sequence as Running
 from specsim.specs.engine import EngineLimits
 from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance, uniform
-from specsim.speculation.policy.deciders import ByBatch
+from specsim.speculation.policy import ConfidencePolicy, Decider
+from specsim.speculation.policy.deciders import ByBatch, Limited
 
 HostPart = Literal["step", "draft_pass", "ngram"]
 
@@ -64,17 +65,32 @@ def measure_grid(
             if k and scenario.speculation is not None:
                 draws = AcceptanceDraws(scenario.speculation.acceptance, seed)
                 engine = Engine(models.target, drafting, draws)
-            cell = _Cell(engine, batch, draft_tokens=k, context_tokens=context_tokens, seed=seed)
+            decider = _decider(scenario, k)
+            cell = Cell(engine, batch, draft_tokens=k, context_tokens=context_tokens, seed=seed, decider=decider)
             yield cell.measure(seconds_per_cell).row(repeat, batch, k)
 
 
+def _decider(scenario: Scenario, k: int) -> Decider | None:
+    """A confidence stop drafts at most k, as in the predicted map; under any other policy k is what is drafted."""
+    asked = scenario.speculation
+    inner = scenario.decider() if asked is not None and isinstance(asked.policy, ConfidencePolicy) else None
+    return None if inner is None else Limited(inner, lambda batch, longest: k)
+
+
 def _filled_models(scenario: Scenario, device: str, *, batch: int, longest: int) -> tuple[Models, Drafter | None]:
+    if scenario.weights is not None:
+        raise InvalidInput(
+            "weights are given and a map imposes acceptance on random ones; serve the workload instead (no --grid), "
+            "or set weights to null"
+        )
     most = scenario.speculation.max_draft_tokens if scenario.speculation else 0
     if longest > most:
         raise InvalidInput(
             f"draft length {longest} exceeds the scenario's max_draft_tokens {most}; raise it or lower k"
         )
     length = _room(scenario.mean_context_tokens(), longest)
+    if scenario.speculation is not None:
+        length += scenario.speculation.program.cache_places(longest) - longest
     models = build_models(scenario, device=device, max_sequences=batch, max_length=length)
     made = drafter(models, scenario)  # first, so that the states which it reads are filled too
     models.fill(batch, length, scenario.seed)
@@ -113,11 +129,14 @@ class _Measured:
         )  # fmt: skip
 
 
-class _Cell:
-    """``batch`` sequences that decode for ever around one context length, with k drafts each."""
+class Cell:
+    """``batch`` sequences that decode for ever around one context length, with k drafts unless a decider stops."""
 
-    def __init__(self, engine: Engine, batch: int, *, draft_tokens: int, context_tokens: float, seed: int) -> None:
-        self._engine, self._k = engine, draft_tokens
+    def __init__(
+        self, engine: Engine, batch: int, *, draft_tokens: int, context_tokens: float, seed: int,
+        decider: Decider | None = None,
+    ) -> None:  # fmt: skip
+        self._engine, self._decider = engine, decider or ByBatch([draft_tokens])
         self._low = max(1, int(context_tokens) - WINDOW_TOKENS // 2)
         limits = EngineLimits(max_num_seqs=batch, max_num_batched_tokens=batch * (draft_tokens + 1))
         blocks = 1 + batch * (engine.target.max_length // limits.block_size + 1)
@@ -135,12 +154,15 @@ class _Cell:
     def measure(self, seconds: float) -> _Measured:
         """Rounds for about ``seconds``, at least MIN_ROUNDS, after WARM_UP_ROUNDS that are not timed."""
         for _ in range(WARM_UP_ROUNDS):
-            self._round()
+            self.round()
         gc.collect()
         measured = _Measured([], [], 0)
         spent_s = 0.0
         while spent_s < seconds or len(measured.times) < MIN_ROUNDS:
-            outcome = self._round()
+            captured = self._engine.passes_captured()
+            outcome = self.round()
+            if self._engine.passes_captured() > captured:  # a serving engine does that before the first request
+                continue
             emitted = sum(outcome.emitted)
             known = sum(s.known_tokens for s in self._scheduler.running) - emitted
             measured.contexts.append(known / len(self._scheduler.running))
@@ -149,11 +171,12 @@ class _Cell:
             spent_s += outcome.times.total_s
         return measured
 
-    def _round(self) -> Outcome:
+    def round(self) -> Outcome:
+        """One step of all sequences."""
         for sequence in self._scheduler.running:
             if sequence.known_tokens >= self._low + WINDOW_TOKENS:
                 self._start_over(sequence)
-        return run_step(self._engine, self._scheduler, ByBatch([self._k]))
+        return run_step(self._engine, self._scheduler, self._decider)
 
     def _start_over(self, sequence: Running) -> None:
         """Back by a window. The prompt shrinks instead of the output, so that no acceptance draw is used twice."""
@@ -229,7 +252,7 @@ class _Evicting(Transformer):
 def _host_s(target: Transformer, extra: Drafter | None, batch: int, seconds: float) -> NDArray[np.float64]:
     """Host seconds of each round, shape [rounds]."""
     draws = None if extra is None else AcceptanceDraws(ConstantAcceptance(rate=0.7), 0)
-    cell = _Cell(
+    cell = Cell(
         Engine(target, extra, draws), batch, draft_tokens=0 if extra is None else HOST_DRAFT_TOKENS,
         context_tokens=HOST_CONTEXT_TOKENS, seed=0,
     )  # fmt: skip

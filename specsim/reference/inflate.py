@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specsim.errors import InvalidInput
-from specsim.reference.checkpoint import Checkpoint
+from specsim.reference.checkpoint import DEFAULT_NORM_EPSILON, Checkpoint
 from specsim.specs.model import ModelSpec
 
 Indices = NDArray[np.int64]
@@ -43,6 +43,11 @@ AXES = {
     "down_proj": ("hidden", "intermediate"), "fc": ("hidden", "hidden_twice"), "layers": ("hidden", "hidden"),
 }  # fmt: skip
 OUTPUTS = ("o_proj", "down_proj")
+SIZES = (
+    "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size", "vocab_size",
+    "tied_embeddings",
+)  # fmt: skip
+NOISE = 5e-4  # of added entries, relative to their matrix: heard by no argmax but a near tie, and no denormal
 LAYER = re.compile(r"^model\.layers\.(\d+)\.(.*)$")
 
 
@@ -80,6 +85,11 @@ class Embedding:
                     f"{field} {getattr(large, field)} of {large.name} is below the {least} that {small.name} needs; "
                     "choose a larger shape"
                 )
+
+    @property
+    def trivial(self) -> bool:
+        """Whether both have one shape, so that nothing needs to be added."""
+        return all(getattr(self.small, size) == getattr(self.large, size) for size in SIZES)
 
     @property
     def _copies(self) -> int:
@@ -132,8 +142,8 @@ class Embedding:
 
 
 def inflate(
-    checkpoint: Checkpoint, into: Embedding, *, noise: float, seed: int, device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    checkpoint: Checkpoint, into: Embedding, *, noise: float = NOISE, seed: int = 0,
+    device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32,
 ) -> Checkpoint:  # fmt: skip
     """The checkpoint of the large model, or of a drafter (heads, adapter) that reads the large model's states.
 
@@ -149,6 +159,11 @@ def inflate(
         for index in sorted(set(range(into.large.num_layers)) - set(into.layers)):
             tensors |= {f"model.layers.{index}.{name}": tensor for name, tensor in _idle_layer(into, draw)}
     return Checkpoint(_config(checkpoint.config, into, whole=whole), tensors, into.large.name)
+
+
+def fitted(checkpoint: Checkpoint, into: Embedding, *, device: str | torch.device, dtype: torch.dtype) -> Checkpoint:
+    """The checkpoint in the large shape: itself where that is its own, else inflated, always with the same noise."""
+    return checkpoint if into.trivial else inflate(checkpoint, into, device=device, dtype=dtype)
 
 
 def embedding_of(small: ModelSpec, large: ModelSpec, early_layers: int = 0) -> Embedding:
@@ -222,8 +237,8 @@ def _config(config: Mapping[str, Any], into: Embedding, *, whole: bool) -> dict[
         changed["num_hidden_layers"] = large.num_layers
     if "exit_layer" in config:
         changed["exit_layer"] = into.layers[config["exit_layer"] - 1] + 1
-    if "rms_norm_eps" in config:
-        changed["rms_norm_eps"] = config["rms_norm_eps"] * small.hidden_size / large.hidden_size
+    epsilon = config.get("rms_norm_eps", DEFAULT_NORM_EPSILON)
+    changed["rms_norm_eps"] = epsilon * small.hidden_size / large.hidden_size
     return {**config, **changed}
 
 

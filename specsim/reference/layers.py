@@ -8,8 +8,9 @@ the other. The file knows nothing of vocabularies, of sampling or of speculation
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,9 +31,13 @@ from specsim.reference.kernels import (
 from specsim.reference.weights import LayerWeights
 from specsim.specs.model import ModelSpec
 
+if TYPE_CHECKING:
+    from specsim.reference.graphs import Graphs
+
 # On a CPU a run of sequences is cut where padding the shorter ones to the longest would read more keys than this:
-# about what one more attention call costs (8 us) at the 20 GB/s that attention reads on two cores.
-SPARE_KEY_BYTES = 160_000
+# twice what one more attention call costs inside a pass (45 us) at the 7 GB/s that attention reads there on two cores,
+# because both sides of a cut go on wasting. 3 to 5 % of a pass of 32 sequences beside cuts at a quarter of it.
+SPARE_KEY_BYTES = 600_000
 
 Integers = NDArray[np.int64]
 
@@ -58,6 +63,7 @@ class Group:
     starts: Integers  # [n], place of each sequence's first new token
     logit_rows: int
     branches: Branches | None = None
+    carried: Tensor | None = None  # [n, width, values], what a pass may need of each token beside its number
 
     @property
     def width(self) -> int:
@@ -77,7 +83,7 @@ class Group:
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """One attention call: tokens [first, last) of the pass, whose caches are one slice (or index) of slots."""
 
     first: int
@@ -96,9 +102,14 @@ class Plan:
     cos: Tensor  # [tokens, 1, head_dim]
     sin: Tensor
     rows: Tensor  # [tokens, kv_heads]
-    runs: list[_Run]
+    runs: list[Run]
     wanted: Tensor | None  # rows of logits; None: every token
     states: Tensor | None  # [tokens], rows of kept states; None: none are kept
+    carried: Tensor | None = None  # [tokens, values]
+    spare: int = 0  # tokens at the end that no run has, there for the size of the GEMMs
+
+
+Compute = Callable[[Plan], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +127,10 @@ class _Layer(LayerWeights):
 
 
 class Layers:
-    """Layers of ``spec``'s attention shape with a cache of ``max_sequences`` slots of ``max_length`` places."""
+    """Layers of ``spec``'s attention shape with a cache of ``max_sequences`` slots of ``max_length`` places.
+
+    Caches and kept states have one slot more, a scratch slot for tokens that only fill up a captured pass.
+    """
 
     def __init__(
         self, spec: ModelSpec, weights: Iterable[LayerWeights], *, rotary_base: float, norm_epsilon: float,
@@ -124,9 +138,10 @@ class Layers:
     ) -> None:  # fmt: skip
         self.spec, self.dtype, self.device = spec, dtype, device
         self.max_length, self.max_sequences = max_length, max_sequences
-        shape = (spec.num_layers, 2, max_sequences, spec.num_kv_heads, max_length, spec.head_dim)
+        shape = (spec.num_layers, 2, max_sequences + 1, spec.num_kv_heads, max_length, spec.head_dim)
         self.cache = torch.zeros(shape, dtype=dtype, device=device)
         self.kept: dict[int, Tensor] = {}  # after so many layers: states by place, [slots, max_length, hidden]
+        self.graphs: Graphs | None = None  # None: every pass runs eagerly
         self._epsilon = norm_epsilon
         self._cos, self._sin = _rotary_tables(max_length, spec.head_dim, rotary_base, dtype, device)
         self._layers = [_layer(*pair) for pair in zip(self.cache, weights, strict=True)]
@@ -134,9 +149,23 @@ class Layers:
     def keep_states(self, after: int) -> Tensor:
         """From now on keep the states after so many layers, of every token that is computed."""
         if after not in self.kept:
-            shape = (self.max_sequences, self.max_length, self.spec.hidden_size)
+            shape = (self.max_sequences + 1, self.max_length, self.spec.hidden_size)
             self.kept[after] = torch.zeros(shape, dtype=self.dtype, device=self.device)
+            if self.graphs is not None:
+                self.graphs.clear()
         return self.kept[after]
+
+    def compute(
+        self, name: Hashable, groups: Sequence[Group], function: Compute, *, states: bool = False
+    ) -> tuple[Tensor, ...]:
+        """What a function makes of the plan of a pass; replayed from a captured graph where there is one.
+
+        ``name`` tells functions apart; equal names compute the same. Every result has a row for each row of logits
+        that the groups want, in their order, and may be overwritten by the next pass of this stack.
+        """
+        if self.graphs is not None and (found := self.graphs.run(name, groups, function)) is not None:
+            return found
+        return function(self.plan(groups, states=states))
 
     @torch.inference_mode()
     def plan(self, groups: Sequence[Group], *, states: bool = False) -> Plan:
@@ -153,7 +182,8 @@ class Layers:
             flat = [(g.slots[:, None] * self.max_length + p).ravel() for g, p in zip(groups, places, strict=True)]
             kept = self._tensor(np.concatenate(flat))
         positions = self._tensor(np.concatenate([g.positions().ravel() for g in groups]))
-        runs: list[_Run] = []
+        cos, sin = self.turns(positions)
+        runs: list[Run] = []
         first = 0
         for group in groups:
             last = first + group.tokens.numel()
@@ -162,11 +192,15 @@ class Layers:
         tokens = [g.tokens.reshape(-1) for g in groups]
         return Plan(
             tokens=tokens[0] if len(tokens) == 1 else torch.cat(tokens),
-            cos=self._cos[positions], sin=self._sin[positions], rows=self._tensor(rows), runs=runs,
-            wanted=self._wanted(groups), states=kept,
+            cos=cos, sin=sin, rows=self._tensor(rows), runs=runs, wanted=self._wanted(groups), states=kept,
+            carried=_carried(groups),
         )  # fmt: skip
 
-    def _runs(self, group: Group, positions: Tensor, first: int) -> Iterator[_Run]:
+    def turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotary cos and sin of positions [n]; each [n, 1, head_dim]."""
+        return self._cos[positions], self._sin[positions]
+
+    def _runs(self, group: Group, positions: Tensor, first: int) -> Iterator[Run]:
         width = group.width
         lengths = (group.starts + width).tolist()
         slots = group.slots.tolist()
@@ -177,7 +211,7 @@ class Layers:
             if ragged and masks is None:
                 masks = self._masks(group, positions.view(-1, width), max(lengths))
             adjacent = slots[end - 1] - slots[begin] == end - begin - 1
-            yield _Run(
+            yield Run(
                 first=first + begin * width, last=first + end * width, sequences=end - begin, keys=keys,
                 slots=slice(slots[begin], slots[end - 1] + 1) if adjacent else self._tensor(group.slots[begin:end]),
                 mask=masks[begin:end, :, :, :keys] if ragged and masks is not None else None,
@@ -253,9 +287,11 @@ class Layers:
         write_cache(layer.keys, plan.rows, turned[:, heads:])
         write_cache(layer.values, plan.rows, qkv[:, heads + kv_heads :])
         mixed = [self._attend(turned[run.first : run.last, :heads], layer, run) for run in plan.runs]
+        if plan.spare:
+            mixed.append(mixed[0].new_zeros(plan.spare, mixed[0].shape[1]))
         return linear(mixed[0] if len(mixed) == 1 else torch.cat(mixed), layer.attention_output)
 
-    def _attend(self, queries: Tensor, layer: _Layer, run: _Run) -> Tensor:
+    def _attend(self, queries: Tensor, layer: _Layer, run: Run) -> Tensor:
         keys, values = layer.keys[run.slots, :, : run.keys], layer.values[run.slots, :, : run.keys]
         grouped = queries.reshape(run.sequences, -1, *queries.shape[1:])
         return attend(grouped, keys, values, run.mask).view(queries.shape[0], -1)
@@ -274,6 +310,11 @@ class Layers:
         self.cache[:, :, where, :, there] = self.cache[:, :, where, :, here]
         for states in self.kept.values():
             states[where, there] = states[where, here]
+
+
+def _carried(groups: Sequence[Group]) -> Tensor | None:
+    found = [group.carried.flatten(0, 1) for group in groups if group.carried is not None]
+    return torch.cat(found) if found else None
 
 
 def _layer(cache: Tensor, weights: LayerWeights) -> _Layer:

@@ -9,6 +9,7 @@ import torch
 
 from specsim.reference.choice import Make
 from specsim.reference.drafters import DraftModel, Integers
+from specsim.reference.drafters.own_weights import RandomWeights
 from specsim.reference.engine import Engine
 from specsim.reference.generate import generate
 from specsim.reference.transformer import Group, Transformer
@@ -53,7 +54,7 @@ def losslessness(
     draft = Transformer(spec, seed=seed, noise=noise, **size)  # type: ignore[arg-type]
     lengths = [output_tokens] * sequences
     plain, _ = generate(Engine(target), prompts, lengths)
-    drafter = make(target, draft, seed) if make is not None else DraftModel(draft)
+    drafter = make(target, draft, RandomWeights(seed)) if make is not None else DraftModel(draft)
     drafted, counts = generate(Engine(target, drafter), prompts, lengths, draft_tokens=draft_tokens)
     places, gaps = [], []
     for prompt, ours, theirs in zip(prompts, plain, drafted, strict=True):

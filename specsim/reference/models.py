@@ -1,33 +1,47 @@
-"""Which weights, drafter, draws and scheduler a scenario asks of the reference engine, and what it cannot give.
+"""Which weights and drafter a scenario asks of the reference engine, and what it cannot give.
 
-A scenario's models have random weights, so acceptance is its own law, imposed; ``load_transformer`` takes stored ones.
+Without stored weights a scenario's models have random ones. Stored ones are grown to the scenario's shapes where these
+are larger, so that acceptance is that of the trained models and cost that of the shapes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypedDict
 
 import numpy as np
 import torch
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.reference.checkpoint import Checkpoint
+from specsim.reference.checkpoint import Checkpoint, read_checkpoint
 from specsim.reference.choice import drafter_of
 from specsim.reference.drafters import Drafter
+from specsim.reference.drafters.own_weights import OwnWeights, RandomWeights, StoredWeights
+from specsim.reference.graphs import bucket, capture_passes, graph_sizes
+from specsim.reference.inflate import Embedding, fitted
 from specsim.reference.transformer import Group, Transformer, require_llama, torch_dtype
 from specsim.reference.weights import stored_weights
-from specsim.scenario import Scenario
+from specsim.scenario import Scenario, Weights
 from specsim.specs.model import ModelSpec
+from specsim.speculation.program.weights import TargetLayers, TargetSublayers
 
 PREFILL_CHUNK_TOKENS = 512
 
 
+class _Size(TypedDict):
+    device: str
+    dtype: torch.dtype
+    max_sequences: int
+    max_length: int
+
+
 @dataclass(slots=True)
 class Models:
-    """A target and perhaps a draft model, whose caches share slots."""
+    """A target and perhaps a draft model, whose caches share slots; ``own``: weights of any other drafter."""
 
     target: Transformer
     draft: Transformer | None = None
+    own: OwnWeights = field(default_factory=lambda: RandomWeights(0))
 
     def both(self) -> list[Transformer]:
         return [self.target] if self.draft is None else [self.target, self.draft]
@@ -49,11 +63,18 @@ def load_transformer(
 ) -> Transformer:
     """A checkpoint as a model of the reference engine.
 
-    Raises InvalidInput for an architecture or weights that it cannot run, NoAnswer without the device.
+    Raises InvalidInput for an architecture or weights that it cannot run, or more positions than it has, NoAnswer
+    without the device.
     """
     _require_device(device)
     spec = checkpoint.spec
     require_llama(spec)
+    positions = checkpoint.config.get("max_position_embeddings")
+    if isinstance(positions, int) and max_length > positions:
+        raise InvalidInput(
+            f"prompt, output and drafts are {max_length} tokens and {checkpoint.name} has {positions} positions; "
+            "ask for fewer"
+        )
     weights = stored_weights(checkpoint, spec, device=torch.device(device), dtype=dtype)
     return Transformer(
         spec, device=device, dtype=dtype, max_sequences=max_sequences, max_length=max_length, weights=weights
@@ -61,9 +82,10 @@ def load_transformer(
 
 
 def build_models(scenario: Scenario, *, device: str, max_sequences: int, max_length: int) -> Models:
-    """The scenario's models with random weights.
+    """The scenario's models, with its stored weights or else random ones.
 
-    Raises InvalidInput for what the reference engine does not do, NoAnswer without the device.
+    Their passes are captured at the scenario's ``graph_sizes``. Raises InvalidInput for what the reference engine does
+    not do and for weights that do not fit, NoAnswer without the device.
     """
     bits = scenario.deployment.weight_bits or scenario.model.weight_bits
     _require_device(device)
@@ -71,18 +93,63 @@ def build_models(scenario: Scenario, *, device: str, max_sequences: int, max_len
     draft = scenario.speculation.draft_model if scenario.speculation else None
     if scenario.speculation is not None:
         drafter_of(scenario.speculation)  # refuses before weights are drawn
+    most = scenario.speculation.max_draft_tokens if scenario.speculation else 0
+    sizes = graph_sizes(scenario.engine, most, device)
+    if sizes:
+        max_length = bucket(max_length)  # captured passes read whole buckets
+    size: _Size = {
+        "device": device, "dtype": torch_dtype(bits), "max_sequences": max_sequences, "max_length": max_length,
+    }  # fmt: skip
+    if scenario.weights is not None:
+        models = _stored(scenario, scenario.weights, size)
+    else:
+        seed = scenario.seed
+        target = Transformer(scenario.model, seed=seed, **size)
+        models = Models(target, Transformer(draft, seed=seed + 1, **size) if draft else None, RandomWeights(seed + 2))
+    capture_passes(models.both(), sizes, 1 + most)
+    return models
 
-    def build(spec: ModelSpec, seed: int) -> Transformer:
-        return Transformer(
-            spec, device=device, dtype=torch_dtype(bits), max_sequences=max_sequences, max_length=max_length,
-            seed=seed,
-        )  # fmt: skip
 
-    return Models(build(scenario.model, scenario.seed), build(draft, scenario.seed + 1) if draft else None)
+def _stored(scenario: Scenario, weights: Weights, size: _Size) -> Models:
+    small, large = read_checkpoint(weights.target), scenario.model
+    trained = read_checkpoint(weights.drafter) if weights.drafter is not None else None
+    into = Embedding(small.spec, large, _early_layers(scenario, small.spec, trained))
+    target = _grown(small, into, size)
+    draft = scenario.speculation.draft_model if scenario.speculation else None
+    if scenario.speculation is None or trained is None:
+        return Models(target)
+    if draft is not None:
+        return Models(target, _grown(trained, Embedding(trained.spec, draft), size))
+    return Models(target, own=StoredWeights(trained, into))
+
+
+def _grown(checkpoint: Checkpoint, into: Embedding, size: _Size) -> Transformer:
+    require_llama(into.large)  # of a checkpoint it is required where it is loaded
+    device, dtype = size["device"], size["dtype"]
+    return load_transformer(fitted(checkpoint, into, device=torch.device(device), dtype=dtype), **size)
+
+
+def _early_layers(scenario: Scenario, small: ModelSpec, trained: Checkpoint | None) -> int:
+    """Trained layers that must stay the first: those below an exit, also where a scenario loads it and leaves it off.
+
+    Raises InvalidInput for a drafter that skips layers which inflation added: it would be right for free.
+    """
+    exits = [0] if trained is None else [int(trained.config.get("exit_layer", 0))]
+    program = scenario.speculation.program if scenario.speculation else None
+    for weights in (one for phase in program.phases for one in phase.weights) if program else ():
+        if isinstance(weights, TargetLayers):
+            exits += (weights.last, *weights.exits)
+        skips = isinstance(weights, TargetSublayers) or max(exits) >= small.num_layers
+        if skips and scenario.model.num_layers > small.num_layers:
+            raise InvalidInput(
+                f"{scenario.model.name} has {scenario.model.num_layers} layers, {small.name} {small.num_layers}, and "
+                "the program skips some of those that are added and do nothing; choose a model of no more layers"
+            )
+    return max(exits)
 
 
 def drafter(models: Models, scenario: Scenario) -> Drafter | None:
-    """The scenario's drafter, its own weights random; None without speculation.
+    """The scenario's drafter; None without speculation.
 
     Raises InvalidInput for a program that the engine does not run, or drafts that it cannot form.
     """
@@ -90,7 +157,7 @@ def drafter(models: Models, scenario: Scenario) -> Drafter | None:
     make = drafter_of(speculation) if speculation is not None else None
     if speculation is None or make is None:
         return None
-    made = make(models.target, models.draft, scenario.seed + 2)
+    made = make(models.target, models.draft, models.own)
     made.tree(speculation.max_draft_tokens)
     return made
 

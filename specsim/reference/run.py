@@ -1,7 +1,8 @@
 """What a scenario's workload lives through on this machine, served on the wall clock.
 
-Acceptance is imposed by the scenario's law, because weights are random. The scheduler is the one that the simulator
-uses; KV slots hold whole sequences, so ``num_kv_blocks`` limits the schedule and not the memory taken.
+With the scenario's trained weights requests continue its prompts and drafts are verified. Else both are random and its
+law imposes acceptance; ``versions`` of the result says which. The scheduler is the one that the simulator uses; KV
+slots hold whole sequences, so ``num_kv_blocks`` limits the schedule and not the memory taken.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import gc
 import heapq
 import platform
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from specsim.errors import InvalidInput
 from specsim.reference.engine import Engine
 from specsim.reference.generate import Outcome, run_step
 from specsim.reference.models import build_models, drafter
+from specsim.reference.prompts import Integers, request_prompts
+from specsim.reference.rehearsal import rehearse
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, queue_kept_growing
 from specsim.scenario import Scenario
 from specsim.scheduling.scheduler import Scheduler
@@ -31,24 +35,27 @@ from specsim.workload.request import RequestSpec
 def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
     """Serve the scenario's requests with their arrival times on the wall clock; a step's tokens appear at its end.
 
-    Raises InvalidInput without ``num_kv_blocks`` or for what the engine does not do, NoAnswer for a request that could
-    never run.
+    Raises InvalidInput without ``num_kv_blocks``, for what the engine does not do and for weights or prompts that do
+    not fit, NoAnswer for a request that could never run.
     """
     if scenario.engine.num_kv_blocks is None:
         raise InvalidInput("num_kv_blocks is null; a reference run needs it: set engine.num_kv_blocks")
     if scenario.engine.prefix_caching:
         raise InvalidInput("prefix_caching is true and a reference run shares no prefixes; set it to false")
-    if scenario.speculation is not None and scenario.workload.acceptance_by_class():
+    imposed = scenario.speculation is not None and scenario.weights is None
+    if imposed and scenario.workload.acceptance_by_class():
         raise InvalidInput("workload.classes give acceptance laws and a reference run imposes one law; remove them")
     requests = scenario.requests()
     longest = max(r.prompt_tokens + r.output_tokens for r in requests)
     limits, speculation = scenario.engine, scenario.speculation
     max_draft_tokens = speculation.max_draft_tokens if speculation else 0
+    prompts = _prompts(scenario, requests)
+    places = speculation.program.cache_places(max_draft_tokens) if speculation else 0
     models = build_models(
         scenario, device=device, max_sequences=min(limits.max_num_seqs, len(requests)),
-        max_length=longest + max_draft_tokens + 1,
+        max_length=longest + places + 1,
     )  # fmt: skip
-    draws = AcceptanceDraws(speculation.acceptance, scenario.seed) if speculation else None
+    draws = AcceptanceDraws(speculation.acceptance, scenario.seed) if speculation and imposed else None
     engine = Engine(models.target, drafter(models, scenario), draws)
     program = speculation.program if speculation else None
     scheduler = Scheduler(
@@ -56,9 +63,11 @@ def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
         lookahead_tokens=program.lookahead_tokens(max_draft_tokens) if program else 0,
         draft_slots=program.budget_tokens(max_draft_tokens) if program else 0,
     )  # fmt: skip
-    session = _Session(scenario, requests, engine, scheduler)
+    session = _Session(scenario, requests, prompts, engine, scheduler)
     # Or the first request pays for thread pools and first touches of the weights.
     models.fill(1, min(16, longest), scenario.seed)
+    if models.target.graphs is not None:
+        rehearse(engine, scenario.decider() or ByBatch([0]), shortest=min(r.prompt_tokens for r in requests))
     duration_s = session.run()
     log = session.log
     arrivals_s = [r.arrival_s for r in requests if r.arrival_s is not None]  # none in a closed loop
@@ -66,7 +75,8 @@ def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
         engine="reference", scenario_sha256=scenario.sha256(), duration_s=duration_s,
         requests=sorted(log.finished, key=lambda r: r.request_id), steps=log.steps,
         itl_s=np.array(log.gaps_s, dtype=np.float64), acceptance=log.acceptance, price_source="wall clock",
-        versions=_versions(device), saturated=queue_kept_growing(arrivals_s, [log.steps]),
+        versions=_versions(device) | ({"acceptance": "imposed" if imposed else "real"} if speculation else {}),
+        saturated=queue_kept_growing(arrivals_s, [log.steps]),
     )  # fmt: skip
 
 
@@ -78,15 +88,28 @@ def _versions(device: str) -> dict[str, str]:
     }  # fmt: skip
 
 
+Prompts = Callable[[RequestSpec], Integers]
+
+
+def _prompts(scenario: Scenario, requests: list[RequestSpec]) -> Prompts:
+    """What a request continues; random text is drawn as requests come."""
+    if scenario.weights is None:
+        generator, vocab = np.random.default_rng(scenario.seed), scenario.model.vocab_size
+        return lambda request: generator.integers(0, vocab, request.prompt_tokens)
+    tokens = request_prompts(scenario.weights, requests)
+    return lambda request: tokens[request.request_id]
+
+
 class _Session:
     """One run of a workload: who arrives when, what is scheduled, what has been noted down."""
 
-    def __init__(self, scenario: Scenario, requests: list[RequestSpec], engine: Engine, scheduler: Scheduler) -> None:
+    def __init__(
+        self, scenario: Scenario, requests: list[RequestSpec], prompts: Prompts, engine: Engine, scheduler: Scheduler
+    ) -> None:
         self.log = _Log()
         self._engine, self._scheduler = engine, scheduler
         self._requests = {r.request_id: r for r in requests}
-        self._prompts = np.random.default_rng(scenario.seed)
-        self._vocab = scenario.model.vocab_size
+        self._prompts = prompts
         self._decider = scenario.decider() or ByBatch([0])
         self._clients = scenario.workload.clients
         self._queue = [r.request_id for r in reversed(requests)]  # of a closed loop, next one last
@@ -122,7 +145,7 @@ class _Session:
     def _admit(self, arrival_s: float, request_id: int) -> None:
         request = self._requests[request_id]
         self._scheduler.add(Running(request_id, request.prompt_tokens, request.output_tokens))
-        self._engine.add(request_id, self._prompts.integers(0, self._vocab, request.prompt_tokens))
+        self._engine.add(request_id, self._prompts(request))
         self.log.arrive(request, arrival_s)
 
 

@@ -1,6 +1,8 @@
-"""Sampling at a temperature, and verification that keeps the target's distribution."""
+"""Sampling at a temperature, and verification of drafts that keeps the target's distribution."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -25,33 +27,61 @@ class Sampler:
         """One token a row: [n, vocab] to [n]."""
         return torch.multinomial(probabilities, 1, generator=self._generator)[:, 0]
 
-    def verify(self, target: Tensor, drafts: Tensor, drafted: Tensor | None) -> tuple[Tensor, Tensor]:
-        """How many of k drafts [n, k] are kept and which token follows them, both [n].
-
-        ``target`` [n, k + 1, vocab]: the target's probabilities; ``drafted`` [n, k, vocab]: those that the drafts
-        were drawn from, None where drafting was deterministic. Rejection sampling (Leviathan et al., arXiv
-        2211.17192, section 2.3): draft x is kept with probability min(1, p(x)/q(x)), and after the first one that is
-        not, a token is drawn from max(0, p - q), normalised. Output has the target's distribution whatever q is.
+    def draw_distinct(self, probabilities: Tensor, count: int) -> Tensor:
+        """``count`` different tokens a row, one after the other from what the ones before leave: [n, vocab] to
+        [n, count]. The least of exponential times of rates p, the next one and so on.
         """
-        n, k = drafts.shape
+        times = torch.empty_like(probabilities).exponential_(generator=self._generator)
+        return (probabilities / times).topk(count).indices
+
+    def verify(
+        self, target: Tensor, drafts: Tensor, drafted: Tensor | None, parents: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Where the kept path of each draft tree ends (0 its root, i + 1 node i) and which token follows, both [n].
+
+        ``target`` [n, nodes + 1, vocab]: the target's probabilities at root and nodes; ``drafts`` [n, nodes];
+        ``drafted`` [n, nodes, vocab]: what a node and its siblings were drawn from without replacement, in order;
+        None where drafting was deterministic. Rejection sampling (Leviathan et al., arXiv 2211.17192, section 2.3)
+        for one candidate after the other (SpecInfer, arXiv 2305.09781, section 4.3): x is kept with probability
+        min(1, p(x)/q(x)); if it is not, p becomes max(0, p - q), normalised, and q loses x, for the next sibling. The
+        token that follows is drawn from what is left of p. Output has the target's distribution whatever q is.
+        """
+        n = len(drafts)
+        ends = torch.zeros(n, dtype=torch.int64, device=target.device)
+        left = target[:, 0]
+        older: dict[int, list[int]] = {}
+        for node, parent in enumerate(parents):
+            siblings = older.setdefault(parent, [])
+            here = torch.nonzero(ends == parent + 1)[:, 0]
+            if len(here):
+                p = left[here]
+                q = self._offered(drafts[here], None if drafted is None else drafted[here, node], node, siblings, p)
+                kept = self.kept(p, drafts[here, node], q)
+                ends[here] = torch.where(kept, node + 1, parent + 1)
+                left = left.index_copy(0, here, torch.where(kept[:, None], target[here, node + 1], self.rest(p, q)))
+            siblings.append(node)
+        return ends, self.draw(left)
+
+    def _offered(self, drafts: Tensor, drafted: Tensor | None, node: int, siblings: list[int], like: Tensor) -> Tensor:
+        """The law that a node was drawn from after its older ``siblings``, [m, vocab]."""
         if drafted is None:
-            drafted = torch.nn.functional.one_hot(drafts, target.shape[-1]).to(target.dtype)
-        kept = self.kept(target[:, :k], drafts, drafted).long().cumprod(dim=1).sum(dim=1)
-        rows = torch.arange(n, device=target.device)
-        rest = target[rows, kept]
-        rejected = kept < k
-        if k:
-            rest = torch.where(rejected[:, None], self.rest(rest, drafted[rows, kept.clamp(max=k - 1)]), rest)
-        return kept, self.draw(rest)
+            return torch.zeros_like(like).scatter_(1, drafts[:, node, None], 1.0)
+        return self.without(drafted, drafts[:, siblings]) if siblings else drafted
+
+    def without(self, law: Tensor, tokens: Tensor) -> Tensor:
+        """What is left of a law [m, vocab] once ``tokens`` [m, siblings] are gone."""
+        left = law.scatter(1, tokens, 0.0)
+        total = left.sum(dim=-1, keepdim=True)
+        return left / total.clamp(min=torch.finfo(law.dtype).tiny)
 
     def kept(self, target: Tensor, drafts: Tensor, drafted: Tensor) -> Tensor:
-        """Whether each draft would be kept if those before it were, [n, k]."""
-        p, q = (law.gather(-1, drafts[..., None])[..., 0] for law in (target, drafted))
+        """Whether each draft [m] is kept, by laws [m, vocab]."""
+        p, q = (law.gather(-1, drafts[:, None])[:, 0] for law in (target, drafted))
         luck = torch.rand(q.shape, dtype=q.dtype, device=q.device, generator=self._generator)
         return luck * q < p
 
     def rest(self, target: Tensor, drafted: Tensor) -> Tensor:
-        """What is drawn from after a rejection, [n, vocab]."""
+        """What is left to draw from after a rejection, [m, vocab]."""
         rest = (target - drafted).clamp(min=0)
         total = rest.sum(dim=-1, keepdim=True)
         return torch.where(total > 0, rest / total.clamp(min=torch.finfo(rest.dtype).tiny), target)

@@ -78,9 +78,10 @@ class Transformer(Layers):
         """Logits of normed states."""
         return linear(states, self._head)
 
-    def forward(self, groups: Sequence[Group]) -> Tensor:
-        """Plan and run."""
-        return self.run(self.plan(groups))
+    def forward(self, groups: Sequence[Group], first: int = 0) -> Tensor:
+        """Plan and run, or replay; the logits may be overwritten by the next pass."""
+        (logits,) = self.compute(("whole", first), groups, lambda plan: (self.run(plan, first),))
+        return logits
 
 
 def require_llama(spec: ModelSpec) -> None:

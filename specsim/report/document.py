@@ -9,7 +9,8 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from specsim.analytic.rounds import SpeedupMap
 from specsim.fidelity import Fidelity
-from specsim.report.figures import anatomy_figure, fidelity_figure, speedup_figure
+from specsim.report.figures import anatomy_figure, speedup_figure
+from specsim.report.map_figures import map_agreement
 from specsim.report.verdict import Verdict
 from specsim.scenario import Scenario
 
@@ -29,7 +30,7 @@ def write_report(
     environment = Environment(loader=PackageLoader("specsim.report"), autoescape=select_autoescape())
     figures = [speedup_figure(speedups, answer.batch), anatomy_figure(speedups)]
     if evidence is not None:
-        figures.append(fidelity_figure(evidence.fidelity))
+        figures.append(map_agreement(evidence.fidelity))
     divs = [figure.to_html(full_html=False, include_plotlyjs=i == 0) for i, figure in enumerate(figures)]
     page = environment.get_template("report.html").render(
         scenario=scenario, map=speedups, answer=answer, evidence=evidence, figures=divs

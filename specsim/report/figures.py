@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 
 from specsim.analytic.rounds import SpeedupMap
-from specsim.fidelity import Fidelity
 
 # The target's own work in blues, what speculation adds in amber, the host in grey.
 PARTS = {
@@ -17,6 +14,7 @@ PARTS = {
     "elementwise": "#bfdbfe", "sampling": "#a78bfa", "communication": "#10b981", "host": "#9ca3af",
 }  # fmt: skip
 INK, ON, OFF, LINE = "#1f2937", "#1d4ed8", "#b45309", "#e5e7eb"
+PALETTE = ("#1d4ed8", "#f59e0b", "#10b981", "#8b5cf6", "#ef4444", "#0891b2", "#be185d")  # of things without an order
 FONT = "Source Sans, system-ui, sans-serif"
 
 
@@ -45,7 +43,7 @@ def speedup_figure(speedups: SpeedupMap, batch: int | None = None) -> Any:
     figure.update_xaxes(title="draft length k (tokens)", type="category", showgrid=False)
     figure.update_yaxes(title="batch size (sequences)", type="category", showgrid=False, ticksuffix="  ")
     figure.update_layout(plot_bgcolor=LINE)  # shows through the gaps as cell borders
-    return _laid_out(figure, 90 + 38 * len(batches))
+    return laid_out(figure, 90 + 38 * len(batches))
 
 
 def anatomy_figure(speedups: SpeedupMap) -> Any:
@@ -63,39 +61,15 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
     figure.update_layout(barmode="stack")
     figure.update_xaxes(title="batch size and its best k", type="category")
     figure.update_yaxes(title="share of the round's time (%)", range=[0, 100])
-    return _laid_out(figure, 360)
+    return laid_out(figure, 360)
 
 
-def fidelity_figure(fidelity: Fidelity) -> Any:
-    """Predicted against measured round time, one point a cell, with the predicted 90 % interval."""
-    figure = go.Figure()
-    lengths = sorted({cell.predicted.draft_tokens for cell in fidelity.cells})
-    colours = sample_colorscale("Viridis", [0.9 * i / len(lengths) for i in range(len(lengths))])
-    for k, colour in zip(lengths, colours, strict=True):
-        cells = [cell for cell in fidelity.cells if cell.predicted.draft_tokens == k]
-        predicted = [1e3 * cell.predicted.round_s for cell in cells]
-        figure.add_scatter(
-            x=[1e3 * cell.measured_s for cell in cells], y=predicted, mode="markers", name=f"k={k}",
-            marker_color=colour,
-            text=[f"batch {cell.predicted.batch}, error {cell.error:+.1%}" for cell in cells],
-            error_y={
-                "array": [1e3 * cell.predicted.high_s - y for cell, y in zip(cells, predicted, strict=True)],
-                "arrayminus": [y - 1e3 * cell.predicted.low_s for cell, y in zip(cells, predicted, strict=True)],
-                "thickness": 1,
-            },
-        )  # fmt: skip
-    ends = [1e3 * f(cell.measured_s for cell in fidelity.cells) for f in (min, max)]
-    figure.add_scatter(x=ends, y=ends, mode="lines", name="equal", line={"color": "#9ca3af", "dash": "dot"})
-    figure.update_xaxes(title="measured round (ms)", type="log", dtick=math.log10(2))
-    figure.update_yaxes(title="predicted round (ms)", type="log", dtick=math.log10(2))
-    return _laid_out(figure, 460)
-
-
-def _laid_out(figure: Any, height: int) -> Any:
+def laid_out(figure: Any, height: int, *, top: int = 20) -> Any:
+    """The look that all figures share; ``top``: pixels above the plot."""
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        margin={"l": 60, "r": 20, "t": top, "b": 50},
         font={"color": INK, "family": FONT},
     )
     return figure

@@ -1,13 +1,15 @@
-"""Replications of alternatives side by side, with intervals, and their paired differences."""
+"""Alternatives side by side: replications with their intervals and paired differences, predictions with theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
 from specsim.results.intervals import Interval, metric_intervals, paired_differences
+from specsim.serving.uncertainty import Predicted3
 
 ROWS = (
     "completed", "failed", "duration", "request_throughput", "request_goodput", "output_throughput",
@@ -49,6 +51,31 @@ def replications_table(summaries: Summaries, main: str) -> Table:
         if any(found):
             table.add_row(flag, *(f"{n} of {count}" for n in found), *("" for _ in others))
     return table
+
+
+def predicted_json(metrics: Mapping[str, Predicted3]) -> dict[str, dict[str, float]]:
+    """Value, low and high of each metric."""
+    return {name: asdict(metric) for name, metric in metrics.items()}
+
+
+def predicted_table(alternatives: Mapping[str, Mapping[str, Predicted3]]) -> Table:
+    """Each alternative's metrics with what the errors of prices and the luck of acceptance leave open."""
+    table = Table(title="90 % intervals: errors of prices, luck in acceptance")
+    table.add_column("metric", no_wrap=True)
+    for name in alternatives:
+        table.add_column(name, justify="right", overflow="fold")
+    for row in ROWS:
+        if any(row in metrics for metrics in alternatives.values()):
+            table.add_row(row, *(_ends(metrics.get(row)) for metrics in alternatives.values()))
+    return table
+
+
+def _ends(metric: Predicted3 | None) -> str:
+    if metric is None:
+        return "-"
+    if metric.low == metric.high:
+        return f"{metric.value:,g}"
+    return f"{metric.value:,.2f} ({metric.low:,.2f} to {metric.high:,.2f})"
 
 
 def _as_json(intervals: Mapping[str, Interval]) -> dict[str, Any]:

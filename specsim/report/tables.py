@@ -10,7 +10,6 @@ from rich.table import Table
 from specsim.analytic.exits import Exit
 from specsim.analytic.rounds import SpeedupMap
 from specsim.cost.step_time import PARTS
-from specsim.fidelity import Fidelity
 from specsim.planning.tune import Tuning
 from specsim.units import format_seconds
 
@@ -80,31 +79,6 @@ def schedule_table(tuning: Tuning) -> Table:
 
 def _both_ends(first: float, last: float) -> str:
     return f"{first:.2f}" if f"{first:.2f}" == f"{last:.2f}" else f"{first:.2f} to {last:.2f}"
-
-
-def fidelity_table(fidelity: Fidelity) -> Table:
-    """Predicted and measured round time of every cell, with the price source and the spread between repeats."""
-    table = Table(title="round time, predicted against measured")
-    for column in ("batch", "k", "predicted", "measured", "error", "spread", "in 90 % interval"):
-        table.add_column(column, justify="right")
-    table.add_column("source")
-    for cell in fidelity.cells:
-        p = cell.predicted
-        table.add_row(
-            str(p.batch), str(p.draft_tokens), format_seconds(p.round_s), format_seconds(cell.measured_s),
-            f"{cell.error:+.1%}", f"{cell.spread:.1%}", "yes" if cell.covered else "no", p.source,
-        )  # fmt: skip
-    return table
-
-
-def regret_table(fidelity: Fidelity) -> Table:
-    """The decision at each batch size and what following the prediction would have cost."""
-    table = Table(title="best k by batch size")
-    for column in ("batch", "predicted best k", "measured best k", "throughput lost"):
-        table.add_column(column, justify="right")
-    for regret in fidelity.regrets:
-        table.add_row(str(regret.batch), str(regret.predicted_k), str(regret.measured_k), f"{regret.share:.1%}")
-    return table
 
 
 def summary_table(summaries: dict[str, dict[str, Any]]) -> Table:

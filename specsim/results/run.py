@@ -27,6 +27,8 @@ class Totals:
     preemptions: int = 0
     steps: int = 0
     good: int | None = None  # requests within the SLO; None if none was given
+    busy_s: float = 0.0  # of all steps
+    sequence_s: float = 0.0  # of all steps, each times its sequences
     ttft: QuantileSketch = field(default_factory=QuantileSketch)
     tpot: QuantileSketch = field(default_factory=QuantileSketch)
     itl: QuantileSketch = field(default_factory=QuantileSketch)
@@ -87,6 +89,7 @@ class RunResult:
             "spec_decode_acceptance_counts": self.acceptance.as_table(),
             "preemptions": self.totals.preemptions if self.totals else sum(r.preemptions for r in self.requests),
             "steps": self.totals.steps if self.totals else len(self.steps),
+            "mean_batch": self._mean_batch(),
             "num_gpus": self.num_gpus,
             "num_kv_blocks": self.num_kv_blocks,
             "engine": self.engine,
@@ -100,6 +103,15 @@ class RunResult:
             "scenario_sha256": self.scenario_sha256,
             "versions": self.versions,
         }  # fmt: skip
+
+    def _mean_batch(self) -> float | None:
+        """Sequences in a step, averaged over the time that steps took; None without steps."""
+        if self.totals is not None:
+            busy_s, sequence_s = self.totals.busy_s, self.totals.sequence_s
+        else:
+            busy_s = sum(step.duration_s for step in self.steps)
+            sequence_s = sum(step.duration_s * step.sequences for step in self.steps)
+        return sequence_s / busy_s if busy_s else None
 
     def _counts(self, slo: Slo | None, span: float) -> dict[str, Any]:
         totals = self.totals

@@ -6,6 +6,7 @@ Names, paths and inline values are resolved while the scenario is read, so that 
 from specsim.scenario.load import load_scenario, scenario_names
 from specsim.scenario.question import CostChoice, Scenario
 from specsim.scenario.speculation import Speculation
+from specsim.scenario.weights import Weights
 from specsim.scenario.workload import SyntheticWorkload, TraceWorkload, Workload
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Speculation",
     "SyntheticWorkload",
     "TraceWorkload",
+    "Weights",
     "Workload",
     "load_scenario",
     "scenario_names",

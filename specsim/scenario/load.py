@@ -20,8 +20,10 @@ def scenario_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_scenario(reference: str, settings: Sequence[str] = ()) -> Scenario:
+def load_scenario(reference: str, settings: Sequence[str] = (), *, settings_folder: Path | None = None) -> Scenario:
     """A scenario by bundled name or YAML path, with ``path.to.field=value`` settings applied.
+
+    Relative paths in settings count from the working directory, or from ``settings_folder``.
 
     Raises InvalidInput: unknown name, missing file, malformed field, a setting that names no field.
     """
@@ -30,6 +32,8 @@ def load_scenario(reference: str, settings: Sequence[str] = ()) -> Scenario:
     _resolve_paths(data, path.parent)
     for setting in settings:
         _apply(data, setting)
+    if settings_folder is not None:
+        _resolve_paths(data, settings_folder)
     return build(Scenario, data, where=str(path))
 
 
@@ -46,15 +50,20 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     """Make file references in the scenario relative to its own folder."""
     workload = data.get("workload")
     classes = workload.get("classes") if isinstance(workload, dict) else None
-    lengths = [one.get("lengths") for one in (workload, *(classes or ())) if isinstance(one, dict)]
+    sections = [one for one in (workload, data.get("speculation"), *(classes or ())) if isinstance(one, dict)]
+    laws = [one.get(kind) for one in sections for kind in ("lengths", "acceptance")]
     spots: tuple[tuple[Any, str], ...] = (
         (data, "model"), (data, "gpu"), (data.get("speculation"), "program"), (data.get("speculation"), "draft_model"),
-        (workload, "path"), *((law, "path") for law in lengths), (data.get("cost"), "profile"),
+        (workload, "path"), *((law, "path") for law in laws), (data.get("cost"), "profile"),
     )  # fmt: skip
     for owner, key in spots:
         value = owner.get(key) if isinstance(owner, dict) else None
         if isinstance(value, str) and not Path(value).is_absolute() and (folder / value).exists():
             owner[key] = str((folder / value).resolve())
+    if isinstance(weights := data.get("weights"), dict):
+        for key, value in weights.items():
+            if isinstance(value, str):  # a path and nothing else, so that one of a missing file names its place too
+                weights[key] = str((folder / value).resolve())
 
 
 def _apply(data: dict[str, Any], setting: str) -> None:

@@ -18,6 +18,7 @@ from specsim.profiles.store import Profile, find_profile, find_widths, load_prof
 from specsim.results import Slo
 from specsim.scenario.part import Model, Part
 from specsim.scenario.speculation import Speculation
+from specsim.scenario.weights import Weights
 from specsim.scenario.workload import Workload
 from specsim.specs.catalog import hardware_names, load_hardware
 from specsim.specs.deployment import Deployment
@@ -69,6 +70,7 @@ class Scenario(BaseModel):
     engine: EngineLimits = EngineLimits()
     speculation: Speculation | None = None
     workload: Workload
+    weights: Weights | None = None  # None: random ones, and acceptance is imposed by its law
     cost: CostChoice = CostChoice()
     slo: Slo | None = None
     seed: NonNegativeInt = 0
@@ -110,12 +112,20 @@ class Scenario(BaseModel):
                 speculation.policy.check(law, speculation.program.choices(speculation.max_draft_tokens))
         return self
 
+    @model_validator(mode="after")
+    def _weights_fit_the_program(self) -> Scenario:
+        if self.weights is not None:
+            self.weights.check(self.model, self.speculation)
+        return self
+
     def sha256(self) -> str:
         """Hash of the resolved scenario and of what its traces hold.
 
-        What a program only says of itself, or offers as defaults that are resolved by now, does not count.
+        What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do
+        weights, which no prediction looks at.
         """
-        fields = self.model_dump(mode="json", by_alias=True, exclude={"speculation": {"program": ABOUT}})
+        about: dict[str, Any] = {"speculation": {"program": ABOUT}, "weights": True}
+        fields = self.model_dump(mode="json", by_alias=True, exclude=about)
         text = json.dumps(fields, sort_keys=True)
         contents = [file.content_sha256() for file in self.workload.trace_files()]
         return hashlib.sha256("".join((text, *contents)).encode()).hexdigest()

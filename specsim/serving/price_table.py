@@ -27,8 +27,12 @@ LONGEST_KV = 262_144  # longer caches are priced by extrapolation
 def tabled(server: Server) -> Server:
     """The same server, priced from tables; its policy still believes what it did.
 
+    One that is priced from tables already is returned as it is.
+
     Raises InexactTables where they miss the price source by more than MOST_MEDIAN or MOST_P90.
     """
+    if isinstance(server.cost, TablePrices):
+        return server
     longest_kv = min(LONGEST_KV, server.num_kv_blocks * server.limits.block_size)
     decider, choices = server.decider(), server.choices()
     by_batch = None if decider is None else decider.table()

@@ -54,10 +54,12 @@ def simulate(
     *,
     progress: Progress | None = None,
     keep: bool | None = None,
+    servers: Sequence[Server] | None = None,
 ) -> RunResult:
     """Serve the scenario's requests; ``progress`` hears (finished, all) now and then.
 
-    ``keep``: whether the result holds every record; None: up to MOST_RECORDS requests. Ctrl-C returns what is done.
+    ``keep``: whether the result holds every record; None: up to MOST_RECORDS requests. ``servers``: in place of
+    ``servers_of`` the scenario, for instance at other prices. Ctrl-C returns what is done.
 
     Raises NoAnswer: the model does not fit, or a request that the replica could never run.
     """
@@ -68,16 +70,16 @@ def simulate(
     run_ = Run(
         parts=lambda: workload.chunks(scenario.seed, size),
         rows=lambda: (row for part in workload.chunks(scenario.seed) for row in part.rows()),
-        count=count, servers=servers_of(scenario),
+        count=count, servers=servers_of(scenario) if servers is None else servers,
         router=deployment.router, clients=None if workload.clients is None else workload.clients.concurrency,
         slo=scenario.slo,
     )  # fmt: skip
-    if not is_large(scenario):
+    if not is_large(scenario) and (servers is None or not has_tables(servers)):
         result = _by_events(run_, progress)
     else:
-        servers, slow = _tabled(run_.servers)
-        run_ = replace(run_, servers=servers)
-        slow += _obstacles(scenario, servers)
+        tables, slow = tabled_all(run_.servers)
+        run_ = replace(run_, servers=tables)
+        slow += _obstacles(scenario, tables)
         result = _by_events(run_, progress) if slow else _fast(run_, keep, progress)
     return replace(
         result,
@@ -94,11 +96,18 @@ def is_large(scenario: Scenario) -> bool:
 
 def slowed_by(scenario: Scenario) -> list[str]:
     """What keeps a large run from the compiled loop; empty where nothing does."""
-    servers, slow = _tabled(servers_of(scenario))
+    servers, slow = tabled_all(servers_of(scenario))
     return slow + _obstacles(scenario, servers)
 
 
-def _tabled(servers: Sequence[Server]) -> tuple[list[Server], list[str]]:
+def has_tables(servers: Sequence[Server]) -> bool:
+    """Whether all are priced from tables, which a run of any size may then read."""
+    from specsim.serving.price_table import TablePrices
+
+    return all(isinstance(server.cost, TablePrices) for server in servers)
+
+
+def tabled_all(servers: Sequence[Server]) -> tuple[list[Server], list[str]]:
     """The servers priced from tables where tables hold their prices, and what stands in the way."""
     from specsim.serving.price_table import InexactTables, tabled
 
@@ -220,7 +229,7 @@ def _fast(asked: Run, keep: bool, progress: Progress | None) -> RunResult:
     if asked.clients is not None:
         raise InvalidInput("a closed loop does not run compiled; leave compiled out")
     if not all(isinstance(server.cost, TablePrices) for server in asked.servers):
-        asked = replace(asked, servers=_tabled(asked.servers)[0])
+        asked = replace(asked, servers=tabled_all(asked.servers)[0])
     return replace(serve_all(asked, keep=keep, progress=progress), versions=_versions())
 
 

@@ -99,6 +99,8 @@ class Streamed:
     ) -> None:  # fmt: skip
         totals = self.totals
         totals.steps += len(steps)
+        totals.busy_s += float(steps_s[:, 1].sum())
+        totals.sequence_s += float(steps_s[:, 1] @ steps[:, 0])
         totals.itl.add(gaps_s)
         if not len(finished):
             return

@@ -81,7 +81,7 @@ class _Tabulator:
         return Prices(
             self.kv, verify, own, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows, mixed.mixed_s,
             mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots,
-            prefix_knots, chunks, drafted_chunks, self._splitting(),
+            prefix_knots, chunks, drafted_chunks, self._splitting(), np.zeros(0), np.zeros((2, len(k_index), 0)),
         )  # fmt: skip
 
     def _own(self, price: StepTime) -> Floats:

@@ -23,6 +23,8 @@ class EngineLimits(BaseModel):
     below an equal share of the budget. ``scheduler_reserve_full_isl`` admits a request only when its whole prompt
     fits the free blocks. ``watermark``: share of all blocks that an admission leaves free while others run.
     ``max_model_len``: the longest sequence; None: no limit but the KV cache.
+    ``kv_spread``: 0 where attention reads each sequence's own keys (paged attention). Where it pads a batch to its
+    longest sequence, as the reference engine does on a CPU: half the range of the lengths in a batch over their mean.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +46,7 @@ class EngineLimits(BaseModel):
     async_scheduling: bool = False
     host_step_s: NonNegativeFloat | None = None  # None: from the profile, else the documented default
     host_draft_pass_s: NonNegativeFloat | None = None
+    kv_spread: float = Field(0.0, ge=0, lt=1)
 
     @field_validator("graph_sizes")
     @classmethod
@@ -51,6 +54,16 @@ class EngineLimits(BaseModel):
         if sizes is not None and list(sizes) != sorted(set(sizes)):
             raise ValueError(f"sizes {list(sizes)} do not ascend; sort them and name each once")
         return sizes
+
+    def padded_kv(self, kv_tokens: Reals, sequences: Reals) -> Reals:
+        """Keys that attention reads a sequence, in a batch of a mean KV length.
+
+        The expected maximum of n lengths that are uniform within ±``kv_spread`` of their mean is
+        mean·(1 + kv_spread·(n - 1)/(n + 1)): 220 for 10 sequences of 192 with a spread of 0.178.
+        """
+        if not self.kv_spread:
+            return kv_tokens
+        return kv_tokens * (1.0 + self.kv_spread * np.maximum(0.0, sequences - 1.0) / (sequences + 1.0))
 
 
 def default_graph_sizes(max_num_seqs: int, max_draft_tokens: int = 0, largest: int = 512) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ and costs what a step without speculation costs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -77,6 +78,8 @@ class RoundCost:
         ``drafting_kv_tokens`` is their mean KV length.
         """
         bill = Bill()
+        drafting_kv_tokens = self._engine.padded_kv(drafting_kv_tokens, drafting)
+        groups = [self._padded(group) for group in groups]
         verification = self._target.entries(groups, draft_tokens)
         for charges, times in verification:
             bill.add(charges, times=times)
@@ -97,6 +100,12 @@ class RoundCost:
         verified = draft_tokens if self._program is None or self._program.verifies else 0
         group = Group(batch, verified + 1, context_tokens + verified, verified + 1)
         return self.step([group], drafting=batch, draft_tokens=draft_tokens, drafting_kv_tokens=context_tokens)
+
+    def _padded(self, group: Group) -> Group:
+        """A decoding group with the keys that attention reads of it."""
+        if group.is_prefill or not self._engine.kv_spread:
+            return group
+        return replace(group, kv_tokens=self._engine.padded_kv(group.kv_tokens, group.sequences))
 
     def _add_draft(
         self, bill: Bill, cost: PhaseCost, entries: Sequence[Entry], drafting: Reals, draft_tokens: int,

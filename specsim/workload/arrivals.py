@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,13 @@ class _OpenLoop(_Arrivals, ABC):
     @abstractmethod
     def mean_rate_per_s(self) -> float:
         """Arrivals per second over the long run."""
+
+    def faster(self, factor: float) -> Self:
+        """The same process with every rate ``factor`` times as high; periods and pieces last as long as before."""
+        return type(self).model_validate(self.model_dump() | self._rates(factor))
+
+    def _rates(self, factor: float) -> dict[str, Any]:
+        return {"rate_per_s": factor * self.mean_rate_per_s()}
 
     def blocks_s(self, size: int, generator: np.random.Generator) -> Iterator[Times]:
         """Arrival times in endless consecutive blocks of shape [size], ascending; the same whatever the size."""
@@ -120,6 +127,9 @@ class PiecewiseArrivals(_GammaGaps):
 
     def mean_rate_per_s(self) -> float:
         return sum(d * r for d, r in self.pieces) / sum(d for d, _ in self.pieces)
+
+    def _rates(self, factor: float) -> dict[str, Any]:
+        return {"pieces": [(duration_s, factor * rate) for duration_s, rate in self.pieces]}
 
 
 class DiurnalArrivals(_GammaGaps):

@@ -150,7 +150,7 @@ def test_one_line_a_mistake(
         (["quickstart", "--out", "/proc/nowhere"], "choose a path that can be used"),
         (["predict"], "Missing argument"),
         (["prediction", "x"], "No such command"),
-        (["validate", "cpu-imposed"], "did you mean cpu-imposed-acceptance"),
+        (["validate", "cpu-imposed-acceptanse"], "did you mean cpu-imposed-acceptance"),
         (["profile", "show", "nothing-like-it"], "unknown profile"),
         (["profile", "run", "--device", "tpu"], "neither cpu nor cuda"),
     ],

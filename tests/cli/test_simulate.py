@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from specsim.results.files import read_run
 from specsim.results.intervals import student_interval
 from specsim.scenario import Scenario, load_scenario
 from specsim.serving.simulate import simulate
+from specsim.serving.uncertainty import predicted_metrics
 
 SIZE = [
     "workload.requests=16", "workload.lengths={kind: fixed, prompt_tokens: 32, output_tokens: 12}",
@@ -220,3 +222,31 @@ def test_ctrl_c_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys:
     status, out, _ = run(capsys, *SMALL)
     assert status == 130
     assert out == ""
+
+
+def test_intervals_are_the_predictions_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the first run, not in place of it, and around it for each alternative."""
+    found = document(capsys, *OPEN, "--intervals", 8)
+    own = predicted_metrics(
+        load_scenario("quickstart", [*SIZE, OPEN[1]]), ["median_tpot_ms"], runs=8, vary_acceptance=True
+    )
+    assert set(found["intervals"]) == {"speculation on", "speculation off"}
+    assert found["intervals"]["speculation on"]["median_tpot_ms"] == asdict(own["median_tpot_ms"])
+    for name, metrics in found["intervals"].items():
+        tpot = metrics["median_tpot_ms"]
+        assert tpot["value"] == found["alternatives"][name]["median_tpot_ms"]
+        assert tpot["low"] < tpot["value"] < tpot["high"]
+    status, out, _ = run(capsys, *SMALL, *OPEN, "--alone", "--intervals", 8)
+    assert status == 0
+    assert f"({own['median_tpot_ms'].low:,.2f} to {own['median_tpot_ms'].high:,.2f})" in out
+
+
+def test_intervals_leave_out_the_warm_up_too(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, *OPEN, "--alone", "--intervals", 8, "--warmup", "50%")
+    assert found["intervals"]["speculation on"]["completed"]["value"] == found["completed"] < 16
+
+
+def test_an_odd_number_of_interval_runs_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, *SMALL, "--intervals", 7)
+    assert (status, out) == (2, "")
+    assert err.startswith("specsim: 7 runs make no interval")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from functools import cache
 
@@ -77,6 +78,23 @@ def test_a_machine_at_a_fixed_share_of_its_roofline_is_reproduced_exactly(m: flo
     rows = [tiny, *(row(s, seconds(*s)) for s in itertools.product(M, N, K) if s != tiny.shape)]
     truth = seconds(m, n, k)
     assert EfficiencySurface("gemm", rows, BYTES, FLOPS).seconds((m, n, k)).seconds == pytest.approx(truth, rel=0.15)
+
+
+@given(st.floats(1, 512), st.floats(256, 16384), st.floats(128, 2048))
+@settings(deadline=None, max_examples=50)
+def test_a_machine_that_computes_rows_in_tiles_is_recognised(m: float, n: float, k: float) -> None:
+    """65 rows cost as many FLOPs as 128 on it, and a surface of a few sizes says so of every other one."""
+    floor = 5e-6
+
+    def seconds(m: float, n: float, k: float) -> float:
+        moved, _ = work("gemm", (m, n, k))
+        _, flops = work("gemm", (math.ceil(m / 64) * 64, n, k))
+        return float(floor + ((moved / BYTES) ** 2 + (flops / FLOPS) ** 2) ** 0.5)
+
+    sizes = (1.0, 16.0, 64.0, 65.0, 128.0, 160.0, 256.0, 257.0, 512.0)
+    rows = [row((1.0, 64.0, 64.0), floor), *(row(s, seconds(*s)) for s in itertools.product(sizes, N, K))]
+    surface = EfficiencySurface("gemm", rows, BYTES, FLOPS)
+    assert surface.seconds((m, n, k)).seconds == pytest.approx(seconds(m, n, k), rel=0.02)
 
 
 @pytest.mark.parametrize("make", [bumpy_gemm, bumpy_attention])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specsim.cost.forward import SOURCES, Kernel
-from specsim.cost.measured import MeasuredPrices
+from specsim.cost.measured import MeasuredPrices, machine_error
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
 from specsim.profiles.store import Profile
@@ -120,3 +121,17 @@ def test_an_unmeasured_class_is_a_roofline() -> None:
     prices = MeasuredPrices(profile(decode_rows()), GPU, "bfloat16")
     kernel = Kernel("gemm", "gemm", (5.0, 1024.0, 256.0), "", "bfloat16", 1, 1e9, 1e6)
     assert prices.price(kernel, warm=False) == Roofline(GPU, "bfloat16").price(kernel, warm=False)
+
+
+def test_the_mean_state_of_a_longer_sweep_is_known_better() -> None:
+    """Probes of 0.9, 1.0, 1.1 s spread by 10 %: the mean of 3 is known to 10/√3 %, of 12 to √(8/11)·10/√12 %."""
+    times = [0.9, 1.0, 1.1]
+
+    def error(repeats: int, device: str) -> float:
+        probe = Probe(before_s=times[0], during_s=(times * repeats)[1:])
+        header = HEADER.model_copy(update={"probe": probe, "device": device})
+        return machine_error(replace(profile(()), header=header))
+
+    assert error(1, "cuda") == pytest.approx(0.1 / 3**0.5)
+    assert error(4, "cuda") == pytest.approx(0.1 * (8 / 11) ** 0.5 / 12**0.5)
+    assert error(4, "cpu") == pytest.approx(math.hypot(error(4, "cuda"), 0.1))

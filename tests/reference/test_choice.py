@@ -12,12 +12,17 @@ from specsim.errors import InvalidInput  # noqa: E402
 from specsim.reference.choice import drafter_of, spread  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     DraftModel,
+    DynamicExit,
     Eagle,
     EarlyExit,
+    Grown,
+    Lookahead,
     Medusa,
+    Merged,
     NGram,
     SkippedLayers,
 )
+from specsim.reference.drafters.own_weights import RandomWeights  # noqa: E402
 from specsim.reference.grid import measure_grid  # noqa: E402
 from specsim.reference.run import serve  # noqa: E402
 from specsim.reference.transformer import Transformer  # noqa: E402
@@ -41,7 +46,8 @@ CPU = {
 PROGRAMS = {
     "draft-model": DraftModel, "specinfer": DraftModel, "ngram": NGram, "llma": NGram, "medusa": Medusa,
     "medusa-1": Medusa, "swift": SkippedLayers, "self-speculative": SkippedLayers, "layerskip": EarlyExit,
-    "kangaroo": EarlyExit, "eagle": Eagle, "eagle-tree": Eagle,
+    "kangaroo": EarlyExit, "del": DynamicExit, "eagle": Eagle, "eagle-tree": Eagle, "eagle2": Grown,
+    "lookahead": Lookahead, "gsd": Merged,
 }  # fmt: skip
 
 
@@ -77,7 +83,7 @@ def test_a_program_runs_with_the_drafter_it_describes(program: str) -> None:
         for spec in (TARGET, DRAFT)
     )  # fmt: skip
     assert make is not None
-    assert type(make(target, draft, 0)) is PROGRAMS[program]
+    assert type(make(target, draft, RandomWeights(0))) is PROGRAMS[program]
     served, simulated = serve(scenario, device="cpu"), simulate(scenario)
     assert served.acceptance == simulated.acceptance
     assert served.acceptance.drafted() > 0
@@ -109,7 +115,7 @@ def test_every_other_program_is_refused_by_what_it_is_not() -> None:
         except InvalidInput as error:
             refused[program] = str(error)
     assert not [text for text in refused.values() if "\n" in text or "early exit" not in text]
-    assert {"medusa-2", "eagle2", "eagle3", "lookahead", "pearl", "skipdecode", "dflash"} <= set(refused)
+    assert {"medusa-2", "eagle3-tree", "eagle3", "pearl", "skipdecode", "dflash"} <= set(refused)
     assert not set(PROGRAMS) & set(refused)
 
 
@@ -142,7 +148,7 @@ def test_an_exit_keeps_the_programs_layer_and_whether_states_are_reused() -> Non
         program["verify"] = {"rule": "exact", "from_layer": from_layer}
         make = drafter_of(Speculation.model_validate({"program": program}))
         assert make is not None
-        drafter = make(target, None, 0)
+        drafter = make(target, None, RandomWeights(0))
         assert isinstance(drafter, EarlyExit)
         found.append((drafter.last, drafter.from_layer))
     assert found == [(8, 8), (8, 0)]

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from specsim.reference.drafters import Drafter, DraftModel, NGram  # noqa: E402
+from specsim.reference.drafters.own_weights import OwnWeights  # noqa: E402
 from specsim.reference.generate import Engine, generate, run_step  # noqa: E402
 from specsim.reference.lossless import losslessness  # noqa: E402
 from specsim.reference.transformer import Transformer  # noqa: E402
@@ -184,11 +185,11 @@ def test_losslessness_of_any_drafter() -> None:
     """A draft model of another shape; and copies from the text, which need no weights at all."""
     small = SPEC.model_copy(update={"num_layers": 1, "hidden_size": 32})
 
-    def stranger(target: Transformer, draft: Transformer | None, seed: int) -> Drafter:
+    def stranger(target: Transformer, draft: Transformer | None, own: OwnWeights) -> Drafter:
         size = {"max_sequences": target.max_sequences, "max_length": target.max_length}
-        return DraftModel(Transformer(small, device="cpu", dtype=target.dtype, seed=seed, **size))  # type: ignore[arg-type]
+        return DraftModel(Transformer(small, device="cpu", dtype=target.dtype, seed=0, **size))  # type: ignore[arg-type]
 
-    for make in (stranger, lambda target, draft, seed: NGram()):
+    for make in (stranger, lambda target, draft, own: NGram()):
         report = losslessness(SPEC, make, torch.float64, sequences=3, output_tokens=12)
         assert report.identical_share == 1.0
         assert report.acceptance_rate is not None

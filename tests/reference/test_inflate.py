@@ -66,6 +66,15 @@ def test_without_noise_the_function_is_the_same(random_checkpoint: Make, changes
     assert torch.allclose(logits(large, tokens), logits(small, tokens), rtol=0, atol=1e-9)
 
 
+def test_an_epsilon_that_the_config_leaves_out_is_scaled_too(random_checkpoint: Make) -> None:
+    """Tiny states make it matter: the norm of a state of 1e-3 divides by sqrt(1e-6 + epsilon)."""
+    full, tokens = random_checkpoint(), text(2, 10)
+    config = {key: value for key, value in full.config.items() if key != "rms_norm_eps"}
+    table = {"model.embed_tokens.weight": full.tensors["model.embed_tokens.weight"] * 1e-3}
+    small = Checkpoint(config, {**full.tensors, **table}, "tiny")
+    assert torch.allclose(logits(grown(small, 0.0), tokens), logits(small, tokens), rtol=0, atol=1e-9)
+
+
 def test_noise_is_heard_in_proportion_and_seldom_changes_a_token(random_checkpoint: Make) -> None:
     small, tokens = random_checkpoint(), text(20, 40)
     exact = logits(small, tokens)

@@ -15,7 +15,10 @@ from specsim.reference.drafters import (  # noqa: E402
     DynamicExit,
     Eagle,
     EarlyExit,
+    Grown,
+    Lookahead,
     Medusa,
+    Merged,
     NGram,
     SkippedLayers,
 )
@@ -78,6 +81,10 @@ DRAFTERS: dict[str, Callable[[Transformer], Drafter]] = {
     "adapter, stop": lambda target: EarlyExit(target, 3, random_adapter(target, 2, num_kv_heads=4)),
     "features": lambda target: Eagle(target, random_feature_head(target, 3)),
     "features, tree": lambda target: Eagle(target, random_feature_head(target, 3), tree),
+    "lookahead, tree": lambda target: Lookahead(target.max_sequences, 5, 4, 3),
+    "draft model, grown tree": lambda target: Grown(DraftModel(build(0.3)), 4, 3, tree),
+    "draft model, merged tree": lambda target: Merged(DraftModel(build(0.3)), 4, 3, tree, 0.2),
+    "features, grown tree": lambda target: Grown(Eagle(target, random_feature_head(target, 3)), 3, 4, tree),
 }
 
 

@@ -5,7 +5,9 @@ A drafter that lost track of its cache would still be lossless, only wrong more 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +24,15 @@ from specsim.reference.drafters import (  # noqa: E402
     DynamicExit,
     Eagle,
     EarlyExit,
+    Grown,
+    History,
+    Lookahead,
     Medusa,
+    Merged,
+    Progress,
     SkippedLayers,
+    Stepwise,
+    Stopwatch,
 )
 from specsim.reference.drafters.weights import random_adapter, random_feature_head, random_heads  # noqa: E402
 from specsim.reference.engine import Engine  # noqa: E402
@@ -175,6 +184,164 @@ def test_drafts_are_those_of_the_equations(name: str) -> None:
                 )
                 checked += 1
     assert checked > 8
+
+
+def paths(trees: Sequence[int], drafts: Text) -> list[Text]:
+    found: list[Text] = []
+    for parent, token in zip(trees, drafts, strict=True):
+        found.append([*(found[parent] if parent >= 0 else []), token])
+    return found
+
+
+def most_probable(equations: Equations, known: Text, depth: int, top_k: int, count: int) -> list[Text]:
+    """The best paths among those found when each depth's best ``top_k`` are continued by as many tokens each."""
+    frontier: list[tuple[float, Text]] = [(0.0, [])]
+    found = []
+    for _ in range(depth):
+        newest = []
+        for score, path in frontier:
+            best = equations(known, path).log_softmax(-1).topk(top_k)
+            newest += [
+                (score + p, [*path, t]) for p, t in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            ]
+        frontier = sorted(newest, key=lambda one: -one[0])[:top_k]
+        found += newest
+    return [path for _, path in sorted(found, key=lambda one: -one[0])[:count]]
+
+
+@pytest.mark.parametrize(
+    ("make", "equations"),
+    [
+        (lambda target: DraftModel(build(6)), of_draft_model),
+        (lambda target: Eagle(target, random_feature_head(target, 3)), of_features),
+    ],
+    ids=["draft model", "features"],
+)
+def test_a_grown_tree_holds_the_most_probable_paths(
+    make: Callable[[Transformer], Stepwise], equations: Equations
+) -> None:
+    """Against a search on whole texts, for sequences that differ, in a running batch."""
+    target = build()
+    engine = Engine(target, Grown(make(target), depth=3, top_k=3, imposed=chain))
+    scheduler = Scheduler(EngineLimits(max_num_seqs=3, max_num_batched_tokens=64), 100, max_draft_tokens=8)
+    generator = np.random.default_rng(4)
+    sequences = [Running(number, *sizes) for number, sizes in enumerate([(3, 4), (14, 9), (9, 12)])]
+    for sequence in sequences:
+        engine.add(sequence.request_id, generator.integers(0, SPEC.vocab_size, sequence.prompt_tokens))
+        scheduler.add(sequence)
+    shapes = set()
+    while scheduler.has_work:
+        run_step(engine, scheduler, ByBatch([8]))
+        for sequence in sequences:
+            if sequence.draft_tokens and not sequence.finished:
+                slot = engine.slot(sequence.request_id)
+                known = engine.history.tokens[slot, : engine.history.lengths[slot]].tolist()
+                drafts = engine.history.drafts(np.array([slot]), 8)[0].tolist()
+                tree = engine._grown[sequence.request_id]
+                shapes.add(tree)
+                assert paths(tree, drafts) == most_probable(equations, known, 3, 3, 8)
+    assert len(shapes) > 3
+
+
+class LastToken(Stepwise):
+    """Next-token logits that the last token alone decides; counts the tokens it is run on."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.table, self.run = table, 0
+
+    def begin(self, history: History, slots: Any, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
+        return self.table[torch.from_numpy(history.tokens[slots, history.lengths[slots] - 1])]
+
+    def extend(self, groups: list[Group], parents: Any, watch: Stopwatch) -> Tensor:
+        tokens = torch.cat([group.tokens.ravel() for group in groups])
+        self.run += len(tokens)
+        return self.table[tokens]
+
+
+@pytest.mark.parametrize("known", [[[3, 1, 2]], [[3, 1, 2], [0, 4], [1]]], ids=["one", "three"])
+def test_equal_ends_are_drafted_once_at_no_loss(known: list[Text]) -> None:
+    """Where the last token decides everything, a graph finds what a tree finds and runs fewer tokens."""
+    table = torch.randn(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    slots, watch, history = np.arange(len(known)), Stopwatch(torch.device("cpu")), History(3, 40)
+    nobody = Progress(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    for slot, text in enumerate(known):
+        history.begin(slot, np.array(text))
+    grown, merged = (LastToken(table) for _ in range(2))
+    expected = Grown(grown, 8, 4, chain).propose(history, slots, 30, watch, nobody)
+    found = Merged(merged, 8, 4, chain, 0.0).propose(history, slots, 30, watch, nobody)
+    steps = table.log_softmax(-1)
+    for row, text in enumerate(known):
+        scores = []
+        for one in (found, expected):
+            assert one.trees is not None
+            ours = paths(one.trees[row], one.drafts[row].tolist())
+            assert len({tuple(path) for path in ours}) == 30
+            scores.append([sum(float(steps[a, b]) for a, b in pairwise([text[-1], *path])) for path in ours])
+        assert np.allclose(*scores, atol=1e-12)  # paths of the same steps in another order are as likely
+    assert found.counts.tolist() == [30] * len(known)
+    assert merged.run < 0.8 * grown.run
+
+
+class Checked(Lookahead):
+    """Compares what each column of the window gets with the target's choice after the text it stands for."""
+
+    checked = 0
+    history: History
+
+    def riders(self, groups: Sequence[Group], max_length: int) -> list[Group]:
+        found = super().riders(groups, max_length)
+        self.before = {
+            slot: (self.history.tokens[slot, : self.history.lengths[slot]].tolist(), self._window[slot].copy())
+            for group in found
+            for slot in group.slots.tolist()
+        }
+        return found
+
+    def learn(self, choices: Any) -> None:
+        super().learn(choices)
+        alone = build()
+        for (slot, (known, window)), newest in zip(self.before.items(), choices.reshape(-1, self.window), strict=True):
+            for column, token in enumerate(newest.tolist()):
+                text = known + window[0, 1 : column + 1].tolist() + window[1:, column].tolist()
+                assert int(alone.run(whole(alone, text))[-1].argmax()) == token
+                grams = self._pools[slot][int(window[0, column])]
+                assert (*window[1:, column].tolist(), token) in grams
+                self.checked += 1
+
+
+def test_a_lookahead_window_takes_jacobi_steps() -> None:
+    """Beside chunked prompts, and for sequences that verify different numbers of n-grams."""
+    target = build()
+    drafter = Checked(3, ngram=4, window=3, guesses=40)
+    engine = Engine(target, drafter)
+    drafter.history = engine.history
+    scheduler = Scheduler(EngineLimits(max_num_seqs=3, max_num_batched_tokens=22), 100, max_draft_tokens=6)
+    generator = np.random.default_rng(3)
+    for number, sizes in enumerate([(3, 6), (30, 9), (9, 18)]):
+        engine.add(number, generator.integers(0, SPEC.vocab_size, sizes[0]))
+        scheduler.add(Running(number, *sizes))
+    while scheduler.has_work:
+        run_step(engine, scheduler, ByBatch([6]))
+    assert drafter.checked > 30
+
+
+def test_a_window_moves_on_with_what_was_accepted() -> None:
+    """Guesses at places stay at these places: two columns further after two accepted drafts, one generation older."""
+    drafter = Lookahead(1, ngram=3, window=4, guesses=2)
+    history = History(1, 20)
+    history.begin(0, np.array([5, 6, 7]))
+    slots, watch = np.array([0]), Stopwatch(torch.device("cpu"))
+    nobody = Progress(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    drafter.propose(history, slots, 4, watch, nobody)
+    assert drafter._window[0].tolist() == [[7, 6, 7, 5], [6, 7, 5, 6]]
+    drafter.riders([Group(slots, torch.zeros(1, 1), np.array([2]), 1)], 20)
+    drafter.learn(np.array([1, 2, 3, 4]))
+    history.begin(0, np.array([5, 6, 7, 8, 9, 7]))
+    found = drafter.propose(history, slots, 4, watch, nobody)
+    assert drafter._window[0, :, :2].tolist() == [[7, 6], [3, 4]]
+    assert found.drafts.tolist() == [[5, 3, 6, 1]]  # 7 5 3 is newer than 7 6 1
+    assert found.counts.tolist() == [4]
 
 
 def test_a_stop_ends_a_draft_at_its_first_unsure_token() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -18,10 +19,12 @@ from specsim.reference.drafters import (  # noqa: E402
     DraftModel,
     Eagle,
     EarlyExit,
+    Grown,
+    Medusa,
     NGram,
     SkippedLayers,
 )
-from specsim.reference.drafters.weights import random_feature_head  # noqa: E402
+from specsim.reference.drafters.weights import random_feature_head, random_heads  # noqa: E402
 from specsim.reference.engine import Engine  # noqa: E402
 from specsim.reference.generate import generate  # noqa: E402
 from specsim.reference.layers import Group, Sublayers  # noqa: E402
@@ -44,6 +47,11 @@ DRAFTED_TOKENS = 3  # of each output, after a first one that the prompt gives
 BATCH, BATCHES = 500, 8
 LEAST_P = 1e-3  # a right sampler fails one fixed seed in a thousand
 STOP = ConfidencePolicy(threshold=0.4)
+NODES = 6  # of a tree that numbers a child before its parent's sibling, and has three siblings in one place
+
+
+def tree(nodes: int) -> StaticTree:
+    return StaticTree((-1, 0, -1, 0, -1, 2)[:nodes])
 
 
 def build(noise: float = 0.0, sequences: int = BATCH) -> Transformer:
@@ -63,6 +71,11 @@ DRAFTERS: dict[str, Make] = {
     ),
     "early exit": lambda target, sampler: EarlyExit(target, 1, sampler=sampler),
     "features": lambda target, sampler: Eagle(target, random_feature_head(target, 1), sampler=sampler),
+    "draft model, tree": lambda target, sampler: DraftModel(build(0.7), tree, sampler=sampler),
+    "draft model, greedy tree": lambda target, sampler: DraftModel(build(0.7), tree),
+    "features, tree": lambda target, sampler: Eagle(target, random_feature_head(target, 1), tree, sampler=sampler),
+    "features, grown tree": lambda target, sampler: Grown(Eagle(target, random_feature_head(target, 1)), 3, 2, tree),
+    "heads, tree": lambda target, sampler: Medusa(target, random_heads(target, 2, seed=1), tree),
 }
 
 
@@ -82,7 +95,7 @@ def law() -> np.ndarray:
 
 
 def p_value(
-    make: Make | None, law: np.ndarray, sampler: Sampler, policy: ConfidencePolicy | None = None
+    make: Make | None, law: np.ndarray, sampler: Sampler, policy: ConfidencePolicy | None = None, k: int = 3
 ) -> tuple[float, float]:
     """Chi-square of what the engine samples against the law, and the share of drafts accepted."""
     counts, drafted, accepted = np.zeros(law.shape, dtype=np.int64), 0, 0
@@ -95,7 +108,7 @@ def p_value(
                 Setting(None, ConstantAcceptance(rate=0.5), tuple(range(4)), BATCH, 8.0)  # type: ignore[arg-type]
             )
         outputs, record = generate(
-            engine, [PROMPT] * BATCH, [DRAFTED_TOKENS + 1] * BATCH, draft_tokens=3 if make else 0, decider=decider
+            engine, [PROMPT] * BATCH, [DRAFTED_TOKENS + 1] * BATCH, draft_tokens=k if make else 0, decider=decider
         )  # fmt: skip
         np.add.at(counts, tuple(np.array(outputs)[:, 1:].T), 1)
         drafted, accepted = drafted + record.drafted(), accepted + record.accepted()
@@ -113,7 +126,8 @@ def test_sampling_without_drafts_follows_the_law(law: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", DRAFTERS)
 def test_drafts_leave_the_distribution_alone(name: str, law: np.ndarray) -> None:
-    p, rate = p_value(DRAFTERS[name], law, Sampler(TEMPERATURE, seed=3), STOP if "stop" in name else None)
+    policy, k = STOP if "stop" in name else None, NODES if "tree" in name else 3
+    p, rate = p_value(DRAFTERS[name], law, Sampler(TEMPERATURE, seed=3), policy, k)
     assert p > LEAST_P
     assert 0.05 < rate < 0.98
 
@@ -139,6 +153,20 @@ class NormalisesNothing(Sampler):
         return super().kept(1.3 * target, drafts, drafted)
 
 
+class ForgetsSiblings(Sampler):
+    """Judges a later sibling as if it had been drawn first."""
+
+    def without(self, law: Tensor, tokens: Tensor) -> Tensor:
+        return law
+
+
+class DrawsTwice(Sampler):
+    """Draws siblings with replacement."""
+
+    def draw_distinct(self, probabilities: Tensor, count: int) -> Tensor:
+        return torch.stack([self.draw(probabilities) for _ in range(count)], dim=1)
+
+
 @pytest.mark.parametrize(
     ("planted", "name"),
     [
@@ -146,10 +174,14 @@ class NormalisesNothing(Sampler):
         (KeepsTheWholeLaw, "draft model"),
         (KeepsTheWholeLaw, "draft model, greedy"),
         (NormalisesNothing, "draft model"),
+        (TakesTheLikely, "draft model, greedy tree"),
+        (KeepsTheWholeLaw, "draft model, tree"),
+        (DrawsTwice, "draft model, tree"),
     ],
 )
 def test_the_distribution_test_catches_planted_bugs(planted: type[Sampler], name: str, law: np.ndarray) -> None:
-    assert p_value(DRAFTERS[name], law, planted(TEMPERATURE, seed=3))[0] < 1e-6
+    k = NODES if "tree" in name else 3
+    assert p_value(DRAFTERS[name], law, planted(TEMPERATURE, seed=3), k=k)[0] < 1e-6
 
 
 def test_rejection_keeps_the_law_whatever_the_draft() -> None:
@@ -169,11 +201,43 @@ def test_a_drafter_that_is_the_target_is_never_rejected(law: np.ndarray) -> None
     assert p > LEAST_P
 
 
-def test_trees_and_cold_samplers_are_refused() -> None:
-    sampler = Sampler(1.0)
-    target = build(sequences=2)
-    engine = Engine(target, DraftModel(build(), lambda k: StaticTree((-1,) * k)), sampler=sampler)
-    with pytest.raises(InvalidInput, match="decode greedily"):
-        generate(engine, [PROMPT], [4], draft_tokens=2)
+def with_siblings(sampler: Sampler, p: Tensor, q: Tensor) -> Tensor:
+    """P(token) after three siblings, over all ways to draw them: Σ P(draws)·P(token | draws)."""
+    total = torch.zeros(len(p), dtype=torch.float64)
+    for drawn in itertools.permutations(range(len(p)), 3):
+        left, true, offered, chance, refused = p, q, q, 1.0, 1.0
+        output = torch.zeros(len(p), dtype=torch.float64)
+        for token in drawn:
+            chance *= float(true[token])
+            keeps = min(1.0, float(left[token] / offered[token]))
+            output[token] += refused * keeps
+            refused *= 1 - keeps
+            left, gone = sampler.rest(left[None], offered[None])[0], torch.tensor([[token]])
+            true, offered = (s.without(law[None], gone)[0] for s, law in ((Sampler(1.0), true), (sampler, offered)))
+        total += chance * (output + refused * left)
+    return total
+
+
+@pytest.mark.parametrize(("sampler", "right"), [(Sampler, True), (ForgetsSiblings, False), (KeepsTheWholeLaw, False)])
+def test_siblings_keep_the_law_whatever_the_draft(sampler: type[Sampler], right: bool) -> None:
+    generator, agree = torch.Generator().manual_seed(0), []
+    for _ in range(10):
+        p, q = (law / law.sum() for law in torch.rand(2, 5, generator=generator, dtype=torch.float64).pow(3))
+        agree.append(torch.allclose(with_siblings(sampler(1.0), p, q), p, atol=1e-12))
+    assert all(agree) == right
+
+
+def test_distinct_draws_are_those_of_an_urn() -> None:
+    """P(first a, then b) = q(a)·q(b)/(1 - q(a)), by chi-square; none is drawn twice."""
+    q = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
+    drawn = Sampler(1.0, seed=4).draw_distinct(q.expand(40_000, -1), 3)
+    assert (drawn.sort(dim=1).values.diff(dim=1) > 0).all()
+    pairs = [(a, b) for a in range(4) for b in range(4) if a != b]
+    counts = [int(((drawn[:, 0] == a) & (drawn[:, 1] == b)).sum()) for a, b in pairs]
+    expected = [float(q[a] * q[b] / (1 - q[a])) * 40_000 for a, b in pairs]
+    assert stats.chisquare(counts, expected).pvalue > LEAST_P
+
+
+def test_a_cold_sampler_is_refused() -> None:
     with pytest.raises(InvalidInput, match="temperature 0"):
         Sampler(0.0)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, Slo, goodput_per_s, meets
+from specsim.results import AcceptanceCounts, RequestRecord, RunResult, Slo, StepRecord, goodput_per_s, meets
 
 
 def record(
@@ -50,6 +50,13 @@ def test_summary_by_hand() -> None:
     }  # fmt: skip
     assert {key: summary[key] for key in expected} == pytest.approx(expected)
     json.dumps(summary, allow_nan=False)
+
+
+def test_mean_batch_counts_time_and_not_steps() -> None:
+    """1 s alone and 3 s with five: (1 + 15) / 4."""
+    steps = [StepRecord(0.0, 1.0, 1, 0, 1, 0, 0, 0, 0), StepRecord(2.0, 3.0, 5, 0, 5, 0, 0, 0, 0)]
+    assert result(THREE, steps=steps).summary()["mean_batch"] == pytest.approx(4.0)
+    assert result(THREE).summary()["mean_batch"] is None
 
 
 def test_one_token_outputs_leave_tpot_without_a_statistic() -> None:

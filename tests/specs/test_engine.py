@@ -97,3 +97,11 @@ def test_sizes_out_of_order_are_refused() -> None:
 def test_limits_that_vllm_refuses_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         EngineLimits.model_validate(wrong)
+
+
+@pytest.mark.parametrize("sequences", [1, 2, 10, 40])
+def test_a_padded_batch_reads_the_expected_longest_of_its_lengths(sequences: int) -> None:
+    lengths = np.random.default_rng(0).uniform(160.0, 240.0, (200_000 // sequences, sequences))
+    padded = EngineLimits(kv_spread=0.2).padded_kv(200.0, sequences)
+    assert padded == pytest.approx(float(lengths.max(axis=1).mean()), rel=2e-3)
+    assert EngineLimits().padded_kv(200.0, sequences) == 200.0

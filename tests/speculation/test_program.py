@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput
+from specsim.specs.catalog import load_model
 from specsim.speculation.program import PRESETS, DraftProgram, load_program, program_names
 
 OWN: dict[str, Any] = {
@@ -53,6 +54,11 @@ def test_a_preset_written_out_and_read_back_is_itself(name: str, tmp_path: Path)
         ),
         ({"acceptance": {"law": OWN["acceptance"]["law"], "basis": "guess", "source": "x"}}, "basis is 'guess'"),
         ({"phases": [{"weights": [{"kind": "target_layers", "first": 4, "last": 4}]}]}, "last must exceed first"),
+        ({"phases": [{"weights": [{"kind": "target_layers", "last": 4, "exits": [2, 3]}]}]}, "list last too"),
+        (
+            {"phases": [{"weights": [{"kind": "target_layers", "first": 2, "last": 4, "exits": [2, 4]}]}]},
+            "none before first",
+        ),
         ({"verify": {"from_layer": 5}}, "from_layer is 5 and no phase runs target_layers up to there"),
         ({"phases": [{"where": "cpu", "weights": "draft_model"}]}, "a phase on the cpu runs no weights"),
         ({"phases": [{"from_layer": 3}]}, "only fused has a layer"),
@@ -119,3 +125,24 @@ def test_nothing_in_the_bundled_files_is_passed_over() -> None:
         assert fields.keys() <= kept.keys()
         assert kept["figures"] == fields.get("figures", {})
         assert isinstance(load_program(name), DraftProgram)
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "places"),
+    [
+        ("draft-model", 5, 5),
+        ("eagle2", 60, 60),
+        ("eagle2", 10, 50),  # five passes of ten after the first
+        ("lookahead", 28, 28 + 27),  # a window of 7 columns and 4 generations, less the last known token
+        ("medusa", 0, 0),
+    ],
+)
+def test_places_that_a_round_fills(name: str, k: int, places: int) -> None:
+    assert load_program(name).cache_places(k) == places
+
+
+def test_an_exit_beyond_the_target_is_refused() -> None:
+    fields = load_program("del").model_dump(exclude_none=True)
+    fields["phases"][0]["weights"][0]["exits"] = (8, 40)
+    with pytest.raises(InvalidInput, match=r"target_layers.exits .* is 40"):
+        DraftProgram.model_validate(fields).check(load_model("llama-3.1-8b"))

@@ -363,3 +363,23 @@ def test_a_rule_computes_over_the_rows_it_judges(rule: str, operations: set[str]
     cost(record, technique).decode_round(8, 4, 100.0)
     rows = 8.0 if rule == "none" else 40.0
     assert set(seen) == {("greedy", rows), *((operation, rows) for operation in operations)}
+
+
+def test_attention_of_a_padded_batch_reads_its_longest_and_a_prompt_its_own() -> None:
+    """9 sequences within a quarter of their mean: 1 + 0.25·8/10 = 1.2 times the keys, in the draft model too."""
+
+    def keys(kernel: Kernel) -> Reals:
+        return kernel.shape[2] / kernel.count if kernel.kind == "attention" else 0.0
+
+    def seconds(groups: list[Group], spread: float, drafting: int) -> Reals:
+        engine = FREE.model_copy(update={"kv_spread": spread})
+        priced = RoundCost(
+            LLAMA, Imposed(keys), hardware=LAUNCHLESS, engine=engine, precision=BF16, program=TWO_MODEL, draft=SMALL
+        )
+        return priced.step(groups, drafting=drafting, draft_tokens=drafting and 1, drafting_kv_tokens=500.0).seconds
+
+    decode, alone, prompt = Group(9, 1, 500.0), Group(1, 1, 500.0), Group(1, 64, 500.0)
+    assert seconds([decode], 0.25, 0) == pytest.approx(1.2 * float(np.asarray(seconds([decode], 0.0, 0))))
+    assert seconds([decode], 0.25, 9) == pytest.approx(1.2 * float(np.asarray(seconds([decode], 0.0, 9))))
+    assert seconds([alone], 0.25, 0) == pytest.approx(float(np.asarray(seconds([alone], 0.0, 0))))
+    assert seconds([prompt], 0.25, 0) == pytest.approx(float(np.asarray(seconds([prompt], 0.0, 0))))

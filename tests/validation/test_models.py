@@ -16,6 +16,10 @@ pytest.importorskip("tokenizers")
 
 from torch import Tensor, nn  # noqa: E402
 
+from specsim.reference.checkpoint import Checkpoint  # noqa: E402
+from specsim.reference.inflate import embedding_of  # noqa: E402
+from specsim.specs.catalog import load_model  # noqa: E402
+
 pytestmark = pytest.mark.torch
 
 FOLDER = Path(__file__).parents[2] / "validation" / "models"
@@ -130,6 +134,15 @@ def test_every_drafter_learns_a_text_that_repeats(tmp_path: Path) -> None:
     for name, most in expected.items():
         assert runs[name].max() == most
         assert runs[name].double().mean() > 0.8 * most, name
+
+
+def test_the_large_pair_embeds_in_the_shapes_it_is_meant_for() -> None:
+    for shape, name in zip(checkpoint.PAIRS["large"], ("llama-3.1-8b", "llama-3.2-1b"), strict=True):
+        small = Checkpoint(checkpoint.llama_config(shape), {}, name).spec
+        large = load_model(name)
+        assert small.num_heads // small.num_kv_heads == large.num_heads // large.num_kv_heads
+        assert small.head_dim == large.head_dim
+        assert embedding_of(small, large).large.hidden_size == large.hidden_size
 
 
 # -- acceptance -------------------------------------------------------------------------------------------------------

@@ -174,3 +174,26 @@ def test_think_times() -> None:
     )
     assert abs(drawn.mean() / 1.5 - 1) < 5 / COUNT**0.5
     assert abs((drawn > 3.0).mean() - np.exp(-2)) < 5 * (np.exp(-2) / COUNT) ** 0.5
+
+
+def test_faster_multiplies_the_rate_of_every_moment() -> None:
+    """Arrival i comes where the integral of f times the rate reaches its unit time, and periods keep their length."""
+    factor, count = 3.7, 500
+
+    def of_pieces(times: np.ndarray) -> np.ndarray:  # 5 s at 2 /s, 3 s at 0.5 /s
+        cycles, rest = np.divmod(times, 8.0)
+        return 11.5 * cycles + 2 * np.minimum(rest, 5) + 0.5 * np.maximum(rest - 5, 0)
+
+    def of_wave(times: np.ndarray) -> np.ndarray:  # 2 /s (1 + 0.5 cos(2 pi t / 10))
+        return 2 * (times + 0.5 * 10 / (2 * np.pi) * np.sin(2 * np.pi * times / 10))
+
+    laws: list[tuple[OpenArrivals, Any]] = [
+        (PoissonArrivals(rate_per_s=2), lambda times: 2 * times),
+        (GammaArrivals(rate_per_s=2, cv=2), lambda times: 2 * times),
+        (PiecewiseArrivals(cv=2, pieces=((5, 2), (3, 0.5))), of_pieces),
+        (DiurnalArrivals(rate_per_s=2, period_s=10, amplitude=0.5), of_wave),
+    ]
+    for law, integral in laws:
+        slow, fast = (one.times_s(count, np.random.default_rng(5)) for one in (law, law.faster(factor)))
+        np.testing.assert_allclose(factor * integral(fast), integral(slow), rtol=1e-9)
+        assert law.faster(factor).mean_rate_per_s() == pytest.approx(factor * law.mean_rate_per_s())

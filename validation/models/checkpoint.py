@@ -22,6 +22,10 @@ from specsim.reference.checkpoint import Checkpoint, read_checkpoint, write_chec
 
 TARGET = Shape(VOCABULARY, hidden_size=256, num_layers=5, num_heads=6, num_kv_heads=2, intermediate_size=640)
 DRAFT = Shape(VOCABULARY, hidden_size=128, num_layers=2, num_heads=2, num_kv_heads=1, intermediate_size=256)
+# For a GPU: head sizes and query heads a KV head are those of Llama-3.1-8B and Llama-3.2-1B, to be inflated to them.
+LARGE_TARGET = Shape(VOCABULARY, 768, num_layers=10, num_heads=8, num_kv_heads=2, intermediate_size=2048, head_dim=128)
+LARGE_DRAFT = Shape(VOCABULARY, 256, num_layers=3, num_heads=4, num_kv_heads=1, intermediate_size=704)
+PAIRS = {"small": (TARGET, DRAFT), "large": (LARGE_TARGET, LARGE_DRAFT)}
 EXIT_LAYER = 2
 MEDUSA_HEADS = 4
 MAX_POSITION = 2048
@@ -44,9 +48,9 @@ class Trained:
         return {name: getattr(self, name) for name in NAMES}
 
 
-def untrained() -> Trained:
-    """All networks at their random start."""
-    return build(TARGET, DRAFT, heads=MEDUSA_HEADS, exit_layer=EXIT_LAYER)
+def untrained(pair: str = "small") -> Trained:
+    """All networks of a pair at their random start."""
+    return build(*PAIRS[pair], heads=MEDUSA_HEADS, exit_layer=EXIT_LAYER)
 
 
 def build(target: Shape, draft: Shape, *, heads: int, exit_layer: int) -> Trained:

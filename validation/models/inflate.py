@@ -15,11 +15,10 @@ from checkpoint import save_tokenizer
 from text import load_tokenizer
 
 from specsim.reference.checkpoint import read_checkpoint, write_checkpoint
-from specsim.reference.inflate import embedding_of, inflate
+from specsim.reference.inflate import NOISE, embedding_of, inflate
 from specsim.specs.catalog import load_model
 
 HERE = Path(__file__).parent
-NOISE = 5e-4
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 

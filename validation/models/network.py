@@ -44,7 +44,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         split = (*x.shape[:2], -1, self.head_dim)
         q, k, v = (f(x).view(split).transpose(1, 2) for f in (self.q_proj, self.k_proj, self.v_proj))
-        cos, sin = rotation(x.shape[1], self.head_dim)
+        cos, sin = (each.to(x.device) for each in rotation(x.shape[1], self.head_dim))
         fold = q.shape[1] // k.shape[1]
         k, v = turn(k, cos, sin).repeat_interleave(fold, 1), v.repeat_interleave(fold, 1)
         return self.o_proj(attend(turn(q, cos, sin), k, v).transpose(1, 2).flatten(2))
@@ -53,7 +53,7 @@ class Attention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention of [batch, heads, length, head_dim]; at these lengths a third of torch's own time on a CPU."""
     q, k = q.to(v.dtype), k.to(v.dtype)
-    hidden = torch.full((q.shape[2], q.shape[2]), -torch.inf, dtype=v.dtype).triu(1)
+    hidden = torch.full((q.shape[2], q.shape[2]), -torch.inf, dtype=v.dtype, device=v.device).triu(1)
     scores = torch.baddbmm(hidden.expand(q.shape[0] * q.shape[1], -1, -1), q.flatten(0, 1),
                            k.flatten(0, 1).transpose(1, 2), alpha=q.shape[3] ** -0.5)  # fmt: skip
     return torch.bmm(scores.softmax(-1).to(v.dtype), v.flatten(0, 1)).view_as(q)

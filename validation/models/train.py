@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
-from checkpoint import Trained, save_all, untrained
+from checkpoint import PAIRS, Trained, save_all, untrained
 from corpus import split
 from network import Llama
 from text import batch, encode, load_tokenizer, train_tokenizer
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 HERE = Path(__file__).parent
 BATCH_TOKENS = 4096
+LARGE_BATCH_TOKENS = 32_768
 SHORT, LONG = 256, 512  # tokens a row; long rows only in the last part of a stage, because they cost more
 LONG_FROM = 0.75
 DECAY_FROM = 0.5
@@ -61,7 +62,7 @@ class Stage:
         """One update; the learning rate warms up, holds and falls to zero."""
         progress = self.done / self.steps
         scale = min(1.0, (self.done + 1) / WARM_UP_STEPS, (1 - progress) / (1 - DECAY_FROM))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(tokens.device.type, torch.bfloat16):
             loss = self.loss(tokens)
         loss.backward()
         for optimizer, rate in zip(self.optimizers, (MUON_RATE, ADAM_RATE), strict=True):
@@ -132,9 +133,10 @@ def stages(trained: Trained, steps: Sequence[int]) -> list[Stage]:
 
 
 def train(
-    trained: Trained, plan: list[Stage], stream: Tensor, checkpoint: Path, *, seed: int, minutes: float
+    trained: Trained, plan: list[Stage], stream: Tensor, checkpoint: Path, *, seed: int, minutes: float,
+    batch_tokens: int | None = None, device: str = "cpu",
 ) -> bool:  # fmt: skip
-    """Run stages until all are done (True) or the time is up (False)."""
+    """Run stages until all are done (True) or the time is up (False); a batch is BATCH_TOKENS, or as many as said."""
     end = saved = time.monotonic()
     end += 60 * minutes
     for index, stage in enumerate(plan):
@@ -147,8 +149,10 @@ def train(
                 return False
             length = SHORT if stage.done < LONG_FROM * stage.steps else LONG
             number = stage.done + 1_000_000 * index
-            tokens = batch(stream, seed=seed, step=number, rows=BATCH_TOKENS // length, length=length + 1)
-            loss = stage.step(tokens)
+            tokens = batch(
+                stream, seed=seed, step=number, rows=(batch_tokens or BATCH_TOKENS) // length, length=length + 1
+            )
+            loss = stage.step(tokens.to(device))
             if stage.done % 20 == 0:
                 clock = time.strftime("%H:%M:%S")
                 print(f"{stage.name} {stage.done}/{stage.steps} loss {loss:.3f} {clock}", flush=True)
@@ -165,10 +169,10 @@ def save(plan: list[Stage], checkpoint: Path) -> None:
     part.replace(checkpoint)
 
 
-def resume(plan: list[Stage], checkpoint: Path) -> None:
+def resume(plan: list[Stage], checkpoint: Path, device: str = "cpu") -> None:
     """Take the stages to where ``save`` left them, if it ever did."""
     if checkpoint.exists():
-        stored = torch.load(checkpoint)
+        stored = torch.load(checkpoint, map_location=device)
         for stage in plan:
             stage.restore(stored[stage.name])
 
@@ -179,6 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, nargs=3, default=STEPS, metavar=("TARGET", "DRAFT", "DRAFTERS"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pair", choices=PAIRS, default="small", help="which shapes; large is meant for a GPU")
+    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "specsim-models")
     chosen = parser.parse_args(arguments)
@@ -191,11 +197,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokenizer = load_tokenizer(chosen.scratch)
     stream = torch.cat(encode(tokenizer, documents))
     torch.manual_seed(chosen.seed)
-    trained = untrained()
+    trained = untrained(chosen.pair)
+    for network in trained.networks().values():
+        network.to(chosen.device)
     plan = stages(trained, chosen.steps)
-    resume(plan, checkpoint)
+    resume(plan, checkpoint, chosen.device)
+    batch_tokens = None if chosen.pair == "small" else LARGE_BATCH_TOKENS
     print(f"{len(stream)} tokens to train on", flush=True)
-    if train(trained, plan, stream, checkpoint, seed=chosen.seed, minutes=chosen.minutes):
+    if train(
+        trained, plan, stream, checkpoint, seed=chosen.seed, minutes=chosen.minutes, batch_tokens=batch_tokens,
+        device=chosen.device,
+    ):  # fmt: skip
+        for network in trained.networks().values():
+            network.cpu()
         save_all(chosen.out, trained, tokenizer)
         print(f"stored under {chosen.out}")
     else:

@@ -99,12 +99,14 @@ class Progress:
 class Proposal:
     """Drafts [n, k], node by node of the drafter's tree, and how many of each row are meant, [n].
 
-    ``probabilities`` [n, k, vocab]: what each draft was drawn from; None where drafting was deterministic.
+    ``probabilities`` [n, k, vocab]: what each draft, or the first of its siblings, was drawn from; None where drafting
+    was deterministic. ``trees``: parents of each row's drafts; None where all rows have the drafter's tree.
     """
 
     drafts: Integers
     counts: Integers
     probabilities: Tensor | None = None
+    trees: list[tuple[int, ...]] | None = None
 
 
 class Drafter(ABC):
@@ -127,13 +129,23 @@ class Drafter(ABC):
         ``prefilling`` sequences get no drafts, but a drafter with a cache may keep pace with them.
         """
 
+    def impose(self) -> None:  # noqa: B027 - most do the same passes whoever is right
+        """From now on drawn luck says which drafts are right, for the one exit or tree that its law speaks of."""
+
     def tree(self, draft_tokens: int) -> StaticTree:
-        """The shape that so many drafts have."""
+        """The shape that so many drafts have, unless a proposal says otherwise."""
         return chain(draft_tokens)
 
     def lacking(self, groups: Sequence[Group]) -> list[Group]:
         """What the target's layers below ``from_layer`` have not seen of a verify pass; asked once for each pass."""
         return list(groups)
+
+    def riders(self, groups: Sequence[Group], max_length: int) -> list[Group]:
+        """What a verify pass runs beside its groups for the drafter's own sake, behind the places of these."""
+        return []
+
+    def learn(self, choices: Integers) -> None:  # noqa: B027
+        """The target's most likely tokens after the riders' wanted rows, if any rode."""
 
     def move(self, source: int, target: int, length: int) -> None:  # noqa: B027 - nothing to do without a cache
         """The sequence in one slot moves to another; ``length`` of its places count."""

@@ -32,15 +32,15 @@ class DraftModel(Stepwise):
         logits = self._pass([self._group(history, span) for span in spans], watch)
         return ascending(spans, logits)
 
-    def extend(self, group: Group, parents: Integers, watch: Stopwatch) -> Tensor:
-        return self._pass([group], watch)
+    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+        return self._pass(groups, watch)
 
     def _group(self, history: History, span: Span) -> Group:
         tokens = history.window(span.slots, span.starts, span.width).to(self.model.device)
         return Group(span.slots, tokens, span.starts, span.logit_rows)
 
     def _pass(self, groups: list[Group], watch: Stopwatch) -> Tensor:
-        return watch.run("draft", self.model.run, self.model.plan(groups))
+        return watch.run("draft", self.model.forward, groups)
 
     def move(self, source: int, target: int, length: int) -> None:
         self.model.move(source, target, length)

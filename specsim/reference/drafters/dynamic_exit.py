@@ -23,19 +23,28 @@ class DynamicExit(EarlyExit):
     After each round every exit is asked what it would have said of the tokens just emitted (shadow tokens), from the
     states that were kept; α is its share of right answers, older rounds counting less. A layer l and d drafts
     then promise (1 - α^(d+1))/(1 - α) tokens for d·l + L layers. α = 0.8 at layer 2 of 8 and up to 4 drafts: d = 2
-    gives 2.44 tokens for 12 layers, d = 3 2.95 for 14, d = 4 3.36 for 16, so 3.
+    gives 2.44 tokens for 12 layers, d = 3 2.95 for 14, d = 4 3.36 for 16, so 3. A judge may end drafts earlier.
+
+    ``imposed``: the exit where acceptance is imposed, None the deepest.
     """
 
-    confident = False  # its lengths are its own
-
-    def __init__(self, target: Transformer, exits: Sequence[int], sampler: Sampler | None = None) -> None:
+    def __init__(
+        self, target: Transformer, exits: Sequence[int], sampler: Sampler | None = None, *, imposed: int | None = None
+    ) -> None:  # fmt: skip
         super().__init__(target, max(exits), sampler=sampler)
         self.exits = tuple(sorted(exits))
         for layer in self.exits:
             target.keep_states(layer)
+        self._imposed, self._chooses = imposed or max(exits), True
         self._right: NDArray[np.float64] = np.zeros(len(self.exits))
         self._asked = 0.0
         self._scored: Integers = np.full(target.max_sequences, -1)  # known tokens when last scored; -1: never
+
+    def impose(self) -> None:
+        self.last = self.from_layer = self._imposed
+        self._chooses = False
+        for layer in set(self.exits) - {self._imposed}:
+            self.target.kept.pop(layer, None)
 
     @property
     def rates(self) -> NDArray[np.float64]:
@@ -55,6 +64,8 @@ class DynamicExit(EarlyExit):
         self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
         judge: Judge | None = None,
     ) -> Proposal:  # fmt: skip
+        if not self._chooses:
+            return super().propose(history, slots, draft_tokens, watch, prefilling, judge)
         watch.run("draft", self._score, history, slots)
         layer, length = self.choose(draft_tokens)
         if layer != self.last:
@@ -63,7 +74,7 @@ class DynamicExit(EarlyExit):
         drafts = np.zeros((len(slots), draft_tokens), dtype=np.int64)
         if not length or not len(slots):
             return Proposal(drafts, np.zeros(len(slots), dtype=np.int64))
-        found = super().propose(history, slots, length, watch, prefilling)
+        found = super().propose(history, slots, length, watch, prefilling, judge)
         drafts[:, :length] = found.drafts
         return Proposal(drafts, found.counts, found.probabilities)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from specsim.reference.drafters.base import History, Integers, Progress, Stopwat
 from specsim.reference.drafters.pace import Pace, Span, ascending
 from specsim.reference.drafters.stepwise import Shape, Stepwise
 from specsim.reference.kernels import linear
-from specsim.reference.layers import Group, Layers
+from specsim.reference.layers import Group, Layers, Plan
 from specsim.reference.sampling import Sampler
 from specsim.reference.transformer import Transformer
 from specsim.speculation.tree import chain
@@ -48,28 +49,41 @@ class Eagle(Stepwise):
             return torch.zeros(0, self.target.spec.vocab_size)
         return watch.run("draft", self._begin, history, spans)
 
-    def extend(self, group: Group, parents: Integers, watch: Stopwatch) -> Tensor:
-        return watch.run("draft", self._extend, group, parents)
+    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+        return watch.run("draft", self._extend, groups, parents)
 
     @torch.inference_mode()
     def _begin(self, history: History, spans: list[Span]) -> Tensor:
-        plan = self.layers.plan([self._group(history, span) for span in spans], states=True)
-        x = self._pass(plan.tokens, self.target.stored(self._last, plan))
-        x = self.layers.advance(x, plan)
-        guessed = ascending(spans, x if plan.wanted is None else x[plan.wanted])
-        self._guessed = guessed[:, None]
-        return self.target.head(guessed)
+        groups = [self._group(history, span) for span in spans]
+        guessed, logits = self.layers.compute("begin", groups, self._guess_on_true, states=True)
+        self._guessed = ascending(spans, guessed)[:, None]
+        return ascending(spans, logits)
+
+    def _guess_on_true(self, plan: Plan) -> tuple[Tensor, ...]:
+        return self._guess(plan, self.target.stored(self._last, plan))
 
     @torch.inference_mode()
-    def _extend(self, group: Group, parents: Integers) -> Tensor:
-        plan = self.layers.plan([group])
-        states = self._guessed[:, torch.from_numpy(parents).to(self._guessed.device)]
-        guessed = self.layers.advance(self._pass(plan.tokens, states.reshape(len(plan.tokens), -1)), plan)
-        self._guessed = guessed.view(*group.tokens.shape, -1)
-        return self.target.head(guessed)
+    def _extend(self, groups: list[Group], parents: Integers) -> Tensor:
+        n, first = len(self._guessed), 0
+        rows = torch.from_numpy(np.broadcast_to(parents, (n, parents.shape[-1])).copy()).to(self._guessed.device)
+        states = self._guessed[torch.arange(n, device=rows.device)[:, None], rows]
+        for group in groups:
+            group.carried = states[first : first + len(group.slots)]
+            first += len(group.slots)
+        guessed, logits = self.layers.compute("extend", groups, self._guess_on_guessed)
+        self._guessed = guessed.view(*rows.shape, -1)
+        return logits
 
-    def _pass(self, tokens: Tensor, states: Tensor) -> Tensor:
-        return linear(torch.cat((self.target.embed(tokens), states), dim=-1), self.fusion)
+    def _guess_on_guessed(self, plan: Plan) -> tuple[Tensor, ...]:
+        assert plan.carried is not None
+        return self._guess(plan, plan.carried)
+
+    def _guess(self, plan: Plan, states: Tensor) -> tuple[Tensor, ...]:
+        """The next states and their logits, from states [tokens, hidden] and the tokens that followed them."""
+        x = linear(torch.cat((self.target.embed(plan.tokens), states), dim=-1), self.fusion)
+        x = self.layers.advance(x, plan)
+        guessed = x if plan.wanted is None else x[plan.wanted]
+        return guessed, self.target.head(guessed)
 
     def _group(self, history: History, span: Span) -> Group:
         tokens = history.window(span.slots, span.starts + 1, span.width).to(self.target.device)

@@ -28,7 +28,8 @@ class HeadWeights:
 class Medusa(Drafter):
     """The guesses of all heads as a chain or a tree: rank r at depth d is head d's r-th guess, whoever its parent.
 
-    Section 2.1: head output = W₂(x + silu(W₁·x)) on the state from which the target chose the last known token.
+    Section 2.1: head output = W₂(x + silu(W₁·x)) on the state from which the target chose the last known token. All
+    heads run, also where fewer drafts are wanted.
     """
 
     def __init__(self, target: Transformer, weights: HeadWeights, shape: Shape = chain) -> None:
@@ -52,15 +53,15 @@ class Medusa(Drafter):
         if not len(slots) or not draft_tokens:
             return Proposal(np.zeros((len(slots), draft_tokens), dtype=np.int64), counts)
         depths, ranks = np.array(tree.depths()), np.array(tree.ranks())
-        logits = watch.run("draft", self._guess, history, slots, int(depths.max()) + 1)
+        logits = watch.run("draft", self._guess, history, slots)
         guesses = watch.run("sample", _best, logits, int(ranks.max()) + 1)
         return Proposal(guesses[:, depths, ranks], counts)
 
     @torch.inference_mode()
-    def _guess(self, history: History, slots: Integers, heads: int) -> list[Tensor]:
+    def _guess(self, history: History, slots: Integers) -> list[Tensor]:
         where, places = (torch.from_numpy(a).to(self.target.device) for a in (slots, history.lengths[slots] - 2))
         x = self._states[where, places]
-        pairs = list(zip(self.weights.blocks, self.weights.lm_heads, strict=True))[:heads]
+        pairs = zip(self.weights.blocks, self.weights.lm_heads, strict=True)
         return [linear(x + F.silu(linear(x, block)), head) for block, head in pairs]
 
 

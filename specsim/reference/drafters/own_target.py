@@ -12,7 +12,7 @@ from specsim.errors import InvalidInput
 from specsim.reference.drafters.base import History, Integers, Progress, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
 from specsim.reference.drafters.stepwise import Shape, Stepwise
-from specsim.reference.layers import Group, Layers, Sublayers
+from specsim.reference.layers import Group, Layers, Plan, Sublayers
 from specsim.reference.sampling import Sampler
 from specsim.reference.transformer import Transformer
 from specsim.speculation.tree import chain
@@ -31,17 +31,20 @@ class SkippedLayers(Stepwise):
         self.target, self.only = target, only
 
     def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
-        return watch.run("draft", self._pass, _last_tokens(history, slots, self.target))
-
-    def extend(self, group: Group, parents: Integers, watch: Stopwatch) -> Tensor:
-        return watch.run("draft", self._pass, group)
-
-    def _pass(self, group: Group) -> Tensor:
-        if not len(group.slots):
+        if not len(slots):
             return torch.zeros(0, self.target.spec.vocab_size)
-        plan = self.target.plan([group])
+        return watch.run("draft", self._pass, [_last_tokens(history, slots, self.target)])
+
+    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+        return watch.run("draft", self._pass, groups)
+
+    def _pass(self, groups: list[Group]) -> Tensor:
+        (logits,) = self.target.compute(("only", self.only), groups, self._compute)
+        return logits
+
+    def _compute(self, plan: Plan) -> tuple[Tensor, ...]:
         x = self.target.advance(self.target.embed(plan.tokens), plan, only=self.only)
-        return self.target.finish(x, plan, keep=False)
+        return (self.target.finish(x, plan, keep=False),)
 
 
 class Adapter:
@@ -80,15 +83,15 @@ class EarlyExit(Stepwise):
     def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
         return watch.run("draft", self._begin, history, slots, prefilling)
 
-    def extend(self, group: Group, parents: Integers, watch: Stopwatch) -> Tensor:
-        return watch.run("draft", self._extend, group)
+    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+        return watch.run("draft", self._extend, groups)
 
     def _begin(self, history: History, slots: Integers, prefilling: Progress) -> Tensor:
         logits = torch.zeros(0, self.target.spec.vocab_size)
         if len(slots):
             self._ahead[slots] = 0
-            early = self._early(_last_tokens(history, slots, self.target))
-            if self.adapter is None:
+            early = self._early([_last_tokens(history, slots, self.target)])
+            if early is not None:
                 return early
         if self.adapter is None:
             return logits
@@ -98,24 +101,32 @@ class EarlyExit(Stepwise):
             return logits
         return ascending(spans, self._adapt([_adapter_group(history, span, self.target) for span in spans]))
 
-    def _extend(self, group: Group) -> Tensor:
-        early = self._early(group)
-        return early if self.adapter is None else self._adapt([group])
+    def _extend(self, groups: list[Group]) -> Tensor:
+        early = self._early(groups)
+        return self._adapt(groups) if early is None else early
 
-    def _early(self, group: Group) -> Tensor:
+    def _early(self, groups: list[Group]) -> Tensor | None:
         """The layers below the exit; their logits if no adapter follows."""
-        plan = self.target.plan([group])
+        results = self.target.compute(("early", self.last, self.adapter is None), groups, self._compute_early)
+        for group in groups:
+            self._ahead[group.slots] += group.width
+        return results[0] if results else None
+
+    def _compute_early(self, plan: Plan) -> tuple[Tensor, ...]:
         x = self.target.advance(self.target.embed(plan.tokens), plan, 0, self.last)
-        self._ahead[group.slots] += group.width
-        return x if self.adapter is not None else self.target.finish(x, plan, keep=False)
+        return () if self.adapter is not None else (self.target.finish(x, plan, keep=False),)
 
     def _adapt(self, groups: list[Group]) -> Tensor:
         assert self.adapter is not None
+        (logits,) = self.adapter.layers.compute("adapt", groups, self._compute_adapted, states=True)
+        return logits
+
+    def _compute_adapted(self, plan: Plan) -> tuple[Tensor, ...]:
+        assert self.adapter is not None
         layers = self.adapter.layers
-        plan = layers.plan(groups, states=True)
         x = layers.advance(self.target.stored(self.last, plan), plan)
         wanted = x if plan.wanted is None else x[plan.wanted]
-        return self.target.head(layers.norm(wanted, self.adapter.norm))
+        return (self.target.head(layers.norm(wanted, self.adapter.norm)),)
 
     def lacking(self, groups: Sequence[Group]) -> list[Group]:
         found = []

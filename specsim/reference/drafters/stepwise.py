@@ -23,23 +23,26 @@ class Stepwise(Drafter):
     """A source of next-token logits, and what is made of them.
 
     ``shape``: the tree that k drafts form; a node of rank r is the r-th most likely token after its parent.
-    ``sampler``: drafts are drawn instead of taken. The confidence of a draft is the probability of the most likely
-    token, whichever token was drawn: a stop that looked at the draw would bias sampled output.
+    ``sampler``: drafts are drawn instead of taken, those of one parent without replacement. The confidence of a draft
+    is the probability of the most likely token, whichever was drawn: a stop that looked at the draw would bias output.
     """
 
     confident = True
 
     def __init__(self, shape: Shape = chain, sampler: Sampler | None = None, offset: int = 0) -> None:
         self.shape, self.sampler = shape, sampler
-        self._offset = offset  # a known token's place in the drafter's cache less that in the target's
+        self.offset = offset  # a known token's place in the drafter's cache less that in the target's
 
     @abstractmethod
     def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
         """Logits [n, vocab] after each slot's last known token; ``depth`` is that of the tree to come."""
 
     @abstractmethod
-    def extend(self, group: Group, parents: Integers, watch: Stopwatch) -> Tensor:
-        """Logits [n·width, vocab] after drafts; ``parents``: whose row of the pass before each of them continues."""
+    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+        """Logits [n·width, vocab] after drafts, in one group or, where trees differ, one for each sequence.
+
+        ``parents`` [width] or [n, width]: whose row of the pass before each of them continues.
+        """
 
     def tree(self, draft_tokens: int) -> StaticTree:
         return self.shape(draft_tokens)
@@ -53,14 +56,14 @@ class Stepwise(Drafter):
         if not len(slots):
             return Proposal(np.zeros((0, draft_tokens), dtype=np.int64), np.zeros(0, dtype=np.int64))
         draft = _Draft(len(slots), draft_tokens, self.sampler, judge)
-        places = history.lengths[slots] + self._offset
+        places = history.lengths[slots] + self.offset
         for level in steps:
             tokens = watch.run("sample", draft.read, logits, level)
             if draft.over or not len(level.fed):
                 break
             fed = tokens if level.branches is None else tokens[:, torch.from_numpy(level.fed).to(tokens.device)]
             group = Group(slots, fed, places + level.before, fed.shape[1], level.branches)
-            logits = self.extend(group, level.parents[level.fed], watch)
+            logits = self.extend([group], level.parents[level.fed], watch)
         return draft.proposal()
 
 
@@ -80,8 +83,9 @@ class _Draft:
         """The tokens of a level's nodes, [n, nodes]."""
         if self._sampler is not None:
             probabilities = self._sampler.probabilities(logits)
-            self._probabilities.append(probabilities)
-            candidates = self._sampler.draw(probabilities)[:, None]
+            candidates = self._sampler.draw_distinct(probabilities, level.candidates)
+            rows = torch.from_numpy(level.parents).to(logits.device)
+            self._probabilities.append(probabilities.view(self._sequences, -1, probabilities.shape[-1])[:, rows])
         elif level.candidates == 1:
             candidates = greedy_tokens(logits)[:, None]
         else:
@@ -108,6 +112,10 @@ class _Draft:
 
     def proposal(self) -> Proposal:
         drafts = np.zeros((self._sequences, self._draft_tokens), dtype=np.int64)
-        drafts[:, np.concatenate(self._nodes)] = torch.cat(self._tokens, dim=1).cpu().numpy()
-        drawn = torch.stack(self._probabilities, dim=1) if self._probabilities else None
+        nodes = np.concatenate(self._nodes)
+        drafts[:, nodes] = torch.cat(self._tokens, dim=1).cpu().numpy()
+        drawn = None
+        if self._probabilities:
+            laws = torch.cat(self._probabilities, dim=1)
+            drawn = laws[:, torch.from_numpy(np.argsort(nodes)).to(laws.device)]
         return Proposal(drafts, self._counts, drawn)

@@ -31,11 +31,12 @@ def random_heads(target: Transformer, count: int, seed: int) -> HeadWeights:
     )
 
 
-def stored_heads(checkpoint: Checkpoint, target: Transformer) -> HeadWeights:
-    """Medusa's heads, as many as the folder holds. Raises InvalidInput for other shapes than the target's."""
+def stored_heads(checkpoint: Checkpoint, target: Transformer, count: int | None = None) -> HeadWeights:
+    """Medusa's first ``count`` heads, or all. Raises InvalidInput for fewer, or for other shapes than the target's."""
     hidden, vocab = target.spec.hidden_size, target.spec.vocab_size
     get = Reader(checkpoint, target.device, target.dtype)
-    count = sum(name.startswith("lm_heads.") for name in checkpoint.tensors)
+    if count is None:
+        count = sum(name.startswith("lm_heads.") for name in checkpoint.tensors)
     return HeadWeights(
         [pack(get(f"blocks.{index}.layers.0", hidden, hidden)) for index in range(count)],
         [pack(get(f"lm_heads.{index}", vocab, hidden)) for index in range(count)],
@@ -94,4 +95,6 @@ def _layers(
     )  # fmt: skip
     if checkpoint is None:
         layers.cache.normal_()  # a timed round may take places for computed that never were
+    if target.graphs is not None:
+        layers.graphs = target.graphs.alike(layers)
     return layers

@@ -45,6 +45,8 @@ class Prices(NamedTuple):
     chunk_s: Floats  # [q, p] attention of one chunk
     chunk_first_s: Floats  # [k_index, q, p] what the draft's first pass takes longer for the tokens before it
     split_s: Floats  # [k_index] and for each further group of another width
+    off_tokens: Floats  # [o] log tokens of a step; empty: the prices are as tabulated
+    off: Floats  # [2, k, o] log of what multiplies a step without and with prompt chunks that drafts k tokens
 
 
 @jit
@@ -121,6 +123,15 @@ def _chunk(prices: Prices, table: Floats, tokens: float, kv: float) -> float:
 
 
 @jit
+def log_off(off_tokens: Floats, off: Floats, chunks: bool, k: int, tokens: float) -> float:
+    """Log of what multiplies a step of so many tokens; beyond the knots that of the nearest one."""
+    i, t = _span(off_tokens, np.log(max(tokens, 1.0)))
+    t = min(max(t, 0.0), 1.0)
+    row = off[1 if chunks else 0, k]
+    return float(row[i] * (1.0 - t) + row[i + 1] * t)
+
+
+@jit
 def step_seconds(
     prices: Prices,
     num_groups: int,
@@ -139,6 +150,36 @@ def step_seconds(
 
     ``emitting``: chunks that yield a token; ``drafting`` sequences will draft ``k`` tokens at a mean KV length.
     """
+    seconds, rank = _as_tabulated(
+        prices, num_groups, group_n, group_width, group_kv, num_chunks, chunk_tokens, chunk_kv, emitting, drafting, k,
+        drafting_kv,
+    )  # fmt: skip
+    if len(prices.off_tokens):
+        tokens = 0.0
+        for g in range(num_groups):
+            tokens += group_n[g] * group_width[g]
+        for c in range(num_chunks):
+            tokens += chunk_tokens[c]
+        seconds *= np.exp(log_off(prices.off_tokens, prices.off, num_chunks > 0, k, tokens))
+    return seconds, rank
+
+
+@jit
+def _as_tabulated(
+    prices: Prices,
+    num_groups: int,
+    group_n: Floats,
+    group_width: Floats,
+    group_kv: Floats,
+    num_chunks: int,
+    chunk_tokens: Floats,
+    chunk_kv: Floats,
+    emitting: int,
+    drafting: int,
+    k: int,
+    drafting_kv: float,
+) -> tuple[float, int]:
+    """As ``step_seconds``, without what multiplies it."""
     tokens, keys, sequences = 0.0, 0.0, 0.0
     for g in range(num_groups):
         sequences += group_n[g]

@@ -172,6 +172,15 @@ class DraftProgram(_Data):
         """Draft lengths up to ``max_draft_tokens`` that make sense, 0 first."""
         return (0, *self.proposal.sizes(max_draft_tokens))
 
+    def cache_places(self, max_draft_tokens: int) -> int:
+        """Places behind a sequence's tokens that a round may fill: its drafts, or more where passes try more than they
+        propose, and what rides along with the target pass.
+        """
+        k = max_draft_tokens
+        tried = [sum(phase.pass_widths(self.proposal, k)[1:]) for phase in self.phases]
+        beside = [phase.extra_width(self.proposal, k)[0] for phase in self.phases]
+        return max(k, *tried, 0) + sum(beside)
+
     def lookahead_tokens(self, max_draft_tokens: int) -> int:
         """KV slots reserved beyond a sequence's tokens."""
         return self.lookahead.at(max_draft_tokens)
@@ -203,6 +212,7 @@ class DraftProgram(_Data):
             for weights in phase.weights:
                 if isinstance(weights, TargetLayers):
                     check_layer(weights.last, target, f"target_layers.last of program {self.name!r}")
+                    check_layer(max(weights.exits, default=0), target, f"target_layers.exits of program {self.name!r}")
 
     def own_parts(self, target: ModelSpec, draft: ModelSpec | None) -> tuple[ModelPart, ...]:
         """What it keeps in GPU memory beside the target."""

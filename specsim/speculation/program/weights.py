@@ -47,16 +47,25 @@ class DraftModelWeights(_Weights):
 
 
 class TargetLayers(_Weights):
-    """The target's layers ``first`` to ``last`` - 1, with the target's own KV cache."""
+    """The target's layers ``first`` to ``last`` - 1, with the target's own KV cache.
+
+    ``exits``: values of ``last`` among which an engine chooses each round by what it has seen, ``last`` one of them;
+    prices and imposed acceptance are those of ``last``. Empty: always ``last``.
+    """
 
     kind: Literal["target_layers"] = "target_layers"
     first: NonNegativeInt = 0
     last: PositiveInt
+    exits: tuple[PositiveInt, ...] = ()
 
     @model_validator(mode="after")
     def _some(self) -> TargetLayers:
         if self.last <= self.first:
             raise ValueError(f"layers {self.first} to {self.last} are none; last must exceed first")
+        if self.exits and (self.last not in self.exits or min(self.exits) <= self.first):
+            raise ValueError(
+                f"exits {list(self.exits)} of layers {self.first} to {self.last}; list last too, and none before first"
+            )
         return self
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:

@@ -1,0 +1,67 @@
+"""Writing a prediction down, so that the run that follows can be held against it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from specsim.cases.case import Case
+from specsim.cases.map import predict_case, predicted_cells
+from specsim.cases.served import ServedRun, load_runs, require_saturation, saturation_runs
+from specsim.errors import InvalidInput
+from specsim.results.served import METRICS, SCENARIO, PredictedMetric, PredictedRun, write_predictions
+
+Progress = Callable[[int, int], None]
+
+
+def write_prediction(case: Case, progress: Progress | None = None) -> Path:
+    """Write down what is predicted now; returns the file. ``progress`` hears (done, all) served runs.
+
+    A served case's saturation is predicted until it is measured, and its loads after. Raises InvalidInput where the
+    run that would test the prediction has been made, or has to come first.
+    """
+    if case.measured.exists():
+        raise InvalidInput(f"{case.measured} exists already; a prediction is written before the run that tests it")
+    if case.loads is None:
+        return _write_map(case)
+    if not case.saturation.exists():
+        return _write_served(case, case.predicted_saturation, saturation_runs(case), progress)
+    require_saturation(case)
+    return _write_served(case, case.predicted, load_runs(case, variants=True), progress)
+
+
+def _header(case: Case) -> dict[str, Any]:
+    return {"date": datetime.date.today().isoformat(), "scenario_sha256": case.scenario.sha256()}
+
+
+def _write_map(case: Case) -> Path:
+    speedups = predict_case(case)
+    cells = [asdict(cell) for cell in predicted_cells(speedups)]
+    document = _header(case) | {"prices": speedups.price_name, "cells": cells}
+    case.predicted.write_text(json.dumps(document, indent=1) + "\n")
+    return case.predicted
+
+
+def _write_served(case: Case, path: Path, runs: Sequence[ServedRun], progress: Progress | None) -> Path:
+    predicted = []
+    for number, run in enumerate(runs):
+        if progress is not None:
+            progress(number, len(runs))
+        predicted.append(_predicted(run))
+    write_predictions(path, _header(case) | {"prices": case.scenario.price_name()}, predicted)
+    return path
+
+
+def _predicted(run: ServedRun) -> PredictedRun:
+    """Imposed acceptance draws what the engine draws, so that luck adds nothing unless the acceptance is another."""
+    from specsim.serving.uncertainty import predicted_metrics
+
+    scenario = run.scenario
+    vary = scenario.speculation is not None and (scenario.weights is not None or run.variant != SCENARIO)
+    found = predicted_metrics(scenario, METRICS, vary_acceptance=vary)
+    metrics = {name: PredictedMetric(one.value, one.low, one.high) for name, one in found.items()}
+    return PredictedRun(run.load, run.alternative, run.variant, metrics, scenario.sha256())

@@ -1,0 +1,121 @@
+"""A case's predictions against its measurements: as committed before the run, and as the code stands now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specsim.cases.case import Case
+from specsim.cases.loads import OWN, Loads
+from specsim.cases.map import committed_cells, predict_case, predicted_cells
+from specsim.cases.served import load_runs, rows_of, saturation_runs
+from specsim.fidelity import Fidelity, compare, read_grid
+from specsim.fidelity.served import METRICS, ServedFidelity, compare_served
+from specsim.fidelity.where import CellParts, cell_parts
+from specsim.results.served import SCENARIO, PredictedMetric, PredictedRun, load_predictions
+from specsim.scenario import Scenario
+from specsim.serving.simulate import simulate
+from specsim.workload.arrivals import ClosedLoopArrivals, DiurnalArrivals, OpenArrivals, PiecewiseArrivals
+
+
+@dataclass(frozen=True, slots=True)
+class MapScore:
+    """A map: the prediction of the code as it is, the committed one, and where the error of the first sits."""
+
+    case: Case
+    now: Fidelity
+    committed: Fidelity | None
+    parts: list[CellParts]
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedScore:
+    """Served loads: what was committed, by acceptance variant, and the code as it is now.
+
+    ``now`` holds one simulation a run, so that its intervals are points and say nothing.
+    """
+
+    case: Case
+    committed: ServedFidelity
+    variants: dict[str, ServedFidelity]  # without the scenario's own
+    now: ServedFidelity
+
+
+Score = MapScore | ServedScore
+
+
+def measured_at_all(case: Case) -> bool:
+    """Whether there is anything to score."""
+    return case.measured.exists() or (case.loads is not None and case.saturation.exists())
+
+
+def real_acceptance(case: Case) -> bool:
+    """Whether drafts were verified for real; otherwise acceptance was imposed."""
+    return case.scenario.weights is not None
+
+
+def score_case(case: Case) -> Score:
+    """Score a case of either kind. Raises InvalidInput where a file is missing or does not fit the others."""
+    return _score_map(case) if case.loads is None else _score_served(case, case.loads)
+
+
+def _score_map(case: Case) -> MapScore:
+    rows = read_grid(case.measured)
+    committed = committed_cells(case)
+    now = compare(predicted_cells(predict_case(case)), rows)
+    return MapScore(
+        case, now, None if committed is None else compare(committed, rows), cell_parts(now, rows),
+        len({row.repeat for row in rows}),
+    )  # fmt: skip
+
+
+def _score_served(case: Case, loads: Loads) -> ServedScore:
+    source, shares = case.scenario.cost.source, load_shares(loads)
+    comparable = loads.saturation_of != OWN
+    runs = saturation_runs(case)
+    rows = rows_of(case.saturation, runs)
+    predicted = load_predictions(case.predicted_saturation) if rows and case.predicted_saturation.exists() else []
+    if case.measured.exists() or not rows:
+        runs = [*runs, *load_runs(case)]
+        rows = [*(rows if predicted else []), *rows_of(case.measured, runs)]
+        predicted = [*predicted, *load_predictions(case.predicted)]
+    scored = {(row.load, row.alternative) for row in rows}
+    now = [
+        PredictedRun(run.load, run.alternative, SCENARIO, _metrics_now(run.scenario), run.scenario.sha256())
+        for run in runs
+        if (run.load, run.alternative) in scored
+    ]
+    committed = compare_served(predicted, rows, shares=shares, source=source, comparable=comparable)
+    variants = {}
+    for variant in dict.fromkeys(one.variant for one in predicted if one.variant != SCENARIO):
+        foretold = {(one.load, one.alternative) for one in predicted if one.variant == variant}
+        mine = [row for row in rows if (row.load, row.alternative) in foretold]
+        variants[variant] = compare_served(predicted, mine, shares=shares, source=source, variant=variant)
+    return ServedScore(
+        case, committed, variants, compare_served(now, rows, shares=shares, source=source, comparable=comparable)
+    )
+
+
+def load_shares(loads: Loads) -> dict[str, float]:
+    """Each load as a share of saturation: of one whose rate changes, its highest."""
+    return {
+        name: _highest(arrivals)
+        for name, arrivals in loads.loads.items()
+        if not isinstance(arrivals, ClosedLoopArrivals)
+    }
+
+
+def _highest(arrivals: OpenArrivals) -> float:
+    if isinstance(arrivals, PiecewiseArrivals):
+        return max(rate for _, rate in arrivals.pieces)
+    if isinstance(arrivals, DiurnalArrivals) and arrivals.factors is not None:
+        return arrivals.rate_per_s * max(arrivals.factors) * len(arrivals.factors) / sum(arrivals.factors)
+    if isinstance(arrivals, DiurnalArrivals):
+        return arrivals.rate_per_s * (1 + (arrivals.amplitude or 0.0))
+    return arrivals.mean_rate_per_s()
+
+
+def _metrics_now(scenario: Scenario) -> dict[str, PredictedMetric]:
+    summary = simulate(scenario).summary()
+    found = {name: value for name in METRICS if (value := summary.get(name)) is not None}
+    return {name: PredictedMetric(value, value, value) for name, value in found.items()}

@@ -1,0 +1,15 @@
+"""Predicted against measured: batch × k maps, served loads, and the bars that both are held to."""
+
+from specsim.fidelity.grid_file import read_grid, write_grid
+from specsim.fidelity.map import CellError, Fidelity, Predicted, Regret, compare, together
+
+__all__ = [
+    "CellError",
+    "Fidelity",
+    "Predicted",
+    "Regret",
+    "compare",
+    "read_grid",
+    "together",
+    "write_grid",
+]

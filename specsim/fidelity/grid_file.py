@@ -1,0 +1,42 @@
+"""Measured rows of a batch × k map as a CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from specsim.errors import InvalidInput
+from specsim.results import GridRow
+
+COLUMNS = fields(GridRow)
+
+
+def write_grid(path: Path, rows: Iterable[GridRow]) -> None:
+    """Append measured rows to a CSV; each call is one checkpoint."""
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in COLUMNS], lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        for row in rows:
+            values = asdict(row)
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
+
+
+def read_grid(path: Path) -> list[GridRow]:
+    """Measured rows of a CSV. Raises InvalidInput with file and line for one that cannot be read."""
+    if not path.exists():
+        raise InvalidInput(f"there is no {path}; measure the case first: specsim measure SCENARIO --grid")
+    rows = []
+    with path.open(newline="") as file:
+        for line, record in enumerate(csv.DictReader(file), start=2):
+            try:
+                values = {f.name: int(record[f.name]) if f.type == "int" else float(record[f.name]) for f in COLUMNS}
+                rows.append(GridRow(**values))  # type: ignore[arg-type]  # each column as its own type
+            except (KeyError, TypeError, ValueError) as error:
+                raise InvalidInput(f"{path}:{line}: {error} is missing or not a number; measure it again") from error
+    if not rows:
+        raise InvalidInput(f"{path} holds no rows; measure the case first: specsim measure SCENARIO --grid")
+    return rows

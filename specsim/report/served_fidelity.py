@@ -1,0 +1,203 @@
+"""Predicted against measured served loads in words and tables: every row, by metric, the decision, the ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from specsim.cases.scores import ServedScore, real_acceptance
+from specsim.fidelity.bars import Bar, judge_coverage, served_bars
+from specsim.fidelity.served import (
+    LENGTH,
+    MEAN_E2E,
+    MetricError,
+    MetricSummary,
+    ServedFidelity,
+    ablation,
+    summarize,
+    together,
+)
+from specsim.report.map_fidelity import shown
+from specsim.report.sheet import Sheet
+
+NAMES = {
+    "output_throughput": "tokens/s", "median_ttft_ms": "TTFT p50", "p99_ttft_ms": "TTFT p99",
+    "median_tpot_ms": "TPOT p50", "p99_tpot_ms": "TPOT p99", MEAN_E2E: "E2E mean", "p99_e2el_ms": "E2E p99",
+    "mean_batch": "batch", LENGTH: "AL",
+}  # fmt: skip
+_WIDE = ("p99_e2el_ms", "mean_batch")  # in the summary, not in the table of rows
+_LEGEND = (
+    "Inside: rows in the stated 90 % interval. Within: rows inside their bar (from 70%: of loads from there on). "
+    "Noisy: rows whose repeats do not tell the value to within the bar, so that more repeats are needed."
+)
+_MARKS = "Error (spread between repeats, largest - smallest, over the median). ! outside the stated 90 % interval; "
+_MARKS += "? repeats do not tell the value to within the bar: more repeats needed."
+
+
+def bars_of(score: ServedScore) -> tuple[Bar, ...]:
+    """The bars that a case is held to."""
+    return served_bars(real_acceptance=real_acceptance(score.case))
+
+
+def rows_sheet(served: ServedFidelity, bars: tuple[Bar, ...]) -> Sheet:
+    """One line a load and alternative, one column a metric."""
+    metrics = [metric for metric in served.metrics() if metric not in _WIDE]
+    places = dict.fromkeys((row.load, row.alternative) for row in served.rows)
+    found = {(row.load, row.alternative, row.metric): row for row in served.rows}
+    source = {(row.load, row.alternative): row.source for row in served.rows}
+    rows = [
+        [load, name, source[load, name], *(_cell(found.get((load, name, metric)), bars) for metric in metrics)]
+        for load, name in places
+    ]
+    header = ("load", "run", "source", *(NAMES[metric] for metric in metrics))
+    return Sheet("error by load and alternative", header, rows, _MARKS, left=3)
+
+
+def _cell(row: MetricError | None, bars: tuple[Bar, ...]) -> str:
+    if row is None:
+        return "-"
+    spread = "one run" if row.spread is None else f"{row.spread:.0%}"
+    return f"{row.error:+.1%} ({spread}){'' if row.covered else '!'}{'?' if row.needs_repeats(bars) else ''}"
+
+
+def metrics_sheet(served: ServedFidelity, bars: tuple[Bar, ...], title: str = "error by metric") -> Sheet:
+    """Each metric over all rows, judged by its bars: every row has to be inside."""
+    header = (
+        "metric", "source", "rows", "bias", "mean |error|", "90 % of it", "worst", "at", "inside", "bar", "within",
+        "noisy",
+    )  # fmt: skip
+    rows = [_metric_row(summarize(metric, served.of(metric), bars), served, bars) for metric in served.metrics()]
+    return Sheet(title, header, rows, _LEGEND, left=2)
+
+
+def _metric_row(found: MetricSummary, served: ServedFidelity, bars: tuple[Bar, ...]) -> list[str]:
+    limits = [
+        f"{bar.limit:.0%}" + (f" from {bar.from_load:.0%}" if bar.from_load else "")
+        for bar in bars
+        if bar.metric == found.metric
+    ]
+    judged = f"{found.within}/{found.judged} {'met' if found.within == found.judged else 'missed'}"
+    source = ", ".join(sorted({row.source for row in served.of(found.metric)}))
+    return [
+        NAMES[found.metric], source, str(found.rows), f"{found.mean_error:+.1%}", f"{found.mean_absolute:.1%}",
+        shown(found.interval), f"{found.worst.error:+.1%}", f"{found.worst.load} {found.worst.alternative}",
+        f"{found.covered}/{found.rows}", "; ".join(limits) or "-", judged if found.judged else "-",
+        str(found.noisy) if found.judged else "-",
+    ]  # fmt: skip
+
+
+def regret_sheet(served: ServedFidelity) -> Sheet:
+    """The decision at each load: throughput lost in a closed loop, mean E2E added under open arrivals."""
+    rows = [
+        (r.load, "mean E2E added" if r.metric == MEAN_E2E else "tokens/s lost", r.predicted_best, r.measured_best,
+         " > ".join(r.predicted_order), " > ".join(r.measured_order), f"{r.share:.1%}")
+        for r in served.regrets
+    ]  # fmt: skip
+    header = ("load", "by", "predicted best", "measured best", "predicted order", "measured order", "cost")
+    note = "Measured best: on odd repeats; cost: on even ones. Orders, best first: measured over all repeats."
+    return Sheet("best alternative by load", header, rows, note, left=4)
+
+
+def ablation_sheet(score: ServedScore) -> Sheet | None:
+    """Mean |error| under the scenario's acceptance law and under each other one; None without other laws."""
+    rows = []
+    for variant, other in score.variants.items():
+        for found in ablation(score.committed, other, variant):
+            rows.append((
+                variant, NAMES[found.metric], str(found.rows), f"{found.own:.1%}", f"{found.other:.1%}",
+                shown(found.difference), found.verdict,
+            ))  # fmt: skip
+    header = ("law", "metric", "rows", "mean |error|, the case's law", "this law", "difference, 90 %", "this law is")
+    return Sheet("the same prediction under other acceptance laws", header, rows, left=2) if rows else None
+
+
+def ablation_lines(score: ServedScore) -> list[str]:
+    """Says so, metric by metric, where another law predicts no worse than the case's own."""
+    lines = []
+    for variant, other in score.variants.items():
+        found = ablation(score.committed, other, variant)
+        for verdict, words in (
+            ("not worse", "is NOT worse than the case's law"),
+            ("worse, within noise", "is worse only within noise"),
+            ("worse", "is worse"),
+        ):
+            metrics = [NAMES[one.metric] for one in found if one.verdict == verdict]
+            if metrics:
+                lines.append(f"ablation: acceptance law {variant!r} {words} for {', '.join(metrics)}")
+    return lines
+
+
+def served_lines(score: ServedScore) -> list[str]:
+    """What the tables come to."""
+    lines = coverage_lines(score.committed)
+    regret = score.committed.worst_regret()
+    if regret is not None:
+        lines.append(f"regret of the predicted best alternative: at most {regret:.1%} (see the table for of what)")
+    elif len({row.alternative for row in score.committed.rows}) > 1:
+        lines.append("regret: none, as each alternative's arrivals follow its own saturation, or repeats are missing")
+    now = {metric: summarize(metric, score.now.of(metric), ()).mean_absolute for metric in score.now.metrics()}
+    lines.append("as the code stands now: mean |error| " + ", ".join(f"{NAMES[m]} {e:.1%}" for m, e in now.items()))
+    return lines + ablation_lines(score)
+
+
+def coverage_lines(served: ServedFidelity) -> list[str]:
+    """How many rows lie in their stated intervals."""
+    share = served.covered() / len(served.rows)
+    return [
+        f"intervals: {served.covered()} of {len(served.rows)} rows ({share:.1%}) in the stated 90 % interval "
+        f"({judge_coverage(share)})"
+    ]
+
+
+def served_sheets(score: ServedScore) -> list[Sheet]:
+    """All tables of a served case but its values."""
+    bars, served = bars_of(score), score.committed
+    sheets = [rows_sheet(served, bars), metrics_sheet(served, bars)]
+    if served.regrets:
+        sheets.append(regret_sheet(served))
+    found = ablation_sheet(score)
+    return sheets if found is None else [*sheets, found]
+
+
+def values_sheet(served: ServedFidelity) -> Sheet:
+    """Every row in figures."""
+    header = (
+        "load",
+        "alternative",
+        "metric",
+        "predicted",
+        "90 % interval",
+        "measured",
+        "repeats",
+        "known to",
+        "source",
+    )
+    rows = [
+        (row.load, row.alternative, row.metric, f"{row.predicted.value:.4g}",
+         f"{row.predicted.low:.4g} to {row.predicted.high:.4g}", f"{row.measured:.4g}", str(row.repeats.size),
+         "-" if row.noise is None else f"{row.noise:.1%}", row.source)
+        for row in served.rows
+    ]  # fmt: skip
+    return Sheet("every figure", header, rows, left=3)
+
+
+def served_page(score: ServedScore) -> str:
+    """The case's report.md: verdict first, then every figure."""
+    acceptance = "real, verified by trained weights" if real_acceptance(score.case) else "imposed"
+    lines = [f"acceptance is {acceptance}", *served_lines(score)]
+    sheets = [*served_sheets(score), values_sheet(score.committed)]
+    parts = [f"# {score.case.name}", score.case.origin(), "\n".join(f"- {line}" for line in lines)]
+    return "\n\n".join([*parts, *(sheet.markdown() for sheet in sheets)]) + "\n"
+
+
+def together_sheets(scores: Iterable[ServedScore]) -> list[tuple[Sheet, list[str]]]:
+    """Served cases together, those with imposed acceptance apart from those with real; a table and its lines each."""
+    groups: dict[bool, list[ServedScore]] = {}
+    for score in scores:
+        groups.setdefault(real_acceptance(score.case), []).append(score)
+    return [_group(groups[real], real=real) for real in sorted(groups)]
+
+
+def _group(scores: Sequence[ServedScore], *, real: bool) -> tuple[Sheet, list[str]]:
+    both = together([score.committed for score in scores])
+    title = f"all served loads, acceptance {'real' if real else 'imposed'} ({len(scores)} cases)"
+    return metrics_sheet(both, served_bars(real_acceptance=real), title), coverage_lines(both)

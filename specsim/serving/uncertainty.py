@@ -1,0 +1,292 @@
+"""How far a simulated metric may be off: the same requests served at prices that miss as the cost model says they may.
+
+**Prices.** A step's ``errors_s`` are one standard deviation by class. What the classes of SHARED_ERRORS get wrong they
+get wrong in every step of a run, so a run draws one number for each. The other classes are kernels, whose errors
+belong to a shape: two rounds of different widths have them nearly independent (see ``analytic.rounds``). So a run
+draws a number for every doubling of a step's tokens, and between two doublings their mixture of unit variance: steps
+of like width are off together, a run over many widths averages. Kernels without a measurement of their own (roofline,
+extrapolated) are off in one direction at every width, thus by one number. A step's seconds are multiplied by
+exp(sum of draw · error), whose median is 1.
+
+**Draws.** Runs come in pairs of opposite draws, and the columns of the draws are orthogonal: first the shared ones,
+then the doublings from 1 token on, as many as there are pairs. Where a metric's logarithm is linear in the draws, the
+spread over the runs is then the true one, whatever the direction. Acceptance is drawn anew in each run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specsim.cost.forward import SOURCES, Group
+from specsim.cost.step_time import Z90, StepTime
+from specsim.errors import InvalidInput
+from specsim.results import RunResult
+from specsim.scenario import Scenario
+from specsim.serving.server import Server
+from specsim.serving.simulate import Progress, is_large, servers_of, simulate, tabled_all
+from specsim.speculation.round import SHARED_ERRORS, StepCost
+from specsim.units import Reals
+
+Floats = NDArray[np.float64]
+
+RUNS, FEWEST_RUNS = 24, 8
+PRICE_STREAM, ACCEPTANCE_STREAM = 301, 302  # generators of a seed
+DOUBLINGS = 21  # of a step's tokens that have a draw of their own: 1 to 2^20
+KNOTS_A_DOUBLING = 8  # prices at a tabulated draw are within a few thousandths of what they are step by step
+STAND_INS = SOURCES.index("extrapolated")  # from here on a source is no measurement of this kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted3:
+    """A metric at the central price under the scenario's own seed, and its 90 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def predicted_metrics(
+    scenario: Scenario,
+    names: Sequence[str],
+    *,
+    runs: int = RUNS,
+    vary_acceptance: bool,
+    counted: Callable[[RunResult], RunResult] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Predicted3]:
+    """Keys of ``RunResult.summary`` with intervals from ``runs`` simulations; a key without a number is left out.
+
+    ``vary_acceptance``: every run draws its acceptance (and the luck of a router or policy) anew, as another run of
+    the same requests would; else all have that of the scenario's seed, as an engine with imposed draws does.
+    ``counted``: what of a run counts. ``progress`` hears (finished, all) runs.
+
+    Raises InvalidInput for a key that a summary does not have, and as ``check_runs``.
+    """
+    check_runs(runs)
+    priced = PricedServers(scenario)
+
+    def summary(servers: Sequence[Server] | None) -> dict[str, Any]:
+        result = simulate(scenario, servers=servers, keep=None if counted is None else True)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        return (result if counted is None else counted(result)).summary(scenario.slo)
+
+    own = summary(None)
+    unknown = [name for name in names if name not in own]
+    if unknown:
+        raise InvalidInput(f"a summary has no {', '.join(unknown)}; choose from {', '.join(own)}")
+    base = own if is_large(scenario) else summary(priced.central())
+    seeds = acceptance_seeds(scenario.seed, runs) if vary_acceptance else [scenario.seed] * runs
+    found = []
+    for done, (draw, seed) in enumerate(zip(price_draws(runs, scenario.seed), seeds, strict=True), start=1):
+        found.append(summary(priced.off_by(draw, seed)))
+        if progress is not None:
+            progress(done, runs)
+    return {
+        name: _interval(own[name], base[name], [one[name] for one in found])
+        for name in dict.fromkeys(names)
+        if all(_is_number(one[name]) for one in (own, base, *found))
+    }
+
+
+def check_runs(runs: int) -> None:
+    """Raises InvalidInput for a number of runs that is odd or below FEWEST_RUNS."""
+    if runs < FEWEST_RUNS or runs % 2:
+        raise InvalidInput(
+            f"{runs} runs make no interval: they come in pairs, at least {FEWEST_RUNS // 2}; choose an even number, "
+            f"such as {RUNS}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PriceDraw:
+    """By how many standard deviations the prices of one run are off; ``by_doubling``: [DOUBLINGS]."""
+
+    shared: dict[str, float]  # by class of SHARED_ERRORS
+    stand_ins: float
+    by_doubling: Floats
+
+    def kernels(self, tokens: Reals) -> Floats:
+        """Of measured kernels in a step of so many tokens."""
+        place = np.clip(np.log2(np.maximum(tokens, 1.0)), 0.0, DOUBLINGS - 1.0)
+        left = np.minimum(place.astype(np.int64), DOUBLINGS - 2)
+        share = place - left
+        mixed = (1.0 - share) * self.by_doubling[left] + share * self.by_doubling[left + 1]
+        return np.asarray(mixed / np.hypot(1.0 - share, share))
+
+
+def price_draws(runs: int, seed: int) -> list[PriceDraw]:
+    """Draws of an even number of runs as this file's head describes them; each column has mean 0, mean square 1."""
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PRICE_STREAM,)))
+    half, width = runs // 2, len(SHARED_ERRORS) + 1 + DOUBLINGS
+    drawn = generator.standard_normal((half, width))
+    orthogonal, upper = np.linalg.qr(drawn[:, :half])
+    drawn[:, : orthogonal.shape[1]] = orthogonal * np.sign(np.diag(upper))
+    drawn *= math.sqrt(half) / np.linalg.norm(drawn, axis=0)
+    return [_draw(row) for row in np.concatenate((drawn, -drawn))]
+
+
+def _draw(row: Floats) -> PriceDraw:
+    count = len(SHARED_ERRORS)
+    return PriceDraw(dict(zip(SHARED_ERRORS, row[:count].tolist(), strict=True)), float(row[count]), row[count + 1 :])
+
+
+def acceptance_seeds(seed: int, runs: int) -> list[int]:
+    """A seed of each run's own luck."""
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(ACCEPTANCE_STREAM,)))
+    return [int(one) for one in generator.integers(2**31, size=runs)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """One standard deviation by origin as a share of a step's seconds, numbers or arrays of steps."""
+
+    shared: dict[str, Reals]
+    kernels: Reals
+    stands_in: NDArray[np.bool_]  # no measurement of the kernels' own
+
+    @classmethod
+    def of(cls, price: StepTime) -> _Shares:
+        kernels = sum((error**2 for kind, error in price.errors_s.items() if kind not in SHARED_ERRORS), 0.0) ** 0.5
+        shared = {kind: price.errors_s[kind] / price.seconds for kind in SHARED_ERRORS if kind in price.errors_s}
+        return cls(shared, kernels / price.seconds, np.isin(price.source, SOURCES[STAND_INS:]))
+
+    def log_factor(self, tokens: Reals, draw: PriceDraw) -> Floats:
+        """Log of what multiplies the steps' seconds."""
+        kernels = np.where(self.stands_in, draw.stand_ins, draw.kernels(tokens))
+        shared = sum((share * draw.shared[kind] for kind, share in self.shared.items()), 0.0)
+        return np.asarray(shared + self.kernels * kernels)
+
+
+class OffCost:
+    """A price source that is off by a draw; for prices that tables do not hold."""
+
+    def __init__(self, cost: StepCost, draw: PriceDraw) -> None:
+        self._cost, self._draw = cost, draw
+
+    def step(
+        self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
+    ) -> StepTime:
+        """As StepCost; the stated errors are those of the source itself."""
+        price = self._cost.step(
+            groups, drafting=drafting, draft_tokens=draft_tokens, drafting_kv_tokens=drafting_kv_tokens
+        )
+        return self._moved(price, sum((group.tokens for group in groups), 0))
+
+    def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
+        """As StepCost."""
+        return self._moved(self._cost.decode_round(batch, draft_tokens, context_tokens), batch * (draft_tokens + 1))
+
+    def _moved(self, price: StepTime, tokens: Reals) -> StepTime:
+        log = _Shares.of(price).log_factor(tokens, self._draw)
+        factor: Reals = np.exp(log) if log.ndim else math.exp(log)
+        parts = {name: seconds * factor for name, seconds in price.parts.items()}
+        return replace(price, seconds=price.seconds * factor, parts=parts)
+
+
+class PricedServers:
+    """A scenario's servers, priced from tables where those hold, and how far the prices of each may be off."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._exact = servers_of(scenario)
+        self._servers = tabled_all(self._exact)[0]
+        self._grids = {id(exact): _Grid(exact) for exact in self._exact}
+
+    def central(self) -> list[Server]:
+        """At the prices as they are."""
+        return self._servers
+
+    def off_by(self, draw: PriceDraw, seed: int) -> list[Server]:
+        """At prices that are off by a draw, all replicas alike; policies still believe the central ones."""
+        made: dict[int, Server] = {}
+        for exact, server in zip(self._exact, self._servers, strict=True):
+            if id(exact) not in made:
+                cost = self._grids[id(exact)].off(server.cost, exact.cost, draw)
+                made[id(exact)] = replace(
+                    server, cost=cost, seed=seed, policy_cost=exact.policy_cost or exact.cost
+                )  # fmt: skip
+        return [made[id(exact)] for exact in self._exact]
+
+
+class _Grid:
+    """Shares of error of a server's steps over (with or without a prompt chunk, draft length, tokens)."""
+
+    def __init__(self, server: Server) -> None:
+        most = max(server.limits.max_num_batched_tokens, server.limits.max_num_seqs * (1 + server.longest))
+        doublings = min(DOUBLINGS, math.ceil(math.log2(most)) + 1)
+        self._log_tokens = np.linspace(0.0, math.log(2.0) * (doublings - 1), KNOTS_A_DOUBLING * (doublings - 1) + 1)
+        tokens = np.exp(self._log_tokens)
+        coarse = tokens[::KNOTS_A_DOUBLING].round()
+        self._longest = server.longest
+        self._shares: dict[tuple[int, int], _Shares] = {}
+        for k in dict.fromkeys((0, *server.choices())):
+            width = k + 1 if server.verifies_drafts else 1
+            round_ = server.cost.decode_round(np.maximum(1.0, tokens / width), k, server.context_tokens)
+            self._shares[0, k] = _Shares.of(round_)
+            self._shares[1, k] = self._of_chunks(server.cost, k, coarse)
+
+    def _of_chunks(self, cost: StepCost, k: int, tokens: Floats) -> _Shares:
+        """Of steps that one chunk fills."""
+        prices = [
+            cost.step([Group(1, count, count, 1)], drafting=1, draft_tokens=k, drafting_kv_tokens=float(count))
+            for count in tokens.astype(int).tolist()
+        ]
+        each = [_Shares.of(price) for price in prices]
+        logs = np.log(tokens)
+
+        def spread(values: Sequence[Reals]) -> Floats:
+            return np.interp(self._log_tokens, logs, np.array(values, dtype=np.float64))
+
+        shared: dict[str, Reals] = {kind: spread([one.shared[kind] for one in each]) for kind in each[0].shared}
+        return _Shares(shared, spread([one.kernels for one in each]), spread([one.stands_in for one in each]) > 0.5)
+
+    def off(self, cost: StepCost, exact: StepCost, draw: PriceDraw) -> StepCost:
+        """``cost``, if it is a table, with the factors of a draw; else ``exact``, off step by step."""
+        from specsim.serving.price_table import TablePrices
+
+        if not isinstance(cost, TablePrices):
+            return OffCost(exact, draw)
+        tokens = np.exp(self._log_tokens)
+        off = np.zeros((2, self._longest + 1, len(tokens)))
+        for (chunks, k), shares in self._shares.items():
+            off[chunks, k] = shares.log_factor(tokens, draw)
+        size = len(cost.prices.k_index)
+        return TablePrices(cost.prices._replace(off_tokens=self._log_tokens, off=off[:, :size].copy()))
+
+
+def _interval(value: float, base: float, found: Sequence[float]) -> Predicted3:
+    """The spread of the runs around ``base``, the run of the same kind at the central price, put around ``value``.
+
+    In logarithms, unless a value is 0. The ends lie Z90 spreads off the runs' mean, each side with a spread of its
+    own: near saturation latencies have a long upper tail and throughput a long lower one. (Tried with 400 or more
+    truths drawn from the same errors: 24 runs around throughput, TPOT and TTFT at 30, 60 and 80 % of saturation,
+    Poisson and bursty, covered 87 to 95 %, 90 % in the mean. Order statistics covered as many, but by 4 % more or less
+    from one set of draws to the next.)
+    """
+    values = np.array([value, base, *found], dtype=np.float64)
+    logs = bool((values > 0).all())
+    if logs:
+        values = np.log(values)
+    moved = values[2:] - values[1]
+    if not moved.any():
+        return Predicted3(value, value, value)
+    beyond = moved - moved.mean()
+    below, above = (float(np.sqrt(2.0 * (side**2).sum() / (len(moved) - 1))) for side in _sides(beyond))
+    middle = float(values[0] + moved.mean())
+    ends = middle - Z90 * below, middle + Z90 * above
+    low, high = (math.exp(end) for end in ends) if logs else (max(0.0, end) for end in ends)
+    return Predicted3(value, low, high)
+
+
+def _sides(beyond: Floats) -> tuple[Floats, Floats]:
+    return np.minimum(beyond, 0.0), np.maximum(beyond, 0.0)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(cast(float, value))
