@@ -20,6 +20,9 @@ from specsim.reference.drafters import (  # noqa: E402
     NGram,
     SkippedLayers,
 )
+from specsim.reference.drafters.grown import Grown  # noqa: E402
+from specsim.reference.drafters.lookahead import Lookahead  # noqa: E402
+from specsim.reference.drafters.merged import Merged  # noqa: E402
 from specsim.reference.drafters.weights import random_adapter, random_feature_head, random_heads  # noqa: E402
 from specsim.reference.generate import Engine, Outcome, generate, run_step  # noqa: E402
 from specsim.reference.graphs import Frame, Graphs, bucket, capture_passes, graph_sizes  # noqa: E402
@@ -254,6 +257,10 @@ DRAFTERS: dict[str, Make] = {
     "heads": lambda target, draft: Medusa(target, random_heads(target, 5, 3)),
     "feature head": lambda target, draft: Eagle(target, random_feature_head(target, 3)),
     "feature tree": lambda target, draft: Eagle(target, random_feature_head(target, 3), tree),
+    "grown tree": lambda target, draft: Grown(DraftModel(draft), 3, 2, tree),
+    "grown feature tree": lambda target, draft: Grown(Eagle(target, random_feature_head(target, 3)), 3, 2, tree),
+    "merged": lambda target, draft: Merged(DraftModel(draft), 3, 2, tree, 0.0),
+    "lookahead": lambda target, draft: Lookahead(SLOTS, 3, 3, 2),
 }  # fmt: skip
 
 
@@ -286,7 +293,7 @@ def test_generation_is_that_of_the_eager_engine(device: str, name: str, budget: 
     replayed, recount, made = outputs(make, SIZES, budget, device)
     assert replayed == eager
     assert recount == counts
-    assert made > 3
+    assert (made > 3) == (name != "lookahead")  # whose window makes a slot run in several groups at once
 
 
 def test_drafters_with_layers_of_their_own_capture_these_too() -> None:
