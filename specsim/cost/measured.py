@@ -31,6 +31,7 @@ FOREIGN_ERROR = 0.1
 # A CPU in another hour: two sweeps of one shared machine, three hours apart, differed in the mean over shapes by 3 %
 # (GEMM, attention), 14 % (host) and 15 % (elementwise), and passes predicted from them were 4 and 5 % off.
 ANOTHER_HOUR_ERROR = 0.1
+HOST_PARTS = ("step", "drafts", "draft_pass", "ngram")
 WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them both kinds of rows serve
 
 
@@ -60,20 +61,35 @@ def machine_error(profile: Profile) -> float:
     return math.hypot(drift, ANOTHER_HOUR_ERROR) if profile.header.device == "cpu" else drift
 
 
+def interrupted_share(profile: Profile) -> float:
+    """How much longer things take on the profiled machine than their medians: the mean of what its probe saw.
+
+    0.025 in a guest whose host takes its two cores away for 5 ms five times a second. 0 where nobody looked.
+    """
+    probe = profile.header.probe
+    return statistics.fmean(probe.interrupted) if probe is not None and probe.interrupted else 0.0
+
+
 class MeasuredPrices:
     """Prices kernels from a profile; ``dtype`` is that of activations.
+
+    Prices are mean times: the profile's medians, stretched by the machine's ``interrupted_share``; or with ``medians``
+    those themselves.
 
     ``widths`` is another machine's profile, whose measured ratio of verify to decode attention stands in for one
     that ``profile`` lacks.
     """
 
-    def __init__(self, profile: Profile, hardware: Hardware, dtype: str, widths: Profile | None = None) -> None:
+    def __init__(
+        self, profile: Profile, hardware: Hardware, dtype: str, widths: Profile | None = None, *, medians: bool = False
+    ) -> None:
         self._profile = profile
+        self._stretch = 1.0 if medians else 1.0 + interrupted_share(profile)
         self._roofline = Roofline(hardware, dtype)
         self._surfaces = _Surfaces(profile)
         self._widths = None if widths is None else _Surfaces(widths)
         self._found: dict[tuple[object, ...], _Found | None] = {}
-        self._host = {part: _host_table(profile.rows["host"], part) for part in ("step", "draft_pass", "ngram")}
+        self._host = {part: _host_table(profile.rows["host"], part) for part in HOST_PARTS}
 
     @property
     def name(self) -> str:
@@ -93,14 +109,14 @@ class MeasuredPrices:
         bound = roofline.compute_bound(kernel)
         if found.exact:
             estimate = found.surface.seconds(kernel.shape)
-            return Price(estimate.seconds, estimate.rank, estimate.error, bound)
+            return Price(estimate.seconds * self._stretch, estimate.rank, estimate.error, bound)
         measured = self._measured_stand_in(kernel, found)
         estimate = found.surface.seconds(measured.shape)
         ratio = self._width_ratio(kernel, measured)
         if ratio is None:
             ratio = roofline.price(kernel, warm=warm).seconds / roofline.price(measured, warm=warm).seconds
         error = np.hypot(estimate.error, STAND_IN_ERROR)
-        return Price(estimate.seconds * ratio, EXTRAPOLATED, error, bound)
+        return Price(estimate.seconds * ratio * self._stretch, EXTRAPOLATED, error, bound)
 
     def _find(self, kernel: Kernel, warm: bool) -> _Found | None:
         queries = kernel.shape[1] if kernel.kind == "attention" else None
@@ -152,7 +168,7 @@ class MeasuredPrices:
         table = self._host[part]
         if table is None:
             return None
-        seconds = np.interp(sequences, *table)
+        seconds = np.interp(sequences, *table) * self._stretch
         return seconds if isinstance(seconds, np.ndarray) else float(seconds)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from specsim.specs.hardware import Dtype
 
@@ -94,11 +94,16 @@ class HeldoutError(_Part):
 
 
 class Probe(_Part):
-    """The same GEMM and copy before, during and after the sweep: how far the machine drifted meanwhile."""
+    """The same GEMM and copy before, during and after the sweep: how far the machine drifted meanwhile.
+
+    ``interrupted``: mean over median of consecutive probes, less 1, each time: the share of its time that the system
+    took away or others slowed. Kernel times are medians of samples that nothing interrupted and do not hold it.
+    """
 
     before_s: PositiveFloat
     during_s: list[PositiveFloat] = Field(default_factory=list)
     after_s: PositiveFloat | None = None
+    interrupted: list[NonNegativeFloat] = Field(default_factory=list)
 
 
 class ProfileHeader(_Part):

@@ -51,7 +51,7 @@ def predict(
     loaded = load_profile(profile)
     bits = 32.0 if dtype == "float32" else 16.0
     precision = Precision(weight_bits=bits, kv_bits=bits, dtype=dtype, weights=dtype, kv=dtype)
-    cost = PassCost(spec, MeasuredPrices(loaded, loaded.hardware(), dtype), precision)
+    cost = PassCost(spec, MeasuredPrices(loaded, loaded.hardware(), dtype, medians=True), precision)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PREDICTED
     with path.open("w", newline="") as file:

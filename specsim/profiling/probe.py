@@ -6,6 +6,7 @@ measured then says nothing about the kernel, so it is measured again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from specsim.profiling.timer import Capture, Clock
 
 Taken = TypeVar("Taken")
 LONG, SHORT = 40, 5  # samples of a probe that is kept, and of a look between two measurements
+UNBROKEN = 200  # consecutive probes, a third of a second or so, in which interruptions of milliseconds are counted
 DISTURBED = 1.4  # times the typical probe; memory bandwidth alone moves it by 1.25
 ATTEMPTS = 3  # at a measurement that no disturbance follows
 
@@ -34,7 +36,7 @@ class MachineProbe:
             torch.nn.functional.linear(x, weights)
             target.copy_(source)
 
-        self._clock = clock
+        self._clock, self._device = clock, device
         self._replay, self._launches = capture.capture(work, launches=1, buffers=1)
         self._replay()
         self._looks_s = [self.seconds()]
@@ -42,6 +44,11 @@ class MachineProbe:
     def seconds(self, samples: int = LONG) -> float:
         """Median seconds of the probe."""
         return float(np.median([self._clock.seconds(self._replay) for _ in range(samples)])) / self._launches
+
+    def interrupted(self) -> float:
+        """Mean over median of consecutive probes, less 1; on a CPU by the wall clock, whatever comes between."""
+        seconds = np.array([self._unbroken() for _ in range(UNBROKEN)])
+        return max(0.0, float(seconds.mean() / np.median(seconds)) - 1.0)
 
     def steadily(self, take: Callable[[], Taken]) -> Taken:
         """What ``take`` measures, taken again, ATTEMPTS times at most, while a disturbance follows it."""
@@ -51,6 +58,13 @@ class MachineProbe:
                 break
             taken = take()
         return taken
+
+    def _unbroken(self) -> float:
+        if self._device != "cpu":
+            return self._clock.seconds(self._replay)
+        start = time.perf_counter()  # the sweep's own clock takes interrupted samples again
+        self._replay()
+        return time.perf_counter() - start
 
     def _is_steady(self) -> bool:
         look_s = self.seconds(SHORT)

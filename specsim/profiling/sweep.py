@@ -167,7 +167,8 @@ class _Sweep:
         seconds = self._probe.seconds()
         probe = header.probe or Probe(before_s=seconds)
         update = {"during_s": [*probe.during_s, seconds]} if during else {"after_s": seconds}
-        return header.model_copy(update={"probe": probe.model_copy(update=update)})
+        interrupted = [*probe.interrupted, self._probe.interrupted()]
+        return header.model_copy(update={"probe": probe.model_copy(update=update | {"interrupted": interrupted})})
 
     # -- single kernels ---------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance, 
 from specsim.speculation.policy import ConfidencePolicy, Decider
 from specsim.speculation.policy.deciders import ByBatch, Limited
 
-HostPart = Literal["step", "draft_pass", "ngram"]
+HostPart = Literal["step", "drafts", "draft_pass", "ngram"]
 
 WARM_UP_ROUNDS, MIN_ROUNDS = 3, 8
 WINDOW_TOKENS = 32  # contexts of a cell stay within this span, centred on the scenario's mean
@@ -193,8 +193,9 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class HostTime:
-    """Host seconds of one part. step: a step without drafts. draft_pass: what each draft pass adds, beside the pass
-    itself. ngram: what a step with prompt look-up adds, for all its sequences together.
+    """Host seconds of one part, for all sequences together. step: a step without drafts. drafts: what proposing,
+    verifying and accepting drafts adds to it, however many. draft_pass: what each draft pass adds, beside the pass
+    itself. ngram: what prompt look-up adds to ``drafts``.
     """
 
     part: HostPart
@@ -216,11 +217,14 @@ def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: flo
     Models(target, draft).fill(max(batches), length, 0)
     rows: list[HostTime] = []
     for batch in batches:
-        plain = _host_s(target, None, batch, seconds_per_cell)
+        plain = _host_s(target, None, batch, seconds_per_cell, 0)
         step_s = float(np.median(plain))
-        passes = (_host_s(target, DraftModel(draft), batch, seconds_per_cell) - step_s) / k
-        copies = _host_s(target, NGram(), batch, seconds_per_cell) - step_s
+        one, most = (_host_s(target, DraftModel(draft), batch, seconds_per_cell, drafts) for drafts in (1, k))
+        passes = (most - np.median(one)) / (k - 1)
+        drafts_s = max(0.0, float(np.median(one) - step_s - np.median(passes)))
+        copies = _host_s(target, NGram(), batch, seconds_per_cell, k) - step_s - drafts_s
         rows.append(_host_row("step", batch, plain))
+        rows.append(_host_row("drafts", batch, one - step_s - np.median(passes)))
         rows.append(_host_row("draft_pass", batch, passes))
         rows.append(_host_row("ngram", batch, copies))
     return rows
@@ -249,13 +253,13 @@ class _Evicting(Transformer):
         return logits
 
 
-def _host_s(target: Transformer, extra: Drafter | None, batch: int, seconds: float) -> NDArray[np.float64]:
+def _host_s(
+    target: Transformer, extra: Drafter | None, batch: int, seconds: float, draft_tokens: int
+) -> NDArray[np.float64]:
     """Host seconds of each round, shape [rounds]."""
     draws = None if extra is None else AcceptanceDraws(ConstantAcceptance(rate=0.7), 0)
-    cell = Cell(
-        Engine(target, extra, draws), batch, draft_tokens=0 if extra is None else HOST_DRAFT_TOKENS,
-        context_tokens=HOST_CONTEXT_TOKENS, seed=0,
-    )  # fmt: skip
+    engine = Engine(target, extra, draws)
+    cell = Cell(engine, batch, draft_tokens=draft_tokens, context_tokens=HOST_CONTEXT_TOKENS, seed=0)
     return np.array([t.host_s for t in cell.measure(seconds).times])
 
 

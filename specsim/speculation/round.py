@@ -85,6 +85,7 @@ class RoundCost:
             bill.add(charges, times=times)
         bill.add_host("host", *self._host_s("step", sum((g.sequences for g in groups), 0)), hidden=True)
         if draft_tokens:
+            bill.add_host("host", *self._host_s("drafts", drafting), hidden=True)
             overlaps = any(cost.phase.placement == "overlapped" for cost in self._phases)
             beside_s = seconds_of(verification) if overlaps else 0.0
             for phase in self._phases:
@@ -144,7 +145,7 @@ class RoundCost:
         """Host seconds of a step or a draft pass, and their relative error."""
         given = self._engine.host_step_s if part == "step" else self._engine.host_draft_pass_s
         if given is not None:
-            return given, 0.0
+            return given if part != "drafts" else 0.0, 0.0
         measured = self._prices.host_s(part, sequences)
         if measured is not None:
             return measured, MEASURED_HOST_ERROR

@@ -6,16 +6,21 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specsim.cost.forward import SOURCES, Kernel
+from specsim.cost.forward import SOURCES, Group, Kernel, Precision
 from specsim.cost.measured import MeasuredPrices, machine_error
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
 from specsim.profiles.store import Profile
+from specsim.specs.catalog import load_model
+from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
+from specsim.speculation.program import load_program
+from specsim.speculation.round import RoundCost
 
 COPY, FLOPS = 1e12, 1e14
 GPU = Hardware(
@@ -135,3 +140,50 @@ def test_the_mean_state_of_a_longer_sweep_is_known_better() -> None:
     assert error(1, "cuda") == pytest.approx(0.1 / 3**0.5)
     assert error(4, "cuda") == pytest.approx(0.1 * (8 / 11) ** 0.5 / 12**0.5)
     assert error(4, "cpu") == pytest.approx(math.hypot(error(4, "cuda"), 0.1))
+
+
+def test_prices_are_mean_times_where_the_machine_is_interrupted() -> None:
+    """Medians of an undisturbed kernel, and 4 % of the time lost in the mean of what the probe saw."""
+    calm = profile(verify_rows(0.1))
+    probe = Probe(before_s=1.0, interrupted=[0.02, 0.06])
+    broken = replace(calm, header=HEADER.model_copy(update={"probe": probe}))
+    kernel = verify(8.0, 4.0, 1024.0)
+    seconds = [MeasuredPrices(one, GPU, "bfloat16").price(kernel, warm=False).seconds for one in (calm, broken)]
+    assert seconds[1] == pytest.approx(1.04 * seconds[0])
+    medians = MeasuredPrices(broken, GPU, "bfloat16", medians=True)
+    assert medians.price(kernel, warm=False).seconds == pytest.approx(seconds[0])
+
+
+def test_the_host_pays_for_drafts_once_a_step_and_for_each_draft_pass() -> None:
+    """4 ms a step, 2 ms more with drafts, 1 ms a pass: k = 3 costs 9 ms, k = 0 costs 4."""
+    host = tuple(
+        Row(
+            shape=(1.0,), operation=part, dtype="bfloat16", kernel="", cache="-", mode="eager", median_s=seconds,
+            p10_s=seconds, p90_s=seconds, samples=1,
+        )
+        for part, seconds in (("step", 4e-3), ("drafts", 2e-3), ("draft_pass", 1e-3))
+    )  # fmt: skip
+    measured = profile(())
+    prices = MeasuredPrices(replace(measured, rows=measured.rows | {"host": host}), GPU, "bfloat16")
+    model, draft = load_model("llama-3.1-8b"), load_model("llama-3.2-1b")
+    cost = RoundCost(
+        model, prices, hardware=GPU.model_copy(update={"launch_s": 0.0}), engine=EngineLimits(graph_sizes=()),
+        precision=Precision(16, 16, "bfloat16"), program=load_program("draft-model"), draft=draft,
+    )  # fmt: skip
+
+    def host_s(k: int) -> float:
+        group = Group(1, k + 1, 100.0, k + 1)
+        bill = cost.step([group], drafting=1, draft_tokens=k, drafting_kv_tokens=100.0)
+        return float(np.asarray(bill.seconds)) - device_s(k)
+
+    def device_s(k: int) -> float:
+        free = EngineLimits(graph_sizes=(), host_step_s=0.0, host_draft_pass_s=0.0)
+        other = RoundCost(
+            model, prices, hardware=GPU.model_copy(update={"launch_s": 0.0}), engine=free,
+            precision=Precision(16, 16, "bfloat16"), program=load_program("draft-model"), draft=draft,
+        )  # fmt: skip
+        group = Group(1, k + 1, 100.0, k + 1)
+        return float(np.asarray(other.step([group], drafting=1, draft_tokens=k, drafting_kv_tokens=100.0).seconds))
+
+    assert host_s(0) == pytest.approx(4e-3)
+    assert host_s(3) == pytest.approx(9e-3)

@@ -69,7 +69,7 @@ def test_a_sweep_writes_every_shape_once(tmp_path: Path) -> None:
     assert profile.header.gpu.startswith("cpu-")
     assert profile.header.probe.after_s is not None
     assert not profile.header.notes
-    assert {row.operation for row in profile.rows["host"]} >= {"step", "draft_pass", "ngram", "launch"}
+    assert {row.operation for row in profile.rows["host"]} >= {"step", "drafts", "draft_pass", "ngram", "launch"}
     assert [(row.operation, row.shape) for row in profile.rows["pass"]] == [(TINY_MODEL.name, (1.0, 2.0, 16.0))]
     assert all(row.median_s > 0 for rows in profile.rows.values() for row in rows)
 
