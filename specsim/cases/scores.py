@@ -80,8 +80,9 @@ def _score_served(case: Case, loads: Loads) -> ServedScore:
         rows = [*(rows if predicted else []), *rows_of(case.measured, runs)]
         predicted = [*predicted, *load_predictions(case.predicted)]
     scored = {(row.load, row.alternative) for row in rows}
+    # Without a hash: a profile that was measured anew since changes the hardware's figures, and so the scenario's.
     now = [
-        PredictedRun(run.load, run.alternative, SCENARIO, _metrics_now(run.scenario), run.scenario.sha256())
+        PredictedRun(run.load, run.alternative, SCENARIO, _metrics_now(run.scenario), "")
         for run in runs
         if (run.load, run.alternative) in scored
     ]
