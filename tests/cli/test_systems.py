@@ -54,7 +54,7 @@ def test_costs_are_told_in_passes_and_bytes(capsys: pytest.CaptureFixture[str]) 
     assert cost["draft_kv_bytes_per_token"] == 2 * 32 * 128 * 2
     assert found["acceptance_basis"] == "assumed"
     assert found["tokens_per_round"] == pytest.approx(sum((0.43 * 0.85) ** i for i in range(7)))
-    assert found["program"]["phases"][0]["weights"][0] == {"kind": "target_layers", "first": 0, "last": 2}
+    assert found["program"]["phases"][0]["weights"][0] == {"kind": "target_layers", "first": 0, "last": 2, "exits": []}
 
 
 def test_a_length_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,9 @@ class FakeProbe:
     def seconds(self) -> float:
         return PROBE_S
 
+    def interrupted(self) -> float:
+        return 0.02
+
     def steadily(self, take: Callable[[], list[list[float]]]) -> list[list[float]]:
         return take()
 
