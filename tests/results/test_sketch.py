@@ -29,7 +29,9 @@ def test_every_quantile_is_within_the_stated_error(values: list[float]) -> None:
     sketch = sketch_of(values)
     for share in SHARES:
         exact = float(np.quantile(values, share))
-        assert sketch.quantile(share) == pytest.approx(exact, rel=RELATIVE_ERROR + ROUNDING, abs=2 * LOWEST)
+        # Both at once: an interpolated quantile may have a value below LOWEST on one side.
+        allowed = (RELATIVE_ERROR + ROUNDING) * exact + 2 * LOWEST
+        assert sketch.quantile(share) == pytest.approx(exact, rel=0.0, abs=allowed)
 
 
 @settings(deadline=None, max_examples=100)
