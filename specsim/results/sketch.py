@@ -2,6 +2,7 @@
 
 Bins of fixed logarithmic width, as in DDSketch (Masson, Rim, Lee, VLDB 2019, section 2): a value x > LOWEST falls into
 bin ceil(log_γ(x / LOWEST)) with γ = (1 + e) / (1 - e), and the bin's answer 2 γ^i LOWEST / (γ + 1) is within e of it.
+LOWEST itself shares the first of these bins, so that bin 0 holds only what counts as 0.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RELATIVE_ERROR = 0.005
-LOWEST, HIGHEST = 1e-9, 1e9  # seconds: a nanosecond counts as 0, and nothing lasts 30 years
+LOWEST, HIGHEST = 1e-9, 1e9  # seconds: less than a nanosecond counts as 0, and nothing lasts 30 years
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 BINS_PER_E = 1 / math.log(_GAMMA)
 NUM_BINS = math.ceil(math.log(HIGHEST / LOWEST) * BINS_PER_E) + 1
@@ -22,11 +23,11 @@ NUM_BINS = math.ceil(math.log(HIGHEST / LOWEST) * BINS_PER_E) + 1
 
 def bin_of(value: float) -> int:
     """Index of a value's bin, 0 <= index < NUM_BINS. Plain arithmetic: a compiled loop can call it as it is."""
-    if value <= LOWEST:
+    if value < LOWEST:
         return 0
     if value >= HIGHEST:
         return NUM_BINS - 1
-    return math.ceil(math.log(value / LOWEST) * BINS_PER_E)
+    return max(1, math.ceil(math.log(value / LOWEST) * BINS_PER_E))
 
 
 def value_of(index: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -48,7 +49,8 @@ class QuantileSketch:
         """Count values >= 0 of any shape."""
         values = np.asarray(values, dtype=np.float64).ravel()
         index = np.ceil(np.log(np.clip(values, LOWEST, HIGHEST) / LOWEST) * BINS_PER_E).astype(np.int64)
-        self.counts += np.bincount(np.minimum(index, NUM_BINS - 1), minlength=NUM_BINS)
+        index = np.clip(index, np.where(values < LOWEST, 0, 1), NUM_BINS - 1)
+        self.counts += np.bincount(index, minlength=NUM_BINS)
         self.moments += (values.size, values.sum(), np.square(values).sum())
 
     def merge(self, other: QuantileSketch) -> None:
