@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from specsim.cases.loads import Loads
 from specsim.errors import InvalidInput, unknown_name
 from specsim.scenario import Scenario, load_scenario
+from specsim.specs.conditions import Conditions
 from specsim.specs.yaml_file import read_mapping, read_yaml
 
 
@@ -39,6 +40,14 @@ class Case:
     @property
     def predicted_saturation(self) -> Path:
         return self.folder / "predicted-saturation.json"
+
+    @property
+    def conditions(self) -> Path:
+        return self.folder / "conditions.csv"
+
+    def under(self, conditions: Conditions | None) -> Case:
+        """The same case, predicted in these conditions of its machine."""
+        return replace(self, scenario=self.scenario.model_copy(update={"conditions": conditions}))
 
     def machine(self) -> dict[str, Any]:
         """Where the measurement was made; empty if nobody wrote it down."""

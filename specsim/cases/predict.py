@@ -35,7 +35,9 @@ def write_prediction(case: Case, progress: Progress | None = None) -> Path:
 
 
 def _header(case: Case) -> dict[str, Any]:
-    return {"date": datetime.date.today().isoformat(), "scenario_sha256": case.scenario.sha256()}
+    header = {"date": datetime.date.today().isoformat(), "scenario_sha256": case.scenario.sha256()}
+    conditions = case.scenario.conditions
+    return header if conditions is None else header | {"conditions": conditions.model_dump()}
 
 
 def _write_map(case: Case) -> Path:

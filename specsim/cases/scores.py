@@ -5,40 +5,48 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from specsim.cases.case import Case
+from specsim.cases.conditions import conditions_of, profile_anchors, read_anchors, run_conditions
 from specsim.cases.loads import OWN, Loads
 from specsim.cases.map import committed_cells, predict_case, predicted_cells
-from specsim.cases.served import load_runs, rows_of, saturation_runs
+from specsim.cases.served import ServedRun, load_runs, rows_of, run_name, saturation_runs
 from specsim.fidelity import Fidelity, compare, read_grid
 from specsim.fidelity.served import METRICS, ServedFidelity, compare_served
 from specsim.fidelity.where import CellParts, cell_parts
 from specsim.results.served import SCENARIO, PredictedMetric, PredictedRun, load_predictions
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
+from specsim.specs.conditions import Conditions
 from specsim.workload.arrivals import ClosedLoopArrivals, DiurnalArrivals, OpenArrivals, PiecewiseArrivals
 
 
 @dataclass(frozen=True, slots=True)
 class MapScore:
-    """A map: the prediction of the code as it is, the committed one, and where the error of the first sits."""
+    """A map: the prediction of the code as it is, the committed one, and where the error of the first sits.
+
+    ``conditions``: those of the run against the profile, in which ``now`` is predicted; None where nobody looked.
+    """
 
     case: Case
     now: Fidelity
     committed: Fidelity | None
     parts: list[CellParts]
     repeats: int
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServedScore:
     """Served loads: what was committed, by acceptance variant, and the code as it is now.
 
-    ``now`` holds one simulation a run, so that its intervals are points and say nothing.
+    ``now`` holds one simulation a run, so that its intervals are points and say nothing. ``conditions``: those of
+    the whole measurement against the profile; each run is predicted now in its own. None where nobody looked.
     """
 
     case: Case
     committed: ServedFidelity
     variants: dict[str, ServedFidelity]  # without the scenario's own
     now: ServedFidelity
+    conditions: Conditions | None = None
 
 
 Score = MapScore | ServedScore
@@ -62,10 +70,11 @@ def score_case(case: Case) -> Score:
 def _score_map(case: Case) -> MapScore:
     rows = read_grid(case.measured)
     committed = committed_cells(case)
-    now = compare(predicted_cells(predict_case(case)), rows)
+    conditions = run_conditions(case)
+    now = compare(predicted_cells(predict_case(case.under(conditions))), rows)
     return MapScore(
         case, now, None if committed is None else compare(committed, rows), cell_parts(now, rows),
-        len({row.repeat for row in rows}),
+        len({row.repeat for row in rows}), conditions,
     )  # fmt: skip
 
 
@@ -82,7 +91,7 @@ def _score_served(case: Case, loads: Loads) -> ServedScore:
     scored = {(row.load, row.alternative) for row in rows}
     # Without a hash: a profile that was measured anew since changes the hardware's figures, and so the scenario's.
     now = [
-        PredictedRun(run.load, run.alternative, SCENARIO, _metrics_now(run.scenario), "")
+        PredictedRun(run.load, run.alternative, SCENARIO, _metrics_now(_as_it_was(case, run)), "")
         for run in runs
         if (run.load, run.alternative) in scored
     ]
@@ -93,8 +102,20 @@ def _score_served(case: Case, loads: Loads) -> ServedScore:
         mine = [row for row in rows if (row.load, row.alternative) in foretold]
         variants[variant] = compare_served(predicted, mine, shares=shares, source=source, variant=variant)
     return ServedScore(
-        case, committed, variants, compare_served(now, rows, shares=shares, source=source, comparable=comparable)
+        case,
+        committed,
+        variants,
+        compare_served(now, rows, shares=shares, source=source, comparable=comparable),
+        run_conditions(case),
     )
+
+
+def _as_it_was(case: Case, run: ServedRun) -> Scenario:
+    """A run's scenario in the conditions in which it was measured, where those are known."""
+    mine = [row for row in read_anchors(case.conditions) if row.run == run_name(run)]
+    conditions = conditions_of(mine, profile_anchors(run.scenario.profile()))
+    asked: Scenario = run.scenario.model_copy(update={"conditions": conditions})
+    return asked
 
 
 def load_shares(loads: Loads) -> dict[str, float]:

@@ -34,6 +34,11 @@ class ServedRun:
     scenario: Scenario
 
 
+def run_name(run: ServedRun) -> str:
+    """A run's name in ``conditions.csv``."""
+    return f"{run.load}/{run.alternative}"
+
+
 def loads_of(case: Case) -> Loads:
     """The case's loads. Raises InvalidInput for a map."""
     if case.loads is None:
@@ -172,9 +177,11 @@ def still_to_run(
 
 def _configured(case: Case, what: str, settings: Sequence[str]) -> Scenario:
     try:
-        return load_scenario(str(case.folder / "scenario.yaml"), settings, settings_folder=case.folder)
+        scenario = load_scenario(str(case.folder / "scenario.yaml"), settings, settings_folder=case.folder)
     except InvalidInput as error:
         raise InvalidInput(f"{case.folder / 'loads.yaml'}: {what}: {error}") from None
+    conditioned: Scenario = scenario.model_copy(update={"conditions": case.scenario.conditions})
+    return conditioned
 
 
 def _arriving(scenario: Scenario, arrivals: OpenArrivals | ClosedLoopArrivals) -> Scenario:

@@ -16,11 +16,29 @@ from specsim.cases import (
     write_machine,
     write_prediction,
 )
+from specsim.cases.conditions import AnchorRow, append_anchors
+from specsim.cases.served import run_name
 from specsim.cli.options import messages
 from specsim.errors import InvalidInput
 from specsim.fidelity import read_grid, write_grid
 from specsim.results.served import METRICS, ServedRow, append_row
 from specsim.scenario import Scenario
+from specsim.specs.conditions import Conditions
+
+NOW_S = 20.0  # how long the machine's present conditions are looked at before a prediction
+CELL_LOOKS = 2  # at the anchors, after each cell of a map
+LOOK_EVERY_S = 2.0  # between the steps of a served run: one percent of its time
+
+
+def present_conditions(case: Case) -> Conditions:
+    """The machine's conditions now against the case's profile. Raises InvalidInput where that cannot tell them."""
+    from specsim.profiling.anchors import anchors_of, ratios
+
+    profile = case.scenario.profile()
+    if profile is None:
+        raise InvalidInput(f"--now: {case.name} is priced by the roofline, which holds no anchors to compare with")
+    profiled, anchors = anchors_of(profile.header)
+    return Conditions(**ratios(anchors.typical(NOW_S), profiled))
 
 
 def predict_into(case: Case) -> Path:
@@ -33,6 +51,7 @@ def predict_into(case: Case) -> Path:
 def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cell_seconds: float) -> None:
     """Measure every cell of a scenario's batch x k map into a table, skipping those it already holds."""
     from specsim.analytic.rounds import default_batches
+    from specsim.profiling.anchors import Anchors, Looks
     from specsim.profiling.machine import inspect
     from specsim.profiling.probe import probe_s
     from specsim.profiling.timer import clock_and_capture
@@ -48,6 +67,7 @@ def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cel
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = inspect(device)
     dtype = question.precision().dtype
+    looks = Looks(Anchors(device, dtype, machine), LOOK_EVERY_S)
     before = probe_s(device, dtype, *clock_and_capture(device))
     with _progress("measuring") as progress:
         task = progress.add_task("", total=repeats * len(batches) * len(lengths), completed=len(done))
@@ -57,6 +77,10 @@ def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cel
         )  # fmt: skip
         for row in rows:
             write_grid(out, [row])
+            for _ in range(CELL_LOOKS):
+                looks.look()
+            seen = AnchorRow(row.repeat, f"{row.batch}/{row.draft_tokens}", *looks.take())
+            append_anchors(out.parent / "conditions.csv", seen)
             progress.advance(task)
     after = probe_s(device, dtype, *clock_and_capture(device))
     write_machine(out.parent, machine.device_name, machine.versions, (before, after))
@@ -67,6 +91,7 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
 
     Loads need their prediction first. Raises InvalidInput without it, or for a table of another scenario.
     """
+    from specsim.profiling.anchors import Anchors, Looks
     from specsim.profiling.machine import inspect
     from specsim.profiling.probe import probe_s
     from specsim.profiling.timer import clock_and_capture
@@ -79,6 +104,7 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
     if what == "saturation" and pending and not case.predicted_saturation.exists():
         messages().print("nothing was predicted of this saturation, so it will test nothing", soft_wrap=True)
     dtype, probes = case.scenario.precision().dtype, list[float]()
+    looks = Looks(Anchors(device, dtype), LOOK_EVERY_S)
 
     def probe() -> float:
         probes.append(probe_s(device, dtype, *clock_and_capture(device)))
@@ -86,7 +112,9 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
 
     for number, (repeat, run) in enumerate(pending, start=1):
         before_s = probe()
-        summary = serve(run.scenario, device=device).summary()
+        looks.look()
+        summary = serve(run.scenario, device=device, between_steps=looks.look_when_due).summary()
+        append_anchors(case.conditions, AnchorRow(repeat, run_name(run), *looks.take()))
         metrics = {name: summary[name] for name in METRICS}
         append_row(path, ServedRow(repeat, run.load, run.alternative, before_s, metrics, run.scenario.sha256()))
         messages().print(

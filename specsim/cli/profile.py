@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from specsim.cli import profile_acceptance, profile_compose, profile_steps
+from specsim.cli import profile_acceptance, profile_compose, profile_now, profile_steps
 from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput, unknown_name
 from specsim.profiles.schema import HeldoutError
@@ -22,6 +22,7 @@ app.command("plan")(profile_steps.plan)
 app.command("import-steps")(profile_steps.import_steps)
 app.command("compose")(profile_compose.compose)
 app.command("acceptance")(profile_acceptance.acceptance)
+app.command("now")(profile_now.now)
 
 NameArgument = Annotated[str, typer.Argument(help="A profile's name or folder.")]
 DataOption = Annotated[

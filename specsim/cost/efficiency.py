@@ -2,7 +2,8 @@
 
 Kernel time = ideal time / efficiency, ideal time = floor + sqrt(memory time² + compute time²): the floor is the
 class's shortest measured time, and the root of squares is a maximum whose corner is as round as measured ones are.
-Where the metric says that rows are computed in tiles, compute time is that of full tiles.
+Where the metric says that rows are computed in tiles, compute time is that of full tiles. A row whose samples differ
+counts as noisy, so that its neighbours have a say in its own answer.
 The roofline uses the profile's own ceilings, so that efficiency carries only what a shape does to a kernel. Its
 logarithm is interpolated over log shapes (profiles/grid.py), so times stay positive and power laws are exact. Outside
 the measured shapes the nearest measured efficiency is kept and the answer says "extrapolated".
@@ -38,6 +39,8 @@ MEASURED, INTERPOLATED, EXTRAPOLATED = 0, 1, 2
 REPEAT_VARIANCE = 0.05  # share of a class's own variance that stays even on a measured shape; see error_scale
 Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations
 _SAME = 1e-9  # log values closer than this are the same
+_DECILES = 2.563  # between the 10th and the 90th percentile of a normal distribution, in standard deviations
+_VISITS = 4  # a sweep comes to a shape so often at most; samples of one visit share what the machine did then
 _LEAVE_OUT = 256  # rows left out in turn to scale the stated error where the header does not state it
 
 
@@ -103,14 +106,19 @@ class EfficiencySurface:
         self._log_running = [np.unique(np.log(values)) for values in running]
         points = self._axes.points(fixed, running)
         self._low, self._high = points.min(axis=0), points.max(axis=0)
-        self._fit(points, shapes, np.array([row.median_s for row in rows]), error_scale, metric)
+        noise = np.array([_noise(row) for row in rows])
+        self._fit(points, shapes, np.array([row.median_s for row in rows]), noise, error_scale, metric)
         self._measured: dict[tuple[float, ...], dict[tuple[float, ...], list[float]]] = {}
-        for shape, value in zip(shapes.tolist(), self.values.tolist(), strict=True):
+        for shape, value, variance in zip(shapes.tolist(), self.values.tolist(), noise.tolist(), strict=True):
             key, rest = self._axes.split(tuple(shape))
-            self._measured.setdefault(key, {}).setdefault(_place(np.log(rest)), []).append(value)
+            exact = self._measured.setdefault(key, {}).setdefault(_place(np.log(rest)), [])
+            if not variance:
+                exact.append(value)
         self._tables: dict[tuple[float, ...], _Table] = {}
 
-    def _fit(self, points: Floats, shapes: Floats, times: Floats, scale: float | None, metric: int | None) -> None:
+    def _fit(
+        self, points: Floats, shapes: Floats, times: Floats, noise: Floats, scale: float | None, metric: int | None
+    ) -> None:
         """Take the metric given, or the one under which rows left out in turn are predicted best."""
         chosen = np.linspace(0, len(points) - 1, min(_LEAVE_OUT, len(points))).astype(int)
         best = math.inf
@@ -119,7 +127,7 @@ class EfficiencySurface:
             if metric not in (None, index):
                 continue
             features, values = points @ matrix, np.log(times / self._ideal_s(tuple(shapes.T), tile))
-            kriging, errors, variances = Kriging(features, values), np.zeros(1), np.zeros(1)
+            kriging, errors, variances = Kriging(features, values, noise), np.zeros(1), np.zeros(1)
             if metric is None or scale is None:
                 found, variances = kriging.at(features[chosen], leave_out=True)
                 errors = np.abs(np.expm1(values[chosen] - found))
@@ -194,9 +202,19 @@ class EfficiencySurface:
         known = self._measured.get(fixed, {})
         for i, place in enumerate(places):
             if (logs := known.get(_place(place))) is not None:
-                values[i], exact[i] = np.mean(logs), True
+                values[i], exact[i] = np.mean(logs) if logs else values[i], True
         lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
         return _Table(nodes, values, errors, exact, outside=bool((beyond > _SAME).any()), lengths=lengths)
+
+
+def _noise(row: Row) -> float:
+    """Variance of the log of a row's median, from its percentiles; 0 where the row has no spread.
+
+    Percentiles 20 % apart over 60 samples of 4 visits: (ln 1.2 / 2.563)² / 4 = 0.0013, a standard deviation of 3.6 %.
+    """
+    if row.p10_s is None or row.p90_s is None or row.samples is None or row.samples < 2:
+        return 0.0
+    return (math.log(row.p90_s / row.p10_s) / _DECILES) ** 2 / min(row.samples, _VISITS)
 
 
 def _place(logs: Any) -> tuple[float, ...]:

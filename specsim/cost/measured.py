@@ -31,7 +31,7 @@ FOREIGN_ERROR = 0.1
 # A CPU in another hour: two sweeps of one shared machine, three hours apart, differed in the mean over shapes by 3 %
 # (GEMM, attention), 14 % (host) and 15 % (elementwise), and passes predicted from them were 4 and 5 % off.
 ANOTHER_HOUR_ERROR = 0.1
-HOST_PARTS = ("step", "drafts", "draft_pass", "ngram")
+HOST_PARTS = ("step", "drafts", "propose", "draft_pass", "ngram")
 WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them both kinds of rows serve
 
 
@@ -48,6 +48,13 @@ class _Found:
 def machine_error(profile: Profile) -> float:
     """One standard deviation, as a share: how well the sweep knows the machine's mean state, and how much more a CPU
     may have moved since.
+    """
+    error = drift(profile)
+    return math.hypot(error, ANOTHER_HOUR_ERROR) if profile.header.device == "cpu" else error
+
+
+def drift(profile: Profile) -> float:
+    """One standard deviation, as a share: how well the sweep knows the machine's mean state.
 
     Kernels are timed in random order all through the sweep, so what they know of its state is a mean: the fixed
     probe's spread over the root of how often it ran. A profile imported without a probe takes FOREIGN_ERROR.
@@ -57,8 +64,7 @@ def machine_error(profile: Profile) -> float:
         return FOREIGN_ERROR
     times = [probe.before_s, *probe.during_s, *([] if probe.after_s is None else [probe.after_s])]
     spread = statistics.stdev(times) / statistics.median(times) if len(times) > 1 else 0.0
-    drift = spread / math.sqrt(len(times))
-    return math.hypot(drift, ANOTHER_HOUR_ERROR) if profile.header.device == "cpu" else drift
+    return spread / math.sqrt(len(times))
 
 
 def interrupted_share(profile: Profile) -> float:

@@ -2,9 +2,10 @@
 
 Measured shapes need not fill a grid. A linear trend in the given coordinates is fitted to all values; the rest is
 interpolated from the nearest measured points with weights that follow from an exponential correlation (universal
-kriging: Cressie, Statistics for Spatial Data, 1993, section 3.4). Measured points answer exactly, a linear law is
-reproduced exactly, and the kriging variance says how far from a measurement an answer is: 0 on one, about 1 or more
-where no neighbour tells anything.
+kriging: Cressie, Statistics for Spatial Data, 1993, section 3.4). Points without noise answer exactly; of noisy ones
+the value without its noise is predicted, their noise standing on the diagonal of the covariance alone (section 3.2.1:
+a nugget that is measurement error). A linear law is reproduced exactly either way, and the kriging variance says how
+far from a measurement an answer is: 0 on one without noise, about 1 or more where no neighbour tells anything.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ _BATCH = 2000  # queries solved at a time: 24 x 24 systems of 2,000 queries are 
 class Kriging:
     """Values at points: ``points`` [n, axes] in units of their correlation length, ``values`` [n].
 
-    Points that coincide are averaged.
+    ``noise`` [n]: variance of each value's own error, in squares of the values' unit; None: there is none. It is
+    weighed against the variance of what the trend leaves over. Points that coincide are averaged, so that two of noise
+    0.2 are one of 0.1.
     """
 
-    def __init__(self, points: Floats, values: Floats) -> None:
+    def __init__(self, points: Floats, values: Floats, noise: Floats | None = None) -> None:
         if len(points) == 0:
             raise ValueError("a surface needs at least one point")
         unique, index = np.unique(np.round(points, 12), axis=0, return_inverse=True)
@@ -40,7 +43,8 @@ class Kriging:
         mean = np.bincount(index, weights=values) / counts
         self._centre = unique.mean(axis=0)
         design = np.column_stack([np.ones(len(unique)), unique - self._centre])
-        self._trend = np.linalg.lstsq(design, mean, rcond=1e-9)[0]
+        own = np.zeros(len(unique)) if noise is None else np.bincount(index, weights=noise) / counts**2
+        self._trend, self._noise = _fitted(design, mean, own)
         self._points = unique
         self._residual = mean - design @ self._trend
         self._tree: Any = cKDTree(unique)
@@ -65,7 +69,7 @@ class Kriging:
         near = self._points[index]
         gaps = near[:, :, None, :] - near[:, None, :, :]
         covariance = np.exp(-np.sqrt(np.einsum("qijk,qijk->qij", gaps, gaps)))
-        covariance[:, np.arange(count), np.arange(count)] += _JITTER
+        covariance[:, np.arange(count), np.arange(count)] += _JITTER + self._noise[index]
         to_query = np.exp(-distance)
         # The weights also reproduce a constant, and a local slope as far as the neighbours show one.
         drift = np.concatenate([np.ones((len(points), count, 1)), near - points[:, None, :]], axis=2)
@@ -80,3 +84,14 @@ class Kriging:
         weights = by_query + np.einsum("qip,qp->qi", by_drift, shares)
         variance = 1.0 - np.einsum("qi,qi->q", to_query, by_query) + np.einsum("qp,qp->q", missing, shares)
         return trend + np.einsum("qi,qi->q", weights, self._residual[index]), np.maximum(variance, 0.0)
+
+
+def _fitted(design: Floats, values: Floats, noise: Floats) -> tuple[Floats, Floats]:
+    """The linear trend, and ``noise`` in units of the variance that it leaves over; noisy values weigh less."""
+    trend: Floats = np.asarray(np.linalg.lstsq(design, values, rcond=1e-9)[0], dtype=np.float64)
+    if not noise.any():
+        return trend, noise
+    relative = noise / (float(np.var(values - design @ trend)) or 1.0)
+    root = 1.0 / np.sqrt(1.0 + relative)
+    weighted = np.linalg.lstsq(design * root[:, None], values * root, rcond=1e-9)[0]
+    return np.asarray(weighted, dtype=np.float64), relative

@@ -98,12 +98,14 @@ class Probe(_Part):
 
     ``interrupted``: mean over median of consecutive probes, less 1, each time: the share of its time that the system
     took away or others slowed. Kernel times are medians of samples that nothing interrupted and do not hold it.
+    ``anchors``: seconds of each anchor (profiling/anchors.py), their trimmed mean over the sweep.
     """
 
     before_s: PositiveFloat
     during_s: list[PositiveFloat] = Field(default_factory=list)
     after_s: PositiveFloat | None = None
     interrupted: list[NonNegativeFloat] = Field(default_factory=list)
+    anchors: dict[str, PositiveFloat] = Field(default_factory=dict)
 
 
 class ProfileHeader(_Part):

@@ -15,7 +15,7 @@ REPEATS, LAUNCHES = 15, 200
 
 
 def host_rows(batches: tuple[int, ...], device: str, dtype: str) -> Iterator[Row]:
-    """The reference engine's step, draft pass and look-up by batch; then launches and, on a GPU, graphs and copies."""
+    """The reference engine's step and what drafting adds, by batch; then launches and, on a GPU, graphs and copies."""
     for found in host_times(list(batches), device=device):
         times = (found.median_s, found.p10_s, found.p90_s)
         yield _row(found.part, found.sequences, dtype, "reference engine", times, found.samples)

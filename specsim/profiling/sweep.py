@@ -19,6 +19,7 @@ import numpy as np
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Probe, ProfileHeader, Row
 from specsim.profiling import in_pass
+from specsim.profiling.anchors import Anchors, Looks
 from specsim.profiling.budget import Budget
 from specsim.profiling.collectives import collective_rows
 from specsim.profiling.header import header_of, heldout_errors
@@ -37,6 +38,7 @@ SEED = 0
 LEAST_MINUTES = 1.0
 FINISHING_SHARE = 0.08  # of the time, kept for what comes after the last shape
 PROBES = 20  # in one sweep
+LOOK_EVERY_S = {"cpu": 1.0, "cuda": 5.0}  # at the anchors, at most: a hundredth of a sweep
 # Groups of shapes measured together, and visits to each. A shared machine's memory is 1.5 times as fast in one second
 # as in the next: samples seconds apart see both. A GPU's own memory is not shared, and its graphs hold memory.
 TOGETHER, VISITS = {"cpu": 6, "cuda": 1}, {"cpu": 4, "cuda": 1}
@@ -108,6 +110,7 @@ class _Sweep:
         self._warn = warn
         self._failed: set[Shape] = set()
         self._probed_s = 0.0
+        self._looks = Looks(Anchors(machine.device, dtype, machine), LOOK_EVERY_S[machine.device])
 
     def measure_coarse_grid(self) -> None:
         """Every part in a seeded random order, so that none is favoured when the minutes run out, and no drift."""
@@ -168,7 +171,8 @@ class _Sweep:
         probe = header.probe or Probe(before_s=seconds)
         update = {"during_s": [*probe.during_s, seconds]} if during else {"after_s": seconds}
         interrupted = [*probe.interrupted, self._probe.interrupted()]
-        return header.model_copy(update={"probe": probe.model_copy(update=update | {"interrupted": interrupted})})
+        always = {"interrupted": interrupted, "anchors": self._looks.typical(probe.anchors)}
+        return header.model_copy(update={"probe": probe.model_copy(update=update | always)})
 
     # -- single kernels ---------------------------------------------------------------------------------------------
 
@@ -187,6 +191,8 @@ class _Sweep:
             for number, members in product(range(visits), prepared):
                 if number and self._budget.over:
                     break
+                if members:  # caches full of other data: the probe after every visit leaves them so anyway
+                    self._looks.look_when_due()
                 take = partial(_visit, members, 1.0 / visits)
                 for member, samples in zip(members, self._probe.steadily(take), strict=True):
                     member.samples.extend(samples)
@@ -289,6 +295,7 @@ class _Sweep:
             return False
         self._budget.report(kind)
         self._probe_when_due()
+        self._looks.look_when_due()
         try:
             for row in rows():
                 if not self._table.holds(kind, row.key()):

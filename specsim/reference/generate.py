@@ -24,7 +24,10 @@ __all__ = ["Engine", "Outcome", "StepTimes", "generate", "run_step"]
 
 @dataclass(slots=True)
 class StepTimes:
-    """Where a step's wall time went; ``host_s`` is all that passes inside no target pass, draft pass or sampling."""
+    """Where a step's wall time went; ``host_s`` is all that passes inside no pass and no sampling.
+
+    ``draft_s``: draft passes and the sampling of drafts. ``sample_s``: the target's sampling alone.
+    """
 
     total_s: float
     target_s: float

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specsim.errors import InvalidInput
-from specsim.reference.drafters import Drafter, DraftModel, NGram
+from specsim.reference.drafters import Drafter, DraftModel, History, Integers, NGram, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Judge
 from specsim.reference.engine import Engine
 from specsim.reference.generate import Outcome, StepTimes, run_step
 from specsim.reference.models import Models, build_models, drafter
@@ -32,11 +33,11 @@ from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance, 
 from specsim.speculation.policy import ConfidencePolicy, Decider
 from specsim.speculation.policy.deciders import ByBatch, Limited
 
-HostPart = Literal["step", "drafts", "draft_pass", "ngram"]
+HostPart = Literal["step", "drafts", "propose", "draft_pass", "ngram"]
 
 WARM_UP_ROUNDS, MIN_ROUNDS = 3, 8
 WINDOW_TOKENS = 32  # contexts of a cell stay within this span, centred on the scenario's mean
-HOST_CONTEXT_TOKENS, HOST_DRAFT_TOKENS, HOST_CELL_S = 256, 4, 0.6
+HOST_CONTEXT_TOKENS, HOST_DRAFT_TOKENS, HOST_CELL_S = 256, 4, 0.8
 # What a target and a draft model stream through: many times a last-level cache, and more than one core's caches.
 EVICTED_BY_TARGET_BYTES, EVICTED_BY_DRAFT_BYTES = 300_000_000, 8_000_000
 
@@ -47,7 +48,8 @@ def measure_grid(
 ) -> Iterator[GridRow]:  # fmt: skip
     """Measure the map, one row at a time so that the caller can store each.
 
-    Cells (repeat, batch, k) in ``done`` are skipped. Every repeat visits all cells in a shuffled order of its own.
+    Cells (repeat, batch, k) in ``done`` are skipped. Every repeat visits all cells in an order of its own: batches
+    shuffled, and the draft lengths of each shuffled within it, so that one state of the machine compares lengths.
     Within one (repeat, batch) all k face the same acceptance draws. k = 0 runs without a drafter. Caches are filled
     with random text once; a sequence whose context leaves the window starts over at its beginning, where its cache
     is still valid.
@@ -56,9 +58,7 @@ def measure_grid(
     models, drafting = _filled_models(scenario, device, batch=max(batches), longest=max(draft_lengths))
     for repeat in range(repeats):
         seed = _seed(scenario.seed, repeat)
-        cells = [(batch, k) for batch in batches for k in draft_lengths]
-        for index in np.random.default_rng(seed).permutation(len(cells)).tolist():
-            batch, k = cells[index]
+        for batch, k in _order(batches, draft_lengths, seed):
             if (repeat, batch, k) in done:
                 continue
             engine = Engine(models.target)
@@ -68,6 +68,13 @@ def measure_grid(
             decider = _decider(scenario, k)
             cell = Cell(engine, batch, draft_tokens=k, context_tokens=context_tokens, seed=seed, decider=decider)
             yield cell.measure(seconds_per_cell).row(repeat, batch, k)
+
+
+def _order(batches: list[int], draft_lengths: list[int], seed: int) -> list[tuple[int, int]]:
+    """Randomized blocks: which length is best at a batch size is a comparison within a block."""
+    draws = np.random.default_rng(seed)
+    shuffled = draws.permutation(batches).tolist()
+    return [(batch, k) for batch in shuffled for k in draws.permutation(draft_lengths).tolist()]
 
 
 def _decider(scenario: Scenario, k: int) -> Decider | None:
@@ -159,9 +166,9 @@ class Cell:
         measured = _Measured([], [], 0)
         spent_s = 0.0
         while spent_s < seconds or len(measured.times) < MIN_ROUNDS:
-            captured = self._engine.passes_captured()
+            captured = self.passes_captured
             outcome = self.round()
-            if self._engine.passes_captured() > captured:  # a serving engine does that before the first request
+            if self.passes_captured > captured:
                 continue
             emitted = sum(outcome.emitted)
             known = sum(s.known_tokens for s in self._scheduler.running) - emitted
@@ -170,6 +177,11 @@ class Cell:
             measured.output_tokens += emitted
             spent_s += outcome.times.total_s
         return measured
+
+    @property
+    def passes_captured(self) -> int:
+        """Graphs captured so far; a serving engine does that before the first request."""
+        return self._engine.passes_captured()
 
     def round(self) -> Outcome:
         """One step of all sequences."""
@@ -193,9 +205,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class HostTime:
-    """Host seconds of one part, for all sequences together. step: a step without drafts. drafts: what proposing,
-    verifying and accepting drafts adds to it, however many. draft_pass: what each draft pass adds, beside the pass
-    itself. ngram: what prompt look-up adds to ``drafts``.
+    """Host seconds of one part, for all sequences together.
+
+    step: a step without drafts. drafts: what verifying and accepting drafts adds to it, however many. draft_pass: what
+    each draft pass adds, beside the pass itself. propose: what a draft model adds to all these once a step, when it
+    prepares what its cache has to take in. ngram: what prompt look-up adds to ``drafts``.
     """
 
     part: HostPart
@@ -217,17 +231,28 @@ def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: flo
     Models(target, draft).fill(max(batches), length, 0)
     rows: list[HostTime] = []
     for batch in batches:
-        plain = _host_s(target, None, batch, seconds_per_cell, 0)
-        step_s = float(np.median(plain))
-        one, most = (_host_s(target, DraftModel(draft), batch, seconds_per_cell, drafts) for drafts in (1, k))
-        passes = (most - np.median(one)) / (k - 1)
-        drafts_s = max(0.0, float(np.median(one) - step_s - np.median(passes)))
-        copies = _host_s(target, NGram(), batch, seconds_per_cell, k) - step_s - drafts_s
+        drafting = [(None, 0), (_Zeros(), k), (NGram(), k), (DraftModel(draft), 1), (DraftModel(draft), k)]
+        cells = [_host_cell(target, drafter, batch, drafts) for drafter, drafts in drafting]
+        plain, given, copied, one, most = _host_s(cells, seconds_per_cell)
+        drafts_s = max(0.0, float(np.median(given - plain)))
+        passes = (most - one) / (k - 1)
         rows.append(_host_row("step", batch, plain))
-        rows.append(_host_row("drafts", batch, one - step_s - np.median(passes)))
+        rows.append(_host_row("drafts", batch, given - plain))
+        rows.append(_host_row("propose", batch, one - plain - drafts_s - np.median(passes)))
         rows.append(_host_row("draft_pass", batch, passes))
-        rows.append(_host_row("ngram", batch, copies))
+        rows.append(_host_row("ngram", batch, copied - plain - drafts_s))
     return rows
+
+
+class _Zeros(Drafter):
+    """Proposes token 0 again and again: drafts to verify that take no work to make."""
+
+    def propose(
+        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        judge: Judge | None = None,
+    ) -> Proposal:  # fmt: skip
+        shape = (len(slots), draft_tokens)
+        return Proposal(np.zeros(shape, dtype=np.int64), np.full(len(slots), draft_tokens))
 
 
 class _Evicting(Transformer):
@@ -253,14 +278,29 @@ class _Evicting(Transformer):
         return logits
 
 
-def _host_s(
-    target: Transformer, extra: Drafter | None, batch: int, seconds: float, draft_tokens: int
-) -> NDArray[np.float64]:
-    """Host seconds of each round, shape [rounds]."""
+def _host_cell(target: Transformer, extra: Drafter | None, batch: int, draft_tokens: int) -> Cell:
     draws = None if extra is None else AcceptanceDraws(ConstantAcceptance(rate=0.7), 0)
     engine = Engine(target, extra, draws)
-    cell = Cell(engine, batch, draft_tokens=draft_tokens, context_tokens=HOST_CONTEXT_TOKENS, seed=0)
-    return np.array([t.host_s for t in cell.measure(seconds).times])
+    return Cell(engine, batch, draft_tokens=draft_tokens, context_tokens=HOST_CONTEXT_TOKENS, seed=0)
+
+
+def _host_s(cells: list[Cell], seconds: float) -> NDArray[np.float64]:
+    """Host seconds [cells, rounds], of about ``seconds`` each.
+
+    Cells take their rounds in turn, so that what the machine does in a moment stays out of their differences.
+    """
+    for cell in cells * WARM_UP_ROUNDS:
+        cell.round()
+    gc.collect()
+    turns: list[list[float]] = []
+    spent_s = 0.0
+    while spent_s < seconds * len(cells) or len(turns) < MIN_ROUNDS:
+        captured = sum(cell.passes_captured for cell in cells)
+        times = [cell.round().times for cell in cells]
+        if sum(cell.passes_captured for cell in cells) == captured:
+            turns.append([t.host_s for t in times])
+            spent_s += sum(t.total_s for t in times)
+    return np.array(turns).T
 
 
 def _host_row(part: HostPart, batch: int, seconds: NDArray[np.float64]) -> HostTime:

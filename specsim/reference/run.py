@@ -32,8 +32,12 @@ from specsim.speculation.policy.deciders import ByBatch
 from specsim.workload.request import RequestSpec
 
 
-def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
+def serve(
+    scenario: Scenario, *, device: str = "cpu", between_steps: Callable[[], None] = lambda: None
+) -> RunResult:  # fmt: skip
     """Serve the scenario's requests with their arrival times on the wall clock; a step's tokens appear at its end.
+
+    ``between_steps`` is called before every step and every wait, and takes from the run what time it takes.
 
     Raises InvalidInput without ``num_kv_blocks``, for what the engine does not do and for weights or prompts that do
     not fit, NoAnswer for a request that could never run.
@@ -68,7 +72,7 @@ def serve(scenario: Scenario, *, device: str = "cpu") -> RunResult:
     models.fill(1, min(16, longest), scenario.seed)
     if models.target.graphs is not None:
         rehearse(engine, scenario.decider() or ByBatch([0]), shortest=min(r.prompt_tokens for r in requests))
-    duration_s = session.run()
+    duration_s = session.run(between_steps)
     log = session.log
     arrivals_s = [r.arrival_s for r in requests if r.arrival_s is not None]  # none in a closed loop
     return RunResult(
@@ -121,11 +125,12 @@ class _Session:
             for _ in range(min(self._clients.concurrency, len(requests))):
                 self._due.append((0.0, self._queue.pop()))
 
-    def run(self) -> float:
+    def run(self, between_steps: Callable[[], None]) -> float:
         """Serve until nothing is left; seconds to the last request's end."""
         gc.collect()
         start_s = time.perf_counter()
         while self._due or self._scheduler.has_work:
+            between_steps()
             now_s = time.perf_counter() - start_s
             while self._due and self._due[0][0] <= now_s:
                 self._admit(*heapq.heappop(self._due))

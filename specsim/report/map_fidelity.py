@@ -10,6 +10,7 @@ from specsim.fidelity.bars import MAP, REGRET, ROUND_TIME, Bar, judge_coverage
 from specsim.fidelity.bootstrap import Range
 from specsim.fidelity.where import PARTS, SLOW, TARGET, CellParts, by_width, summaries, target_factors
 from specsim.report.sheet import Sheet
+from specsim.specs.conditions import Conditions
 from specsim.units import format_seconds
 
 
@@ -17,6 +18,7 @@ def map_lines(score: MapScore) -> list[str]:
     """What the tables come to, judged by the bars."""
     now, before = score.now, score.committed
     lines = [
+        *conditions_lines(score.conditions),
         *_error_lines(now),
         f"regret of the predicted best k: at most {now.worst_regret():.1%} ({_regret_bar(now)})",
     ]
@@ -29,6 +31,14 @@ def map_lines(score: MapScore) -> list[str]:
     if before is not None:
         lines.append(_before_line(before))
     return lines
+
+
+def conditions_lines(conditions: Conditions | None) -> list[str]:
+    """In what conditions today's code was asked, where they are known."""
+    if conditions is None:
+        return []
+    factors = ", ".join(f"{name} × {factor:.2f}" for name, factor in conditions.model_dump().items())
+    return [f"the machine in the run against its profile, by anchors timed beside it: {factors}; priced so"]
 
 
 def _error_lines(fidelity: Fidelity) -> list[str]:

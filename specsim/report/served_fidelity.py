@@ -16,7 +16,7 @@ from specsim.fidelity.served import (
     summarize,
     together,
 )
-from specsim.report.map_fidelity import shown
+from specsim.report.map_fidelity import conditions_lines, shown
 from specsim.report.sheet import Sheet
 
 NAMES = {
@@ -134,6 +134,7 @@ def served_lines(score: ServedScore) -> list[str]:
         lines.append(f"regret of the predicted best alternative: at most {regret:.1%} (see the table for of what)")
     elif len({row.alternative for row in score.committed.rows}) > 1:
         lines.append("regret: none, as each alternative's arrivals follow its own saturation, or repeats are missing")
+    lines += conditions_lines(score.conditions)
     now = {metric: summarize(metric, score.now.of(metric), ()).mean_absolute for metric in score.now.metrics()}
     lines.append("as the code stands now: mean |error| " + ", ".join(f"{NAMES[m]} {e:.1%}" for m, e in now.items()))
     return lines + ablation_lines(score)

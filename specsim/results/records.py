@@ -122,7 +122,10 @@ class AcceptanceCounts:
 
 @dataclass(frozen=True, slots=True)
 class GridRow:
-    """One repeat of one cell of a measured batch × k map; times are medians over its rounds unless named otherwise."""
+    """One repeat of one cell of a measured batch × k map; times are medians over its rounds unless named otherwise.
+
+    ``draft_s``: draft passes and the sampling of drafts. ``sample_s``: the target's sampling.
+    """
 
     repeat: int
     batch: int

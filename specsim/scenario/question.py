@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, model_validator
 
+from specsim.cost.conditions import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import KernelPrices, Precision
-from specsim.cost.measured import MeasuredPrices
+from specsim.cost.measured import MeasuredPrices, drift
 from specsim.cost.memory import memory_budget
 from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput
@@ -21,6 +23,7 @@ from specsim.scenario.speculation import Speculation
 from specsim.scenario.weights import Weights
 from specsim.scenario.workload import Workload
 from specsim.specs.catalog import hardware_names, load_hardware
+from specsim.specs.conditions import Conditions
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.hardware import Hardware
@@ -72,6 +75,7 @@ class Scenario(BaseModel):
     workload: Workload
     weights: Weights | None = None  # None: random ones, and acceptance is imposed by its law
     cost: CostChoice = CostChoice()
+    conditions: Conditions | None = None  # None: those of the profile
     slo: Slo | None = None
     seed: NonNegativeInt = 0
 
@@ -122,9 +126,9 @@ class Scenario(BaseModel):
         """Hash of the resolved scenario and of what its traces hold.
 
         What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do
-        weights, which no prediction looks at.
+        weights, which no prediction looks at, and conditions, which are the machine's of one moment.
         """
-        about: dict[str, Any] = {"speculation": {"program": ABOUT}, "weights": True}
+        about: dict[str, Any] = {"speculation": {"program": ABOUT}, "weights": True, "conditions": True}
         fields = self.model_dump(mode="json", by_alias=True, exclude=about)
         text = json.dumps(fields, sort_keys=True)
         contents = [file.content_sha256() for file in self.workload.trace_files()]
@@ -165,11 +169,15 @@ class Scenario(BaseModel):
         return "roofline" if profile is None else profile.name
 
     def kernel_prices(self) -> KernelPrices:
-        """Prices of single kernels: the profile's, or the roofline's."""
+        """Prices of single kernels: the profile's, or the roofline's; in the scenario's conditions."""
         profile, dtype = self.profile(), self.precision().dtype
-        if profile is None:
-            return Roofline(self.gpu, dtype)
-        return MeasuredPrices(profile, self.gpu, dtype, widths=find_widths(profile))
+        prices: KernelPrices = Roofline(self.gpu, dtype)
+        if profile is not None:
+            prices = MeasuredPrices(profile, self.gpu, dtype, widths=find_widths(profile))
+        if self.conditions is None:
+            return prices
+        error = prices.machine_error if profile is None else math.hypot(drift(profile), SAME_CONDITIONS_ERROR)
+        return ConditionedPrices(prices, self.conditions, self.gpu, dtype, error)
 
     def round_cost(self, prices: KernelPrices | None = None) -> StepCost:
         """Prices of this scenario's steps. Raises InvalidInput where ``steps`` are asked for and none are measured.
@@ -183,6 +191,11 @@ class Scenario(BaseModel):
                 raise InvalidInput(
                     f"cost.source is steps and no profile of {self.gpu.name} is known; measure one with specsim "
                     "profile steps, or set cost.profile"
+                )
+            if self.conditions is not None:
+                raise InvalidInput(
+                    "conditions are given and cost.source is steps, which does not tell kernels apart; remove "
+                    "conditions, or set cost.source to kernels"
                 )
             return EngineSteps.of(
                 profile, model=self.model.name, drafter=speculation.drafter_name() if speculation else "none"

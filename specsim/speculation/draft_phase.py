@@ -44,6 +44,11 @@ class PhaseCost:
             weights += resident_weight_bytes(piece.part.shard(machine.ranks))
         self._stays_cached = weights <= machine.hardware.last_level_cache_bytes / 2
 
+    @property
+    def fills_cache(self) -> bool:
+        """Whether it keeps keys and values of its own, which must take in what each step has computed."""
+        return any(part.owned and part.cached for part in self._parts)
+
     def widths(self, draft_tokens: int) -> tuple[int, ...]:
         """Tokens a sequence of each sequential pass."""
         return self.phase.pass_widths(self._proposal, draft_tokens)

@@ -69,6 +69,8 @@ class RoundCost:
             )
             for phase in program.phases
         ] if program is not None else []  # fmt: skip
+        # Once a step, however many phases there are, the host prepares what a drafter's own cache is to take in.
+        self._begins = next((cost for cost in self._phases if cost.fills_cache and cost.widths(1)), None)
 
     def step(
         self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
@@ -85,7 +87,7 @@ class RoundCost:
             bill.add(charges, times=times)
         bill.add_host("host", *self._host_s("step", sum((g.sequences for g in groups), 0)), hidden=True)
         if draft_tokens:
-            bill.add_host("host", *self._host_s("drafts", drafting), hidden=True)
+            bill.add_host("draft", *self._host_s("drafts", drafting), hidden=True)
             overlaps = any(cost.phase.placement == "overlapped" for cost in self._phases)
             beside_s = seconds_of(verification) if overlaps else 0.0
             for phase in self._phases:
@@ -115,16 +117,20 @@ class RoundCost:
         """Enter a phase; of an overlapped one, what outlasts ``beside_s``."""
         phase, idle = cost.phase, isinstance(drafting, int) and drafting == 0
         passes = min(1, len(entries)) if idle else len(cost.widths(draft_tokens))
-        seconds, error = self._pass_host_s(phase, 1 if idle else drafting)
+        sequences = 1 if idle else drafting
+        seconds, error = self._pass_host_s(phase, sequences)
         host_s = passes * seconds
+        begins = cost is self._begins and passes > 0
+        start_s, start_error = self._host_s("propose", sequences) if begins else (0.0, 0.0)
         share: Reals = 1.0
         if phase.placement == "overlapped":
-            draft_s = seconds_of(entries) + host_s
+            draft_s = seconds_of(entries) + host_s + start_s
             share = np.maximum(0.0, draft_s - beside_s) / np.maximum(draft_s, np.finfo(np.float64).tiny)
         for charges, times in entries:
             bill.add(charges, "draft", times * share)
         if passes:
             bill.add_host("draft", host_s * share, error, hidden=True)
+            bill.add_host("draft", start_s * share, start_error, hidden=True)
         propose_s, error = self._propose_s(phase, drafting)
         if phase.where == "cpu" or phase.host_s_per_sequence:
             bill.add_host("draft", propose_s * share, error, hidden=False)
@@ -142,10 +148,10 @@ class RoundCost:
         return self._host_s("draft_pass", sequences)
 
     def _host_s(self, part: str, sequences: Reals) -> tuple[Reals, float]:
-        """Host seconds of a step or a draft pass, and their relative error."""
+        """Host seconds of one part, and their relative error; a draft pass that is given is all that drafts cost."""
         given = self._engine.host_step_s if part == "step" else self._engine.host_draft_pass_s
         if given is not None:
-            return given if part != "drafts" else 0.0, 0.0
+            return given if part in ("step", "draft_pass") else 0.0, 0.0
         measured = self._prices.host_s(part, sequences)
         if measured is not None:
             return measured, MEASURED_HOST_ERROR

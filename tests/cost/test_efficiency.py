@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -218,3 +219,40 @@ def test_look_ups_are_fast() -> None:
 
     assert best(lambda: surface.seconds((*running, 32.0, 8.0, 128.0))) < 0.1
     assert best(lambda: [surface.seconds((3.0, 2.0, 700.0, 32.0, 8.0, 128.0)) for _ in range(100)]) < 100 * 30e-6
+
+
+def test_rows_that_state_a_spread_are_smoothed_and_the_others_answer_exactly() -> None:
+    """Times 30 % off a smooth law, in 4 visits' samples that differ by as much; every second row has no spread."""
+    off = np.random.default_rng(5).normal(0.0, 0.3, len(M) * len(N) * len(K))
+    rows = []
+    for index, (made, error) in enumerate(zip(gemm_rows(power_law), off.tolist(), strict=True)):
+        noisy, decile = index % 2 == 0, 1.2816 * 0.3 * 4**0.5
+        median = made.median_s * math.exp(error if noisy else 0.0)
+        low, high = (median * math.exp(sign * decile * noisy) for sign in (-1, 1))
+        rows.append(replace(made, median_s=median, p10_s=low, p90_s=high, samples=60))
+    surface = EfficiencySurface("gemm", rows, 1e30, 1e30)
+    misses = []
+    for measured in rows:
+        told = surface.seconds(measured.shape)
+        assert told.rank == 0
+        if measured.p10_s == measured.p90_s:
+            assert told.seconds == pytest.approx(measured.median_s, rel=1e-6)
+        else:
+            misses.append(math.log(told.seconds / power_law(*measured.shape)))
+    assert np.sqrt(np.mean(np.square(misses))) < 0.5 * 0.3
+
+
+def test_a_row_counts_by_its_samples_up_to_the_visits_of_a_sweep() -> None:
+    """One row twice as slow as its neighbours say: 1 sample has no spread, thus no noise; 60 are no more than 4."""
+    rows = gemm_rows(power_law)
+    odd = len(rows) // 2
+    slow = 2 * rows[odd].median_s
+
+    def excess(samples: int) -> float:
+        rows[odd] = replace(rows[odd], median_s=slow, p10_s=slow / 2, p90_s=slow * 2, samples=samples)
+        told = EfficiencySurface("gemm", rows, 1e30, 1e30, 1.0, 0).seconds(rows[odd].shape)
+        return math.log(float(told.seconds) / (slow / 2)) / math.log(2)
+
+    assert excess(1) == pytest.approx(1.0)
+    assert 0.0 < excess(2) < 0.9 * excess(4) < 0.9
+    assert excess(60) == pytest.approx(excess(4))

@@ -53,6 +53,57 @@ def test_points_that_coincide_are_averaged() -> None:
     assert kriging.at(np.array([[0.0, 0.0]]))[0] == pytest.approx(2.0, abs=1e-6)
 
 
+@given(st.floats(0, 4), st.floats(0, 4), st.floats(0, 4), st.floats(0.01, 10.0))
+def test_planes_are_exact_everywhere_whatever_the_noise(x: float, y: float, z: float, scale: float) -> None:
+    query, noise = np.array([[x, y, z]]), scale * np.random.default_rng(1).uniform(0, 1, len(POINTS))
+    assert Kriging(POINTS, plane(POINTS), noise).at(query)[0] == pytest.approx(plane(query), abs=1e-6)
+
+
+def test_noise_of_zero_changes_nothing() -> None:
+    query = POINTS[:40] + 0.1
+    plain, noiseless = Kriging(POINTS, rough(POINTS)), Kriging(POINTS, rough(POINTS), np.zeros(len(POINTS)))
+    for one, other in zip(plain.at(query), noiseless.at(query), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_noisy_measurements_of_a_constant_tell_it_better_together() -> None:
+    """80 points close to each other, each 0.5 off: their mean is 0.5/√80 off, and 24 neighbours at best 0.5/√24."""
+    close, errors = POINTS / 20, np.random.default_rng(2).normal(0, 0.5, len(POINTS))
+    found, _ = Kriging(close, 3.0 + errors, np.full(len(POINTS), 0.25)).at(close)
+    exact, _ = Kriging(close, 3.0 + errors).at(close)
+    assert np.sqrt(np.mean((exact - 3.0) ** 2)) == pytest.approx(0.5, rel=0.2)
+    assert np.sqrt(np.mean((found - 3.0) ** 2)) < 0.25
+
+
+def test_noise_smooths_what_varies_less_than_measurements_of_it_err() -> None:
+    """A slow wave under errors of 0.3: the answer at measured points is nearer to the wave than they are."""
+    x = np.linspace(0, 6, 200)[:, None]
+    errors = np.random.default_rng(3).normal(0, 0.3, 200)
+    found, variance = Kriging(x, np.sin(x[:, 0]) + errors, np.full(200, 0.09)).at(x)
+    assert np.sqrt(np.mean((found - np.sin(x[:, 0])) ** 2)) < 0.7 * np.sqrt(np.mean(errors**2))
+    assert (variance > 0).all()
+
+
+def test_a_point_of_enormous_noise_has_no_influence() -> None:
+    noise, values = np.zeros(len(POINTS)), rough(POINTS)
+    noise[7], values[7] = 1e12, 50.0
+    query = np.vstack((POINTS[[7]], POINTS[[7]] + 0.2))
+    without = Kriging(np.delete(POINTS, 7, axis=0), np.delete(values, 7)).at(query)
+    told = Kriging(POINTS, values, noise).at(query)
+    # It still takes the place of one of 24 neighbours, so the two do not agree to the last digit.
+    assert told[0] == pytest.approx(without[0], abs=0.05)
+    assert told[1] == pytest.approx(without[1], abs=0.05)
+
+
+def test_of_points_that_coincide_the_mean_is_as_much_surer() -> None:
+    """Two measurements of noise 0.2 at each place are one of 0.1 with their mean."""
+    values, away = rough(POINTS), np.random.default_rng(4).normal(size=len(POINTS))
+    pairs = Kriging(np.vstack((POINTS, POINTS)), np.hstack((values + away, values - away)), np.full(160, 0.2))
+    means = Kriging(POINTS, values, np.full(80, 0.1))
+    for one, other in zip(pairs.at(POINTS + 0.1), means.at(POINTS + 0.1), strict=True):
+        assert one == pytest.approx(other, abs=1e-9)
+
+
 def test_a_constant_axis_and_a_single_point_are_no_trouble() -> None:
     flat = np.column_stack([POINTS[:, 0], np.ones(len(POINTS))])
     found, _ = Kriging(flat, 2 * flat[:, 0]).at(np.array([[1.0, 1.0], [3.0, 1.0]]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -13,9 +13,10 @@ torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
-from specsim.profiles.schema import Row  # noqa: E402
-from specsim.profiles.store import load_profile, read_rows  # noqa: E402
+from specsim.profiles.schema import Probe, Row  # noqa: E402
+from specsim.profiles.store import load_profile, read_rows, write_header  # noqa: E402
 from specsim.profiling import header, in_pass, kernels, machine, passes, plan, sweep, table, timer  # noqa: E402
+from specsim.profiling.anchors import ANCHORS  # noqa: E402
 from specsim.reference import grid, layers, transformer  # noqa: E402
 
 COLD_POOL = kernels.COLD_POOL
@@ -68,8 +69,9 @@ def test_a_sweep_writes_every_shape_once(tmp_path: Path) -> None:
     assert set(counts.values()) == {1}
     assert profile.header.gpu.startswith("cpu-")
     assert profile.header.probe.after_s is not None
+    assert tuple(profile.header.probe.anchors) == ANCHORS
     assert not profile.header.notes
-    assert {row.operation for row in profile.rows["host"]} >= {"step", "drafts", "draft_pass", "ngram", "launch"}
+    assert {row.operation for row in profile.rows["host"]} >= {*get_args(grid.HostPart), "launch"}
     assert [(row.operation, row.shape) for row in profile.rows["pass"]] == [(TINY_MODEL.name, (1.0, 2.0, 16.0))]
     assert all(row.median_s > 0 for rows in profile.rows.values() for row in rows)
 
@@ -100,6 +102,10 @@ def test_an_interrupted_sweep_resumes_and_measures_nothing_twice(
     keys = Counter((row.key(), kind) for kind, rows in profile.rows.items() for row in rows)
     assert set(keys.values()) == {1}
     assert set(keys) >= stored | {((*s.shape, s.operation, s.dtype, s.cache, "eager"), s.kind) for s in shapes()}
+    bare = Probe(before_s=profile.header.probe.before_s)
+    write_header(folder, profile.header.model_copy(update={"probe": bare}))
+    complete = load_profile(str(measure_tiny(folder)))  # measures nothing, and says nothing of the machine meanwhile
+    assert (complete.rows, complete.header.probe.anchors) == (profile.rows, {})
 
 
 def test_a_folder_of_another_dtype_or_machine_is_refused(tmp_path: Path) -> None:
@@ -113,15 +119,15 @@ def test_a_kernel_that_fails_is_skipped_with_a_line_and_noted_once(
 ) -> None:
     lines: list[str] = []
     prepare = sweep.Kernels.prepare
+    failed = [s for s in shapes() if s.kind == "gemm" and s.dtype == "bfloat16"]
 
     def failing(self: sweep.Kernels, shape: plan.Shape) -> object:
-        if shape.dtype == "bfloat16" and shape.kind == "gemm":
+        if shape in failed:
             raise RuntimeError("no such kernel\nwith a long trace")
         return prepare(self, shape)
 
     monkeypatch.setattr(sweep.Kernels, "prepare", failing)
     profile = load_profile(str(measure_tiny(tmp_path / "p", warn=lines.append)))
-    failed = [s for s in shapes() if s.kind == "gemm" and s.dtype == "bfloat16"]
     assert len(lines) == len(failed) > 1
     assert all("\n" not in line and "no such kernel" in line for line in lines)
     assert profile.header.notes == ["gemm bfloat16 is not measured everywhere: no such kernel"]

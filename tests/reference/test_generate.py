@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -165,6 +167,32 @@ def test_step_times_add_up() -> None:
     assert min(times.target_s, times.draft_s, times.sample_s, times.host_s) > 0
     assert times.target_s + times.draft_s + times.sample_s + times.host_s == pytest.approx(times.total_s)
     assert run_step(engine, scheduler, ByBatch([0])).times.draft_s == 0.0
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_choosing_drafts_is_drafting_and_only_the_targets_choice_is_sampling(
+    monkeypatch: pytest.MonkeyPatch, passes: int
+) -> None:
+    """Parts as they are booked: nothing inside anything else, one choice of the target's and one for each draft."""
+    engine = Engine(build(torch.float32), DraftModel(build(torch.float32)))
+    scheduler = Scheduler(EngineLimits(), 100, max_draft_tokens=passes)
+    scheduler.add(Running(0, 8, 20))
+    engine.add(0, np.arange(8))
+    booked: list[str] = []
+    inside: list[str] = []
+    run = engine.watch.run
+
+    def noted(part: str, function: Callable[..., object], *arguments: object) -> object:
+        assert not inside
+        booked.append(part)
+        inside.append(part)
+        result = run(part, function, *arguments)
+        inside.pop()
+        return result
+
+    monkeypatch.setattr(engine.watch, "run", noted)
+    run_step(engine, scheduler, ByBatch([passes]))
+    assert booked == ["target", "sample", *["draft", "draft"] * passes]  # a pass, and what is chosen from it
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,11 @@ class History:
 
 
 class Stopwatch:
-    """Seconds spent in parts of the current step; on CUDA the device is idle at both ends of each."""
+    """Seconds spent in parts of the current step; on CUDA the device is idle at both ends of each.
+
+    ``target``: its passes. ``draft``: a drafter's passes and what it samples from them. ``sample``: the target's
+    choice of tokens. Parts must not run inside one another: both would count the inner one's time.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"

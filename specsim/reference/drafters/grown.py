@@ -47,7 +47,7 @@ class Grown(Drafter):
         if not len(slots):
             return Proposal(np.zeros((0, draft_tokens), dtype=np.int64), np.zeros(0, dtype=np.int64))
         found = self.candidates(len(slots), width)
-        watch.run("sample", found.add, logits)
+        watch.run("draft", found.add, logits)
         for done in range(1, passes):
             tokens, continued, seen = found.expand()
             before = seen.shape[2] - seen.shape[1]
@@ -59,7 +59,7 @@ class Grown(Drafter):
                 for i, mask in enumerate(seen)
             ]
             logits = self.source.extend(groups, continued, watch)
-            watch.run("sample", found.add, logits)
+            watch.run("draft", found.add, logits)
         return found.best(draft_tokens, with_parents=self._grows)
 
     def candidates(self, sequences: int, width: int) -> Candidates:

@@ -54,7 +54,7 @@ class Medusa(Drafter):
             return Proposal(np.zeros((len(slots), draft_tokens), dtype=np.int64), counts)
         depths, ranks = np.array(tree.depths()), np.array(tree.ranks())
         logits = watch.run("draft", self._guess, history, slots)
-        guesses = watch.run("sample", _best, logits, int(ranks.max()) + 1)
+        guesses = watch.run("draft", _best, logits, int(ranks.max()) + 1)
         return Proposal(guesses[:, depths, ranks], counts)
 
     @torch.inference_mode()

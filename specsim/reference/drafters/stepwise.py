@@ -58,7 +58,7 @@ class Stepwise(Drafter):
         draft = _Draft(len(slots), draft_tokens, self.sampler, judge)
         places = history.lengths[slots] + self.offset
         for level in steps:
-            tokens = watch.run("sample", draft.read, logits, level)
+            tokens = watch.run("draft", draft.read, logits, level)
             if draft.over or not len(level.fed):
                 break
             fed = tokens if level.branches is None else tokens[:, torch.from_numpy(level.fed).to(tokens.device)]
