@@ -114,7 +114,7 @@ class KernelPrices(Protocol):
         ...
 
     def host_s(self, part: str, sequences: Reals) -> Reals | None:
-        """Measured host seconds of ``part`` (step, drafts, propose, draft_pass, ngram); None where not measured."""
+        """Measured host seconds of ``part`` (HOST_PARTS of cost/measured); None where not measured."""
         ...
 
     @property

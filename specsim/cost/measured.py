@@ -31,7 +31,7 @@ FOREIGN_ERROR = 0.1
 # A CPU in another hour: two sweeps of one shared machine, three hours apart, differed in the mean over shapes by 3 %
 # (GEMM, attention), 14 % (host) and 15 % (elementwise), and passes predicted from them were 4 and 5 % off.
 ANOTHER_HOUR_ERROR = 0.1
-HOST_PARTS = ("step", "drafts", "propose", "draft_pass", "ngram")
+HOST_PARTS = ("step", "drafts", "propose", "draft_pass", "ngram", "layer")
 WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them both kinds of rows serve
 
 

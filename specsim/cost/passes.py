@@ -53,7 +53,7 @@ class PassCost:
         self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
 
     def charges(self, groups: Sequence[Group], *, warm: bool, mask: str = "") -> list[Charge]:
-        """Everything one pass over ``groups`` takes, logits included.
+        """Everything one pass over ``groups`` takes, logits included, and the host's time between kernels.
 
         ``mask``, as in ``attention_kernels``, is that of groups which are not prompts and have several tokens each.
         """
@@ -68,6 +68,8 @@ class PassCost:
             own_mask = "" if group.is_prefill or group.query_tokens == 1 else mask
             kernels = attention_kernels(self._part, group, self._precision, own_mask)
             charges.extend(self.charge(kernel, warm) for kernel in kernels)
+        if between_s := self._prices.host_s("layer", 1):
+            charges.append(Charge("elementwise", "host", between_s * self._part.attention, 0.0, 0.0, 0.0, 0))
         if self._launch_s:
             uniform = not any(group.is_prefill for group in groups)
             charges.append(self._waiting_for_launches(charges, captured, uniform))

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from specsim.profiles.schema import Row
+from specsim.profiling import in_pass
+from specsim.profiling.machine import inspect
 from specsim.profiling.timer import WallClock
 from specsim.reference.grid import host_times
 
@@ -15,10 +17,14 @@ REPEATS, LAUNCHES = 15, 200
 
 
 def host_rows(batches: tuple[int, ...], device: str, dtype: str) -> Iterator[Row]:
-    """The reference engine's step and what drafting adds, by batch; then launches and, on a GPU, graphs and copies."""
+    """The reference engine's step and what drafting adds, by batch; layers; launches; on a GPU graphs and copies."""
     for found in host_times(list(batches), device=device):
         times = (found.median_s, found.p10_s, found.p90_s)
         yield _row(found.part, found.sequences, dtype, "reference engine", times, found.samples)
+    if device == "cpu":
+        between_s = in_pass.between_kernels_s(inspect(device), dtype)
+        p10, median, p90 = (max(1e-9, float(v)) for v in np.percentile(between_s, [10, 50, 90]))
+        yield _row("layer", 1, dtype, "between kernels", (median, p10, p90), len(between_s))
     yield _timed("launch", 1, dtype, "add_", _launches(device))
     if device == "cuda":
         yield _timed("graph_replay", 1, dtype, "CUDAGraph.replay", _replays())

@@ -32,6 +32,9 @@ FUNCTIONS = {  # operation of the profile -> the engine's function, and its call
     "activation": ("gated_activation", 1), "add": ("add", 1),
 }  # fmt: skip
 
+KERNELS = FUNCTIONS | {"gemm": ("linear", 1), "attention": ("attend", 1)}
+BETWEEN_HIDDEN, BETWEEN_PASSES, HOOK_CALLS = 256, 12, 1000
+
 
 def widths(hidden: int) -> dict[str, int]:
     """Width of each operation in the generic transformer of this hidden size."""
@@ -44,11 +47,7 @@ def widths(hidden: int) -> dict[str, int]:
 
 def times(machine: Machine, dtype: str, hidden: int, token_counts: tuple[int, ...]) -> Iterator[Row]:
     """Rows of all operations for each token count, from passes of the generic transformer."""
-    one_layer = _spec(hidden, 1).weight_bytes()
-    wanted = WEIGHTS_IN_CACHES * machine.last_level_cache_bytes
-    spec = _spec(hidden, max(2, math.ceil(wanted / one_layer)))
-    longest = max(token_counts)
-    model = Transformer(spec, device=machine.device, dtype=DTYPES[dtype], max_sequences=1, max_length=longest, seed=0)
+    model = _generic(machine, dtype, hidden, max(token_counts))
     calls: dict[int, dict[str, list[float]]] = {tokens: {name: [] for name in FUNCTIONS} for tokens in token_counts}
     for tokens in VISITS * token_counts:  # again and again, so that no moment of the machine is a count's only one
         _timed_passes(model, tokens, calls[tokens])
@@ -63,6 +62,38 @@ def times(machine: Machine, dtype: str, hidden: int, token_counts: tuple[int, ..
         )  # fmt: skip
 
 
+def between_kernels_s(machine: Machine, dtype: str) -> list[float]:
+    """Seconds a layer that lie between the kernels of a pass: the interpreter's own, one value a pass.
+
+    A pass of one token, less its kernels, less what timing these adds.
+    """
+    model = _generic(machine, dtype, BETWEEN_HIDDEN, 1)
+    found = []
+    for _ in range(BETWEEN_PASSES):
+        calls: dict[str, list[float]] = {name: [] for name in KERNELS}
+        seconds = _timed_passes(model, 1, calls)
+        kernels_s, count = sum(map(sum, calls.values())), sum(map(len, calls.values()))
+        found.append(max(0.0, seconds - kernels_s - count * _hook_s()) / (PASSES * model.spec.num_layers))
+    return found
+
+
+def _hook_s() -> float:
+    """What a timed call takes beside what it notes down."""
+    noted: list[float] = []
+    call = _timed(lambda: None, noted)
+    start_s = time.perf_counter()
+    for _ in range(HOOK_CALLS):
+        call()
+    return (time.perf_counter() - start_s - sum(noted)) / HOOK_CALLS
+
+
+def _generic(machine: Machine, dtype: str, hidden: int, longest: int) -> Transformer:
+    """A transformer of that hidden size with weights enough to leave none in the caches."""
+    wanted = WEIGHTS_IN_CACHES * machine.last_level_cache_bytes
+    spec = _spec(hidden, max(2, math.ceil(wanted / _spec(hidden, 1).weight_bytes())))
+    return Transformer(spec, device=machine.device, dtype=DTYPES[dtype], max_sequences=1, max_length=longest, seed=0)
+
+
 def _spec(hidden: int, layers: int) -> ModelSpec:
     heads = max(1, hidden // HEAD_DIM)
     return ModelSpec(
@@ -71,16 +102,18 @@ def _spec(hidden: int, layers: int) -> ModelSpec:
     )  # fmt: skip
 
 
-def _timed_passes(model: Transformer, tokens: int, calls: dict[str, list[float]]) -> None:
-    """Add the seconds of every call of every operation that no other process interrupted."""
+def _timed_passes(model: Transformer, tokens: int, calls: dict[str, list[float]]) -> float:
+    """Add the seconds of every call of every operation that no other process interrupted; seconds of all PASSES."""
     text = torch.arange(tokens).remainder(model.spec.vocab_size)[None, :]
     start = np.zeros(1, dtype=np.int64)
     plan = model.plan([Group(start, text, start, 1)])
     for _ in range(WARM_UP_PASSES):
         model.run(plan)
     with _recorded(calls):
+        start_s = time.perf_counter()
         for _ in range(PASSES):
             model.run(plan)
+        return time.perf_counter() - start_s
 
 
 @contextmanager
@@ -88,9 +121,9 @@ def _recorded(calls: dict[str, list[float]]) -> Iterator[None]:
     """Replace the engine's functions by timed ones while the context lasts."""
     calling = [
         (module, name, operation)
-        for operation, (name, _) in FUNCTIONS.items()
+        for operation, (name, _) in KERNELS.items()
         for module in (layers, transformer)
-        if hasattr(module, name)
+        if operation in calls and hasattr(module, name)
     ]
     originals = [getattr(module, name) for module, name, _ in calling]
     try:

@@ -7,7 +7,8 @@ host time. No arrivals, no prefill, no queue; those are ``run``'s.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ from specsim.reference.drafters.base import Judge
 from specsim.reference.engine import Engine
 from specsim.reference.generate import Outcome, StepTimes, run_step
 from specsim.reference.models import Models, build_models, drafter
-from specsim.reference.transformer import Plan, Transformer
+from specsim.reference.transformer import Group, Plan, Transformer
 from specsim.results import GridRow
 from specsim.scenario import Scenario
 from specsim.scheduling.scheduler import Scheduler
@@ -205,10 +206,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class HostTime:
-    """Host seconds of one part, for all sequences together.
+    """Host seconds of one part, for all sequences together: preparing a pass (positions, masks) counts, running not.
 
     step: a step without drafts. drafts: what verifying and accepting drafts adds to it, however many. draft_pass: what
-    each draft pass adds, beside the pass itself. propose: what a draft model adds to all these once a step, when it
+    each draft pass adds, beside running it. propose: what a draft model adds to all these once a step, when it
     prepares what its cache has to take in. ngram: what prompt look-up adds to ``drafts``.
     """
 
@@ -221,7 +222,7 @@ class HostTime:
 
 
 def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: float = HOST_CELL_S) -> list[HostTime]:
-    """The engine's own time outside passes and sampling, by batch size, measured around a very small model."""
+    """The engine's own time beside running passes and sampling, by batch size, measured around a very small model."""
     k = HOST_DRAFT_TOKENS
     length = _room(HOST_CONTEXT_TOKENS, k)
     target, draft = (
@@ -233,7 +234,7 @@ def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: flo
     for batch in batches:
         drafting = [(None, 0), (_Zeros(), k), (NGram(), k), (DraftModel(draft), 1), (DraftModel(draft), k)]
         cells = [_host_cell(target, drafter, batch, drafts) for drafter, drafts in drafting]
-        plain, given, copied, one, most = _host_s(cells, seconds_per_cell)
+        plain, given, copied, one, most = _host_s(cells, (target, draft), seconds_per_cell)
         drafts_s = max(0.0, float(np.median(given - plain)))
         passes = (most - one) / (k - 1)
         rows.append(_host_row("step", batch, plain))
@@ -271,6 +272,13 @@ class _Evicting(Transformer):
         )
         # A GPU's passes do not touch the host's caches.
         self._swept = torch.zeros(evicted_bytes // 4 if device == "cpu" else 0)
+        self.planning_s = 0.0  # spent on plans so far
+
+    def plan(self, groups: Sequence[Group], *, states: bool = False) -> Plan:
+        start_s = time.perf_counter()
+        plan = super().plan(groups, states=states)
+        self.planning_s += time.perf_counter() - start_s
+        return plan
 
     def run(self, plan: Plan, first: int = 0) -> Tensor:
         logits = super().run(plan, first)
@@ -284,8 +292,8 @@ def _host_cell(target: Transformer, extra: Drafter | None, batch: int, draft_tok
     return Cell(engine, batch, draft_tokens=draft_tokens, context_tokens=HOST_CONTEXT_TOKENS, seed=0)
 
 
-def _host_s(cells: list[Cell], seconds: float) -> NDArray[np.float64]:
-    """Host seconds [cells, rounds], of about ``seconds`` each.
+def _host_s(cells: list[Cell], models: Sequence[_Evicting], seconds: float) -> NDArray[np.float64]:
+    """Host seconds [cells, rounds], of about ``seconds`` each, with what ``models`` spend on plans.
 
     Cells take their rounds in turn, so that what the machine does in a moment stays out of their differences.
     """
@@ -296,10 +304,14 @@ def _host_s(cells: list[Cell], seconds: float) -> NDArray[np.float64]:
     spent_s = 0.0
     while spent_s < seconds * len(cells) or len(turns) < MIN_ROUNDS:
         captured = sum(cell.passes_captured for cell in cells)
-        times = [cell.round().times for cell in cells]
+        host_s: list[float] = []
+        for cell in cells:
+            planned_s = sum(model.planning_s for model in models)
+            times = cell.round().times
+            host_s.append(times.host_s + sum(model.planning_s for model in models) - planned_s)
+            spent_s += times.total_s
         if sum(cell.passes_captured for cell in cells) == captured:
-            turns.append([t.host_s for t in times])
-            spent_s += sum(t.total_s for t in times)
+            turns.append(host_s)
     return np.array(turns).T
 
 
