@@ -23,22 +23,9 @@ from specsim.errors import InvalidInput
 from specsim.fidelity import read_grid, write_grid
 from specsim.results.served import METRICS, ServedRow, append_row
 from specsim.scenario import Scenario
-from specsim.specs.conditions import Conditions
 
-NOW_S = 20.0  # how long the machine's present conditions are looked at before a prediction
 CELL_LOOKS = 2  # at the anchors, after each cell of a map
 LOOK_EVERY_S = 2.0  # between the steps of a served run: one percent of its time
-
-
-def present_conditions(case: Case) -> Conditions:
-    """The machine's conditions now against the case's profile. Raises InvalidInput where that cannot tell them."""
-    from specsim.profiling.anchors import anchors_of, ratios
-
-    profile = case.scenario.profile()
-    if profile is None:
-        raise InvalidInput(f"--now: {case.name} is priced by the roofline, which holds no anchors to compare with")
-    profiled, anchors = anchors_of(profile.header)
-    return Conditions(**ratios(anchors.typical(NOW_S), profiled))
 
 
 def predict_into(case: Case) -> Path:

@@ -10,7 +10,7 @@ import typer
 
 from specsim.cases import Case, case_names, load_case
 from specsim.cases.scores import MapScore, Score, ServedScore, measured_at_all, score_case
-from specsim.cli.case_runs import predict_into, present_conditions
+from specsim.cli.case_runs import predict_into
 from specsim.cli.here import repeat_here
 from specsim.cli.options import JsonOption, console, messages, print_json
 from specsim.errors import InvalidInput
@@ -19,9 +19,6 @@ from specsim.errors import InvalidInput
 def validate(
     case: Annotated[str | None, typer.Argument(help="A case's name or folder; none: all that are shipped.")] = None,
     predict: Annotated[bool, typer.Option("--predict", help="Only write the prediction, before a run.")] = False,
-    now: Annotated[
-        bool, typer.Option("--now", help="With --predict: in the conditions of this machine now, by its anchors.")
-    ] = False,
     here: Annotated[bool, typer.Option("--here", help="Profile, predict and measure it on this machine.")] = False,
     out: Annotated[Path, typer.Option(help="Folder that --here writes.")] = Path("validation-here"),
     report: Annotated[bool, typer.Option("--report", help="Also write report.md into each case's folder.")] = False,
@@ -32,15 +29,12 @@ def validate(
     names = case_names() if case is None else [case]
     if not names:
         raise InvalidInput("no validation case is shipped; give a case's folder")
-    if now and not predict:
-        raise InvalidInput("--now looks at this machine before a prediction; give --predict too")
     if here:
         names = [str(repeat_here(load_case(names[0]), out))]
     cases = [load_case(name) for name in names]
     if predict:
         for one in cases:
-            asked = one.under(present_conditions(one)) if now else one
-            messages().print(f"wrote {predict_into(asked)}", soft_wrap=True)
+            messages().print(f"wrote {predict_into(one)}", soft_wrap=True)
         return
     scores = [score_case(one) for one in _measured(cases)]
     if report:

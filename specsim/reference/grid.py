@@ -1,46 +1,33 @@
 """What steady decoding costs on this machine at each batch size and draft length: the twin of the predicted map.
 
-Acceptance is imposed, so a cell's rounds are real passes at any acceptance. Also measured here: the engine's own
-host time. No arrivals, no prefill, no queue; those are ``run``'s.
+Acceptance is imposed, so a cell's rounds are real passes at any acceptance. No arrivals, no prefill, no queue; those
+are ``run``'s.
 """
 
 from __future__ import annotations
 
 import gc
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from specsim.errors import InvalidInput
-from specsim.reference.drafters import Drafter, DraftModel, History, Integers, NGram, Progress, Proposal, Stopwatch
-from specsim.reference.drafters.base import Judge
+from specsim.reference.drafters import Drafter
 from specsim.reference.engine import Engine
 from specsim.reference.generate import Outcome, StepTimes, run_step
 from specsim.reference.models import Models, build_models, drafter
-from specsim.reference.transformer import Group, Plan, Transformer
 from specsim.results import GridRow
 from specsim.scenario import Scenario
 from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.specs.engine import EngineLimits
-from specsim.specs.model import ModelSpec
-from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance, uniform
+from specsim.speculation.acceptance import AcceptanceDraws, uniform
 from specsim.speculation.policy import ConfidencePolicy, Decider
 from specsim.speculation.policy.deciders import ByBatch, Limited
 
-HostPart = Literal["step", "drafts", "propose", "draft_pass", "ngram"]
-
 WARM_UP_ROUNDS, MIN_ROUNDS = 3, 8
 WINDOW_TOKENS = 32  # contexts of a cell stay within this span, centred on the scenario's mean
-HOST_CONTEXT_TOKENS, HOST_DRAFT_TOKENS, HOST_CELL_S = 256, 4, 0.8
-# What a target and a draft model stream through: many times a last-level cache, and more than one core's caches.
-EVICTED_BY_TARGET_BYTES, EVICTED_BY_DRAFT_BYTES = 300_000_000, 8_000_000
 
 
 def measure_grid(
@@ -96,7 +83,7 @@ def _filled_models(scenario: Scenario, device: str, *, batch: int, longest: int)
         raise InvalidInput(
             f"draft length {longest} exceeds the scenario's max_draft_tokens {most}; raise it or lower k"
         )
-    length = _room(scenario.mean_context_tokens(), longest)
+    length = room(scenario.mean_context_tokens(), longest)
     if scenario.speculation is not None:
         length += scenario.speculation.program.cache_places(longest) - longest
     models = build_models(scenario, device=device, max_sequences=batch, max_length=length)
@@ -105,7 +92,7 @@ def _filled_models(scenario: Scenario, device: str, *, batch: int, longest: int)
     return models, made
 
 
-def _room(context_tokens: float, draft_tokens: int) -> int:
+def room(context_tokens: float, draft_tokens: int) -> int:
     """Cache positions a sequence of a cell may reach."""
     return int(context_tokens) + WINDOW_TOKENS + 2 * draft_tokens + 2
 
@@ -199,122 +186,3 @@ class Cell:
         self._engine.history.lengths[slot] -= WINDOW_TOKENS
         if self._engine.drafter is not None:
             self._engine.drafter.resume(slot, sequence.computed_tokens)
-
-
-# -- host time --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HostTime:
-    """Host seconds of one part, for all sequences together: preparing a pass (positions, masks) counts, running not.
-
-    step: a step without drafts. drafts: what verifying and accepting drafts adds to it, however many. draft_pass: what
-    each draft pass adds, beside running it. propose: what a draft model adds to all these once a step, when it
-    prepares what its cache has to take in. ngram: what prompt look-up adds to ``drafts``.
-    """
-
-    part: HostPart
-    sequences: int
-    median_s: float
-    p10_s: float
-    p90_s: float
-    samples: int
-
-
-def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: float = HOST_CELL_S) -> list[HostTime]:
-    """The engine's own time beside running passes and sampling, by batch size, measured around a very small model."""
-    k = HOST_DRAFT_TOKENS
-    length = _room(HOST_CONTEXT_TOKENS, k)
-    target, draft = (
-        _Evicting(device, evicted, max_sequences=max(batches), max_length=length, seed=0)
-        for evicted in (EVICTED_BY_TARGET_BYTES, EVICTED_BY_DRAFT_BYTES)
-    )
-    Models(target, draft).fill(max(batches), length, 0)
-    rows: list[HostTime] = []
-    for batch in batches:
-        drafting = [(None, 0), (_Zeros(), k), (NGram(), k), (DraftModel(draft), 1), (DraftModel(draft), k)]
-        cells = [_host_cell(target, drafter, batch, drafts) for drafter, drafts in drafting]
-        plain, given, copied, one, most = _host_s(cells, (target, draft), seconds_per_cell)
-        drafts_s = max(0.0, float(np.median(given - plain)))
-        passes = (most - one) / (k - 1)
-        rows.append(_host_row("step", batch, plain))
-        rows.append(_host_row("drafts", batch, given - plain))
-        rows.append(_host_row("propose", batch, one - plain - drafts_s - np.median(passes)))
-        rows.append(_host_row("draft_pass", batch, passes))
-        rows.append(_host_row("ngram", batch, copied - plain - drafts_s))
-    return rows
-
-
-class _Zeros(Drafter):
-    """Proposes token 0 again and again: drafts to verify that take no work to make."""
-
-    def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
-        judge: Judge | None = None,
-    ) -> Proposal:  # fmt: skip
-        shape = (len(slots), draft_tokens)
-        return Proposal(np.zeros(shape, dtype=np.int64), np.full(len(slots), draft_tokens))
-
-
-class _Evicting(Transformer):
-    """A very small model whose passes leave a CPU's caches as a large one does, so that Python runs as cold after it.
-
-    Measured with a 75M-parameter target: 0.3 ms of host time a step after its passes, 0.12 ms after a tiny one's.
-    """
-
-    def __init__(self, device: str, evicted_bytes: int, *, max_sequences: int, max_length: int, seed: int) -> None:
-        spec = ModelSpec(
-            name="tiny", source="host time only", num_layers=1, hidden_size=64, num_heads=8, num_kv_heads=4,
-            head_dim=64, intermediate_size=128, vocab_size=512,
-        )  # fmt: skip
-        super().__init__(
-            spec, device=device, dtype=torch.float32, max_sequences=max_sequences, max_length=max_length, seed=seed
-        )
-        # A GPU's passes do not touch the host's caches.
-        self._swept = torch.zeros(evicted_bytes // 4 if device == "cpu" else 0)
-        self.planning_s = 0.0  # spent on plans so far
-
-    def plan(self, groups: Sequence[Group], *, states: bool = False) -> Plan:
-        start_s = time.perf_counter()
-        plan = super().plan(groups, states=states)
-        self.planning_s += time.perf_counter() - start_s
-        return plan
-
-    def run(self, plan: Plan, first: int = 0) -> Tensor:
-        logits = super().run(plan, first)
-        self._swept.add_(1.0)
-        return logits
-
-
-def _host_cell(target: Transformer, extra: Drafter | None, batch: int, draft_tokens: int) -> Cell:
-    draws = None if extra is None else AcceptanceDraws(ConstantAcceptance(rate=0.7), 0)
-    engine = Engine(target, extra, draws)
-    return Cell(engine, batch, draft_tokens=draft_tokens, context_tokens=HOST_CONTEXT_TOKENS, seed=0)
-
-
-def _host_s(cells: list[Cell], models: Sequence[_Evicting], seconds: float) -> NDArray[np.float64]:
-    """Host seconds [cells, rounds], of about ``seconds`` each, with what ``models`` spend on plans.
-
-    Cells take their rounds in turn, so that what the machine does in a moment stays out of their differences.
-    """
-    for cell in cells * WARM_UP_ROUNDS:
-        cell.round()
-    gc.collect()
-    turns: list[list[float]] = []
-    spent_s = 0.0
-    while spent_s < seconds * len(cells) or len(turns) < MIN_ROUNDS:
-        captured = sum(cell.passes_captured for cell in cells)
-        host_s: list[float] = []
-        for cell in cells:
-            planned_s = sum(model.planning_s for model in models)
-            times = cell.round().times
-            host_s.append(times.host_s + sum(model.planning_s for model in models) - planned_s)
-            spent_s += times.total_s
-        if sum(cell.passes_captured for cell in cells) == captured:
-            turns.append(host_s)
-    return np.array(turns).T
-
-
-def _host_row(part: HostPart, batch: int, seconds: NDArray[np.float64]) -> HostTime:
-    p10, median, p90 = np.maximum(np.percentile(seconds, [10, 50, 90]), 1e-9).tolist()
-    return HostTime(part, batch, median, p10, p90, len(seconds))

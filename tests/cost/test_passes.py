@@ -45,6 +45,21 @@ def seconds(charges: list[Charge]) -> Reals:
     return sum((charge.seconds for charge in charges), 0.0)
 
 
+class Interpreted(Counting):
+    """The same, whose interpreter takes 20 us a layer between kernels."""
+
+    def host_s(self, part: str, sequences: Reals) -> Reals | None:
+        return 2e-5 if part == "layer" else None
+
+
+def test_a_pass_waits_for_the_interpreter_once_a_layer() -> None:
+    for groups in ([Group(1, 1, 50.0)], [Group(8, 5, 50.0), Group(1, 64, 64.0)]):
+        found, plain = (
+            PassCost(TOY, prices, BF16).charges(groups, warm=False) for prices in (Interpreted(), Counting())
+        )
+        assert seconds(found) - seconds(plain) == pytest.approx(3 * 2e-5)
+
+
 def test_captured_sizes_make_a_staircase() -> None:
     """Tokens are padded to 4, 8 or 16; logits are not. 4 matrices a layer on 3 layers, and the head's wanted rows."""
     cost = PassCost(TOY, Counting(), BF16, graph_sizes=(4, 8, 16), launch_s=1e-9)

@@ -17,7 +17,7 @@ from specsim.profiles.schema import Probe, Row  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows, write_header  # noqa: E402
 from specsim.profiling import header, in_pass, kernels, machine, passes, plan, sweep, table, timer  # noqa: E402
 from specsim.profiling.anchors import ANCHORS  # noqa: E402
-from specsim.reference import grid, layers, transformer  # noqa: E402
+from specsim.reference import host, layers, transformer  # noqa: E402
 
 COLD_POOL = kernels.COLD_POOL
 TINY = plan.Grid(
@@ -47,9 +47,9 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "CHECKED", {"cpu": (TINY_MODEL,)})
     monkeypatch.setattr(kernels, "COLD_POOL", 0.01)
     monkeypatch.setattr(in_pass, "WEIGHTS_IN_CACHES", 0.01)
-    monkeypatch.setattr(grid, "HOST_CELL_S", 0.01)
-    monkeypatch.setattr(grid, "EVICTED_BY_TARGET_BYTES", 1_000_000)
-    monkeypatch.setattr(grid, "EVICTED_BY_DRAFT_BYTES", 100_000)
+    monkeypatch.setattr(host, "CELL_S", 0.01)
+    monkeypatch.setattr(host, "EVICTED_BY_TARGET_BYTES", 1_000_000)
+    monkeypatch.setattr(host, "EVICTED_BY_DRAFT_BYTES", 100_000)
 
 
 def measure_tiny(folder: Path, **options: Any) -> Path:
@@ -71,7 +71,7 @@ def test_a_sweep_writes_every_shape_once(tmp_path: Path) -> None:
     assert profile.header.probe.after_s is not None
     assert tuple(profile.header.probe.anchors) == ANCHORS
     assert not profile.header.notes
-    assert {row.operation for row in profile.rows["host"]} >= {*get_args(grid.HostPart), "launch"}
+    assert {row.operation for row in profile.rows["host"]} >= {*get_args(host.HostPart), "layer", "launch"}
     assert [(row.operation, row.shape) for row in profile.rows["pass"]] == [(TINY_MODEL.name, (1.0, 2.0, 16.0))]
     assert all(row.median_s > 0 for rows in profile.rows.values() for row in rows)
 

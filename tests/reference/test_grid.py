@@ -9,7 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.reference.grid import HostPart, host_times, measure_grid  # noqa: E402
+from specsim.reference.grid import measure_grid  # noqa: E402
+from specsim.reference.host import HostPart, host_times  # noqa: E402
 from specsim.results import GridRow  # noqa: E402
 from specsim.scenario import Scenario  # noqa: E402
 
@@ -77,6 +78,14 @@ def test_finished_cells_are_skipped_and_the_rest_is_measured() -> None:
 def test_rows_come_one_at_a_time() -> None:
     rows = measure_grid(question(), batches=[1], draft_lengths=[0, 2], repeats=50, seconds_per_cell=0.01, device="cpu")
     assert next(rows).repeat == 0
+
+
+def test_lengths_of_a_batch_follow_one_another_in_an_order_of_their_own() -> None:
+    rows = measured(question(), batches=[1, 2, 3], draft_lengths=[0, 1, 2, 3], repeats=4, seconds_per_cell=0.0)
+    blocks = [rows[i : i + 4] for i in range(0, len(rows), 4)]
+    assert all(len({(row.repeat, row.batch) for row in block}) == 1 for block in blocks)
+    assert len({tuple(row.draft_tokens for row in block) for block in blocks}) > 1
+    assert len({tuple(block[0].batch for block in blocks[i : i + 3]) for i in range(0, 12, 3)}) > 1
 
 
 def test_the_shortest_contexts_are_measured_too() -> None:
