@@ -42,9 +42,9 @@ def block(text: str, name: str, fill: Callable[[str], str]) -> str:
 
 
 MAP_HEADER = (
-    "case (reference engine)", "drafter, acceptance", "price source", "cells", "round time, mean \\|error\\| (90 %)",
-    "p95", "in the stated 90 % interval", "throughput lost by the predicted k, at most",
-    "as predicted before the run: mean, p95, in the interval",
+    "case (reference engine)", "drafter, acceptance", "price source", "cells × repeats",
+    "as predicted before the run: round time, mean \\|error\\|", "p95", "in the stated 90 % interval",
+    "throughput lost by the predicted k, at most", "today's code: mean (90 %), p95, in the interval, lost",
 )  # fmt: skip
 SERVED_HEADER = (
     "case (reference engine)", "acceptance", "price source", "figures", "tokens/s", "TTFT p50", "TPOT p50", "TTFT p99",
@@ -69,12 +69,14 @@ def accuracy(document: dict[str, Any]) -> str:
 def figures(case: dict[str, Any]) -> list[str]:
     """The figures of a map's row."""
     between, before = case["mean_absolute_error_90"], case.get("committed")
+    names = ("mean_absolute_error", "p95_absolute_error", "interval_coverage", "worst_regret")
+    told = ["-"] * len(names) if before is None else [
+        f"{before[name]:.{digits}%}" for name, digits in zip(names, (1, 1, 0, 1), strict=True)
+    ]
     return [
-        str(case["count"]),
-        f"{case['mean_absolute_error']:.1%} ({100 * between['low']:.1f} to {between['high']:.1%})",
-        f"{case['p95_absolute_error']:.1%}", f"{case['interval_coverage']:.0%}", f"{case['worst_regret']:.1%}",
-        "-" if before is None else f"{before['mean_absolute_error']:.1%}, {before['p95_absolute_error']:.1%}, "
-        f"{before['interval_coverage']:.0%}",
+        f"{case['count']} × {case['repeats']}" if "repeats" in case else str(case["count"]), *told,
+        f"{case['mean_absolute_error']:.1%} ({100 * between['low']:.1f} to {between['high']:.1%}), "
+        f"{case['p95_absolute_error']:.1%}, {case['interval_coverage']:.0%}, {case['worst_regret']:.1%}",
     ]  # fmt: skip
 
 

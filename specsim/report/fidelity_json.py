@@ -41,6 +41,7 @@ def _about(score: Score) -> dict[str, Any]:
         "kind": "map" if isinstance(score, MapScore) else "served",
         "acceptance": "real" if real_acceptance(score.case) else "imposed",
         "source": score.case.scenario.cost.source,
+        "conditions": None if score.conditions is None else score.conditions.model_dump(),
     }
 
 
