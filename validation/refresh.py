@@ -70,9 +70,11 @@ def figures(case: dict[str, Any]) -> list[str]:
     """The figures of a map's row."""
     between, before = case["mean_absolute_error_90"], case.get("committed")
     names = ("mean_absolute_error", "p95_absolute_error", "interval_coverage", "worst_regret")
-    told = ["-"] * len(names) if before is None else [
-        f"{before[name]:.{digits}%}" for name, digits in zip(names, (1, 1, 0, 1), strict=True)
-    ]
+    told = (
+        ["-"] * len(names)
+        if before is None
+        else [f"{before[name]:.{digits}%}" for name, digits in zip(names, (1, 1, 0, 1), strict=True)]
+    )
     return [
         f"{case['count']} × {case['repeats']}" if "repeats" in case else str(case["count"]), *told,
         f"{case['mean_absolute_error']:.1%} ({100 * between['low']:.1f} to {between['high']:.1%}), "
