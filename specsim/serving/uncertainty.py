@@ -281,7 +281,8 @@ def _interval(value: float, base: float, found: Sequence[float]) -> Predicted3:
     middle = float(values[0] + moved.mean())
     ends = middle - Z90 * below, middle + Z90 * above
     low, high = (math.exp(end) for end in ends) if logs else (max(0.0, end) for end in ends)
-    return Predicted3(value, low, high)
+    # The shift of few runs' mean can exceed their spread; the prediction itself belongs inside.
+    return Predicted3(value, min(low, value), max(high, value))
 
 
 def _sides(beyond: Floats) -> tuple[Floats, Floats]:

@@ -35,6 +35,14 @@ class FakeProbe:
         return take()
 
 
+class FakeAnchors:
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def look(self) -> dict[str, float]:
+        return {"memory": 1e-4}
+
+
 class FakeReplay:
     def __init__(self, launch: Callable[[float], float], **_: object) -> None:
         self._launch = launch
@@ -55,6 +63,7 @@ class Machine:
         monkeypatch.setattr(header, "compute_ceilings", lambda *_: {"bfloat16": 1e12})
         monkeypatch.setattr(header, "launch_overhead_s", lambda *_: 1e-6)
         monkeypatch.setattr(sweep, "MachineProbe", lambda *_: FakeProbe())
+        monkeypatch.setattr(sweep, "Anchors", FakeAnchors)
         monkeypatch.setattr(sweep, "host_rows", lambda *_: iter([HOST]))
         monkeypatch.setattr(sweep.Kernels, "prepare", lambda _, shape: self._prepare(shape))
         monkeypatch.setattr(sweep, "Replay", FakeReplay)
