@@ -19,8 +19,9 @@ from specsim.profiling.kernels import Kernels
 from specsim.profiling.machine import DTYPES, Machine, inspect
 from specsim.profiling.plan import Shape
 from specsim.profiling.timer import Clock, WallClock, clock_and_capture
+from specsim.specs.conditions import Conditions
 
-ANCHORS = ("memory", "compute", "attention", "elementwise", "host")
+ANCHORS = tuple(Conditions.model_fields)
 TRIMMED = 0.1  # of the looks, at either end
 ENOUGH_LOOKS = 20  # to take the place of what an earlier run's anchors took
 HOST_TURNS = 4000  # of the host's loop: a third of a millisecond
