@@ -17,10 +17,12 @@ def compose(
     measure: Annotated[bool, typer.Option("--measure", help="Measure the predicted passes on this machine.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     repeats: Annotated[int, typer.Option(help="Visits of every pass.", min=1)] = 3,
+    now: Annotated[str | None, typer.Option(help="A profile: also price each pass in its conditions.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict whole passes from single kernels, measure them, compare. Without options: compare what is there."""
     require_torch()
+    from specsim.profiles.store import load_profile
     from specsim.profiling import composition
     from specsim.specs.model import ModelSpec
     from specsim.specs.yaml_file import read_yaml
@@ -36,11 +38,19 @@ def compose(
         composition.measure(spec, folder, device=device, repeats=repeats)
     if not (folder / composition.MEASURED).exists():
         return
-    found = composition.compare(folder)
+    found = {"as predicted": composition.compare(folder)}
+    if now is not None:
+        found["today's code, in the conditions around each pass"] = composition.compare_in_conditions(
+            folder, spec, load_profile(now)
+        )
     if as_json:
-        print_json({"cells": found.cells, "median": found.median, "p90": found.p90, "bias": found.bias})
+        print_json({
+            name: {"cells": one.cells, "median": one.median, "p90": one.p90, "bias": one.bias}
+            for name, one in found.items()
+        })  # fmt: skip
         return
-    console().print(
-        f"{spec.name}: {found.cells} passes, |error| median {found.median:.1%}, p90 {found.p90:.1%}, "
-        f"mean {found.bias:+.1%}"
-    )
+    for name, one in found.items():
+        console().print(
+            f"{spec.name}, {name}: {one.cells} passes, |error| median {one.median:.1%}, p90 {one.p90:.1%}, "
+            f"mean {one.bias:+.1%}"
+        )

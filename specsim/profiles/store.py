@@ -247,10 +247,15 @@ def write_profile(folder: Path, header: ProfileHeader, rows: Mapping[str, Iterab
         for kind in SHAPE_COLUMNS:
             found = list(rows.get(kind, ()))
             if found:
-                _replace(folder / f"{kind}.csv", _csv_text(kind, found, fresh=True))
+                replace_rows(folder, kind, found)
         write_header(folder, header)
     except OSError as error:
         raise NoAnswer(f"{folder} cannot be written ({error.strerror}); make room or give another folder") from error
+
+
+def replace_rows(folder: Path, kind: str, rows: Iterable[Row]) -> None:
+    """Write a class's table anew, in one piece: an interrupted write leaves the one that was there."""
+    _replace(folder / f"{kind}.csv", _csv_text(kind, rows, fresh=True))
 
 
 def append_rows(folder: Path, kind: str, rows: Iterable[Row]) -> None:

@@ -23,7 +23,6 @@ from specsim.specs.conditions import Conditions
 
 ANCHORS = tuple(Conditions.model_fields)
 TRIMMED = 0.1  # of the looks, at either end
-ENOUGH_LOOKS = 20  # to take the place of what an earlier run's anchors took
 HOST_TURNS = 4000  # of the host's loop: a third of a millisecond
 
 
@@ -101,10 +100,11 @@ class Looks:
         self._looks: list[dict[str, float]] = []
         self._next_s = 0.0
 
-    def look(self) -> None:
+    def look(self) -> dict[str, float]:
         """Look; the caches are then full of the anchors' data."""
         self._looks.append(self._anchors.look())
         self._next_s = time.monotonic() + self._every_s
+        return self._looks[-1]
 
     def look_when_due(self) -> None:
         """Look, where the last look is long enough ago."""
@@ -116,11 +116,9 @@ class Looks:
         looks, self._looks = self._looks, []
         return len(looks), typical(looks)
 
-    def typical(self, known: dict[str, float]) -> dict[str, float]:
-        """What the anchors typically took; what an earlier run found (``known``), where this one has hardly looked."""
-        if not self._looks or (known and len(self._looks) < ENOUGH_LOOKS):
-            return known
-        return typical(self._looks)
+    def typical(self) -> dict[str, float]:
+        """What the anchors typically took so far; empty before the first look."""
+        return typical(self._looks) if self._looks else {}
 
 
 def typical(looks: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -1,36 +1,42 @@
 """Do kernels add up? Whole passes of a model that a profile knows nothing of, predicted, then measured.
 
 Prediction and measurement are two steps with a file between them, so that a prediction can be put on record before
-anything is measured.
+anything is measured. Around every measured pass the profile's anchors are timed too: what the prediction could not
+know, the machine's state in that moment, can be told apart from what it should have known.
 """
 
 from __future__ import annotations
 
 import csv
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from specsim.cost.forward import Group, Precision
+from specsim.cost.conditions import SAME_CONDITIONS_ERROR, ConditionedPrices
+from specsim.cost.forward import Group, KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.passes import PassCost
+from specsim.cost.step_time import Charge
 from specsim.errors import InvalidInput
-from specsim.profiles.store import load_profile
+from specsim.profiles.store import Profile, load_profile
+from specsim.profiling.anchors import ANCHORS, Anchors, ratios, typical
 from specsim.profiling.passes import Cell, PassTimer
 from specsim.profiling.probe import MachineProbe
 from specsim.profiling.timer import clock_and_capture
+from specsim.specs.conditions import Conditions
 from specsim.specs.model import ModelSpec
 
 PREDICTED, MEASURED = "predicted.csv", "measured.csv"
 CELLS: tuple[Cell, ...] = tuple(product((1, 2, 4, 8, 16, 32, 64), (1, 2, 3, 5, 9), (128, 1024, 4096)))
-PARTS = ("gemm", "attention", "elementwise")
+PARTS = ("gemm", "attention", "elementwise", "host")
 CELL_COLUMNS = ("sequences", "query_tokens", "kv_tokens")
 PREDICTED_COLUMNS = (*CELL_COLUMNS, "seconds", *(f"{part}_s" for part in PARTS), "at", "profile")
-MEASURED_COLUMNS = (*CELL_COLUMNS, "repeat", "median_s", "p10_s", "p90_s", "samples", "at", "probe_s")
+MEASURED_COLUMNS = (*CELL_COLUMNS, "repeat", "median_s", "p10_s", "p90_s", "samples", "at", "probe_s",
+                    *(f"{name}_s" for name in ANCHORS))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +55,25 @@ def predict(
 ) -> Path:
     """Predict each cell's pass from single kernels of a profile and write ``predicted.csv``; nothing is measured."""
     loaded = load_profile(profile)
-    bits = 32.0 if dtype == "float32" else 16.0
-    precision = Precision(weight_bits=bits, kv_bits=bits, dtype=dtype, weights=dtype, kv=dtype)
-    cost = PassCost(spec, MeasuredPrices(loaded, loaded.hardware(), dtype, medians=True), precision)
+    prices = MeasuredPrices(loaded, loaded.hardware(), dtype, medians=True)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PREDICTED
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(PREDICTED_COLUMNS)
-        for sequences, width, keys in cells:
-            charges = cost.charges([Group(sequences, width, float(keys), width)], warm=False)
+        for cell in cells:
+            charges = _charges(spec, prices, dtype, cell)
             parts = {part: sum(float(c.seconds) for c in charges if c.kind == part) for part in PARTS}
             seconds = (sum(parts.values()), *parts.values())
-            writer.writerow([sequences, width, keys, *(f"{s:.6g}" for s in seconds), _now(), loaded.name])
+            writer.writerow([*cell, *(f"{s:.6g}" for s in seconds), _now(), loaded.name])
     return path
+
+
+def _charges(spec: ModelSpec, prices: KernelPrices, dtype: str, cell: Cell) -> list[Charge]:
+    bits = 32.0 if dtype == "float32" else 16.0
+    precision = Precision(weight_bits=bits, kv_bits=bits, dtype=dtype, weights=dtype, kv=dtype)
+    sequences, width, keys = cell
+    return PassCost(spec, prices, precision).charges([Group(sequences, width, float(keys), width)], warm=False)
 
 
 def measure(
@@ -78,27 +89,57 @@ def measure(
     clock, capture = clock_and_capture(device)
     probe = MachineProbe(device, dtype, clock, capture)
     timer = PassTimer(spec, list(predicted), device, dtype, clock)
+    anchors = Anchors(device, dtype)
     for repeat in range(repeats):
         order = np.random.default_rng(repeat).permutation(len(predicted)).tolist()
         cells = [list(predicted)[index] for index in order]
         for cell in cells:
             if (*cell, repeat) in done:
                 continue
+            before = anchors.look()
             timing = timer.time(cell, capture, probe)
+            around = typical([before, anchors.look()])
             times = (f"{s:.6g}" for s in (timing.median_s, timing.p10_s, timing.p90_s))
-            _append(path, [*cell, repeat, *times, timing.samples, _now(), f"{probe.seconds():.6g}"])
+            state = (f"{s:.6g}" for s in (probe.seconds(), *(around[name] for name in ANCHORS)))
+            _append(path, [*cell, repeat, *times, timing.samples, _now(), *state])
     return path
 
 
 def compare(folder: Path) -> Composition:
     """Score the predictions on the measured cells; a cell's time is the median of its repeats."""
     predicted = read_predicted(folder)
-    measured: dict[Cell, list[float]] = {}
+    return _scored(folder, lambda cell, record: predicted[cell])
+
+
+def compare_in_conditions(folder: Path, spec: ModelSpec, profile: Profile, dtype: str = "bfloat16") -> Composition:
+    """Score what the profile's prices say today of each repeat in the conditions around it.
+
+    Raises InvalidInput where the profile or the measurement holds no anchors.
+    """
+    profiled = {} if profile.header.probe is None else profile.header.probe.anchors
+    if not profiled or any(not record.get(f"{name}_s") for record in _records(folder / MEASURED) for name in ANCHORS):
+        raise InvalidInput(f"{folder} or {profile.name} holds no anchors; measure both with this version to compare")
+    hardware = profile.hardware()
+    prices = MeasuredPrices(profile, hardware, dtype, medians=True)
+
+    def price(cell: Cell, record: dict[str, str]) -> float:
+        look = {name: float(record[f"{name}_s"]) for name in ANCHORS}
+        conditions = Conditions.model_validate(ratios(look, profiled))
+        now = ConditionedPrices(prices, conditions, hardware, dtype, SAME_CONDITIONS_ERROR)
+        return sum(float(charge.seconds) for charge in _charges(spec, now, dtype, cell))
+
+    return _scored(folder, price)
+
+
+def _scored(folder: Path, predicted: Callable[[Cell, dict[str, str]], float]) -> Composition:
+    """A cell's error is the median over its repeats of predicted / measured, less 1."""
+    found: dict[Cell, list[float]] = {}
     for record in _records(folder / MEASURED):
-        measured.setdefault(_cell(record), []).append(float(record["median_s"]))
-    if not measured:
+        cell = _cell(record)
+        found.setdefault(cell, []).append(float(record["median_s"]) / predicted(cell, record))
+    if not found:
         raise InvalidInput(f"{folder} holds no measured passes; measure them first")
-    errors = {cell: predicted[cell] / float(np.median(times)) - 1.0 for cell, times in measured.items()}
+    errors = {cell: 1.0 / float(np.median(longer)) - 1.0 for cell, longer in found.items()}
     sizes = np.abs(list(errors.values()))
     return Composition(
         len(errors), float(np.median(sizes)), float(np.percentile(sizes, 90)), float(np.mean(list(errors.values()))),

@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from specsim.profiles.schema import Row
+from specsim.profiling.plan import Shape, size
 
 Point = tuple[float, ...]
 CLOSEST = 1.5  # neighbours closer than this ratio are not split: between them noise says more than shape
+GOOD_ENOUGH = 0.02  # expected interpolation error below which no more shapes are added: less is noise
+WORST_MIDPOINTS = 6  # refined at once, at most
+# Axes as interpolation descends them, as columns of the class, and the step of new values (0: none are added).
+REFINED = {
+    "gemm": ((2, 1, 0), (64, 64, 1)),
+    "attention": ((5, 3, 4, 1, 0, 2), (0, 0, 0, 1, 1, 16)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +32,33 @@ class Midpoint:
 
     error: float
     points: tuple[Point, ...]
+
+
+def worst_shapes(
+    kind: str, rows: Sequence[Row], bytes_per_s: float, flops_per_s: float, allowed: Callable[[Shape], bool]
+) -> list[Shape]:
+    """The shapes of the worst midpoints between rows of one surface, those at least half as bad as the worst.
+
+    Empty where all are good enough, and for no rows.
+    """
+    if not rows:
+        return []
+    columns, steps = REFINED[kind]
+    floor_s = min(row.median_s for row in rows)
+    values = {}
+    for row in rows:
+        moved, flops = size(Shape(kind, "", row.shape, row.cache, row.dtype))
+        ideal_s = floor_s + math.hypot(moved / bytes_per_s, flops / flops_per_s)
+        values[tuple(row.shape[column] for column in columns)] = math.log(ideal_s / row.median_s)
+
+    def shape(point: Point) -> Shape:
+        place = tuple(point[columns.index(i)] for i in range(len(columns)))
+        return Shape(kind, "", place, rows[0].cache, rows[0].dtype)
+
+    found = midpoints(values, steps, lambda point: allowed(shape(point)))[:WORST_MIDPOINTS]
+    enough = max(GOOD_ENOUGH, found[0].error / 2) if found else 0.0
+    points = {point: None for midpoint in found if midpoint.error >= enough for point in midpoint.points}
+    return [shape(point) for point in points]
 
 
 def midpoints(

@@ -1,17 +1,16 @@
 """One sweep over a device: shapes in, a profile folder out, resumable at any point.
 
-First a coarse grid in random order, then midpoints where interpolation is worst, until the minutes are spent. Rows
-are appended as they are measured. A second run with the same folder skips what its tables hold, so nothing is
-measured twice; a folder begun on another device or dtype is refused.
+First a coarse grid in random order, then midpoints where interpolation is worst. On a shared machine that is the
+smaller part of the time: the rest goes into coming back to every shape, minutes apart (``visits``). Rows are on disk
+once measured. A second run with the same folder skips what its tables hold; a folder begun on another device or dtype
+is refused.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Probe, ProfileHeader, Row
 from specsim.profiling import in_pass
-from specsim.profiling.anchors import Anchors, Looks
+from specsim.profiling.anchors import Anchors, Looks, typical
 from specsim.profiling.budget import Budget
 from specsim.profiling.collectives import collective_rows
 from specsim.profiling.header import header_of, heldout_errors
@@ -27,27 +26,24 @@ from specsim.profiling.host import host_rows
 from specsim.profiling.kernels import Kernels
 from specsim.profiling.machine import DTYPES, Machine, inspect
 from specsim.profiling.passes import CHECKED, captures_of, pass_rows
-from specsim.profiling.plan import CPU, CUDA, Grid, Shape, by_weights, shapes, size, thinned, worthwhile
+from specsim.profiling.plan import CPU, CUDA, Grid, Shape, by_weights, shapes, thinned, worthwhile
 from specsim.profiling.probe import MachineProbe
-from specsim.profiling.refine import midpoints
+from specsim.profiling.refine import REFINED, worst_shapes
 from specsim.profiling.table import Table
-from specsim.profiling.timer import Capture, Clock, Replay, clock_and_capture, summary
+from specsim.profiling.timer import Capture, Clock, Replay, clock_and_capture
+from specsim.profiling.visits import Visits
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 SEED = 0
 LEAST_MINUTES = 1.0
 FINISHING_SHARE = 0.08  # of the time, kept for what comes after the last shape
 PROBES = 20  # in one sweep
-LOOK_EVERY_S = {"cpu": 1.0, "cuda": 5.0}  # at the anchors, at most: a hundredth of a sweep
-# Groups of shapes measured together, and visits to each. A shared machine's memory is 1.5 times as fast in one second
-# as in the next: samples seconds apart see both. A GPU's own memory is not shared, and its graphs hold memory.
-TOGETHER, VISITS = {"cpu": 6, "cuda": 1}, {"cpu": 4, "cuda": 1}
-GOOD_ENOUGH = 0.02  # expected interpolation error below which no more shapes are added: less is noise
-# Axes as interpolation descends them, as columns of the class, and the step of new values (0: none are added).
-REFINED = {
-    "gemm": ((2, 1, 0), (64, 64, 1)),
-    "attention": ((5, 3, 4, 1, 0, 2), (0, 0, 0, 1, 1, 16)),
-}
+# A CPU's memory is shared with neighbours, so its shapes are come back to; a GPU's own is not. Share of the time for
+# first visits, share of a row's samples that one visit takes, and rounds of coming back, in a quick sweep and at most.
+FIRST_VISITS = {"cpu": 0.4, "cuda": 1.0}
+VISIT = {"cpu": 0.25, "cuda": 1.0}
+QUICK_ROUNDS, MOST_ROUNDS = {"cpu": 3, "cuda": 0}, {"cpu": 11, "cuda": 0}
+LOOK_EVERY_S = 5.0  # at the anchors, where they are not looked at around every visit
 
 
 def run_sweep(
@@ -75,25 +71,24 @@ def run_sweep(
     table = Table(folder)
     table.write_header(header_of(machine, dtype, folder, gpu or machine.slug(), device_of, probe, grid))
     sweep = _Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
-    sweep.measure_coarse_grid()
-    if not quick:
-        sweep.refine()
+    try:
+        sweep.measure_coarse_grid()
+        if not quick:
+            sweep.refine()
+        sweep.revisit((QUICK_ROUNDS if quick else MOST_ROUNDS)[device])
+    finally:  # an interruption loses nothing either
+        sweep.settle()
     sweep.finish()
     return folder
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A shape of a group being measured."""
+    """A shape of a group being visited."""
 
     shape: Shape
     kernel: str
     replay: Replay
-    samples: list[float]
-
-
-def _visit(members: list[_Member], share: float) -> list[list[float]]:
-    return [member.replay.visit(share) for member in members]
 
 
 class _Sweep:
@@ -110,12 +105,19 @@ class _Sweep:
         self._warn = warn
         self._failed: set[Shape] = set()
         self._probed_s = 0.0
-        self._looks = Looks(Anchors(machine.device, dtype, machine), LOOK_EVERY_S[machine.device])
+        self._looks = Looks(Anchors(machine.device, dtype, machine), LOOK_EVERY_S)
+        known = table.header.probe
+        self._known_anchors = {} if known is None else known.anchors  # what an earlier run's rows refer to
+        rates = {str(name): rate for name, rate in table.header.ceilings.flops_per_s.items()}
+        self._rate = rates[dtype]
+        self._visits = Visits(table.header.ceilings, self._rate, self._capture.mode)
+        self._groups: list[list[Shape]] = []  # visited so far
+        self._unsettled: list[Shape] = []
 
     def measure_coarse_grid(self) -> None:
         """Every part in a seeded random order, so that none is favoured when the minutes run out, and no drift."""
         found = list(shapes(self._grid, self._dtype, self._machine.last_level_cache_bytes))
-        parts: list[Callable[[], bool]] = [partial(self._measure, groups) for groups in self._batches(found)]
+        parts: list[Callable[[], bool]] = [partial(self._measure, group) for group in by_weights(found, SEED)]
         parts.extend(partial(self._measure_in_passes, hidden) for hidden in self._grid.pass_hidden_sizes)
         parts.append(self._measure_host)
         if self._machine.device == "cuda":
@@ -133,17 +135,32 @@ class _Sweep:
             )
 
     def refine(self) -> None:
-        """Midpoints where interpolation is worst, until the time is spent; each surface gets an equal part of it."""
+        """Midpoints where interpolation is worst, each surface in turn, until the time for first visits is spent."""
+        self.settle()
         spent_s = {(kind, cache): 0.0 for kind in REFINED for cache in ("cold", "warm")}
-        while spent_s and not self._budget.over:
+        until_s = FIRST_VISITS[self._machine.device] * self._budget.total_s
+        while spent_s and not self._budget.over and self._budget.spent_s() < until_s:
             start_s = self._budget.spent_s()
             surface = min(spent_s, key=lambda surface: spent_s[surface])
-            batches = self._batches(self._worst_shapes(*surface))
-            if batches:
-                self._measure(batches[0])
+            groups = by_weights(self._worst_shapes(*surface), SEED)
+            for group in groups:
+                self._measure(group)
+            if groups:
                 spent_s[surface] += self._budget.spent_s() - start_s
             else:
                 del spent_s[surface]
+
+    def revisit(self, rounds: int) -> None:
+        """Come back to every shape of this run, each round in an order of its own, until the time is spent."""
+        for number in range(rounds):
+            for index in np.random.default_rng(SEED + number + 1).permutation(len(self._groups)).tolist():
+                if self._budget.over:
+                    return
+                self._visit(self._groups[index])
+
+    def settle(self) -> None:
+        """Rewrite the rows of all shapes over all their visits, by what the anchors typically took."""
+        self._settle(shape for group in self._groups for shape in group)
 
     def finish(self) -> None:
         """Put into the header what is known only at the end."""
@@ -163,6 +180,8 @@ class _Sweep:
             return
         self._probed_s = self._budget.spent_s()
         self._table.write_header(self._probed(during=True))
+        self._settle(self._unsettled)
+        self._unsettled = []
 
     def _probed(self, *, during: bool) -> ProfileHeader:
         """The header with the probe taken once more."""
@@ -171,36 +190,54 @@ class _Sweep:
         probe = header.probe or Probe(before_s=seconds)
         update = {"during_s": [*probe.during_s, seconds]} if during else {"after_s": seconds}
         interrupted = [*probe.interrupted, self._probe.interrupted()]
-        always = {"interrupted": interrupted, "anchors": self._looks.typical(probe.anchors)}
+        always = {"interrupted": interrupted, "anchors": self._typical()}
         return header.model_copy(update={"probe": probe.model_copy(update=update | always)})
 
     # -- single kernels ---------------------------------------------------------------------------------------------
 
-    def _batches(self, found: list[Shape]) -> list[list[list[Shape]]]:
-        groups, count = by_weights(found, SEED), TOGETHER[self._machine.device]
-        return [groups[i : i + count] for i in range(0, len(groups), count)]
+    def _measure(self, group: list[Shape]) -> bool:
+        """Visit the shapes of a group that share weights and were not measured yet; whether all of it is now."""
+        found = self._visit([shape for shape in group if not self._is_known(shape)])
+        if found:
+            self._groups.append(found)
+        for shape in found:
+            self._table.add(shape.kind, self._visits.row(shape, self._typical()))
+        return all(self._is_known(shape) for shape in group)
 
-    def _measure(self, groups: list[list[Shape]]) -> bool:
-        """Time groups of shapes that share weights, visiting one after another; whether there was time for all."""
-        prepared: list[list[_Member]] = []
-        try:
-            for group in groups:
-                missing = [shape for shape in group if not self._is_known(shape)]
-                prepared.append([member for shape in missing if (member := self._prepare(shape)) is not None])
-            visits = VISITS[self._machine.device]
-            for number, members in product(range(visits), prepared):
-                if number and self._budget.over:
-                    break
-                if members:  # caches full of other data: the probe after every visit leaves them so anyway
-                    self._looks.look_when_due()
-                take = partial(_visit, members, 1.0 / visits)
-                for member, samples in zip(members, self._probe.steadily(take), strict=True):
-                    member.samples.extend(samples)
-                self._probe_when_due()
-        finally:  # an interruption loses nothing either
-            for member in (member for members in prepared for member in members if member.samples):
-                self._table.add_timing(member.shape, member.kernel, self._capture.mode, summary(member.samples))
-        return all(self._is_known(shape) for group in groups for shape in group)
+    def _visit(self, shapes: list[Shape]) -> list[Shape]:
+        """Time shapes once more in a steady moment; those for which there was time and a kernel."""
+        members = [member for shape in shapes if (member := self._prepare(shape)) is not None]
+        if not members:
+            return []
+        look, samples = self._probe.steadily(partial(self._sampled, members))
+        found = [member.shape for member, _ in zip(members, samples, strict=False)]
+        for member, taken in zip(members, samples, strict=False):
+            self._visits.add(member.shape, member.kernel, taken, look)
+        self._unsettled.extend(found)
+        self._probe_when_due()
+        return found
+
+    def _sampled(self, members: list[_Member]) -> tuple[dict[str, float], list[list[float]]]:
+        """What the anchors took around a visit, and the samples of its first shapes, as many as there was time for."""
+        share = VISIT[self._machine.device]
+        around = [self._looks.look()] if share < 1.0 else []
+        samples = [member.replay.visit(share) for member in members if not self._budget.over]
+        if not around:
+            self._looks.look_when_due()
+            return {}, samples
+        return typical([*around, self._looks.look()]), samples
+
+    def _typical(self) -> dict[str, float]:
+        """What the anchors take where rows are as they are written."""
+        return self._known_anchors or self._looks.typical()
+
+    def _settle(self, shapes: Iterable[Shape]) -> None:
+        rows: dict[str, list[Row]] = {}
+        reference = self._typical()
+        for shape in shapes:
+            rows.setdefault(shape.kind, []).append(self._visits.row(shape, reference))
+        for kind, better in rows.items():
+            self._table.correct(kind, better)
 
     def _is_known(self, shape: Shape) -> bool:
         key = (*shape.shape, shape.operation, shape.dtype, shape.cache, self._capture.mode)
@@ -217,7 +254,7 @@ class _Sweep:
                 prepared.launch, buffers=prepared.buffers, clock=self._clock, capture=self._capture,
                 before=prepared.before,
             )  # fmt: skip
-            return _Member(shape, prepared.kernel, replay, [])
+            return _Member(shape, prepared.kernel, replay)
         except (RuntimeError, NotImplementedError) as error:  # running out of memory is a RuntimeError too
             self._failed.add(shape)
             self._kernels.release()
@@ -227,34 +264,13 @@ class _Sweep:
             return None
 
     def _worst_shapes(self, kind: str, cache: str) -> list[Shape]:
-        """The shapes of a surface's worst midpoints, those at least half as bad as the worst; empty if it is good."""
-        columns, steps = REFINED[kind]
-        allowed = partial(self._allowed, kind, cache, columns)
-        found = midpoints(self._log_efficiencies(kind, cache, columns), steps, allowed)[
-            : TOGETHER[self._machine.device]
+        header = self._table.header
+        rows = [
+            row for row in self._table.rows(kind) if (row.dtype, row.cache, row.operation) == (self._dtype, cache, "")
         ]
-        enough = max(GOOD_ENOUGH, found[0].error / 2) if found else 0.0
-        points = {point: None for midpoint in found if midpoint.error >= enough for point in midpoint.points}
-        return [self._shape(kind, cache, columns, point) for point in points]
+        return worst_shapes(kind, rows, header.ceilings.copy_bytes_per_s, self._rate, self._is_allowed)
 
-    def _log_efficiencies(self, kind: str, cache: str, columns: tuple[int, ...]) -> dict[tuple[float, ...], float]:
-        ceilings = self._table.header.ceilings
-        rate = {str(name): value for name, value in ceilings.flops_per_s.items()}[self._dtype]
-        chosen = (self._dtype, cache, "")
-        rows = [row for row in self._table.rows(kind) if (row.dtype, row.cache, row.operation) == chosen]
-        floor_s = min((row.median_s for row in rows), default=0.0)
-        values = {}
-        for row in rows:
-            moved, flops = size(Shape(kind, "", row.shape, cache, self._dtype))
-            ideal_s = floor_s + math.hypot(moved / ceilings.copy_bytes_per_s, flops / rate)
-            values[tuple(row.shape[column] for column in columns)] = math.log(ideal_s / row.median_s)
-        return values
-
-    def _shape(self, kind: str, cache: str, columns: tuple[int, ...], point: tuple[float, ...]) -> Shape:
-        return Shape(kind, "", tuple(point[columns.index(i)] for i in range(len(columns))), cache, self._dtype)
-
-    def _allowed(self, kind: str, cache: str, columns: tuple[int, ...], point: tuple[float, ...]) -> bool:
-        shape = self._shape(kind, cache, columns, point)
+    def _is_allowed(self, shape: Shape) -> bool:
         return shape not in self._failed and worthwhile(shape, self._grid, self._machine.last_level_cache_bytes)
 
     # -- whole parts ------------------------------------------------------------------------------------------------
@@ -295,7 +311,6 @@ class _Sweep:
             return False
         self._budget.report(kind)
         self._probe_when_due()
-        self._looks.look_when_due()
         try:
             for row in rows():
                 if not self._table.holds(kind, row.key()):

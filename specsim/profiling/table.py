@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from specsim.errors import NoAnswer
 from specsim.profiles.schema import SHAPE_COLUMNS, ProfileHeader, Row
-from specsim.profiles.store import append_rows, read_rows, write_header
-from specsim.profiling.plan import Shape
-from specsim.profiling.timer import Timing
+from specsim.profiles.store import append_rows, read_rows, replace_rows, write_header
 
 
 class Table:
@@ -57,13 +56,16 @@ class Table:
         self._rows[kind].append(row)
         self._keys[kind].add(row.key())
 
-    def add_timing(self, shape: Shape, kernel: str, mode: str, timing: Timing) -> None:
-        """Append what a kernel of this shape took."""
-        self.add(shape.kind, Row(
-            shape=tuple(float(v) for v in shape.shape), operation=shape.operation, dtype=shape.dtype, kernel=kernel,
-            cache=shape.cache, mode=mode, median_s=timing.median_s, p10_s=timing.p10_s, p90_s=timing.p90_s,
-            samples=timing.samples,
-        ))  # fmt: skip
+    def correct(self, kind: str, rows: Iterable[Row]) -> None:
+        """Put rows in the place of those with their keys; the table is written anew, in one piece."""
+        better = {row.key(): row for row in rows}
+        if not better:
+            return
+        self._rows[kind] = [better.get(row.key(), row) for row in self.rows(kind)]
+        try:
+            replace_rows(self._folder, kind, self._rows[kind])
+        except OSError as error:
+            raise self._full(error) from error
 
     def _full(self, error: OSError) -> NoAnswer:
         return NoAnswer(

@@ -175,15 +175,18 @@ class Engine:
     def _sample(
         self, slots: Integers, parents: tuple[int, ...], logits: Tensor, shares: list[Scheduled]
     ) -> tuple[Integers, Integers]:
-        assert self.sampler is not None
         k = len(parents)
         drafts = torch.from_numpy(self.history.drafts(slots, k)).to(logits.device)
         laws = [self._drawn_from.get(share.sequence.request_id) for share in shares]
         drawn = torch.stack([law[:k] for law in laws if law is not None]) if k and laws[0] is not None else None
-        ends, following = self.watch.run(
-            "sample", self.sampler.verify, self.sampler.probabilities(logits), drafts, drawn, parents
-        )
+        ends, following = self.watch.run("sample", self._verify, logits, drafts, drawn, parents)
         return ends.cpu().numpy(), following.cpu().numpy()
+
+    def _verify(
+        self, logits: Tensor, drafts: Tensor, drawn: Tensor | None, parents: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        assert self.sampler is not None
+        return self.sampler.verify(self.sampler.probabilities(logits), drafts, drawn, parents)
 
     def _close_gaps(self, slots: Integers, paths: Integers, accepted: Integers) -> None:
         """Move the cached places of each accepted path behind the known tokens; the rest is overwritten later."""

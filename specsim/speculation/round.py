@@ -86,8 +86,10 @@ class RoundCost:
         for charges, times in verification:
             bill.add(charges, times=times)
         bill.add_host("host", *self._host_s("step", sum((g.sequences for g in groups), 0)), hidden=True)
+        verifying = sum((g.sequences for g in groups if not g.is_prefill), 0)
         if draft_tokens:
-            bill.add_host("draft", *self._host_s("drafts", drafting), hidden=True)
+            drafts_s, error = self._host_s("drafts", verifying)
+            bill.add_host("draft", drafts_s * (verifying > 0), error, hidden=True)
             overlaps = any(cost.phase.placement == "overlapped" for cost in self._phases)
             beside_s = seconds_of(verification) if overlaps else 0.0
             for phase in self._phases:

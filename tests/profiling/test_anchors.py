@@ -19,7 +19,7 @@ from specsim.errors import InvalidInput  # noqa: E402
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader  # noqa: E402
 from specsim.profiles.store import load_profile, write_profile  # noqa: E402
 from specsim.profiling import anchors, kernels, machine, timer  # noqa: E402
-from specsim.profiling.anchors import ANCHORS, ENOUGH_LOOKS, Anchors, Looks, anchors_of, ratios, typical  # noqa: E402
+from specsim.profiling.anchors import ANCHORS, Anchors, Looks, anchors_of, ratios, typical  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -127,20 +127,17 @@ class _Scripted(Anchors):
         return same(next(self._seconds))
 
 
-def test_looks_keep_their_distance_and_few_leave_what_an_earlier_run_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looks_keep_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(anchors.time, "monotonic", lambda: clock[0])
     looks = Looks(_Scripted(float(n) for n in range(1, 100)), every_s=1.0)
-    assert looks.typical({}) == {}
+    assert looks.typical() == {}
     for _ in range(8):  # a quarter of a second each: looks at 0 and at 1 s
         looks.look_when_due()
         clock[0] += 0.25
-    assert looks.typical({}) == same(1.5)
-    assert looks.typical(same(7.0)) == same(7.0)
-    for _ in range(ENOUGH_LOOKS - 2):
-        looks.look_when_due()
-        clock[0] += 1.0
-    assert looks.typical(same(7.0)) == same((1 + ENOUGH_LOOKS) / 2)
+    assert looks.typical() == same(1.5)
+    assert looks.look() == same(3.0)  # asked for, due or not
+    assert looks.typical() == same(2.0)
 
 
 def test_now_prints_what_to_paste(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -20,7 +21,8 @@ GRID = plan.Grid(
     blocks=(plan.Block("gemm", (ROWS, (512, 1024, 2048), (512, 1024, 2048))),),
     most_flops=1e12, most_bytes=1e9, pass_tokens=(), pass_hidden_sizes=(), host_batches=(), whole_passes=(),
 )  # fmt: skip
-SECONDS_A_SHAPE, PROBE_S = 1.5, 1e-3
+SECONDS_A_SHAPE, PROBE_S = 6.0, 1e-3
+Taken = TypeVar("Taken")
 HOST = Row((1.0,), "step", "bfloat16", "fake", "warm", "eager", 1e-3, 1e-3, 1e-3, 1)
 
 
@@ -31,16 +33,11 @@ class FakeProbe:
     def interrupted(self) -> float:
         return 0.02
 
-    def steadily(self, take: Callable[[], list[list[float]]]) -> list[list[float]]:
+    def steadily(self, take: Callable[[], Taken]) -> Taken:
         return take()
 
 
-class FakeAnchors:
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def look(self) -> dict[str, float]:
-        return {"memory": 1e-4}
+LOOK = {"memory": 1e-4, "compute": 2e-4}
 
 
 class FakeReplay:
@@ -52,10 +49,14 @@ class FakeReplay:
 
 
 class Machine:
-    """Measuring a shape takes SECONDS_A_SHAPE and finds ``cost(m, n, k)``."""
+    """Measuring a shape takes SECONDS_A_SHAPE and finds ``cost(m, n, k)``, times ``slow(now)``."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: Callable[[float, float, float], float]) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, cost: Callable[[float, float, float], float],
+        slow: Callable[[float], float] = lambda now_s: 1.0,
+    ) -> None:  # fmt: skip
         self.now_s = 0.0
+        self._slow = slow
         self.measured: list[tuple[float, ...]] = []
         self._cost = cost
         monkeypatch.setattr(budget.time, "monotonic", lambda: self.now_s)
@@ -63,18 +64,20 @@ class Machine:
         monkeypatch.setattr(header, "compute_ceilings", lambda *_: {"bfloat16": 1e12})
         monkeypatch.setattr(header, "launch_overhead_s", lambda *_: 1e-6)
         monkeypatch.setattr(sweep, "MachineProbe", lambda *_: FakeProbe())
-        monkeypatch.setattr(sweep, "Anchors", FakeAnchors)
+        monkeypatch.setattr(sweep, "Anchors", lambda *_: self)
         monkeypatch.setattr(sweep, "host_rows", lambda *_: iter([HOST]))
         monkeypatch.setattr(sweep.Kernels, "prepare", lambda _, shape: self._prepare(shape))
         monkeypatch.setattr(sweep, "Replay", FakeReplay)
-        monkeypatch.setitem(sweep.TOGETHER, "cpu", 2)
+
+    def look(self) -> dict[str, float]:
+        return {name: seconds * self._slow(self.now_s) for name, seconds in LOOK.items()}
 
     def _prepare(self, shape: plan.Shape) -> kernels.Prepared:
-        self.measured.append(shape.shape)
-
         def visited(share: float) -> float:
+            self.measured.append(shape.shape)
+            seconds = self._cost(*shape.shape) * self._slow(self.now_s)
             self.now_s += share * SECONDS_A_SHAPE
-            return self._cost(*shape.shape)
+            return seconds
 
         return kernels.Prepared(visited, 1, "fake")
 
@@ -86,15 +89,39 @@ def power_law(m: float, n: float, k: float) -> float:
 def test_minutes_bound_the_sweep_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Machine(monkeypatch, power_law)
     lines: list[str] = []
-    shapes = list(plan.shapes(GRID, "bfloat16", 2**25))
-    for minutes in (1.0, 1.0):
-        start_s = fake.now_s
+    wanted = {s.shape for s in plan.shapes(GRID, "bfloat16", 2**25)}
+    before: set[tuple[float, ...]] = set()
+    for minutes in (1.0, 2.0):
+        start_s, start = fake.now_s, len(fake.measured)
         sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", minutes=minutes, grid=GRID, warn=lines.append)
         assert fake.now_s - start_s <= 60 * minutes
+        assert before.isdisjoint(fake.measured[start:])
+        before = set(fake.measured)
     assert len(lines) == 1
     assert "the coarse grid is incomplete" in lines[0]
-    assert len(set(fake.measured)) == len(fake.measured)
-    assert set(fake.measured) >= {s.shape for s in shapes if s.cache == "cold"}
+    assert before >= wanted
+
+
+def test_shapes_are_come_back_to_in_other_states_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half as slow again and as fast again in turn: rows are those of the typical state, whenever each was visited."""
+    fake = Machine(monkeypatch, power_law, slow=lambda now_s: 1.0 + 0.5 * math.sin(now_s / 40.0))
+    folder = sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", minutes=8.0, grid=GRID)
+    profile = load_profile(str(folder))
+    typical = profile.header.probe.anchors["memory"] / LOOK["memory"]
+    assert min(fake.measured.count(row.shape) for row in profile.rows["gemm"]) >= 2
+    for row in profile.rows["gemm"]:
+        assert row.samples == fake.measured.count(row.shape)
+        assert row.median_s == pytest.approx(typical * power_law(*row.shape), rel=0.08)
+
+
+def test_a_gpu_is_not_come_back_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Machine(monkeypatch, power_law)
+    for values, share in ((sweep.FIRST_VISITS, 1.0), (sweep.VISIT, 1.0), (sweep.MOST_ROUNDS, 0)):
+        monkeypatch.setitem(values, "cpu", share)
+    folder = sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", minutes=8.0, grid=GRID)
+    assert len(set(fake.measured)) == len(fake.measured) == len(load_profile(str(folder)).rows["gemm"]) == 54
 
 
 def test_a_sweep_cut_short_is_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +141,7 @@ def test_probes_are_spread_over_the_sweep(tmp_path: Path, monkeypatch: pytest.Mo
 def test_time_left_goes_where_interpolation_is_worst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice the time from 48 rows on, at every N and K: all but the coarse shapes lie around that jump."""
     fake = Machine(monkeypatch, lambda m, n, k: power_law(m, n, k) * (2.0 if m >= 48 else 1.0))
-    folder = sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", minutes=3.0, grid=GRID)
+    folder = sweep.run_sweep("cpu", "bfloat16", tmp_path / "p", minutes=6.0, grid=GRID)
     coarse = {s.shape for s in plan.shapes(GRID, "bfloat16", 2**25)}
     added = [shape for shape in fake.measured if shape not in coarse]
     assert len(added) > 20

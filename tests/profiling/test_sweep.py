@@ -83,7 +83,7 @@ def test_an_interrupted_sweep_resumes_and_measures_nothing_twice(
     visits: list[float] = []
     visit, prepare = timer.Replay.visit, sweep.Kernels.prepare
 
-    def counted(self: timer.Replay, share: float) -> list[float]:
+    def counted(self: timer.Replay, share: float = 1.0) -> list[float]:
         if len(visits) == 37:
             raise KeyboardInterrupt
         visits.append(share)

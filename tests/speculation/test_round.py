@@ -332,6 +332,28 @@ def test_prompts_fill_the_drafters_own_cache_and_no_shared_one() -> None:
     assert queries(technique, 4) == 33
 
 
+def test_the_host_pays_for_drafts_where_some_are_verified() -> None:
+    """Two seconds a verifying sequence; a step of a prompt alone, after which drafting begins, verifies none."""
+
+    class Verifying(Imposed):
+        def host_s(self, part: str, sequences: Reals) -> Reals | None:
+            return 2.0 * sequences if part == "drafts" else 0.0
+
+    engine = EngineLimits(graph_sizes=())
+    machine = RoundCost(
+        LLAMA, Verifying(lambda kernel: 0.0), hardware=LAUNCHLESS, engine=engine, precision=BF16, program=TWO_MODEL,
+        draft=SMALL,
+    )  # fmt: skip
+    prompt, decoding = Group(1, 100, 100.0, 1), Group(3, 5, 200.0, 5)
+
+    def seconds(*groups: Group, drafting: int) -> float:
+        return float(machine.step(groups, drafting=drafting, draft_tokens=4, drafting_kv_tokens=100.0).seconds)
+
+    assert seconds(prompt, drafting=1) == 0.0
+    assert seconds(decoding, drafting=3) == 6.0
+    assert seconds(prompt, decoding, drafting=4) == 6.0
+
+
 def test_maps_are_priced_at_once() -> None:
     technique = program(proposal="none", modifier={"exit": {"levels": EXITS, "batch": "each"}}, lossless=False)
     seconds = lambda kernel: kernel.flops * 1e-12 + kernel.bytes * 1e-11  # noqa: E731
