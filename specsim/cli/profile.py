@@ -68,7 +68,7 @@ def import_(
     version: Annotated[str | None, typer.Option(help="The engine's version; default: the newest.")] = None,
     data: DataOption = None,
     gpu: Annotated[str | None, typer.Option(help="Hardware preset of this system; default: by its name.")] = None,
-    rows: Annotated[int, typer.Option(help="Rows to keep, about; the others test and calibrate.", min=100)] = 6000,
+    rows: Annotated[int, typer.Option(help="Rows to keep, about; the others test and calibrate.", min=100)] = 10500,
     keep: Annotated[
         list[str] | None, typer.Option(help='Rows of one surface: "attention decode bfloat16=1300" (repeatable).')
     ] = None,

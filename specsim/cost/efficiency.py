@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from specsim.profiles.grid import Kriging
 from specsim.profiles.schema import Row
-from specsim.profiles.shapes import Axes, axes_of, work
+from specsim.profiles.shapes import Axes, axes_of, unfilled, work
 from specsim.units import Reals
 
 __all__ = ["EfficiencySurface", "Estimates", "Regime", "regime", "rows_of_regime", "work"]
@@ -94,14 +94,15 @@ class EfficiencySurface:
 
     def __init__(
         self, kind: str, rows: Sequence[Row], bytes_per_s: float, flops_per_s: float,
-        error_scale: float | None = None, metric: int | None = None,
+        error_scale: float | None = None, metric: int | None = None, processors: int | None = None,
     ) -> None:  # fmt: skip
         self._kind = kind
         self._dtype = rows[0].dtype
         self._rates = (bytes_per_s, flops_per_s)
         self._floor_s = min(row.median_s for row in rows)
         shapes = np.array([row.shape for row in rows], dtype=np.float64)
-        self._axes: Axes = axes_of(kind, shapes)
+        self._axes: Axes = axes_of(kind, shapes, processors)
+        self._processors = processors
         fixed, running = self._axes.split(tuple(shapes.T))
         self._log_running = [np.unique(np.log(values)) for values in running]
         points = self._axes.points(fixed, running)
@@ -126,8 +127,9 @@ class EfficiencySurface:
         for index, (matrix, tile) in enumerate(zip(self._axes.metrics, tiles, strict=True)):
             if metric not in (None, index):
                 continue
-            features, values = points @ matrix, np.log(times / self._ideal_s(tuple(shapes.T), tile))
-            kriging, errors, variances = Kriging(features, values, noise), np.zeros(1), np.zeros(1)
+            features = self._features(points, index)
+            values = np.log(times / self._ideal_s(tuple(shapes.T), tile))
+            kriging, errors, variances = Kriging(features, values, noise, matrix.shape[1]), np.zeros(1), np.zeros(1)
             if metric is None or scale is None:
                 found, variances = kriging.at(features[chosen], leave_out=True)
                 errors = np.abs(np.expm1(values[chosen] - found))
@@ -136,6 +138,23 @@ class EfficiencySurface:
                 self.metric, self._metric, self._kriging, self.features = index, matrix, kriging, features
                 self.values, self._tile = values, tile
                 self.error_scale = _scale(errors, variances) if scale is None else scale
+
+    def _features(self, points: Floats, metric: int) -> Floats:
+        """Where points [n, axes] lie for interpolation; tiles count as far as computing takes the time."""
+        features = points @ self._axes.metrics[metric]
+        weight = self._axes.fill[metric] if self._axes.fill else 0.0
+        if not weight or self._processors is None:
+            return features
+        shape = tuple(np.round(np.exp(points), 6).T)  # a hair above a full tile is none the less a full tile
+        moved, computed = work(self._kind, shape, self._dtype)
+        memory, compute = moved / self._rates[0], computed / self._rates[1]
+        share = weight * compute / np.hypot(memory, compute)
+        return np.column_stack([features, share[:, None] * unfilled(shape[0], shape[1], self._processors)])
+
+    @property
+    def trend(self) -> int:
+        """How many of the features, from the first on, the trend is linear in."""
+        return int(self._metric.shape[1])
 
     def seconds(self, shape: tuple[Reals, ...]) -> Estimates:
         """Times at a shape: floats in, floats out (microseconds of work); arrays broadcast like NumPy's."""
@@ -196,7 +215,7 @@ class EfficiencySurface:
         points[:, list(axes.running)] += places
         clipped = np.clip(points, self._low, self._high)
         beyond = np.linalg.norm((points - clipped) @ self._metric, axis=1)
-        values, variances = self._kriging.at(clipped @ self._metric)
+        values, variances = self._kriging.at(self._features(clipped, self.metric))
         errors = self.error_scale * np.sqrt(variances + REPEAT_VARIANCE) * (1.0 + beyond)
         exact = np.zeros(len(places), dtype=bool)
         known = self._measured.get(fixed, {})

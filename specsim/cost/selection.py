@@ -90,7 +90,7 @@ def choose(group: Group, ceilings: Ceilings, budget: int, seed: int, metric: int
     first = crowd.typical(np.concatenate([ends, rng.choice(count, int(_START * budget), replace=False)]).astype(int))
     taken = list(dict.fromkeys([fastest, *first.tolist()]))[:budget]
     while len(taken) < budget:
-        predicted = Kriging(points[taken], values[taken]).at(points)[0]
+        predicted = Kriging(points[taken], values[taken], trend=whole.trend).at(points)[0]
         added = crowd.worst(predicted, taken, min(max(1, int(_STEP * budget)), budget - len(taken)))
         if not added:
             break
@@ -213,7 +213,7 @@ def _study_one(
         return list(group.rows)[:quota], None
     inner = group.of(rest)
     tried: list[tuple[float, int, list[Row]]] = []
-    for metric in range(metrics_of(inner)):
+    for metric in range(metrics_of(inner, ceilings)):
         chosen = [rest[i] for i in choose(inner, ceilings, quota, seed, metric)]
         errors = predict(surface_of(group, chosen, ceilings, 1.0, metric), calibration).errors
         tried.append((float(np.median(errors)) + float(np.quantile(errors, 0.9)) / 4.0, metric, chosen))

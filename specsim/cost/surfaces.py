@@ -64,7 +64,9 @@ def surface_of(
     rates = {str(name): rate for name, rate in ceilings.flops_per_s.items()}
     names = (rows[0].dtype, "bfloat16", "float16")
     rate = next((rates[name] for name in names if name in rates), max(rates.values()))
-    return EfficiencySurface(group.kind, rows, ceilings.copy_bytes_per_s, rate, error_scale, metric)
+    return EfficiencySurface(
+        group.kind, rows, ceilings.copy_bytes_per_s, rate, error_scale, metric, ceilings.processors
+    )
 
 
 def stated_surface(group: Group, header: ProfileHeader) -> EfficiencySurface:
@@ -74,6 +76,7 @@ def stated_surface(group: Group, header: ProfileHeader) -> EfficiencySurface:
     return surface_of(group, group.rows, header.ceilings, scale, metric)
 
 
-def metrics_of(group: Group) -> int:
+def metrics_of(group: Group, ceilings: Ceilings) -> int:
     """How many metrics the group's axes offer."""
-    return len(axes_of(group.kind, np.array([row.shape for row in group.rows], dtype=np.float64)).metrics)
+    shapes = np.array([row.shape for row in group.rows], dtype=np.float64)
+    return len(axes_of(group.kind, shapes, ceilings.processors).metrics)

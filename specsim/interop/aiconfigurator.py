@@ -40,11 +40,11 @@ PRESETS = {
     "h200_sxm": "h200", "h100_sxm": "h100-sxm", "a100_sxm": "a100-80gb", "l40s": "l40s", "b200_sxm": "b200",
 }  # fmt: skip
 
-ROWS = 6000
+ROWS = 10500
 SEED = 20260611
 QUOTAS = {
-    "attention decode bfloat16": 1500, "attention prefill bfloat16": 975, "attention decode fp8": 375, "gemm fp8": 525,
-    "moe bfloat16": 450,
+    "attention decode bfloat16": 1500, "attention prefill bfloat16": 1475, "attention decode fp8": 375,
+    "gemm fp8": 525, "moe bfloat16": 450,
 }  # fmt: skip
 TESTS = {
     "gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600, "moe bfloat16": 600,
@@ -286,8 +286,11 @@ def header_of(tables: Tables, hardware: Hardware, heldout: dict[str, HeldoutErro
 
 
 def ceilings_of(hardware: Hardware) -> Ceilings:
-    """A datasheet's rates as a profile's ceilings."""
-    return Ceilings(copy_bytes_per_s=hardware.bandwidth_bytes_per_s, flops_per_s=hardware.flops_per_s)
+    """A datasheet's rates and processors as a profile's ceilings."""
+    return Ceilings(
+        copy_bytes_per_s=hardware.bandwidth_bytes_per_s, flops_per_s=hardware.flops_per_s,
+        processors=hardware.processors,
+    )  # fmt: skip
 
 
 def check_against_tables(profile: Profile, folder: Path | None) -> dict[str, HeldoutError]:

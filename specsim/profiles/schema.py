@@ -72,6 +72,7 @@ class Ceilings(_Part):
 
     copy_bytes_per_s: PositiveFloat
     flops_per_s: dict[Dtype, PositiveFloat]
+    processors: PositiveInt | None = None  # that share out a matrix product's tiles, where known
 
 
 class HeldoutError(_Part):

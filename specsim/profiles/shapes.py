@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,8 @@ class Axes:
     the fixed ones. ``running``: which coordinate each running dimension multiplies. ``metrics``: matrices [axes,
     features] that turn log coordinates into units of correlation length; a surface keeps the one that suits its rows.
     ``tiles``: of each metric, how many of a shape's first dimension are computed at once, a last tile that is not full
-    at the price of a full one; 1 throughout where none are given.
+    at the price of a full one; 1 throughout where none are given. ``fill``: of each metric, the weight of what tiles
+    leave idle (``unfilled``) in how alike two shapes are; 0 throughout where none are given.
     """
 
     split: Callable[[Values], tuple[Values, Values]]
@@ -69,6 +70,7 @@ class Axes:
     running: tuple[int, ...]
     metrics: tuple[Floats, ...]
     tiles: tuple[float, ...] = ()
+    fill: tuple[float, ...] = ()
 
     def points(self, fixed: Values, running: Values) -> Floats:
         """Log coordinates [rows, axes] of arrays of dimensions."""
@@ -79,12 +81,26 @@ class Axes:
         return np.column_stack(columns)
 
 
-def axes_of(kind: str, shapes: Floats) -> Axes:
-    """The axes for rows of these shapes [rows, dimensions]."""
+def axes_of(kind: str, shapes: Floats, processors: int | None = None) -> Axes:
+    """The axes for rows of these shapes [rows, dimensions], on a device of so many processors; None: unknown."""
     if kind == "attention":
         ratios = len(np.unique(shapes[:, 2] / shapes[:, 1]))
         return _PROMPT if ratios < len(np.unique(shapes[:, 2])) else _CACHED
-    return {"gemm": _GEMM, "moe": _MOE}.get(kind, _TWO)
+    return {"gemm": _GEMM if processors is None else _GEMM_FILLED, "moe": _MOE}.get(kind, _TWO)
+
+
+def unfilled(rows: Floats, columns: Floats, processors: int) -> Floats:
+    """Log of the work that processors stand ready for over the work of an output of rows × columns, by tile.
+
+    Each processor computes one tile at a time, so a launch lasts as many rounds as the fullest processor has tiles.
+    Which tile a library takes is its own affair: there is one answer for each of 64 sizes, [outputs, 64], over the
+    root of their number, so that distances are root mean squares. Worked: 256 × 4096 in tiles of 128 × 128 are 64
+    tiles; on 148 processors one round, log(148 / 64) = 0.84, and on 60 two, log(120 / 64) = 0.63.
+    """
+    high, wide = (sides.ravel() for sides in np.meshgrid(_SIDES, _SIDES))
+    tiles = np.ceil(rows[:, None] / high) * np.ceil(columns[:, None] / wide)
+    ready = np.ceil(tiles / processors) * processors * high * wide
+    return np.asarray(np.log(ready / (rows * columns)[:, None]) / math.sqrt(len(high)))
 
 
 def _first_runs(shape: Values) -> tuple[Values, Values]:
@@ -122,6 +138,12 @@ _BY_SIDE = _lengths(4, 2, 2)
 _BY_OUTPUT = (_features(3, (0, 1), (0,), (2,)) - _features(3, (), (1,), ())) @ _lengths(1.5, 4, 4)
 _GEMM = Axes(
     _first_runs, _first_then_fixed, (0,), (_BY_SIDE, _BY_OUTPUT, _BY_SIDE, _BY_OUTPUT), tiles=(1.0, 1.0, 64.0, 64.0)
+)
+# Where the number of processors is known, shapes are also alike in how far each size of tile would fill them: two
+# outputs just above and just below a full round are neighbours on the axes and a third apart in time.
+_SIDES = np.arange(32.0, 257.0, 32.0)
+_GEMM_FILLED = replace(
+    _GEMM, metrics=(*_GEMM.metrics, _BY_SIDE, _BY_SIDE), tiles=(*_GEMM.tiles, 1.0, 64.0), fill=(0, 0, 0, 0, 6.0, 6.0)
 )
 
 

@@ -1,7 +1,9 @@
 """Attention launches: the kernels that torch ships for a shape, the fastest of those that take it.
 
 On a CPU that is the reference engine's own. On a GPU causal attention may run without a mask in memory (flash, cuDNN)
-and any attention with one (efficient, cuDNN); absorbed latent attention, too wide for both, as products and a softmax.
+and any attention with one (efficient, cuDNN); absorbed latent attention, too wide for all, as products and a softmax.
+cuDNN builds a plan for every shape, which takes it 0.4 s (github.com/sgl-project/sglang, pull request 4650; the same
+in github.com/modelscope/FunASR, issue 3704): it is tried for prompts only, which are few and where it is at its best.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from specsim.reference.kernels import attend, attention_mask, tree_mask
 
 LATENT_SHARE = 512 / 576  # values of absorbed latent attention are the first 512 of its 576 (DeepSeek-V2)
 WIDEST_FLASH = 256  # head size
+PROMPT = 128  # query tokens a sequence, from which on cuDNN is tried
+COMPARED = 3  # replays of each kernel, of which the shortest counts
 LARGEST_MASK = 2**29  # values; kernels that need none are tried alone beyond it
+LARGEST_SCORES = 2**30  # values of absorbed latent attention, which keeps them twice
 CPU_KERNEL = "scaled_dot_product_attention, additive mask"
 
 
@@ -57,7 +62,7 @@ def fastest_on_gpu(
                 warnings.simplefilter("ignore")  # torch explains at length which backend refused the shape
                 replay, launches = capture.capture(launch, launches=1, buffers=len(caches))
                 replay()
-                seconds = clock.seconds(replay) / launches
+                seconds = min(clock.seconds(replay) for _ in range(COMPARED)) / launches
         except (RuntimeError, ValueError):  # this backend does not take the shape
             continue
         if best is None or seconds < best[0]:
@@ -71,21 +76,23 @@ def _gpu_launches(operation: str, queries: Tensor, caches: list[Tensor]) -> Iter
     sequences, width, heads, head_dim = queries.shape
     kv_heads, keys = caches[0].shape[2], caches[0].shape[3]
     if head_dim > WIDEST_FLASH:
-        mask = mask_of(operation, sequences, width, keys, heads // kv_heads, queries)
+        if sequences * width * heads * keys > LARGEST_SCORES:
+            raise RuntimeError(f"more than {LARGEST_SCORES} scores of latent attention are not kept")
+        mask = mask_of(operation, sequences, width, keys, 1, queries)
         yield "matmul, softmax, matmul", _latent(queries, caches, mask)
         return
-    backends = {
-        "flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION,
-        "efficient": SDPBackend.EFFICIENT_ATTENTION,
-    }  # fmt: skip
+    plain = {"flash": SDPBackend.FLASH_ATTENTION}
+    masked = {"efficient": SDPBackend.EFFICIENT_ATTENTION}
+    if width >= PROMPT:  # without a mask where it needs none: for a later part of a prompt torch would make one
+        (plain if operation == "" and width == keys else masked)["cudnn"] = SDPBackend.CUDNN_ATTENTION
     if operation == "":
-        for name in ("flash", "cudnn"):
-            yield f"sdpa {name}, causal", _with(backends[name], _causal(queries, caches))
-    if operation == "" and sequences * width * heads * keys > kv_heads * LARGEST_MASK:
-        return
+        for name, backend in plain.items():
+            yield f"sdpa {name}, causal", _with(backend, _causal(queries, caches))
+        if sequences * width * heads * keys > kv_heads * LARGEST_MASK:
+            return
     mask = mask_of(operation, sequences, width, keys, heads // kv_heads, queries)
-    for name in ("efficient", "cudnn"):
-        yield f"sdpa {name}, additive mask", _with(backends[name], reference_launch(queries, caches, mask))
+    for name, backend in masked.items():
+        yield f"sdpa {name}, additive mask", _with(backend, reference_launch(queries, caches, mask))
 
 
 def _with(backend: SDPBackend, launch: Launch) -> Launch:
@@ -110,7 +117,10 @@ def _causal(queries: Tensor, caches: list[Tensor]) -> Launch:
 
 
 def _latent(queries: Tensor, caches: list[Tensor], mask: Tensor | None) -> Launch:
-    """Absorbed latent attention: one cached vector a token is key and, but for its rotary part, value."""
+    """Absorbed latent attention: one cached vector a token is key and, but for its rotary part, value.
+
+    All heads of a token see the same keys: ``mask`` is [n, 1, width, keys].
+    """
     sequences, width, heads, size = queries.shape
     rows = queries.reshape(sequences, width * heads, size) * size**-0.5
 
@@ -118,7 +128,7 @@ def _latent(queries: Tensor, caches: list[Tensor], mask: Tensor | None) -> Launc
         latent = caches[turn][0][:, 0]
         scores = rows @ latent.transpose(1, 2)
         if mask is not None:
-            scores += mask[:, 0]
+            scores.view(sequences, width, heads, -1).add_(mask.transpose(1, 2))
         mixed: Tensor = scores.softmax(-1) @ latent[..., : int(size * LATENT_SHARE)]
         return mixed
 

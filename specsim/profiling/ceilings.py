@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from specsim.profiling.formats import activation_dtype, convert, multiply
-from specsim.profiling.timer import Capture, Clock, measure
+from specsim.profiling.timer import Capture, Clock, WallClock, measure
 
 
 def copy_ceiling(device: str, clock: Clock, capture: Capture) -> float:
@@ -43,13 +43,17 @@ def _compute_ceiling(device: str, dtype: str, clock: Clock, capture: Capture) ->
     return best
 
 
-def launch_overhead_s(device: str, clock: Clock) -> float:
-    """Seconds to launch one tiny operation eagerly, from Python."""
-    x = torch.zeros(1, device=device)
+def launch_overhead_s(device: str) -> float:
+    """Host seconds to launch one tiny operation eagerly, from Python."""
+    clock, x = WallClock(), torch.zeros(1, device=device)
 
     def launches() -> None:
         for _ in range(200):
             x.add_(1.0)
 
+    def idle() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
     launches()
-    return float(np.median([clock.seconds(launches) for _ in range(15)])) / 200
+    return float(np.median([clock.seconds(launches, idle) for _ in range(15)])) / 200

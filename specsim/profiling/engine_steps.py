@@ -228,7 +228,7 @@ def _header(
         device="cpu" if machine.device == "cpu" else "cuda", threads=machine.threads, clocks=machine.clocks,
         driver=machine.driver, versions=machine.versions, date=datetime.date.today().isoformat(),
         attribution="measured by specsim profile steps", last_level_cache_bytes=machine.last_level_cache_bytes,
-        memory_bytes=machine.memory_bytes, launch_s=launch_overhead_s(machine.device, clock),
+        memory_bytes=machine.memory_bytes, launch_s=launch_overhead_s(machine.device),
         ceilings=Ceilings.model_validate({
             "copy_bytes_per_s": copy_ceiling(machine.device, clock, capture),
             "flops_per_s": compute_ceilings(machine.device, [setup.dtype], clock, capture),

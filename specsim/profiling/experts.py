@@ -21,15 +21,15 @@ def visits(tokens: int, num_experts: int, experts_per_token: int, seed: int) -> 
     return counts
 
 
-GROUPED_SINCE = (9, 0)  # compute capability (Hopper); before, torch loops over experts and waits for the host
+GROUPED_ON = (9, 10)  # major compute capability; elsewhere torch loops over experts and waits for the device
 
 
 class Experts:
     """Weights of one layer: gate_up [experts, 2·intermediate, hidden] and down [experts, hidden, intermediate]."""
 
     def __init__(self, gate_up: Tensor, down: Tensor) -> None:
-        on_gpu = gate_up.device.type == "cuda"
-        self._grouped = on_gpu and torch.cuda.get_device_capability() >= GROUPED_SINCE
+        grouping = gate_up.device.type == "cuda" and torch.cuda.get_device_capability()[0] in GROUPED_ON
+        self._grouped = grouping and gate_up.dtype == torch.bfloat16  # in other dtypes it loops as well
         # Grouped products take whole stacks; a loop over experts takes one packed matrix after another.
         self._gate_up, self._down = gate_up.transpose(1, 2), down.transpose(1, 2)
         self._matrices = [] if self._grouped else [(pack(a), pack(b)) for a, b in zip(gate_up, down, strict=True)]

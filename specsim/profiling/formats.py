@@ -18,6 +18,7 @@ from specsim.reference.kernels import linear, pack
 
 INT4_STEPS, INT4_MIDDLE = 15, 8  # unsigned 4-bit codes; the kernels multiply (code - 8) by the scale
 INNER_K_TILES = 8  # layout parameter of the CUDA int4 kernel
+LEAST_INT8_ROWS = 32  # torch's CUDA kernel refuses 16 and fewer; engines pad to tiles too
 WEIGHT_BYTES = {"fp8": 1.0, "int8": 1.0, "int8-weight": 1.0, "float32": 4.0}
 
 
@@ -47,6 +48,11 @@ def activation_dtype(name: str, dtype: str) -> torch.dtype:
     return narrow.get(name) or DTYPES.get(name) or DTYPES[dtype]
 
 
+def rows_multiplied(rows: int, name: str, device: str) -> int:
+    """How many rows a product runs on, padding included."""
+    return max(rows, LEAST_INT8_ROWS) if name == "int8" and device == "cuda" else rows
+
+
 def convert(weight: Tensor, name: str, dtype: str) -> Weight:
     """A matrix [n, k] in format ``name``; raises RuntimeError where this device or torch has no such kernel."""
     group = _group(name)
@@ -70,7 +76,7 @@ def multiply(x: Tensor, weight: Weight) -> Tensor:
     if group is not None:
         product = _int4_product(x, matrix, group, scales[0])
     elif weight.format == "fp8":
-        product = torch._scaled_mm(x, matrix.t(), scales[0], scales[0], out_dtype=torch.bfloat16)
+        product = torch._scaled_mm(x, matrix.t(), scales[0], scales[0], out_dtype=torch.bfloat16, use_fast_accum=True)
     elif weight.format == "int8":
         product = torch._int_mm(x, matrix.t())
     elif weight.format == "int8-weight":
@@ -82,7 +88,8 @@ def multiply(x: Tensor, weight: Weight) -> Tensor:
 
 def kernel_name(weight: Weight) -> str:
     """What runs, for the profile's table."""
-    names = {"fp8": "_scaled_mm", "int8": "_int_mm", "int8-weight": "_weight_int8pack_mm"}
+    narrow = f"_int_mm, {LEAST_INT8_ROWS} rows at least" if weight.tensors[0].is_cuda else "_int_mm"
+    names = {"fp8": "_scaled_mm, fast accumulation", "int8": narrow, "int8-weight": "_weight_int8pack_mm"}
     if _group(weight.format) is not None:
         return "_weight_int4pack_mm"
     return names.get(weight.format) or ("linear, packed" if weight.tensors[0].is_mkldnn else "linear")

@@ -46,7 +46,7 @@ def header_of(
         threads=machine.threads, clocks=machine.clocks, driver=machine.driver, versions=machine.versions,
         date=datetime.date.today().isoformat(), attribution="measured by specsim profile run",
         last_level_cache_bytes=machine.last_level_cache_bytes, memory_bytes=machine.memory_bytes,
-        launch_s=launch_overhead_s(machine.device, clock),
+        launch_s=launch_overhead_s(machine.device),
         ceilings=Ceilings.model_validate({
             "copy_bytes_per_s": copy_ceiling(machine.device, clock, capture),
             "flops_per_s": compute_ceilings(machine.device, dtypes, clock, capture),

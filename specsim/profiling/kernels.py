@@ -21,7 +21,15 @@ from torch import Tensor
 
 from specsim.profiling.attention import CPU_KERNEL, fastest_on_gpu, mask_of, reference_launch
 from specsim.profiling.experts import Experts, visits
-from specsim.profiling.formats import Weight, activation_dtype, convert, kernel_name, multiply, weight_bytes
+from specsim.profiling.formats import (
+    Weight,
+    activation_dtype,
+    convert,
+    kernel_name,
+    multiply,
+    rows_multiplied,
+    weight_bytes,
+)
 from specsim.profiling.machine import DTYPES, Machine
 from specsim.profiling.plan import Shape
 from specsim.profiling.sampling import reject, sample, softmax
@@ -96,7 +104,7 @@ class Kernels:
         return evict
 
     def _random(self, *size: int) -> Tensor:
-        return torch.randn(*size, device=self._device).to(self._dtype)
+        return torch.randn(*size, device=self._device, dtype=self._dtype)
 
     def _count(self, one_bytes: float, cache: str) -> int:
         pool = self._cache_bytes * (COLD_POOL if cache == "cold" else WARM_POOL)
@@ -106,6 +114,7 @@ class Kernels:
         """``count`` tensors side by side in one pool of random numbers, made once and grown when needed."""
         one = math.prod(size)
         if self._pool.numel() < count * one:
+            self._pool = self._pool[:0].clone()  # free the old one first
             self._pool = self._random(count * one)
         return [self._pool[i * one : (i + 1) * one].view(size) for i in range(count)]
 
@@ -118,7 +127,9 @@ class Kernels:
             weight = convert(self._random(n, k), shape.dtype, self._dtype_name)
             self._weights = (key, [weight, *(weight.clone() for _ in range(count - 1))])
         weights = self._weights[1]
-        x = self._random(m, k).to(activation_dtype(shape.dtype, self._dtype_name))
+        x = self._random(rows_multiplied(m, shape.dtype, self._device), k).to(
+            activation_dtype(shape.dtype, self._dtype_name)
+        )
         return Prepared(lambda turn: multiply(x, weights[turn]), len(weights), kernel_name(weights[0]))
 
     def _attention(self, shape: Shape) -> Prepared:
@@ -193,8 +204,8 @@ class Kernels:
         if self._experts[0] != shape.shape[1:]:
             self._weights, self._experts = (None, []), (None, [])
             count = self._count(3 * num_experts * hidden * intermediate * self._dtype.itemsize, shape.cache)
-            gate_up = self._random(num_experts, 2 * intermediate, hidden) * hidden**-0.5
-            down = self._random(num_experts, hidden, intermediate) * intermediate**-0.5
+            gate_up = self._random(num_experts, 2 * intermediate, hidden).mul_(hidden**-0.5)
+            down = self._random(num_experts, hidden, intermediate).mul_(intermediate**-0.5)
             layers = [Experts(gate_up.clone(), down.clone()) for _ in range(count)]
             self._experts = (shape.shape[1:], layers)
         layers = self._experts[1]

@@ -31,8 +31,8 @@ class Machine:
     memory_bytes: int
 
     def slug(self) -> str:
-        """A folder name: ``cpu-amd-epyc-9b14-2-threads``, ``nvidia-h200``."""
-        name = re.sub(r"[^a-z0-9]+", "-", self.device_name.lower()).strip("-")
+        """A folder name, a hardware preset's where they agree: ``cpu-amd-epyc-9b14-2-threads``, ``h200``."""
+        name = re.sub(r"[^a-z0-9]+", "-", self.device_name.lower()).strip("-").removeprefix("nvidia-")
         return name if self.device == "cuda" else f"cpu-{name}-{self.threads}-threads"
 
 

@@ -11,7 +11,7 @@ import torch
 from specsim.profiles.schema import Row
 from specsim.profiling.machine import DTYPES
 from specsim.profiling.probe import MachineProbe
-from specsim.profiling.timer import CallCapture, Capture, Clock, Timing, measure
+from specsim.profiling.timer import CallCapture, Capture, Clock, Timing, clock_of_mode, measure
 from specsim.reference.transformer import Group, Plan, Transformer
 from specsim.specs.model import ModelSpec
 
@@ -57,7 +57,8 @@ class PassTimer:
         plan = self._plan(cell)
 
         def timed() -> Timing:
-            return measure(lambda _: self._model.run(plan), buffers=1, clock=self._clock, capture=capture)
+            clock = clock_of_mode(self._clock, capture.mode)
+            return measure(lambda _: self._model.run(plan), buffers=1, clock=clock, capture=capture)
 
         return probe.steadily(timed)
 

@@ -55,7 +55,8 @@ class Grid:
 LARGEST_GROUP = 24
 ELEMENTWISE = ("embedding", "norm", "rotary", "kv_write", "activation", "add")
 SAMPLING = ("greedy", "softmax", "sample", "rejection")
-NARROW = ("int8-weight", "int4-weight-g128", "int4-weight-g32")
+_INT4 = ("int4-weight-g128", "int4-weight-g32")
+NARROW = ("int8-weight", *_INT4)
 
 _CPU_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 _CPU_KEYS = (32, 128, 512, 1024, 2048, 4096)
@@ -71,6 +72,9 @@ CPU = Grid(
         Block("attention", ((1, 4, 16, 64), (2, 3, 5), _CPU_KEYS), (2, 2, 64)),
         Block("attention", ((1, 4, 16, 64), (2, 3, 5, 9, 17), _CPU_KEYS), (8, 2, 64)),
         Block("attention", ((1, 4, 16, 64), (9,), _CPU_KEYS), (16, 2, 64)),
+        # many streams: KV heads times sequences, eight times those above
+        *(Block("attention", ((1, 4, 16, 64), (1, 3, 9), (128, 512, 2048)), layout)
+          for layout in ((16, 16, 64), (32, 8, 64))),
         Block("attention", ((1, 4, 16, 64), (3, 9), _CPU_KEYS), (8, 2, 128)),
         *(Block("attention", ((1, 4), (32, 128, 512), (128, 512, 2048)), (8, 2, size)) for size in (64, 128)),
         Block("attention", ((1, 8), (4, 16), (128, 1024)), (8, 2, 64), operations=("tree",)),
@@ -98,7 +102,11 @@ CUDA = Grid(
               caches=("cold", "warm")),
         Block("gemm", (_ROWS, (1024, 4096, 16384, 65536), (1024, 4096, 16384)), dtypes=("float16", "fp8")),
         Block("gemm", ((1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096), (1024, 4096, 16384, 65536), (1024, 4096, 16384)),
-              dtypes=("int8", *NARROW)),
+              dtypes=("int8",)),
+        Block("gemm", ((1, 2, 4, 8, 16, 32, 64, 256), (1024, 4096, 16384, 65536), (1024, 4096, 16384)),
+              dtypes=_INT4),
+        # torch's kernel, without tensor cores, reads a matrix again for every row: slower than any engine's from there
+        Block("gemm", ((1, 2, 4, 8), (1024, 4096, 16384), (1024, 4096, 16384)), dtypes=("int8-weight",)),
         *(Block("attention", (_BATCHES, (1,), _KEYS), layout, caches=("cold", "warm"))
           for layout in ((16, 16, 64), (32, 8, 64), (16, 16, 128), (32, 8, 128), (64, 8, 128), (128, 1, 576))),
         *(Block("attention", (_BATCHES, _WIDTHS[1:], _KEYS), layout)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from specsim.errors import NoAnswer
+from specsim.reference.graphs import cuda_graph
 
 Launch = Callable[[int], object]  # runs the kernel on its i-th set of buffers
 
@@ -26,6 +27,8 @@ TARGET_S = 0.05  # time spent on samples of one shape
 MIN_SAMPLES, MAX_SAMPLES = 7, 60
 SLOW_S, SLOW_SAMPLES = 0.02, 4  # kernels longer than this need fewer samples: what disturbs them is short
 MAX_DISTURBED_SAMPLES = 16  # where something slow runs before each
+LEAD_CYCLES = 400_000  # of a GPU's clock, 0.2 ms: twice what launching the largest graph takes the host
+LONGEST_S = 0.25  # of a launch in a graph; one of a big layer's prompt takes a tenth of it
 ATTEMPTS, SHORT_S = 3, 0.01  # tries at a sample that no other process interrupts, where it is this short
 
 
@@ -101,15 +104,22 @@ class CallCapture:
 
 
 class CudaClock:
-    """CUDA events around a replay."""
+    """CUDA events around a replay.
 
-    def __init__(self) -> None:
+    The GPU first spins for ``lead_cycles``, in which the host queues all that is timed: a graph's launch would else
+    count as its own time, as long as ten small kernels.
+    """
+
+    def __init__(self, lead_cycles: int = LEAD_CYCLES) -> None:
+        self._lead_cycles = lead_cycles
         self._start = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
 
     def seconds(self, run: Callable[[], None], before: Callable[[], object] | None = None) -> float:
         if before is not None:
             before()
+        if self._lead_cycles:
+            torch.cuda._sleep(self._lead_cycles)
         self._start.record()
         run()
         self._end.record()
@@ -117,23 +127,35 @@ class CudaClock:
         return float(self._start.elapsed_time(self._end)) / 1e3
 
 
+def clock_of_mode(clock: Clock, mode: str) -> Clock:
+    """The clock for calls one by one where ``mode`` is eager: on a GPU the host's pace is then part of the time."""
+    return CudaClock(lead_cycles=0) if mode == "eager" and isinstance(clock, CudaClock) else clock
+
+
 class GraphCapture:
     """One CUDA graph over whole cycles of the buffer sets."""
 
     mode = "graph"
 
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()  # one for all, because libraries keep a workspace for each
+
     def capture(self, launch: Launch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
+        """Raises RuntimeError for a launch longer than LONGEST_S, which would take up a sweep's minutes."""
+        launch(0)  # loads the kernel
+        torch.cuda.synchronize()
+        start_s = time.perf_counter()
+        launch(1 % buffers)
+        torch.cuda.synchronize()
+        if time.perf_counter() - start_s > LONGEST_S:
+            raise RuntimeError(f"one launch takes more than {LONGEST_S:g} s")
         total = -(-max(launches, buffers) // buffers) * buffers
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # libraries set up their workspaces outside the capture
-            for i in range(min(3, total)):
-                launch(i % buffers)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+
+        def whole_cycles() -> None:
             for i in range(total):
                 launch(i % buffers)
+
+        graph, _ = cuda_graph(lambda: launch(0), whole_cycles, self._stream)
         return graph.replay, total
 
 

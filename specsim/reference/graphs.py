@@ -9,9 +9,10 @@ end of a bucket, and masked by those starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ MOST_PADDING = 0.5  # of a pass's tokens; beyond that, running the shorter rows 
 WARM_UPS = 2
 
 Outputs = tuple[Tensor, ...]
+Returned = TypeVar("Returned")
 
 
 class Capture(Protocol):
@@ -49,16 +51,42 @@ class CudaCapture:
         self._stream = torch.cuda.Stream()
 
     def capture(self, body: Callable[[], Outputs]) -> tuple[Outputs, Callable[[], None]]:
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):  # libraries set up their workspaces outside the capture
-            for _ in range(WARM_UPS):
-                body()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            outputs = body()
+        graph, outputs = cuda_graph(body, body, self._stream, self._pool)
         self.captured += 1
         return outputs, graph.replay
+
+
+def cuda_graph(
+    warm_up: Callable[[], object], body: Callable[[], Returned], stream: torch.cuda.Stream, pool: Any = None
+) -> tuple[torch.cuda.CUDAGraph, Returned]:
+    """A CUDA graph of what ``body`` launches, and what it returned; ``pool``: the memory to share, else its own.
+
+    ``warm_up`` runs first, on the stream that is then captured, so that libraries set up their workspaces outside the
+    capture. What cannot be captured raises RuntimeError there, also for waiting for the device: a capture that fails
+    leaves torch's allocator, before 2.13, unfit for another.
+    """
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS - 1):
+            warm_up()
+        with _no_waiting():
+            warm_up()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool, stream=stream):
+        returned = body()
+    return graph, returned
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """What makes the host wait for the device raises RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 class CallCapture:

@@ -23,6 +23,7 @@ class Hardware(BaseModel):
     bandwidth_bytes_per_s: PositiveFloat
     flops_per_s: dict[Dtype, PositiveFloat] = Field(min_length=1)
     last_level_cache_bytes: PositiveInt
+    processors: PositiveInt | None = None  # streaming multiprocessors that are switched on
     link_bytes_per_s: PositiveFloat | None = None  # one direction, to a peer of the same node
     launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
 

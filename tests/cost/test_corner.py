@@ -96,8 +96,9 @@ def test_several_cards_count_in_the_geometric_mean(profile: Profile) -> None:
         assert seconds[2] == pytest.approx((seconds[0] * seconds[1]) ** 0.5)
 
 
-def test_profiled_cards_are_predicted_better_than_by_a_sharp_corner() -> None:
-    """Each by the others: how a pass over a 7B model grows with its rows, and its worst error."""
+def test_no_profiled_card_is_predicted_as_badly_as_by_a_sharp_corner() -> None:
+    """Each by the others, in how a pass over a 7B model grows with its rows: the worst error. In the mean over cards
+    and rows both are off by 8 %: a borrowed corner guards against the worst case and promises no more."""
     sharp, borrowed = [], []
     profiles = measured_corners()
     assert len(profiles) >= 5
@@ -110,5 +111,4 @@ def test_profiled_cards_are_predicted_better_than_by_a_sharp_corner() -> None:
             growth.append(np.array([pass_s(prices, own, m) for m in rows]) / pass_s(prices, own, 1.0))
         sharp.append(np.abs(growth[1] / growth[0] - 1))
         borrowed.append(np.abs(growth[2] / growth[0] - 1))
-    assert np.mean(borrowed) < np.mean(sharp)
     assert np.max(borrowed) < np.max(sharp)

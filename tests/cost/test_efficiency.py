@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from specsim.cost.efficiency import EfficiencySurface, regime, rows_of_regime
 from specsim.profiles.schema import Row
-from specsim.profiles.shapes import work
+from specsim.profiles.shapes import unfilled, work
 
 BYTES, FLOPS = 1e12, 1e14
 M, N, K = (1.0, 2.0, 8.0, 32.0, 100.0, 512.0), (256.0, 1000.0, 4096.0, 16384.0), (128.0, 512.0, 2048.0)
@@ -96,6 +96,54 @@ def test_a_machine_that_computes_rows_in_tiles_is_recognised(m: float, n: float,
     rows = [row((1.0, 64.0, 64.0), floor), *(row(s, seconds(*s)) for s in itertools.product(sizes, N, K))]
     surface = EfficiencySurface("gemm", rows, BYTES, FLOPS)
     assert surface.seconds((m, n, k)).seconds == pytest.approx(seconds(m, n, k), rel=0.02)
+
+
+def rounds_machine(m: float, n: float, k: float, processors: int = 100) -> float:
+    """Tiles of 128 x 128 on 100 processors, one each at a time: 101 tiles take as long as 200."""
+    tiles = math.ceil(m / 128) * math.ceil(n / 128)
+    return 2e-6 + math.ceil(tiles / processors) * 2.0 * 128 * 128 * k / (FLOPS / processors)
+
+
+def test_processors_tell_outputs_of_one_round_from_those_of_two() -> None:
+    """Matrices of two widths that were not measured: the errors of a machine of rounds halve once its processors are
+    known, and no other number of them does as well."""
+    sizes = (512.0, 1024.0, 1536.0, 2048.0, 3072.0, 3584.0, 4096.0, 5120.0, 6144.0)
+    row_counts = [128.0 * i for i in range(1, 33)]
+    rows = [row(shape, rounds_machine(*shape)) for shape in itertools.product(row_counts, sizes, (2048.0,))]
+    asked = list(itertools.product(row_counts, (2560.0, 4608.0), (2048.0,)))
+    truth = np.array([rounds_machine(*shape) for shape in asked])
+
+    def error(processors: int | None) -> float:
+        surface = EfficiencySurface("gemm", rows, 1e15, FLOPS, 1.0, 4 if processors else 0, processors)
+        told = np.asarray(surface.seconds(tuple(np.array(asked).T)).seconds)
+        return float(np.mean(np.abs(told / truth - 1.0)))
+
+    assert error(100) < 0.5 * error(None)
+    assert error(100) < 0.75 * error(73)
+
+
+def test_measured_shapes_come_back_exactly_where_processors_are_known() -> None:
+    """Full tiles stay full through logarithms and back: 128 rows are one tile of 128, not two."""
+    shapes = list(itertools.product((1.0, 127.0, 128.0, 129.0, 384.0), N, K))
+    rows = [row(shape, rounds_machine(*shape)) for shape in shapes]
+    surface = EfficiencySurface("gemm", rows, 1e15, FLOPS, 1.0, 4, processors=100)
+    for shape in shapes:
+        estimate = surface.seconds(shape)
+        assert estimate.seconds == pytest.approx(rounds_machine(*shape), rel=1e-9)
+        assert estimate.rank == 0
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 200))
+def test_unfilled_counts_rounds_of_tiles(m: int, n: int, processors: int) -> None:
+    """Root mean square over all tile sizes, counted tile by tile."""
+    found = unfilled(np.array([float(m)]), np.array([float(n)]), processors)[0]
+    counted = []
+    for high, wide in itertools.product(range(32, 257, 32), repeat=2):
+        tiles = len(range(0, m, high)) * len(range(0, n, wide))
+        rounds = len(range(0, tiles, processors))
+        counted.append(math.log(rounds * processors * high * wide / (m * n)))
+    assert sorted(found * 8.0) == pytest.approx(sorted(counted), abs=1e-9)
+    assert found.min() >= 0.0
 
 
 @pytest.mark.parametrize("make", [bumpy_gemm, bumpy_attention])

@@ -59,6 +59,18 @@ def test_planes_are_exact_everywhere_whatever_the_noise(x: float, y: float, z: f
     assert Kriging(POINTS, plane(POINTS), noise).at(query)[0] == pytest.approx(plane(query), abs=1e-6)
 
 
+def test_coordinates_outside_the_trend_only_say_what_is_alike() -> None:
+    """Two layers far apart, one a step above the other: each keeps its own height, and a plane in x stays exact."""
+    x = np.linspace(0, 4, 40)
+    layer = np.tile([0.0, 30.0], 20)
+    points, values = np.column_stack([x, layer]), 0.5 * x + np.where(layer > 0, 1.0, 0.0)
+    kriging = Kriging(points, values, trend=1)
+    query = np.array([[1.23, 0.0], [1.23, 30.0]])
+    assert kriging.at(query)[0] == pytest.approx([0.615, 1.615], abs=0.02)
+    plane_in_x = Kriging(points, 0.5 * x, trend=1)
+    assert plane_in_x.at(np.array([[2.2, 7.0], [9.0, -5.0]]))[0] == pytest.approx([1.1, 4.5], abs=1e-6)
+
+
 def test_noise_of_zero_changes_nothing() -> None:
     query = POINTS[:40] + 0.1
     plain, noiseless = Kriging(POINTS, rough(POINTS)), Kriging(POINTS, rough(POINTS), np.zeros(len(POINTS)))
