@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.cost.look_up import SAME, LookUp
 from specsim.profiles.grid import Kriging
 from specsim.profiles.schema import Row
 from specsim.profiles.shapes import Axes, axes_of, unfilled, work
@@ -35,10 +35,8 @@ __all__ = ["EfficiencySurface", "Estimates", "Regime", "regime", "rows_of_regime
 Floats = NDArray[np.float64]
 Regime = Literal["decode", "verify", "prefill"]
 
-MEASURED, INTERPOLATED, EXTRAPOLATED = 0, 1, 2
 REPEAT_VARIANCE = 0.05  # share of a class's own variance that stays even on a measured shape; see error_scale
 Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations
-_SAME = 1e-9  # log values closer than this are the same
 _DECILES = 2.563  # between the 10th and the 90th percentile of a normal distribution, in standard deviations
 _VISITS = 4  # a sweep comes to a shape so often at most; samples of one visit share what the machine did then
 _LEAVE_OUT = 256  # rows left out in turn to scale the stated error where the header does not state it
@@ -115,7 +113,7 @@ class EfficiencySurface:
             exact = self._measured.setdefault(key, {}).setdefault(_place(np.log(rest)), [])
             if not variance:
                 exact.append(value)
-        self._tables: dict[tuple[float, ...], _Table] = {}
+        self._tables: dict[tuple[float, ...], LookUp] = {}
 
     def _fit(
         self, points: Floats, shapes: Floats, times: Floats, noise: Floats, scale: float | None, metric: int | None
@@ -197,19 +195,19 @@ class EfficiencySurface:
         memory, compute = moved / self._rates[0], computed / self._rates[1]
         return self._floor_s + (memory * memory + compute * compute) ** 0.5
 
-    def _table(self, fixed: tuple[float, ...]) -> _Table:
+    def _table(self, fixed: tuple[float, ...]) -> LookUp:
         if fixed not in self._tables:
             self._tables[fixed] = self._new_table(fixed)
         return self._tables[fixed]
 
-    def _new_table(self, fixed: tuple[float, ...]) -> _Table:
+    def _new_table(self, fixed: tuple[float, ...]) -> LookUp:
         axes = self._axes
         origin = axes.points(tuple(np.array([x]) for x in fixed), tuple(np.ones(1) for _ in self._log_running))[0]
         nodes = []
         for axis, values in zip(axes.running, self._log_running, strict=True):
             low, high = self._low[axis] - origin[axis], self._high[axis] - origin[axis]
-            inside = values[(values > low + _SAME) & (values < high - _SAME)]
-            nodes.append(np.array([low, *inside, high] if high - low > _SAME else [low]))
+            inside = values[(values > low + SAME) & (values < high - SAME)]
+            nodes.append(np.array([low, *inside, high] if high - low > SAME else [low]))
         places = np.array(list(itertools.product(*nodes)))
         points = np.repeat(origin[None, :], len(places), axis=0)
         points[:, list(axes.running)] += places
@@ -223,7 +221,7 @@ class EfficiencySurface:
             if (logs := known.get(_place(place))) is not None:
                 values[i], exact[i] = np.mean(logs) if logs else values[i], True
         lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
-        return _Table(nodes, values, errors, exact, outside=bool((beyond > _SAME).any()), lengths=lengths)
+        return LookUp(nodes, values, errors, exact, outside=bool((beyond > SAME).any()), lengths=lengths)
 
 
 def _noise(row: Row) -> float:
@@ -243,74 +241,3 @@ def _place(logs: Any) -> tuple[float, ...]:
 def _scale(errors: Floats, variances: Floats) -> float:
     """The scale at which 90 % of the errors lie within 1.645 standard deviations."""
     return float(np.quantile(errors / np.sqrt(variances + REPEAT_VARIANCE), 0.9)) / Z90
-
-
-class _Table:
-    """Log efficiencies and errors over the running dimensions, linear between their nodes."""
-
-    def __init__(
-        self, nodes: list[Floats], values: Floats, errors: Floats, exact: NDArray[np.bool_], *, outside: bool,
-        lengths: list[float],
-    ) -> None:  # fmt: skip
-        self._nodes = nodes
-        self._node_lists = [axis.tolist() for axis in nodes]
-        self._arrays = (values, errors, exact)
-        self._lists = (values.tolist(), errors.tolist(), exact.tolist())
-        self._strides = [math.prod(len(axis) for axis in nodes[i + 1 :]) for i in range(len(nodes))]
-        self._outside = outside
-        self._lengths = lengths
-
-    def one(self, logs: list[float]) -> tuple[float, float, int]:
-        corners = [(0, 1.0)]
-        beyond = 0.0
-        for x, nodes, stride, length in zip(logs, self._node_lists, self._strides, self._lengths, strict=True):
-            last = len(nodes) - 1
-            if x <= nodes[0] + _SAME:
-                beyond += max(0.0, nodes[0] - _SAME - x) / length
-            elif x >= nodes[last] - _SAME:
-                beyond += max(0.0, x - nodes[last] - _SAME) / length
-                corners = [(i + last * stride, w) for i, w in corners]
-            else:
-                right = bisect_left(nodes, x - _SAME)
-                if abs(nodes[right] - x) <= _SAME:
-                    corners = [(i + right * stride, w) for i, w in corners]
-                else:
-                    low = nodes[right - 1]
-                    share = (x - low) / (nodes[right] - low)
-                    ends = (((right - 1) * stride, 1 - share), (right * stride, share))
-                    corners = [(i + end, w * part) for i, w in corners for end, part in ends]
-        values, errors, exact = self._lists
-        value = error = 0.0
-        for i, weight in corners:
-            value += weight * values[i]
-            error += weight * errors[i]
-        if beyond or self._outside:
-            return value, error * (1.0 + beyond), EXTRAPOLATED
-        return value, error, MEASURED if len(corners) == 1 and exact[corners[0][0]] else INTERPOLATED
-
-    def many(self, logs: list[Floats]) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        corners: list[tuple[Any, Any]] = [(0, 1.0)]
-        beyond: Any = 0.0
-        on_node: Any = True
-        for x, nodes, stride, length in zip(logs, self._nodes, self._strides, self._lengths, strict=True):
-            beyond = beyond + np.maximum(0.0, np.maximum(nodes[0] - _SAME - x, x - nodes[-1] - _SAME)) / length
-            if len(nodes) == 1:
-                continue
-            right = np.clip(np.searchsorted(nodes, x - _SAME), 1, len(nodes) - 1)
-            low, high = nodes[right - 1], nodes[right]
-            share = np.clip((x - low) / (high - low), 0.0, 1.0)
-            share = np.where(np.abs(x - low) <= _SAME, 0.0, np.where(np.abs(high - x) <= _SAME, 1.0, share))
-            on_node = on_node & ((share == 0.0) | (share == 1.0))
-            start = (right - 1) * stride
-            corners = [
-                pair for i, w in corners for pair in ((i + start, w * (1.0 - share)), (i + start + stride, w * share))
-            ]
-        values, errors, exact = self._arrays
-        value, error, measured = 0.0, 0.0, 0.0
-        for i, weight in corners:
-            value = value + weight * values[i]
-            error = error + weight * errors[i]
-            measured = measured + weight * exact[i]
-        rank = np.where(on_node & (np.asarray(measured) > 0.5), MEASURED, INTERPOLATED)
-        rank = np.where((np.asarray(beyond) > 0) | self._outside, EXTRAPOLATED, rank)
-        return np.asarray(value), np.asarray(error * (1.0 + beyond)), rank

@@ -50,6 +50,7 @@ def header_of(
         ceilings=Ceilings.model_validate({
             "copy_bytes_per_s": copy_ceiling(machine.device, clock, capture),
             "flops_per_s": compute_ceilings(machine.device, dtypes, clock, capture),
+            "processors": machine.processors,
         }),
         probe=Probe(before_s=probe.seconds()),
     )  # fmt: skip

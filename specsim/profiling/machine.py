@@ -29,6 +29,7 @@ class Machine:
     versions: dict[str, str]
     last_level_cache_bytes: int
     memory_bytes: int
+    processors: int | None = None  # of a GPU, that share out a kernel's blocks
 
     def slug(self) -> str:
         """A folder name, a hardware preset's where they agree: ``cpu-amd-epyc-9b14-2-threads``, ``h200``."""
@@ -54,7 +55,10 @@ def _inspect_cuda(versions: dict[str, str]) -> Machine:
     facts = torch.cuda.get_device_properties(0)
     driver, clocks = _nvml_facts()
     versions = versions | {"cuda": str(torch.version.cuda)}
-    return Machine("cuda", facts.name, 1, clocks, driver, versions, int(facts.L2_cache_size), int(facts.total_memory))
+    return Machine(
+        "cuda", facts.name, 1, clocks, driver, versions, int(facts.L2_cache_size), int(facts.total_memory),
+        int(facts.multi_processor_count),
+    )  # fmt: skip
 
 
 def _nvml_facts() -> tuple[str, str]:

@@ -34,6 +34,7 @@ from specsim.profiling.passes import CHECKED, PassTimer, captures_of  # noqa: E4
 from specsim.profiling.plan import CUDA, ELEMENTWISE, NARROW, SAMPLING, Block, Grid, Shape, shapes  # noqa: E402
 from specsim.profiling.sweep import run_sweep  # noqa: E402
 from specsim.reference import graphs, grid  # noqa: E402
+from specsim.reference.capture import WARM_UPS  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     Drafter,
     DraftModel,
@@ -180,7 +181,8 @@ class Driver:
             "graph_pool_handle": lambda: (0, 1), "empty_cache": lambda: None, "is_available": lambda: True,
             "device_count": lambda: 1, "get_device_capability": lambda *_: (9, 0),
             "get_device_properties": lambda _: SimpleNamespace(
-                name="NVIDIA H200", L2_cache_size=H200.last_level_cache_bytes, total_memory=H200.memory_bytes
+                name="NVIDIA H200", L2_cache_size=H200.last_level_cache_bytes, total_memory=H200.memory_bytes,
+                multi_processor_count=132,
             ),
         }  # fmt: skip
         for name, replacement in standing_in.items():
@@ -405,7 +407,7 @@ def test_a_graph_is_warmed_up_where_it_is_captured_and_what_waits_is_found_befor
     begin, end = gpu.log.index("capture on 1"), gpu.log.index("captured")
     assert gpu.log[begin + 1 : end] == 6 * ["launch on 1"]
     warm = gpu.log[gpu.log.index("1 waits for 0") + 1 : begin]
-    assert warm == [*(graphs.WARM_UPS - 1) * ["launch on 1"], "launch on 1 unable to wait", "0 waits for 1"]
+    assert warm == [*(WARM_UPS - 1) * ["launch on 1"], "launch on 1 unable to wait", "0 waits for 1"]
     assert gpu.waiting_is_an_error == 0
     replay()
     assert gpu.log[-1] == "replay"
