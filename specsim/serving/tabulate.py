@@ -22,7 +22,8 @@ from specsim.speculation.round import StepCost
 
 Floats = NDArray[np.float64]
 
-KV_RATIO, TOKEN_RATIO, CHUNK_RATIO = 1.3, 1.19, 1.25  # of neighbouring knots
+KV_RATIO, CHUNK_RATIO = 1.3, 1.25  # of neighbouring knots
+TOKEN_RATIO = 1.03  # finer: products step where they outgrow a round of tiles
 REFERENCE_KV = 512.0  # KV length at which what does not depend on it is tabulated
 SEQUENCE_SHARES = (0.0, 0.1, 0.35, 1.0)  # of the most sequences that leave room for a chunk; at least 1
 

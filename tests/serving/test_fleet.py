@@ -49,18 +49,14 @@ def scenario(k: int = 4, requests: int = 1200, **changes: Any) -> Scenario:
 @pytest.mark.parametrize("k", [0, 1, 4])
 @pytest.mark.parametrize("gpu", ["a100-80gb", "h200"])
 def test_tables_hold_prices(k: int, gpu: str) -> None:
-    """Of 200 random steps, decode, verify and mixed: half within 0.5 %, nine of ten within 2 %, as tables promise.
-
-    The few beyond lie beside a step of the prices, where products outgrow a round of tiles, that no knot falls on.
-    """
+    """Of 200 random steps, decode, verify and mixed: half within 0.5 %, all within 2 %."""
     question = scenario(k, gpu=gpu)
     server = servers_of(question)[0]
     made = tabled(server)
     shape = Shape(256, 512, 131_072, tuple(sorted({0, k})), True, server.graph_sizes)
     errors = table_errors(server.cost, made.cost, shape, steps=200, seed=5)  # type: ignore[arg-type]
     assert np.median(errors) <= 0.005
-    assert np.quantile(errors, 0.9) <= 0.02
-    assert errors.max() <= 0.1
+    assert errors.max() <= 0.02
 
 
 class Tangled:
