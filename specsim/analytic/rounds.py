@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.cost.forward import Group
-from specsim.cost.step_time import Z90, StepTime
+from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario, Speculation
 from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance, StoppedRound
 from specsim.speculation.policy import ConfidencePolicy
 from specsim.speculation.round import SHARED_ERRORS, StepCost
 from specsim.speculation.stopping import stopped_round
+from specsim.surfaces.estimates import Z90
 
 Floats = NDArray[np.float64]
 

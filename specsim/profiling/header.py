@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from specsim.cost.heldout import heldout_error
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Ceilings, HeldoutError, Probe, ProfileHeader
 from specsim.profiles.store import HEADER, load_profile
@@ -15,6 +14,7 @@ from specsim.profiling.plan import Grid
 from specsim.profiling.probe import MachineProbe
 from specsim.profiling.table import Table
 from specsim.profiling.timer import Capture, Clock
+from specsim.surfaces.heldout import heldout_error
 
 HELD_OUT = ("gemm", "attention", "elementwise", "sampling", "moe", "collective")
 

@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.cost.forward import SOURCES, Group
-from specsim.cost.step_time import Z90, StepTime
+from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.results import RunResult
 from specsim.scenario import Scenario
 from specsim.serving.server import Server
 from specsim.serving.simulate import Progress, is_large, servers_of, simulate, tabled_all
 from specsim.speculation.round import SHARED_ERRORS, StepCost
+from specsim.surfaces.estimates import Z90
 from specsim.units import Reals
 
 Floats = NDArray[np.float64]

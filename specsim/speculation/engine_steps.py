@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.cost.forward import SOURCES, Group
-from specsim.cost.step_time import Z90, StepTime
-from specsim.cost.steps import EXTRAPOLATED, INTERPOLATED, ChunkTimes, StepSurface, non_negative_fit
+from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import SHAPE_COLUMNS, HeldoutError, Row
 from specsim.profiles.store import Profile
+from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, Z90
+from specsim.surfaces.step_surface import ChunkTimes, StepSurface, non_negative_fit
 from specsim.units import Reals
 
 Floats = NDArray[np.float64]

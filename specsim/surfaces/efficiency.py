@@ -5,7 +5,7 @@ class's shortest measured time, and the root of squares is a maximum whose corne
 Where the metric says that rows are computed in tiles, compute time is that of full tiles. A row whose samples differ
 counts as noisy, so that its neighbours have a say in its own answer.
 The roofline uses the profile's own ceilings, so that efficiency carries only what a shape does to a kernel. Its
-logarithm is interpolated over log shapes (profiles/grid.py), so times stay positive and power laws are exact. Outside
+logarithm is interpolated over log shapes (kriging.py), so times stay positive and power laws are exact. Outside
 the measured shapes the nearest measured efficiency is kept and the answer says "extrapolated".
 
 A model has few fixed dimensions (its matrices, its head layout) and asks for many running ones (tokens, sequences,
@@ -18,41 +18,26 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.cost.look_up import SAME, LookUp
-from specsim.profiles.grid import Kriging
+from specsim.arrays import Floats
 from specsim.profiles.schema import Row
-from specsim.profiles.shapes import Axes, axes_of, unfilled, work
+from specsim.specs.kernel_work import work
+from specsim.surfaces.axes import Axes, axes_of, unfilled
+from specsim.surfaces.estimates import Z90, Estimates
+from specsim.surfaces.kriging import Kriging
+from specsim.surfaces.look_up import SAME, LookUp
 from specsim.units import Reals
 
-__all__ = ["EfficiencySurface", "Estimates", "Regime", "regime", "rows_of_regime", "work"]
-
-Floats = NDArray[np.float64]
 Regime = Literal["decode", "verify", "prefill"]
 
 REPEAT_VARIANCE = 0.05  # share of a class's own variance that stays even on a measured shape; see error_scale
-Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations
 _DECILES = 2.563  # between the 10th and the 90th percentile of a normal distribution, in standard deviations
 _VISITS = 4  # a sweep comes to a shape so often at most; samples of one visit share what the machine did then
 _LEAVE_OUT = 256  # rows left out in turn to scale the stated error where the header does not state it
-
-
-@dataclass(frozen=True, slots=True)
-class Estimates:
-    """Times of kernels, floats or arrays of one shape.
-
-    ``seconds``; ``rank``: 0 measured, 1 interpolated, 2 extrapolated; ``error``: one standard deviation as a share of
-    the seconds, such that 1.645 times it is the half-width of a 90 % interval.
-    """
-
-    seconds: Reals
-    rank: int | NDArray[np.int64]
-    error: Reals
 
 
 def regime(query_tokens: float) -> Regime:

@@ -14,10 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-Floats = NDArray[np.float64]
+from specsim.arrays import Floats
 
 NEIGHBOURS = 24
 _JITTER = 1e-9  # keeps nearly coincident points solvable

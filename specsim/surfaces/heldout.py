@@ -1,7 +1,7 @@
 """How well a profile predicts shapes that it does not hold: the error, and the interval that covers it.
 
 A profile alone: every interior level of every axis is withheld in turn and predicted from the rest. A profile drawn
-from a large table (cost/selection.py): test rows that were drawn before it.
+from a large table (selection.py): test rows that were drawn before it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.cost.efficiency import Z90, EfficiencySurface
-from specsim.cost.surfaces import Group, groups, surface_of
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Ceilings, HeldoutError, Row
-from specsim.profiles.shapes import axes_of
 from specsim.profiles.store import Profile
-
-Floats = NDArray[np.float64]
+from specsim.surfaces.axes import axes_of
+from specsim.surfaces.efficiency import EfficiencySurface
+from specsim.surfaces.estimates import Z90
+from specsim.surfaces.row_groups import RowGroup, row_groups, surface_of
 
 _LEVELS = 5  # of one axis at most, spread evenly: more cost minutes and say little more
 _LEVEL_ROWS = 60  # rows predicted of one level at most
@@ -57,7 +57,7 @@ class _Withheld:
     metric: int
 
 
-def _withhold(group: Group, ceilings: Ceilings, stated: HeldoutError | None) -> _Withheld | None:
+def _withhold(group: RowGroup, ceilings: Ceilings, stated: HeldoutError | None) -> _Withheld | None:
     """Every interior level of every axis in turn; None without any.
 
     Intervals that no calibration rows have scaled are scaled by every other level; the levels between them tell how
@@ -92,7 +92,7 @@ def _withhold(group: Group, ceilings: Ceilings, stated: HeldoutError | None) -> 
 
 
 def level_errors(
-    groups: Sequence[Group], ceilings: Ceilings, stated: Mapping[str, HeldoutError] | None = None
+    groups: Sequence[RowGroup], ceilings: Ceilings, stated: Mapping[str, HeldoutError] | None = None
 ) -> HeldoutError | None:
     """Error of predicting every interior value of every axis from rows without it; None if there is none.
 
@@ -114,7 +114,7 @@ def by_levels(profile: Profile) -> dict[str, HeldoutError]:
     header = profile.header
     found: dict[str, HeldoutError] = {}
     for kind, rows in profile.rows.items():
-        parts = groups(kind, rows)
+        parts = row_groups(kind, rows)
         for name, members in [(kind, parts), *((part.name, [part]) for part in parts)]:
             error = level_errors(members, header.ceilings, header.heldout_error) if members else None
             if error is not None:
@@ -131,10 +131,10 @@ def disagreement(first: Profile, second: Profile) -> dict[str, HeldoutError]:
         raise InvalidInput(
             f"{first.name} is of {first.header.gpu}, {second.name} of {second.header.gpu}; compare one card's"
         )
-    others = {part.name: part for kind, rows in second.rows.items() for part in groups(kind, rows)}
+    others = {part.name: part for kind, rows in second.rows.items() for part in row_groups(kind, rows)}
     found: dict[str, HeldoutError] = {}
     for kind, rows in first.rows.items():
-        for part in groups(kind, rows):
+        for part in row_groups(kind, rows):
             other = others.get(part.name)
             if other is None:
                 continue
@@ -155,7 +155,7 @@ def heldout_error(
 ) -> HeldoutError | None:
     """``level_errors`` of a whole class."""
     ceilings = Ceilings.model_validate({"copy_bytes_per_s": bytes_per_s, "flops_per_s": dict(flops_per_s)})
-    return level_errors(groups(kind, rows), ceilings)
+    return level_errors(row_groups(kind, rows), ceilings)
 
 
 def _summary(errors: Floats, misses: Floats) -> HeldoutError:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from specsim.arrays import Floats
+from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED
 
-MEASURED, INTERPOLATED, EXTRAPOLATED = 0, 1, 2
 SAME = 1e-9  # log values closer than this are the same
 
 

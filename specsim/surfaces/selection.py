@@ -12,17 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from specsim.cost.heldout import calibrate, level_errors, predict, score
-from specsim.cost.surfaces import Group, groups, metrics_of, surface_of
-from specsim.profiles.grid import Kriging
+from specsim.arrays import Floats, Indices
 from specsim.profiles.schema import Ceilings, HeldoutError, Row
-from specsim.profiles.shapes import axes_of
-
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
+from specsim.surfaces.axes import axes_of
+from specsim.surfaces.heldout import calibrate, level_errors, predict, score
+from specsim.surfaces.kriging import Kriging
+from specsim.surfaces.row_groups import RowGroup, metrics_of, row_groups, surface_of
 
 WITHHELD_SHARE = 0.12  # of the fixed dimensions, for the test rows and again for the calibration rows
 UNSEEN_SHARE = 0.4  # of the drawn rows, with withheld fixed dimensions
@@ -37,7 +34,7 @@ class Draw:
     rest: Indices
 
 
-def draw(group: Group, seed: int, size: int, label: str) -> Draw:
+def draw(group: RowGroup, seed: int, size: int, label: str) -> Draw:
     """Draw ``size`` test rows and as many calibration rows.
 
     The same table, seed and ``label`` always give the same rows, whatever the order of the table's rows. Of each draw,
@@ -71,7 +68,7 @@ def draw(group: Group, seed: int, size: int, label: str) -> Draw:
 _START, _STEP, _CROWD = 0.15, 0.07, 12  # first rows and rows a round, as shares of the budget; neighbours looked at
 
 
-def choose(group: Group, ceilings: Ceilings, budget: int, seed: int, metric: int | None = None) -> list[int]:
+def choose(group: RowGroup, ceilings: Ceilings, budget: int, seed: int, metric: int | None = None) -> list[int]:
     """Indices of at most ``budget`` rows from which the others are predicted well.
 
     Greedy: rows are added where the rows around are predicted with a common error, and of the rows there the one
@@ -145,7 +142,7 @@ class _Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many rows to keep of each surface (``Group.name``), and how many to test it on, at most.
+    """How many rows to keep of each surface (``RowGroup.name``), and how many to test it on, at most.
 
     ``rest``: the surface that gets what is left of ``rows``. Surfaces without a quota are left out; ``whole``: a class
     too small to draw from, kept whole and tested by withholding levels.
@@ -158,7 +155,7 @@ class Plan:
     tests: Mapping[str, int]
     other_tests: int = 300
 
-    def quotas_of(self, found: Sequence[Group]) -> dict[str, int]:
+    def quotas_of(self, found: Sequence[RowGroup]) -> dict[str, int]:
         """Rows to keep of each of these surfaces."""
         kept = {group.name: min(len(group.rows), self.quotas.get(group.name, 0)) for group in found}
         kept.update({group.name: len(group.rows) for group in found if group.kind == self.whole})
@@ -166,7 +163,7 @@ class Plan:
             kept[self.rest] = max(self.rows - sum(kept.values()) + kept[self.rest], 0)
         return kept
 
-    def draw(self, group: Group, label: str, seed: int) -> Draw:
+    def draw(self, group: RowGroup, label: str, seed: int) -> Draw:
         """The test, calibration and remaining rows of one surface of the tables called ``label``."""
         size = min(self.tests.get(group.name, self.other_tests), len(group.rows) // 5)
         name = group.name.removeprefix("attention ").removesuffix(" bfloat16")
@@ -186,7 +183,7 @@ def study(
     progress: Callable[[str], None] = lambda name: None,
 ) -> Study:  # fmt: skip
     """Draw test rows, then calibration rows, then choose the rows to keep among the rest."""
-    found = [group for kind, members in tables.items() for group in groups(kind, members)]
+    found = [group for kind, members in tables.items() for group in row_groups(kind, members)]
     quotas = plan.quotas_of(found)
     kept: dict[str, list[Row]] = {}
     heldout: dict[str, HeldoutError] = {}
@@ -206,7 +203,7 @@ def study(
 
 
 def _study_one(
-    group: Group, parts: Draw, ceilings: Ceilings, quota: int, seed: int
+    group: RowGroup, parts: Draw, ceilings: Ceilings, quota: int, seed: int
 ) -> tuple[list[Row], HeldoutError | None]:
     test, calibration, rest = ([group.rows[i] for i in part] for part in (parts.test, parts.calibration, parts.rest))
     if not test or not calibration or not rest:

@@ -17,19 +17,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from specsim.cost.correction import Correction
-from specsim.cost.step_time import Z90
+from specsim.arrays import Floats
+from specsim.surfaces.correction import Correction
+from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED, Z90
 from specsim.units import Reals
-
-Floats = NDArray[np.float64]
 
 FEWEST_TO_HALVE = 40
 SEQUENCE_KNOTS = 48
 EXTRAPOLATED_ERROR = 2.0  # beyond the measured range a time is taken to be this many times less certain
-MEASURED, INTERPOLATED, EXTRAPOLATED = 0.0, 1.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from specsim.arrays import Floats
 
 LEARNING_ROWS = 150  # as many choose the scales; all rows then inform the values
 # Of the lengths by axis (in e-folds), the size and the noise, as logarithms. A length is expected near a factor of 3

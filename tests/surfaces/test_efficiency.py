@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specsim.cost.efficiency import EfficiencySurface, regime, rows_of_regime
 from specsim.profiles.schema import Row
-from specsim.profiles.shapes import unfilled, work
+from specsim.specs.kernel_work import work
+from specsim.surfaces.axes import unfilled
+from specsim.surfaces.efficiency import EfficiencySurface, regime, rows_of_regime
 
 BYTES, FLOPS = 1e12, 1e14
 M, N, K = (1.0, 2.0, 8.0, 32.0, 100.0, 512.0), (256.0, 1000.0, 4096.0, 16384.0), (128.0, 512.0, 2048.0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specsim.profiles.grid import Kriging
+from specsim.surfaces.kriging import Kriging
 
 POINTS = np.random.default_rng(0).uniform(0, 4, size=(80, 3))
 

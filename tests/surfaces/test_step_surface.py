@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specsim.cost.steps import EXTRAPOLATED, INTERPOLATED, MEASURED, ChunkTimes, StepSurface
+from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED
+from specsim.surfaces.step_surface import ChunkTimes, StepSurface
 
 SEQUENCES, WIDTHS, KV_LENS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32), (1, 2, 3, 5, 7, 9), (120, 500, 1000, 2000)
 GRID = np.array([(b, q, kv) for b in SEQUENCES for q in WIDTHS for kv in KV_LENS], dtype=float)
