@@ -1,8 +1,8 @@
-"""A smooth function of a few coordinates through noisy values: a Gaussian process.
+"""A smooth function of a few coordinates through noisy values: kriging whose scales are learned from the values.
 
-Matérn 3/2 covariance (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, 4.2.1). Its lengths, size
-and noise are those under which each value is best foretold by all the others (5.4.2), held near what is expected of
-them, so that few values do not pass their noise for shape.
+The lengths, size and noise are those under which each value is best foretold by all the others (Rasmussen and
+Williams, Gaussian Processes for Machine Learning, 2006, 5.4.2), held near what is expected of them, so that few values
+do not pass their noise for shape.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from specsim.arrays import Floats
+from specsim.surfaces.kriging import Kriging, matern
 
 LEARNING_ROWS = 150  # as many choose the scales; all rows then inform the values
 # Of the lengths by axis (in e-folds), the size and the noise, as logarithms. A length is expected near a factor of 3
@@ -21,49 +22,33 @@ EXPECTED_LENGTHS, EXPECTED_WITHIN = np.log([1.0, 1.0, 2.0]), np.log(2.0)
 
 
 class Correction:
-    """A Gaussian process of mean 0 over log coordinates."""
+    """Smooth values about 0 over log coordinates."""
 
     def __init__(self, points: Floats, values: Floats, noise: float) -> None:
+        """``points`` [n, 3], ``values`` [n]; ``noise``: one standard deviation of a value's own error, at least."""
         few = np.random.default_rng(0).permutation(len(values))[:LEARNING_ROWS]
-        self._scales = _learn_scales(points[few], values[few], noise)
-        self._points = points
-        self._factor = np.linalg.cholesky(_covariance(_squares(points, points), self._scales))
-        self._weights = self._solve(self._solve(values[:, None]), transposed=True)[:, 0]
+        scales = np.exp(_learn_scales(points[few], values[few], noise))
+        self._lengths, self._size, self._noise = scales[:3], float(scales[3]), float(scales[4])
+        own = np.full(len(values), (self._noise / self._size) ** 2)
+        self._kriging = Kriging(
+            points / self._lengths, values, own, correlation=matern, neighbours=len(values)
+        )  # fmt: skip
 
     def at(self, points: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation (of a new measurement, its noise included) at [points, 3]."""
-        size, noise = np.exp(self._scales[3:])
-        across = _kernel(_squares(points, self._points), self._scales)
-        explained = (self._solve(across.T) ** 2).sum(axis=0)
-        return across @ self._weights, np.sqrt(np.maximum(size**2 - explained, 0.0) + noise**2)
-
-    def _solve(self, right: Floats, *, transposed: bool = False) -> Floats:
-        solution: Floats = np.linalg.solve(self._factor.T if transposed else self._factor, right)
-        return solution
-
-
-def _squares(left: Floats, right: Floats) -> Floats:
-    """Squared distances along each axis: [axes, left, right]."""
-    squares: Floats = (left.T[:, :, None] - right.T[:, None, :]) ** 2
-    return squares
-
-
-def _kernel(squares: Floats, scales: Floats) -> Floats:
-    """Matérn 3/2: size² (1 + d) e^-d, d = √3 × distance in units of each axis's length."""
-    distance = np.sqrt(np.tensordot(3.0 * np.exp(-2.0 * scales[:3]), squares, axes=1))
-    covariance: Floats = np.exp(2.0 * scales[3]) * (1.0 + distance) * np.exp(-distance)
-    return covariance
-
-
-def _covariance(squares: Floats, scales: Floats) -> Floats:
-    covariance = _kernel(squares, scales)
-    covariance[np.diag_indices_from(covariance)] += math.exp(2.0 * scales[4])
-    return covariance
+        mean, variance = self._kriging.at(points / self._lengths)
+        return mean, np.sqrt(self._size**2 * variance + self._noise**2)
 
 
 def _left_out_loss(squares: Floats, values: Floats, scales: Floats) -> float:
-    """Mean negative log density of each value given all others (a normal law's; closed form)."""
-    inverse = np.linalg.inv(_covariance(squares, scales))
+    """Mean negative log density of each value given all others (a normal law's; closed form).
+
+    ``squares`` [axes, n, n]: squared distances along each axis; ``scales``: logarithms, as ``_learn_scales`` has them.
+    """
+    distances = np.sqrt(np.tensordot(np.exp(-2.0 * scales[:3]), squares, axes=1))
+    covariance = np.exp(2.0 * scales[3]) * matern(distances)
+    covariance[np.diag_indices_from(covariance)] += math.exp(2.0 * scales[4])
+    inverse = np.linalg.inv(covariance)
     variance = 1.0 / np.diag(inverse)
     error = (inverse @ values) * variance
     return float(np.mean(np.log(variance) + error**2 / variance)) / 2.0
@@ -75,7 +60,7 @@ def _learn_scales(points: Floats, values: Floats, noise: float) -> Floats:
     expected: Floats = np.clip([*EXPECTED_LENGTHS, math.log(spread), math.log(noise)], *SCALE_BOUNDS.T)
     if len(values) < 2 * len(expected):
         return expected  # too few rows to learn from
-    squares = _squares(points, points)
+    squares: Floats = (points.T[:, :, None] - points.T[:, None, :]) ** 2
 
     def loss(scales: Floats) -> float:
         unexpected = float((((scales - expected) / EXPECTED_WITHIN) ** 2).sum()) / 2.0

@@ -15,7 +15,6 @@ linear look-up in it.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -23,13 +22,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.arrays import Floats
+from specsim.arrays import Booleans, Floats, Integers
 from specsim.profiles.schema import Row
 from specsim.specs.kernel_work import work
 from specsim.surfaces.axes import Axes, axes_of, unfilled
-from specsim.surfaces.estimates import Z90, Estimates
-from specsim.surfaces.kriging import Kriging
-from specsim.surfaces.look_up import SAME, LookUp
+from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED, Z90, Estimates
+from specsim.surfaces.kriging import RegressionKriging
+from specsim.surfaces.look_up import SAME, LookUp, grid
 from specsim.units import Reals
 
 Regime = Literal["decode", "verify", "prefill"]
@@ -98,7 +97,7 @@ class EfficiencySurface:
             exact = self._measured.setdefault(key, {}).setdefault(_place(np.log(rest)), [])
             if not variance:
                 exact.append(value)
-        self._tables: dict[tuple[float, ...], LookUp] = {}
+        self._tables: dict[tuple[float, ...], _Table] = {}
 
     def _fit(
         self, points: Floats, shapes: Floats, times: Floats, noise: Floats, scale: float | None, metric: int | None
@@ -112,7 +111,8 @@ class EfficiencySurface:
                 continue
             features = self._features(points, index)
             values = np.log(times / self._ideal_s(tuple(shapes.T), tile))
-            kriging, errors, variances = Kriging(features, values, noise, matrix.shape[1]), np.zeros(1), np.zeros(1)
+            kriging = RegressionKriging(features, values, noise, matrix.shape[1])
+            errors, variances = np.zeros(1), np.zeros(1)
             if metric is None or scale is None:
                 found, variances = kriging.at(features[chosen], leave_out=True)
                 errors = np.abs(np.expm1(values[chosen] - found))
@@ -180,12 +180,12 @@ class EfficiencySurface:
         memory, compute = moved / self._rates[0], computed / self._rates[1]
         return self._floor_s + (memory * memory + compute * compute) ** 0.5
 
-    def _table(self, fixed: tuple[float, ...]) -> LookUp:
+    def _table(self, fixed: tuple[float, ...]) -> _Table:
         if fixed not in self._tables:
             self._tables[fixed] = self._new_table(fixed)
         return self._tables[fixed]
 
-    def _new_table(self, fixed: tuple[float, ...]) -> LookUp:
+    def _new_table(self, fixed: tuple[float, ...]) -> _Table:
         axes = self._axes
         origin = axes.points(tuple(np.array([x]) for x in fixed), tuple(np.ones(1) for _ in self._log_running))[0]
         nodes = []
@@ -193,7 +193,7 @@ class EfficiencySurface:
             low, high = self._low[axis] - origin[axis], self._high[axis] - origin[axis]
             inside = values[(values > low + SAME) & (values < high - SAME)]
             nodes.append(np.array([low, *inside, high] if high - low > SAME else [low]))
-        places = np.array(list(itertools.product(*nodes)))
+        places = grid(nodes)
         points = np.repeat(origin[None, :], len(places), axis=0)
         points[:, list(axes.running)] += places
         clipped = np.clip(points, self._low, self._high)
@@ -206,7 +206,32 @@ class EfficiencySurface:
             if (logs := known.get(_place(place))) is not None:
                 values[i], exact[i] = np.mean(logs) if logs else values[i], True
         lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
-        return LookUp(nodes, values, errors, exact, outside=bool((beyond > SAME).any()), lengths=lengths)
+        return _Table(LookUp(nodes, (values, errors), lengths), exact, outside=bool((beyond > SAME).any()))
+
+
+class _Table:
+    """Log efficiencies over the running dimensions of one matrix or head layout, their errors, and what was measured.
+
+    Beyond the nodes the error grows, by once itself a correlation length. ``outside``: the fixed dimensions are beyond
+    those measured.
+    """
+
+    def __init__(self, look_up: LookUp, exact: Booleans, *, outside: bool) -> None:
+        self._look_up, self._exact, self._outside = look_up, exact, outside
+
+    def one(self, logs: list[float]) -> tuple[float, float, int]:
+        """Value, error and rank at one place, given by its logs."""
+        (value, error), beyond, node = self._look_up.one(logs)
+        if beyond or self._outside:
+            return value, error * (1.0 + beyond), EXTRAPOLATED
+        return value, error, MEASURED if node >= 0 and self._exact[node] else INTERPOLATED
+
+    def many(self, logs: list[Floats]) -> tuple[Floats, Floats, Integers]:
+        """The same at many: arrays of logs that broadcast."""
+        (value, error), beyond, node = self._look_up.many(logs)
+        rank = np.where((node >= 0) & self._exact[node], MEASURED, INTERPOLATED)
+        rank = np.where((beyond > 0) | self._outside, EXTRAPOLATED, rank)
+        return value, np.asarray(error * (1.0 + beyond)), rank
 
 
 def _noise(row: Row) -> float:

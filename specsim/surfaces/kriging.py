@@ -1,22 +1,22 @@
-"""Interpolation between measured shapes: a trend over all of them, and kriging of what it leaves over.
+"""Kriging: values between measured points, and how far from a measurement an answer is.
 
-Measured shapes need not fill a grid. A linear trend in the given coordinates is fitted to all values; the rest is
-interpolated from the nearest measured points with weights that follow from an exponential correlation (universal
-kriging: Cressie, Statistics for Spatial Data, 1993, section 3.4). Coordinates may be left out of the trend: they say
-how alike two points are, and no more. Points without noise answer exactly; of noisy ones
-the value without its noise is predicted, their noise standing on the diagonal of the covariance alone (section 3.2.1:
-a nugget that is measurement error). A linear law is reproduced exactly either way, and the kriging variance says how
-far from a measurement an answer is: 0 on one without noise, about 1 or more where no neighbour tells anything.
+An answer is a weighted mean of the points around it, with the weights of least variance where values are alike as
+their distance says (Cressie, Statistics for Spatial Data, 1993, section 3.2; a Gaussian process by another name).
+Points need not fill a grid and those without noise answer exactly; of noisy ones the value without its noise is
+predicted, their noise standing on the diagonal of the covariance alone (section 3.2.1: a nugget that is measurement
+error). The kriging variance is 0 on a point without noise, about 1 or more where no neighbour tells anything.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
-from specsim.arrays import Floats
+from specsim.arrays import Floats, Indices
 
 NEIGHBOURS = 24
 _JITTER = 1e-9  # keeps nearly coincident points solvable
@@ -26,12 +26,94 @@ _SLOPE_PRECISION = 0.1
 _BATCH = 2000  # queries solved at a time: 24 x 24 systems of 2,000 queries are 9 MB
 
 
-class Kriging:
-    """Values at points: ``points`` [n, axes] in units of their correlation length, ``values`` [n].
+def exponential(distances: Floats) -> Floats:
+    """Correlation of values that are rough at any scale: e^-d."""
+    return np.exp(-distances)
 
-    ``noise`` [n]: variance of each value's own error, in squares of the values' unit; None: there is none. It is
-    weighed against the variance of what the trend leaves over. Points that coincide are averaged, so that two of noise
-    0.2 are one of 0.1. ``trend``: how many of the coordinates, from the first on, the trend is linear in; None: all.
+
+def matern(distances: Floats) -> Floats:
+    """Correlation of smooth values, Matérn 3/2: (1 + √3·d) e^-√3·d (Rasmussen and Williams, 2006, 4.2.1)."""
+    scaled = np.sqrt(3.0) * distances
+    return np.asarray((1.0 + scaled) * np.exp(-scaled))
+
+
+class Kriging:
+    """``values`` [n] at ``points`` [n, axes] in units of their correlation length.
+
+    ``noise`` [n]: variance of each value's own error, as a share of the values' own variance. ``neighbours``: of the
+    points, how many nearest inform an answer. ``drift``: how many coordinates, from the first on, values may drift
+    along beside a constant, as their neighbours show (universal kriging, section 3.4); None: they vary about 0.
+    """
+
+    def __init__(
+        self, points: Floats, values: Floats, noise: Floats, *, correlation: Callable[[Floats], Floats],
+        neighbours: int, drift: int | None = None,
+    ) -> None:  # fmt: skip
+        self._points, self._values, self._noise = points, values, noise
+        self._correlation = correlation
+        self._neighbours = neighbours
+        self._drift = drift
+        self._tree: Any = cKDTree(points)
+
+    def at(self, points: Floats, leave_out: bool = False) -> tuple[Floats, Floats]:
+        """Means and variances [m] at ``points`` [m, axes].
+
+        ``leave_out``: the nearest point, the query itself when it was measured, takes no part.
+        """
+        skip = int(leave_out)
+        count = min(self._neighbours, len(self._points) - skip)
+        if count == 0 or len(points) == 0:
+            return np.zeros(len(points)), np.ones(len(points))
+        if count == len(self._points):  # all queries have the same neighbours
+            distances = cdist(self._points, points)
+            means, variances = self._solve(np.arange(count)[None], points[None], distances[None])
+            return means[0], variances[0]
+        found = []
+        for start in range(0, len(points), _BATCH):
+            queries = points[start : start + _BATCH]
+            distances, nearest = self._tree.query(queries, k=list(range(1 + skip, 1 + skip + count)))
+            found.append(self._solve(nearest, queries[:, None], distances[:, :, None]))
+        return np.concatenate([mean[:, 0] for mean, _ in found]), np.concatenate([spread[:, 0] for _, spread in found])
+
+    def _solve(self, neighbours: Indices, queries: Floats, distances: Floats) -> tuple[Floats, Floats]:
+        """Means and variances [h, m] of ``queries`` [h, m, axes], each m of which share ``neighbours`` [h, n].
+
+        ``distances`` [h, n, m]: between them.
+        """
+        origin = queries[:, :1]
+        gaps, away = self._points[neighbours] - origin, queries - origin
+        covariance = self._correlation(_distances(gaps))
+        diagonal = np.arange(neighbours.shape[1])
+        covariance[:, diagonal, diagonal] += self._noise[neighbours]
+        to_query = self._correlation(distances)
+        drift, wanted = self._drifts(gaps), self._drifts(away)
+        solved = np.linalg.solve(covariance, np.concatenate([to_query, drift], axis=2))
+        by_query, by_drift = np.split(solved, [queries.shape[1]], axis=2)
+        known = drift.transpose(0, 2, 1) @ by_drift
+        slopes = np.arange(1, known.shape[1])
+        known[:, slopes, slopes] += _SLOPE_PRECISION
+        # What the plain weights lack to reproduce a constant, and a local slope as far as the neighbours show one.
+        missing = wanted.transpose(0, 2, 1) - drift.transpose(0, 2, 1) @ by_query
+        shares = np.linalg.solve(known, missing)
+        weights = by_query + by_drift @ shares
+        variance = 1.0 - (to_query * by_query).sum(axis=1) + (missing * shares).sum(axis=1)
+        means = (weights * self._values[neighbours][:, :, None]).sum(axis=1)
+        return means, np.maximum(variance, 0.0)
+
+    def _drifts(self, gaps: Floats) -> Floats:
+        """What values drift with [h, n, none, or 1 + drift]: a constant, and coordinates."""
+        if self._drift is None:
+            return gaps[:, :, :0]
+        return np.concatenate([np.ones((*gaps.shape[:2], 1)), gaps[:, :, : self._drift]], axis=2)
+
+
+class RegressionKriging:
+    """A linear trend over all values, and kriging of what it leaves over: a linear law is reproduced exactly.
+
+    ``points`` [n, axes] in units of their correlation length, ``values`` [n]. ``noise`` [n]: variance of each value's
+    own error, in squares of the values' unit; None: there is none. It is weighed against the variance of what the
+    trend leaves over. Points that coincide are averaged, so that two of noise 0.2 are one of 0.1. ``trend``: how many
+    of the coordinates, from the first on, the trend is linear in; None: all. The others say how alike two points are.
     """
 
     def __init__(self, points: Floats, values: Floats, noise: Floats | None = None, trend: int | None = None) -> None:
@@ -41,55 +123,27 @@ class Kriging:
         index = index.ravel()
         counts = np.bincount(index)
         mean = np.bincount(index, weights=values) / counts
-        self._axes = unique.shape[1] if trend is None else trend
-        self._centre = unique[:, : self._axes].mean(axis=0)
-        design = np.column_stack([np.ones(len(unique)), unique[:, : self._axes] - self._centre])
+        axes = unique.shape[1] if trend is None else trend
+        self._centre = unique[:, :axes].mean(axis=0)
+        design = np.column_stack([np.ones(len(unique)), unique[:, :axes] - self._centre])
         own = np.zeros(len(unique)) if noise is None else np.bincount(index, weights=noise) / counts**2
-        self._trend, self._noise = _fitted(design, mean, own)
-        self._points = unique
-        self._residual = mean - design @ self._trend
-        self._tree: Any = cKDTree(unique)
+        self._trend, relative = _fitted(design, mean, own)
+        self._rest = Kriging(
+            unique, mean - design @ self._trend, relative + _JITTER, correlation=exponential, neighbours=NEIGHBOURS,
+            drift=axes,
+        )  # fmt: skip
 
     def at(self, points: Floats, leave_out: bool = False) -> tuple[Floats, Floats]:
-        """Means and variances [m] at ``points`` [m, axes].
-
-        ``leave_out``: the nearest point, the query itself when it was measured, takes no part.
-        """
-        batches = [self._solve(points[i : i + _BATCH], leave_out) for i in range(0, len(points), _BATCH)]
-        if not batches:
-            return np.empty(0), np.empty(0)
-        return np.concatenate([mean for mean, _ in batches]), np.concatenate([spread for _, spread in batches])
-
-    def _solve(self, points: Floats, leave_out: bool) -> tuple[Floats, Floats]:
-        trend = self._trend[0] + (points[:, : self._axes] - self._centre) @ self._trend[1:]
-        skip = int(leave_out)
-        count = min(NEIGHBOURS, len(self._points) - skip)
-        if count == 0:
-            return trend, np.ones(len(points))
-        distance, index = self._tree.query(points, k=list(range(1 + skip, 1 + skip + count)))
-        gaps = self._points[index] - points[:, None, :]
-        covariance = np.exp(-_distances(gaps))
-        covariance[:, np.arange(count), np.arange(count)] = 1.0 + _JITTER + self._noise[index]
-        to_query = np.exp(-distance)
-        # The weights also reproduce a constant, and a local slope as far as the neighbours show one.
-        drift = np.concatenate([np.ones((len(points), count, 1)), gaps[:, :, : self._axes]], axis=2)
-        solved = np.linalg.solve(covariance, np.concatenate([to_query[:, :, None], drift], axis=2))
-        by_query, by_drift = solved[:, :, 0], solved[:, :, 1:]
-        known = np.einsum("qip,qir->qpr", drift, by_drift)
-        slopes = np.arange(1, known.shape[1])
-        known[:, slopes, slopes] += _SLOPE_PRECISION
-        missing = -np.einsum("qip,qi->qp", drift, by_query)  # what the plain weights lack to reproduce the drift
-        missing[:, 0] += 1.0
-        shares = np.linalg.solve(known, missing[:, :, None])[:, :, 0]
-        weights = by_query + np.einsum("qip,qp->qi", by_drift, shares)
-        variance = 1.0 - np.einsum("qi,qi->q", to_query, by_query) + np.einsum("qp,qp->q", missing, shares)
-        return trend + np.einsum("qi,qi->q", weights, self._residual[index]), np.maximum(variance, 0.0)
+        """Means and variances [m] at ``points`` [m, axes]; ``leave_out`` as ``Kriging.at`` has it."""
+        trend = self._trend[0] + (points[:, : len(self._centre)] - self._centre) @ self._trend[1:]
+        rest, variances = self._rest.at(points, leave_out)
+        return trend + rest, variances
 
 
 def _distances(gaps: Floats) -> Floats:
-    """Distances [queries, n, n] of n neighbours from each other, from their gaps to the query [queries, n, axes]."""
+    """Distances [h, n, n] of n neighbours from each other, from their gaps to a query [h, n, axes]."""
     products = gaps @ gaps.transpose(0, 2, 1)
-    squares = np.einsum("qii->qi", products)
+    squares = np.einsum("hii->hi", products)
     return np.asarray(np.sqrt(np.maximum(squares[:, :, None] + squares[:, None, :] - 2.0 * products, 0.0)))
 
 

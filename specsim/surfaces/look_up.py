@@ -1,75 +1,88 @@
-"""A small table that answers like the surface it was filled from, in microseconds."""
+"""Tables that are linear between their nodes along every dimension, and keep their edge's value beyond it."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from specsim.arrays import Floats
-from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED
+from specsim.arrays import Floats, Integers
 
-SAME = 1e-9  # log values closer than this are the same
+SAME = 1e-9  # places closer than this along a dimension are the same
+
+
+def bracket(knots: Any, x: float) -> tuple[int, float]:
+    """(i, share): x lies ``share`` of the way from knot i to the next, below 0 or above 1 beyond the ends.
+
+    At least two knots, ascending; a list, or an array where numba compiles it (``numba.njit(bracket)``).
+    """
+    low, high = 0, len(knots) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if knots[middle] <= x:
+            low = middle
+        else:
+            high = middle
+    return low, (x - knots[low]) / (knots[low + 1] - knots[low])
 
 
 class LookUp:
-    """Values and errors over the running dimensions of one matrix or head layout, linear between their nodes.
+    """Tables over the same nodes.
 
-    ``nodes``: logs along each dimension, ascending; ``values``, ``errors``, ``exact`` (measured there) [product of the
-    nodes], the last dimension fastest. Beyond the nodes the nearest value is kept and the error grows, by once itself
-    a correlation length (``lengths``, one a dimension). ``outside``: the fixed ones are beyond those measured.
+    ``nodes``: along each dimension, ascending. ``tables``: [product of the nodes] each, the last dimension fastest.
+    ``lengths``: one a dimension, in which distances beyond the nodes are told; 1 where not given.
+
+    An answer holds each table's value, how far the place is beyond the nodes (over all dimensions; 0 inside), and the
+    index of the node that the place is, -1 if it is none.
     """
 
     def __init__(
-        self, nodes: list[Floats], values: Floats, errors: Floats, exact: NDArray[np.bool_], *, outside: bool,
-        lengths: list[float],
+        self, nodes: Sequence[Floats], tables: Sequence[Floats], lengths: Sequence[float] | None = None
     ) -> None:  # fmt: skip
-        self._nodes = nodes
-        self._node_lists = [axis.tolist() for axis in nodes]
-        self._arrays = (values, errors, exact)
-        self._lists = (values.tolist(), errors.tolist(), exact.tolist())
+        self._nodes = list(nodes)
+        self._tables = list(tables)
         self._strides = [math.prod(len(axis) for axis in nodes[i + 1 :]) for i in range(len(nodes))]
-        self._outside = outside
-        self._lengths = lengths
+        self._lengths = [1.0] * len(nodes) if lengths is None else list(lengths)
+        self._node_lists = [axis.tolist() for axis in nodes]
+        self._table_lists = [table.tolist() for table in tables]
 
-    def one(self, logs: list[float]) -> tuple[float, float, int]:
-        """Value, error and rank at one place, given by its logs."""
-        corners = [(0, 1.0)]
-        beyond = 0.0
-        for x, nodes, stride, length in zip(logs, self._node_lists, self._strides, self._lengths, strict=True):
+    def one(self, place: Sequence[float]) -> tuple[list[float], float, int]:
+        """The answer at one place, in microseconds."""
+        corners, beyond = [(0, 1.0)], 0.0
+        for x, nodes, stride, length in zip(place, self._node_lists, self._strides, self._lengths, strict=True):
             last = len(nodes) - 1
             if x <= nodes[0] + SAME:
                 beyond += max(0.0, nodes[0] - SAME - x) / length
-            elif x >= nodes[last] - SAME:
+                continue
+            if x >= nodes[last] - SAME:
                 beyond += max(0.0, x - nodes[last] - SAME) / length
-                corners = [(i + last * stride, w) for i, w in corners]
+                corners = [(corner + last * stride, weight) for corner, weight in corners]
+                continue
+            i, share = bracket(nodes, x)
+            if x - nodes[i] <= SAME:
+                corners = [(corner + i * stride, weight) for corner, weight in corners]
+            elif nodes[i + 1] - x <= SAME:
+                corners = [(corner + (i + 1) * stride, weight) for corner, weight in corners]
             else:
-                right = bisect_left(nodes, x - SAME)
-                if abs(nodes[right] - x) <= SAME:
-                    corners = [(i + right * stride, w) for i, w in corners]
-                else:
-                    low = nodes[right - 1]
-                    share = (x - low) / (nodes[right] - low)
-                    ends = (((right - 1) * stride, 1 - share), (right * stride, share))
-                    corners = [(i + end, w * part) for i, w in corners for end, part in ends]
-        values, errors, exact = self._lists
-        value = error = 0.0
-        for i, weight in corners:
-            value += weight * values[i]
-            error += weight * errors[i]
-        if beyond or self._outside:
-            return value, error * (1.0 + beyond), EXTRAPOLATED
-        return value, error, MEASURED if len(corners) == 1 and exact[corners[0][0]] else INTERPOLATED
+                ends = ((i * stride, 1.0 - share), ((i + 1) * stride, share))
+                corners = [(corner + end, weight * part) for corner, weight in corners for end, part in ends]
+        values = []
+        for table in self._table_lists:
+            value = 0.0
+            for corner, weight in corners:
+                value += weight * table[corner]
+            values.append(value)
+        return values, beyond, corners[0][0] if len(corners) == 1 else -1
 
-    def many(self, logs: list[Floats]) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        """The same at many: arrays of logs that broadcast."""
+    def many(self, place: Sequence[Any]) -> tuple[list[Floats], Floats, Integers]:
+        """The same at many places: arrays that broadcast."""
         corners: list[tuple[Any, Any]] = [(0, 1.0)]
         beyond: Any = 0.0
-        on_node: Any = True
-        for x, nodes, stride, length in zip(logs, self._nodes, self._strides, self._lengths, strict=True):
+        node: Any = 0
+        for x, nodes, stride, length in zip(place, self._nodes, self._strides, self._lengths, strict=True):
             beyond = beyond + np.maximum(0.0, np.maximum(nodes[0] - SAME - x, x - nodes[-1] - SAME)) / length
             if len(nodes) == 1:
                 continue
@@ -77,17 +90,14 @@ class LookUp:
             low, high = nodes[right - 1], nodes[right]
             share = np.clip((x - low) / (high - low), 0.0, 1.0)
             share = np.where(np.abs(x - low) <= SAME, 0.0, np.where(np.abs(high - x) <= SAME, 1.0, share))
-            on_node = on_node & ((share == 0.0) | (share == 1.0))
-            start = (right - 1) * stride
-            corners = [
-                pair for i, w in corners for pair in ((i + start, w * (1.0 - share)), (i + start + stride, w * share))
-            ]
-        values, errors, exact = self._arrays
-        value, error, measured = 0.0, 0.0, 0.0
-        for i, weight in corners:
-            value = value + weight * values[i]
-            error = error + weight * errors[i]
-            measured = measured + weight * exact[i]
-        rank = np.where(on_node & (np.asarray(measured) > 0.5), MEASURED, INTERPOLATED)
-        rank = np.where((np.asarray(beyond) > 0) | self._outside, EXTRAPOLATED, rank)
-        return np.asarray(value), np.asarray(error * (1.0 + beyond)), rank
+            start, end = (right - 1) * stride, right * stride
+            node = np.where((node < 0) | ((share > 0.0) & (share < 1.0)), -1, node + np.where(share > 0.0, end, start))
+            parts = ((start, 1.0 - share), (end, share))
+            corners = [(corner + end, weight * part) for corner, weight in corners for end, part in parts]
+        values = [np.asarray(sum(weight * table[corner] for corner, weight in corners)) for table in self._tables]
+        return values, np.asarray(beyond), np.asarray(node)
+
+
+def grid(nodes: Sequence[Floats]) -> Floats:
+    """Every node of a table [product of the nodes, dimensions], in the order of its values."""
+    return np.array(list(itertools.product(*nodes)))

@@ -18,7 +18,7 @@ from specsim.arrays import Floats, Indices
 from specsim.profiles.schema import Ceilings, HeldoutError, Row
 from specsim.surfaces.axes import axes_of
 from specsim.surfaces.heldout import calibrate, level_errors, predict, score
-from specsim.surfaces.kriging import Kriging
+from specsim.surfaces.kriging import RegressionKriging
 from specsim.surfaces.row_groups import RowGroup, metrics_of, row_groups, surface_of
 
 WITHHELD_SHARE = 0.12  # of the fixed dimensions, for the test rows and again for the calibration rows
@@ -87,7 +87,7 @@ def choose(group: RowGroup, ceilings: Ceilings, budget: int, seed: int, metric: 
     first = crowd.typical(np.concatenate([ends, rng.choice(count, int(_START * budget), replace=False)]).astype(int))
     taken = list(dict.fromkeys([fastest, *first.tolist()]))[:budget]
     while len(taken) < budget:
-        predicted = Kriging(points[taken], values[taken], trend=whole.trend).at(points)[0]
+        predicted = RegressionKriging(points[taken], values[taken], trend=whole.trend).at(points)[0]
         added = crowd.worst(predicted, taken, min(max(1, int(_STEP * budget)), budget - len(taken)))
         if not added:
             break

@@ -11,10 +11,7 @@ logarithm, hands their noise on; this averages it.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
@@ -22,6 +19,7 @@ from scipy.optimize import nnls
 from specsim.arrays import Floats
 from specsim.surfaces.correction import Correction
 from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED, Z90
+from specsim.surfaces.look_up import LookUp, grid
 from specsim.units import Reals
 
 FEWEST_TO_HALVE = 40
@@ -54,30 +52,30 @@ class StepSurface:
             raise ValueError("a surface needs at least one row")
         self._mean, correction = _fit(shapes, seconds, noise)
         knots = (_sequence_knots(shapes[:, 0]), _integers(shapes[:, 1]), _with_middles(shapes[:, 2]))
-        self._axes = tuple(_Axis(k) for k in knots)
-        grid = np.stack([x.ravel() for x in np.meshgrid(*(np.log(k) for k in knots), indexing="ij")], axis=1)
-        size = tuple(len(k) for k in knots)
-        self._log_factor, error = (table.reshape(size) for table in correction.at(grid))
-        self._error = error * _error_scale(shapes, seconds, noise)
+        nodes = [np.log(axis) for axis in knots]
+        log_factor, error = correction.at(grid(nodes))
+        self._look_up = LookUp(nodes, (log_factor, error * _error_scale(shapes, seconds, noise)))
         self._measured = frozenset(map(tuple, shapes.tolist()))
 
     def at(self, sequences: Reals, query_len: Reals, kv_len: Reals) -> StepEstimates:
         """Seconds of steps; all floats give floats, arrays broadcast like NumPy's."""
-        spots = [axis.locate(x) for axis, x in zip(self._axes, (sequences, query_len, kv_len), strict=True)]
-        factor, error = (_blend(table, spots) for table in (self._log_factor, self._error))
         weights, a_sequence, a_token, a_key, a_pair = self._mean
         tokens = sequences * query_len
         compute = a_token * tokens + a_pair * tokens * kv_len
         mean = weights + a_sequence * sequences + a_key * sequences * kv_len + compute
-        outside = spots[0].outside | spots[1].outside | spots[2].outside
+        place = (sequences, query_len, kv_len)
         if isinstance(mean, np.ndarray):
+            (factors, errors), beyond, _ = self._look_up.many([np.log(x) for x in place])
+            outside = beyond > 0.0
             ranks = np.where(outside, EXTRAPOLATED, INTERPOLATED)
-            errors = error * np.where(outside, EXTRAPOLATED_ERROR, 1.0)
-            return StepEstimates(mean * np.exp(factor), ranks, errors, compute / mean)
-        known = (float(sequences), float(query_len), float(kv_len)) in self._measured
-        rank = EXTRAPOLATED if outside else MEASURED if known else INTERPOLATED
-        seconds = float(mean * math.exp(factor))
-        return StepEstimates(seconds, rank, float(error) * (EXTRAPOLATED_ERROR if outside else 1.0), compute / mean)
+            errors = errors * np.where(outside, EXTRAPOLATED_ERROR, 1.0)
+            return StepEstimates(mean * np.exp(factors), ranks, errors, compute / mean)
+        (factor, error), distance, _ = self._look_up.one([math.log(x) for x in place])
+        seconds, share = float(mean * math.exp(factor)), float(compute / mean)
+        if distance:
+            return StepEstimates(seconds, EXTRAPOLATED, error * EXTRAPOLATED_ERROR, share)
+        known = tuple(map(float, place)) in self._measured
+        return StepEstimates(seconds, MEASURED if known else INTERPOLATED, error, share)
 
 
 def _features(sequences: Floats, query_len: Floats, kv_len: Floats) -> Floats:
@@ -115,53 +113,7 @@ def non_negative_fit(features: Floats, seconds: Floats) -> Floats:
     return coefficients
 
 
-# -- the tabulated correction -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    """Between knots ``left`` and ``right`` at ``share`` of the way."""
-
-    left: Any
-    right: Any
-    share: Any
-    outside: Any
-
-
-class _Axis:
-    """Sorted knots, linear in their logarithm; what lies beyond is held at the edge."""
-
-    def __init__(self, knots: Floats) -> None:
-        self._logs = np.log(knots)
-        self._list = self._logs.tolist()
-
-    def locate(self, value: Reals) -> _Spot:
-        logs, last = self._list, len(self._list) - 1
-        if isinstance(value, np.ndarray):
-            x = np.log(value)
-            left = np.clip(np.searchsorted(self._logs, x, side="right") - 1, 0, max(last - 1, 0))
-            right = np.minimum(left + 1, last)
-            span = np.where(right > left, self._logs[right] - self._logs[left], 1.0)
-            share = np.clip((x - self._logs[left]) / span, 0.0, 1.0 if last else 0.0)
-            return _Spot(left, right, share, (x < logs[0] - 1e-9) | (x > logs[-1] + 1e-9))
-        point = math.log(value)
-        start = min(max(bisect_right(logs, point) - 1, 0), max(last - 1, 0))
-        end = min(start + 1, last)
-        part = (point - logs[start]) / (logs[end] - logs[start]) if end > start else 0.0
-        return _Spot(start, end, min(max(part, 0.0), 1.0), point < logs[0] - 1e-9 or point > logs[-1] + 1e-9)
-
-
-def _blend(table: Floats, spots: Sequence[_Spot]) -> Any:
-    """Linear along each axis between the eight corners around the spots."""
-    a, b, c = spots
-
-    def along_kv(i: Any, j: Any) -> Any:
-        return table[i, j, c.left] * (1.0 - c.share) + table[i, j, c.right] * c.share
-
-    def along_width(i: Any) -> Any:
-        return along_kv(i, b.left) * (1.0 - b.share) + along_kv(i, b.right) * b.share
-
-    return along_width(a.left) * (1.0 - a.share) + along_width(a.right) * a.share
+# -- where the correction is tabulated --------------------------------------------------------------------------
 
 
 def _sequence_knots(measured: Floats) -> Floats:

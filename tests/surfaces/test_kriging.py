@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specsim.surfaces.kriging import Kriging
+from specsim.surfaces.kriging import Kriging as SmoothKriging
+from specsim.surfaces.kriging import RegressionKriging as Kriging
+from specsim.surfaces.kriging import matern
 
 POINTS = np.random.default_rng(0).uniform(0, 4, size=(80, 3))
 
@@ -73,7 +75,10 @@ def test_coordinates_outside_the_trend_only_say_what_is_alike() -> None:
 
 def test_noise_of_zero_changes_nothing() -> None:
     query = POINTS[:40] + 0.1
-    plain, noiseless = Kriging(POINTS, rough(POINTS)), Kriging(POINTS, rough(POINTS), np.zeros(len(POINTS)))
+    plain, noiseless = (
+        Kriging(POINTS, rough(POINTS)),
+        Kriging(POINTS, rough(POINTS), np.zeros(len(POINTS))),
+    )
     for one, other in zip(plain.at(query), noiseless.at(query), strict=True):
         assert np.array_equal(one, other)
 
@@ -138,3 +143,32 @@ def test_neighbours_that_share_a_coordinate_leave_the_interval_finite() -> None:
     found, variance = kriging.at(queries)
     assert np.all(variance < 2.0)
     assert np.allclose(found, np.sin(3 * queries[:, 0]) + queries[:, 1] ** 2, atol=0.35)
+
+
+def smooth(points: np.ndarray, values: np.ndarray, noise: float, drift: int | None = None) -> SmoothKriging:
+    own = np.full(len(values), noise)
+    return SmoothKriging(points, values, own, correlation=matern, neighbours=len(values), drift=drift)
+
+
+def test_two_points_by_hand() -> None:
+    """At distance 1, noise 0.1: half-way each weighs c(½) / (1.1 + c(1)), and 1 - 2 c(½)² / (1.1 + c(1)) is left."""
+    near, apart = (float(matern(np.array(d))) for d in (0.5, 1.0))
+    assert apart == pytest.approx((1 + 3**0.5) * np.exp(-(3**0.5)))
+    found, variance = smooth(np.array([[0.0], [1.0]]), np.array([2.0, 4.0]), 0.1).at(np.array([[0.5]]))
+    assert found[0] == pytest.approx(6.0 * near / (1.1 + apart))
+    assert variance[0] == pytest.approx(1.0 - 2.0 * near**2 / (1.1 + apart))
+
+
+def test_values_about_zero_fall_to_zero_away_from_all_points() -> None:
+    found, variance = smooth(POINTS, rough(POINTS), 0.1).at(np.full((1, 3), 99.0))
+    assert (found[0], variance[0]) == pytest.approx((0.0, 1.0), abs=1e-9)
+
+
+@pytest.mark.parametrize("drift", [None, 0, 3])
+def test_queries_that_share_their_neighbours_answer_as_each_alone(drift: int | None) -> None:
+    kriging = smooth(POINTS, rough(POINTS), 0.01, drift)
+    queries = POINTS[:20] + 0.2
+    alone = [kriging.at(query[None]) for query in queries]
+    found, variance = kriging.at(queries)
+    assert found == pytest.approx([mean[0] for mean, _ in alone], abs=1e-9)
+    assert variance == pytest.approx([spread[0] for _, spread in alone], abs=1e-9)
