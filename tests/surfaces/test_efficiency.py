@@ -214,29 +214,6 @@ def test_stated_intervals_hold_nine_of_ten_left_out_rows() -> None:
     assert 0.83 <= covered.mean() <= 0.97
 
 
-def test_narrower_formats_move_fewer_bytes() -> None:
-    """8-bit weights and activations move half; 4-bit weights with a scale of 16 bits for 32 of them 4.5 bits each."""
-    wide, _ = work("gemm", (1.0, 4096.0, 4096.0))
-    assert wide == 2 * (4096 * 4096 + 2 * 4096)
-    assert work("gemm", (1.0, 4096.0, 4096.0), "fp8")[0] == wide / 2
-    weights = 4096 * 4096
-    grouped, _ = work("gemm", (1.0, 4096.0, 4096.0), "int4-weight-g32")
-    assert grouped == pytest.approx(weights * (4 + 16 / 32) / 8 + 2 * 2 * 4096)
-
-
-def test_a_decode_pass_over_experts_reads_the_ones_it_touches() -> None:
-    """8 experts, 2 a token: 4 tokens touch 8(1 - 0.75^4) = 5.47 of them; many tokens all 8."""
-    few, flops = work("moe", (4.0, 64.0, 128.0, 8.0, 2.0))
-    assert few == pytest.approx(2 * 3 * 64 * 128 * 5.46875 + 4 * 4 * 64)
-    assert flops == 2 * 3 * 64 * 128 * 4 * 2
-    assert work("moe", (1e6, 64.0, 128.0, 8.0, 2.0))[0] == pytest.approx(2 * 3 * 64 * 128 * 8 + 4e6 * 64)
-
-
-def test_a_causal_prompt_computes_half_of_the_square() -> None:
-    _, flops = work("attention", (1.0, 1001.0, 1001.0, 4.0, 4.0, 64.0))
-    assert flops == 4 * 1001 * 501 * 4 * 64
-
-
 def test_regimes_split_the_rows() -> None:
     def attention(queries: float, keys: float) -> Row:
         return row((1.0, queries, keys, 8.0, 8.0, 64.0), 1e-5)
