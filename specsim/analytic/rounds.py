@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Floats
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
@@ -27,8 +28,6 @@ from specsim.speculation.policy import ConfidencePolicy
 from specsim.speculation.round import SHARED_ERRORS, StepCost
 from specsim.speculation.stopping import stopped_round
 from specsim.surfaces.estimates import Z90
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

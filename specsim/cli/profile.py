@@ -76,7 +76,7 @@ def import_(
     """Make a compact profile of another project's measured tables, tested on rows that it does not keep."""
     from specsim.interop import aiconfigurator
     from specsim.specs.catalog import load_hardware
-    from specsim.surfaces.selection import study
+    from specsim.surfaces.selection import select_rows
 
     if source != "aiconfigurator":
         raise unknown_name("source", source, ["aiconfigurator"])
@@ -85,7 +85,7 @@ def import_(
     ceilings = aiconfigurator.ceilings_of(hardware)
     folder = aiconfigurator.data_folder(data)
     tables = aiconfigurator.read_tables(folder, system, backend, version, ceilings)
-    found = study(
+    found = select_rows(
         tables.rows, ceilings, plan, tables.label, aiconfigurator.SEED,
         progress=lambda name: messages().print(f"choosing {name}"),
     )  # fmt: skip

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Kernel, KernelPrices, Price
 from specsim.cost.measured import EXTRAPOLATED, STAND_IN_ERROR, MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.profiles.store import Profile, load_profile, profile_names
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
-from specsim.units import Reals
 
 
 @dataclass(frozen=True, slots=True)

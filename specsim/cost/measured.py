@@ -15,6 +15,7 @@ from itertools import product
 
 import numpy as np
 
+from specsim.arrays import Reals
 from specsim.cost.forward import SOURCES, Kernel, Price
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Row
@@ -23,7 +24,6 @@ from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
 from specsim.surfaces.efficiency import EfficiencySurface, regime
 from specsim.surfaces.row_groups import FORMATLESS, row_groups, stated_surface
-from specsim.units import Reals
 
 EXTRAPOLATED = float(SOURCES.index("extrapolated"))
 STAND_IN_ERROR = 0.2  # one standard deviation of a stand-in beside its own error; a judgement

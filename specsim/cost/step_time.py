@@ -9,9 +9,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Reals
 from specsim.cost.forward import SOURCES, Source
 from specsim.surfaces.estimates import Z90
-from specsim.units import Reals
 
 WEIGHTY_SHARE = 0.1  # a source behind less of the time than this does not name the whole step's
 # ``verify`` is a whole verify pass, from a price source that does not tell its kernels apart.

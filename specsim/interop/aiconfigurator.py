@@ -25,7 +25,7 @@ from specsim.profiles.store import Profile, faster_than_possible
 from specsim.specs.hardware import Hardware
 from specsim.surfaces.heldout import score
 from specsim.surfaces.row_groups import row_groups, stated_surface
-from specsim.surfaces.selection import Plan
+from specsim.surfaces.selection import SelectionPlan
 
 PACKAGE = "aiconfigurator-core"
 IMPORTER = "aiconfigurator"
@@ -51,7 +51,7 @@ TESTS = {
 }  # fmt: skip
 
 
-def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> Plan:
+def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> SelectionPlan:
     """What a profile of about ``rows`` rows keeps; what the other surfaces leave goes to 16-bit GEMMs.
 
     ``keep``: quotas of one's own, by surface. Raises InvalidInput for a surface that has none.
@@ -61,7 +61,7 @@ def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> Plan:
         if name not in quotas:
             raise unknown_name("surface", name, quotas)
         quotas[name] = count
-    return Plan(rows, quotas, "gemm bfloat16", "collective", TESTS)
+    return SelectionPlan(rows, quotas, "gemm bfloat16", "collective", TESTS)
 
 
 Record = dict[str, Any]

@@ -23,6 +23,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Reals
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
@@ -32,7 +33,6 @@ from specsim.serving.server import Server
 from specsim.serving.simulate import Progress, is_large, servers_of, simulate, tabled_all
 from specsim.speculation.round import SHARED_ERRORS, StepCost
 from specsim.surfaces.estimates import Z90
-from specsim.units import Reals
 
 Floats = NDArray[np.float64]
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.units import Reals
-
-Values = tuple[Any, ...]  # floats or arrays, one a dimension
+from specsim.arrays import Dimensions, Reals
 
 _WEIGHT_BYTES = {  # groups of weights share a scale of 16 bits
     "float32": 4.0, "fp8": 1.0, "int8": 1.0, "int8-weight": 1.0, "int4-weight-g128": 4.125 / 8,
@@ -71,7 +69,7 @@ def experts_work(
     return weight_bytes * weights * touched + value_bytes * rows * values, 2.0 * rows * weights
 
 
-def work(kind: str, shape: Values, dtype: str = "bfloat16") -> tuple[Any, Any]:
+def work(kind: str, shape: Dimensions, dtype: str = "bfloat16") -> tuple[Any, Any]:
     """(bytes, FLOPs) of one launch, from the shape columns of its class (profiles/schema.py) and its format.
 
     Of classes that only move data the order of magnitude: their constant factors cancel in the efficiency.

@@ -13,9 +13,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from specsim.arrays import Reals
 from specsim.errors import InvalidInput
 from specsim.specs.kernel_work import distinct_experts
-from specsim.units import Reals
 
 Bits = Annotated[float, Field(gt=0, le=64)]
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Floats, Reals
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
@@ -19,9 +20,6 @@ from specsim.profiles.schema import SHAPE_COLUMNS, HeldoutError, Row
 from specsim.profiles.store import Profile
 from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, Z90
 from specsim.surfaces.step_surface import ChunkTimes, StepSurface, non_negative_fit
-from specsim.units import Reals
-
-Floats = NDArray[np.float64]
 
 COLUMNS = SHAPE_COLUMNS["steps"]
 PART_NAMES = {"draft": "draft", "sample": "sampling", "host": "host"}  # column part -> name of StepTime's part

@@ -10,13 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from specsim.arrays import Floats
-
-Values = tuple[Any, ...]  # floats or arrays, one a dimension
+from specsim.arrays import Dimensions, Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +28,14 @@ class Axes:
     leave idle (``unfilled``) in how alike two shapes are; 0 throughout where none are given.
     """
 
-    split: Callable[[Values], tuple[Values, Values]]
-    origin: Callable[[Values], Values]
+    split: Callable[[Dimensions], tuple[Dimensions, Dimensions]]
+    origin: Callable[[Dimensions], Dimensions]
     running: tuple[int, ...]
     metrics: tuple[Floats, ...]
     tiles: tuple[float, ...] = ()
     fill: tuple[float, ...] = ()
 
-    def points(self, fixed: Values, running: Values) -> Floats:
+    def points(self, fixed: Dimensions, running: Dimensions) -> Floats:
         """Log coordinates [rows, axes] of arrays of dimensions."""
         rows = max(np.size(x) for x in (*fixed, *running))
         columns = [np.log(np.broadcast_to(np.asarray(x, dtype=np.float64), rows)) for x in self.origin(fixed)]
@@ -69,15 +66,15 @@ def unfilled(rows: Floats, columns: Floats, processors: int) -> Floats:
     return np.asarray(np.log(ready / (rows * columns)[:, None]) / math.sqrt(len(high)))
 
 
-def _first_runs(shape: Values) -> tuple[Values, Values]:
+def _first_runs(shape: Dimensions) -> tuple[Dimensions, Dimensions]:
     return shape[1:], shape[:1]
 
 
-def _keys_run(shape: Values) -> tuple[Values, Values]:
+def _keys_run(shape: Dimensions) -> tuple[Dimensions, Dimensions]:
     return shape[3:], shape[:3]
 
 
-def _prompt_runs(shape: Values) -> tuple[Values, Values]:
+def _prompt_runs(shape: Dimensions) -> tuple[Dimensions, Dimensions]:
     sequences, query_tokens, kv_tokens = shape[:3]
     return shape[3:], (sequences, query_tokens, kv_tokens / query_tokens)
 
@@ -94,7 +91,7 @@ def _features(axes: int, *sums: tuple[int, ...]) -> Floats:
     return matrix
 
 
-def _first_then_fixed(fixed: Values) -> Values:
+def _first_then_fixed(fixed: Dimensions) -> Dimensions:
     return (1.0, *fixed)
 
 
@@ -113,7 +110,7 @@ _GEMM_FILLED = replace(
 )
 
 
-def _layout(fixed: Values) -> Values:
+def _layout(fixed: Dimensions) -> Dimensions:
     """Heads a KV head; KV heads (twice: as streams a sequence, and themselves); head size; two switches.
 
     The switches, e for on: several heads share a KV head, and there are several KV heads. Some libraries run another

@@ -22,14 +22,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.arrays import Booleans, Floats, Integers
+from specsim.arrays import Booleans, Floats, Integers, Reals
 from specsim.profiles.schema import Row
 from specsim.specs.kernel_work import work
 from specsim.surfaces.axes import Axes, axes_of, unfilled
 from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED, Z90, Estimates
 from specsim.surfaces.kriging import RegressionKriging
 from specsim.surfaces.look_up import SAME, LookUp, grid
-from specsim.units import Reals
 
 Regime = Literal["decode", "verify", "prefill"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.units import Reals
+from specsim.arrays import Reals
 
 MEASURED, INTERPOLATED, EXTRAPOLATED = 0, 1, 2  # ranks of an answer's source, the best first
 Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations

@@ -141,7 +141,7 @@ class _Crowd:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SelectionPlan:
     """How many rows to keep of each surface (``RowGroup.name``), and how many to test it on, at most.
 
     ``rest``: the surface that gets what is left of ``rows``. Surfaces without a quota are left out; ``whole``: a class
@@ -171,17 +171,17 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class Selection:
     """A profile drawn from large tables, and how well it predicts the rows it was not drawn from."""
 
     rows: dict[str, list[Row]]
     heldout: dict[str, HeldoutError]
 
 
-def study(
-    tables: Mapping[str, Sequence[Row]], ceilings: Ceilings, plan: Plan, label: str, seed: int,
+def select_rows(
+    tables: Mapping[str, Sequence[Row]], ceilings: Ceilings, plan: SelectionPlan, label: str, seed: int,
     progress: Callable[[str], None] = lambda name: None,
-) -> Study:  # fmt: skip
+) -> Selection:  # fmt: skip
     """Draw test rows, then calibration rows, then choose the rows to keep among the rest."""
     found = [group for kind, members in tables.items() for group in row_groups(kind, members)]
     quotas = plan.quotas_of(found)
@@ -195,14 +195,14 @@ def study(
         if group.kind == plan.whole:
             chosen, error = list(group.rows), level_errors([group], ceilings)
         else:
-            chosen, error = _study_one(group, plan.draw(group, label, seed), ceilings, quota, seed)
+            chosen, error = _select_one(group, plan.draw(group, label, seed), ceilings, quota, seed)
         kept.setdefault(group.kind, []).extend(sorted(chosen, key=lambda row: row.shape[::-1]))
         if error is not None:
             heldout[group.name] = error
-    return Study(kept, heldout)
+    return Selection(kept, heldout)
 
 
-def _study_one(
+def _select_one(
     group: RowGroup, parts: Draw, ceilings: Ceilings, quota: int, seed: int
 ) -> tuple[list[Row], HeldoutError | None]:
     test, calibration, rest = ([group.rows[i] for i in part] for part in (parts.test, parts.calibration, parts.rest))

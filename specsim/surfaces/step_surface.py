@@ -16,11 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from specsim.arrays import Floats
+from specsim.arrays import Floats, Reals
 from specsim.surfaces.correction import Correction
 from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED, Z90
 from specsim.surfaces.look_up import LookUp, grid
-from specsim.units import Reals
 
 FEWEST_TO_HALVE = 40
 SEQUENCE_KNOTS = 48

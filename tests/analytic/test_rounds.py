@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from specsim.analytic.founding import FoundingModel
 from specsim.analytic.rounds import _ratio_interval, default_batches, speedup_map
+from specsim.arrays import Reals
 from specsim.cost.forward import Group, Kernel, Precision, Price
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario
@@ -18,7 +19,6 @@ from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import PowerLawAcceptance
 from specsim.speculation.program import load_program
 from specsim.speculation.round import RoundCost
-from specsim.units import Reals
 
 TARGET = ModelSpec(
     name="toy", source="test", num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16,

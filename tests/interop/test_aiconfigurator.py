@@ -18,7 +18,7 @@ from specsim.profiles.store import load_profile, write_profile  # noqa: E402
 from specsim.specs.catalog import load_hardware  # noqa: E402
 from specsim.specs.kernel_work import work  # noqa: E402
 from specsim.surfaces.row_groups import row_groups  # noqa: E402
-from specsim.surfaces.selection import study  # noqa: E402
+from specsim.surfaces.selection import select_rows  # noqa: E402
 
 H200 = load_hardware("h200")
 CEILINGS = aic.ceilings_of(H200)
@@ -178,7 +178,7 @@ def test_a_study_keeps_test_and_calibration_rows_out_and_covers_what_it_promises
     assert not parts[0] & parts[1]
     assert not parts[1] & parts[2]
     assert not parts[0] & parts[2]
-    found = study(tables.rows, CEILINGS, PLAN, "h200", 7)
+    found = select_rows(tables.rows, CEILINGS, PLAN, "h200", 7)
     kept = found.rows["gemm"]
     assert len(kept) == 300
     assert {row.shape for row in kept} <= {group.rows[i].shape for i in draw.rest}
@@ -209,7 +209,7 @@ def test_an_imported_profile_can_be_checked_against_its_source(tmp_path: Path) -
     ]
     write(tmp_path, "data/h200_sxm/gemm/made/1/gemm_perf.parquet", records)
     read = aic.read_tables(tmp_path / "data", "h200_sxm", "made", None, CEILINGS)
-    found = study(read.rows, CEILINGS, PLAN, read.label, 5)
+    found = select_rows(read.rows, CEILINGS, PLAN, read.label, 5)
     write_profile(tmp_path / "p", aic.header_of(read, H200, found.heldout), found.rows)
     profile = load_profile(f"{tmp_path / 'p'}/")
     assert profile.header.backend == "made 1"

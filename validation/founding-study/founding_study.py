@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from specsim.analytic.founding import Floats, FoundingModel, best_lengths, price_rounds, speedups, tokens_per_round
+from specsim.analytic.founding import FoundingModel, best_lengths, price_rounds, speedups, tokens_per_round
+from specsim.arrays import Floats
 from specsim.cost.corner import CornerPrices, measured_corners
 from specsim.results import RunResult
 from specsim.scenario import Scenario

@@ -13,14 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
 from specsim.fidelity.bars import Bar, bar_of
 from specsim.fidelity.bootstrap import Range, difference_range, error_range, noise, spread
-from specsim.results.served import SCENARIO, PredictedMetric, PredictedRun, ServedRow
-
-Floats = NDArray[np.float64]
+from specsim.results.served_rows import SCENARIO, PredictedMetric, PredictedRun, ServedRow
 
 THROUGHPUT, MEAN_E2E, LENGTH = "output_throughput", "mean_e2el_ms", "spec_decode_acceptance_length"
 ROUNDING = 1e-5  # measured tables keep six digits, and what is imposed has an interval of no width

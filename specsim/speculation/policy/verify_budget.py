@@ -8,13 +8,14 @@ from typing import Literal
 import numpy as np
 from pydantic import PositiveInt, model_validator
 
+from specsim.arrays import Floats, Integers
 from specsim.cost.forward import Group
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy
 from specsim.speculation.policy.confidence import check_has_confidences, required
 from specsim.speculation.policy.deciders import DeciderBase
 from specsim.speculation.policy.prices import first_best, rounded
-from specsim.speculation.policy.protocol import Decider, Drafts, Floats, Integers, Setting
+from specsim.speculation.policy.protocol import Decider, Drafts, Setting
 from specsim.speculation.round import StepCost
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from specsim.reference.drafters.base import Drafter, History, Integers, Judge, Progress, Proposal, Stopwatch
+from specsim.arrays import Integers
+from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
 
 
 class NGram(Drafter):

@@ -17,7 +17,7 @@ from specsim.reference.drafters.own_target import Adapter
 from specsim.reference.kernels import pack
 from specsim.reference.layers import Layers
 from specsim.reference.transformer import Transformer
-from specsim.reference.weights import NORM_EPSILON, ROTARY_BASE, LayerWeights, Reader, random_layer, source
+from specsim.reference.transformer_weights import NORM_EPSILON, ROTARY_BASE, LayerWeights, Reader, random_layer, source
 from specsim.specs.model import ModelSpec
 
 

@@ -31,11 +31,11 @@ class Piece:
     owned: bool
 
 
-class _Weights(BaseModel):
+class _DraftWeights(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DraftModelWeights(_Weights):
+class DraftModelWeights(_DraftWeights):
     """A model of its own, embedding and head included."""
 
     kind: Literal["draft_model"] = "draft_model"
@@ -46,7 +46,7 @@ class DraftModelWeights(_Weights):
         return Piece(ModelPart.whole(draft), owned=True)
 
 
-class TargetLayers(_Weights):
+class TargetLayers(_DraftWeights):
     """The target's layers ``first`` to ``last`` - 1, with the target's own KV cache.
 
     ``exits``: values of ``last`` among which an engine chooses each round by what it has seen, ``last`` one of them;
@@ -74,7 +74,7 @@ class TargetLayers(_Weights):
         return Piece(_without_head(whole), owned=False)
 
 
-class TargetSublayers(_Weights):
+class TargetSublayers(_DraftWeights):
     """The target with sublayers skipped: the shares of attention and feed-forward sublayers that are kept."""
 
     kind: Literal["target_sublayers"] = "target_sublayers"
@@ -90,7 +90,7 @@ class TargetSublayers(_Weights):
         return Piece(part, owned=False)
 
 
-class OwnLayers(_Weights):
+class OwnLayers(_DraftWeights):
     """Sublayers of the target's shape with weights and KV cache of their own.
 
     ``input_width``: the first projection reads this many times the hidden size (EAGLE-3: 2). ``kv_heads``: as the
@@ -129,7 +129,7 @@ class OwnLayers(_Weights):
         return Piece(part, owned=True)
 
 
-class OwnMatrices(_Weights):
+class OwnMatrices(_DraftWeights):
     """``count`` matrices; sizes in units of the target's hidden size. ``on_rows``: only for positions with logits."""
 
     kind: Literal["matrices"] = "matrices"
@@ -147,7 +147,7 @@ class OwnMatrices(_Weights):
         return Piece(ModelPart(_plain(target, self.bits), matrices=(matrix,)), owned=True)
 
 
-class Head(_Weights):
+class Head(_DraftWeights):
     """Products that give logits. ``vocabulary``: tokens, None the target's. ``own``: not the target's LM head."""
 
     kind: Literal["head"] = "head"

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Kernel, KernelPrices, Price
 from specsim.specs.conditions import Conditions
 from specsim.specs.hardware import Hardware
-from specsim.units import Reals
 
 # What is left between a pass and its prediction once five anchors tell the state: standard deviation of whole passes
 # over four minutes of a shared CPU was 5 % (1 sequence), 4 % (4), 3 % (16) and 2 % (16 x 4), from 10, 8, 7 and 7 %.

@@ -9,7 +9,7 @@ import pytest
 
 from specsim.errors import InvalidInput
 from specsim.fidelity.bars import served_bars
-from specsim.fidelity.served import (
+from specsim.fidelity.served_errors import (
     LENGTH,
     MEAN_E2E,
     THROUGHPUT,
@@ -18,7 +18,7 @@ from specsim.fidelity.served import (
     summarize,
     together,
 )
-from specsim.results.served import SATURATION, SCENARIO, PredictedMetric, PredictedRun, ServedRow
+from specsim.results.served_rows import SATURATION, SCENARIO, PredictedMetric, PredictedRun, ServedRow
 
 BARS = served_bars(real_acceptance=False)
 SHARES = {"low": 0.3, "high": 0.8}

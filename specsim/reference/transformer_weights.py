@@ -35,7 +35,7 @@ class LayerWeights:
 
 
 @dataclass(slots=True)
-class Weights:
+class TransformerWeights:
     """A decoder's weights; layers are made one by one as they are asked for, so that few exist twice."""
 
     table: Tensor  # [vocab, hidden]
@@ -48,7 +48,7 @@ class Weights:
 
 def random_weights(
     spec: ModelSpec, *, device: torch.device, dtype: torch.dtype, seed: int, noise: float = 0.0
-) -> Weights:
+) -> TransformerWeights:
     """Normal draws that keep states of order one; the same for one spec and seed.
 
     ``noise`` moves every matrix by that share of its own spread, which makes a draft that agrees with its target in
@@ -59,7 +59,7 @@ def random_weights(
     size = (spec.vocab_size, spec.hidden_size, spec.hidden_size)
     table = draw(*size)
     head = pack(table if spec.tied_embeddings else draw(*size))
-    return Weights(table, head, norm, (random_layer(spec, draw, norm) for _ in range(spec.num_layers)))
+    return TransformerWeights(table, head, norm, (random_layer(spec, draw, norm) for _ in range(spec.num_layers)))
 
 
 def random_layer(
@@ -79,7 +79,9 @@ def random_layer(
     )  # fmt: skip
 
 
-def stored_weights(checkpoint: Checkpoint, spec: ModelSpec, *, device: torch.device, dtype: torch.dtype) -> Weights:
+def stored_weights(
+    checkpoint: Checkpoint, spec: ModelSpec, *, device: torch.device, dtype: torch.dtype
+) -> TransformerWeights:
     """A Llama checkpoint's weights, cast to ``dtype``.
 
     Raises InvalidInput for a weight that is missing or has another shape than ``spec`` says.
@@ -87,7 +89,7 @@ def stored_weights(checkpoint: Checkpoint, spec: ModelSpec, *, device: torch.dev
     get = Reader(checkpoint, device, dtype)
     hidden = spec.hidden_size
     table = get("model.embed_tokens", spec.vocab_size, hidden)
-    return Weights(
+    return TransformerWeights(
         table=table,
         head=pack(table if spec.tied_embeddings else get("lm_head", spec.vocab_size, hidden)),
         norm=get("model.norm", hidden),

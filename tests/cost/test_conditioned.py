@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specsim.cost.conditions import ConditionedPrices
+from specsim.cost.conditioned import ConditionedPrices
 from specsim.cost.forward import Group, Kernel, Precision, attention_kernels, sampling_kernels, token_kernels
 from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput

@@ -11,13 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
 from specsim.fidelity.bootstrap import Range, error_range, mean_absolute, noise, percentile_absolute, spread
 from specsim.results import GridRow
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
