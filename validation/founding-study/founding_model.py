@@ -14,12 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from specsim.arrays import Floats, Indices
 from specsim.speculation.round import StepCost
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +113,6 @@ def speedups(round_s: Floats, tokens: Floats) -> Floats:
     return np.asarray(tokens * round_s[..., :1] / round_s)
 
 
-def best_lengths(round_s: Floats, tokens: Floats) -> NDArray[np.intp]:
+def best_lengths(round_s: Floats, tokens: Floats) -> Indices:
     """The draft length with the most tokens a second, 0 included; the shorter one wins a tie."""
     return np.asarray(np.argmax(speedups(round_s, tokens), axis=-1))

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from specsim.arrays import Floats
 from specsim.cost.forward import KernelPrices
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
 
-Floats = NDArray[np.float64]
 HostKind = Literal["pass", "launch"]
 
 SMALLEST_S = 1e-7  # a host time below this is none

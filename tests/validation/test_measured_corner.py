@@ -7,14 +7,17 @@ from itertools import product
 import numpy as np
 import pytest
 
-from specsim.cost.corner import CornerPrices, measured_corners, rows_at_corner
-from specsim.cost.forward import Kernel, Precision, token_kernels
+from specsim.cost.forward import Kernel, KernelPrices, Precision, token_kernels
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.profiles.store import Profile, load_profile
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.hardware import Hardware
 from specsim.specs.part import as_part
+from tests.validation.studies import study_module
+
+study = study_module("spec-bench", "measured_corner")
+CornerPrices = study.CornerPrices
 
 DTYPE = "bfloat16"
 
@@ -29,9 +32,7 @@ def kernels(hardware: Hardware, rows: float, model: str = "llama-7b") -> list[Ke
     return list(token_kernels(part, rows, rows, Precision.on(hardware, 16)))
 
 
-def pass_s(
-    prices: Roofline | CornerPrices | MeasuredPrices, hardware: Hardware, rows: float, model: str = "llama-7b"
-) -> float:
+def pass_s(prices: KernelPrices, hardware: Hardware, rows: float, model: str = "llama-7b") -> float:
     found = [k for k in kernels(hardware, rows, model) if k.kind == "gemm"]
     return sum(float(prices.price(k, warm=False).seconds) * float(k.count) for k in found)
 
@@ -59,7 +60,7 @@ def test_a_card_of_half_the_speed_has_the_same_corner_and_takes_twice_the_time(p
 def test_a_nearer_corner_is_left_at_fewer_rows(profile: Profile) -> None:
     """The RTX 3090's corner is at half the A100's rows, and so is every part of the way to it."""
     card, own = load_hardware("rtx-3090"), profile.hardware()
-    factor = rows_at_corner(own, DTYPE) / rows_at_corner(card, DTYPE)
+    factor = study.rows_at_corner(own, DTYPE) / study.rows_at_corner(card, DTYPE)
     assert factor == pytest.approx((312 / 2.039) / (71 / 0.936))
     corner, roofline = CornerPrices(card, [profile], DTYPE), Roofline(card, DTYPE)
     measured, ideal = MeasuredPrices(profile, own, DTYPE), Roofline(own, DTYPE)
@@ -103,7 +104,7 @@ def test_several_cards_count_in_the_geometric_mean(profile: Profile) -> None:
 def test_profiled_cards_are_predicted_better_than_by_a_sharp_corner() -> None:
     """Each by the others: how passes over three models grow with their rows, in the mean and at worst."""
     sharp, borrowed = [], []
-    profiles = measured_corners()
+    profiles = study.measured_corners()
     assert len(profiles) >= 5
     rows = (1.0, 4.0, 8.0, 16.0, 26.0, 32.0, 48.0, 64.0, 81.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0)
     for profile, model in product(profiles, ("vicuna-7b", "vicuna-13b", "vicuna-33b")):

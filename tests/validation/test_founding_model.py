@@ -10,14 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from specsim.analytic.founding import (
-    FoundingModel,
-    best_lengths,
-    largest_speedup,
-    ratios_of,
-    speedups,
-    tokens_per_round,
-)
+from tests.validation.studies import study_module
+
+founding = study_module("founding-study", "founding_model")
+FoundingModel, tokens_per_round = founding.FoundingModel, founding.tokens_per_round
 
 ratios = st.floats(0.01, 3.0)  # A / β
 cs = st.floats(0.1, 1.0)
@@ -86,7 +82,7 @@ def test_speedup_at_the_optimum_does_not_depend_on_the_machine(ratio: float, c: 
     direct = model.seconds_per_token(0) / model.seconds_per_token(best)
     assert model.speedup_at_optimum() == pytest.approx(direct, rel=1e-6)
     if best > math.e * 1.01:
-        assert direct <= largest_speedup(best) * (1 + 1e-9)
+        assert direct <= founding.largest_speedup(best) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("optimum", [4.0, 8.0, 12.0])
@@ -97,15 +93,15 @@ def test_the_bound_on_the_speedup_is_reached(optimum: float) -> None:
     ratio = gamma * gained / optimum / (1 + (1 - gamma) * gained)
     model = FoundingModel(ratio, 1.0, 1.0, gamma)
     assert model.continuous_optimum() == pytest.approx(optimum, rel=1e-6)
-    assert model.speedup_at_optimum() == pytest.approx(largest_speedup(optimum), rel=1e-9)
-    assert largest_speedup(8.0) == pytest.approx(2.4153, abs=1e-4)
+    assert model.speedup_at_optimum() == pytest.approx(founding.largest_speedup(optimum), rel=1e-9)
+    assert founding.largest_speedup(8.0) == pytest.approx(2.4153, abs=1e-4)
 
 
 @given(st.integers(0, 12), st.integers(0, 6), cs, gammas, st.floats(0.001, 0.999))
 def test_the_ratios_of_a_band_are_those_whose_best_length_lies_in_it(
     shortest: int, more: int, c: float, gamma: float, share: float
 ) -> None:
-    low, high = ratios_of(shortest, shortest + more, c, gamma)
+    low, high = founding.ratios_of(shortest, shortest + more, c, gamma)
     inside = low + share * (min(high, 2 * low + 1) - low)
     best = FoundingModel(inside, 1.0, c, gamma).best_draft_tokens(100)
     assert shortest <= best <= shortest + more
@@ -120,8 +116,8 @@ def test_a_table_from_prices_on_a_line_is_the_models_own(ratio: float, c: float,
     round_s = 0.02 * (1 + ratio * np.arange(21.0))
     line = FoundingModel.of_rounds(round_s, c, gamma)
     assert (line.slope_s, line.base_s) == pytest.approx((0.02 * ratio, 0.02), rel=1e-9)
-    gain = speedups(round_s, tokens_per_round(20, c, gamma))
-    chosen = int(best_lengths(round_s, tokens_per_round(20, c, gamma)))
+    gain = founding.speedups(round_s, tokens_per_round(20, c, gamma))
+    chosen = int(founding.best_lengths(round_s, tokens_per_round(20, c, gamma)))
     assert gain[0] == pytest.approx(1.0)
     assert gain[chosen] == pytest.approx(gain[line.best_draft_tokens(20)])
     assert gain[chosen] == pytest.approx(line.seconds_per_token(0) / line.seconds_per_token(chosen))

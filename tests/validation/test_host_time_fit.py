@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from specsim.calibration import HostKind, fit_host_time, round_ratio, with_host_time
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
+from tests.validation.studies import study_module
 
-Floats = NDArray[np.float64]
+study = study_module("spec-bench", "host_time_fit")
+fit_host_time, round_ratio, with_host_time = study.fit_host_time, study.round_ratio, study.with_host_time
 PASSES = np.array([1.0, 2.0, 3.0, 5.0, 7.0])
 KERNELS_S = np.array([9e-3, 12e-3, 10e-3, 14e-3, 30e-3])
 PLAIN_S = 9e-3
@@ -142,7 +143,7 @@ def test_launches_are_free_until_they_outlast_the_kernels() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pass", "launch"])
-def test_a_scenario_s_own_host_is_recovered(kind: HostKind) -> None:
+def test_a_scenario_s_own_host_is_recovered(kind: str) -> None:
     truth = {"pass": 3e-3, "launch": 60e-6}[kind]
     asked = two_models(graph_sizes=(8, 16), host_step_s=1.0, host_draft_pass_s=1.0)  # all of which it replaces
 
