@@ -18,7 +18,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from specsim.results.served import SATURATION, SCENARIO
+from specsim.results.served_rows import SATURATION, SCENARIO
 from specsim.workload.arrivals import Arrivals, ClosedLoopArrivals, OpenArrivals
 
 OWN = "own"

@@ -13,7 +13,7 @@ from specsim.cases.case import Case
 from specsim.cases.map import predict_case, predicted_cells
 from specsim.cases.served import ServedRun, load_runs, require_saturation, saturation_runs
 from specsim.errors import InvalidInput
-from specsim.results.served import METRICS, SCENARIO, PredictedMetric, PredictedRun, write_predictions
+from specsim.results.served_rows import METRICS, SCENARIO, PredictedMetric, PredictedRun, write_predictions
 
 Progress = Callable[[int, int], None]
 

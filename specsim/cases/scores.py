@@ -10,9 +10,9 @@ from specsim.cases.loads import OWN, Loads
 from specsim.cases.map import committed_cells, predict_case, predicted_cells
 from specsim.cases.served import ServedRun, load_runs, rows_of, run_name, saturation_runs
 from specsim.fidelity import Fidelity, compare, read_grid
-from specsim.fidelity.served import METRICS, ServedFidelity, compare_served
+from specsim.fidelity.served_errors import METRICS, ServedFidelity, compare_served
 from specsim.fidelity.where import CellParts, cell_parts
-from specsim.results.served import SCENARIO, PredictedMetric, PredictedRun, load_predictions
+from specsim.results.served_rows import SCENARIO, PredictedMetric, PredictedRun, load_predictions
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
 from specsim.specs.conditions import Conditions

@@ -17,7 +17,7 @@ import numpy as np
 from specsim.cases.case import Case
 from specsim.cases.loads import OWN, Loads
 from specsim.errors import InvalidInput
-from specsim.results.served import SATURATION, SCENARIO, ServedRow, load_predictions, load_rows
+from specsim.results.served_rows import SATURATION, SCENARIO, ServedRow, load_predictions, load_rows
 from specsim.scenario import Scenario, load_scenario
 from specsim.workload.arrivals import ClosedLoopArrivals, OpenArrivals
 

@@ -21,7 +21,7 @@ from specsim.cases.served import run_name
 from specsim.cli.options import messages
 from specsim.errors import InvalidInput
 from specsim.fidelity import read_grid, write_grid
-from specsim.results.served import METRICS, ServedRow, append_row
+from specsim.results.served_rows import METRICS, ServedRow, append_row
 from specsim.scenario import Scenario
 
 CELL_LOOKS = 2  # at the anchors, after each cell of a map

@@ -8,7 +8,7 @@ from typing import Any
 
 from specsim.cases.scores import MapScore, Score, ServedScore, real_acceptance
 from specsim.fidelity import Fidelity, together
-from specsim.fidelity.served import MetricError, ServedFidelity, ablation, summarize
+from specsim.fidelity.served_errors import MetricError, ServedFidelity, ablation, summarize
 from specsim.fidelity.where import summaries, target_factors
 from specsim.report.map_fidelity import drafter_name
 from specsim.report.served_fidelity import bars_of

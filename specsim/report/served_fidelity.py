@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from specsim.cases.scores import ServedScore, real_acceptance
 from specsim.fidelity.bars import Bar, judge_coverage, served_bars
-from specsim.fidelity.served import (
+from specsim.fidelity.served_errors import (
     LENGTH,
     MEAN_E2E,
     MetricError,

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from specsim.analytic.founding import best_lengths, price_rounds, speedups, tokens_per_round
 from specsim.specs.catalog import load_hardware, load_model
 
 FOLDER = Path(__file__).parents[2] / "validation" / "founding-study"
@@ -16,6 +15,7 @@ sys.path.insert(0, str(FOLDER))
 
 import founding_page as page_module  # noqa: E402
 import founding_study as study  # noqa: E402
+from founding_model import best_lengths, price_rounds, speedups, tokens_per_round  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 

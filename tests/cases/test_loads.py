@@ -25,7 +25,7 @@ from specsim.cases import (
 from specsim.cli import here
 from specsim.errors import InvalidInput
 from specsim.profiles.store import load_profile
-from specsim.results.served import (
+from specsim.results.served_rows import (
     METRICS,
     SATURATION,
     SCENARIO,

@@ -10,7 +10,7 @@ import pytest
 
 from specsim.cases import load_case, load_runs, saturation_runs
 from specsim.cli.main import main
-from specsim.results.served import (
+from specsim.results.served_rows import (
     METRICS,
     SCENARIO,
     PredictedMetric,

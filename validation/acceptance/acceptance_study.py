@@ -15,7 +15,7 @@ from specsim.speculation.acceptance import (
     AcceptanceDraws,
     AcceptanceLaw,
     ConditionalAcceptance,
-    Rounds,
+    RoundHistory,
     TraceAcceptance,
 )
 from specsim.speculation.fit import (
@@ -160,7 +160,7 @@ def replayed(law: TraceAcceptance, documents: Sequence[str]) -> Half:
 def fitted_laws(trace: TraceAcceptance) -> Iterator[tuple[str, AcceptanceLaw]]:
     """Every law by name, from the same requests."""
     k = min(FITTED_AT, trace.cap)
-    rounds = [Rounds(np.zeros_like(x), np.full_like(x, k), x) for x in trace.replay(k)]
+    rounds = [RoundHistory(np.zeros_like(x), np.full_like(x, k), x) for x in trace.replay(k)]
     counts = [one.counts() for one in rounds]
     yield "constant", fit_constant(counts).law()
     yield "power law", fit_power_law(counts).law()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from founding_model import largest_speedup, ratios_of
 from founding_study import (
     BANDS,
     BATCHES,
@@ -22,7 +23,6 @@ from founding_study import (
     Share,
 )
 
-from specsim.analytic.founding import largest_speedup, ratios_of
 from specsim.report.markdown import markdown_table
 
 LETTERS = "abcdefghij"

@@ -7,6 +7,7 @@ so both are swept, as is the time its engine's host takes. Nothing is fitted to 
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -14,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from founding_model import FoundingModel, best_lengths, price_rounds, speedups, tokens_per_round
 
-from specsim.analytic.founding import Floats, FoundingModel, best_lengths, price_rounds, speedups, tokens_per_round
-from specsim.cost.corner import CornerPrices, measured_corners
+from specsim.arrays import Floats
 from specsim.results import RunResult
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
 from specsim.specs.catalog import load_hardware
 
 FOLDER = Path(__file__).parent
+sys.path.append(str(FOLDER.parent / "spec-bench"))
+
+from measured_corner import CornerPrices, measured_corners  # noqa: E402
 
 TARGETS = (("opt-1.3b", "opt-125m"), ("opt-6.7b", "opt-125m"), ("llama-7b", "vicuna-68m"))
 CORNER = "+corner"  # priced with a measured corner instead of a roofline's

@@ -6,10 +6,10 @@ import csv
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from measured_corner import CornerPrices, measured_corners
 from numpy.typing import NDArray
 from spec_bench_data import FOLDER
 
-from specsim.cost.corner import CornerPrices, measured_corners
 from specsim.cost.forward import KernelPrices, Precision, token_kernels
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline

@@ -13,12 +13,12 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from host_time_fit import HostKind, fit_host_time, round_ratio, with_host_time
+from measured_corner import CornerPrices, measured_corners
 from scipy.optimize import brentq
 from spec_bench_data import FOLDER, GPUS, PROGRAMS, Measured, split
 
-from specsim.calibration import HostKind, fit_host_time, round_ratio, with_host_time
-from specsim.cost.corner import CornerPrices, measured_corners
+from specsim.arrays import Floats
 from specsim.cost.forward import Group, KernelPrices
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import DEFAULT_HOST_S, Roofline
@@ -27,7 +27,6 @@ from specsim.scenario import Scenario
 from specsim.specs.catalog import load_hardware
 from specsim.speculation.program import load_program
 
-Floats = NDArray[np.float64]
 PROMPT_TOKENS, OUTPUT_TOKENS = 384, 256  # assumed: chats, summaries and retrieval mixed
 CONTEXT_TOKENS = PROMPT_TOKENS + OUTPUT_TOKENS / 2
 MOST_S = {"pass": 0.05, "launch": 5e-4}
