@@ -81,7 +81,7 @@ def work(kind: str, shape: Dimensions, dtype: str = "bfloat16") -> tuple[Any, An
         sequences, queries, keys, num_heads, num_kv_heads, head_dim = shape
         return attention_work(
             sequences, queries, keys, flops_per_pair=4.0 * num_heads * head_dim, cached=2.0 * num_kv_heads * head_dim,
-            width=num_heads * head_dim, cache_bytes=weight, value_bytes=2.0,
+            width=num_heads * head_dim, cache_bytes=weight, value_bytes=max(value, 2.0),  # only the cache is narrow
         )  # fmt: skip
     if kind == "moe":
         return experts_work(*shape, weight_bytes=weight, value_bytes=value)
