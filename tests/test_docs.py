@@ -66,19 +66,25 @@ def scores() -> dict[str, Any]:
     return document
 
 
-def test_the_wheel_carries_every_case() -> None:
+def test_the_wheel_carries_every_case_and_what_it_names() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    carried = {path for path in settings["force-include"] if path.startswith("validation/")}
-    folders = [path.parent for path in (ROOT / "validation").glob("*/scenario.yaml")]
-    assert {f"validation/{folder.name}" for folder in folders} <= carried
+    carried = [Path(path) for path in settings["force-include"]]
+    assert Path("validation/cases") in carried
     named = {
-        (folder / path).resolve().relative_to(ROOT)
-        for folder in folders
-        for path in re.findall(r"\.\./[\w./-]+\.(?:yaml|jsonl)", (folder / "scenario.yaml").read_text())
-        if not path.startswith("../prompts/")  # written by a command, for text is not stored
+        (path.parent / found).resolve().relative_to(ROOT)
+        for path in (ROOT / "validation" / "cases").glob("*/*.yaml")
+        for found in re.findall(r"\.\./[\w./-]+\.(?:yaml|jsonl)", path.read_text())
     }
-    assert named
-    assert {str(path) for path in named if str(path) not in carried and str(path.parent) not in carried} == set()
+    named = {path for path in named if path.parent.name != "prompts"}  # written by a command, for text is not stored
+    assert len(named) > 10
+    assert {path for path in named if not any(path.is_relative_to(folder) for folder in carried)} == set()
+    for folder in carried:
+        assert named_at(settings["force-include"][str(folder)]) == folder, "relative paths must hold in the wheel"
+
+
+def named_at(place: str) -> Path:
+    """Where the checkout has what the wheel holds at ``place``."""
+    return Path(place).relative_to("specsim/bundled")
 
 
 def test_the_tree_names_every_package_folder() -> None:

@@ -65,7 +65,7 @@ def cases_folder() -> Path:
     """The cases shipped with specsim: beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).parents[1]
     bundled = package / "bundled" / "validation"
-    return bundled if bundled.exists() else package.parent / "validation"
+    return (bundled if bundled.exists() else package.parent / "validation") / "cases"
 
 
 def case_names() -> list[str]:
