@@ -102,6 +102,18 @@ def test_the_tree_names_nothing_that_does_not_exist() -> None:
     assert [name for name in names if name.rstrip("/").split("/")[-1] not in known] == []
 
 
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "validation").rglob("*.md"), *(ROOT / "tests").rglob("*.md")]
+    links = [
+        (page, link.partition("#")[0])
+        for page in pages
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+        if not link.startswith(("http", "#"))
+    ]
+    assert len(links) > 10
+    assert [(str(page), link) for page, link in links if not (page.parent / link).exists()] == []
+
+
 def test_nothing_names_the_place_it_was_written_in() -> None:
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not listing:

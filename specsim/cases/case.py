@@ -99,7 +99,7 @@ def own_drafter(scenario: Scenario) -> dict[str, Scenario]:
 
 def names_case(reference: str) -> bool:
     """Whether a word of the command line is a case's name or folder, and no scenario's."""
-    return Path(reference).is_dir() or reference in case_names()
+    return (Path(reference) / "scenario.yaml").exists() or reference in case_names()
 
 
 def write_machine(folder: Path, device_name: str, versions: dict[str, str], probe_s: tuple[float, float]) -> None:
