@@ -102,7 +102,7 @@ def load_runs(case: Case, *, variants: bool = False) -> list[ServedRun]:
         if variants and scenarios[SCENARIO].speculation is not None:
             scenarios |= {
                 variant: _configured(case, f"alternative {name!r}, variant {variant!r}", (*settings, *law))
-                for variant, law in loads.variants.items()
+                for variant, law in loads.laws(name).items()
             }
         for variant, scenario in scenarios.items():
             for load, shares in loads.loads.items():

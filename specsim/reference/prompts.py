@@ -16,7 +16,7 @@ from specsim.scenario.weights import Weights
 from specsim.workload.request import RequestSpec
 
 # Text of others is not stored beside the models trained on it, so its file may have to be made first.
-PROMPTS = "JSON lines with a prompt each (of the models in validation/models: python validation/prompts/make.py)"
+PROMPTS = "JSON lines with a prompt each (of validation/models: python validation/models/prompts/make.py)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 
 from specsim.specs.catalog import load_hardware, load_model
 
-FOLDER = Path(__file__).parents[2] / "validation" / "founding-study"
+FOLDER = Path(__file__).parents[2] / "validation" / "studies" / "founding-study"
 sys.path.insert(0, str(FOLDER))
 
 import founding_page as page_module  # noqa: E402

@@ -88,11 +88,12 @@ def test_what_cannot_be_scored_is_refused() -> None:
 def test_measured_rows_survive_the_file_and_a_broken_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "measured.csv"
     rows = [row(0, 1, 0, 0.5), row(1, 1, 0, 0.25)]
-    write_grid(path, rows[:1])
-    write_grid(path, rows[1:])
-    assert read_grid(path) == rows
+    write_grid(path, "eagle", rows[:1])
+    write_grid(path, "ngram", rows)
+    write_grid(path, "eagle", rows[1:])
+    assert read_grid(path) == {"eagle": rows, "ngram": rows}
     path.write_text(path.read_text().replace("0.25", "fast", 1))
-    with pytest.raises(InvalidInput, match=r"measured.csv:3"):
+    with pytest.raises(InvalidInput, match=r"measured.csv:4"):
         read_grid(path)
     with pytest.raises(InvalidInput, match="measure the case first"):
         read_grid(tmp_path / "absent.csv")

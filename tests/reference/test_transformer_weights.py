@@ -250,7 +250,9 @@ def test_a_drafters_folder_is_asked_for_where_the_program_has_weights(folder: Pa
 
 
 def test_missing_and_foreign_folders_are_refused(folder: Path, tmp_path: Path) -> None:
-    assert "validation/prompts/make.py" in refusal(question(folder, None, weights={"prompts": tmp_path / "no.jsonl"}))
+    assert "validation/models/prompts/make.py" in refusal(
+        question(folder, None, weights={"prompts": tmp_path / "no.jsonl"})
+    )
     assert "there is no folder" in refusal(question(folder, None, weights={"target": tmp_path / "no"}))
     assert "config.json" in refusal(question(folder, "medusa", weights={"drafter": tmp_path}))
     assert "blocks.0" in refusal(question(folder, "medusa", weights={"drafter": folder / "draft"}))

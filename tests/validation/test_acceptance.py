@@ -14,7 +14,7 @@ from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces, r
 from specsim.speculation.acceptance import ConstantAcceptance, RoundHistory, TraceAcceptance
 from specsim.speculation.fit import autocorrelation
 
-FOLDER = Path(__file__).parents[2] / "validation" / "acceptance"
+FOLDER = Path(__file__).parents[2] / "validation" / "studies" / "acceptance"
 FILES = sorted((FOLDER / "traces").glob("*/*.jsonl"))
 
 
