@@ -43,12 +43,12 @@ def validate(
         for found in by_case.values():
             _write_report(found)
     if plot is not None:
-        from specsim.report.fidelity_page import write_fidelity_page
+        from specsim.report.validation.page import write_fidelity_page
 
         write_fidelity_page(plot, scores)
         messages().print(f"wrote {plot}", soft_wrap=True)
     if as_json:
-        from specsim.report.fidelity_json import fidelity_document
+        from specsim.report.validation.json_document import fidelity_document
 
         print_json(fidelity_document(scores))
     elif case is None:
@@ -74,7 +74,7 @@ def _maps_and_served(scores: Sequence[Score]) -> tuple[list[MapScore], list[Serv
 
 def _print_case(scores: Sequence[Score]) -> None:
     """One case in full."""
-    from specsim.report.map_fidelity import (
+    from specsim.report.validation.map_tables import (
         cell_sheet,
         map_lines,
         maps_sheet,
@@ -82,7 +82,7 @@ def _print_case(scores: Sequence[Score]) -> None:
         together_lines,
         where_sheets,
     )
-    from specsim.report.served_fidelity import served_lines, served_sheets
+    from specsim.report.validation.served_tables import served_lines, served_sheets
 
     out, (maps, served) = console(), _maps_and_served(scores)
     case = scores[0].case
@@ -106,9 +106,9 @@ def _print_case(scores: Sequence[Score]) -> None:
 
 def _print_all(scores: Sequence[Score]) -> None:
     """A line a case, and all of them together."""
-    from specsim.report.fidelity_json import imposed_maps
-    from specsim.report.map_fidelity import maps_sheet, together_lines
-    from specsim.report.served_fidelity import served_cases_sheet, together_sheets
+    from specsim.report.validation.json_document import imposed_maps
+    from specsim.report.validation.map_tables import maps_sheet, together_lines
+    from specsim.report.validation.served_tables import served_cases_sheet, together_sheets
 
     maps, (_, served) = imposed_maps(scores), _maps_and_served(scores)
     if maps:
@@ -129,8 +129,8 @@ def _print_lines(lines: Sequence[str]) -> None:
 
 
 def _write_report(scores: Sequence[Score]) -> None:
-    from specsim.report.map_fidelity import map_page
-    from specsim.report.served_fidelity import served_page
+    from specsim.report.validation.map_tables import map_page
+    from specsim.report.validation.served_tables import served_page
 
     maps, served = _maps_and_served(scores)
     path = scores[0].case.folder / "report.md"

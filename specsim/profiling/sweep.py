@@ -34,8 +34,8 @@ from specsim.profiling.refine import REFINED, worst_shapes
 from specsim.profiling.table import Table
 from specsim.profiling.timer import Capture, Clock, Replay, clock_and_capture
 from specsim.profiling.visits import Visits
-from specsim.reference.cpu import this_cpu
-from specsim.reference.host import HostPart
+from specsim.reference.network.cpu import this_cpu
+from specsim.reference.timing.host import HostPart
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 SEED = 0

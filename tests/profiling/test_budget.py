@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 from specsim.profiles.schema import Row  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
 from specsim.profiling import budget, facts, kernels, plan, sweep  # noqa: E402
-from specsim.reference.cpu import this_cpu  # noqa: E402
+from specsim.reference.network.cpu import this_cpu  # noqa: E402
 
 DTYPE = this_cpu().default_dtype
 

@@ -33,9 +33,14 @@ from specsim.profiling import (  # noqa: E402
 from specsim.profiling import host as host_module  # noqa: E402
 from specsim.profiling.anchors import ANCHORS  # noqa: E402
 from specsim.profiling.ceilings import compute_ceilings  # noqa: E402
-from specsim.reference import cpu, host, layers, transformer  # noqa: E402
-from specsim.reference import kernels as kernels_of_the_engine  # noqa: E402
-from specsim.reference.cpu import this_cpu  # noqa: E402
+from specsim.reference.network import (  # noqa: E402
+    cpu,
+    layers,
+    transformer,
+)
+from specsim.reference.network import kernels as kernels_of_the_engine  # noqa: E402
+from specsim.reference.network.cpu import this_cpu  # noqa: E402
+from specsim.reference.timing import host  # noqa: E402
 
 COLD_POOL = kernels.COLD_POOL
 DTYPE = this_cpu().default_dtype

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.reference.choice import drafter_of, spread  # noqa: E402
+from specsim.reference.decoding.choice import drafter_of, spread  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     DraftModel,
     DynamicExit,
@@ -23,9 +23,9 @@ from specsim.reference.drafters import (  # noqa: E402
     SkippedLayers,
 )
 from specsim.reference.drafters.own_weights import RandomWeights  # noqa: E402
-from specsim.reference.grid import measure_grid  # noqa: E402
-from specsim.reference.run import serve  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
+from specsim.reference.timing.grid import measure_grid  # noqa: E402
+from specsim.reference.timing.run import serve  # noqa: E402
 from specsim.scenario import Scenario, Speculation  # noqa: E402
 from specsim.serving.simulate import simulate  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
-from specsim.reference.run import serve  # noqa: E402
+from specsim.reference.timing.run import serve  # noqa: E402
 from specsim.results import RunResult  # noqa: E402
 from specsim.scenario import Scenario  # noqa: E402
 from specsim.serving.simulate import simulate  # noqa: E402

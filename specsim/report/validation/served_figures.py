@@ -11,9 +11,9 @@ from plotly.subplots import make_subplots
 
 from specsim.fidelity.bars import Bar
 from specsim.fidelity.served_errors import LENGTH, MEAN_E2E, MetricError, ServedFidelity
-from specsim.report.agreement import add_band, add_diagonal, limits, log_axis, whiskers
 from specsim.report.figures import INK, PALETTE, laid_out
-from specsim.report.served_fidelity import NAMES
+from specsim.report.validation.agreement import add_band, add_diagonal, limits, log_axis, whiskers
+from specsim.report.validation.served_tables import NAMES
 
 OFF = "#6b7280"  # what does not draft
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross", "pentagon")

@@ -16,8 +16,8 @@ from specsim.fidelity.served_errors import (
     summarize,
     together,
 )
-from specsim.report.map_fidelity import conditions_lines, retired_line, shown
 from specsim.report.sheet import Sheet
+from specsim.report.validation.map_tables import conditions_lines, retired_line, shown
 
 NAMES = {
     "output_throughput": "tokens/s", "median_ttft_ms": "TTFT p50", "p99_ttft_ms": "TTFT p99",

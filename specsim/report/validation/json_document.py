@@ -11,7 +11,7 @@ from specsim.cases.scores import MapScore, Score, ServedScore, real_acceptance
 from specsim.fidelity import Fidelity, together
 from specsim.fidelity.served_errors import MetricError, ablation, summarize
 from specsim.fidelity.where import summaries, target_factors
-from specsim.report.served_fidelity import bars_of, mean_errors
+from specsim.report.validation.served_tables import bars_of, mean_errors
 
 
 def fidelity_document(scores: Sequence[Score]) -> dict[str, Any]:

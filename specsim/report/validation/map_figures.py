@@ -14,8 +14,8 @@ from specsim.cases.scores import MapScore
 from specsim.fidelity import CellError, Fidelity
 from specsim.fidelity.bars import MAP
 from specsim.fidelity.where import DRAFT, HOST, PARTS, SAMPLE, SLOW, TARGET, CellParts, by_width, summaries
-from specsim.report.agreement import add_band, add_diagonal, limits, log_axes, whiskers
 from specsim.report.figures import INK, LINE, PALETTE, laid_out
+from specsim.report.validation.agreement import add_band, add_diagonal, limits, log_axes, whiskers
 
 PART_COLOURS = {TARGET: "#1e40af", DRAFT: "#f59e0b", SAMPLE: "#a78bfa", HOST: "#9ca3af", SLOW: "#e5b8b8"}
 

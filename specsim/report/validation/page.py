@@ -9,10 +9,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from specsim.cases.scores import MapScore, Score, ServedScore
-from specsim.report.map_fidelity import map_lines, together_lines
-from specsim.report.map_figures import error_map, map_agreement, maps_agreement, target_error_map, where_figure
-from specsim.report.served_fidelity import bars_of, served_lines
-from specsim.report.served_figures import served_agreement, served_errors
+from specsim.report.validation.map_figures import (
+    error_map,
+    map_agreement,
+    maps_agreement,
+    target_error_map,
+    where_figure,
+)
+from specsim.report.validation.map_tables import map_lines, together_lines
+from specsim.report.validation.served_figures import served_agreement, served_errors
+from specsim.report.validation.served_tables import bars_of, served_lines
 
 POINTS = (
     "One point a cell. Upright lines are the stated 90 % interval, level ones the range of the repeats; shaded are "
