@@ -49,9 +49,9 @@ class HostTime:
 def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: float | None = None) -> list[HostTime]:
     """The engine's own time beside running passes and sampling, by batch size, measured around very small models.
 
-    ``seconds_per_cell``: CELL_S unless given.
+    ``seconds_per_cell``: at most CELL_S, which it is where nothing is given.
     """
-    k, seconds = DRAFT_TOKENS, (CELL_S if seconds_per_cell is None else seconds_per_cell)
+    k, seconds = DRAFT_TOKENS, min(CELL_S, CELL_S if seconds_per_cell is None else seconds_per_cell)
     length = room(CONTEXT_TOKENS, k)
     target, draft = (
         _Evicting(device, evicted, max_sequences=max(batches), max_length=length, seed=0)
