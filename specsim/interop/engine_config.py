@@ -237,9 +237,12 @@ def config_from_fields(
     reference = draft_model or (draft["name"] if isinstance(draft, Mapping) else draft)
     limits = {key: value for key, value in engine.items() if value is not None}
     fields = {
-        "method": methods[_plain(name)], "draft_model": reference, "policy": speculation.get("policy"),
-        "num_speculative_tokens": speculation["max_draft_tokens"] or None, "limits": limits,
-    }  # fmt: skip
+        "method": methods[_plain(name)],
+        "draft_model": reference,
+        "policy": speculation.get("policy"),
+        "num_speculative_tokens": speculation["max_draft_tokens"] or None,
+        "limits": limits,
+    }
     return build(EngineConfig, fields, where="the scenario")
 
 

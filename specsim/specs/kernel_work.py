@@ -13,9 +13,13 @@ import numpy as np
 from specsim.arrays import Dimensions, Reals
 
 _WEIGHT_BYTES = {  # groups of weights share a scale of 16 bits
-    "float32": 4.0, "fp8": 1.0, "int8": 1.0, "int8-weight": 1.0, "int4-weight-g128": 4.125 / 8,
+    "float32": 4.0,
+    "fp8": 1.0,
+    "int8": 1.0,
+    "int8-weight": 1.0,
+    "int4-weight-g128": 4.125 / 8,
     "int4-weight-g32": 4.5 / 8,
-}  # fmt: skip
+}
 _ACTIVATION_BYTES = {"float32": 4.0, "fp8": 1.0, "int8": 1.0}
 
 

@@ -42,9 +42,11 @@ def _about(case: Case, kind: str) -> dict[str, Any]:
 
 
 def _maps_document(scores: Sequence[MapScore]) -> dict[str, Any]:
-    return _about(scores[0].case, "map") | _together(scores) | {
-        "drafters": {one.drafter: _map_document(one) for one in scores}
-    }  # fmt: skip
+    return (
+        _about(scores[0].case, "map")
+        | _together(scores)
+        | {"drafters": {one.drafter: _map_document(one) for one in scores}}
+    )
 
 
 def _together(scores: Sequence[MapScore]) -> dict[str, Any]:

@@ -49,9 +49,7 @@ def _title(score: Score) -> str:
     return f"{score.case.name}: {score.drafter}" if isinstance(score, MapScore) else score.case.name
 
 
-def _section(
-    title: str, origin: str, lines: Sequence[str], plots: Sequence[Plot], *, first: bool
-) -> dict[str, Any]:  # fmt: skip
+def _section(title: str, origin: str, lines: Sequence[str], plots: Sequence[Plot], *, first: bool) -> dict[str, Any]:
     """The first plot of the page brings plotly's script."""
     settings = {"displayModeBar": False, "responsive": True}
     divs = [
@@ -65,10 +63,11 @@ def _of_map(score: MapScore) -> tuple[list[str], list[Plot]]:
     plots: list[Plot] = [
         ("Predicted against measured round time", POINTS, map_agreement(score.told)),
         (
-            "Error of round time (%)", "Predicted / measured - 1: blue is predicted too fast, amber too slow.",
+            "Error of round time (%)",
+            "Predicted / measured - 1: blue is predicted too fast, amber too slow.",
             error_map(score.told),
         ),
-    ]  # fmt: skip
+    ]
     if score.parts:
         plots += [
             ("Error of the target's pass alone (%)", "", target_error_map(score.parts)),
@@ -90,7 +89,8 @@ def _of_served(score: ServedScore) -> tuple[list[str], list[Plot]]:
         served_agreement(score.committed, bars),
     )
     errors = (
-        "Error by load", "Lines are the stated 90 % interval; they should cross 0. Shaded is the bar.",
+        "Error by load",
+        "Lines are the stated 90 % interval; they should cross 0. Shaded is the bar.",
         served_errors(score.committed, bars),
-    )  # fmt: skip
+    )
     return served_lines(score), [agreement, errors]

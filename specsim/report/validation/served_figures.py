@@ -130,6 +130,9 @@ def _symbols(served: ServedFidelity) -> dict[str, str]:
 def _grid(metrics: Sequence[str], title: Callable[[str], str]) -> Any:
     rows = math.ceil(len(metrics) / COLUMNS)
     return make_subplots(
-        rows=rows, cols=COLUMNS, subplot_titles=[f"<b>{title(m)}</b>" for m in metrics], horizontal_spacing=0.08,
+        rows=rows,
+        cols=COLUMNS,
+        subplot_titles=[f"<b>{title(m)}</b>" for m in metrics],
+        horizontal_spacing=0.08,
         vertical_spacing=0.14 if rows > 1 else 0.0,
-    )  # fmt: skip
+    )
