@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from specsim.cost.conditions import SAME_CONDITIONS_ERROR, ConditionedPrices
+from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices, drift
 from specsim.cost.memory import memory_budget

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Reals
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.serving.compiled.entry import compiled_price
@@ -16,7 +17,6 @@ from specsim.serving.compiled.price import Prices
 from specsim.serving.server import Server
 from specsim.serving.tabulate import Shape, tabulate
 from specsim.speculation.round import StepCost
-from specsim.units import Reals
 
 Floats = NDArray[np.float64]
 

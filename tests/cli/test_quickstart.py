@@ -11,11 +11,11 @@ import pytest
 from specsim.cases import case_names, cases_folder, load_case
 from specsim.cli import here
 from specsim.cli.main import main
-from specsim.cli.quickstart import CASE
+from specsim.cli.quickstart import CASE, DRAFTER
 from specsim.fidelity import read_grid
 from specsim.profiles.store import load_profile
 from specsim.scenario import load_scenario
-from tests.shipped import ONE_MAP_OF_EACH_DRAFTER
+from tests.shipped import MAP
 
 
 def test_quickstart_answers_first_and_says_where_its_files_are(
@@ -32,18 +32,18 @@ def test_quickstart_answers_first_and_says_where_its_files_are(
 
 
 def test_quickstart_asks_what_its_case_measured() -> None:
-    assert load_scenario("quickstart").sha256() == load_case(CASE).scenario.sha256()
+    assert load_scenario("quickstart").sha256() == load_case(CASE).drafters[DRAFTER].sha256()
 
 
 def test_the_case_can_prove_something() -> None:
     """A target 8 times the cache, every cell measured in repeats, and shapes that the profile never saw."""
     case = load_case(CASE)
-    scenario = case.scenario
+    scenario, rows = case.drafters[DRAFTER], read_grid(case.measured)[DRAFTER]
     cache = scenario.gpu.last_level_cache_bytes
     assert scenario.model.weight_bytes() >= 8 * cache
-    measured = {(b, k) for b, k in ((r.batch, r.draft_tokens) for r in read_grid(case.measured))}
+    measured = {(b, k) for b, k in ((r.batch, r.draft_tokens) for r in rows)}
     assert measured == {(b, k) for b in (1, 2, 4, 8, 16, 32) for k in range(7)}
-    assert len({r.repeat for r in read_grid(case.measured)}) >= 2
+    assert len({r.repeat for r in rows}) >= 2
     profiled = {row.shape[1:] for row in load_profile(scenario.price_name()).rows["gemm"]}
     models = (scenario.model, scenario.speculation.draft_model) if scenario.speculation else ()
     shapes = [(float(m.n), float(m.k)) for model in models if model for m in model.linears()]
@@ -52,7 +52,7 @@ def test_the_case_can_prove_something() -> None:
 
 def test_the_measured_best_k_changes_with_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", CASE, "--json"]) == 0
-    regret = json.loads(capsys.readouterr().out)["cases"][CASE]["regret"]
+    regret = json.loads(capsys.readouterr().out)["cases"][CASE]["drafters"][DRAFTER]["regret"]
     best = {row["batch"]: row["measured_k"] for row in regret}
     assert best[1] >= 2
     assert 0 in best.values()
@@ -61,9 +61,7 @@ def test_the_measured_best_k_changes_with_the_batch(capsys: pytest.CaptureFixtur
 MAPS = [name for name in case_names() if not (cases_folder() / name / "loads.yaml").exists()]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in ONE_MAP_OF_EACH_DRAFTER else pytest.mark.full) for n in MAPS]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == MAP else pytest.mark.full) for n in MAPS])
 def test_every_map_can_be_repeated_elsewhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Profile and measurement are stood in for: what is tested is that the case is carried over and predicted."""
     case, measured = load_case(name), []
@@ -72,13 +70,15 @@ def test_every_map_can_be_repeated_elsewhere(name: str, tmp_path: Path, monkeypa
         shutil.copytree(load_profile(load_case(CASE).scenario.price_name()).folder, out)
 
     monkeypatch.setattr(here, "profile_run", profile)
-    monkeypatch.setattr(here, "measure_map", lambda question, out, **_: measured.append((question, out)))
+    monkeypatch.setattr(here, "measure_maps", lambda drafters, out, **_: measured.append((drafters, out)))
     copy = load_case(f"{here.repeat_here(case, tmp_path / 'here')}/")
     assert copy.scenario.price_name() == "profile"
     assert copy.scenario.model == case.scenario.model
-    assert copy.scenario.speculation == case.scenario.speculation
-    assert copy.predicted.exists()
-    assert measured == [(copy.scenario, copy.measured)]
+    assert {name: one.speculation for name, one in copy.drafters.items()} == {
+        name: one.speculation for name, one in case.drafters.items()
+    }
+    assert set(json.loads(copy.predicted.read_text())) == set(case.drafters)
+    assert measured == [(copy.drafters, copy.measured)]
 
 
 def test_a_prediction_cannot_be_written_after_its_measurement(capsys: pytest.CaptureFixture[str]) -> None:

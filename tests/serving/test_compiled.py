@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
@@ -24,7 +25,6 @@ from specsim.serving.tabulate import Shape, tabulate
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program
-from specsim.units import Reals
 from specsim.workload.request import RequestSpec
 
 pytestmark = pytest.mark.slow  # numba compiles for some twenty seconds the first time
