@@ -13,7 +13,7 @@ pytestmark = pytest.mark.torch
 from specsim.profiling.machine import default_dtype, inspect  # noqa: E402
 from specsim.reference import cpu  # noqa: E402
 from specsim.reference.kernels import linear, pack  # noqa: E402
-from specsim.reference.transformer import Group, Transformer  # noqa: E402
+from specsim.reference.transformer import TokenGroup, Transformer  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 
 REFUSAL = (
@@ -116,7 +116,7 @@ def test_a_whole_pass_runs_without_packing(monkeypatch: pytest.MonkeyPatch) -> N
         model = Transformer(spec, device="cpu", dtype=dtype, max_sequences=1, max_length=16, seed=0)
         start = np.zeros(1, dtype=np.int64)
         with torch.inference_mode():
-            found: torch.Tensor = model.run(model.plan([Group(start, torch.arange(8)[None, :], start, 8)]))
+            found: torch.Tensor = model.run(model.plan([TokenGroup(start, torch.arange(8)[None, :], start, 8)]))
         return found.float().reshape(-1, spec.vocab_size)
 
     packed = logits(torch.float32)
