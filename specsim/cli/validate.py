@@ -43,7 +43,7 @@ def validate(
         for found in by_case.values():
             _write_report(found)
     if plot is not None:
-        from specsim.report.validation.page import write_fidelity_page
+        from specsim.report.validation.html_page import write_fidelity_page
 
         write_fidelity_page(plot, scores)
         messages().print(f"wrote {plot}", soft_wrap=True)

@@ -35,11 +35,11 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Steps = tuple[tuple[int, int], ...]
 
 
-class _Part(BaseModel):
+class _EnginePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DraftTree(_Part):
+class DraftTree(_EnginePart):
     """EAGLE-2's tree: ``num_steps`` levels of ``topk`` branches, ``num_draft_tokens`` verified with the root."""
 
     topk: PositiveInt
@@ -47,7 +47,7 @@ class DraftTree(_Part):
     num_draft_tokens: int = Field(ge=2)
 
 
-class EngineConfig(_Part):
+class EngineConfig(_EnginePart):
     """One engine's speculation.
 
     ``engine``: whose text it was and whose keys ``kept`` holds; None for an object that specsim made.

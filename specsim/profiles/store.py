@@ -74,7 +74,7 @@ def load_profile(reference: str) -> Profile:
         if "/" in reference:
             raise InvalidInput(f"{folder} holds no {HEADER}; give a folder that specsim profile run wrote")
         raise unknown_name("profile", reference, profile_names())
-    header = _read_header(folder)
+    header = read_header(folder)
     rows = {kind: read_rows(folder / f"{kind}.csv", kind) for kind in SHAPE_COLUMNS}
     for kind in ROOFLINE_CLASSES:
         too_fast = faster_than_possible(kind, rows[kind], header.ceilings, measured=header.importer is None)
@@ -94,7 +94,8 @@ def lacks_ceilings(folder: Path) -> bool:
     return not isinstance(ceilings, dict) or not ceilings.get("flops_per_s")
 
 
-def _read_header(folder: Path) -> ProfileHeader:
+def read_header(folder: Path) -> ProfileHeader:
+    """A profile's header alone; raises InvalidInput for another schema version, or what breaks a rule."""
     path = folder / HEADER
     return _parsed_header(path, path.stat().st_mtime_ns if path.exists() else 0)
 
@@ -138,7 +139,7 @@ def faster_than_possible(
 
 def find_profile(gpu: str) -> Profile | None:
     """What is known of hardware of this name, or None: its own measurements class by class before imported ones."""
-    headers = {name: _read_header(profiles_folder() / name) for name in profile_names()}
+    headers = {name: read_header(profiles_folder() / name) for name in profile_names()}
     names = sorted((name for name in headers if headers[name].gpu == gpu), key=lambda name: _rank(headers[name]))
     if not names:
         return None
@@ -156,7 +157,7 @@ def find_widths(profile: Profile) -> Profile | None:
     if any(1 < row.shape[1] < row.shape[2] for row in profile.rows.get("attention", ())):
         return None
     for name in profile_names():
-        header = _read_header(profiles_folder() / name)
+        header = read_header(profiles_folder() / name)
         if header.importer is None and header.device == profile.header.device and header.gpu != profile.header.gpu:
             other = load_profile(name)
             if any(1 < row.shape[1] < row.shape[2] for row in other.rows["attention"]):
