@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.errors import InvalidInput
 from specsim.profiles.store import Profile
@@ -78,4 +79,4 @@ def conditions_of(rows: Iterable[AnchorRow], profiled: Mapping[str, float]) -> C
 
 def run_conditions(case: Case) -> Conditions | None:
     """The conditions of a case's whole measurement against its profile; None where nobody looked."""
-    return conditions_of(read_anchors(case.conditions), profile_anchors(case.scenario.profile()))
+    return conditions_of(read_anchors(case.conditions), profile_anchors(assemble(case.scenario).profile))

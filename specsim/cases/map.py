@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from specsim.analytic.rounds import SpeedupMap, speedup_map
+from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.errors import InvalidInput
 from specsim.fidelity import Fidelity, Predicted, compare, read_grid
@@ -12,7 +13,7 @@ from specsim.fidelity import Fidelity, Predicted, compare, read_grid
 
 def predict_case(case: Case) -> SpeedupMap:
     """The prediction as the code stands now."""
-    return speedup_map(case.scenario)
+    return speedup_map(assemble(case.scenario))
 
 
 def predicted_cells(speedups: SpeedupMap) -> list[Predicted]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.cases.map import predict_case, predicted_cells
 from specsim.cases.served import ServedRun, load_runs, require_saturation, saturation_runs
@@ -54,7 +55,7 @@ def _write_served(case: Case, path: Path, runs: Sequence[ServedRun], progress: P
         if progress is not None:
             progress(number, len(runs))
         predicted.append(_predicted(run))
-    write_predictions(path, _header(case) | {"prices": case.scenario.price_name()}, predicted)
+    write_predictions(path, _header(case) | {"prices": assemble(case.scenario).price_name}, predicted)
     return path
 
 
@@ -64,6 +65,6 @@ def _predicted(run: ServedRun) -> PredictedRun:
 
     scenario = run.scenario
     vary = scenario.speculation is not None and (scenario.weights is not None or run.variant != SCENARIO)
-    found = predicted_metrics(scenario, METRICS, vary_acceptance=vary)
+    found = predicted_metrics(assemble(scenario), METRICS, vary_acceptance=vary)
     metrics = {name: PredictedMetric(one.value, one.low, one.high) for name, one in found.items()}
     return PredictedRun(run.load, run.alternative, run.variant, metrics, scenario.sha256())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.cases.conditions import conditions_of, profile_anchors, read_anchors, run_conditions
 from specsim.cases.loads import OWN, Loads
@@ -113,7 +114,7 @@ def _score_served(case: Case, loads: Loads) -> ServedScore:
 def _as_it_was(case: Case, run: ServedRun) -> Scenario:
     """A run's scenario in the conditions in which it was measured, where those are known."""
     mine = [row for row in read_anchors(case.conditions) if row.run == run_name(run)]
-    conditions = conditions_of(mine, profile_anchors(run.scenario.profile()))
+    conditions = conditions_of(mine, profile_anchors(assemble(run.scenario).profile))
     asked: Scenario = run.scenario.model_copy(update={"conditions": conditions})
     return asked
 
@@ -138,6 +139,6 @@ def _highest(arrivals: OpenArrivals) -> float:
 
 
 def _metrics_now(scenario: Scenario) -> dict[str, PredictedMetric]:
-    summary = simulate(scenario).summary()
+    summary = simulate(assemble(scenario)).summary()
     found = {name: value for name in METRICS if (value := summary.get(name)) is not None}
     return {name: PredictedMetric(value, value, value) for name, value in found.items()}

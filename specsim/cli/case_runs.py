@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from specsim.assembly import assemble
 from specsim.cases import (
     Case,
     Served,
@@ -53,13 +54,13 @@ def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cel
     done = {(r.repeat, r.batch, r.draft_tokens) for r in read_grid(out)} if out.exists() else set()
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = inspect(device)
-    dtype = question.precision().dtype
+    dtype = assemble(question).precision.dtype
     looks = Looks(Anchors(device, dtype, machine), LOOK_EVERY_S)
     before = probe_s(device, dtype, *clock_and_capture(device))
     with _progress("measuring") as progress:
         task = progress.add_task("", total=repeats * len(batches) * len(lengths), completed=len(done))
         rows = measure_grid(
-            question, batches=batches, draft_lengths=lengths, repeats=repeats, seconds_per_cell=cell_seconds,
+            assemble(question), batches=batches, draft_lengths=lengths, repeats=repeats, seconds_per_cell=cell_seconds,
             device=device, done=done,
         )  # fmt: skip
         for row in rows:
@@ -90,7 +91,7 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
     )
     if what == "saturation" and pending and not case.predicted_saturation.exists():
         messages().print("nothing was predicted of this saturation, so it will test nothing", soft_wrap=True)
-    dtype, probes = case.scenario.precision().dtype, list[float]()
+    dtype, probes = assemble(case.scenario).precision.dtype, list[float]()
     looks = Looks(Anchors(device, dtype), LOOK_EVERY_S)
 
     def probe() -> float:
@@ -100,7 +101,7 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
     for number, (repeat, run) in enumerate(pending, start=1):
         before_s = probe()
         looks.look()
-        summary = serve(run.scenario, device=device, between_steps=looks.look_when_due).summary()
+        summary = serve(assemble(run.scenario), device=device, between_steps=looks.look_when_due).summary()
         append_anchors(case.conditions, AnchorRow(repeat, run_name(run), *looks.take()))
         metrics = {name: summary[name] for name in METRICS}
         append_row(path, ServedRow(repeat, run.load, run.alternative, before_s, metrics, run.scenario.sha256()))

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from specsim.assembly import assemble
 from specsim.cases import Case, load_case
 from specsim.cli.case_runs import measure_map, measure_served, predict_into
 from specsim.cli.options import messages
@@ -18,7 +19,8 @@ from specsim.specs.yaml_file import read_mapping
 def repeat_here(case: Case, folder: Path) -> Path:
     """Make a copy of ``case`` in ``folder`` whose hardware is this machine, and run it; resumes where it stopped."""
     messages().print("1/3 profile of this machine")
-    profile_run(device="cpu", dtype=case.scenario.precision().dtype, out=folder / "profile", gpu=None, quick=True)
+    dtype = assemble(case.scenario).precision.dtype
+    profile_run(device="cpu", dtype=dtype, out=folder / "profile", gpu=None, quick=True)
     copy = _copy(case, folder)
     _repeat_map(copy) if copy.loads is None else _repeat_served(copy)
     return folder

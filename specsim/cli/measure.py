@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from specsim.assembly import assemble
 from specsim.cases import Served, load_case
 from specsim.cli.case_runs import measure_map, measure_served
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json, require_torch
@@ -67,7 +68,7 @@ def measure(
         measure_map(question, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
         messages().print(f"wrote {out}")
         return
-    summary = serve(question, device=device).summary(question.slo)
+    summary = serve(assemble(question), device=device).summary(question.slo)
     print_json(summary | {"name": question.name}) if as_json else console().print(
         summary_table({question.name: summary})
     )

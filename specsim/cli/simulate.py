@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from specsim.assembly import assemble
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
 from specsim.errors import InvalidInput
 from specsim.results import RunResult
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from specsim.serving.uncertainty import Predicted3
 
 SERIES_INTERVALS = 500
+LONG_RUN_TOKENS = 200_000  # output tokens from which a run that is not compiled takes minutes
 
 
 def simulate(
@@ -116,8 +118,8 @@ def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> d
 
             try:
                 found[name] = predicted_metrics(
-                    scenario, ROWS, runs=runs, vary_acceptance=True, counted=trim.applied if trim.any else None,
-                    progress=advance,
+                    assemble(scenario), ROWS, runs=runs, vary_acceptance=True,
+                    counted=trim.applied if trim.any else None, progress=advance,
                 )  # fmt: skip
             except KeyboardInterrupt:
                 messages().print("stopped by Ctrl-C: these are the intervals that were done")
@@ -178,7 +180,7 @@ class Runs:
                         progress.update(task, completed=done, total=total)
 
                     try:
-                        result = run(seeded, progress=advance, keep=self.whole or None)
+                        result = run(assemble(seeded), progress=advance, keep=self.whole or None)
                     except KeyboardInterrupt:
                         messages().print("stopped by Ctrl-C: these are the runs that were done")
                         return
@@ -241,10 +243,12 @@ def _folder_name(name: str, seed: int) -> str:
 
 
 def _tell_pace(question: Scenario) -> None:
-    """Say what keeps a large run from the compiled loop."""
-    from specsim.serving.simulate import is_large, slowed_by
+    """Say what keeps a long run from the compiled loop."""
+    from specsim.serving.simulate import slowed_by
 
-    slow = slowed_by(question) if is_large(question) else []
+    if question.workload.count() * question.workload.mean_lengths()[1] < LONG_RUN_TOKENS:
+        return
+    slow = slowed_by(assemble(question))
     if slow:
         messages().print(f"simulated step by step, many times slower, because of {', '.join(slow)}", soft_wrap=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,10 @@ Floats = NDArray[np.float64]
 
 KV_RATIO, CHUNK_RATIO = 1.3, 1.25  # of neighbouring knots
 TOKEN_RATIO = 1.03  # finer: products step where they outgrow a round of tiles
+FIRST_ROUND = 8  # log2 of the tokens from which they step mostly just above a power of two
 REFERENCE_KV = 512.0  # KV length at which what does not depend on it is tabulated
+SHORT = 16  # tokens of prompts so short that their attention is next to nothing
+WIDEST_NARROW = (64.0, 65.0)  # between them attention changes its kernel, see cost.efficiency.regime
 SEQUENCE_SHARES = (0.0, 0.1, 0.35, 1.0)  # of the most sequences that leave room for a chunk; at least 1
 
 
@@ -133,7 +136,8 @@ class _Tabulator:
     def _token_knots(self) -> Floats:
         """Geometric; on captured sizes up to the largest of them, and one token more begins the eager part."""
         most = max(4, self.shape.max_num_batched_tokens)
-        knots = _knots(2.0, float(most), TOKEN_RATIO).round()
+        full = 2.0 ** np.arange(FIRST_ROUND, np.log2(most))
+        knots = np.sort(np.concatenate([_knots(2.0, float(most), TOKEN_RATIO).round(), full, full + 1.0]))
         sizes = np.array([size for size in self.shape.graph_sizes if size <= most], dtype=np.float64)
         if len(self.shape.graph_sizes) and len(sizes) < len(self.shape.graph_sizes):
             sizes = np.array(self.shape.graph_sizes, dtype=np.float64)[: len(sizes) + 1]
@@ -154,13 +158,11 @@ class _Tabulator:
         )  # fmt: skip
         for m, total in enumerate(tokens.astype(int).tolist()):
             for emits in (0, 1):
-                chunk = Group(1, total, total, emits)
-                price = self._step([chunk], 0, 0, 0.0)
+                price = self._step([Group(1, total, total, emits)], 0, 0, 0.0)
                 found.alone_s[m, emits], found.rank[m] = self._beside_own(price, None, total), _ranks(price)
                 for index, k in enumerate(self.ks):
-                    drafted = self._step([chunk], 0, k, REFERENCE_KV)
                     later = float(np.interp(REFERENCE_KV, self.kv, late[index, 0]))
-                    found.first_alone_s[index, m, emits] = float(drafted.seconds) - float(price.seconds) - later
+                    found.first_alone_s[index, m, emits] = self._drafting_s([_short(total, emits)], 0, k) - later
             self._beside_decodes(found, m, max(total, 3), late + reading)
         return found
 
@@ -175,9 +177,8 @@ class _Tabulator:
             price = self._step(groups, 0, 0, 0.0)
             found.rows[m, f], found.mixed_s[m, f] = n * width, self._beside_own(price, decodes, chunk)
             for index, k in enumerate(self.ks):
-                drafted = self._step(groups, n, k, REFERENCE_KV)
                 later = float(np.interp(REFERENCE_KV, self.kv, later_s[index, n]))
-                found.first_s[index, m, f] = float(drafted.seconds) - float(price.seconds) - later
+                found.first_s[index, m, f] = self._drafting_s([decodes, _short(chunk, 1)], n, k) - later
         for f in range(len(counts), len(SEQUENCE_SHARES)):
             found.rows[m, f] = found.rows[m, f - 1] + 1.0
             found.mixed_s[m, f], found.first_s[:, m, f] = found.mixed_s[m, f - 1], found.first_s[:, m, f - 1]
@@ -198,17 +199,28 @@ class _Tabulator:
         return np.broadcast_to(self._own(self._step([beside, Group(1, tokens, kv, 1)], 0, 0, 0.0)) - alone, kv.shape)
 
     def _chunks(self) -> tuple[Floats, Floats, Floats, Floats]:
-        tokens = np.unique(_knots(2.0, max(4.0, float(self.shape.max_num_batched_tokens)), CHUNK_RATIO).round())
+        most = max(4.0, float(self.shape.max_num_batched_tokens))
+        narrow = [width for width in WIDEST_NARROW if width < most]
+        tokens = np.unique(np.concatenate([_knots(2.0, most, CHUNK_RATIO).round(), narrow]))
         before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.shape.longest_kv)), CHUNK_RATIO**2)])
         own, drafted = np.zeros((len(tokens), len(before))), np.zeros((len(self.ks), len(tokens), len(before)))
         for row, q in enumerate(tokens.astype(int).tolist()):
             own[row] = self._of_chunks(q, q + before)
-            groups = [Group(1, 1, REFERENCE_KV, 1), Group(1, q, q + before, 1)]
-            plain = self._step(groups, 0, 0, 0.0).seconds
             for index, k in enumerate(self.ks):
-                added = self._step(groups, 1, k, REFERENCE_KV).seconds - plain
-                drafted[index, row] = added - np.ravel(added)[0]
+                short = self._drafting_s([_short(SHORT + q, 1)], 1, k)
+                drafted[index, row] = self._drafting_s([_short(SHORT, 1), Group(1, q, q + before, 1)], 1, k) - short
         return tokens, before, own, drafted
+
+    def _drafting_s(self, groups: Sequence[Group], drafting: int, k: int) -> Any:
+        """What drafting ``k`` tokens adds to a step."""
+        drafted = self._step(groups, drafting, k, REFERENCE_KV).seconds
+        return drafted - self._step(groups, 0, 0, 0.0).seconds
+
+
+def _short(tokens: int, emits: int) -> Group:
+    """So many tokens of short prompts."""
+    each = min(tokens, SHORT)
+    return Group(tokens / each, each, each, emits * each / tokens)
 
 
 def _knots(first: float, last: float, ratio: float) -> Floats:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from spec_bench_data import FOLDER, GPUS, PROGRAMS, Measured, split
 
+from specsim.assembly import assemble
 from specsim.calibration import HostKind, fit_host_time, round_ratio, with_host_time
 from specsim.cost.corner import CornerPrices, measured_corners
 from specsim.cost.forward import Group, KernelPrices
@@ -106,7 +107,7 @@ def predict(row: Measured, source: str, host: Host, seconds: float, reading: Rea
     else:
         asked = with_host_time(asked, host, seconds)
     prices = kernel_prices(row.gpu, source)
-    plain = asked.without_speculation().round_cost(prices)
+    plain = assemble(asked.without_speculation(), prices).cost
     step_s = float(plain.decode_round(1, 0, CONTEXT_TOKENS).seconds)
     extra = seconds / step_s if reading.accept and host == "pass" else 0.0
 
