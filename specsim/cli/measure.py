@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from specsim.assembly import assemble
-from specsim.cases import Served, load_case
-from specsim.cli.case_runs import measure_map, measure_served
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput
-from specsim.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from specsim.cases import Served
+    from specsim.scenario import Scenario
 
 
 def measure(
@@ -46,7 +45,9 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Serve the workload on the wall clock, or measure the map that ``predict`` predicts."""
+    from specsim.assembly import assemble
     from specsim.report.tables import summary_table
+    from specsim.scenario import load_scenario
 
     if engine != "reference":
         raise InvalidInput(f"--engine {engine!r} is not built yet; the engine that runs today is reference")
@@ -65,6 +66,8 @@ def measure(
         compare_outputs(question, device, as_json=as_json)
         return
     if grid:
+        from specsim.cli.case_runs import measure_map
+
         measure_map(question, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
         messages().print(f"wrote {out}")
         return
@@ -75,6 +78,9 @@ def measure(
 
 
 def _measure_case(reference: str, settings: list[str] | None, what: Served, *, device: str) -> None:
+    from specsim.cases import load_case
+    from specsim.cli.case_runs import measure_served
+
     if settings:
         raise InvalidInput("--set would measure another case than the folder holds; write it into loads.yaml")
     require_torch()
@@ -83,6 +89,8 @@ def _measure_case(reference: str, settings: list[str] | None, what: Served, *, d
 
 def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
     """Greedy output with the scenario's drafter against plain greedy output, in float64, float32 and bfloat16."""
+    from rich.table import Table
+
     from specsim.reference.choice import drafter_of
     from specsim.reference.lossless import by_dtype
 

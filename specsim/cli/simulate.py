@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from specsim.assembly import assemble
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
 from specsim.errors import InvalidInput
-from specsim.results import RunResult
-from specsim.scenario import Scenario, load_scenario
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from specsim.results import RunResult
+    from specsim.scenario import Scenario
     from specsim.serving.uncertainty import Predicted3
 
 SERIES_INTERVALS = 500
@@ -62,6 +62,7 @@ def simulate(
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
     from specsim.report.replications import predicted_json, predicted_table, replications_json, replications_table
     from specsim.report.tables import summary_table
+    from specsim.scenario import load_scenario
 
     if intervals:
         from specsim.serving.uncertainty import check_runs
@@ -105,6 +106,7 @@ def simulate(
 
 def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> dict[str, dict[str, Predicted3]]:
     """Intervals of each alternative's metrics under equal draws; of those that are done when Ctrl-C is pressed."""
+    from specsim.assembly import assemble
     from specsim.report.replications import ROWS
     from specsim.serving.uncertainty import predicted_metrics
 
@@ -166,6 +168,7 @@ class Runs:
 
     def all(self, alternatives: dict[str, Scenario], replications: int) -> None:
         """Run everything; Ctrl-C keeps what is done and, of the run under way, what it could tell."""
+        from specsim.assembly import assemble
         from specsim.serving.simulate import simulate as run
 
         self.summaries = {name: [] for name in alternatives}
@@ -221,6 +224,8 @@ class Runs:
 
 
 def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     screen = messages()
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen,
@@ -244,6 +249,7 @@ def _folder_name(name: str, seed: int) -> str:
 
 def _tell_pace(question: Scenario) -> None:
     """Say what keeps a long run from the compiled loop."""
+    from specsim.assembly import assemble
     from specsim.serving.simulate import slowed_by
 
     if question.workload.count() * question.workload.mean_lengths()[1] < LONG_RUN_TOKENS:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from specsim.cases import Case, case_names, load_case
-from specsim.cases.scores import MapScore, Score, ServedScore, measured_at_all, score_case
-from specsim.cli.case_runs import predict_into
-from specsim.cli.here import repeat_here
-from specsim.cli.options import JsonOption, console, messages, print_json
+from specsim.cli.options import JsonOption, messages, print_json
 from specsim.errors import InvalidInput
 
 
@@ -26,6 +21,12 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Errors with their intervals, where they sit, coverage of the stated intervals, and what the advice costs."""
+    from specsim.cases import case_names, load_case
+    from specsim.cases.scores import score_case
+    from specsim.cli.case_runs import predict_into
+    from specsim.cli.case_scores import measured, print_score, print_together, write_report
+    from specsim.cli.here import repeat_here
+
     names = case_names() if case is None else [case]
     if not names:
         raise InvalidInput("no validation case is shipped; give a case's folder")
@@ -36,10 +37,10 @@ def validate(
         for one in cases:
             messages().print(f"wrote {predict_into(one)}", soft_wrap=True)
         return
-    scores = [score_case(one) for one in _measured(cases)]
+    scores = [score_case(one) for one in measured(cases)]
     if report:
         for score in scores:
-            _write_report(score)
+            write_report(score)
     if plot is not None:
         from specsim.report.fidelity_page import write_fidelity_page
 
@@ -51,66 +52,5 @@ def validate(
         print_json(fidelity_document(scores))
         return
     for score in scores:
-        _print_map(score) if isinstance(score, MapScore) else _print_served(score)
-    _print_together(scores)
-
-
-def _measured(cases: Sequence[Case]) -> Sequence[Case]:
-    """Those that can be scored; a single case is tried whatever it lacks, so that the error tells."""
-    if len(cases) == 1:
-        return cases
-    for one in cases:
-        if not measured_at_all(one):
-            messages().print(f"{one.name} is not measured yet", soft_wrap=True)
-    return [one for one in cases if measured_at_all(one)]
-
-
-def _print_map(score: MapScore) -> None:
-    from specsim.report.map_fidelity import cell_sheet, map_lines, regret_sheet, where_sheets
-
-    out = console()
-    out.print(f"[bold]{score.case.name}[/bold]: {score.case.origin()}", soft_wrap=True)
-    for sheet in (cell_sheet(score.now), regret_sheet(score.now), *where_sheets(score.parts)):
-        out.print(sheet.table())
-    _print_lines(map_lines(score))
-
-
-def _print_served(score: ServedScore) -> None:
-    from specsim.report.served_fidelity import served_lines, served_sheets
-
-    out = console()
-    out.print(f"[bold]{score.case.name}[/bold]: {score.case.origin()}", soft_wrap=True)
-    for sheet in served_sheets(score):
-        out.print(sheet.table())
-    _print_lines(served_lines(score))
-
-
-def _print_together(scores: Sequence[Score]) -> None:
-    from specsim.report.fidelity_json import imposed_maps
-    from specsim.report.map_fidelity import maps_sheet, shared_where_sheets, together_lines
-    from specsim.report.served_fidelity import together_sheets
-
-    maps = imposed_maps(scores)
-    if len(maps) > 1:
-        for sheet in (*shared_where_sheets(maps), maps_sheet(maps, "all maps, acceptance imposed")):
-            console().print(sheet.table())
-        _print_lines(together_lines(maps))
-    served = [score for score in scores if isinstance(score, ServedScore)]
-    if len(served) > 1:
-        for sheet, lines in together_sheets(served):
-            console().print(sheet.table())
-            _print_lines(lines)
-
-
-def _print_lines(lines: Sequence[str]) -> None:
-    for line in lines:
-        console().print(line, soft_wrap=True, markup=False)
-
-
-def _write_report(score: Score) -> None:
-    from specsim.report.map_fidelity import map_page
-    from specsim.report.served_fidelity import served_page
-
-    path = score.case.folder / "report.md"
-    path.write_text(map_page(score) if isinstance(score, MapScore) else served_page(score), encoding="utf-8")
-    messages().print(f"wrote {path}", soft_wrap=True)
+        print_score(score)
+    print_together(scores)
