@@ -76,8 +76,8 @@ class _Tabulator:
         tokens = self._token_knots()
         reading = draft - late
         reading -= reading[:, :, :1]
-        mixed = self._mixed(tokens, late, reading)
         chunk_knots, prefix_knots, chunks, drafted_chunks = self._chunks()
+        mixed = self._mixed(tokens, late, reading, (chunk_knots, drafted_chunks[:, :, 0]))
         k_index = np.full(max(self.shape.choices) + 1, -1, dtype=np.int64)
         for index, k in enumerate(self.ks):
             k_index[k] = index
@@ -149,8 +149,11 @@ class _Tabulator:
         knots = np.unique(np.maximum(knots, 2.0))
         return knots if len(knots) > 1 else np.array([knots[0], knots[0] + 1.0])
 
-    def _mixed(self, tokens: Floats, late: Floats, reading: Floats) -> _Mixed:
-        """Steps that one chunk fills up to each token count; alone, and beside several numbers of decodes."""
+    def _mixed(self, tokens: Floats, late: Floats, reading: Floats, own_first: tuple[Floats, Floats]) -> _Mixed:
+        """Steps that one chunk fills up to each token count; alone, and beside several numbers of decodes.
+
+        ``own_first``: chunk lengths, and what the draft's first pass takes longer for one of them, [k_index, q].
+        """
         shape = (len(tokens), len(SEQUENCE_SHARES))
         found = _Mixed(
             np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 2)), np.zeros((len(self.ks), *shape)),
@@ -158,15 +161,20 @@ class _Tabulator:
         )  # fmt: skip
         for m, total in enumerate(tokens.astype(int).tolist()):
             for emits in (0, 1):
-                price = self._step([Group(1, total, total, emits)], 0, 0, 0.0)
+                chunk = Group(1, total, total, emits)
+                price = self._step([chunk], 0, 0, 0.0)
                 found.alone_s[m, emits], found.rank[m] = self._beside_own(price, None, total), _ranks(price)
                 for index, k in enumerate(self.ks):
+                    drafted = self._step([chunk], 0, k, REFERENCE_KV)
                     later = float(np.interp(REFERENCE_KV, self.kv, late[index, 0]))
-                    found.first_alone_s[index, m, emits] = self._drafting_s([_short(total, emits)], 0, k) - later
-            self._beside_decodes(found, m, max(total, 3), late + reading)
+                    later += float(np.interp(total, own_first[0], own_first[1][index]))
+                    found.first_alone_s[index, m, emits] = float(drafted.seconds) - float(price.seconds) - later
+            self._beside_decodes(found, m, max(total, 3), late + reading, own_first)
         return found
 
-    def _beside_decodes(self, found: _Mixed, m: int, total: int, later_s: Floats) -> None:
+    def _beside_decodes(
+        self, found: _Mixed, m: int, total: int, later_s: Floats, own_first: tuple[Floats, Floats]
+    ) -> None:  # fmt: skip
         width = min(self.width, total - 2)
         most = min(self.shape.max_num_seqs, (total - 2) // width)
         counts = np.unique(np.maximum(1, np.round(np.array(SEQUENCE_SHARES) * most))).astype(int).tolist()
@@ -177,8 +185,10 @@ class _Tabulator:
             price = self._step(groups, 0, 0, 0.0)
             found.rows[m, f], found.mixed_s[m, f] = n * width, self._beside_own(price, decodes, chunk)
             for index, k in enumerate(self.ks):
+                drafted = self._step(groups, n, k, REFERENCE_KV)
                 later = float(np.interp(REFERENCE_KV, self.kv, later_s[index, n]))
-                found.first_s[index, m, f] = self._drafting_s([decodes, _short(chunk, 1)], n, k) - later
+                later += float(np.interp(chunk, own_first[0], own_first[1][index]))
+                found.first_s[index, m, f] = float(drafted.seconds) - float(price.seconds) - later
         for f in range(len(counts), len(SEQUENCE_SHARES)):
             found.rows[m, f] = found.rows[m, f - 1] + 1.0
             found.mixed_s[m, f], found.first_s[:, m, f] = found.mixed_s[m, f - 1], found.first_s[:, m, f - 1]
@@ -203,24 +213,24 @@ class _Tabulator:
         narrow = [width for width in WIDEST_NARROW if width < most]
         tokens = np.unique(np.concatenate([_knots(2.0, most, CHUNK_RATIO).round(), narrow]))
         before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.shape.longest_kv)), CHUNK_RATIO**2)])
+        beside = Group(1, 1, REFERENCE_KV, 1)
         own, drafted = np.zeros((len(tokens), len(before))), np.zeros((len(self.ks), len(tokens), len(before)))
         for row, q in enumerate(tokens.astype(int).tolist()):
             own[row] = self._of_chunks(q, q + before)
             for index, k in enumerate(self.ks):
-                short = self._drafting_s([_short(SHORT + q, 1)], 1, k)
-                drafted[index, row] = self._drafting_s([_short(SHORT, 1), Group(1, q, q + before, 1)], 1, k) - short
+                chunk = self._drafting_s([beside, _short(SHORT), Group(1, q, q + before, 0)], k)
+                drafted[index, row] = chunk - self._drafting_s([beside, _short(SHORT + q)], k)
         return tokens, before, own, drafted
 
-    def _drafting_s(self, groups: Sequence[Group], drafting: int, k: int) -> Any:
-        """What drafting ``k`` tokens adds to a step."""
-        drafted = self._step(groups, drafting, k, REFERENCE_KV).seconds
+    def _drafting_s(self, groups: Sequence[Group], k: int) -> Any:
+        """What drafting ``k`` tokens for one sequence adds to a step."""
+        drafted = self._step(groups, 1, k, REFERENCE_KV).seconds
         return drafted - self._step(groups, 0, 0, 0.0).seconds
 
 
-def _short(tokens: int, emits: int) -> Group:
+def _short(tokens: int) -> Group:
     """So many tokens of short prompts."""
-    each = min(tokens, SHORT)
-    return Group(tokens / each, each, each, emits * each / tokens)
+    return Group(tokens / SHORT, SHORT, SHORT, 0)
 
 
 def _knots(first: float, last: float, ratio: float) -> Floats:

@@ -21,7 +21,7 @@ from specsim.errors import InvalidInput
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C parser, where it was built
     """YAML 1.2 scalars, and a field given twice is an error.
 
     PyYAML follows YAML 1.1, where ``1e12`` is text, ``off`` is false, ``1:30`` is 90 and a date is an object.
