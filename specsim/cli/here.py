@@ -11,15 +11,21 @@ import yaml
 from specsim.assembly import assemble
 from specsim.cases import Case, load_case
 from specsim.cli.case_runs import measure_map, measure_served, predict_into
-from specsim.cli.options import messages
+from specsim.cli.options import messages, require_torch
 from specsim.cli.profile import run as profile_run
 from specsim.specs.yaml_file import read_mapping
 
 
 def repeat_here(case: Case, folder: Path) -> Path:
     """Make a copy of ``case`` in ``folder`` whose hardware is this machine, and run it; resumes where it stopped."""
+    require_torch()
+    from specsim.profiling.machine import default_dtype
+
+    dtype, native = assemble(case.scenario).precision.dtype, default_dtype("cpu")
+    if dtype == "bfloat16" and native == "float32":
+        messages().print("this CPU has no instructions for bfloat16: the case is repeated in float32")
+        dtype = native
     messages().print("1/3 profile of this machine")
-    dtype = assemble(case.scenario).precision.dtype
     profile_run(device="cpu", dtype=dtype, out=folder / "profile", gpu=None, quick=True)
     copy = _copy(case, folder)
     _repeat_map(copy) if copy.loads is None else _repeat_served(copy)

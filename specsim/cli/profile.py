@@ -33,7 +33,9 @@ DataOption = Annotated[
 @app.command("run")
 def run(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    dtype: Annotated[
+        str | None, typer.Option(help="bfloat16, float16 or float32; default: what the device has instructions for.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default profiles/<device name>.")] = None,
     gpu: Annotated[str | None, typer.Option(help="Hardware preset these measurements stand for.")] = None,
     minutes: Annotated[float, typer.Option(help="Stop after this long; the same command goes on.")] = 8.0,
@@ -209,11 +211,12 @@ def _print_header(profile: Profile) -> None:
 
 def _errors(errors: dict[str, HeldoutError]) -> Table:
     table = Table()
-    for column in ("kernels", "error: median", "p90", "n", "unseen", "in the 90 % interval", "seed"):
+    for column in ("kernels", "error: median", "p90", "n", "unseen", "90 % interval", "hold", "seed"):
         table.add_column(column, justify="left" if column == "kernels" else "right")
     for name, error in errors.items():
         covered = "-" if error.coverage is None else f"{error.coverage:.1%}"
         others = ("-" if value is None else str(value) for value in (error.unseen, error.seed))
         unseen, seed = others
-        table.add_row(name, f"{error.median:.1%}", f"{error.p90:.1%}", str(error.n), unseen, covered, seed)
+        width = "-" if error.interval is None else f"±{error.interval:.0%}"
+        table.add_row(name, f"{error.median:.1%}", f"{error.p90:.1%}", str(error.n), unseen, width, covered, seed)
     return table

@@ -67,9 +67,13 @@ class Precision:
         """How an engine runs weights and cache of so many bits on this hardware.
 
         8-bit weights multiply 8-bit activations where the hardware has FP8, and are widened elsewhere; fewer bits are
-        widened in groups that share a 16-bit scale: 4 bits in groups of 128 take 4.125 bits a weight.
+        widened in groups that share a 16-bit scale: 4 bits in groups of 128 take 4.125 bits a weight. Hardware that
+        computes no 16-bit floats keeps 16-bit weights and cache in float32.
         """
-        dtype = "float32" if weight_bits == 32 and "float32" in hardware.flops_per_s else "bfloat16"
+        if not hardware.computes_16_bit_floats:
+            weight_bits, kv_bits = (32 if bits == 16 else bits for bits in (weight_bits, kv_bits))
+        wide = weight_bits == 32 or not hardware.computes_16_bit_floats
+        dtype = "float32" if wide and "float32" in hardware.flops_per_s else "bfloat16"
         kv = {8: "fp8", 32: "float32"}.get(int(kv_bits), "bfloat16")
         if weight_bits > 8:
             return cls(weight_bits, kv_bits, dtype, dtype, kv)

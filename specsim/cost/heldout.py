@@ -24,17 +24,20 @@ Floats = NDArray[np.float64]
 
 _LEVELS = 5  # of one axis at most, spread evenly: more cost minutes and say little more
 _LEVEL_ROWS = 60  # rows predicted of one level at most
+SCALE_DIGITS = 5  # of an error scale, as a header keeps it
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """Relative errors of predicted rows, |predicted / measured - 1|, and what their intervals say.
 
-    ``misses``: |measured / predicted - 1| in units of the stated standard deviation. ``inside``: not extrapolated.
+    ``misses``: |measured / predicted - 1| in units of ``stated``, the stated standard deviation as a share of the
+    prediction. ``inside``: not extrapolated.
     """
 
     errors: Floats
     misses: Floats
+    stated: Floats
     inside: NDArray[np.bool_]
 
 
@@ -43,16 +46,20 @@ def predict(surface: EfficiencySurface, rows: Sequence[Row]) -> Prediction:
     estimates = surface.seconds(tuple(np.array([row.shape for row in rows], dtype=np.float64).T))
     measured = np.array([row.median_s for row in rows])
     seconds = np.asarray(estimates.seconds)
-    misses = np.abs(measured / seconds - 1.0) / np.asarray(estimates.error)
-    return Prediction(np.abs(seconds / measured - 1.0), misses, np.asarray(estimates.rank) < 2)
+    stated = np.broadcast_to(np.asarray(estimates.error), measured.shape)
+    misses = np.abs(measured / seconds - 1.0) / stated
+    return Prediction(np.abs(seconds / measured - 1.0), misses, stated, np.asarray(estimates.rank) < 2)
 
 
 @dataclass(frozen=True, slots=True)
 class _Withheld:
-    """Rows of one surface predicted without their level: ``errors``, ``misses`` of the intervals as they will be."""
+    """Rows of one surface predicted without their level: ``errors``, and of the intervals as they will be ``misses``
+    and half ``widths``.
+    """
 
     errors: Floats
     misses: Floats
+    widths: Floats
     error_scale: float
     metric: int
 
@@ -81,14 +88,18 @@ def _withhold(group: Group, ceilings: Ceilings, stated: HeldoutError | None) -> 
     if not len(errors):
         return None
     every = np.concatenate(misses)
+    widths = Z90 * np.concatenate([part.stated[part.inside] for part in parts])
     if stated is not None and stated.calibration_n is not None:
-        return _Withheld(errors, every, whole.error_scale, whole.metric)
+        return _Withheld(errors, every, widths, whole.error_scale, whole.metric)
     told, others = np.concatenate([np.empty(0), *misses[::2]]), np.concatenate([np.empty(0), *misses[1::2]])
     if not len(told) or not len(others):
         told = others = every
     factor = float(np.quantile(told, 0.9)) / Z90
-    final = whole.error_scale * float(np.quantile(every, 0.9)) / Z90
-    return _Withheld(errors, others / factor, final, whole.metric) if factor > 0 else None
+    scale_of_all = float(np.quantile(every, 0.9)) / Z90
+    final = whole.error_scale * scale_of_all
+    if not factor > 0 or round(final, SCALE_DIGITS) == 0:  # rows that some others predict exactly say nothing
+        return None
+    return _Withheld(errors, others / factor, widths * scale_of_all, final, whole.metric)
 
 
 def level_errors(
@@ -102,11 +113,14 @@ def level_errors(
     found = [part for group in groups if (part := _withhold(group, ceilings, (stated or {}).get(group.name)))]
     if not found:
         return None
-    errors, misses = (np.concatenate([getattr(part, name) for part in found]) for name in ("errors", "misses"))
-    summary = _summary(errors, misses)
+    errors, misses, widths = (
+        np.concatenate([getattr(part, name) for part in found]) for name in ("errors", "misses", "widths")
+    )
+    summary = _summary(errors, misses, widths)
     if len(found) > 1:
         return summary
-    return summary.model_copy(update={"error_scale": round(found[0].error_scale, 5), "metric": found[0].metric})
+    scale = round(found[0].error_scale, SCALE_DIGITS)
+    return summary.model_copy(update={"error_scale": scale, "metric": found[0].metric})
 
 
 def by_levels(profile: Profile) -> dict[str, HeldoutError]:
@@ -140,7 +154,9 @@ def disagreement(first: Profile, second: Profile) -> dict[str, HeldoutError]:
                 continue
             told = predict(surface_of(other, other.rows, second.header.ceilings), part.rows)
             if told.inside.any():
-                found[part.name] = _summary(told.errors[told.inside], told.misses[told.inside])
+                found[part.name] = _summary(
+                    told.errors[told.inside], told.misses[told.inside], Z90 * told.stated[told.inside]
+                )
     return found
 
 
@@ -158,10 +174,10 @@ def heldout_error(
     return level_errors(groups(kind, rows), ceilings)
 
 
-def _summary(errors: Floats, misses: Floats) -> HeldoutError:
+def _summary(errors: Floats, misses: Floats, widths: Floats) -> HeldoutError:
     return HeldoutError(
         median=round(float(np.median(errors)), 5), p90=round(float(np.quantile(errors, 0.9)), 5), n=len(errors),
-        coverage=round(float(np.mean(misses <= Z90)), 4),
+        coverage=round(float(np.mean(misses <= Z90)), 4), interval=float(f"{np.median(widths):.3g}"),
     )  # fmt: skip
 
 
@@ -175,4 +191,4 @@ def score(surface: EfficiencySurface, kept: Sequence[Row], rows: Sequence[Row]) 
     found = predict(surface, rows)
     known = {row.shape[1:] if len(row.shape) != 6 else row.shape[3:] for row in kept}
     unseen = sum((row.shape[1:] if len(row.shape) != 6 else row.shape[3:]) not in known for row in rows)
-    return _summary(found.errors, found.misses).model_copy(update={"unseen": unseen})
+    return _summary(found.errors, found.misses, Z90 * found.stated).model_copy(update={"unseen": unseen})

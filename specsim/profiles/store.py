@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -19,7 +20,7 @@ from specsim.errors import InvalidInput, NoAnswer, unknown_name
 from specsim.profiles.schema import MEASUREMENT_COLUMNS, SHAPE_COLUMNS, Ceilings, ProfileHeader, Row
 from specsim.profiles.shapes import work
 from specsim.specs.hardware import Hardware
-from specsim.specs.yaml_file import read_mapping, read_yaml
+from specsim.specs.yaml_file import build, read_mapping
 
 HEADER = "profile.yaml"
 SCHEMA = 1
@@ -139,6 +140,16 @@ def _parsed(files: _Files) -> Profile:
     return Profile(folder.name, folder, header, rows)
 
 
+def lacks_ceilings(folder: Path) -> bool:
+    """Whether a folder's header was written before any ceiling was known: to be measured anew, in place."""
+    return _lacks_ceilings(read_mapping(folder / HEADER))
+
+
+def _lacks_ceilings(header: Mapping[str, Any]) -> bool:
+    ceilings = header.get("ceilings")
+    return not isinstance(ceilings, dict) or not ceilings.get("flops_per_s")
+
+
 def _read_header(folder: Path) -> ProfileHeader:
     path = folder / HEADER
     return _parsed_header(path, path.read_bytes() if path.exists() else b"")
@@ -147,13 +158,19 @@ def _read_header(folder: Path) -> ProfileHeader:
 @lru_cache(maxsize=64)
 def _parsed_header(path: Path, _content: bytes) -> ProfileHeader:
     """A header is hundreds of lines of YAML, and one answer asks every profile for its hardware several times."""
-    version = read_mapping(path).get("schema")
+    header = read_mapping(path)
+    version = header.get("schema")
     if version != SCHEMA:
         raise InvalidInput(
             f"{path}: schema {version} is not {SCHEMA}, the one this specsim reads; measure again with "
             "specsim profile run, or use the specsim that wrote it"
         )
-    return read_yaml(path, ProfileHeader)
+    if _lacks_ceilings(header):
+        raise InvalidInput(
+            f"{path} holds no compute ceiling: what measured it was cut short; run the same specsim profile command "
+            "again, which measures it anew in place"
+        )
+    return build(ProfileHeader, header, where=str(path))
 
 
 def faster_than_possible(
