@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from specsim.cost.conditions import SAME_CONDITIONS_ERROR, ConditionedPrices
+from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices, drift
 from specsim.cost.memory import memory_budget

@@ -13,6 +13,7 @@ from scipy.special import gammainc
 from scipy.stats import t as student_t
 
 from specsim.analytic.rounds import speedup_map
+from specsim.arrays import Reals
 from specsim.assembly import Assembly, assemble
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
@@ -22,7 +23,6 @@ from specsim.serving.fleet import Fleet
 from specsim.serving.price_table import tabled
 from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
-from specsim.units import Reals
 from specsim.workload.arrivals import GammaArrivals, PoissonArrivals
 from specsim.workload.request import Requests, RequestSpec
 from tests.replicas import replica

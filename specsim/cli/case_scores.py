@@ -14,11 +14,16 @@ from specsim.report.map_fidelity import (
     map_page,
     maps_sheet,
     regret_sheet,
-    shared_where_sheets,
     together_lines,
     where_sheets,
 )
-from specsim.report.served_fidelity import served_lines, served_page, served_sheets, together_sheets
+from specsim.report.served_fidelity import (
+    served_cases_sheet,
+    served_lines,
+    served_page,
+    served_sheets,
+    together_sheets,
+)
 
 
 def measured(cases: Sequence[Case]) -> Sequence[Case]:
@@ -31,39 +36,46 @@ def measured(cases: Sequence[Case]) -> Sequence[Case]:
     return [one for one in cases if measured_at_all(one)]
 
 
-def print_score(score: Score) -> None:
-    """One case's tables and lines."""
-    _print_map(score) if isinstance(score, MapScore) else _print_served(score)
+def _maps_and_served(scores: Sequence[Score]) -> tuple[list[MapScore], list[ServedScore]]:
+    maps = [score for score in scores if isinstance(score, MapScore)]
+    return maps, [score for score in scores if isinstance(score, ServedScore)]
 
 
-def _print_map(score: MapScore) -> None:
-    out = console()
-    out.print(f"[bold]{score.case.name}[/bold]: {score.case.origin()}", soft_wrap=True)
-    for sheet in (cell_sheet(score.now), regret_sheet(score.now), *where_sheets(score.parts)):
-        out.print(sheet.table())
-    _print_lines(map_lines(score))
-
-
-def _print_served(score: ServedScore) -> None:
-    out = console()
-    out.print(f"[bold]{score.case.name}[/bold]: {score.case.origin()}", soft_wrap=True)
-    for sheet in served_sheets(score):
-        out.print(sheet.table())
-    _print_lines(served_lines(score))
-
-
-def print_together(scores: Sequence[Score]) -> None:
-    """What several cases say together."""
-    maps = imposed_maps(scores)
+def print_case(scores: Sequence[Score]) -> None:
+    """One case in full."""
+    out, (maps, served) = console(), _maps_and_served(scores)
+    case = scores[0].case
+    out.print(f"[bold]{case.name}[/bold]: {case.origin()}", soft_wrap=True)
+    for one in maps:
+        out.print(f"\n[bold]{one.drafter}[/bold]")
+        for sheet in (cell_sheet(one), regret_sheet(one.told), *where_sheets(one.parts)):
+            out.print(sheet.table())
+        _print_lines(map_lines(one))
+    for score in served:
+        for sheet in served_sheets(score):
+            out.print(sheet.table())
+        _print_lines(served_lines(score))
     if len(maps) > 1:
-        for sheet in (*shared_where_sheets(maps), maps_sheet(maps, "all maps, acceptance imposed")):
-            console().print(sheet.table())
+        out.print("\n[bold]all drafters[/bold]")
+        everything = [cell for one in maps for cell in one.parts]
+        for sheet in (maps_sheet(maps, by="drafter", title="by drafter"), *where_sheets(everything, ", all drafters")):
+            out.print(sheet.table())
         _print_lines(together_lines(maps))
-    served = [score for score in scores if isinstance(score, ServedScore)]
-    if len(served) > 1:
+
+
+def print_all(scores: Sequence[Score]) -> None:
+    """A line a case, and all of them together."""
+    maps, (_, served) = imposed_maps(scores), _maps_and_served(scores)
+    if maps:
+        console().print(maps_sheet(maps, by="case", title="round times, acceptance imposed").table())
+        console().print(maps_sheet(maps, by="drafter", title="the same by drafter").table())
+        _print_lines(together_lines(maps))
+    if served:
+        console().print(served_cases_sheet(served).table())
         for sheet, lines in together_sheets(served):
             console().print(sheet.table())
             _print_lines(lines)
+    _print_lines(["every cell and load of a case: specsim validate CASE; drawn: --plot FILE.html; figures: --json"])
 
 
 def _print_lines(lines: Sequence[str]) -> None:
@@ -71,8 +83,9 @@ def _print_lines(lines: Sequence[str]) -> None:
         console().print(line, soft_wrap=True, markup=False)
 
 
-def write_report(score: Score) -> None:
-    """Write report.md into the case's folder."""
-    path = score.case.folder / "report.md"
-    path.write_text(map_page(score) if isinstance(score, MapScore) else served_page(score), encoding="utf-8")
+def write_report(scores: Sequence[Score]) -> None:
+    """Write report.md into a case's folder."""
+    maps, served = _maps_and_served(scores)
+    path = scores[0].case.folder / "report.md"
+    path.write_text(map_page(maps) if maps else served_page(served[0]), encoding="utf-8")
     messages().print(f"wrote {path}", soft_wrap=True)

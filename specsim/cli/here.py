@@ -10,10 +10,12 @@ import yaml
 
 from specsim.assembly import assemble
 from specsim.cases import Case, load_case
-from specsim.cli.case_runs import measure_map, measure_served, predict_into
+from specsim.cli.case_runs import measure_maps, measure_served, predict_into
 from specsim.cli.options import messages, require_torch
 from specsim.cli.profile import run as profile_run
 from specsim.specs.yaml_file import read_mapping
+
+CELL_SECONDS = 2.0  # of a map, shared by its drafters
 
 
 def repeat_here(case: Case, folder: Path) -> Path:
@@ -37,7 +39,8 @@ def _repeat_map(copy: Case) -> None:
     if not copy.measured.exists():
         predict_into(copy)
     messages().print("3/3 measurement")
-    measure_map(copy.scenario, copy.measured, device="cpu", repeats=4, cell_seconds=2.0)
+    seconds = CELL_SECONDS / len(copy.drafters)
+    measure_maps(copy.drafters, copy.measured, device="cpu", repeats=4, cell_seconds=seconds)
 
 
 def _repeat_served(copy: Case) -> None:
@@ -58,6 +61,9 @@ def _copy(case: Case, folder: Path) -> Case:
     (folder / "scenario.yaml").write_text(yaml.safe_dump(scenario, sort_keys=False))
     if case.loads is not None:
         shutil.copyfile(case.folder / "loads.yaml", folder / "loads.yaml")
+    elif (case.folder / "drafters.yaml").exists():
+        drafters = _from(case.folder, read_mapping(case.folder / "drafters.yaml"))
+        (folder / "drafters.yaml").write_text(yaml.safe_dump(drafters, sort_keys=False))
     return load_case(f"{folder}/")
 
 

@@ -76,9 +76,9 @@ def import_(
     ] = None,
 ) -> None:
     """Make a compact profile of another project's measured tables, tested on rows that it does not keep."""
-    from specsim.cost.selection import study
     from specsim.interop import aiconfigurator
     from specsim.specs.catalog import load_hardware
+    from specsim.surfaces.selection import select_rows
 
     if source != "aiconfigurator":
         raise unknown_name("source", source, ["aiconfigurator"])
@@ -87,7 +87,7 @@ def import_(
     ceilings = aiconfigurator.ceilings_of(hardware)
     folder = aiconfigurator.data_folder(data)
     tables = aiconfigurator.read_tables(folder, system, backend, version, ceilings)
-    found = study(
+    found = select_rows(
         tables.rows, ceilings, plan, tables.label, aiconfigurator.SEED,
         progress=lambda name: messages().print(f"choosing {name}"),
     )  # fmt: skip
@@ -142,8 +142,8 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """How well a profile predicts what it does not hold: levels withheld in turn, or a foreign table's test rows."""
-    from specsim.cost.heldout import by_levels, disagreement
     from specsim.speculation.engine_steps import withheld_error
+    from specsim.surfaces.heldout import by_levels, disagreement
 
     profile = load_profile(name)
     if against is not None:

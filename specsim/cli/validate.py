@@ -24,23 +24,25 @@ def validate(
     from specsim.cases import case_names, load_case
     from specsim.cases.scores import score_case
     from specsim.cli.case_runs import predict_into
-    from specsim.cli.case_scores import measured, print_score, print_together, write_report
+    from specsim.cli.case_scores import measured, print_all, print_case, write_report
     from specsim.cli.here import repeat_here
 
+    if case is None and (here or predict):
+        raise InvalidInput(
+            f"--{'here' if here else 'predict'} is about one case; name one of {', '.join(case_names())}"
+        )
     names = case_names() if case is None else [case]
-    if not names:
-        raise InvalidInput("no validation case is shipped; give a case's folder")
     if here:
         names = [str(repeat_here(load_case(names[0]), out))]
     cases = [load_case(name) for name in names]
     if predict:
-        for one in cases:
-            messages().print(f"wrote {predict_into(one)}", soft_wrap=True)
+        messages().print(f"wrote {predict_into(cases[0])}", soft_wrap=True)
         return
-    scores = [score_case(one) for one in measured(cases)]
+    by_case = {one.name: score_case(one) for one in measured(cases)}
+    scores = [score for found in by_case.values() for score in found]
     if report:
-        for score in scores:
-            write_report(score)
+        for found in by_case.values():
+            write_report(found)
     if plot is not None:
         from specsim.report.fidelity_page import write_fidelity_page
 
@@ -50,7 +52,7 @@ def validate(
         from specsim.report.fidelity_json import fidelity_document
 
         print_json(fidelity_document(scores))
-        return
-    for score in scores:
-        print_score(score)
-    print_together(scores)
+    elif case is None:
+        print_all(scores)
+    else:
+        print_case(scores)

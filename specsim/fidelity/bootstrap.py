@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-Floats = NDArray[np.float64]
+from specsim.arrays import Floats
+
 Statistic = Callable[[Floats], Floats]  # [..., rows] signed errors -> [...]
 
 DRAWS, SEED = 2000, 20260101
@@ -82,7 +83,6 @@ def noise(repeats: Floats) -> float | None:
     """
     if repeats.size < 2:
         return None
-    from scipy.special import stdtrit  # a slow import that most runs do without
 
     quantile = float(stdtrit(repeats.size - 1, 0.5 + LEVEL / 2))
     return quantile * float(repeats.std(ddof=1)) / float(np.sqrt(repeats.size) * repeats.mean())

@@ -18,8 +18,8 @@ import yaml
 
 from specsim.errors import InvalidInput, NoAnswer, unknown_name
 from specsim.profiles.schema import MEASUREMENT_COLUMNS, SHAPE_COLUMNS, Ceilings, ProfileHeader, Row
-from specsim.profiles.shapes import work
 from specsim.specs.hardware import Hardware
+from specsim.specs.kernel_work import work
 from specsim.specs.yaml_file import build, read_mapping
 
 HEADER = "profile.yaml"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from specsim.cost.conditions import SAME_CONDITIONS_ERROR, ConditionedPrices
+from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import Group, KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.passes import PassCost

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from specsim.cost.heldout import heldout_error
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import HeldoutError, ProfileHeader
 from specsim.profiles.store import HEADER, lacks_ceilings, load_profile
 from specsim.profiling.table import Table
+from specsim.surfaces.heldout import heldout_error
 
 HELD_OUT = ("gemm", "attention", "elementwise", "sampling", "moe", "collective")
 

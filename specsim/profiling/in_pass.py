@@ -21,7 +21,7 @@ from specsim.profiles.schema import Row
 from specsim.profiling.machine import DTYPES, Machine
 from specsim.profiling.timer import displacements
 from specsim.reference import layers, transformer
-from specsim.reference.transformer import Group, Transformer
+from specsim.reference.transformer import TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 
 HEAD_DIM = 64
@@ -118,7 +118,7 @@ def _timed_passes(model: Transformer, tokens: int, calls: dict[str, list[float]]
     """Add the seconds of every call of every operation that no other process interrupted; seconds of all PASSES."""
     text = torch.arange(tokens).remainder(model.spec.vocab_size)[None, :]
     start = np.zeros(1, dtype=np.int64)
-    plan = model.plan([Group(start, text, start, 1)])
+    plan = model.plan([TokenGroup(start, text, start, 1)])
     for _ in range(WARM_UP_PASSES):
         model.run(plan)
     with _recorded(calls):

@@ -14,7 +14,7 @@ from itertools import groupby, product
 
 import numpy as np
 
-from specsim.profiles.shapes import work
+from specsim.specs.kernel_work import work
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,14 +35,14 @@ from specsim.profiling.table import Table
 from specsim.profiling.timer import Capture, Clock, Replay, clock_and_capture
 from specsim.profiling.visits import Visits
 from specsim.reference.cpu import this_cpu
-from specsim.reference.host import CELL_S, HostPart
+from specsim.reference.host import HostPart
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 SEED = 0
 LEAST_MINUTES = 1.0
 FINISHING_SHARE = 0.08  # of the time, kept for what comes after the last shape
 CEILINGS_SHARE = 0.125  # of the time at most, half of what a header may take
-HOST_CELL_SHARE = 0.002  # of the time, for one batch and drafter of the engine's own host time
+HOST_CELL_SHARE = 0.002  # of the time at most, for one batch and drafter of the engine's own host time
 PROBES, LEAST_BETWEEN_PROBES_S = 20, 10.0  # in one sweep
 # A CPU's memory is shared with neighbours, so its shapes are come back to; a GPU's own is not. Share of the time for
 # first visits, share of a row's samples that one visit takes, and rounds of coming back, in a quick sweep and at most.
@@ -338,7 +338,7 @@ class _Sweep:
         missing = [batch for batch in batches if not {(part, batch) for part in get_args(HostPart)} <= known]
         if not missing and LAUNCHED[device] <= {operation for operation, _ in known}:
             return True
-        seconds = min(CELL_S, HOST_CELL_SHARE * self._budget.total_s)
+        seconds = HOST_CELL_SHARE * self._budget.total_s
 
         def rows() -> Iterator[Row]:
             if not LAUNCHED[device] <= {operation for operation, _ in known}:

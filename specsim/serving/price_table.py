@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Reals
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
@@ -17,7 +18,6 @@ from specsim.serving.compiled.entry import compiled_price
 from specsim.serving.compiled.price import Prices
 from specsim.serving.tabulate import SHORT, Shape, tabulate
 from specsim.speculation.round import StepCost
-from specsim.units import Reals
 
 Floats = NDArray[np.float64]
 

@@ -112,7 +112,7 @@ def test_memory_walks_on_through_its_pool_and_the_others_stay_in_the_cache(monke
     monkeypatch.setattr(kernels.Kernels, "prepare", counted)
     facts = machine.inspect("cpu")
     Anchors("cpu", machine.default_dtype("cpu"), facts)
-    one_bytes = 2 * 4096 * 1024
+    one_bytes = machine.DTYPES[machine.default_dtype("cpu")].itemsize * 4096 * 1024
     assert pools["memory"] * one_bytes > 4 * facts.last_level_cache_bytes
     assert pools["compute"] * one_bytes <= max(one_bytes, facts.last_level_cache_bytes / 2)
 

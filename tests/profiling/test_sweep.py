@@ -17,6 +17,7 @@ from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
 from specsim.profiles.schema import Probe, Row  # noqa: E402
 from specsim.profiles.store import HEADER, load_profile, read_rows, write_header  # noqa: E402
 from specsim.profiling import (  # noqa: E402
+    anchors,
     ceilings,
     facts,
     in_pass,
@@ -60,6 +61,12 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few samples a shape and small ceilings: this tests the sweep, not the machine."""
     monkeypatch.setattr(timer, "TARGET_S", 0.0)
     monkeypatch.setattr(timer, "MIN_SAMPLES", 3)
+    monkeypatch.setattr(probe, "LONG", 3)
+    monkeypatch.setattr(probe, "UNBROKEN", 3)
+    monkeypatch.setitem(sweep.QUICK_ROUNDS, "cpu", 1)
+    small = {"gemm": (3, 96, 64), "attention": (2, 4, 16, 4, 2, 16), "elementwise": (4, 64)}
+    looked_at = {name: replace(work, shape=small[work.kind]) for name, work in anchors.WORK.items()}
+    monkeypatch.setattr(anchors, "WORK", looked_at)
     monkeypatch.setattr(facts, "copy_ceiling", lambda *_: 1e10)
     monkeypatch.setattr(facts, "compute_ceilings", lambda device, dtypes, *_: {dtypes[0]: 1e11})
     monkeypatch.setattr(sweep, "CHECKED", {"cpu": (TINY_MODEL,)})

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from specsim.arrays import Reals
 from specsim.assembly import assemble
 from specsim.cases import load_case
 from specsim.cost.forward import Group
@@ -22,7 +23,6 @@ from specsim.serving.simulate import priced_replicas, run, simulate, slowed_by
 from specsim.serving.sinks import Streamed
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.uniform import uniform
-from specsim.units import Reals
 from specsim.workload.request import Requests
 from tests.replicas import replica
 
