@@ -52,8 +52,8 @@ ASKED = {
 } | {
     "a budget of 8,192 on h100": lambda: scenario(3, gpu="h100-sxm", engine={}),
     "a draft model on a CPU": lambda: load_scenario("quickstart"),
-    "early exit on a CPU": lambda: load_case("cpu-imposed-kangaroo").scenario,
-    "look-up on a CPU": lambda: load_case("cpu-imposed-ngram").scenario,
+    "early exit on a CPU": lambda: load_case("cpu-imposed-157m-turin-2026-11-22").drafters["kangaroo"],
+    "look-up on a CPU": lambda: load_case("cpu-imposed-157m-turin-2026-11-22").drafters["ngram"],
 }  # fmt: skip
 
 
