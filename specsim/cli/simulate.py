@@ -80,6 +80,7 @@ def simulate(
     _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
+    _tell_compilation(question)
     _tell_pace(question)
     runs.all(alternatives, replications)
     first = {name: found[0] for name, found in runs.summaries.items() if found}
@@ -257,6 +258,14 @@ def _tell_pace(question: Scenario) -> None:
     slow = slowed_by(assemble(question))
     if slow:
         messages().print(f"simulated step by step, many times slower, because of {', '.join(slow)}", soft_wrap=True)
+
+
+def _tell_compilation(question: Scenario) -> None:
+    """Say why the first run on a machine begins later than the next ones will."""
+    from specsim.serving.compiled.entry import is_compiled
+
+    if question.cost.tables and not is_compiled():
+        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 
 def _tell_traces(question: Scenario) -> None:
