@@ -9,18 +9,19 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Speculation
 from specsim.scheduling.scheduler import Scheduler
-from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import uniform
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 from specsim.speculation.program import DraftProgram, Phase
 from specsim.workload.request import RequestSpec
+from tests.replicas import replica
 
 BASE_S = 0.01
 RATE = 0.6
@@ -34,8 +35,8 @@ class Affine:
         return StepTime(seconds, {}, "roofline", seconds, seconds)
 
 
-class WatchedServer(Server):
-    """Keeps the schedulers it made."""
+class Watched(Assembly):
+    """Keeps the schedulers that it made."""
 
     made: list[Scheduler]
 
@@ -55,9 +56,9 @@ class Case:
 
     def run(self) -> tuple[RunResult, list[Scheduler]]:
         made: list[Scheduler] = []
-        server_type = type("Watching", (WatchedServer,), {"made": made})
-        server = server_type(self.limits, self.num_kv_blocks, Affine(), self.speculation, self.seed)
-        return run(self.requests, server, replicas=self.replicas), made
+        kind = type("Watching", (Watched,), {"made": made})
+        one = replica(self.limits, self.num_kv_blocks, Affine(), self.speculation, self.seed, kind=kind)
+        return run(self.requests, one, replicas=self.replicas), made
 
     def longest(self) -> int:
         """Tokens that the longest request needs room for."""
@@ -154,8 +155,8 @@ def test_limits_hold_and_nothing_is_served_before_it_arrives(case: Case) -> None
         assert r.e2e_s >= steps * BASE_S - 1e-9
         assert r.finish_s >= r.first_token_s
     assert result.duration_s == max(r.finish_s for r in result.requests)
-    for replica in range(case.replicas):
-        own = result.requests[replica :: case.replicas]
+    for number in range(case.replicas):
+        own = result.requests[number :: case.replicas]
         firsts = [r.first_token_s for r in own]
         assert firsts == sorted(firsts)  # first come, first served: nobody starves
 

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
 from specsim.errors import InvalidInput
-from specsim.results import RunResult
-from specsim.scenario import Scenario, load_scenario
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from specsim.results import RunResult
+    from specsim.scenario import Scenario
     from specsim.serving.uncertainty import Predicted3
 
 SERIES_INTERVALS = 500
+LONG_RUN_TOKENS = 200_000  # output tokens from which a run that is not compiled takes minutes
 
 
 def simulate(
@@ -60,6 +62,7 @@ def simulate(
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
     from specsim.report.replications import predicted_json, predicted_table, replications_json, replications_table
     from specsim.report.tables import summary_table
+    from specsim.scenario import load_scenario
 
     if intervals:
         from specsim.serving.uncertainty import check_runs
@@ -77,6 +80,7 @@ def simulate(
     _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
+    _tell_compilation(question)
     _tell_pace(question)
     runs.all(alternatives, replications)
     first = {name: found[0] for name, found in runs.summaries.items() if found}
@@ -103,6 +107,7 @@ def simulate(
 
 def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> dict[str, dict[str, Predicted3]]:
     """Intervals of each alternative's metrics under equal draws; of those that are done when Ctrl-C is pressed."""
+    from specsim.assembly import assemble
     from specsim.report.replications import ROWS
     from specsim.serving.uncertainty import predicted_metrics
 
@@ -116,8 +121,8 @@ def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> d
 
             try:
                 found[name] = predicted_metrics(
-                    scenario, ROWS, runs=runs, vary_acceptance=True, counted=trim.applied if trim.any else None,
-                    progress=advance,
+                    assemble(scenario), ROWS, runs=runs, vary_acceptance=True,
+                    counted=trim.applied if trim.any else None, progress=advance,
                 )  # fmt: skip
             except KeyboardInterrupt:
                 messages().print("stopped by Ctrl-C: these are the intervals that were done")
@@ -164,6 +169,7 @@ class Runs:
 
     def all(self, alternatives: dict[str, Scenario], replications: int) -> None:
         """Run everything; Ctrl-C keeps what is done and, of the run under way, what it could tell."""
+        from specsim.assembly import assemble
         from specsim.serving.simulate import simulate as run
 
         self.summaries = {name: [] for name in alternatives}
@@ -178,7 +184,7 @@ class Runs:
                         progress.update(task, completed=done, total=total)
 
                     try:
-                        result = run(seeded, progress=advance, keep=self.whole or None)
+                        result = run(assemble(seeded), progress=advance, keep=self.whole or None)
                     except KeyboardInterrupt:
                         messages().print("stopped by Ctrl-C: these are the runs that were done")
                         return
@@ -219,6 +225,8 @@ class Runs:
 
 
 def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     screen = messages()
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen,
@@ -241,12 +249,23 @@ def _folder_name(name: str, seed: int) -> str:
 
 
 def _tell_pace(question: Scenario) -> None:
-    """Say what keeps a large run from the compiled loop."""
-    from specsim.serving.simulate import is_large, slowed_by
+    """Say what keeps a long run from the compiled loop."""
+    from specsim.assembly import assemble
+    from specsim.serving.simulate import slowed_by
 
-    slow = slowed_by(question) if is_large(question) else []
+    if question.workload.count() * question.workload.mean_lengths()[1] < LONG_RUN_TOKENS:
+        return
+    slow = slowed_by(assemble(question))
     if slow:
         messages().print(f"simulated step by step, many times slower, because of {', '.join(slow)}", soft_wrap=True)
+
+
+def _tell_compilation(question: Scenario) -> None:
+    """Say why the first run on a machine begins later than the next ones will."""
+    from specsim.serving.compiled.entry import is_compiled
+
+    if question.cost.tables and not is_compiled():
+        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 
 def _tell_traces(question: Scenario) -> None:

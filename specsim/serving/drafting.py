@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.serving.server import Server
+from specsim.assembly import Assembly
 from specsim.speculation.acceptance import AcceptanceDraws
 from specsim.speculation.policy.protocol import Decider, Rounds
 
@@ -28,7 +28,7 @@ class Verified:
 class Drafting:
     """One replica's decider and the draws of all its request classes. The server must have speculation."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Assembly) -> None:
         self._server = server
         decider = server.decider()
         assert decider is not None

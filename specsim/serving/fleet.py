@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES
 from specsim.errors import InvalidInput
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, queue_kept_growing
+from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, left_waiting, queue_kept_growing
+from specsim.results.metrics import Waiting
 from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.serving.compiled import loop, state
 from specsim.serving.compiled.entry import compiled_serve
 from specsim.serving.price_table import TablePrices
 from specsim.serving.router import RouterName, candidates
-from specsim.serving.server import Server
 from specsim.serving.sinks import Records, Sink, Streamed
 from specsim.speculation.acceptance import LatentAcceptance
 from specsim.workload.request import Requests
@@ -40,7 +41,7 @@ def serve_all(asked: Run, *, keep: bool, progress: Progress | None) -> RunResult
     parts = iter(asked.parts())
     first = next(parts, None)
     classes = ("default",) if first is None else first.classes
-    fleet = Fleet(asked.servers, classes, router=asked.router)
+    fleet = Fleet(asked.replicas, classes, router=asked.router)
     sink = _Told(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
     interrupted = False
     try:
@@ -59,22 +60,24 @@ def serve_all(asked: Run, *, keep: bool, progress: Progress | None) -> RunResult
         itl_s=gaps,
         acceptance=fleet.acceptance(),
         price_source=SOURCES[int(fleet.log.totals[state.WORST_RANK])],
-        saturated=fleet.queue_kept_growing() if streamed else _kept_growing(requests, steps, len(asked.servers)),
+        saturated=queue_kept_growing(
+            fleet.left_waiting() if streamed else _left_waiting(requests, steps, len(asked.replicas)), fleet.routed
+        ),
         truncated=interrupted,
         interrupted=interrupted,
-        num_gpus=len(asked.servers),
+        num_gpus=len(asked.replicas),
         rejected=int(fleet.log.totals[state.REJECTED]),
-        num_kv_blocks=asked.servers[0].num_kv_blocks,
+        num_kv_blocks=asked.replicas[0].num_kv_blocks,
         itl_request=owners,
         totals=streamed.totals if streamed else None,
     )
 
 
-def _kept_growing(requests: Sequence[RequestRecord], steps: Sequence[StepRecord], replicas: int) -> bool:
+def _left_waiting(requests: Sequence[RequestRecord], steps: Sequence[StepRecord], replicas: int) -> Waiting:
     by_replica: list[list[StepRecord]] = [[] for _ in range(replicas)]
     for step in steps:
         by_replica[step.replica].append(step)
-    return queue_kept_growing([one.arrival_s for one in requests], by_replica)
+    return left_waiting([one.arrival_s for one in requests], by_replica)
 
 
 class _Told:
@@ -93,7 +96,7 @@ class Fleet:
     """Replicas on arrays; ``servers[r]`` is what replica r is made of."""
 
     def __init__(
-        self, servers: Sequence[Server], classes: Sequence[str], *, router: RouterName
+        self, servers: Sequence[Assembly], classes: Sequence[str], *, router: RouterName
     ) -> None:  # fmt: skip
         """Raises InvalidInput for a server whose prices are no tables."""
         self._kinds = list(dict.fromkeys(map(id, servers)))
@@ -167,13 +170,13 @@ class Fleet:
                 levels[mine] = law.track(self._seed, numbers[mine], 1)[:, 0, 0]
         return levels
 
-    def queue_kept_growing(self) -> bool:
-        """As ``results.queue_kept_growing``, from what waited at the end of each part."""
+    def left_waiting(self) -> Waiting:
+        """As ``results.metrics.left_waiting``, half-way at the end of a part."""
         if self.first_arrival_s is None:
-            return False
+            return 0.0, 0.0
         last_s, at_end = self.queued[-1]
         half_way = [waiting for time_s, waiting in self.queued if time_s <= (self.first_arrival_s + last_s) / 2]
-        return at_end > 2 * self.routed**0.5 and at_end > 1.5 * (half_way[-1] if half_way else 0)
+        return float(half_way[-1] if half_way else 0), float(at_end)
 
     def acceptance(self) -> AcceptanceCounts:
         """The record h[d][j] so far."""
@@ -198,7 +201,7 @@ def _arrivals_s(part: Requests) -> NDArray[np.float64]:
     return part.arrival_s
 
 
-def _setting(server: Server, classes: Sequence[str]) -> state.Setting:
+def _setting(server: Assembly, classes: Sequence[str]) -> state.Setting:
     if not isinstance(server.cost, TablePrices):
         raise InvalidInput("the compiled loop reads prices from tables; make them with price_table.tabled")
     limits, scheduler = server.limits, server.scheduler()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specsim.serving.server import Server
+from specsim.assembly import Assembly
 from specsim.speculation.acceptance import AcceptanceLaw, LatentAcceptance
 from specsim.speculation.acceptance.law import PositionLaw
 
 
-def obstacles(server: Server, classes: Sequence[str]) -> list[str]:
+def obstacles(server: Assembly, classes: Sequence[str]) -> list[str]:
     """What of a server the compiled loop cannot do; empty where it can do everything."""
     limits, found = server.limits, []
     if limits.scheduling_policy != "fcfs":

@@ -19,13 +19,13 @@ from typing import Any, cast
 import numpy as np
 import simpy
 
+from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group, Source
 from specsim.results import AcceptanceCounts, RequestRecord, StepRecord
 from specsim.scheduling.scheduler import Scheduled, Step
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.serving.clock import ENDS, STARTS, Instant
 from specsim.serving.drafting import Drafting, Verified
-from specsim.serving.server import Server
 from specsim.workload.request import RequestSpec
 
 
@@ -45,7 +45,7 @@ class Replica:
     def __init__(
         self,
         environment: simpy.Environment,
-        server: Server,
+        server: Assembly,
         on_finish: Callable[[RequestRecord], None],
         number: int = 0,
     ) -> None:

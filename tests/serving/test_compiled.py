@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specsim.arrays import Reals
+from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
@@ -19,13 +20,13 @@ from specsim.scenario import Speculation
 from specsim.serving.obstacles import obstacles
 from specsim.serving.price_table import TablePrices
 from specsim.serving.router import RouterName
-from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.serving.tabulate import Shape, tabulate
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program
 from specsim.workload.request import RequestSpec
+from tests.replicas import replica
 
 pytestmark = pytest.mark.slow  # numba compiles for some twenty seconds the first time
 
@@ -62,7 +63,7 @@ def speculating(k: int, policy: dict[str, Any], acceptance: dict[str, Any], prog
 @dataclass(frozen=True)
 class Case:
     requests: list[RequestSpec]
-    servers: list[Server]
+    servers: list[Assembly]
     router: RouterName
 
     def run(self, *, compiled: bool) -> RunResult:
@@ -109,12 +110,13 @@ def cases(draw: st.DrawFn) -> Case:
     k = draw(st.integers(0, LONGEST))
     program = draw(st.sampled_from(["ngram", "draft-model", "hamburger"]))
     speculation = speculating(k, draw(POLICIES)(k), draw(LAWS), program) if k else None
-    server = Server(
-        limits, 1, PRICES, speculation, draw(st.integers(0, 2**32)), max_queue=draw(st.sampled_from([None, None, 2])),
+    longest = max(sum(pair) for pair in lengths) + 3 * LONGEST
+    blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30))
+    server = replica(
+        limits, blocks, PRICES, speculation, draw(st.integers(0, 2**32)),
+        max_queue=draw(st.sampled_from([None, None, 2])),
         acceptance_by_class={"code": ConstantAcceptance(rate=0.95)} if k and draw(st.booleans()) else {},
     )  # fmt: skip
-    longest = max(sum(pair) for pair in lengths) + 3 * LONGEST
-    server = replace(server, num_kv_blocks=-(-longest // limits.block_size) + 1 + draw(st.integers(0, 30)))
     requests = [RequestSpec(i, arrivals[i], *lengths[i], request_class=classes[i]) for i in range(count)]
     router: RouterName = draw(st.sampled_from(["round_robin", "least_outstanding", "power_of_two"]))
     return Case(requests, [server] * draw(st.integers(1, 3)), router)

@@ -33,6 +33,12 @@ def compiled_price() -> Callable[..., tuple[float, int]]:
     return _cached(entry, "price")
 
 
+def is_compiled() -> bool:
+    """Whether this machine keeps compiled code of these sources; every run reads prices with it."""
+    entry = compiled_price()
+    return any(Path(entry.stats.cache_path).glob(f"*{entry.py_func.__qualname__}*.nbi"))  # type: ignore[attr-defined]
+
+
 def _cached(entry: Callable[..., Any], name: str) -> Callable[..., Any]:
     """numba notices a change only of the file that holds the function itself, so the entry's name tells the state of
     all sources: each state has a cache of its own.
