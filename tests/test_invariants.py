@@ -112,7 +112,7 @@ def test_requests_tokens_and_blocks_are_conserved(case: Case) -> None:
     assert len(schedulers) == case.replicas
     for scheduler in schedulers:
         assert not scheduler.has_work
-        assert scheduler.pool.free_blocks == case.num_kv_blocks - 1  # the null block
+        assert scheduler.free_blocks == case.num_kv_blocks - 1  # the null block
     prompts = sum(r.prompt_tokens for r in result.requests)
     prefilled = sum(step.prefill_tokens for step in result.steps)
     verified = sum(step.verify_tokens for step in result.steps)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from specsim.cost.forward import SOURCES
 from specsim.errors import InvalidInput
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, queue_kept_growing
+from specsim.scheduling.replica import refuse_endless as refuse
 from specsim.scheduling.scheduler import Scheduler
-from specsim.scheduling.scheduler import Sequence as Running
 from specsim.serving.compiled import loop, state
 from specsim.serving.compiled.entry import compiled_serve
 from specsim.serving.price_table import TablePrices
@@ -189,7 +189,7 @@ def refuse_endless(scheduler: Scheduler, part: Requests) -> None:
     What a request needs grows with its length and with nothing else, so the longest one speaks for all.
     """
     row = int(np.argmax(part.prompt_tokens.astype(np.int64) + part.output_tokens))
-    scheduler.refuse_endless(Running(part.first_id + row, int(part.prompt_tokens[row]), int(part.output_tokens[row])))
+    refuse(scheduler.engine, part.first_id + row, int(part.prompt_tokens[row]), int(part.output_tokens[row]))
 
 
 def _arrivals_s(part: Requests) -> NDArray[np.float64]:
@@ -213,7 +213,7 @@ def _setting(server: Server, classes: Sequence[str]) -> state.Setting:
         elif law is not None and server.longest:
             rates[row] = law.conditional_rates(server.longest)
     plain = state.Limits(
-        limits.max_num_seqs, limits.max_num_batched_tokens, limits.block_size, scheduler.pool.num_blocks,
+        limits.max_num_seqs, limits.max_num_batched_tokens, limits.block_size, scheduler.num_blocks,
         int(limits.watermark * server.num_kv_blocks), int(limits.scheduler_reserve_full_isl),
         int(limits.chunked_prefill), limits.long_prefill_token_threshold,
         int(limits.long_prefill_token_threshold_adaptive), longest, server.lookahead_tokens, server.draft_slots,

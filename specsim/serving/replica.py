@@ -70,7 +70,7 @@ class Replica:
     def submit(self, request: RequestSpec, arrival_s: float) -> bool:
         """Take a request that arrives now; False if the queue is full. Raises NoAnswer if it could never run."""
         limit = self._server.max_queue
-        if limit is not None and len(self._scheduler.waiting) >= limit:
+        if limit is not None and self._scheduler.num_waiting >= limit:
             return False
         number, prompt, output = request.request_id, request.prompt_tokens, request.output_tokens
         if not self._scheduler.has_work:
@@ -101,8 +101,8 @@ class Replica:
                 yield self._work
             yield Instant(environment, 0.0, STARTS)
             step = scheduler.schedule()
-            used_blocks = scheduler.pool.num_blocks - scheduler.pool.free_blocks
-            waiting = len(scheduler.waiting)
+            used_blocks = scheduler.num_blocks - scheduler.free_blocks
+            waiting = scheduler.num_waiting
             outlook = self._look_ahead(step)
             lengths, computed = self._propose(step, outlook)
             count = len(outlook.drafting)
