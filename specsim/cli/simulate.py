@@ -77,7 +77,6 @@ def simulate(
     _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
-    _tell_pace(question)
     runs.all(alternatives, replications)
     first = {name: found[0] for name, found in runs.summaries.items() if found}
     if not first:
@@ -238,15 +237,6 @@ def _margin(text: str, option: str) -> tuple[float, str]:
 
 def _folder_name(name: str, seed: int) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._=-]+', '-', name).strip('-.') or 'run'}-seed{seed}"
-
-
-def _tell_pace(question: Scenario) -> None:
-    """Say what keeps a large run from the compiled loop."""
-    from specsim.serving.simulate import is_large, slowed_by
-
-    slow = slowed_by(question) if is_large(question) else []
-    if slow:
-        messages().print(f"simulated step by step, many times slower, because of {', '.join(slow)}", soft_wrap=True)
 
 
 def _tell_traces(question: Scenario) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -30,14 +30,14 @@ def jit(function: _Function) -> _Function:
     return cast(_Function, numba.njit(**options)(function))
 
 
-def entry(function: Callable[..., Any], signature: str, folders: tuple[Path, ...]) -> Callable[..., Any]:
+def entry(function: Callable[..., Any], signature: str, sources: Iterable[Path]) -> Callable[..., Any]:
     """A function that Python may call, compiled when first asked for and then read from numba's cache.
 
     numba notices a change only of the file that holds the function itself, so the function's name tells the state of
-    all sources in ``folders``: each state has a cache of its own.
+    all ``sources``: each state has a cache of its own.
     """
-    sources = b"".join(path.read_bytes() for folder in folders for path in sorted(folder.glob("*.py")))
-    function.__qualname__ = f"{function.__name__}_{hashlib.sha256(sources).hexdigest()[:16]}"
+    content = b"".join(path.read_bytes() for path in sorted(sources))
+    function.__qualname__ = f"{function.__name__}_{hashlib.sha256(content).hexdigest()[:16]}"
     return cast(Callable[..., Any], numba.njit(signature, cache=True, error_model="numpy")(function))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from specsim.scenario import Speculation
-from specsim.scheduling.scheduler import Scheduler
+from specsim.scheduling.replica import Records, engine_of
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.protocol import Decider, Setting
@@ -69,8 +69,9 @@ class Server:
             return None
         return self.acceptance_by_class.get(request_class, self.speculation.acceptance)
 
-    def scheduler(self) -> Scheduler:
-        return Scheduler(
+    def engine(self) -> Records:
+        """The rules that one replica schedules by."""
+        return engine_of(
             self.limits, self.num_kv_blocks, max_draft_tokens=self.longest, lookahead_tokens=self.lookahead_tokens,
             draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,

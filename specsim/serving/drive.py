@@ -1,0 +1,98 @@
+"""A whole run by either drive, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from specsim.cost.forward import SOURCES
+from specsim.results import RequestRecord, RunResult, StepRecord, queue_kept_growing
+from specsim.serving.fleet import Fleet
+from specsim.serving.sinks import Records, Streamed
+from specsim.workload.request import DEFAULT_CLASS
+
+if TYPE_CHECKING:
+    from specsim.serving.simulate import Progress, Run
+
+
+def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | None) -> RunResult:
+    """A whole run; ``by_events``: driven by SimPy, which is slower. Ctrl-C ends it with what is done."""
+    parts = iter(asked.parts())
+    first = next(parts, None)
+    classes = (DEFAULT_CLASS,) if first is None else first.classes
+    fleet = Fleet(asked.servers, classes, router=asked.router, clients=asked.clients)
+    sink = _Told(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
+    whole, interrupted = [] if first is None else chain([first], parts), False
+    try:
+        if by_events:
+            from specsim.serving.events import serve_by_events
+
+            serve_by_events(fleet, whole, sink, at_once=progress is not None)
+        else:
+            fleet.serve(whole, sink)
+    except KeyboardInterrupt:
+        interrupted = True
+    return _result(asked, fleet, sink.inner, interrupted)
+
+
+def _result(asked: Run, fleet: Fleet, sink: Records | Streamed, interrupted: bool) -> RunResult:
+    kept, streamed = (sink, None) if isinstance(sink, Records) else (None, sink)
+    requests, steps = (kept.requests(), kept.steps()) if kept else ([], [])
+    gaps, owners = kept.gaps() if kept else (np.zeros(0), None)
+    if asked.clients is not None:
+        saturated = False
+    elif streamed:
+        saturated = _queue_kept_growing(fleet)
+    else:
+        saturated = _kept_growing(requests, steps, len(asked.servers))
+    return RunResult(
+        engine="simulated",
+        scenario_sha256="",
+        duration_s=streamed.last_finish_s if streamed else max((one.finish_s for one in requests), default=0.0),
+        requests=requests,
+        steps=steps,
+        itl_s=gaps,
+        acceptance=fleet.log.acceptance(),
+        price_source=SOURCES[int(fleet.log.record["worst_rank"][0])],
+        saturated=saturated,
+        truncated=interrupted,
+        interrupted=interrupted,
+        num_gpus=len(asked.servers),
+        rejected=int(fleet.log.record["rejected"][0]),
+        num_kv_blocks=asked.servers[0].num_kv_blocks,
+        itl_request=owners,
+        totals=streamed.totals if streamed else None,
+    )
+
+
+def _kept_growing(requests: Sequence[RequestRecord], steps: Sequence[StepRecord], replicas: int) -> bool:
+    by_replica: list[list[StepRecord]] = [[] for _ in range(replicas)]
+    for step in steps:
+        by_replica[step.replica].append(step)
+    return queue_kept_growing([one.arrival_s for one in requests], by_replica)
+
+
+def _queue_kept_growing(fleet: Fleet) -> bool:
+    """As ``results.queue_kept_growing``, from what waited at the end of each part."""
+    if fleet.first_arrival_s is None:
+        return False
+    last_s, at_end = fleet.queued[-1]
+    half_way = [waiting for time_s, waiting in fleet.queued if time_s <= (fleet.first_arrival_s + last_s) / 2]
+    sent = int(fleet.record["sent"][0])
+    return at_end > 2 * sent**0.5 and at_end > 1.5 * (half_way[-1] if half_way else 0)
+
+
+class _Told:
+    """A sink that tells how far the run is."""
+
+    def __init__(self, inner: Records | Streamed, count: int, progress: Progress | None) -> None:
+        self.inner, self._count, self._progress = inner, count, progress
+
+    def take(self, *columns: Any) -> None:
+        before = self.inner.finished
+        self.inner.take(*columns)
+        if self._progress is not None and self.inner.finished > before:
+            self._progress(self.inner.finished, self._count)

@@ -1,0 +1,175 @@
+"""The compiled loop and SimPy drive the same step: the same records to the last digit, with everything drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from specsim.cost.forward import Group
+from specsim.cost.step_time import StepTime
+from specsim.results import RunResult
+from specsim.scenario import Speculation
+from specsim.serving.price_table import TablePrices
+from specsim.serving.router import ROUTERS, RouterName
+from specsim.serving.server import Server
+from specsim.serving.simulate import run
+from specsim.serving.tabulate import Shape, tabulate
+from specsim.specs.engine import EngineLimits
+from specsim.speculation.acceptance import ConstantAcceptance
+from specsim.speculation.program import load_program
+from specsim.units import Reals
+from specsim.workload.request import RequestSpec
+from tests.serving.test_differential import CONFIDENT, POLICIES
+
+pytestmark = pytest.mark.slow  # numba compiles for some ten seconds the first time
+
+
+class Bent:
+    """Seconds that bend in every argument, with attention told apart."""
+
+    def step(
+        self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
+    ) -> StepTime:
+        tokens: Reals = sum((g.tokens for g in groups), 0)
+        attention: Reals = sum((1e-4 * (g.sequences * g.kv_tokens) ** 0.5 for g in groups), 0.0)
+        seconds = 0.01 + 1e-4 * tokens**1.1 + attention
+        if draft_tokens:
+            seconds = seconds + 2e-4 * draft_tokens * (1.0 + drafting**0.7) + 1e-6 * drafting * drafting_kv_tokens
+        return StepTime(seconds, {"attention": attention}, "roofline", seconds, seconds)
+
+    def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
+        group = Group(batch, draft_tokens + 1, context_tokens + draft_tokens, draft_tokens + 1)
+        return self.step([group], drafting=batch, draft_tokens=draft_tokens, drafting_kv_tokens=context_tokens)
+
+
+LONGEST = 4
+PRICES = TablePrices(tabulate(Bent(), Shape(8, 96, 2048, tuple(range(LONGEST + 1)))))
+LAWS: list[dict[str, Any]] = [
+    {"kind": "constant", "rate": 0.7},
+    {"kind": "conditional", "rates": [0.9, 0.5, 0.8, 0.2, 0.6]},
+    {"kind": "power_law", "c": 0.8, "gamma": 0.5},
+    {"kind": "latent", "requests": {"kind": "beta", "mean": 0.6, "concentration": 3.0}, "decay": 0.9},
+    {
+        "kind": "latent", "requests": {"kind": "discrete", "rates": [0.2, 0.9], "weights": [1.0, 2.0]},
+        "spans": {"mean_tokens": 5.0, "concentration": 4.0},
+    },
+    {
+        "kind": "hurdle", "hit_rate": 0.4, "false_match_rate": 0.3, "match_factor": 1.5,
+        "runs": {"kind": "empirical", "weights": [1, 0, 3, 1]},
+    },
+    {"kind": "trace", "runs": [[0, 3, 2, 1, 0, 4], [1, 0, 0, 2]], "cap": 4, "order": "listed"},
+    {"kind": "recall", "table": {"recall": [[0.5, 0.2], [0.4, 0.3, 0.1], [0.6]]}, "tree": "optimal"},
+    CONFIDENT,
+]  # fmt: skip
+LEARNS_FROM_A_CHAIN = ("throughput", "tiers", "plus_minus")
+
+
+@st.composite
+def speculations(draw: st.DrawFn) -> Speculation | None:
+    policy = draw(st.sampled_from([*sorted(POLICIES), "none"]))
+    if policy == "none":
+        return None
+    law = CONFIDENT if policy in ("confidence", "verify_budget") else draw(st.sampled_from(LAWS))
+    if law["kind"] == "recall" and policy in LEARNS_FROM_A_CHAIN:
+        law = law | {"tree": "chain"}
+    program = draw(st.sampled_from(["ngram", "draft-model", "hamburger"]))
+    fields: dict[str, Any] = {
+        "program": program, "max_draft_tokens": LONGEST, "acceptance": law,
+        "policy": {"kind": policy} | POLICIES[policy],
+    }  # fmt: skip
+    if load_program(program).needs_draft_model:
+        fields["draft_model"] = "vicuna-68m"
+    return Speculation.model_validate(fields)
+
+
+@dataclass(frozen=True)
+class Case:
+    requests: list[RequestSpec]
+    servers: list[Server]
+    router: RouterName
+    clients: int | None
+
+    def run(self, *, by_events: bool) -> RunResult:
+        return run(self.requests, self.servers, router=self.router, clients=self.clients, by_events=by_events)
+
+
+@st.composite
+def engines(draw: st.DrawFn) -> EngineLimits:
+    chunked = draw(st.integers(0, 4)) > 0
+    return EngineLimits(
+        max_num_seqs=draw(st.integers(1, 8)),
+        max_num_batched_tokens=draw(st.integers(9, 96)) if chunked else 96,
+        chunked_prefill=chunked,
+        block_size=draw(st.sampled_from([1, 4, 16])),
+        prefix_caching=draw(st.booleans()),
+        scheduling_policy=draw(st.sampled_from(["fcfs", "priority"])),
+        async_scheduling=draw(st.booleans()),
+        scheduler_reserve_full_isl=draw(st.booleans()),
+        watermark=draw(st.sampled_from([0.0, 0.1])),
+        long_prefill_token_threshold=draw(st.sampled_from([0, 7])),
+        long_prefill_token_threshold_adaptive=draw(st.booleans()),
+    )
+
+
+@st.composite
+def requests_to(draw: st.DrawFn, *, closed: bool) -> list[RequestSpec]:
+    count = draw(st.integers(1, 25))
+    gaps = draw(st.lists(st.sampled_from([0.0, 0.013, 0.05, 0.4]), min_size=count, max_size=count))
+    arrivals = np.cumsum(gaps).tolist()
+    rows = []
+    for number in range(count):
+        name, lengths = (
+            draw(st.sampled_from(["code", "chat"])),
+            draw(st.tuples(st.integers(1, 60), st.integers(1, 25))),
+        )
+        hashes = draw(st.sampled_from([(), (1, 2, 3, 4), (1, 2, 5), (9,)]))
+        rows.append(
+            RequestSpec(
+                number, None if closed else arrivals[number], *lengths, name,
+                think_s=draw(st.sampled_from([0.0, 0.0, 0.07, 1.0])) if closed else 0.0,
+                priority=draw(st.integers(0, 2)), prefix_hashes=hashes, hash_block_tokens=8 if hashes else 0,
+            )
+        )  # fmt: skip
+    return rows
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    clients = draw(st.sampled_from([None, None, 1, 3, 12]))
+    requests = draw(requests_to(closed=clients is not None))
+    limits, speculation = draw(engines()), draw(speculations())
+    learned_alone = speculation is not None and speculation.policy.kind in ("confidence", "verify_budget")
+    longest = max(one.prompt_tokens + one.output_tokens for one in requests) + 3 * LONGEST
+    server = Server(
+        limits, -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30)),
+        draw(st.sampled_from([PRICES, Bent()])), speculation, draw(st.integers(0, 2**32)),
+        max_queue=draw(st.sampled_from([None, None, 2])),
+        acceptance_by_class={} if learned_alone or draw(st.booleans()) else {"code": ConstantAcceptance(rate=0.95)},
+    )  # fmt: skip
+    plain = replace(server, speculation=None)
+    servers = [server] * draw(st.integers(1, 3)) + [plain] * draw(st.integers(0, 1))
+    return Case(requests, servers, draw(st.sampled_from(ROUTERS)), clients)
+
+
+def same(one: RunResult, other: RunResult) -> None:
+    assert one.requests == other.requests
+    key = lambda step: (step.start_s, step.replica)  # noqa: E731
+    assert sorted(one.steps, key=key) == sorted(other.steps, key=key)
+    assert one.acceptance.as_table() == other.acceptance.as_table()
+    assert (one.rejected, one.saturated, one.price_source) == (other.rejected, other.saturated, other.price_source)
+    gaps = [sorted(zip(r.itl_request.tolist(), r.itl_s.tolist(), strict=True)) for r in (one, other)]  # type: ignore[union-attr]
+    assert gaps[0] == gaps[1]
+
+
+@settings(deadline=None, max_examples=300, phases=[Phase.generate])
+@given(case=cases())
+def test_event_for_event(case: Case) -> None:
+    loop = case.run(by_events=False)
+    assert len(loop.requests) + loop.rejected == len(case.requests)
+    same(loop, case.run(by_events=True))
