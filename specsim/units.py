@@ -5,12 +5,6 @@ GB is 10^9 bytes, as datasheets write it (GiB would be 2^30).
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
-
-Reals = float | NDArray[Any]  # one number, or an array of alternatives that broadcasts like NumPy's
-
 GB = 10**9
 
 

@@ -66,19 +66,25 @@ def scores() -> dict[str, Any]:
     return document
 
 
-def test_the_wheel_carries_every_case() -> None:
+def test_the_wheel_carries_every_case_and_what_it_names() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    carried = {path for path in settings["force-include"] if path.startswith("validation/")}
-    folders = [path.parent for path in (ROOT / "validation").glob("*/scenario.yaml")]
-    assert {f"validation/{folder.name}" for folder in folders} <= carried
+    carried = [Path(path) for path in settings["force-include"]]
+    assert Path("validation/cases") in carried
     named = {
-        (folder / path).resolve().relative_to(ROOT)
-        for folder in folders
-        for path in re.findall(r"\.\./[\w./-]+\.(?:yaml|jsonl)", (folder / "scenario.yaml").read_text())
-        if not path.startswith("../prompts/")  # written by a command, for text is not stored
+        (path.parent / found).resolve().relative_to(ROOT)
+        for path in (ROOT / "validation" / "cases").glob("*/*.yaml")
+        for found in re.findall(r"\.\./[\w./-]+\.(?:yaml|jsonl)", path.read_text())
     }
-    assert named
-    assert {str(path) for path in named if str(path) not in carried and str(path.parent) not in carried} == set()
+    named = {path for path in named if path.parent.name != "prompts"}  # written by a command, for text is not stored
+    assert len(named) > 10
+    assert {path for path in named if not any(path.is_relative_to(folder) for folder in carried)} == set()
+    for folder in carried:
+        assert named_at(settings["force-include"][str(folder)]) == folder, "relative paths must hold in the wheel"
+
+
+def named_at(place: str) -> Path:
+    """Where the checkout has what the wheel holds at ``place``."""
+    return Path(place).relative_to("specsim/bundled")
 
 
 def test_the_tree_names_every_package_folder() -> None:
@@ -94,6 +100,18 @@ def test_the_tree_names_nothing_that_does_not_exist() -> None:
     known = {p.name for p in ROOT.rglob("*") if ".venv" not in p.parts and ".git" not in p.parts}
     assert names
     assert [name for name in names if name.rstrip("/").split("/")[-1] not in known] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "validation").rglob("*.md"), *(ROOT / "tests").rglob("*.md")]
+    links = [
+        (page, link.partition("#")[0])
+        for page in pages
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+        if not link.startswith(("http", "#"))
+    ]
+    assert len(links) > 10
+    assert [(str(page), link) for page, link in links if not (page.parent / link).exists()] == []
 
 
 def test_nothing_names_the_place_it_was_written_in() -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from specsim.cost.efficiency import EfficiencySurface, work
 from specsim.cost.forward import SOURCES, Group, Kernel, Precision, attention_kernels, token_kernels
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
@@ -26,7 +25,9 @@ from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.engine import EngineLimits
+from specsim.specs.kernel_work import work
 from specsim.speculation.round import RoundCost
+from specsim.surfaces.efficiency import EfficiencySurface
 from specsim.workload.request import RequestSpec
 
 H200, LLAMA = load_hardware("h200"), load_model("llama-3.1-8b")

@@ -11,7 +11,7 @@ import pytest
 from specsim.speculation.policy import PlusMinusPolicy
 from specsim.speculation.policy.protocol import Rounds, Setting
 
-FOLDER = Path(__file__).parents[1] / "validation" / "spec-bench"
+FOLDER = Path(__file__).parents[1] / "validation" / "studies" / "spec-bench"
 sys.path.insert(0, str(FOLDER))
 
 import spec_bench_corner as corner  # noqa: E402

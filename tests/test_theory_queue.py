@@ -13,6 +13,7 @@ from scipy.special import gammainc
 from scipy.stats import t as student_t
 
 from specsim.analytic.rounds import speedup_map
+from specsim.arrays import Reals
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
@@ -22,7 +23,6 @@ from specsim.serving.price_table import tabled
 from specsim.serving.server import Server
 from specsim.serving.simulate import run, servers_of
 from specsim.specs.engine import EngineLimits
-from specsim.units import Reals
 from specsim.workload.arrivals import GammaArrivals, PoissonArrivals
 from specsim.workload.request import Requests, RequestSpec
 

@@ -42,7 +42,7 @@ def block(text: str, name: str, fill: Callable[[str], str]) -> str:
 
 
 MAP_HEADER = (
-    "case (reference engine)", "drafter, acceptance", "price source", "cells × repeats",
+    "case (reference engine)", "drafters", "price source", "cells",
     "as predicted before the run: round time, mean \\|error\\|", "p95", "in the stated 90 % interval",
     "throughput lost by the predicted k, at most", "today's code: mean (90 %), p95, in the interval, lost",
 )  # fmt: skip
@@ -52,33 +52,35 @@ SERVED_HEADER = (
     "today's code: tokens/s, TTFT p50, TPOT p50",
 )  # fmt: skip
 SERVED_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_ttft_ms", "p99_tpot_ms")
+RETIRED = "retired"
 
 
 def accuracy(document: dict[str, Any]) -> str:
-    """A row a measured map, and one of all that have imposed acceptance."""
+    """A row a case of maps, and one of all that have imposed acceptance."""
     maps = {name: case for name, case in document["cases"].items() if case["kind"] == "map"}
-    rows = [
-        [name, f"{case['drafter']}, {case['acceptance']}", case["source"], *figures(case)]
-        for name, case in maps.items()
-    ]
+    rows = [[f"`{name}`", ", ".join(case["drafters"]), case["source"], *figures(case)] for name, case in maps.items()]
     if len(rows) > 1 and document["all_maps"]:
         rows.append(["**all, acceptance imposed**", "", "", *figures(document["all_maps"])])
     return markdown_table(MAP_HEADER, rows)
 
 
 def figures(case: dict[str, Any]) -> list[str]:
-    """The figures of a map's row."""
-    between, before = case["mean_absolute_error_90"], case.get("committed")
-    names = ("mean_absolute_error", "p95_absolute_error", "interval_coverage", "worst_regret")
-    told = (
-        ["-"] * len(names)
-        if before is None
-        else [f"{before[name]:.{digits}%}" for name, digits in zip(names, (1, 1, 0, 1), strict=True)]
-    )
+    """The figures of a row: before the run, and by today's code where it is asked."""
+    before, now = case["committed"], case["now"]
+    told = [str(before["count"]), *headline(before)]
+    if now is None:
+        return [*told, RETIRED]
+    between = now["mean_absolute_error_90"]
+    mean, *rest = headline(now)
+    of = "" if now["count"] == before["count"] else f"; {now['count']} cells"
+    return [*told, f"{mean} ({100 * between['low']:.1f} to {between['high']:.1%}), {', '.join(rest)}{of}"]
+
+
+def headline(found: dict[str, float]) -> list[str]:
+    """Mean and p95 |error|, coverage of the stated intervals, throughput lost."""
     return [
-        f"{case['count']} × {case['repeats']}" if "repeats" in case else str(case["count"]), *told,
-        f"{case['mean_absolute_error']:.1%} ({100 * between['low']:.1f} to {between['high']:.1%}), "
-        f"{case['p95_absolute_error']:.1%}, {case['interval_coverage']:.0%}, {case['worst_regret']:.1%}",
+        f"{found['mean_absolute_error']:.1%}", f"{found['p95_absolute_error']:.1%}",
+        f"{found['interval_coverage']:.0%}", f"{found['worst_regret']:.1%}",
     ]  # fmt: skip
 
 
@@ -88,13 +90,13 @@ def served(document: dict[str, Any]) -> str:
     for name, case in document["cases"].items():
         if case["kind"] == "served":
             errors = [case["metrics"].get(metric) for metric in SERVED_METRICS]
-            now = [case["now"].get(metric) for metric in SERVED_METRICS[:3]]
+            now = [] if case["now"] is None else [case["now"].get(metric) for metric in SERVED_METRICS[:3]]
             rows.append([
-                name, case["acceptance"], case["source"], str(case["count"]),
+                f"`{name}`", case["acceptance"], case["source"], str(case["count"]),
                 *("-" if one is None else f"{one['mean_absolute']:.1%}" for one in errors),
                 f"{case['interval_coverage']:.0%}",
                 "-" if case["worst_regret"] is None else f"{case['worst_regret']:.1%}",
-                ", ".join("-" if one is None else f"{one:.1%}" for one in now),
+                ", ".join("-" if one is None else f"{one:.1%}" for one in now) or RETIRED,
             ])  # fmt: skip
     return markdown_table(SERVED_HEADER, rows) if rows else "No served case has been measured yet."
 

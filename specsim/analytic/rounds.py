@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Floats
 from specsim.cost.forward import Group
-from specsim.cost.step_time import Z90, StepTime
+from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario, Speculation
 from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance, StoppedRound
 from specsim.speculation.policy import ConfidencePolicy
 from specsim.speculation.round import SHARED_ERRORS, StepCost
 from specsim.speculation.stopping import stopped_round
-
-Floats = NDArray[np.float64]
+from specsim.surfaces.estimates import Z90
 
 
 @dataclass(frozen=True, slots=True)

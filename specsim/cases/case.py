@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from specsim.cases.drafters import drafting_scenarios
 from specsim.cases.loads import Loads
 from specsim.errors import InvalidInput, unknown_name
 from specsim.scenario import Scenario, load_scenario
-from specsim.specs.conditions import Conditions
 from specsim.specs.yaml_file import read_mapping, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One folder of evidence; ``loads`` is None for a batch × k map."""
+    """One folder of evidence: a batch × k map, or served loads.
+
+    ``drafters``: the scenarios that a map runs, by drafter; empty for served loads. ``loads``: None for a map.
+    """
 
     name: str
     folder: Path
     scenario: Scenario
+    drafters: Mapping[str, Scenario]
     loads: Loads | None = None
 
     @property
@@ -45,10 +50,6 @@ class Case:
     def conditions(self) -> Path:
         return self.folder / "conditions.csv"
 
-    def under(self, conditions: Conditions | None) -> Case:
-        """The same case, predicted in these conditions of its machine."""
-        return replace(self, scenario=self.scenario.model_copy(update={"conditions": conditions}))
-
     def machine(self) -> dict[str, Any]:
         """Where the measurement was made; empty if nobody wrote it down."""
         path = self.folder / "machine.yaml"
@@ -65,7 +66,7 @@ def cases_folder() -> Path:
     """The cases shipped with specsim: beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).parents[1]
     bundled = package / "bundled" / "validation"
-    return bundled if bundled.exists() else package.parent / "validation"
+    return (bundled if bundled.exists() else package.parent / "validation") / "cases"
 
 
 def case_names() -> list[str]:
@@ -76,13 +77,29 @@ def case_names() -> list[str]:
 def load_case(reference: str) -> Case:
     """A case by name or folder; an unknown name lists near matches."""
     folder = Path(reference) if "/" in reference or Path(reference).is_dir() else cases_folder() / reference
-    scenario, loads = folder / "scenario.yaml", folder / "loads.yaml"
+    scenario = folder / "scenario.yaml"
     if not scenario.exists():
         if "/" in reference:
             raise InvalidInput(f"{folder} holds no scenario.yaml; give a case's folder")
         raise unknown_name("validation case", reference, case_names())
-    served = read_yaml(loads, Loads) if loads.exists() else None
-    return Case(folder.name, folder, load_scenario(str(scenario)), served)
+    target, loads, drafters = load_scenario(str(scenario)), folder / "loads.yaml", folder / "drafters.yaml"
+    if loads.exists():
+        return Case(folder.name, folder, target, {}, read_yaml(loads, Loads))
+    if drafters.exists():
+        return Case(folder.name, folder, target, drafting_scenarios(drafters, scenario))
+    return Case(folder.name, folder, target, own_drafter(target))
+
+
+def own_drafter(scenario: Scenario) -> dict[str, Scenario]:
+    """A scenario by the name of the drafter that it asks about itself. Raises InvalidInput where it has none."""
+    if scenario.speculation is None:
+        raise InvalidInput(f"scenario {scenario.name!r} has no speculation, so there is no map to measure")
+    return {scenario.speculation.program.name: scenario}
+
+
+def names_case(reference: str) -> bool:
+    """Whether a word of the command line is a case's name or folder, and no scenario's."""
+    return (Path(reference) / "scenario.yaml").exists() or reference in case_names()
 
 
 def write_machine(folder: Path, device_name: str, versions: dict[str, str], probe_s: tuple[float, float]) -> None:

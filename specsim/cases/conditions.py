@@ -1,7 +1,7 @@
 """In what conditions a measurement was made: ``conditions.csv``, anchors timed beside the runs.
 
-One row a repeat and run: how often was looked, and the seconds of each anchor. Against the anchors in a profile's
-header they say how the machine's state differed from the one that the profile knows.
+One row a repeat and run (of a map: drafter/batch/k): how often was looked, and the seconds of each anchor. Against the
+anchors in a profile's header they say how the machine's state differed from the one that the profile knows.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ def conditions_of(rows: Iterable[AnchorRow], profiled: Mapping[str, float]) -> C
     return Conditions(**{name: float(np.mean([one[name] for one in seconds])) / profiled[name] for name in ANCHORS})
 
 
-def run_conditions(case: Case) -> Conditions | None:
-    """The conditions of a case's whole measurement against its profile; None where nobody looked."""
-    return conditions_of(read_anchors(case.conditions), profile_anchors(case.scenario.profile()))
+def run_conditions(case: Case, drafter: str = "") -> Conditions | None:
+    """The conditions of a case's measurement, or of one drafter's, against its profile; None where nobody looked."""
+    rows = read_anchors(case.conditions)
+    mine = [row for row in rows if row.run.startswith(f"{drafter}/")] if drafter else rows
+    return conditions_of(mine, profile_anchors(case.scenario.profile()))

@@ -8,8 +8,9 @@ loads:                              # arrivals whose rates are shares of the mea
   alternating: {kind: piecewise, cv: 2, pieces: [[40, 0.3], [40, 0.8]]}
 saturation_of: off                  # or own: each alternative's rates follow its own saturation
 repeats: 3
-variants:                           # the same predictions under other acceptance laws
+variants:                           # the same predictions under other acceptance laws, alike for all or by alternative
   pooled: ["speculation.acceptance={kind: constant, rate: 0.55}"]
+  power: {k4: ["speculation.acceptance={kind: power_law, c: 0.6, gamma: 0.5}"]}
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from specsim.results.served import SATURATION, SCENARIO
+from specsim.results.served_rows import SATURATION, SCENARIO
 from specsim.workload.arrivals import Arrivals, ClosedLoopArrivals, OpenArrivals
 
 OWN = "own"
 Settings = tuple[str, ...]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class Loads(BaseModel):
@@ -39,7 +41,15 @@ class Loads(BaseModel):
     loads: dict[Name, Arrivals] = Field(min_length=1)
     saturation_of: str = OWN
     repeats: PositiveInt = 3
-    variants: dict[Name, Settings] = {}
+    variants: dict[Name, Settings | dict[Name, Settings]] = {}
+
+    def laws(self, alternative: str) -> dict[str, Settings]:
+        """The variants of an alternative and their settings."""
+        found = {
+            name: settings.get(alternative) if isinstance(settings, dict) else settings
+            for name, settings in self.variants.items()
+        }
+        return {name: settings for name, settings in found.items() if settings is not None}
 
     @field_validator("loads")
     @classmethod
@@ -65,4 +75,11 @@ class Loads(BaseModel):
                 f"saturation_of is {self.saturation_of!r}, which is neither {OWN} nor an alternative; choose of "
                 f"{', '.join((OWN, *self.alternatives))}"
             )
+        for name, settings in self.variants.items():
+            strange = [one for one in settings if one not in self.alternatives] if isinstance(settings, dict) else []
+            if strange:
+                raise ValueError(
+                    f"variant {name!r} is of {strange[0]!r}, which is no alternative; choose of "
+                    f"{', '.join(self.alternatives)}"
+                )
         return self

@@ -1,18 +1,15 @@
-"""Cases that are batch × k maps: the prediction now, the committed one, and their score."""
+"""Cases that are batch × k maps: each drafter's prediction as it was committed, and as the code stands now."""
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 from specsim.analytic.rounds import SpeedupMap, speedup_map
 from specsim.cases.case import Case
+from specsim.cases.pin import read_prediction
 from specsim.errors import InvalidInput
 from specsim.fidelity import Fidelity, Predicted, compare, read_grid
-
-
-def predict_case(case: Case) -> SpeedupMap:
-    """The prediction as the code stands now."""
-    return speedup_map(case.scenario)
+from specsim.results import GridRow
 
 
 def predicted_cells(speedups: SpeedupMap) -> list[Predicted]:
@@ -26,15 +23,40 @@ def predicted_cells(speedups: SpeedupMap) -> list[Predicted]:
     ]  # fmt: skip
 
 
-def committed_cells(case: Case) -> list[Predicted] | None:
-    """The prediction that was written down before the run, or None."""
-    if not case.predicted.exists():
+def committed_prediction(case: Case, drafter: str) -> dict[str, Any] | None:
+    """What was written down of a drafter before the run: ``profile``, ``cells`` and more; None where nothing was."""
+    found = read_prediction(case.predicted).get(drafter) if case.predicted.exists() else None
+    if found is not None and not (isinstance(found, dict) and isinstance(found.get("cells"), list)):
+        raise InvalidInput(f"{case.predicted} is no prediction of {drafter}; write it again with --predict")
+    return found
+
+
+def measured_rows(case: Case, drafter: str) -> list[GridRow]:
+    """A drafter's rows of ``measured.csv``. Raises InvalidInput where there are none."""
+    found = read_grid(case.measured)
+    strange = [name for name in found if name not in case.drafters]
+    if strange:
+        raise InvalidInput(f"{case.measured} holds {strange[0]}, which is no drafter of the case; add or remove it")
+    if drafter not in found:
+        raise InvalidInput(
+            f"{case.measured} holds no rows of {drafter}; measure it first: specsim measure {case.folder} --grid"
+        )
+    return found[drafter]
+
+
+def score(case: Case, drafter: str) -> Fidelity:
+    """A drafter's prediction, as the code stands now, against its measurement.
+
+    Raises InvalidInput for a drafter that the case has no map of; served loads have none of any.
+    """
+    if drafter not in case.drafters:
+        raise InvalidInput(f"{case.folder} holds no map of {drafter}; score what it holds with specsim validate")
+    return compare(predicted_cells(speedup_map(case.drafters[drafter])), measured_rows(case, drafter))
+
+
+def committed_score(case: Case, drafter: str) -> Fidelity | None:
+    """A drafter's prediction as it was committed against its measurement; None where nothing was written down."""
+    prediction = committed_prediction(case, drafter)
+    if prediction is None:
         return None
-    return [Predicted(**cell) for cell in json.loads(case.predicted.read_text())["cells"]]
-
-
-def score(case: Case) -> Fidelity:
-    """The prediction, as the code stands now, against the measurement. Raises InvalidInput for a served case."""
-    if case.loads is not None:
-        raise InvalidInput(f"{case.folder} holds served loads and no map; score it with specsim validate")
-    return compare(predicted_cells(predict_case(case)), read_grid(case.measured))
+    return compare([Predicted(**cell) for cell in prediction["cells"]], measured_rows(case, drafter))

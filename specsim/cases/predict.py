@@ -9,11 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from specsim.analytic.rounds import speedup_map
 from specsim.cases.case import Case
-from specsim.cases.map import predict_case, predicted_cells
+from specsim.cases.map import predicted_cells
+from specsim.cases.pin import pin
 from specsim.cases.served import ServedRun, load_runs, require_saturation, saturation_runs
 from specsim.errors import InvalidInput
-from specsim.results.served import METRICS, SCENARIO, PredictedMetric, PredictedRun, write_predictions
+from specsim.results.served_rows import METRICS, SCENARIO, PredictedMetric, PredictedRun, write_predictions
+from specsim.scenario import Scenario
 
 Progress = Callable[[int, int], None]
 
@@ -27,23 +30,26 @@ def write_prediction(case: Case, progress: Progress | None = None) -> Path:
     if case.measured.exists():
         raise InvalidInput(f"{case.measured} exists already; a prediction is written before the run that tests it")
     if case.loads is None:
-        return _write_map(case)
+        return _write_maps(case)
     if not case.saturation.exists():
         return _write_served(case, case.predicted_saturation, saturation_runs(case), progress)
     require_saturation(case)
     return _write_served(case, case.predicted, load_runs(case, variants=True), progress)
 
 
-def _header(case: Case) -> dict[str, Any]:
-    header = {"date": datetime.date.today().isoformat(), "scenario_sha256": case.scenario.sha256()}
-    conditions = case.scenario.conditions
-    return header if conditions is None else header | {"conditions": conditions.model_dump()}
+def _header(scenario: Scenario) -> dict[str, Any]:
+    header: dict[str, Any] = {"date": datetime.date.today().isoformat(), "scenario_sha256": scenario.sha256()}
+    if scenario.conditions is not None:
+        header["conditions"] = scenario.conditions.model_dump()
+    return header | {"prices": scenario.price_name(), "profile": pin(scenario)}
 
 
-def _write_map(case: Case) -> Path:
-    speedups = predict_case(case)
-    cells = [asdict(cell) for cell in predicted_cells(speedups)]
-    document = _header(case) | {"prices": speedups.price_name, "cells": cells}
+def _write_maps(case: Case) -> Path:
+    """Every drafter's map in one file, by drafter."""
+    document = {
+        name: _header(scenario) | {"cells": [asdict(cell) for cell in predicted_cells(speedup_map(scenario))]}
+        for name, scenario in case.drafters.items()
+    }
     case.predicted.write_text(json.dumps(document, indent=1) + "\n")
     return case.predicted
 
@@ -54,7 +60,7 @@ def _write_served(case: Case, path: Path, runs: Sequence[ServedRun], progress: P
         if progress is not None:
             progress(number, len(runs))
         predicted.append(_predicted(run))
-    write_predictions(path, _header(case) | {"prices": case.scenario.price_name()}, predicted)
+    write_predictions(path, _header(case.scenario), predicted)
     return path
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from specsim.analytic.rounds import speedup_map
 from specsim.cases.case import Case
 from specsim.cases.conditions import conditions_of, profile_anchors, read_anchors, run_conditions
 from specsim.cases.loads import OWN, Loads
-from specsim.cases.map import committed_cells, predict_case, predicted_cells
+from specsim.cases.map import committed_prediction, committed_score, measured_rows, predicted_cells
+from specsim.cases.pin import read_prediction, retired
 from specsim.cases.served import ServedRun, load_runs, rows_of, run_name, saturation_runs
-from specsim.fidelity import Fidelity, compare, read_grid
-from specsim.fidelity.served import METRICS, ServedFidelity, compare_served
+from specsim.fidelity import Fidelity, compare
+from specsim.fidelity.served_errors import METRICS, ServedFidelity, compare_served
 from specsim.fidelity.where import CellParts, cell_parts
-from specsim.results.served import SCENARIO, PredictedMetric, PredictedRun, load_predictions
+from specsim.results.served_rows import SCENARIO, PredictedMetric, PredictedRun, ServedRow, load_predictions
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
 from specsim.specs.conditions import Conditions
@@ -21,31 +24,49 @@ from specsim.workload.arrivals import ClosedLoopArrivals, DiurnalArrivals, OpenA
 
 @dataclass(frozen=True, slots=True)
 class MapScore:
-    """A map: the prediction of the code as it is, the committed one, and where the error of the first sits.
+    """One drafter's map: the prediction as it was committed, that of the code as it is, and where the error sits.
 
-    ``conditions``: those of the run against the profile, in which ``now`` is predicted; None where nobody looked.
+    ``committed``: None where nothing was written down before the run. ``now``: predicted in ``conditions``, those of
+    the run against the profile (None where nobody looked); None where today's code is not asked, ``retired`` says why.
+    ``parts``: of ``told``.
     """
 
     case: Case
-    now: Fidelity
+    drafter: str
     committed: Fidelity | None
+    now: Fidelity | None
+    retired: str | None
     parts: list[CellParts]
     repeats: int
     conditions: Conditions | None = None
+
+    @property
+    def told(self) -> Fidelity:
+        """The comparison that is told cell by cell: today's code where it is asked, else what was committed."""
+        found = self.now or self.committed
+        assert found is not None  # what was not predicted is not retired
+        return found
+
+    @property
+    def headline(self) -> Fidelity:
+        """The comparison that counts: what was committed before the run, where something was."""
+        return self.committed or self.told
 
 
 @dataclass(frozen=True, slots=True)
 class ServedScore:
     """Served loads: what was committed, by acceptance variant, and the code as it is now.
 
-    ``now`` holds one simulation a run, so that its intervals are points and say nothing. ``conditions``: those of
-    the whole measurement against the profile; each run is predicted now in its own. None where nobody looked.
+    ``now`` holds one simulation a run, so that its intervals are points and say nothing; None where today's code is
+    not asked, ``retired`` says why. ``conditions``: those of the whole measurement against the profile; each run is
+    predicted now in its own. None where nobody looked.
     """
 
     case: Case
     committed: ServedFidelity
     variants: dict[str, ServedFidelity]  # without the scenario's own
-    now: ServedFidelity
+    now: ServedFidelity | None
+    retired: str | None
     conditions: Conditions | None = None
 
 
@@ -62,20 +83,27 @@ def real_acceptance(case: Case) -> bool:
     return case.scenario.weights is not None
 
 
-def score_case(case: Case) -> Score:
-    """Score a case of either kind. Raises InvalidInput where a file is missing or does not fit the others."""
-    return _score_map(case) if case.loads is None else _score_served(case, case.loads)
+def score_case(case: Case) -> list[Score]:
+    """A score a drafter of a map, or the one of served loads.
+
+    Raises InvalidInput where a file is missing or does not fit the others.
+    """
+    if case.loads is not None:
+        return [_score_served(case, case.loads)]
+    return [_score_map(case, drafter) for drafter in case.drafters]
 
 
-def _score_map(case: Case) -> MapScore:
-    rows = read_grid(case.measured)
-    committed = committed_cells(case)
-    conditions = run_conditions(case)
-    now = compare(predicted_cells(predict_case(case.under(conditions))), rows)
-    return MapScore(
-        case, now, None if committed is None else compare(committed, rows), cell_parts(now, rows),
-        len({row.repeat for row in rows}), conditions,
-    )  # fmt: skip
+def _score_map(case: Case, drafter: str) -> MapScore:
+    rows, prediction = measured_rows(case, drafter), committed_prediction(case, drafter)
+    conditions, scenario = run_conditions(case, drafter), case.drafters[drafter]
+    committed, now = committed_score(case, drafter), None
+    why = None if prediction is None else retired(prediction, scenario, conditions)
+    if why is None:
+        asked = scenario.model_copy(update={"conditions": conditions})
+        now = compare(predicted_cells(speedup_map(asked)), rows)
+    told = now or committed
+    parts = [] if told is None else cell_parts(told, rows)
+    return MapScore(case, drafter, committed, now, why, parts, len({row.repeat for row in rows}), conditions)
 
 
 def _score_served(case: Case, loads: Loads) -> ServedScore:
@@ -88,26 +116,32 @@ def _score_served(case: Case, loads: Loads) -> ServedScore:
         runs = [*runs, *load_runs(case)]
         rows = [*(rows if predicted else []), *rows_of(case.measured, runs)]
         predicted = [*predicted, *load_predictions(case.predicted)]
-    scored = {(row.load, row.alternative) for row in rows}
-    # Without a hash: a profile that was measured anew since changes the hardware's figures, and so the scenario's.
-    now = [
-        PredictedRun(run.load, run.alternative, SCENARIO, _metrics_now(_as_it_was(case, run)), "")
-        for run in runs
-        if (run.load, run.alternative) in scored
-    ]
     committed = compare_served(predicted, rows, shares=shares, source=source, comparable=comparable)
     variants = {}
     for variant in dict.fromkeys(one.variant for one in predicted if one.variant != SCENARIO):
         foretold = {(one.load, one.alternative) for one in predicted if one.variant == variant}
         mine = [row for row in rows if (row.load, row.alternative) in foretold]
         variants[variant] = compare_served(predicted, mine, shares=shares, source=source, variant=variant)
-    return ServedScore(
-        case,
-        committed,
-        variants,
-        compare_served(now, rows, shares=shares, source=source, comparable=comparable),
-        run_conditions(case),
-    )
+    conditions, now = run_conditions(case), None
+    path = case.predicted if case.predicted.exists() else case.predicted_saturation
+    why = retired(read_prediction(path), case.scenario, conditions)
+    if why is None:
+        foretold_now = _predicted_now(case, runs, rows)
+        now = compare_served(foretold_now, rows, shares=shares, source=source, comparable=comparable)
+    return ServedScore(case, committed, variants, now, why, conditions)
+
+
+def _predicted_now(case: Case, runs: Sequence[ServedRun], rows: Sequence[ServedRow]) -> list[PredictedRun]:
+    """The measured runs as the code predicts them now.
+
+    Without a hash: a scenario may have gained fields since, which change its hash and no answer.
+    """
+    scored = {(row.load, row.alternative) for row in rows}
+    return [
+        PredictedRun(run.load, run.alternative, SCENARIO, _metrics_now(_as_it_was(case, run)), "")
+        for run in runs
+        if (run.load, run.alternative) in scored
+    ]
 
 
 def _as_it_was(case: Case, run: ServedRun) -> Scenario:

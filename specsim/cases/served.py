@@ -17,7 +17,7 @@ import numpy as np
 from specsim.cases.case import Case
 from specsim.cases.loads import OWN, Loads
 from specsim.errors import InvalidInput
-from specsim.results.served import SATURATION, SCENARIO, ServedRow, load_predictions, load_rows
+from specsim.results.served_rows import SATURATION, SCENARIO, ServedRow, load_predictions, load_rows
 from specsim.scenario import Scenario, load_scenario
 from specsim.workload.arrivals import ClosedLoopArrivals, OpenArrivals
 
@@ -102,7 +102,7 @@ def load_runs(case: Case, *, variants: bool = False) -> list[ServedRun]:
         if variants and scenarios[SCENARIO].speculation is not None:
             scenarios |= {
                 variant: _configured(case, f"alternative {name!r}, variant {variant!r}", (*settings, *law))
-                for variant, law in loads.variants.items()
+                for variant, law in loads.laws(name).items()
             }
         for variant, scenario in scenarios.items():
             for load, shares in loads.loads.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,7 +22,8 @@ from specsim.cases.served import run_name
 from specsim.cli.options import messages
 from specsim.errors import InvalidInput
 from specsim.fidelity import read_grid, write_grid
-from specsim.results.served import METRICS, ServedRow, append_row
+from specsim.results import GridRow
+from specsim.results.served_rows import METRICS, ServedRow, append_row
 from specsim.scenario import Scenario
 
 CELL_LOOKS = 2  # at the anchors, after each cell of a map
@@ -35,42 +37,65 @@ def predict_into(case: Case) -> Path:
         return write_prediction(case, lambda done, total: progress.update(task, completed=done, total=total))
 
 
-def measure_map(question: Scenario, out: Path, *, device: str, repeats: int, cell_seconds: float) -> None:
-    """Measure every cell of a scenario's batch x k map into a table, skipping those it already holds."""
-    from specsim.analytic.rounds import default_batches
+def measure_maps(
+    drafters: Mapping[str, Scenario], out: Path, *, device: str, repeats: int, cell_seconds: float
+) -> None:
+    """Measure every cell of each drafter's batch x k map into a table, skipping those it already holds."""
     from specsim.profiling.anchors import Anchors, Looks
     from specsim.profiling.machine import inspect
     from specsim.profiling.probe import probe_s
     from specsim.profiling.timer import clock_and_capture
-    from specsim.reference.grid import measure_grid
 
-    if question.speculation is None:
-        raise InvalidInput(f"scenario {question.name!r} has no speculation, so there is no map to measure")
     if repeats < 2:
         raise InvalidInput(f"--repeats {repeats}: choosing and scoring the best k needs at least 2")
-    batches = default_batches(question.engine.max_num_seqs)
-    lengths = list(question.speculation.program.choices(question.speculation.max_draft_tokens))
-    done = {(r.repeat, r.batch, r.draft_tokens) for r in read_grid(out)} if out.exists() else set()
+    held = read_grid(out) if out.exists() else {}
+    done = {name: {(r.repeat, r.batch, r.draft_tokens) for r in held.get(name, ())} for name in drafters}
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = inspect(device)
-    dtype = question.precision().dtype
+    dtype = next(iter(drafters.values())).precision().dtype
     looks = Looks(Anchors(device, dtype, machine), LOOK_EVERY_S)
     before = probe_s(device, dtype, *clock_and_capture(device))
     with _progress("measuring") as progress:
-        task = progress.add_task("", total=repeats * len(batches) * len(lengths), completed=len(done))
-        rows = measure_grid(
-            question, batches=batches, draft_lengths=lengths, repeats=repeats, seconds_per_cell=cell_seconds,
-            device=device, done=done,
-        )  # fmt: skip
-        for row in rows:
-            write_grid(out, [row])
+        total = repeats * sum(len(batches) * len(lengths) for batches, lengths in map(_axes, drafters.values()))
+        task = progress.add_task("", total=total, completed=sum(map(len, done.values())))
+        for name, row in _map_rows(drafters, done, device=device, repeats=repeats, cell_seconds=cell_seconds):
+            write_grid(out, name, [row])
             for _ in range(CELL_LOOKS):
                 looks.look()
-            seen = AnchorRow(row.repeat, f"{row.batch}/{row.draft_tokens}", *looks.take())
+            seen = AnchorRow(row.repeat, f"{name}/{row.batch}/{row.draft_tokens}", *looks.take())
             append_anchors(out.parent / "conditions.csv", seen)
             progress.advance(task)
     after = probe_s(device, dtype, *clock_and_capture(device))
     write_machine(out.parent, machine.device_name, machine.versions, (before, after))
+
+
+def _map_rows(
+    drafters: Mapping[str, Scenario], done: Mapping[str, set[tuple[int, int, int]]], *, device: str, repeats: int,
+    cell_seconds: float,
+) -> Iterator[tuple[str, GridRow]]:  # fmt: skip
+    """What no row holds yet. Several drafters take turns, so that all see what the machine does in a repeat."""
+    from specsim.reference.grid import measure_grid
+
+    for until in [repeats] if len(drafters) == 1 else range(1, repeats + 1):
+        for name, question in drafters.items():
+            batches, lengths = _axes(question)
+            if sum(repeat < until for repeat, _, _ in done[name]) == until * len(batches) * len(lengths):
+                continue
+            for row in measure_grid(
+                question, batches=batches, draft_lengths=lengths, repeats=until, seconds_per_cell=cell_seconds,
+                device=device, done=frozenset(done[name]),
+            ):  # fmt: skip
+                done[name].add((row.repeat, row.batch, row.draft_tokens))
+                yield name, row
+
+
+def _axes(question: Scenario) -> tuple[list[int], list[int]]:
+    """Batch sizes and draft lengths of a map."""
+    from specsim.analytic.rounds import default_batches
+
+    asked = question.speculation
+    lengths = [] if asked is None else list(asked.program.choices(asked.max_draft_tokens))
+    return default_batches(question.engine.max_num_seqs), lengths
 
 
 def measure_served(case: Case, what: Served, *, device: str) -> Path:

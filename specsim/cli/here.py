@@ -9,16 +9,25 @@ from typing import Any
 import yaml
 
 from specsim.cases import Case, load_case
-from specsim.cli.case_runs import measure_map, measure_served, predict_into
-from specsim.cli.options import messages
+from specsim.cli.case_runs import measure_maps, measure_served, predict_into
+from specsim.cli.options import messages, require_torch
 from specsim.cli.profile import run as profile_run
 from specsim.specs.yaml_file import read_mapping
+
+CELL_SECONDS = 2.0  # of a map, shared by its drafters
 
 
 def repeat_here(case: Case, folder: Path) -> Path:
     """Make a copy of ``case`` in ``folder`` whose hardware is this machine, and run it; resumes where it stopped."""
+    require_torch()
+    from specsim.profiling.machine import default_dtype
+
+    dtype, native = case.scenario.precision().dtype, default_dtype("cpu")
+    if dtype == "bfloat16" and native == "float32":
+        messages().print("this CPU has no instructions for bfloat16: the case is repeated in float32")
+        dtype = native
     messages().print("1/3 profile of this machine")
-    profile_run(device="cpu", dtype=case.scenario.precision().dtype, out=folder / "profile", gpu=None, quick=True)
+    profile_run(device="cpu", dtype=dtype, out=folder / "profile", gpu=None, quick=True)
     copy = _copy(case, folder)
     _repeat_map(copy) if copy.loads is None else _repeat_served(copy)
     return folder
@@ -29,7 +38,8 @@ def _repeat_map(copy: Case) -> None:
     if not copy.measured.exists():
         predict_into(copy)
     messages().print("3/3 measurement")
-    measure_map(copy.scenario, copy.measured, device="cpu", repeats=4, cell_seconds=2.0)
+    seconds = CELL_SECONDS / len(copy.drafters)
+    measure_maps(copy.drafters, copy.measured, device="cpu", repeats=4, cell_seconds=seconds)
 
 
 def _repeat_served(copy: Case) -> None:
@@ -50,6 +60,9 @@ def _copy(case: Case, folder: Path) -> Case:
     (folder / "scenario.yaml").write_text(yaml.safe_dump(scenario, sort_keys=False))
     if case.loads is not None:
         shutil.copyfile(case.folder / "loads.yaml", folder / "loads.yaml")
+    elif (case.folder / "drafters.yaml").exists():
+        drafters = _from(case.folder, read_mapping(case.folder / "drafters.yaml"))
+        (folder / "drafters.yaml").write_text(yaml.safe_dump(drafters, sort_keys=False))
     return load_case(f"{folder}/")
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from specsim.cases import Served, load_case
-from specsim.cli.case_runs import measure_map, measure_served
+from specsim.cases import Case, load_case, names_case, own_drafter
+from specsim.cli.case_runs import measure_maps, measure_served
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario, load_scenario
@@ -29,7 +29,14 @@ def measure(
             "copy of the target then.",
         ),
     ] = False,
-    grid: Annotated[bool, typer.Option("--grid", help="Measure the batch x k map instead of the workload.")] = False,
+    grid: Annotated[
+        bool,
+        typer.Option(
+            "--grid",
+            help="Measure the batch x k map instead of the workload. SCENARIO may be a case: the maps of its drafters "
+            "go to its own table.",
+        ),
+    ] = False,
     saturation: Annotated[
         bool,
         typer.Option(
@@ -54,7 +61,12 @@ def measure(
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
     if saturation or loads:
-        _measure_case(scenario, settings, "saturation" if saturation else "loads", device=device)
+        case = _case(scenario, settings)
+        measured = measure_served(case, "saturation" if saturation else "loads", device=device)
+        messages().print(f"wrote {measured}", soft_wrap=True)
+        return
+    if grid and names_case(scenario):
+        _measure_case_maps(_case(scenario, settings), device=device, repeats=repeats, cell_seconds=cell_seconds)
         return
     question = load_scenario(scenario, settings or ())
     require_torch()
@@ -64,7 +76,7 @@ def measure(
         compare_outputs(question, device, as_json=as_json)
         return
     if grid:
-        measure_map(question, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
+        measure_maps(own_drafter(question), out, device=device, repeats=repeats, cell_seconds=cell_seconds)
         messages().print(f"wrote {out}")
         return
     summary = serve(question, device=device).summary(question.slo)
@@ -73,11 +85,20 @@ def measure(
     )
 
 
-def _measure_case(reference: str, settings: list[str] | None, what: Served, *, device: str) -> None:
+def _case(reference: str, settings: list[str] | None) -> Case:
     if settings:
-        raise InvalidInput("--set would measure another case than the folder holds; write it into loads.yaml")
+        raise InvalidInput("--set would measure another case than the folder holds; write it into the case's files")
     require_torch()
-    messages().print(f"wrote {measure_served(load_case(reference), what, device=device)}", soft_wrap=True)
+    return load_case(reference)
+
+
+def _measure_case_maps(case: Case, *, device: str, repeats: int, cell_seconds: float) -> None:
+    if case.loads is not None:
+        raise InvalidInput(f"{case.folder} holds served loads and no map; measure its --saturation and its --loads")
+    if not case.predicted.exists():
+        raise InvalidInput(f"predict before measuring: specsim validate {case.folder} --predict")
+    measure_maps(case.drafters, case.measured, device=device, repeats=repeats, cell_seconds=cell_seconds)
+    messages().print(f"wrote {case.measured}", soft_wrap=True)
 
 
 def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:

@@ -31,8 +31,8 @@ def console() -> Console:
 
 
 def messages() -> Console:
-    """Where progress and remarks go."""
-    return Console(file=sys.stderr, highlight=False)
+    """Where progress and remarks go: lines of any length, which a terminal wraps itself."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 def print_json(document: Any) -> None:

@@ -33,7 +33,9 @@ DataOption = Annotated[
 @app.command("run")
 def run(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    dtype: Annotated[
+        str | None, typer.Option(help="bfloat16, float16 or float32; default: what the device has instructions for.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default profiles/<device name>.")] = None,
     gpu: Annotated[str | None, typer.Option(help="Hardware preset these measurements stand for.")] = None,
     minutes: Annotated[float, typer.Option(help="Stop after this long; the same command goes on.")] = 8.0,
@@ -74,9 +76,9 @@ def import_(
     ] = None,
 ) -> None:
     """Make a compact profile of another project's measured tables, tested on rows that it does not keep."""
-    from specsim.cost.selection import study
     from specsim.interop import aiconfigurator
     from specsim.specs.catalog import load_hardware
+    from specsim.surfaces.selection import select_rows
 
     if source != "aiconfigurator":
         raise unknown_name("source", source, ["aiconfigurator"])
@@ -85,7 +87,7 @@ def import_(
     ceilings = aiconfigurator.ceilings_of(hardware)
     folder = aiconfigurator.data_folder(data)
     tables = aiconfigurator.read_tables(folder, system, backend, version, ceilings)
-    found = study(
+    found = select_rows(
         tables.rows, ceilings, plan, tables.label, aiconfigurator.SEED,
         progress=lambda name: messages().print(f"choosing {name}"),
     )  # fmt: skip
@@ -140,8 +142,8 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """How well a profile predicts what it does not hold: levels withheld in turn, or a foreign table's test rows."""
-    from specsim.cost.heldout import by_levels, disagreement
     from specsim.speculation.engine_steps import withheld_error
+    from specsim.surfaces.heldout import by_levels, disagreement
 
     profile = load_profile(name)
     if against is not None:
@@ -209,11 +211,12 @@ def _print_header(profile: Profile) -> None:
 
 def _errors(errors: dict[str, HeldoutError]) -> Table:
     table = Table()
-    for column in ("kernels", "error: median", "p90", "n", "unseen", "in the 90 % interval", "seed"):
+    for column in ("kernels", "error: median", "p90", "n", "unseen", "90 % interval", "hold", "seed"):
         table.add_column(column, justify="left" if column == "kernels" else "right")
     for name, error in errors.items():
         covered = "-" if error.coverage is None else f"{error.coverage:.1%}"
         others = ("-" if value is None else str(value) for value in (error.unseen, error.seed))
         unseen, seed = others
-        table.add_row(name, f"{error.median:.1%}", f"{error.p90:.1%}", str(error.n), unseen, covered, seed)
+        width = "-" if error.interval is None else f"±{error.interval:.0%}"
+        table.add_row(name, f"{error.median:.1%}", f"{error.p90:.1%}", str(error.n), unseen, width, covered, seed)
     return table

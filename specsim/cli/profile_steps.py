@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from specsim.cli.options import JsonOption, messages, print_json, require_torch
+from specsim.cli.options import JsonOption, messages, print_json
 from specsim.errors import InvalidInput
 
 GRIDS = ("cpu", "cuda", "quick")
@@ -21,14 +21,15 @@ def steps(
     name: Annotated[str | None, typer.Option(help="The model's name in scenarios; default: its folder's.")] = None,
     draft: Annotated[Path | None, typer.Option(help="A draft model's folder; default: prompt look-up.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda, whichever vLLM was built for.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    dtype: Annotated[
+        str | None, typer.Option(help="bfloat16, float16 or float32; default: what the device has instructions for.")
+    ] = None,
     gpu: Annotated[str | None, typer.Option(help="Hardware preset these measurements stand for.")] = None,
     repeats: Annotated[int, typer.Option(help="Visits of every kind of step.", min=1)] = 5,
     minutes: Annotated[float, typer.Option(help="Stop after this long; the same command goes on.", min=0.1)] = 8.0,
     quick: Annotated[bool, typer.Option(help="A coarse grid, for a first look.")] = False,
 ) -> None:
     """Time whole steps of vLLM's engine; Ctrl-C stops, and the same command goes on where it stopped."""
-    require_torch()
     from specsim.profiles.steps import QUICK_GRID
     from specsim.profiling.engine_steps import measure_steps
 

@@ -11,7 +11,7 @@ import typer
 
 from specsim.cli.options import JsonOption, console, print_json
 
-CASE = "cpu-imposed-acceptance"
+CASE, DRAFTER = "cpu-imposed-acceptance", "draft-model"
 
 
 def quickstart(
@@ -20,7 +20,7 @@ def quickstart(
 ) -> None:
     """Predict the bundled scenario and compare with the run recorded for it on a CPU."""
     from specsim.analytic.rounds import speedup_map
-    from specsim.cases import load_case, score
+    from specsim.cases import committed_score, load_case, score
     from specsim.report.document import Evidence, write_report
     from specsim.report.map_fidelity import regret_sheet
     from specsim.report.tables import map_table
@@ -31,7 +31,7 @@ def quickstart(
     speedups = speedup_map(scenario)
     answer = verdict(speedups, 1)
     case = load_case(CASE)
-    fidelity = score(case)
+    fidelity, committed = score(case, DRAFTER), committed_score(case, DRAFTER)
     out.mkdir(parents=True, exist_ok=True)
     (out / "prediction.json").write_text(json.dumps(speedups.as_json(), indent=1) + "\n")
     with (out / "map.csv").open("w", newline="") as file:
@@ -50,6 +50,12 @@ def quickstart(
         f"{len(fidelity.cells)} cells; following the predicted best k loses at most {fidelity.worst_regret():.1%}",
         soft_wrap=True,
     )
+    if committed is not None:
+        screen.print(
+            f"as predicted before the run, with the profile of that hour: {committed.mean_absolute_error():.1%}; "
+            f"at most {committed.worst_regret():.1%}",
+            soft_wrap=True,
+        )
     screen.print(regret_sheet(fidelity).table())
     screen.print(f"files: {out}/report.html (open in a browser), prediction.json, map.csv", soft_wrap=True)
     screen.print(f"repeat the run on this machine (needs torch): specsim validate {CASE} --here")

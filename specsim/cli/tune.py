@@ -50,7 +50,7 @@ def tune(
     """Best draft length at every batch size, ready to paste; exit status 3 if none pays anywhere."""
     from specsim.errors import NoAnswer
     from specsim.planning.headroom import headroom
-    from specsim.planning.load import under_load
+    from specsim.planning.traffic import under_load
     from specsim.planning.tune import WITHOUT, engine_text, rule_of
     from specsim.planning.tune import tune as find
     from specsim.report.tables import summary_table

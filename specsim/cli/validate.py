@@ -26,20 +26,22 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Errors with their intervals, where they sit, coverage of the stated intervals, and what the advice costs."""
+    if case is None and (here or predict):
+        raise InvalidInput(
+            f"--{'here' if here else 'predict'} is about one case; name one of {', '.join(case_names())}"
+        )
     names = case_names() if case is None else [case]
-    if not names:
-        raise InvalidInput("no validation case is shipped; give a case's folder")
     if here:
         names = [str(repeat_here(load_case(names[0]), out))]
     cases = [load_case(name) for name in names]
     if predict:
-        for one in cases:
-            messages().print(f"wrote {predict_into(one)}", soft_wrap=True)
+        messages().print(f"wrote {predict_into(cases[0])}", soft_wrap=True)
         return
-    scores = [score_case(one) for one in _measured(cases)]
+    by_case = {one.name: score_case(one) for one in _measured(cases)}
+    scores = [score for found in by_case.values() for score in found]
     if report:
-        for score in scores:
-            _write_report(score)
+        for found in by_case.values():
+            _write_report(found)
     if plot is not None:
         from specsim.report.fidelity_page import write_fidelity_page
 
@@ -49,10 +51,10 @@ def validate(
         from specsim.report.fidelity_json import fidelity_document
 
         print_json(fidelity_document(scores))
-        return
-    for score in scores:
-        _print_map(score) if isinstance(score, MapScore) else _print_served(score)
-    _print_together(scores)
+    elif case is None:
+        _print_all(scores)
+    else:
+        _print_case(scores)
 
 
 def _measured(cases: Sequence[Case]) -> Sequence[Case]:
@@ -65,41 +67,60 @@ def _measured(cases: Sequence[Case]) -> Sequence[Case]:
     return [one for one in cases if measured_at_all(one)]
 
 
-def _print_map(score: MapScore) -> None:
-    from specsim.report.map_fidelity import cell_sheet, map_lines, regret_sheet, where_sheets
-
-    out = console()
-    out.print(f"[bold]{score.case.name}[/bold]: {score.case.origin()}", soft_wrap=True)
-    for sheet in (cell_sheet(score.now), regret_sheet(score.now), *where_sheets(score.parts)):
-        out.print(sheet.table())
-    _print_lines(map_lines(score))
+def _maps_and_served(scores: Sequence[Score]) -> tuple[list[MapScore], list[ServedScore]]:
+    maps = [score for score in scores if isinstance(score, MapScore)]
+    return maps, [score for score in scores if isinstance(score, ServedScore)]
 
 
-def _print_served(score: ServedScore) -> None:
+def _print_case(scores: Sequence[Score]) -> None:
+    """One case in full."""
+    from specsim.report.map_fidelity import (
+        cell_sheet,
+        map_lines,
+        maps_sheet,
+        regret_sheet,
+        together_lines,
+        where_sheets,
+    )
     from specsim.report.served_fidelity import served_lines, served_sheets
 
-    out = console()
-    out.print(f"[bold]{score.case.name}[/bold]: {score.case.origin()}", soft_wrap=True)
-    for sheet in served_sheets(score):
-        out.print(sheet.table())
-    _print_lines(served_lines(score))
-
-
-def _print_together(scores: Sequence[Score]) -> None:
-    from specsim.report.fidelity_json import imposed_maps
-    from specsim.report.map_fidelity import maps_sheet, shared_where_sheets, together_lines
-    from specsim.report.served_fidelity import together_sheets
-
-    maps = imposed_maps(scores)
+    out, (maps, served) = console(), _maps_and_served(scores)
+    case = scores[0].case
+    out.print(f"[bold]{case.name}[/bold]: {case.origin()}", soft_wrap=True)
+    for one in maps:
+        out.print(f"\n[bold]{one.drafter}[/bold]")
+        for sheet in (cell_sheet(one), regret_sheet(one.told), *where_sheets(one.parts)):
+            out.print(sheet.table())
+        _print_lines(map_lines(one))
+    for score in served:
+        for sheet in served_sheets(score):
+            out.print(sheet.table())
+        _print_lines(served_lines(score))
     if len(maps) > 1:
-        for sheet in (*shared_where_sheets(maps), maps_sheet(maps, "all maps, acceptance imposed")):
-            console().print(sheet.table())
+        out.print("\n[bold]all drafters[/bold]")
+        everything = [cell for one in maps for cell in one.parts]
+        for sheet in (maps_sheet(maps, by="drafter", title="by drafter"), *where_sheets(everything, ", all drafters")):
+            out.print(sheet.table())
         _print_lines(together_lines(maps))
-    served = [score for score in scores if isinstance(score, ServedScore)]
-    if len(served) > 1:
+
+
+def _print_all(scores: Sequence[Score]) -> None:
+    """A line a case, and all of them together."""
+    from specsim.report.fidelity_json import imposed_maps
+    from specsim.report.map_fidelity import maps_sheet, together_lines
+    from specsim.report.served_fidelity import served_cases_sheet, together_sheets
+
+    maps, (_, served) = imposed_maps(scores), _maps_and_served(scores)
+    if maps:
+        console().print(maps_sheet(maps, by="case", title="round times, acceptance imposed").table())
+        console().print(maps_sheet(maps, by="drafter", title="the same by drafter").table())
+        _print_lines(together_lines(maps))
+    if served:
+        console().print(served_cases_sheet(served).table())
         for sheet, lines in together_sheets(served):
             console().print(sheet.table())
             _print_lines(lines)
+    _print_lines(["every cell and load of a case: specsim validate CASE; drawn: --plot FILE.html; figures: --json"])
 
 
 def _print_lines(lines: Sequence[str]) -> None:
@@ -107,10 +128,11 @@ def _print_lines(lines: Sequence[str]) -> None:
         console().print(line, soft_wrap=True, markup=False)
 
 
-def _write_report(score: Score) -> None:
+def _write_report(scores: Sequence[Score]) -> None:
     from specsim.report.map_fidelity import map_page
     from specsim.report.served_fidelity import served_page
 
-    path = score.case.folder / "report.md"
-    path.write_text(map_page(score) if isinstance(score, MapScore) else served_page(score), encoding="utf-8")
+    maps, served = _maps_and_served(scores)
+    path = scores[0].case.folder / "report.md"
+    path.write_text(map_page(maps) if maps else served_page(served[0]), encoding="utf-8")
     messages().print(f"wrote {path}", soft_wrap=True)

@@ -7,10 +7,10 @@ small messages are what decoding exchanges.
 
 from __future__ import annotations
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Kernel
 from specsim.errors import NoAnswer
 from specsim.specs.hardware import Hardware
-from specsim.units import Reals
 
 # TensorRT-LLM's all-reduce on NVLink, from the tables of aiconfigurator-core 0.12 for H200: 3 to 9 us up to 64 KiB,
 # and a third (2 ranks) to a half (8 ranks) of the link's rate at 128 MiB.

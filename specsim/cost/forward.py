@@ -15,10 +15,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from specsim.arrays import Reals
 from specsim.specs.hardware import Hardware
+from specsim.specs.kernel_work import attention_work, experts_work, product_work
 from specsim.specs.model import Linear, MixtureOfExperts, ModelSpec
 from specsim.specs.part import ModelPart, as_part
-from specsim.units import Reals
 
 Source = Literal["measured", "interpolated", "extrapolated", "roofline"]
 SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "roofline")  # best first: rank 0 to 3
@@ -67,9 +68,13 @@ class Precision:
         """How an engine runs weights and cache of so many bits on this hardware.
 
         8-bit weights multiply 8-bit activations where the hardware has FP8, and are widened elsewhere; fewer bits are
-        widened in groups that share a 16-bit scale: 4 bits in groups of 128 take 4.125 bits a weight.
+        widened in groups that share a 16-bit scale: 4 bits in groups of 128 take 4.125 bits a weight. Hardware that
+        computes no 16-bit floats keeps 16-bit weights and cache in float32.
         """
-        dtype = "float32" if weight_bits == 32 and "float32" in hardware.flops_per_s else "bfloat16"
+        if not hardware.computes_16_bit_floats:
+            weight_bits, kv_bits = (32 if bits == 16 else bits for bits in (weight_bits, kv_bits))
+        wide = weight_bits == 32 or not hardware.computes_16_bit_floats
+        dtype = "float32" if wide and "float32" in hardware.flops_per_s else "bfloat16"
         kv = {8: "fp8", 32: "float32"}.get(int(kv_bits), "bfloat16")
         if weight_bits > 8:
             return cls(weight_bits, kv_bits, dtype, dtype, kv)
@@ -159,17 +164,17 @@ def attention_kernels(
 
 
 def _attention(model: ModelSpec, group: Group, keys: Reals, layers: float, precision: Precision, mask: str) -> Kernel:
-    # Causal: a query of the group's own new tokens sees on average half of them.
-    visible = keys - (group.query_tokens - 1) / 2
-    flops = group.sequences * model.attention_flops(group.query_tokens, visible) / model.num_layers
-    cache = group.sequences * keys * model.kv_values_per_token() * precision.kv_bits / 8
     kv_heads, width = model.num_kv_heads, model.head_dim
     if model.mla is not None:  # absorbed: one latent vector a token serves all heads; a prompt expands it to heads
         latent = model.kv_values_per_token(), model.mla.qk_nope_head_dim + model.mla.qk_rope_head_dim
         kv_heads, width = (model.num_heads, latent[1]) if group.is_prefill else (1, latent[0])
-    queries = 2 * group.tokens * model.num_heads * width * precision.activation_bytes
+    moved, flops = attention_work(
+        group.sequences, group.query_tokens, keys, flops_per_pair=model.attention_flops(1, 1) / model.num_layers,
+        cached=model.kv_values_per_token(), width=model.num_heads * width, cache_bytes=precision.kv_bits / 8,
+        value_bytes=precision.activation_bytes,
+    )  # fmt: skip
     shape = (group.sequences, float(group.query_tokens), keys, float(model.num_heads), float(kv_heads), float(width))
-    return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, cache + queries)
+    return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, moved)
 
 
 def sampling_kernels(operation: str, rows: Reals, vocab_size: int, heads: int = 1) -> Iterator[Kernel]:
@@ -207,24 +212,21 @@ def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
     head = linear.name == "lm_head"
     values = precision.activation_bytes
     weight_bytes = values if head else precision.weight_bits / 8
-    flops = 2.0 * m * linear.n * linear.k
-    moved = linear.n * linear.k * weight_bytes + m * (linear.n + linear.k) * values
+    moved, flops = product_work(m, linear.n, linear.k, weight_bytes=weight_bytes, value_bytes=values)
     shape = (m, float(linear.n), float(linear.k))
     dtype = precision.dtype if head else precision.weights
     return Kernel("gemm", "lm_head" if head else "gemm", shape, "", dtype, linear.count, flops, moved)
 
 
 def _experts(part: ModelPart, moe: MixtureOfExperts, tokens: Reals, precision: Precision) -> Kernel:
-    """One routed layer: both products of every expert that the tokens touch, and the activation between them."""
-    routed = [linear for linear in part.linears() if linear.routed]
-    weights = sum(linear.n * linear.k for linear in routed)
-    traffic = sum(linear.n + linear.k for linear in routed) * precision.activation_bytes
-    visits = tokens * moe.experts_per_token
-    flops = 2.0 * visits * weights
-    moved = moe.expected_experts(tokens) * weights * precision.weight_bits / 8 + visits * traffic
-    sizes = (part.model.hidden_size, moe.intermediate_size, moe.num_experts, moe.experts_per_token)
-    shape = (tokens, *(float(size) for size in sizes))
-    return Kernel("moe", "gemm", shape, "", precision.weights, routed[0].count, flops, moved)
+    """One routed layer, the activation between its products included."""
+    hidden, inner = part.model.hidden_size, moe.intermediate_size
+    moved, flops = experts_work(
+        tokens, hidden, inner, moe.num_experts, moe.experts_per_token, weight_bytes=precision.weight_bits / 8,
+        value_bytes=precision.activation_bytes, gated=part.model.gated_mlp,
+    )  # fmt: skip
+    shape = (tokens, float(hidden), float(inner), float(moe.num_experts), float(moe.experts_per_token))
+    return Kernel("moe", "gemm", shape, "", precision.weights, part.routed, flops, moved)
 
 
 def _elementwise(part: ModelPart, tokens: Reals, precision: Precision) -> Iterator[Kernel]:

@@ -15,14 +15,15 @@ from itertools import product
 
 import numpy as np
 
-from specsim.cost.efficiency import EfficiencySurface, regime, work
+from specsim.arrays import Reals
 from specsim.cost.forward import SOURCES, Kernel, Price
 from specsim.cost.roofline import Roofline
-from specsim.cost.surfaces import FORMATLESS, groups, stated_surface
 from specsim.profiles.schema import Row
 from specsim.profiles.store import Profile
 from specsim.specs.hardware import Hardware
-from specsim.units import Reals
+from specsim.specs.kernel_work import work
+from specsim.surfaces.efficiency import EfficiencySurface, regime
+from specsim.surfaces.row_groups import FORMATLESS, row_groups, stated_surface
 
 EXTRAPOLATED = float(SOURCES.index("extrapolated"))
 STAND_IN_ERROR = 0.2  # one standard deviation of a stand-in beside its own error; a judgement
@@ -188,7 +189,7 @@ class _Surfaces:
         self._header = profile.header
         self._groups = {
             (kind, group.operation, group.dtype, group.cache, group.regime): group
-            for kind, rows in profile.rows.items() for group in groups(kind, rows)
+            for kind, rows in profile.rows.items() for group in row_groups(kind, rows)
         }  # fmt: skip
         for key, group in list(self._groups.items()):
             if key[4] == "verify" and len({row.kernel for row in group.rows}) == 1:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from specsim.arrays import Reals
 from specsim.cost.forward import (
     Group,
     Kernel,
@@ -26,7 +27,6 @@ from specsim.cost.step_time import Charge
 from specsim.specs.engine import pad_to_graph
 from specsim.specs.model import ModelSpec
 from specsim.specs.part import ModelPart, as_part
-from specsim.units import Reals
 
 PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph piece, one attention
 

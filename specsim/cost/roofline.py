@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from specsim.arrays import Reals
 from specsim.cost.collective import collective_s
 from specsim.cost.forward import SOURCES, Kernel, Price
 from specsim.specs.hardware import Hardware
-from specsim.units import Reals
 
 BANDWIDTH_EFFICIENCY = 0.8
 COMPUTE_EFFICIENCY = 0.7

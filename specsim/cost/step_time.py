@@ -9,10 +9,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Reals
 from specsim.cost.forward import SOURCES, Source
-from specsim.units import Reals
+from specsim.surfaces.estimates import Z90
 
-Z90 = 1.645  # half-width of a 90 % normal interval in standard deviations
 WEIGHTY_SHARE = 0.1  # a source behind less of the time than this does not name the whole step's
 # ``verify`` is a whole verify pass, from a price source that does not tell its kernels apart.
 PARTS = ("draft", "verify", "gemm", "lm_head", "attention", "elementwise", "sampling", "communication", "host")

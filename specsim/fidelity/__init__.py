@@ -1,7 +1,7 @@
 """Predicted against measured: batch × k maps, served loads, and the bars that both are held to."""
 
 from specsim.fidelity.grid_file import read_grid, write_grid
-from specsim.fidelity.map import CellError, Fidelity, Predicted, Regret, compare, together
+from specsim.fidelity.map_errors import CellError, Fidelity, Predicted, Regret, compare, together
 
 __all__ = [
     "CellError",

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-Floats = NDArray[np.float64]
+from specsim.arrays import Floats
+
 Statistic = Callable[[Floats], Floats]  # [..., rows] signed errors -> [...]
 
 DRAWS, SEED = 2000, 20260101

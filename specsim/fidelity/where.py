@@ -12,12 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from specsim.fidelity.map import CellError, Fidelity
+from specsim.fidelity.map_errors import CellError, Fidelity
 from specsim.results import GridRow
-
-Floats = NDArray[np.float64]
 
 TARGET, DRAFT, SAMPLE, HOST, SLOW = "target", "draft", "sample", "host", "slow rounds"
 PARTS = (TARGET, DRAFT, SAMPLE, HOST, SLOW)

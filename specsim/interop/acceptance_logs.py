@@ -17,7 +17,7 @@ import numpy as np
 
 from specsim.errors import InvalidInput
 from specsim.results import AcceptanceCounts
-from specsim.speculation.acceptance import Rounds, TraceAcceptance
+from specsim.speculation.acceptance import RoundHistory, TraceAcceptance
 from specsim.speculation.fit import counts_from_rates
 
 SAMPLE = re.compile(r"^vllm:spec_decode_num_(\w+?)(?:_total)?(?:\{([^}]*)\})?\s+([-+.\w]+)(?:\s+\d+)?\s*$")
@@ -95,13 +95,13 @@ def read_aiperf(path: Path) -> AcceptanceCounts:
     return _from_histogram(histogram, drafted, path)
 
 
-def read_vllm_responses(path: Path) -> list[Rounds]:
+def read_vllm_responses(path: Path) -> list[RoundHistory]:
     """Responses of a server run with ``--per-request-spec-decode-metrics detailed``, one JSON object a line.
 
     Rounds in order, one entry a request; requests without speculation are left out. Raises InvalidInput: no JSON, or
     no request with both step arrays.
     """
-    found: list[Rounds] = []
+    found: list[RoundHistory] = []
     for document in _documents(path):
         stats = _request_stats(document)
         if stats is None:
@@ -117,7 +117,7 @@ def read_vllm_responses(path: Path) -> list[Rounds]:
         ):
             raise InvalidInput(f"{path}: a response accepted more than it drafted in one step; the file is damaged")
         ends = np.array(accepted, dtype=np.int64)
-        found.append(Rounds(np.full(len(ends), len(found)), np.array(drafted, dtype=np.int64), ends))
+        found.append(RoundHistory(np.full(len(ends), len(found)), np.array(drafted, dtype=np.int64), ends))
     if not found:
         raise InvalidInput(f"{path}: no response carries metrics.speculative_decoding; record with speculation on")
     return found

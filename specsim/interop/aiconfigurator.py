@@ -19,13 +19,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from specsim.cost.heldout import score
-from specsim.cost.selection import Plan
-from specsim.cost.surfaces import groups, stated_surface
 from specsim.errors import InvalidInput, MissingExtra, NoAnswer, unknown_name
 from specsim.profiles.schema import Ceilings, HeldoutError, ProfileHeader, Row
 from specsim.profiles.store import Profile, faster_than_possible
 from specsim.specs.hardware import Hardware
+from specsim.surfaces.heldout import score
+from specsim.surfaces.row_groups import row_groups, stated_surface
+from specsim.surfaces.selection import SelectionPlan
 
 PACKAGE = "aiconfigurator-core"
 IMPORTER = "aiconfigurator"
@@ -51,7 +51,7 @@ TESTS = {
 }  # fmt: skip
 
 
-def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> Plan:
+def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> SelectionPlan:
     """What a profile of about ``rows`` rows keeps; what the other surfaces leave goes to 16-bit GEMMs.
 
     ``keep``: quotas of one's own, by surface. Raises InvalidInput for a surface that has none.
@@ -61,7 +61,7 @@ def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> Plan:
         if name not in quotas:
             raise unknown_name("surface", name, quotas)
         quotas[name] = count
-    return Plan(rows, quotas, "gemm bfloat16", "collective", TESTS)
+    return SelectionPlan(rows, quotas, "gemm bfloat16", "collective", TESTS)
 
 
 Record = dict[str, Any]
@@ -303,10 +303,10 @@ def check_against_tables(profile: Profile, folder: Path | None) -> dict[str, Hel
         raise InvalidInput(f"{profile.name} was not imported by {IMPORTER}; check it without --source")
     backend, _, version = header.backend.partition(" ")
     tables = read_tables(data_folder(folder), header.system, backend, version, header.ceilings)
-    whole = {group.name: group for kind, rows in tables.rows.items() for group in groups(kind, rows)}
+    whole = {group.name: group for kind, rows in tables.rows.items() for group in row_groups(kind, rows)}
     found: dict[str, HeldoutError] = {}
     for kind, rows in profile.rows.items():
-        for group in groups(kind, rows):
+        for group in row_groups(kind, rows):
             stated = header.heldout_error.get(group.name)
             if stated is None or stated.seed is None or group.name not in whole:
                 continue

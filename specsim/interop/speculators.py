@@ -31,7 +31,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-class Proposal(_Part):
+class ProposalMethod(_Part):
     """One way to propose.
 
     ``verifier_accept_k`` above 1 accepts a draft among the target's k likeliest: not lossless.
@@ -64,7 +64,7 @@ class DraftLayers(_Part):
 class _Speculators(_Part):
     algorithm: str | None = None
     default_proposal_method: str | None = None
-    proposal_methods: tuple[Proposal, ...] = Field(min_length=1)
+    proposal_methods: tuple[ProposalMethod, ...] = Field(min_length=1)
     verifier: Verifier = Verifier()
 
 
@@ -93,7 +93,7 @@ class Speculator(_Part):
         return self.speculators.verifier
 
     @property
-    def proposals(self) -> tuple[Proposal, ...]:
+    def proposals(self) -> tuple[ProposalMethod, ...]:
         """The first is the one that vLLM runs."""
         return self.speculators.proposal_methods
 

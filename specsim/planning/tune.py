@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.analytic.rounds import SpeedupMap, largest_batch, speedup_map
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.engine_config import (
     Engine,
@@ -30,7 +31,6 @@ from specsim.interop.vllm import write_vllm
 from specsim.scenario import Scenario, Speculation
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
-Floats = NDArray[np.float64]
 Prefer = Literal["throughput", "sure"]
 Rule = Literal["any", "longest_first", "one"]  # schedules that an engine can follow
 TOLERANCE = 0.01  # throughput given up for fewer ranges; predictions are not as sure as that

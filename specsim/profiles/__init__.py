@@ -1,1 +1,1 @@
-"""What was measured: schema, files and interpolation of kernel profiles."""
+"""What was measured: schema and files of kernel profiles."""

@@ -71,22 +71,24 @@ class Ceilings(_Part):
     """The two measured rates every efficiency refers to: a large copy (read plus write) and large matrix products."""
 
     copy_bytes_per_s: PositiveFloat
-    flops_per_s: dict[Dtype, PositiveFloat]
+    flops_per_s: dict[Dtype, PositiveFloat] = Field(min_length=1)
     processors: PositiveInt | None = None  # that share out a matrix product's tiles, where known
 
 
 class HeldoutError(_Part):
     """|predicted / measured - 1| over rows predicted from a profile without them.
 
-    ``coverage``: share of them inside the stated 90 % intervals. ``error_scale``: what those intervals are scaled by,
-    found on ``calibration_n`` other rows, as the index of the surface's ``metric`` was. ``seed``, ``unseen``: of the
-    draw from a large table, and how many test rows have a matrix or head layout that the profile does not hold at all.
+    ``coverage``: share of them inside the stated 90 % intervals; ``interval``: half the width of these as a share of
+    the prediction, the median. ``error_scale``: what those intervals are scaled by, found on ``calibration_n`` other
+    rows, as the index of the surface's ``metric`` was. ``seed``, ``unseen``: of the draw from a large table, and how
+    many test rows have a matrix or head layout that the profile does not hold at all.
     """
 
     median: float = Field(ge=0)
     p90: float = Field(ge=0)
     n: PositiveInt
     coverage: float | None = Field(None, ge=0, le=1)
+    interval: float | None = Field(None, ge=0)
     error_scale: PositiveFloat | None = None
     metric: NonNegativeInt | None = None
     calibration_n: PositiveInt | None = None
@@ -137,3 +139,8 @@ class ProfileHeader(_Part):
     rejected_rows: dict[str, NonNegativeInt] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)  # what this device could not run, one line a kind of kernel
     heldout_error: dict[str, HeldoutError] = Field(default_factory=dict)  # by class, and by class and surface
+
+    @property
+    def dtype(self) -> str:
+        """What its passes run in: the first of its ceilings, whose sweep it was."""
+        return next(str(name) for name in self.ceilings.flops_per_s)

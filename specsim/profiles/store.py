@@ -17,8 +17,8 @@ import yaml
 
 from specsim.errors import InvalidInput, NoAnswer, unknown_name
 from specsim.profiles.schema import MEASUREMENT_COLUMNS, SHAPE_COLUMNS, Ceilings, ProfileHeader, Row
-from specsim.profiles.shapes import work
 from specsim.specs.hardware import Hardware
+from specsim.specs.kernel_work import work
 from specsim.specs.yaml_file import read_mapping, read_yaml
 
 HEADER = "profile.yaml"
@@ -88,6 +88,12 @@ def load_profile(reference: str) -> Profile:
     return Profile(folder.name, folder, header, rows)
 
 
+def lacks_ceilings(folder: Path) -> bool:
+    """Whether a folder's header was written before any ceiling was known: to be measured anew, in place."""
+    ceilings = read_mapping(folder / HEADER).get("ceilings")
+    return not isinstance(ceilings, dict) or not ceilings.get("flops_per_s")
+
+
 def _read_header(folder: Path) -> ProfileHeader:
     path = folder / HEADER
     return _parsed_header(path, path.stat().st_mtime_ns if path.exists() else 0)
@@ -101,6 +107,11 @@ def _parsed_header(path: Path, _changed_ns: int) -> ProfileHeader:
         raise InvalidInput(
             f"{path}: schema {version} is not {SCHEMA}, the one this specsim reads; measure again with "
             "specsim profile run, or use the specsim that wrote it"
+        )
+    if lacks_ceilings(path.parent):
+        raise InvalidInput(
+            f"{path} holds no compute ceiling: what measured it was cut short; run the same specsim profile command "
+            "again, which measures it anew in place"
         )
     return read_yaml(path, ProfileHeader)
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from specsim.arrays import Integers
 from specsim.errors import InvalidInput
 from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces
 from specsim.reference.checkpoint import Checkpoint, read_checkpoint
-from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Integers, Medusa, NGram, Progress
-from specsim.reference.drafters.weights import stored_adapter, stored_feature_head, stored_heads
+from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Medusa, NGram, Progress
+from specsim.reference.drafters.drafter_weights import stored_adapter, stored_feature_head, stored_heads
 from specsim.reference.engine import Engine
 from specsim.reference.generate import run_step
 from specsim.reference.models import load_transformer

@@ -16,7 +16,7 @@ from scipy.stats import trim_mean
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import ProfileHeader
 from specsim.profiling.kernels import Kernels
-from specsim.profiling.machine import DTYPES, Machine, inspect
+from specsim.profiling.machine import Machine, inspect
 from specsim.profiling.plan import Shape
 from specsim.profiling.timer import Clock, WallClock, clock_and_capture
 from specsim.specs.conditions import Conditions
@@ -163,8 +163,7 @@ def anchors_of(header: ProfileHeader) -> tuple[dict[str, float], Anchors]:
             f"the profile was measured with {header.threads} threads and torch runs {machine.threads} here; set "
             f"OMP_NUM_THREADS={header.threads}"
         )
-    dtype = next(name for name in header.ceilings.flops_per_s if name in DTYPES)
-    return dict(profiled), Anchors(header.device, dtype, machine)
+    return dict(profiled), Anchors(header.device, header.dtype, machine)
 
 
 def _host() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from specsim.cost.conditions import SAME_CONDITIONS_ERROR, ConditionedPrices
+from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import Group, KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.passes import PassCost
@@ -24,6 +24,7 @@ from specsim.cost.step_time import Charge
 from specsim.errors import InvalidInput
 from specsim.profiles.store import Profile, load_profile
 from specsim.profiling.anchors import ANCHORS, Anchors, ratios, typical
+from specsim.profiling.machine import default_dtype
 from specsim.profiling.passes import Cell, PassTimer
 from specsim.profiling.probe import MachineProbe
 from specsim.profiling.timer import clock_and_capture
@@ -50,11 +51,10 @@ class Composition:
     errors: dict[Cell, float]  # signed
 
 
-def predict(
-    profile: str, spec: ModelSpec, folder: Path, *, dtype: str = "bfloat16", cells: Sequence[Cell] = CELLS
-) -> Path:
+def predict(profile: str, spec: ModelSpec, folder: Path, *, cells: Sequence[Cell] = CELLS) -> Path:
     """Predict each cell's pass from single kernels of a profile and write ``predicted.csv``; nothing is measured."""
     loaded = load_profile(profile)
+    dtype = loaded.header.dtype
     prices = MeasuredPrices(loaded, loaded.hardware(), dtype, medians=True)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PREDICTED
@@ -77,13 +77,15 @@ def _charges(spec: ModelSpec, prices: KernelPrices, dtype: str, cell: Cell) -> l
 
 
 def measure(
-    spec: ModelSpec, folder: Path, *, device: str = "cpu", dtype: str = "bfloat16", repeats: int = 3,
+    spec: ModelSpec, folder: Path, *, device: str = "cpu", dtype: str | None = None, repeats: int = 3,
 ) -> Path:  # fmt: skip
     """Measure the predicted cells, each repeat in an order of its own, into ``measured.csv``.
 
-    A second call goes on where the first stopped. Raises InvalidInput without a prediction.
+    ``dtype`` None: what a profile of this device is measured in. A second call goes on where the first stopped.
+    Raises InvalidInput without a prediction.
     """
     predicted = read_predicted(folder)
+    dtype = dtype or default_dtype(device)
     path = folder / MEASURED
     done = {(*cell, repeat) for cell, repeat in _measured_keys(path)}
     clock, capture = clock_and_capture(device)
@@ -111,7 +113,7 @@ def compare(folder: Path) -> Composition:
     return _scored(folder, lambda cell, record: predicted[cell])
 
 
-def compare_in_conditions(folder: Path, spec: ModelSpec, profile: Profile, dtype: str = "bfloat16") -> Composition:
+def compare_in_conditions(folder: Path, spec: ModelSpec, profile: Profile) -> Composition:
     """Score what the profile's prices say today of each repeat in the conditions around it.
 
     Raises InvalidInput where the profile or the measurement holds no anchors.
@@ -119,7 +121,7 @@ def compare_in_conditions(folder: Path, spec: ModelSpec, profile: Profile, dtype
     profiled = {} if profile.header.probe is None else profile.header.probe.anchors
     if not profiled or any(not record.get(f"{name}_s") for record in _records(folder / MEASURED) for name in ANCHORS):
         raise InvalidInput(f"{folder} or {profile.name} holds no anchors; measure both with this version to compare")
-    hardware = profile.hardware()
+    hardware, dtype = profile.hardware(), profile.header.dtype
     prices = MeasuredPrices(profile, hardware, dtype, medians=True)
 
     def price(cell: Cell, record: dict[str, str]) -> float:

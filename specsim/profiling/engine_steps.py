@@ -1,12 +1,13 @@
 """Whole steps of a real vLLM on this machine: its engine runs in a subprocess, its steps land in ``steps.csv``.
 
 Every sample is kept in ``samples.jsonl`` as it comes, so a run can stop anywhere and the next one goes on. Repeats
-visit all cells in a shuffled order of their own, so that a drifting machine spreads over the whole table.
+visit all cells in a shuffled order of their own, coarse before fine, so that a drifting machine spreads over the whole
+table. Within a repeat every engine (without a drafter, with it) has its share of the time that is left. The machine is
+asked by the engine's own Python: specsim's needs no torch.
 """
 
 from __future__ import annotations
 
-import datetime
 import json
 import shutil
 import time
@@ -18,19 +19,18 @@ from typing import Any
 import numpy as np
 
 from specsim.errors import InvalidInput
-from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
+from specsim.profiles.schema import ProfileHeader, Row
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
-from specsim.profiles.store import HEADER, append_rows, load_profile, write_header
-from specsim.profiling.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s
-from specsim.profiling.machine import Machine, inspect
-from specsim.profiling.probe import probe_s
+from specsim.profiles.store import append_rows, write_header
+from specsim.profiling.engine_machine import EngineMachine
+from specsim.profiling.header import known_header, new_header
 from specsim.profiling.step_driver import Driver, engine_python
-from specsim.profiling.timer import Capture, Clock, clock_and_capture
 from specsim.speculation.engine_steps import withheld_error
 
 SAMPLES, MODEL, LOG = "samples.jsonl", "model", "vllm.log"
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
 PARTS = ("total", "verify", "sample", "draft", "host")
+CEILINGS_SHARE, MOST_CEILINGS_S = 0.125, 60.0  # of the time, and in all
 Progress = Callable[[int, int, str], None]  # cells done, cells in all, what goes on
 
 
@@ -70,22 +70,31 @@ class Setup:
 
 
 def measure_steps(
-    vllm: Path, model: Path, folder: Path, *, name: str | None = None, device: str = "cpu", dtype: str = "bfloat16",
+    vllm: Path, model: Path, folder: Path, *, name: str | None = None, device: str = "cpu", dtype: str | None = None,
     draft_model: Path | None = None, gpu: str | None = None, grid: StepGrid | None = None, repeats: int = 5,
     minutes: float = 8.0, seed: int = 0, progress: Progress = lambda done, total, what: None,
 ) -> bool:  # fmt: skip
     """Measure vLLM's steps into ``folder`` for about ``minutes``; True once every cell has its ``repeats``.
 
     ``vllm``: its virtual environment or its Python. ``model``: a folder with a config.json, or that file; weights are
-    random and never read. ``name``: the model's name in scenarios (default: its folder's). A second call goes on where
-    the first stopped. Raises InvalidInput for a wrong path or a folder of another machine or model, NoAnswer if the
-    engine cannot start or dies.
+    random and never read. ``name``: the model's name in scenarios (default: its folder's). ``dtype`` None: what is
+    native to the device. A second call goes on where the first stopped. Raises InvalidInput for a wrong path or a
+    folder of another machine or model, NoAnswer if the engine cannot start or dies.
     """
     until = time.monotonic() + 60 * minutes
-    model = _adopt(model, folder)
-    setup = Setup(engine_python(vllm), folder / MODEL, name or model.name, device, dtype, draft_model)
-    clock_capture = clock_and_capture(device)
-    header = _header(inspect(device), setup, folder, gpu, clock_capture)
+    config, python = _config_of(model, folder), engine_python(vllm)
+    machine = EngineMachine(python, device)
+    dtype = dtype or machine.default_dtype
+    setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, draft_model)
+    header = known_header(folder, machine.facts["device_name"], dtype)
+    if header is None:
+        rates = machine.rates(dtype, min(MOST_CEILINGS_S, CEILINGS_SHARE * 60 * minutes))
+        header = new_header(
+            machine.facts, rates, machine.probe_s(dtype), gpu=gpu or machine.slug,
+            attribution="measured by specsim profile steps",
+        )  # fmt: skip
+    _adopt(config, folder)
+    write_header(folder, header)
     cells = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), setup.model)
     records = _read_records(folder)
     visits = [(repeat, cell) for repeat in range(repeats) for cell in cells]
@@ -98,27 +107,48 @@ def measure_steps(
             done, measured = done + 1, True
             progress(done, len(cells) * repeats, f"repeat {repeat + 1} of {repeats}")
     finally:
-        _finish(header, folder, setup, probe_s(device, dtype, *clock_capture) if measured else None)
+        _finish(header, folder, setup, machine.probe_s(dtype) if measured else None)
     return done == len(cells) * repeats
 
 
 def _visits(
     setup: Setup, cells: list[StepShape], todo: list[tuple[int, StepShape]], folder: Path, until: float, seed: int
 ) -> Iterator[tuple[int, StepShape, dict[str, Any]]]:
-    """(repeat, cell, what the engine answered), one engine after another within each repeat."""
-    lengths = sorted({cell.num_draft_tokens for cell in cells})
-    for repeat in sorted({repeat for repeat, _ in todo}):
-        order = np.random.default_rng((seed, repeat)).permutation(len(cells)).tolist()
-        wanted = {cell for r, cell in todo if r == repeat}
-        for config, served in setup.engines(lengths):
-            turn = [cells[i] for i in order if cells[i] in wanted and cells[i].num_draft_tokens in served]
-            if not turn or time.monotonic() >= until:
+    """(repeat, cell, what the engine answered), one engine after another within each repeat.
+
+    An engine has its cells' share of the time that is left, and one cell at least; where others leave some of theirs,
+    it comes again.
+    """
+    engines = setup.engines(sorted({cell.num_draft_tokens for cell in cells}))
+    pending = set(todo)
+    while pending and time.monotonic() < until:
+        repeat = min(number for number, _ in pending)
+        order = coarse_first(cells, np.random.default_rng((seed, repeat)))
+        turns = []
+        for config, served in engines:
+            turn = [cell for cell in order if (repeat, cell) in pending and cell.num_draft_tokens in served]
+            turns.append((config, turn))
+        for index, (config, turn) in enumerate(turns):
+            start = time.monotonic()
+            if not turn or start >= until:
                 continue
+            end = start + (until - start) * len(turn) / sum(len(later) for _, later in turns[index:])
             with Driver(setup.python, _job(setup, cells, config), folder / LOG, device=setup.device) as driver:
                 for cell in turn:
-                    if time.monotonic() >= until:
-                        return
                     yield repeat, cell, _measure(driver, cell)
+                    pending.discard((repeat, cell))
+                    if time.monotonic() >= end:
+                        break
+
+
+def coarse_first(cells: Sequence[StepShape], generator: np.random.Generator) -> list[StepShape]:
+    """Cells in a random order, those first whose every column is the least, middle or largest of all."""
+    columns = [sorted(set(values)) for values in zip(*(cell.columns() for cell in cells), strict=True)]
+    coarse = [{values[0], values[len(values) // 2], values[-1]} for values in columns]
+    shuffled = [cells[i] for i in generator.permutation(len(cells))]
+    return sorted(
+        shuffled, key=lambda cell: not all(v in kept for v, kept in zip(cell.columns(), coarse, strict=True))
+    )
 
 
 def _measure(driver: Driver, cell: StepShape) -> dict[str, Any]:
@@ -142,18 +172,23 @@ def _room(width: int) -> int:
     return (WARM_UP_STEPS + TIMED_STEPS + 2) * width
 
 
-def _adopt(model: Path, folder: Path) -> Path:
-    """Copy the model's config.json beside the table: what was measured stays known. Returns the model's folder."""
-    config = model / "config.json" if model.is_dir() else model
+def _config_of(model: Path, folder: Path) -> Path:
+    """The model's config.json; raises InvalidInput without one, or where ``folder`` holds another model's steps."""
+    config = (model / "config.json" if model.is_dir() else model).resolve()
     if not config.is_file():
         raise InvalidInput(f"--model {model}: there is no config.json; give a Hugging Face model folder")
+    kept = folder / MODEL / "config.json"
+    if kept.exists() and json.loads(kept.read_text()) != json.loads(config.read_text()):
+        raise InvalidInput(f"{folder} holds steps of another model; write to another folder with --out")
+    return config
+
+
+def _adopt(config: Path, folder: Path) -> None:
+    """Copy the model's config.json beside the table: what was measured stays known."""
     kept = folder / MODEL / "config.json"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(config, kept)
-    elif json.loads(kept.read_text()) != json.loads(config.read_text()):
-        raise InvalidInput(f"{folder} holds steps of another model; write to another folder with --out")
-    return config.resolve().parent
 
 
 def _fitting(cells: list[StepShape], model: Path) -> list[StepShape]:
@@ -210,33 +245,6 @@ def _rows(folder: Path, name: str) -> list[Row]:
                 p10_s=max(p10, 1e-9), p90_s=p90, samples=len(seconds),
             ))  # fmt: skip
     return rows
-
-
-def _header(
-    machine: Machine, setup: Setup, folder: Path, gpu: str | None, device: tuple[Clock, Capture]
-) -> ProfileHeader:
-    """The header of a new table, or that of the one being resumed."""
-    clock, capture = device
-    if (folder / HEADER).exists():
-        header = load_profile(f"{folder}/").header
-        if header.device_name != machine.device_name or setup.dtype not in header.ceilings.flops_per_s:
-            dtypes = ", ".join(header.ceilings.flops_per_s)
-            raise InvalidInput(f"{folder} holds steps of {header.device_name} in {dtypes}; write elsewhere with --out")
-        return header
-    header = ProfileHeader(
-        schema=1, gpu=gpu or machine.slug(), device_name=machine.device_name,
-        device="cpu" if machine.device == "cpu" else "cuda", threads=machine.threads, clocks=machine.clocks,
-        driver=machine.driver, versions=machine.versions, date=datetime.date.today().isoformat(),
-        attribution="measured by specsim profile steps", last_level_cache_bytes=machine.last_level_cache_bytes,
-        memory_bytes=machine.memory_bytes, launch_s=launch_overhead_s(machine.device),
-        ceilings=Ceilings.model_validate({
-            "copy_bytes_per_s": copy_ceiling(machine.device, clock, capture),
-            "flops_per_s": compute_ceilings(machine.device, [setup.dtype], clock, capture),
-        }),
-        probe=Probe(before_s=probe_s(machine.device, setup.dtype, clock, capture)),
-    )  # fmt: skip
-    write_header(folder, header)
-    return header
 
 
 def _finish(header: ProfileHeader, folder: Path, setup: Setup, probed_s: float | None) -> None:

@@ -3,57 +3,44 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from specsim.cost.heldout import heldout_error
 from specsim.errors import InvalidInput
-from specsim.profiles.schema import Ceilings, HeldoutError, Probe, ProfileHeader
-from specsim.profiles.store import HEADER, load_profile
-from specsim.profiling.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s
-from specsim.profiling.machine import Machine
-from specsim.profiling.plan import Grid
-from specsim.profiling.probe import MachineProbe
+from specsim.profiles.schema import HeldoutError, ProfileHeader
+from specsim.profiles.store import HEADER, lacks_ceilings, load_profile
 from specsim.profiling.table import Table
-from specsim.profiling.timer import Capture, Clock
+from specsim.surfaces.heldout import heldout_error
 
 HELD_OUT = ("gemm", "attention", "elementwise", "sampling", "moe", "collective")
 
 
-def header_of(
-    machine: Machine,
-    dtype: str,
-    folder: Path,
-    gpu: str,
-    device: tuple[Clock, Capture],
-    probe: MachineProbe,
-    grid: Grid,
+def known_header(folder: Path, device_name: str, dtype: str) -> ProfileHeader | None:
+    """The header of a profile that is being resumed; None where there is none, or one that was never complete.
+
+    Raises InvalidInput for one of another machine or dtype.
+    """
+    if not (folder / HEADER).exists() or lacks_ceilings(folder):
+        return None
+    header = load_profile(f"{folder}/").header
+    rates = header.ceilings.flops_per_s
+    if header.device_name != device_name or dtype not in rates or header.probe is None:
+        raise InvalidInput(
+            f"{folder} holds a profile of {header.device_name} in {', '.join(rates)}, and this would be one of "
+            f"{device_name} in {dtype}; write to another folder with --out"
+        )
+    return header
+
+
+def new_header(
+    facts: Mapping[str, Any], rates: Mapping[str, Any], probe_s: float, *, gpu: str, attribution: str
 ) -> ProfileHeader:
-    """The header of a new profile, or that of the one being resumed."""
-    clock, capture = device
-    if (folder / HEADER).exists():
-        header = load_profile(f"{folder}/").header
-        known = header.device_name == machine.device_name and dtype in header.ceilings.flops_per_s
-        if not known or header.probe is None:
-            raise InvalidInput(
-                f"{folder} holds a profile of {header.device_name} in {', '.join(header.ceilings.flops_per_s)}; "
-                "write to another folder with --out"
-            )
-        return header
-    formats = {name for block in grid.blocks for name in block.dtypes}
-    dtypes = [dtype, *(name for name in ("fp8", "int8") if name in formats)]
-    return ProfileHeader(
-        schema=1, gpu=gpu, device_name=machine.device_name, device="cpu" if machine.device == "cpu" else "cuda",
-        threads=machine.threads, clocks=machine.clocks, driver=machine.driver, versions=machine.versions,
-        date=datetime.date.today().isoformat(), attribution="measured by specsim profile run",
-        last_level_cache_bytes=machine.last_level_cache_bytes, memory_bytes=machine.memory_bytes,
-        launch_s=launch_overhead_s(machine.device),
-        ceilings=Ceilings.model_validate({
-            "copy_bytes_per_s": copy_ceiling(machine.device, clock, capture),
-            "flops_per_s": compute_ceilings(machine.device, dtypes, clock, capture),
-            "processors": machine.processors,
-        }),
-        probe=Probe(before_s=probe.seconds()),
-    )  # fmt: skip
+    """A complete header: what is known of the machine and what was measured of it (``facts``), before any row."""
+    return ProfileHeader.model_validate({
+        "schema": 1, "gpu": gpu, "date": datetime.date.today().isoformat(), "attribution": attribution,
+        "probe": {"before_s": probe_s}, **facts, **rates,
+    })  # fmt: skip
 
 
 def heldout_errors(table: Table) -> dict[str, HeldoutError]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,13 +14,18 @@ from specsim.profiling.timer import WallClock
 from specsim.reference.host import host_times
 
 REPEATS, LAUNCHES = 15, 200
+LAUNCHED = {"cpu": {"layer", "launch"}, "cuda": {"launch", "graph_replay"}}
 
 
-def host_rows(batches: tuple[int, ...], device: str, dtype: str) -> Iterator[Row]:
-    """The reference engine's step and what drafting adds, by batch; layers; launches; on a GPU graphs and copies."""
-    for found in host_times(list(batches), device=device):
+def engine_rows(batches: Sequence[int], device: str, dtype: str, seconds_per_cell: float) -> Iterator[Row]:
+    """The reference engine's step and what drafting adds, by batch."""
+    for found in host_times(list(batches), device=device, seconds_per_cell=seconds_per_cell):
         times = (found.median_s, found.p10_s, found.p90_s)
         yield _row(found.part, found.sequences, dtype, "reference engine", times, found.samples)
+
+
+def launch_rows(device: str, dtype: str) -> Iterator[Row]:
+    """LAUNCHED of the device: on a CPU what lies between a layer's kernels, launches, on a GPU replays of graphs."""
     if device == "cpu":
         between_s = in_pass.between_kernels_s(inspect(device), dtype)
         p10, median, p90 = (max(1e-9, float(v)) for v in np.percentile(between_s, [10, 50, 90]))
@@ -28,8 +33,12 @@ def host_rows(batches: tuple[int, ...], device: str, dtype: str) -> Iterator[Row
     yield _timed("launch", 1, dtype, "add_", _launches(device))
     if device == "cuda":
         yield _timed("graph_replay", 1, dtype, "CUDAGraph.replay", _replays())
-        for batch in batches:
-            yield _timed("input_copy", batch, dtype, "pinned int64 rows, two copies", _copies(batch))
+
+
+def copy_rows(batches: Sequence[int], dtype: str) -> Iterator[Row]:
+    """Copies of a step's inputs to a GPU, by batch."""
+    for batch in batches:
+        yield _timed("input_copy", batch, dtype, "pinned int64 rows, two copies", _copies(batch))
 
 
 def _timed(operation: str, sequences: int, dtype: str, kernel: str, run: Callable[[], None]) -> Row:

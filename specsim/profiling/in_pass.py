@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -21,7 +21,7 @@ from specsim.profiles.schema import Row
 from specsim.profiling.machine import DTYPES, Machine
 from specsim.profiling.timer import displacements
 from specsim.reference import layers, transformer
-from specsim.reference.transformer import Group, Transformer
+from specsim.reference.transformer import TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 
 HEAD_DIM = 64
@@ -45,11 +45,18 @@ def widths(hidden: int) -> dict[str, int]:
     }  # fmt: skip
 
 
-def times(machine: Machine, dtype: str, hidden: int, token_counts: tuple[int, ...]) -> Iterator[Row]:
+def pass_flops(machine: Machine, hidden: int, tokens: int) -> float:
+    """FLOPs of the matrix products of one pass of the generic transformer."""
+    return 2.0 * tokens * _sized(machine, hidden).parameter_count()
+
+
+def times(machine: Machine, dtype: str, hidden: int, token_counts: Sequence[int]) -> Iterator[Row]:
     """Rows of all operations for each token count, from passes of the generic transformer."""
     model = _generic(machine, dtype, hidden, max(token_counts))
     calls: dict[int, dict[str, list[float]]] = {tokens: {name: [] for name in FUNCTIONS} for tokens in token_counts}
-    for tokens in VISITS * token_counts:  # again and again, so that no moment of the machine is a count's only one
+    for tokens in VISITS * list(
+        token_counts
+    ):  # again and again, so that no moment of the machine is a count's only one
         _timed_passes(model, tokens, calls[tokens])
     for tokens, operation in product(token_counts, FUNCTIONS):
         count = FUNCTIONS[operation][1]
@@ -88,10 +95,15 @@ def _hook_s() -> float:
 
 
 def _generic(machine: Machine, dtype: str, hidden: int, longest: int) -> Transformer:
-    """A transformer of that hidden size with weights enough to leave none in the caches."""
-    wanted = WEIGHTS_IN_CACHES * machine.last_level_cache_bytes
-    spec = _spec(hidden, max(2, math.ceil(wanted / _spec(hidden, 1).weight_bytes())))
+    """A transformer of that hidden size."""
+    spec = _sized(machine, hidden)
     return Transformer(spec, device=machine.device, dtype=DTYPES[dtype], max_sequences=1, max_length=longest, seed=0)
+
+
+def _sized(machine: Machine, hidden: int) -> ModelSpec:
+    """Of that hidden size, with weights enough to leave none in the caches."""
+    wanted = WEIGHTS_IN_CACHES * machine.last_level_cache_bytes
+    return _spec(hidden, max(2, math.ceil(wanted / _spec(hidden, 1).weight_bytes())))
 
 
 def _spec(hidden: int, layers: int) -> ModelSpec:
@@ -106,7 +118,7 @@ def _timed_passes(model: Transformer, tokens: int, calls: dict[str, list[float]]
     """Add the seconds of every call of every operation that no other process interrupted; seconds of all PASSES."""
     text = torch.arange(tokens).remainder(model.spec.vocab_size)[None, :]
     start = np.zeros(1, dtype=np.int64)
-    plan = model.plan([Group(start, text, start, 1)])
+    plan = model.plan([TokenGroup(start, text, start, 1)])
     for _ in range(WARM_UP_PASSES):
         model.run(plan)
     with _recorded(calls):

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 import specsim
+from specsim.reference.cpu import this_cpu
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-DEFAULT_CACHE_BYTES = 32 * 2**20  # where the system does not tell its last-level cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,16 @@ def inspect(device: str) -> Machine:
     }  # fmt: skip
     if device == "cuda":
         return _inspect_cuda(versions)
+    cpu = this_cpu()
     return Machine(
-        device, _cpu_name(), torch.get_num_threads(), _cpu_clock(), "none", versions, _cpu_cache_bytes(),
+        device, cpu.name, cpu.threads, _cpu_clock(), "none", versions, cpu.last_level_cache_bytes,
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )  # fmt: skip
+
+
+def default_dtype(device: str) -> str:
+    """What this device is measured in unless a dtype is named: bfloat16 on a GPU, on a CPU what is native there."""
+    return "bfloat16" if device == "cuda" else this_cpu().default_dtype
 
 
 def _inspect_cuda(versions: dict[str, str]) -> Machine:
@@ -76,29 +82,9 @@ def _nvml_facts() -> tuple[str, str]:
         return f"unknown ({error})", "not locked"
 
 
-def _cpu_name() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", text, re.MULTILINE))
-    name = fields.get("model name", platform.machine())
-    return f"{name} family {fields['cpu family']} model {fields['model']}" if "cpu family" in fields else name
-
-
 def _cpu_clock() -> str:
     try:
         found = re.search(r"^cpu MHz\s*:\s*([\d.]+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
         found = None
     return f"not locked, {float(found.group(1)):.0f} MHz when read" if found else "unknown"
-
-
-def _cpu_cache_bytes() -> int:
-    folder = Path("/sys/devices/system/cpu/cpu0/cache")
-    sizes = []
-    for path in folder.glob("index*/size"):
-        found = re.fullmatch(r"(\d+)([KM])", path.read_text().strip())
-        if found:
-            sizes.append(int(found.group(1)) * {"K": 2**10, "M": 2**20}[found.group(2)])
-    return max(sizes, default=DEFAULT_CACHE_BYTES)

@@ -12,7 +12,7 @@ from specsim.profiles.schema import Row
 from specsim.profiling.machine import DTYPES
 from specsim.profiling.probe import MachineProbe
 from specsim.profiling.timer import CallCapture, Capture, Clock, Timing, clock_of_mode, measure
-from specsim.reference.transformer import Group, Plan, Transformer
+from specsim.reference.transformer import PassPlan, TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 
 Cell = tuple[int, int, int]  # sequences, query tokens, KV tokens with the new ones
@@ -62,14 +62,14 @@ class PassTimer:
 
         return probe.steadily(timed)
 
-    def _plan(self, cell: Cell) -> Plan:
+    def _plan(self, cell: Cell) -> PassPlan:
         sequences, width, keys = cell
         model = self._model
         generator = np.random.default_rng(0)
         tokens = torch.from_numpy(generator.integers(0, model.spec.vocab_size, (sequences, width))).to(model.device)
         slots = np.arange(sequences, dtype=np.int64)
         shorter = slots % max(1, min(RAGGED, keys - width))
-        return model.plan([Group(slots, tokens, keys - width - shorter, width)])
+        return model.plan([TokenGroup(slots, tokens, keys - width - shorter, width)])
 
 
 def pass_rows(

@@ -7,13 +7,14 @@ later, where interpolation is worst (``refine``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 
 import numpy as np
 
-from specsim.profiles.shapes import work
+from specsim.specs.kernel_work import work
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,12 @@ class Grid:
     pass_hidden_sizes: tuple[int, ...]  # of the generic models that run those passes
     host_batches: tuple[int, ...]
     whole_passes: tuple[tuple[int, int, int], ...]  # sequences, query and KV tokens of whole passes, for checks
+    most_pass_flops: float = math.inf  # of the passes that elementwise kernels are timed in
 
 
 LARGEST_GROUP = 24
+FIRST_LEVEL_SHARE = 1 / 16  # of a grid's longest kernels, those of its first level
+FIRST_LEVEL_PASS_FLOPS = 2e9
 ELEMENTWISE = ("embedding", "norm", "rotary", "kv_write", "activation", "add")
 SAMPLING = ("greedy", "softmax", "sample", "rejection")
 _INT4 = ("int4-weight-g128", "int4-weight-g32")
@@ -141,8 +145,18 @@ def thinned(grid: Grid) -> Grid:
     blocks = tuple(replace(block, axes=tuple(half(axis) for axis in block.axes)) for block in grid.blocks)
     return replace(
         grid, blocks=blocks, most_bytes=grid.most_bytes / 2, pass_tokens=half(grid.pass_tokens),
-        pass_hidden_sizes=half(grid.pass_hidden_sizes), whole_passes=grid.whole_passes[:2],
+        pass_hidden_sizes=half(grid.pass_hidden_sizes), host_batches=half(grid.host_batches),
+        whole_passes=grid.whole_passes[:2],
     )  # fmt: skip
+
+
+def levels(grid: Grid) -> list[Grid]:
+    """A grid, coarse before fine: each level holds the one before, the first is short kernels and few shapes only."""
+    first = replace(
+        thinned(thinned(grid)), most_flops=grid.most_flops * FIRST_LEVEL_SHARE, whole_passes=grid.whole_passes[:1],
+        most_bytes=grid.most_bytes * FIRST_LEVEL_SHARE, most_pass_flops=FIRST_LEVEL_PASS_FLOPS,
+    )  # fmt: skip
+    return [first, thinned(grid), grid]
 
 
 def shapes(grid: Grid, dtype: str, cache_bytes: int) -> Iterator[Shape]:

@@ -15,6 +15,7 @@ import torch
 
 from specsim.profiling.machine import DTYPES
 from specsim.profiling.timer import Capture, Clock
+from specsim.reference.cpu import this_cpu
 
 Taken = TypeVar("Taken")
 LONG, SHORT = 40, 5  # samples of a probe that is kept, and of a look between two measurements
@@ -24,9 +25,11 @@ ATTEMPTS = 3  # at a measurement that no disturbance follows
 
 
 class MachineProbe:
-    """A GEMM of 64 rows and a copy of 16 MiB, prepared once."""
+    """A GEMM of 64 rows and a copy of 16 MiB, prepared once; the GEMM in ``dtype`` unless the CPU emulates that."""
 
     def __init__(self, device: str, dtype: str, clock: Clock, capture: Capture) -> None:
+        if device == "cpu" and this_cpu().emulation(dtype) is not None:
+            dtype = this_cpu().default_dtype  # hundreds of looks, which shall be short
         x = torch.randn(64, 1024, device=device).to(DTYPES[dtype])
         weights = torch.randn(4096, 1024, device=device).to(DTYPES[dtype])
         source = torch.ones(2**22, device=device)

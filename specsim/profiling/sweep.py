@@ -1,17 +1,18 @@
 """One sweep over a device: shapes in, a profile folder out, resumable at any point.
 
-First a coarse grid in random order, then midpoints where interpolation is worst. On a shared machine that is the
-smaller part of the time: the rest goes into coming back to every shape, minutes apart (``visits``). Rows are on disk
-once measured. A second run with the same folder skips what its tables hold; a folder begun on another device or dtype
-is refused.
+First a grid, coarse before fine, each level in random order with something of every kernel class first; then
+midpoints where interpolation is worst. On a shared machine that is the smaller part of the time: the rest goes into
+coming back to every shape, minutes apart (``visits``). Rows are on disk once measured. A second run with the same
+folder skips what its tables hold; a folder begun on another device or dtype is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -21,23 +22,28 @@ from specsim.profiling import in_pass
 from specsim.profiling.anchors import Anchors, Looks, typical
 from specsim.profiling.budget import Budget
 from specsim.profiling.collectives import collective_rows
-from specsim.profiling.header import header_of, heldout_errors
-from specsim.profiling.host import host_rows
+from specsim.profiling.facts import machine_facts, measured_rates
+from specsim.profiling.header import heldout_errors, known_header, new_header
+from specsim.profiling.host import LAUNCHED, copy_rows, engine_rows, launch_rows
 from specsim.profiling.kernels import Kernels
-from specsim.profiling.machine import DTYPES, Machine, inspect
-from specsim.profiling.passes import CHECKED, captures_of, pass_rows
-from specsim.profiling.plan import CPU, CUDA, Grid, Shape, by_weights, shapes, thinned, worthwhile
+from specsim.profiling.machine import DTYPES, Machine, default_dtype, inspect
+from specsim.profiling.passes import CHECKED, Cell, captures_of, pass_rows
+from specsim.profiling.plan import CPU, CUDA, Grid, Shape, by_weights, levels, shapes, thinned, worthwhile
 from specsim.profiling.probe import MachineProbe
 from specsim.profiling.refine import REFINED, worst_shapes
 from specsim.profiling.table import Table
 from specsim.profiling.timer import Capture, Clock, Replay, clock_and_capture
 from specsim.profiling.visits import Visits
+from specsim.reference.cpu import this_cpu
+from specsim.reference.host import HostPart
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 SEED = 0
 LEAST_MINUTES = 1.0
 FINISHING_SHARE = 0.08  # of the time, kept for what comes after the last shape
-PROBES = 20  # in one sweep
+CEILINGS_SHARE = 0.125  # of the time at most, half of what a header may take
+HOST_CELL_SHARE = 0.002  # of the time at most, for one batch and drafter of the engine's own host time
+PROBES, LEAST_BETWEEN_PROBES_S = 20, 10.0  # in one sweep
 # A CPU's memory is shared with neighbours, so its shapes are come back to; a GPU's own is not. Share of the time for
 # first visits, share of a row's samples that one visit takes, and rounds of coming back, in a quick sweep and at most.
 FIRST_VISITS = {"cpu": 0.4, "cuda": 1.0}
@@ -47,32 +53,44 @@ LOOK_EVERY_S = 5.0  # at the anchors, where they are not looked at around every 
 
 
 def run_sweep(
-    device: str, dtype: str, folder: Path | None = None, *, gpu: str | None = None, quick: bool = False,
+    device: str, dtype: str | None = None, folder: Path | None = None, *, gpu: str | None = None, quick: bool = False,
     minutes: float = 8.0, progress: Progress = lambda spent, total, what: None,
     warn: Callable[[str], None] = lambda line: None, grid: Grid | None = None,
 ) -> Path:  # fmt: skip
     """Measure this machine into ``folder`` (default ``profiles/<machine>``) for at most ``minutes`` and return it.
 
-    ``gpu`` names the hardware preset it stands for; None: the machine's name. ``quick`` stops after a thinner coarse
-    grid. Raises InvalidInput for an unknown dtype, too few minutes or a folder that holds another machine's profile,
-    NoAnswer without the device or where the folder cannot be written.
+    ``dtype`` None: what is native to the device. ``gpu`` names the hardware preset it stands for; None: the machine's
+    name. ``quick`` stops after a thinner grid. Raises InvalidInput for an unknown dtype, too few minutes or a folder
+    that holds another machine's profile, NoAnswer without the device, where no product runs in ``dtype`` or where the
+    folder cannot be written.
     """
-    if dtype not in DTYPES:
+    if dtype is not None and dtype not in DTYPES:
         raise InvalidInput(f"--dtype {dtype!r}: the reference kernels run in {', '.join(DTYPES)}; choose one")
     if not minutes >= LEAST_MINUTES:
         raise InvalidInput(f"--minutes {minutes:g}: a coarse grid needs at least {LEAST_MINUTES:g}; give more")
     budget = Budget(60.0 * minutes, FINISHING_SHARE, progress)
     device_of = clock_and_capture(device)
     machine = inspect(device)
+    dtype = dtype or default_dtype(device)
     probe = MachineProbe(device, dtype, *device_of)
     folder = Path("profiles") / machine.slug() if folder is None else folder
     grid = grid or (CPU if device == "cpu" else CUDA)
     grid = thinned(grid) if quick else grid
+    header = known_header(folder, machine.device_name, dtype)
+    if header is None:
+        formats = {name for block in grid.blocks for name in block.dtypes}
+        dtypes = [dtype, *(name for name in ("fp8", "int8") if name in formats)]
+        rates = measured_rates(machine, dtypes, *device_of, CEILINGS_SHARE * budget.total_s)
+        header = new_header(
+            machine_facts(machine), rates, probe.seconds(), gpu=gpu or machine.slug(),
+            attribution="measured by specsim profile run",
+        )  # fmt: skip
     table = Table(folder)
-    table.write_header(header_of(machine, dtype, folder, gpu or machine.slug(), device_of, probe, grid))
+    table.write_header(header)
     sweep = _Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
+    sweep.note_emulation()
     try:
-        sweep.measure_coarse_grid()
+        sweep.measure_grid()
         if not quick:
             sweep.refine()
         sweep.revisit((QUICK_ROUNDS if quick else MOST_ROUNDS)[device])
@@ -80,6 +98,14 @@ def run_sweep(
         sweep.settle()
     sweep.finish()
     return folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A piece of a level that is measured in one go; ``measure`` tells whether there was time for all of it."""
+
+    kind: str
+    measure: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +140,43 @@ class _Sweep:
         self._groups: list[list[Shape]] = []  # visited so far
         self._unsettled: list[Shape] = []
 
-    def measure_coarse_grid(self) -> None:
-        """Every part in a seeded random order, so that none is favoured when the minutes run out, and no drift."""
-        found = list(shapes(self._grid, self._dtype, self._machine.last_level_cache_bytes))
-        parts: list[Callable[[], bool]] = [partial(self._measure, group) for group in by_weights(found, SEED)]
-        parts.extend(partial(self._measure_in_passes, hidden) for hidden in self._grid.pass_hidden_sizes)
-        parts.append(self._measure_host)
-        if self._machine.device == "cuda":
-            parts.append(self._measure_collectives)
-        if self._grid.whole_passes:
-            parts.extend(
-                partial(self._measure_whole_passes, index) for index in range(len(CHECKED[self._machine.device]))
-            )
-        order = np.random.default_rng(SEED).permutation(len(parts)).tolist()
-        incomplete = sum(not parts[index]() for index in order)
-        if incomplete:
-            self._note(
-                f"the coarse grid is incomplete: {incomplete} of {len(parts)} parts had no time left; run the same "
-                "command again to go on"
-            )
+    def note_emulation(self) -> None:
+        """Say so where the CPU has no instructions for the sweep's dtype."""
+        told = this_cpu().emulation(self._dtype) if self._machine.device == "cpu" else None
+        if told is not None:
+            self._note(told)
+
+    def measure_grid(self) -> None:
+        """Level by level, something of every class first, then in a seeded random order: drift aligns with nothing."""
+        grids = levels(self._grid)
+        for number, grid in enumerate(grids, start=1):
+            tasks = self._tasks(grid)
+            order = [tasks[index] for index in np.random.default_rng(SEED).permutation(len(tasks))]
+            first = list({task.kind: task for task in reversed(order)}.values())
+            incomplete = sum(not task.measure() for task in [*first, *(task for task in order if task not in first)])
+            if incomplete:
+                self._note(
+                    f"the grid is incomplete: {incomplete} of {len(tasks)} parts of level {number} of {len(grids)} "
+                    "had no time left; run the same command again to go on"
+                )
+                return
+
+    def _tasks(self, grid: Grid) -> list[_Task]:
+        device = self._machine.device
+        found = list(shapes(grid, self._dtype, self._machine.last_level_cache_bytes))
+        tasks = [_Task(group[0].kind, partial(self._measure, group)) for group in by_weights(found, SEED)]
+        tasks += [
+            _Task("elementwise", partial(self._measure_in_passes, hidden, grid)) for hidden in grid.pass_hidden_sizes
+        ]
+        tasks.append(_Task("host", partial(self._measure_host, grid.host_batches)))
+        if device == "cuda":
+            tasks.append(_Task("collective", self._measure_collectives))
+        if grid.whole_passes:
+            tasks += [
+                _Task("pass", partial(self._measure_whole_passes, index, grid.whole_passes))
+                for index in range(len(CHECKED[device]))
+            ]
+        return tasks
 
     def refine(self) -> None:
         """Midpoints where interpolation is worst, each surface in turn, until the time for first visits is spent."""
@@ -176,7 +220,8 @@ class _Sweep:
             self._table.write_header(header.model_copy(update={"notes": [*header.notes, line]}))
 
     def _probe_when_due(self) -> None:
-        if self._budget.spent_s() - self._probed_s < self._budget.total_s / PROBES:
+        due_s = max(self._budget.total_s / PROBES, LEAST_BETWEEN_PROBES_S)
+        if self._budget.spent_s() - self._probed_s < due_s:
             return
         self._probed_s = self._budget.spent_s()
         self._table.write_header(self._probed(during=True))
@@ -275,34 +320,46 @@ class _Sweep:
 
     # -- whole parts ------------------------------------------------------------------------------------------------
 
-    def _measure_in_passes(self, hidden: int) -> bool:
+    def _measure_in_passes(self, hidden: int, grid: Grid) -> bool:
         """Elementwise kernels inside passes of a generic model; what is already in the table is left out."""
-        tokens, machine = self._grid.pass_tokens, self._machine
-        keys = [
-            (float(count), float(width), operation, self._dtype, "cold", "eager")
-            for count in tokens
-            for operation, width in in_pass.widths(hidden).items()
-        ]
-        if all(self._table.holds("elementwise", key) for key in keys):
-            return True
-        return self._add_all("elementwise", lambda: in_pass.times(machine, self._dtype, hidden, tokens))
+        machine, dtype, widths = self._machine, self._dtype, in_pass.widths(hidden)
 
-    def _measure_host(self) -> bool:
-        if self._table.rows("host"):
+        def missing(tokens: int) -> bool:
+            keys = ((float(tokens), float(width), name, dtype, "cold", "eager") for name, width in widths.items())
+            short = in_pass.pass_flops(machine, hidden, tokens) <= grid.most_pass_flops
+            return short and not all(self._table.holds("elementwise", key) for key in keys)
+
+        tokens = [count for count in grid.pass_tokens if missing(count)]
+        return not tokens or self._add_all("elementwise", lambda: in_pass.times(machine, dtype, hidden, tokens))
+
+    def _measure_host(self, batches: tuple[int, ...]) -> bool:
+        device, dtype = self._machine.device, self._dtype
+        known = {(row.operation, int(row.shape[0])) for row in self._table.rows("host")}
+        missing = [batch for batch in batches if not {(part, batch) for part in get_args(HostPart)} <= known]
+        if not missing and LAUNCHED[device] <= {operation for operation, _ in known}:
             return True
-        device = self._machine.device
-        return self._add_all("host", lambda: host_rows(self._grid.host_batches, device, self._dtype))
+        seconds = HOST_CELL_SHARE * self._budget.total_s
+
+        def rows() -> Iterator[Row]:
+            if not LAUNCHED[device] <= {operation for operation, _ in known}:
+                yield from launch_rows(device, dtype)
+            if missing:
+                yield from engine_rows(missing, device, dtype, seconds)
+            if device == "cuda":
+                yield from copy_rows(missing, dtype)
+
+        return self._add_all("host", rows)
 
     def _measure_collectives(self) -> bool:
         return bool(self._table.rows("collective")) or self._add_all("collective", collective_rows)
 
-    def _measure_whole_passes(self, index: int) -> bool:
-        device = self._machine.device
-        spec, cells, modes = CHECKED[device][index], self._grid.whole_passes, captures_of(self._capture)
-        if sum(row.operation == spec.name for row in self._table.rows("pass")) == len(cells) * len(modes):
-            return True
-        return self._add_all(
-            "pass", lambda: pass_rows(spec, cells, device, self._dtype, self._clock, modes, self._probe)
+    def _measure_whole_passes(self, index: int, cells: Sequence[Cell]) -> bool:
+        device, modes = self._machine.device, captures_of(self._capture)
+        spec = CHECKED[device][index]
+        known = {row.shape for row in self._table.rows("pass") if row.operation == spec.name}
+        missing = [cell for cell in cells if tuple(map(float, cell)) not in known]
+        return not missing or self._add_all(
+            "pass", lambda: pass_rows(spec, missing, device, self._dtype, self._clock, modes, self._probe)
         )
 
     def _add_all(self, kind: str, rows: Callable[[], Iterable[Row]]) -> bool:

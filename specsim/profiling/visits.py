@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specsim.cost.conditions import stretch
+from specsim.cost.conditioned import stretch
 from specsim.profiles.schema import Ceilings, Row
 from specsim.profiling.anchors import ratios
 from specsim.profiling.plan import Shape, size

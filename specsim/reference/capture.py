@@ -17,7 +17,7 @@ Outputs = tuple[Tensor, ...]
 Returned = TypeVar("Returned")
 
 
-class Capture(Protocol):
+class PassCapture(Protocol):
     """Turns a computation over fixed buffers into something to replay."""
 
     captured: int  # how many were
@@ -27,7 +27,7 @@ class Capture(Protocol):
         ...
 
 
-class CudaCapture:
+class CudaPassCapture:
     """CUDA graphs that share one memory pool: only the outputs that a body copies elsewhere outlive a replay."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ def _no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-class CallCapture:
+class CpuPassCapture:
     """On a CPU: the same operators, called again on the same buffers.
 
     Like a graph it knows nothing of Python: whatever is not an operator's tensor argument stays as it was.

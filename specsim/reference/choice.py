@@ -29,8 +29,7 @@ from specsim.scenario import Speculation
 from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import RecallAcceptance
 from specsim.speculation.program import DraftProgram, Phase
-from specsim.speculation.program.proposal import Proposal
-from specsim.speculation.program.weights import (
+from specsim.speculation.program.draft_weights import (
     DraftModelWeights,
     Head,
     OwnLayers,
@@ -38,6 +37,7 @@ from specsim.speculation.program.weights import (
     TargetLayers,
     TargetSublayers,
 )
+from specsim.speculation.program.proposal import Proposal
 from specsim.speculation.tree import chain
 
 Make = Callable[[Transformer, Transformer | None, OwnWeights], Drafter]

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specsim.reference.drafters import Drafter, History, Integers, Progress, Stopwatch
+from specsim.arrays import Integers
+from specsim.reference.drafters import Drafter, History, Progress, Stopwatch
 from specsim.reference.drafters.branching import verified, verify_branches
 from specsim.reference.kernels import greedy_tokens
 from specsim.reference.sampling import Sampler
-from specsim.reference.transformer import Group, Plan, Transformer
+from specsim.reference.transformer import PassPlan, TokenGroup, Transformer
 from specsim.scheduling.scheduler import Scheduled
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.speculation.acceptance import AcceptanceDraws
@@ -107,7 +108,7 @@ class Engine:
             ours, begins = slots[chosen], starts[chosen]
             tokens = self.history.window(ours, begins, width).to(self.target.device)
             branches = verify_branches(width - len(parents), parents)
-            groups.append(Group(ours, tokens, begins, len(parents) + 1 if emits else 0, branches))
+            groups.append(TokenGroup(ours, tokens, begins, len(parents) + 1 if emits else 0, branches))
         riders = [] if self.drafter is None else self.drafter.riders(groups, self.target.max_length)
         logits = self.watch.run("target", self._compute, groups + riders)
         choices = logits if self.sampler is not None else self.watch.run("sample", greedy_tokens, logits).cpu()
@@ -135,7 +136,7 @@ class Engine:
             self._trees[drafted] = self.drafter.tree(drafted).parents
         return self._trees[drafted][: share.drafts]
 
-    def _compute(self, groups: list[Group]) -> Tensor:
+    def _compute(self, groups: list[TokenGroup]) -> Tensor:
         """The target pass, from the layer on up to which the drafter has run it."""
         layer = 0 if self.drafter is None else self.drafter.from_layer
         if self.drafter is not None and layer:
@@ -144,7 +145,7 @@ class Engine:
                 self.target.compute(("below", layer), below, partial(self._run_below, layer))
         return self.target.forward(groups, layer)
 
-    def _run_below(self, layer: int, plan: Plan) -> tuple[Tensor, ...]:
+    def _run_below(self, layer: int, plan: PassPlan) -> tuple[Tensor, ...]:
         self.target.advance(self.target.embed(plan.tokens), plan, 0, layer)
         return ()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from specsim.reference.drafters import Integers
+from specsim.arrays import Integers
 from specsim.reference.engine import Engine
 from specsim.results import AcceptanceCounts
 from specsim.scheduling.scheduler import Scheduler, Step

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specsim.reference.capture import CallCapture, Capture, CudaCapture, Outputs
+from specsim.arrays import Integers
+from specsim.reference.capture import CpuPassCapture, CudaPassCapture, Outputs, PassCapture
 from specsim.reference.kernels import attention_mask, branch_mask
-from specsim.reference.layers import Branches, Compute, Group, Integers, Layers, Plan, Run
+from specsim.reference.layers import AttentionCall, Branches, Compute, Layers, PassPlan, TokenGroup
 from specsim.specs.engine import EngineLimits, default_graph_sizes, pad_to_graph
 
 KEY_STEP = 64  # buckets of keys are at least this wide, above 512 keys an eighth of the power of two below
@@ -58,7 +59,7 @@ class _Buffers:
         if frame.carried is not None:
             self.carried = torch.zeros(frame.size, frame.carried, dtype=stack.dtype, device=device)
 
-    def load(self, groups: Sequence[Group]) -> None:
+    def load(self, groups: Sequence[TokenGroup]) -> None:
         """Take a pass's values. What slots that take no part had before stays: it goes nowhere."""
         frame = self._frame
         spans = np.zeros((2, frame.slots), dtype=np.int64)
@@ -73,7 +74,7 @@ class _Buffers:
                 self.seen.copy_(torch.from_numpy(group.branches.seen))
         self.spans.copy_(torch.from_numpy(spans))
 
-    def _put(self, buffer: Tensor, group: Group, values: Tensor) -> None:
+    def _put(self, buffer: Tensor, group: TokenGroup, values: Tensor) -> None:
         frame = self._frame
         grid = buffer[: frame.slots * frame.width].unflatten(0, (frame.slots, frame.width))
         if in_order(group.slots):
@@ -81,7 +82,7 @@ class _Buffers:
         else:
             grid[torch.from_numpy(group.slots).to(buffer.device), : group.width] = values
 
-    def plan(self) -> Plan:
+    def plan(self) -> PassPlan:
         """Computed on the device, from the buffers alone."""
         frame, stack = self._frame, self._stack
         device, kv_heads = stack.device, stack.spec.num_kv_heads
@@ -108,8 +109,8 @@ class _Buffers:
         if frame.rows < frame.width:
             first = slots * frame.width + (widths - frame.rows).clamp(min=0)
             wanted = (first[:, None] + torch.arange(frame.rows, device=device)).flatten()
-        run = Run(0, places.numel(), frame.slots, slice(0, frame.slots), frame.keys, mask)
-        return Plan(
+        run = AttentionCall(0, places.numel(), frame.slots, slice(0, frame.slots), frame.keys, mask)
+        return PassPlan(
             tokens=self.tokens, cos=cos, sin=sin,
             rows=rows[:, None] + stack.max_length * torch.arange(kv_heads, device=device), runs=[run], wanted=wanted,
             states=states, carried=None if frame.carried is None else self.carried, spare=spare,
@@ -131,7 +132,7 @@ class Graphs:
     holds until the next pass.
     """
 
-    def __init__(self, stack: Layers, sizes: Sequence[int], widest: int, capture: Capture) -> None:
+    def __init__(self, stack: Layers, sizes: Sequence[int], widest: int, capture: PassCapture) -> None:
         self.sizes, self.widest, self.capture = tuple(sizes), widest, capture
         self._stack = stack
         self._held: dict[Hashable, _Held] = {}
@@ -146,7 +147,7 @@ class Graphs:
         self._held.clear()
 
     @torch.inference_mode()
-    def run(self, name: Hashable, groups: Sequence[Group], compute: Compute) -> Outputs | None:
+    def run(self, name: Hashable, groups: Sequence[TokenGroup], compute: Compute) -> Outputs | None:
         """What ``compute`` makes of the groups' plan, replayed; None for a pass that no graph takes.
 
         ``name`` says which computation it is. Each output has one row for each row of logits that is wanted.
@@ -162,7 +163,7 @@ class Graphs:
         held.replay()
         return tuple(_of_groups(output, frame.rows, groups) for output in held.outputs)
 
-    def frame(self, groups: Sequence[Group]) -> Frame | None:
+    def frame(self, groups: Sequence[TokenGroup]) -> Frame | None:
         """The frame that takes a pass; None where it runs eagerly."""
         width = max(group.width for group in groups)
         slots = max(int(group.slots.max(initial=-1)) for group in groups) + 1
@@ -183,7 +184,7 @@ class Graphs:
             carried=None if groups[0].carried is None else groups[0].carried.shape[-1],
         )  # fmt: skip
 
-    def _capture(self, frame: Frame, groups: Sequence[Group], compute: Compute) -> _Held:
+    def _capture(self, frame: Frame, groups: Sequence[TokenGroup], compute: Compute) -> _Held:
         buffers = _Buffers(self._stack, frame)
         buffers.load(groups)
 
@@ -211,7 +212,7 @@ def graph_sizes(limits: EngineLimits, max_draft_tokens: int, device: str) -> tup
 def capture_passes(stacks: Sequence[Layers], sizes: Sequence[int], widest: int) -> None:
     """From now on these stacks capture their passes and replay them; none without ``sizes``."""
     if sizes and stacks:
-        capture: Capture = CudaCapture() if stacks[0].device.type == "cuda" else CallCapture()
+        capture: PassCapture = CudaPassCapture() if stacks[0].device.type == "cuda" else CpuPassCapture()
         for stack in stacks:
             stack.graphs = Graphs(stack, sizes, widest, capture)
 
@@ -229,7 +230,7 @@ def _lengthened(values: Tensor, by: int, value: int) -> Tensor:
     return torch.cat((values, values.new_full((by,), value))) if by else values
 
 
-def _of_groups(output: Tensor, rows: int, groups: Sequence[Group]) -> Tensor:
+def _of_groups(output: Tensor, rows: int, groups: Sequence[TokenGroup]) -> Tensor:
     """The rows that the groups want, in their order, of ``rows`` rows a slot."""
     first = groups[0]
     if len(groups) == 1 and first.logit_rows == rows and in_order(first.slots):

@@ -54,7 +54,9 @@ def measure_grid(
                 draws = AcceptanceDraws(scenario.speculation.acceptance, seed)
                 engine = Engine(models.target, drafting, draws)
             decider = _decider(scenario, k)
-            cell = Cell(engine, batch, draft_tokens=k, context_tokens=context_tokens, seed=seed, decider=decider)
+            cell = SteadyBatch(
+                engine, batch, draft_tokens=k, context_tokens=context_tokens, seed=seed, decider=decider
+            )
             yield cell.measure(seconds_per_cell).row(repeat, batch, k)
 
 
@@ -124,7 +126,7 @@ class _Measured:
         )  # fmt: skip
 
 
-class Cell:
+class SteadyBatch:
     """``batch`` sequences that decode for ever around one context length, with k drafts unless a decider stops."""
 
     def __init__(

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from specsim.reference.drafters import Drafter, DraftModel, History, Integers, NGram, Progress, Proposal, Stopwatch
+from specsim.arrays import Integers
+from specsim.reference.drafters import Drafter, DraftModel, History, NGram, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.base import Judge
 from specsim.reference.engine import Engine
-from specsim.reference.grid import MIN_ROUNDS, WARM_UP_ROUNDS, Cell, room
+from specsim.reference.grid import MIN_ROUNDS, WARM_UP_ROUNDS, SteadyBatch, room
 from specsim.reference.models import Models
-from specsim.reference.transformer import Group, Plan, Transformer
+from specsim.reference.transformer import PassPlan, TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance
 
@@ -49,9 +50,9 @@ class HostTime:
 def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: float | None = None) -> list[HostTime]:
     """The engine's own time beside running passes and sampling, by batch size, measured around very small models.
 
-    ``seconds_per_cell``: CELL_S unless given.
+    ``seconds_per_cell``: at most CELL_S, which it is where nothing is given.
     """
-    k, seconds = DRAFT_TOKENS, (CELL_S if seconds_per_cell is None else seconds_per_cell)
+    k, seconds = DRAFT_TOKENS, min(CELL_S, CELL_S if seconds_per_cell is None else seconds_per_cell)
     length = room(CONTEXT_TOKENS, k)
     target, draft = (
         _Evicting(device, evicted, max_sequences=max(batches), max_length=length, seed=0)
@@ -102,25 +103,25 @@ class _Evicting(Transformer):
         self._swept = torch.zeros(evicted_bytes // 4 if device == "cpu" else 0)
         self.planning_s = 0.0  # spent on plans so far
 
-    def plan(self, groups: Sequence[Group], *, states: bool = False) -> Plan:
+    def plan(self, groups: Sequence[TokenGroup], *, states: bool = False) -> PassPlan:
         start_s = time.perf_counter()
         plan = super().plan(groups, states=states)
         self.planning_s += time.perf_counter() - start_s
         return plan
 
-    def run(self, plan: Plan, first: int = 0) -> Tensor:
+    def run(self, plan: PassPlan, first: int = 0) -> Tensor:
         logits = super().run(plan, first)
         self._swept.add_(1.0)
         return logits
 
 
-def _host_cell(target: Transformer, extra: Drafter | None, batch: int, draft_tokens: int) -> Cell:
+def _host_cell(target: Transformer, extra: Drafter | None, batch: int, draft_tokens: int) -> SteadyBatch:
     draws = None if extra is None else AcceptanceDraws(ConstantAcceptance(rate=0.7), 0)
     engine = Engine(target, extra, draws)
-    return Cell(engine, batch, draft_tokens=draft_tokens, context_tokens=CONTEXT_TOKENS, seed=0)
+    return SteadyBatch(engine, batch, draft_tokens=draft_tokens, context_tokens=CONTEXT_TOKENS, seed=0)
 
 
-def _host_s(cells: list[Cell], models: Sequence[_Evicting], seconds: float) -> NDArray[np.float64]:
+def _host_s(cells: list[SteadyBatch], models: Sequence[_Evicting], seconds: float) -> NDArray[np.float64]:
     """Host seconds [cells, rounds], of about ``seconds`` each, with what ``models`` spend on plans.
 
     Cells take their rounds in turn, so that what the machine does in a moment stays out of their differences.

@@ -26,14 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from specsim.arrays import Integers
 from specsim.errors import InvalidInput
 from specsim.reference.checkpoint import DEFAULT_NORM_EPSILON, Checkpoint
 from specsim.specs.model import ModelSpec
-
-Indices = NDArray[np.int64]
 
 # Rows and columns of each matrix, by the part of its name before ".weight".
 AXES = {
@@ -111,7 +109,7 @@ class Embedding:
     def query_scale(self) -> float:
         return math.sqrt(self.large.head_dim / self.small.head_dim)
 
-    def axis(self, kind: str) -> tuple[Indices, Indices, int]:
+    def axis(self, kind: str) -> tuple[Integers, Integers, int]:
         """(places in the small matrix, their places in the large one, its size there)."""
         small, large = self.small, self.large
         if kind == "queries":
@@ -130,7 +128,7 @@ class Embedding:
         same = np.arange(getattr(small, field))
         return same, same, getattr(large, field)
 
-    def _heads(self, here: Indices, there: Indices, heads: int) -> tuple[Indices, Indices, int]:
+    def _heads(self, here: Integers, there: Integers, heads: int) -> tuple[Integers, Integers, int]:
         """The axes of whole heads, entry by entry."""
         e, ratio = self.small.head_dim, self.large.head_dim // self.small.head_dim
         places = np.arange(e)

@@ -8,16 +8,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor
 
-PACKED_DTYPES = (torch.float32, torch.bfloat16)
-_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()
+from specsim.reference.cpu import this_cpu
 
 
 def pack(weight: Tensor) -> Tensor:
-    """A weight [n, k] in the layout its device multiplies fastest: blocked for oneDNN on a CPU, unchanged elsewhere.
+    """A weight [n, k] in its device's fastest layout: blocked for oneDNN on a CPU that takes it, unchanged elsewhere.
 
     Matters for verification: at 2 to 8 rows the plain layout takes 2 to 4 times as long on a CPU.
     """
-    if weight.device.type != "cpu" or weight.dtype not in PACKED_DTYPES or not _HAS_ONEDNN:
+    if weight.device.type != "cpu" or weight.dtype not in this_cpu().packed:
         return weight
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, 8)  # one layout serves every row count
     return packed

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from specsim.arrays import Integers
 from specsim.reference.kernels import (
     add,
     attend,
@@ -28,7 +29,7 @@ from specsim.reference.kernels import (
     rotary,
     write_cache,
 )
-from specsim.reference.weights import LayerWeights
+from specsim.reference.transformer_weights import LayerWeights
 from specsim.specs.model import ModelSpec
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 # twice what one more attention call costs inside a pass (45 us) at the 7 GB/s that attention reads there on two cores,
 # because both sides of a cut go on wasting. 3 to 5 % of a pass of 32 sequences beside cuts at a quarter of it.
 SPARE_KEY_BYTES = 600_000
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Branches:
 
 
 @dataclass(slots=True)
-class Group:
+class TokenGroup:
     """Sequences of equal width in one pass. The last ``logit_rows`` positions of each get logits."""
 
     slots: Integers  # [n], ascending where their caches should be read in place
@@ -83,7 +82,7 @@ class Group:
 
 
 @dataclass(slots=True)
-class Run:
+class AttentionCall:
     """One attention call: tokens [first, last) of the pass, whose caches are one slice (or index) of slots."""
 
     first: int
@@ -95,21 +94,21 @@ class Run:
 
 
 @dataclass(slots=True)
-class Plan:
+class PassPlan:
     """A pass ready to run: everything that does not depend on a layer, built once and shared by all."""
 
     tokens: Tensor  # [tokens]
     cos: Tensor  # [tokens, 1, head_dim]
     sin: Tensor
     rows: Tensor  # [tokens, kv_heads]
-    runs: list[Run]
+    runs: list[AttentionCall]
     wanted: Tensor | None  # rows of logits; None: every token
     states: Tensor | None  # [tokens], rows of kept states; None: none are kept
     carried: Tensor | None = None  # [tokens, values]
     spare: int = 0  # tokens at the end that no run has, there for the size of the GEMMs
 
 
-Compute = Callable[[Plan], tuple[Tensor, ...]]
+Compute = Callable[[PassPlan], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ class Layers:
         return self.kept[after]
 
     def compute(
-        self, name: Hashable, groups: Sequence[Group], function: Compute, *, states: bool = False
+        self, name: Hashable, groups: Sequence[TokenGroup], function: Compute, *, states: bool = False
     ) -> tuple[Tensor, ...]:
         """What a function makes of the plan of a pass; replayed from a captured graph where there is one.
 
@@ -168,7 +167,7 @@ class Layers:
         return function(self.plan(groups, states=states))
 
     @torch.inference_mode()
-    def plan(self, groups: Sequence[Group], *, states: bool = False) -> Plan:
+    def plan(self, groups: Sequence[TokenGroup], *, states: bool = False) -> PassPlan:
         """Positions, cache rows, masks and wanted rows of a pass over ``groups``.
 
         ``states``: also where kept states stand, which a plan has anyway if this stack keeps any.
@@ -183,14 +182,14 @@ class Layers:
             kept = self._tensor(np.concatenate(flat))
         positions = self._tensor(np.concatenate([g.positions().ravel() for g in groups]))
         cos, sin = self.turns(positions)
-        runs: list[Run] = []
+        runs: list[AttentionCall] = []
         first = 0
         for group in groups:
             last = first + group.tokens.numel()
             runs.extend(self._runs(group, positions[first:last], first))
             first = last
         tokens = [g.tokens.reshape(-1) for g in groups]
-        return Plan(
+        return PassPlan(
             tokens=tokens[0] if len(tokens) == 1 else torch.cat(tokens),
             cos=cos, sin=sin, rows=self._tensor(rows), runs=runs, wanted=self._wanted(groups), states=kept,
             carried=_carried(groups),
@@ -200,7 +199,7 @@ class Layers:
         """Rotary cos and sin of positions [n]; each [n, 1, head_dim]."""
         return self._cos[positions], self._sin[positions]
 
-    def _runs(self, group: Group, positions: Tensor, first: int) -> Iterator[Run]:
+    def _runs(self, group: TokenGroup, positions: Tensor, first: int) -> Iterator[AttentionCall]:
         width = group.width
         lengths = (group.starts + width).tolist()
         slots = group.slots.tolist()
@@ -211,13 +210,13 @@ class Layers:
             if ragged and masks is None:
                 masks = self._masks(group, positions.view(-1, width), max(lengths))
             adjacent = slots[end - 1] - slots[begin] == end - begin - 1
-            yield Run(
+            yield AttentionCall(
                 first=first + begin * width, last=first + end * width, sequences=end - begin, keys=keys,
                 slots=slice(slots[begin], slots[end - 1] + 1) if adjacent else self._tensor(group.slots[begin:end]),
                 mask=masks[begin:end, :, :, :keys] if ragged and masks is not None else None,
             )  # fmt: skip
 
-    def _masks(self, group: Group, positions: Tensor, keys: int) -> Tensor:
+    def _masks(self, group: TokenGroup, positions: Tensor, keys: int) -> Tensor:
         fold, branches = self.spec.num_heads // self.spec.num_kv_heads, group.branches
         if branches is None:
             return attention_mask(positions, keys, fold, self.dtype)
@@ -237,7 +236,7 @@ class Layers:
                     begin, longest, total = index, length, length
         yield begin, len(slots)
 
-    def _wanted(self, groups: Sequence[Group]) -> Tensor | None:
+    def _wanted(self, groups: Sequence[TokenGroup]) -> Tensor | None:
         if all(g.logit_rows == g.width for g in groups):
             return None
         pieces, first = [], 0
@@ -253,7 +252,7 @@ class Layers:
 
     @torch.inference_mode()
     def advance(
-        self, x: Tensor, plan: Plan, first: int = 0, last: int | None = None, only: Sublayers | None = None
+        self, x: Tensor, plan: PassPlan, first: int = 0, last: int | None = None, only: Sublayers | None = None
     ) -> Tensor:
         """Take states x [tokens, hidden] in place through layers ``first`` to ``last`` - 1; caches keys and values."""
         for index in range(first, len(self._layers) if last is None else last):
@@ -271,16 +270,16 @@ class Layers:
         """RMSNorm, or x itself where a layer has none."""
         return x if weight is None else rms_norm(x, weight, self._epsilon)
 
-    def store(self, after: int, plan: Plan, x: Tensor) -> None:
+    def store(self, after: int, plan: PassPlan, x: Tensor) -> None:
         """Keep the states of a pass."""
         self.kept[after].view(-1, x.shape[-1]).index_put_((plan.states,), x)
 
-    def stored(self, after: int, plan: Plan) -> Tensor:
+    def stored(self, after: int, plan: PassPlan) -> Tensor:
         """A copy of the states kept of a pass's tokens, [tokens, hidden]."""
         assert plan.states is not None
         return self.kept[after].view(-1, self.spec.hidden_size)[plan.states]
 
-    def _attention(self, x: Tensor, layer: _Layer, plan: Plan) -> Tensor:
+    def _attention(self, x: Tensor, layer: _Layer, plan: PassPlan) -> Tensor:
         heads, kv_heads, head_dim = self.spec.num_heads, self.spec.num_kv_heads, self.spec.head_dim
         qkv = linear(x, layer.qkv).view(-1, heads + 2 * kv_heads, head_dim)
         turned = rotary(qkv[:, : heads + kv_heads], plan.cos, plan.sin)
@@ -291,7 +290,7 @@ class Layers:
             mixed.append(mixed[0].new_zeros(plan.spare, mixed[0].shape[1]))
         return linear(mixed[0] if len(mixed) == 1 else torch.cat(mixed), layer.attention_output)
 
-    def _attend(self, queries: Tensor, layer: _Layer, run: Run) -> Tensor:
+    def _attend(self, queries: Tensor, layer: _Layer, run: AttentionCall) -> Tensor:
         keys, values = layer.keys[run.slots, :, : run.keys], layer.values[run.slots, :, : run.keys]
         grouped = queries.reshape(run.sequences, -1, *queries.shape[1:])
         return attend(grouped, keys, values, run.mask).view(queries.shape[0], -1)
@@ -312,7 +311,7 @@ class Layers:
             states[where, there] = states[where, here]
 
 
-def _carried(groups: Sequence[Group]) -> Tensor | None:
+def _carried(groups: Sequence[TokenGroup]) -> Tensor | None:
     found = [group.carried.flatten(0, 1) for group in groups if group.carried is not None]
     return torch.cat(found) if found else None
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from specsim.arrays import Integers
 from specsim.reference.choice import Make
-from specsim.reference.drafters import DraftModel, Integers
+from specsim.reference.drafters import DraftModel
 from specsim.reference.drafters.own_weights import RandomWeights
 from specsim.reference.engine import Engine
 from specsim.reference.generate import generate
-from specsim.reference.transformer import Group, Transformer
+from specsim.reference.transformer import TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -70,7 +71,7 @@ def losslessness(
 
 def _top_gap(target: Transformer, text: Integers) -> float:
     tokens = torch.from_numpy(text[None, :]).to(target.device)
-    logits = target.forward([Group(np.zeros(1, dtype=np.int64), tokens, np.zeros(1, dtype=np.int64), 1)])
+    logits = target.forward([TokenGroup(np.zeros(1, dtype=np.int64), tokens, np.zeros(1, dtype=np.int64), 1)])
     first, second = logits[0].double().topk(2).values.tolist()
     return float(first - second)
 

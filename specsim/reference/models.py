@@ -19,11 +19,11 @@ from specsim.reference.drafters import Drafter
 from specsim.reference.drafters.own_weights import OwnWeights, RandomWeights, StoredWeights
 from specsim.reference.graphs import bucket, capture_passes, graph_sizes
 from specsim.reference.inflate import Embedding, fitted
-from specsim.reference.transformer import Group, Transformer, require_llama, torch_dtype
-from specsim.reference.weights import stored_weights
+from specsim.reference.transformer import TokenGroup, Transformer, require_llama, torch_dtype
+from specsim.reference.transformer_weights import stored_weights
 from specsim.scenario import Scenario, Weights
 from specsim.specs.model import ModelSpec
-from specsim.speculation.program.weights import TargetLayers, TargetSublayers
+from specsim.speculation.program.draft_weights import TargetLayers, TargetSublayers
 
 PREFILL_CHUNK_TOKENS = 512
 
@@ -54,7 +54,7 @@ class Models:
                 for start in range(0, length, PREFILL_CHUNK_TOKENS):
                     width = min(PREFILL_CHUNK_TOKENS, length - start)
                     text = torch.from_numpy(generator.integers(0, model.spec.vocab_size, (1, width)))
-                    group = Group(np.array([slot]), text.to(model.device), np.array([start]), 0)
+                    group = TokenGroup(np.array([slot]), text.to(model.device), np.array([start]), 0)
                     model.forward([group])
 
 

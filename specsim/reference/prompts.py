@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Integers
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.json_file import read_json_lines
 from specsim.scenario.weights import Weights
 from specsim.workload.request import RequestSpec
 
-Integers = NDArray[np.int64]
 # Text of others is not stored beside the models trained on it, so its file may have to be made first.
-PROMPTS = "JSON lines with a prompt each (of the models in validation/models: python validation/prompts/make.py)"
+PROMPTS = "JSON lines with a prompt each (of validation/models: python validation/models/prompts/make.py)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from specsim.errors import InvalidInput
 from specsim.reference.engine import Engine
 from specsim.reference.graphs import bucket
-from specsim.reference.grid import WINDOW_TOKENS, Cell
+from specsim.reference.grid import WINDOW_TOKENS, SteadyBatch
 from specsim.specs.engine import pad_to_graph
 from specsim.speculation.policy import Decider
 
@@ -36,6 +36,6 @@ def rehearse(engine: Engine, decider: Decider, *, shortest: int) -> None:
             if shape not in seen and context > WINDOW_TOKENS // 2:
                 seen.add(shape)
                 rehearsal = Engine(target, engine.drafter, engine.draws)
-                cell = Cell(rehearsal, batch, draft_tokens=draft_tokens, context_tokens=context, seed=0)
+                cell = SteadyBatch(rehearsal, batch, draft_tokens=draft_tokens, context_tokens=context, seed=0)
                 for _ in range(ROUNDS):
                     cell.round()

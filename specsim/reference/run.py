@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 import specsim
+from specsim.arrays import Integers
 from specsim.errors import InvalidInput
 from specsim.reference.engine import Engine
 from specsim.reference.generate import Outcome, run_step
 from specsim.reference.models import build_models, drafter
-from specsim.reference.prompts import Integers, request_prompts
+from specsim.reference.prompts import request_prompts
 from specsim.reference.rehearsal import rehearse
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, queue_kept_growing
 from specsim.scenario import Scenario

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from specsim.errors import InvalidInput
 from specsim.reference.kernels import embed, linear
-from specsim.reference.layers import Group, Layers, Plan
-from specsim.reference.weights import Weights, random_weights
+from specsim.reference.layers import Layers, PassPlan, TokenGroup
+from specsim.reference.transformer_weights import TransformerWeights, random_weights
 from specsim.specs.model import ModelSpec
 
-__all__ = ["Group", "Plan", "Transformer", "require_llama", "torch_dtype"]
+__all__ = ["PassPlan", "TokenGroup", "Transformer", "require_llama", "torch_dtype"]
 
 
 class Transformer(Layers):
@@ -28,7 +28,7 @@ class Transformer(Layers):
 
     def __init__(
         self, spec: ModelSpec, *, device: str, dtype: torch.dtype, max_sequences: int, max_length: int, seed: int = 0,
-        noise: float = 0.0, weights: Weights | None = None,
+        noise: float = 0.0, weights: TransformerWeights | None = None,
     ) -> None:  # fmt: skip
         require_llama(spec)
         where = torch.device(device)
@@ -42,7 +42,7 @@ class Transformer(Layers):
             )  # fmt: skip
 
     @torch.inference_mode()
-    def run(self, plan: Plan, first: int = 0) -> Tensor:
+    def run(self, plan: PassPlan, first: int = 0) -> Tensor:
         """Compute a planned pass, cache its keys and values; logits [wanted rows, vocab] in the groups' order.
 
         With ``first`` the layers below have run on all its tokens, whose states after them were kept.
@@ -56,7 +56,7 @@ class Transformer(Layers):
         return embed(tokens, self._table)
 
     @torch.inference_mode()
-    def finish(self, x: Tensor, plan: Plan, *, keep: bool = True) -> Tensor:
+    def finish(self, x: Tensor, plan: PassPlan, *, keep: bool = True) -> Tensor:
         """Logits of the wanted rows of states x that all layers, or an early exit's, have seen.
 
         States kept after the last layer are the normed ones that the head reads; not with ``keep`` false.
@@ -78,8 +78,8 @@ class Transformer(Layers):
         """Logits of normed states."""
         return linear(states, self._head)
 
-    def forward(self, groups: Sequence[Group], first: int = 0) -> Tensor:
-        """Plan and run, or replay; the logits may be overwritten by the next pass."""
+    def forward(self, groups: Sequence[TokenGroup], first: int = 0) -> Tensor:
+        """PassPlan and run, or replay; the logits may be overwritten by the next pass."""
         (logits,) = self.compute(("whole", first), groups, lambda plan: (self.run(plan, first),))
         return logits
 

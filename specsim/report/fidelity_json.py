@@ -6,29 +6,24 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from specsim.cases import Case
 from specsim.cases.scores import MapScore, Score, ServedScore, real_acceptance
 from specsim.fidelity import Fidelity, together
-from specsim.fidelity.served import MetricError, ServedFidelity, ablation, summarize
+from specsim.fidelity.served_errors import MetricError, ablation, summarize
 from specsim.fidelity.where import summaries, target_factors
-from specsim.report.map_fidelity import drafter_name
-from specsim.report.served_fidelity import bars_of
+from specsim.report.served_fidelity import bars_of, mean_errors
 
 
 def fidelity_document(scores: Sequence[Score]) -> dict[str, Any]:
     """``{"cases": {name: ...}, "all_maps": ...}``; the latter over maps with imposed acceptance, null without any."""
-    maps = imposed_maps(scores)
-    return {
-        "cases": {
-            one.case.name: _map_document(one) if isinstance(one, MapScore) else _served_document(one) for one in scores
-        },
-        "all_maps": _all_maps(maps) if maps else None,
-    }
-
-
-def _all_maps(maps: Sequence[MapScore]) -> dict[str, Any]:
-    before = [one.committed for one in maps if one.committed is not None]
-    committed = _headline(together(before)) if before else None
-    return _headline(together([one.now for one in maps])) | {"committed": committed}
+    maps: dict[str, list[MapScore]] = {}
+    for one in scores:
+        if isinstance(one, MapScore):
+            maps.setdefault(one.case.name, []).append(one)
+    documents = {name: _maps_document(found) for name, found in maps.items()}
+    documents |= {one.case.name: _served_document(one) for one in scores if isinstance(one, ServedScore)}
+    imposed = imposed_maps(scores)
+    return {"cases": documents, "all_maps": _together(imposed) if imposed else None}
 
 
 def imposed_maps(scores: Sequence[Score]) -> list[MapScore]:
@@ -36,20 +31,36 @@ def imposed_maps(scores: Sequence[Score]) -> list[MapScore]:
     return [one for one in scores if isinstance(one, MapScore) and not real_acceptance(one.case)]
 
 
-def _about(score: Score) -> dict[str, Any]:
+def _about(case: Case, kind: str) -> dict[str, Any]:
     return {
-        "kind": "map" if isinstance(score, MapScore) else "served",
-        "acceptance": "real" if real_acceptance(score.case) else "imposed",
-        "source": score.case.scenario.cost.source,
-        "conditions": None if score.conditions is None else score.conditions.model_dump(),
+        "kind": kind,
+        "acceptance": "real" if real_acceptance(case) else "imposed",
+        "source": case.scenario.cost.source,
+        "machine": case.machine().get("device_name"),
+        "date": case.machine().get("date"),
+    }
+
+
+def _maps_document(scores: Sequence[MapScore]) -> dict[str, Any]:
+    return _about(scores[0].case, "map") | _together(scores) | {
+        "drafters": {one.drafter: _map_document(one) for one in scores}
+    }  # fmt: skip
+
+
+def _together(scores: Sequence[MapScore]) -> dict[str, Any]:
+    """``committed`` before the run, and ``now``, each null where there is none."""
+    before = [one.committed for one in scores if one.committed is not None]
+    now = [one.now for one in scores if one.now is not None]
+    return {
+        "committed": _headline(together(before)) if before else None,
+        "now": _headline(together(now)) if now else None,
     }
 
 
 def _map_document(score: MapScore) -> dict[str, Any]:
-    return _about(score) | _headline(score.now) | {
-        "drafter": drafter_name(score),
+    """``cells``, ``regret`` and ``where``: of today's code, or of the committed prediction where that is retired."""
+    return _together([score]) | _state(score) | {
         "repeats": score.repeats,
-        "committed": None if score.committed is None else _headline(score.committed),
         "where": [asdict(one) for one in summaries(score.parts)] if score.parts else None,
         "target_factors": [asdict(one) for one in target_factors(score.parts)],
         "cells": [
@@ -57,10 +68,17 @@ def _map_document(score: MapScore) -> dict[str, Any]:
                 **asdict(c.predicted), "measured_s": c.measured_s, "error": c.error, "spread": c.spread,
                 "noise": c.noise,
             }
-            for c in score.now.cells
+            for c in score.told.cells
         ],
-        "regret": [asdict(regret) for regret in score.now.regrets],
+        "regret": [asdict(regret) for regret in score.told.regrets],
     }  # fmt: skip
+
+
+def _state(score: Score) -> dict[str, Any]:
+    return {
+        "retired": score.retired,
+        "conditions": None if score.conditions is None else score.conditions.model_dump(),
+    }
 
 
 def _headline(fidelity: Fidelity) -> dict[str, Any]:
@@ -79,24 +97,24 @@ def _headline(fidelity: Fidelity) -> dict[str, Any]:
 def _served_document(score: ServedScore) -> dict[str, Any]:
     served, bars = score.committed, bars_of(score)
     found = [summarize(metric, served.of(metric), bars) for metric in served.metrics()]
-    return _about(score) | {
-        "count": len(served.rows),
-        "interval_coverage": served.covered() / len(served.rows),
-        "worst_regret": served.worst_regret(),
-        "metrics": {one.metric: asdict(one) | {"worst": _row(one.worst)} for one in found},
-        "now": _now(score.now),
-        "rows": [_row(row) for row in served.rows],
-        "regret": [asdict(regret) for regret in served.regrets],
-        "ablation": [
-            asdict(one) | {"verdict": one.verdict}
-            for variant, other in score.variants.items()
-            for one in ablation(served, other, variant)
-        ],
-    }
-
-
-def _now(served: ServedFidelity) -> dict[str, float]:
-    return {metric: summarize(metric, served.of(metric), ()).mean_absolute for metric in served.metrics()}
+    return (
+        _about(score.case, "served")
+        | _state(score)
+        | {
+            "count": len(served.rows),
+            "interval_coverage": served.covered() / len(served.rows),
+            "worst_regret": served.worst_regret(),
+            "metrics": {one.metric: asdict(one) | {"worst": _row(one.worst)} for one in found},
+            "now": None if score.now is None else mean_errors(score.now),
+            "rows": [_row(row) for row in served.rows],
+            "regret": [asdict(regret) for regret in served.regrets],
+            "ablation": [
+                asdict(one) | {"verdict": one.verdict}
+                for variant, other in score.variants.items()
+                for one in ablation(served, other, variant)
+            ],
+        }
+    )
 
 
 def _row(row: MetricError) -> dict[str, Any]:

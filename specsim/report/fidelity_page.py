@@ -33,10 +33,14 @@ def write_fidelity_page(path: Path, scores: Sequence[Score]) -> None:
         sections.append(_section("All maps", "", together_lines(maps), plots, first=True))
     for score in scores:
         lines, plots = _of_map(score) if isinstance(score, MapScore) else _of_served(score)
-        sections.append(_section(score.case.name, score.case.origin(), lines, plots, first=not sections))
+        sections.append(_section(_title(score), score.case.origin(), lines, plots, first=not sections))
     environment = Environment(loader=PackageLoader("specsim.report"), autoescape=select_autoescape())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(environment.get_template("fidelity.html").render(sections=sections), encoding="utf-8")
+
+
+def _title(score: Score) -> str:
+    return f"{score.case.name}: {score.drafter}" if isinstance(score, MapScore) else score.case.name
 
 
 def _section(
@@ -53,10 +57,10 @@ def _section(
 
 def _of_map(score: MapScore) -> tuple[list[str], list[Plot]]:
     plots: list[Plot] = [
-        ("Predicted against measured round time", POINTS, map_agreement(score.now)),
+        ("Predicted against measured round time", POINTS, map_agreement(score.told)),
         (
             "Error of round time (%)", "Predicted / measured - 1: blue is predicted too fast, amber too slow.",
-            error_map(score.now),
+            error_map(score.told),
         ),
     ]  # fmt: skip
     if score.parts:

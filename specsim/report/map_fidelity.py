@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from specsim.cases.scores import MapScore
 from specsim.fidelity import Fidelity, together
@@ -16,21 +17,30 @@ from specsim.units import format_seconds
 
 def map_lines(score: MapScore) -> list[str]:
     """What the tables come to, judged by the bars."""
-    now, before = score.now, score.committed
-    lines = [
-        *conditions_lines(score.conditions),
-        *_error_lines(now),
-        f"regret of the predicted best k: at most {now.worst_regret():.1%} ({_regret_bar(now)})",
-    ]
+    lines = [] if score.committed is None else [_before_line(score.committed)]
+    lines += _now_lines(score)
     limit = _bar(ROUND_TIME, "mean").limit
-    if noisy := now.noisier_than(limit):
+    if noisy := score.told.noisier_than(limit):
         lines.append(
-            f"more repeats needed: {noisy} of {len(now.cells)} cells are not known to {limit:.0%} from "
+            f"more repeats needed: {noisy} of {len(score.told.cells)} cells are not known to {limit:.0%} from "
             f"{score.repeats} repeats"
         )
-    if before is not None:
-        lines.append(_before_line(before))
     return lines
+
+
+def _now_lines(score: MapScore) -> list[str]:
+    if score.now is None:
+        return [retired_line(score.retired)]
+    return [
+        *conditions_lines(score.conditions),
+        *_error_lines(score.now),
+        f"regret of the predicted best k: at most {score.now.worst_regret():.1%} ({_regret_bar(score.now)})",
+    ]
+
+
+def retired_line(reason: str | None) -> str:
+    """That today's code is not held against the run, and why."""
+    return f"retired from today's code: {reason}"
 
 
 def conditions_lines(conditions: Conditions | None) -> list[str]:
@@ -45,8 +55,8 @@ def _error_lines(fidelity: Fidelity) -> list[str]:
     mean, high = _bar(ROUND_TIME, "mean"), _bar(ROUND_TIME, "p95")
     error, p95 = fidelity.mean_absolute_error(), fidelity.percentile_absolute_error(95)
     return [
-        f"round time: mean |error| {error:.1%} [{shown(fidelity.mean_range())}] ({mean.judge(error)}), p90 "
-        f"{fidelity.percentile_absolute_error(90):.1%}, p95 {p95:.1%} [{shown(fidelity.percentile_range(95))}] "
+        f"today's code, round time: mean |error| {error:.1%} [{shown(fidelity.mean_range())}] ({mean.judge(error)}), "
+        f"p90 {fidelity.percentile_absolute_error(90):.1%}, p95 {p95:.1%} [{shown(fidelity.percentile_range(95))}] "
         f"({high.judge(p95)}), bias {fidelity.mean_error():+.1%}",
         f"intervals: {fidelity.covered()} of {len(fidelity.cells)} cells ({fidelity.coverage():.1%}) in the stated "
         f"90 % interval ({judge_coverage(fidelity.coverage())})",
@@ -117,10 +127,15 @@ def error_sheet(title: str, values: Mapping[tuple[int, int], float | None]) -> S
     )  # fmt: skip
 
 
-def map_page(score: MapScore) -> str:
-    """The case's report.md: verdict first, then every cell."""
+def map_page(scores: Sequence[MapScore]) -> str:
+    """The report.md of a case: drafter by drafter, verdict first, then every cell."""
+    case = scores[0].case
+    return "\n\n".join([f"# {case.name}", case.origin(), *map(_map_section, scores)]) + "\n"
+
+
+def _map_section(score: MapScore) -> str:
     places = {(c.cell.predicted.batch, c.cell.predicted.draft_tokens): c for c in score.parts}
-    errors = {(c.predicted.batch, c.predicted.draft_tokens): c.error for c in score.now.cells}
+    errors = {(c.predicted.batch, c.predicted.draft_tokens): c.error for c in score.told.cells}
     sheets = [
         error_sheet("error of round time by batch and k", errors),
         *where_sheets(score.parts),
@@ -129,11 +144,11 @@ def map_page(score: MapScore) -> str:
             for part in PARTS
             if places and part != SLOW
         ),
-        regret_sheet(score.now),
-        cell_sheet(score.now),
+        regret_sheet(score.told),
+        cell_sheet(score),
     ]
     lines = "\n".join(f"- {line}" for line in map_lines(score))
-    return "\n\n".join([f"# {score.case.name}", score.case.origin(), lines, *(s.markdown() for s in sheets)]) + "\n"
+    return "\n\n".join([f"## {score.drafter}", lines, *(s.markdown() for s in sheets)])
 
 
 def regret_sheet(fidelity: Fidelity) -> Sheet:
@@ -144,7 +159,7 @@ def regret_sheet(fidelity: Fidelity) -> Sheet:
     )  # fmt: skip
 
 
-def cell_sheet(fidelity: Fidelity) -> Sheet:
+def cell_sheet(score: MapScore) -> Sheet:
     """Every cell with its interval, the spread and the noise of its repeats, and its price source."""
     header = (
         "batch",
@@ -159,7 +174,7 @@ def cell_sheet(fidelity: Fidelity) -> Sheet:
         "source",
     )
     rows = []
-    for cell in fidelity.cells:
+    for cell in score.told.cells:
         p = cell.predicted
         rows.append((
             str(p.batch), str(p.draft_tokens), format_seconds(p.round_s),
@@ -167,57 +182,56 @@ def cell_sheet(fidelity: Fidelity) -> Sheet:
             f"{cell.error:+.1%}", f"{cell.spread:.1%}", _percent(cell.noise, signed=False),
             "yes" if cell.covered else "no", p.source,
         ))  # fmt: skip
-    return Sheet("round time, predicted against measured", header, rows, left=0)
+    whose = "as predicted before the run" if score.now is None else "by today's code"
+    return Sheet(f"round time {whose}, against measured", header, rows, left=0)
 
 
-def maps_sheet(scores: Iterable[MapScore], title: str) -> Sheet:
-    """Maps by drafter, then all of them together, every cell with the same weight."""
-    drafters: dict[str, list[MapScore]] = {}
+def maps_sheet(scores: Sequence[MapScore], *, by: Literal["case", "drafter"], title: str) -> Sheet:
+    """Maps by case or by drafter, then all of them together, every cell with the same weight."""
+    groups: dict[str, list[MapScore]] = {}
     for score in scores:
-        drafters.setdefault(drafter_name(score), []).append(score)
-    everything = [score for found in drafters.values() for score in found]
-    groups = [*drafters.items(), *([("all", everything)] if len(drafters) > 1 else [])]
-    header = (
-        "drafter", "source", "maps", "cells", "mean |error|", "90 % of it", "bias", "p95", "inside", "worst regret",
-        "before the run",
-    )  # fmt: skip
-    rows = []
-    for name, found in groups:
-        both = together([score.now for score in found])
-        before = [score.committed for score in found if score.committed is not None]
-        rows.append((
-            name, ", ".join(sorted({score.case.scenario.cost.source for score in found})), str(len(found)),
-            str(len(both.cells)), f"{both.mean_absolute_error():.1%}", shown(both.mean_range()),
-            f"{both.mean_error():+.1%}", f"{both.percentile_absolute_error(95):.1%}", f"{both.coverage():.0%}",
-            f"{both.worst_regret():.1%}", f"{together(before).mean_absolute_error():.1%}" if before else "-",
-        ))  # fmt: skip
-    return Sheet(title, header, rows)
+        groups.setdefault(score.case.name if by == "case" else score.drafter, []).append(score)
+    if len(groups) > 1:
+        groups["all"] = list(scores)
+    header = (by, "source", "cells", *_FIGURES, f"now: {', '.join(_FIGURES)}")
+    rows = [
+        (
+            name, ", ".join(sorted({one.case.scenario.cost.source for one in found})),
+            str(sum(len(one.headline.cells) for one in found)), *_figures([one.headline for one in found]),
+            ", ".join(_figures([one.now for one in found if one.now is not None])) or "-",
+        )
+        for name, found in groups.items()
+    ]  # fmt: skip
+    return Sheet(title, header, rows, _MAPS_LEGEND)
 
 
-def shared_where_sheets(scores: Iterable[MapScore]) -> list[Sheet]:
-    """Where the error sits over all maps of one target on one machine, for each that has several."""
-    groups: dict[tuple[str, str], list[MapScore]] = {}
-    for score in scores:
-        groups.setdefault((score.case.scenario.gpu.name, score.case.scenario.model.name), []).append(score)
+_FIGURES = ("mean", "p95", "inside", "regret")
+_MAPS_LEGEND = (
+    "|error| of round time as predicted before the run; now: by today's code in the run's conditions, a dash where "
+    "the profile of the prediction is not the one here now or the machine's state beside the run is unknown."
+)
+
+
+def _figures(maps: Sequence[Fidelity]) -> list[str]:
+    """What several maps together come to; nothing of none."""
+    if not maps:
+        return []
+    both = together(maps)
     return [
-        sheet
-        for (_, model), found in groups.items()
-        if len(found) > 1
-        for sheet in where_sheets([cell for one in found for cell in one.parts], f", all maps of {model}")
-    ]
+        f"{both.mean_absolute_error():.1%}", f"{both.percentile_absolute_error(95):.1%}", f"{both.coverage():.0%}",
+        f"{both.worst_regret():.1%}",
+    ]  # fmt: skip
 
 
 def together_lines(scores: Sequence[MapScore]) -> list[str]:
     """All maps judged by the bars."""
-    both = together([score.now for score in scores])
-    lines = [*_error_lines(both), f"regret: at most {both.worst_regret():.1%} ({_regret_bar(both)})"]
     before = [score.committed for score in scores if score.committed is not None]
-    return [*lines, _before_line(together(before))] if before else lines
-
-
-def drafter_name(score: MapScore) -> str:
-    speculation = score.case.scenario.speculation
-    return "none" if speculation is None else speculation.program.name
+    now = [score.now for score in scores if score.now is not None]
+    lines = [_before_line(together(before))] if before else []
+    if now:
+        both = together(now)
+        lines += [*_error_lines(both), f"regret: at most {both.worst_regret():.1%} ({_regret_bar(both)})"]
+    return lines
 
 
 def shown(interval: Range) -> str:

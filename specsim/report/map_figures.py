@@ -16,7 +16,6 @@ from specsim.fidelity.bars import MAP
 from specsim.fidelity.where import DRAFT, HOST, PARTS, SAMPLE, SLOW, TARGET, CellParts, by_width, summaries
 from specsim.report.agreement import add_band, add_diagonal, limits, log_axes, whiskers
 from specsim.report.figures import INK, LINE, PALETTE, laid_out
-from specsim.report.map_fidelity import drafter_name
 
 PART_COLOURS = {TARGET: "#1e40af", DRAFT: "#f59e0b", SAMPLE: "#a78bfa", HOST: "#9ca3af", SLOW: "#e5b8b8"}
 
@@ -34,10 +33,10 @@ def map_agreement(fidelity: Fidelity) -> Any:
 
 
 def maps_agreement(scores: Sequence[MapScore]) -> Any:
-    """Round times of several maps, a colour a drafter."""
-    names = list(dict.fromkeys(map(drafter_name, scores)))
+    """Round times of several maps as they were predicted before the run, a colour a drafter."""
+    names = list(dict.fromkeys(score.drafter for score in scores))
     groups = [
-        (name, PALETTE[i % len(PALETTE)], [c for s in scores if drafter_name(s) == name for c in s.now.cells])
+        (name, PALETTE[i % len(PALETTE)], [c for s in scores if s.drafter == name for c in s.headline.cells])
         for i, name in enumerate(names)
     ]
     return _agreement(groups)

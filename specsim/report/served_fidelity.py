@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from specsim.cases.scores import ServedScore, real_acceptance
 from specsim.fidelity.bars import Bar, judge_coverage, served_bars
-from specsim.fidelity.served import (
+from specsim.fidelity.served_errors import (
     LENGTH,
     MEAN_E2E,
     MetricError,
@@ -16,7 +16,7 @@ from specsim.fidelity.served import (
     summarize,
     together,
 )
-from specsim.report.map_fidelity import conditions_lines, shown
+from specsim.report.map_fidelity import conditions_lines, retired_line, shown
 from specsim.report.sheet import Sheet
 
 NAMES = {
@@ -134,10 +134,19 @@ def served_lines(score: ServedScore) -> list[str]:
         lines.append(f"regret of the predicted best alternative: at most {regret:.1%} (see the table for of what)")
     elif len({row.alternative for row in score.committed.rows}) > 1:
         lines.append("regret: none, as each alternative's arrivals follow its own saturation, or repeats are missing")
-    lines += conditions_lines(score.conditions)
-    now = {metric: summarize(metric, score.now.of(metric), ()).mean_absolute for metric in score.now.metrics()}
-    lines.append("as the code stands now: mean |error| " + ", ".join(f"{NAMES[m]} {e:.1%}" for m, e in now.items()))
-    return lines + ablation_lines(score)
+    return lines + _now_lines(score) + ablation_lines(score)
+
+
+def _now_lines(score: ServedScore) -> list[str]:
+    if score.now is None:
+        return [retired_line(score.retired)]
+    errors = ", ".join(f"{NAMES[metric]} {error:.1%}" for metric, error in mean_errors(score.now).items())
+    return [*conditions_lines(score.conditions), f"as the code stands now: mean |error| {errors}"]
+
+
+def mean_errors(served: ServedFidelity) -> dict[str, float]:
+    """Mean |error| by metric."""
+    return {metric: summarize(metric, served.of(metric), ()).mean_absolute for metric in served.metrics()}
 
 
 def coverage_lines(served: ServedFidelity) -> list[str]:
@@ -188,6 +197,27 @@ def served_page(score: ServedScore) -> str:
     sheets = [*served_sheets(score), values_sheet(score.committed)]
     parts = [f"# {score.case.name}", score.case.origin(), "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join([*parts, *(sheet.markdown() for sheet in sheets)]) + "\n"
+
+
+def served_cases_sheet(scores: Sequence[ServedScore]) -> Sheet:
+    """A line a case: mean |error| by metric, as predicted before the run, and by today's code where it is asked."""
+    metrics = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_ttft_ms", "p99_tpot_ms")
+    rows = []
+    for score in scores:
+        before = mean_errors(score.committed)
+        now = {} if score.now is None else mean_errors(score.now)
+        rows.append((
+            score.case.name, score.case.scenario.cost.source, str(len(score.committed.rows)),
+            *(f"{before[metric]:.1%}" if metric in before else "-" for metric in metrics),
+            f"{score.committed.covered() / len(score.committed.rows):.0%}",
+            ", ".join(f"{now[metric]:.1%}" for metric in metrics[:3] if metric in now) or "-",
+        ))  # fmt: skip
+    header = ("case", "source", "rows", *(NAMES[metric] for metric in metrics), "inside", "now")
+    note = (
+        "Mean |error| of each metric as predicted before the run; now: tokens/s, TTFT p50 and TPOT p50 by today's "
+        "code in the run's conditions, a dash where it is not asked."
+    )
+    return Sheet("served loads", header, rows, note)
 
 
 def together_sheets(scores: Iterable[ServedScore]) -> list[tuple[Sheet, list[str]]]:

@@ -10,7 +10,7 @@ import numpy as np
 from plotly.subplots import make_subplots
 
 from specsim.fidelity.bars import Bar
-from specsim.fidelity.served import LENGTH, MEAN_E2E, MetricError, ServedFidelity
+from specsim.fidelity.served_errors import LENGTH, MEAN_E2E, MetricError, ServedFidelity
 from specsim.report.agreement import add_band, add_diagonal, limits, log_axis, whiskers
 from specsim.report.figures import INK, PALETTE, laid_out
 from specsim.report.served_fidelity import NAMES

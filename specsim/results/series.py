@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
 from specsim.results.records import StepRecord
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +21,13 @@ class Series:
     the interval, NaN without any; a round is one sequence's verification.
     """
 
-    start_s: Values
-    running: Values
-    waiting: Values
-    kv_blocks: Values
-    steps: Values
-    tokens_per_step: Values
-    accepted_per_round: Values
+    start_s: Floats
+    running: Floats
+    waiting: Floats
+    kv_blocks: Floats
+    steps: Floats
+    tokens_per_step: Floats
+    accepted_per_round: Floats
 
 
 def series(steps: Sequence[StepRecord], interval_s: float, *, from_s: float = 0.0) -> Series:
@@ -38,13 +36,13 @@ def series(steps: Sequence[StepRecord], interval_s: float, *, from_s: float = 0.
     count = max(1, int(np.ceil((end_s - from_s) / interval_s))) if interval_s > 0 else 0
     if not 0 < count <= 1_000_000:
         raise InvalidInput(f"intervals of {interval_s:g} s over {end_s - from_s:g} s; choose 1 to 1,000,000 of them")
-    edges: Values = from_s + interval_s * np.arange(count + 1, dtype=np.float64)
+    edges: Floats = from_s + interval_s * np.arange(count + 1, dtype=np.float64)
     held = np.zeros((3, count))
     for replica in sorted({step.replica for step in steps}):
         held += _time_averages([step for step in steps if step.replica == replica], edges)
     at = np.clip(np.searchsorted(edges, [step.start_s for step in steps], side="right") - 1, 0, count - 1)
 
-    def summed(values: list[int]) -> Values:
+    def summed(values: list[int]) -> Floats:
         return np.bincount(at, weights=values, minlength=count).astype(np.float64)
 
     started = summed([1 for _ in steps])
@@ -57,7 +55,7 @@ def series(steps: Sequence[StepRecord], interval_s: float, *, from_s: float = 0.
     return Series(edges[:-1], running, waiting, kv_blocks, started, per_step, per_round)
 
 
-def _time_averages(steps: Sequence[StepRecord], edges: Values) -> Values:
+def _time_averages(steps: Sequence[StepRecord], edges: Floats) -> Floats:
     """Running, waiting and KV blocks of one replica, [3, intervals]: differences of their integrals over time."""
     start = np.array([step.start_s for step in steps])
     order = np.argsort(start, kind="stable")

@@ -8,9 +8,18 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from specsim.cost.conditions import SAME_CONDITIONS_ERROR, ConditionedPrices
+from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices, drift
 from specsim.cost.memory import memory_budget
@@ -69,7 +78,7 @@ class Scenario(BaseModel):
     name: str
     model: Model
     gpu: Annotated[Hardware, BeforeValidator(_hardware)]
-    deployment: Deployment = Deployment()
+    deployment: Deployment = Field(Deployment(), validate_default=True)
     engine: EngineLimits = EngineLimits()
     speculation: Speculation | None = None
     workload: Workload
@@ -89,6 +98,21 @@ class Scenario(BaseModel):
         if isinstance(gpu, str) and _is_profile_folder(gpu) and "profile" not in cost:
             return data | {"cost": cost | {"profile": gpu}}
         return data
+
+    @field_validator("deployment")
+    @classmethod
+    def _kept_in_float32(cls, deployment: Deployment, info: ValidationInfo) -> Deployment:
+        """Hardware that computes no 16-bit floats keeps weights and cache in float32, narrower ones where asked."""
+        gpu, given = info.data.get("gpu"), deployment.model_fields_set
+        if gpu is None or gpu.computes_16_bit_floats:
+            return deployment
+        for name in {"weight_bits", "kv_bits"} & given:
+            if getattr(deployment, name) == 16:
+                raise ValueError(
+                    f"{name} is 16 and {gpu.name} was profiled in {', '.join(gpu.flops_per_s)} only; leave it out for "
+                    "float32, or profile the machine with --dtype bfloat16 into another folder"
+                )
+        return deployment.model_copy(update=dict.fromkeys({"weight_bits", "kv_bits"} - given, 32))
 
     @model_validator(mode="after")
     def _drafter_fits_the_model(self) -> Scenario:

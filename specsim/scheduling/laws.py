@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from specsim.arrays import Floats, Integers
 from specsim.scheduling.accept import LAW, LEVELS, RUNS, TREE
 from specsim.scheduling.jit import address_of
 from specsim.scheduling.replica import Records
@@ -17,7 +18,6 @@ from specsim.speculation.acceptance import (
     RecallAcceptance,
     TraceAcceptance,
 )
-from specsim.speculation.acceptance.law import Floats, Integers
 from specsim.speculation.acceptance.runs import FALSE_MATCH_STREAM
 from specsim.speculation.uniform import stream_seed
 

@@ -10,13 +10,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Floats, Integers
 from specsim.scheduling.jit import address_of, floats_at, integers_at, jit, record_at
 from specsim.scheduling.records import GROUP, group_at, mixed_record
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 class Prices(NamedTuple):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Floats
 from specsim.cost.forward import SOURCES, Group, Source
 from specsim.scheduling.jit import array_at
 from specsim.scheduling.records import GROUP
@@ -17,9 +17,6 @@ from specsim.speculation.policy.protocol import Decider, Rounds
 
 if TYPE_CHECKING:
     from specsim.serving.fleet import Kind
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class Decisions:

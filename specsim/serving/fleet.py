@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
 from specsim.results import AcceptanceCounts
 from specsim.scheduling.jit import address_of, array_at
@@ -30,9 +30,6 @@ from specsim.serving.server import Server
 from specsim.serving.sinks import Sink
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.workload.request import Requests
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 LOG_ROWS, LOG_GAPS, FIRST_RECORDS = 8192, 65_536, 4096
 ROWS_WITH_TRACKS = 256  # requests whose tracks are drawn at once

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Reals
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.scheduling.jit import address_of
@@ -18,7 +19,6 @@ from specsim.serving.entry import PRICE, compiled
 from specsim.serving.server import Server
 from specsim.serving.tabulate import Shape, tabulate
 from specsim.speculation.round import StepCost
-from specsim.units import Reals
 
 Floats = NDArray[np.float64]
 

@@ -23,15 +23,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Reals
 from specsim.cost.forward import SOURCES, Group
-from specsim.cost.step_time import Z90, StepTime
+from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.results import RunResult
 from specsim.scenario import Scenario
 from specsim.serving.server import Server
 from specsim.serving.simulate import Progress, is_large, servers_of, simulate, tabled_all
 from specsim.speculation.round import SHARED_ERRORS, StepCost
-from specsim.units import Reals
+from specsim.surfaces.estimates import Z90
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
-from specsim.units import Reals
+from specsim.arrays import Reals
 
 
 class EngineLimits(BaseModel):

@@ -27,6 +27,11 @@ class Hardware(BaseModel):
     link_bytes_per_s: PositiveFloat | None = None  # one direction, to a peer of the same node
     launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
 
+    @property
+    def computes_16_bit_floats(self) -> bool:
+        """Whether it has a rate for them; a CPU without was profiled in float32 and keeps 16-bit models in float32."""
+        return "bfloat16" in self.flops_per_s or "float16" in self.flops_per_s
+
     def peak_flops_per_s(self, dtype: str) -> float:
         """Peak FLOP/s for a dtype.
 

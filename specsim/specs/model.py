@@ -1,8 +1,8 @@
 """One transformer: what it weighs, what it caches, what it computes.
 
-The only home of parameter, byte and FLOP formulas. Matrix products are counted as 2·M·N·K FLOPs; norms, biases
-and rotary embeddings are left out of FLOPs (they are bytes, priced as elementwise kernels) but counted as
-parameters. Sizes are per whole model; tensor parallelism divides them in ``cost``.
+The only home of parameter and cache formulas; bytes and FLOPs of single kernels are in ``kernel_work``. Norms, biases
+and rotary embeddings are left out of FLOPs (they are bytes, priced as elementwise kernels) but counted as parameters.
+Sizes are per whole model; tensor parallelism divides them in ``cost``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from specsim.arrays import Reals
 from specsim.errors import InvalidInput
-from specsim.units import Reals
+from specsim.specs.kernel_work import distinct_experts
 
 Bits = Annotated[float, Field(gt=0, le=64)]
 
@@ -41,13 +41,8 @@ class MixtureOfExperts(BaseModel):
         return self
 
     def expected_experts(self, tokens: Reals) -> Reals:
-        """Distinct experts that ``tokens`` tokens touch under uniform routing: E(1 - (1 - K/E)^T).
-
-        MoESD (arXiv 2505.19645, section 3). For E=8, K=2, T=4: 8(1 - 0.75^4) = 5.47.
-        """
-        share = self.experts_per_token / self.num_experts
-        touched: Reals = self.num_experts * (1.0 - np.power(1.0 - share, tokens))
-        return touched
+        """Distinct experts that ``tokens`` tokens touch under uniform routing."""
+        return distinct_experts(self.num_experts, self.experts_per_token, tokens)
 
 
 class LatentAttention(BaseModel):

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group, Precision
 from specsim.cost.memory import resident_weight_bytes
 from specsim.cost.passes import PassCost
 from specsim.specs.model import ModelSpec
-from specsim.speculation.pricing import Entry, Machine
+from specsim.speculation.pricing import Entry, PassPricing
 from specsim.speculation.program import DraftProgram, Phase
-from specsim.units import Reals
 
 Groups = Sequence[Group]
 
 
-class _Part(NamedTuple):
+class _PricedPart(NamedTuple):
     cost: PassCost
     owned: bool  # attention with keys and values of its own
     cached: bool  # that are kept from pass to pass
@@ -29,20 +29,20 @@ class PhaseCost:
     """Prices what one phase of a program does at the end of a step."""
 
     def __init__(
-        self, phase: Phase, program: DraftProgram, machine: Machine, *, target: ModelSpec, precision: Precision,
+        self, phase: Phase, program: DraftProgram, pricing: PassPricing, *, target: ModelSpec, precision: Precision,
         draft: ModelSpec | None, kv_bits: float,
     ) -> None:  # fmt: skip
         self.phase = phase
         self._proposal = program.proposal
         self._mask = "tree" if program.proposal.tree else ""
-        self._parts: list[_Part] = []
+        self._parts: list[_PricedPart] = []
         weights = 0.0
         for piece in program.pieces(phase, target, draft):
-            own = Precision.on(machine.hardware, piece.part.model.weight_bits, kv_bits) if piece.owned else precision
-            cost = machine.cost(piece.part, own, graphs=phase.graphs)
-            self._parts.append(_Part(cost, piece.owned and piece.part.attention > 0, piece.part.cached))
-            weights += resident_weight_bytes(piece.part.shard(machine.ranks))
-        self._stays_cached = weights <= machine.hardware.last_level_cache_bytes / 2
+            own = Precision.on(pricing.hardware, piece.part.model.weight_bits, kv_bits) if piece.owned else precision
+            cost = pricing.cost(piece.part, own, graphs=phase.graphs)
+            self._parts.append(_PricedPart(cost, piece.owned and piece.part.attention > 0, piece.part.cached))
+            weights += resident_weight_bytes(piece.part.shard(pricing.ranks))
+        self._stays_cached = weights <= pricing.hardware.last_level_cache_bytes / 2
 
     @property
     def fills_cache(self) -> bool:

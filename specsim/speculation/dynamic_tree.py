@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from specsim.speculation.tree import Floats, RecallTable
+from specsim.arrays import Floats
+from specsim.speculation.tree import RecallTable
 from specsim.speculation.uniform import uniform
 
 
@@ -58,7 +59,7 @@ class TreeEstimate:
     standard_error: float
 
 
-class DynamicTree(BaseModel):
+class ExpandedTree(BaseModel):
     """``nodes`` verified, out of ``depth`` passes that expand ``top_k`` candidates each (the first pass one)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -12,15 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Floats, Reals
 from specsim.cost.forward import SOURCES, Group
-from specsim.cost.step_time import Z90, StepTime
-from specsim.cost.steps import EXTRAPOLATED, INTERPOLATED, ChunkTimes, StepSurface, non_negative_fit
+from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import SHAPE_COLUMNS, HeldoutError, Row
 from specsim.profiles.store import Profile
-from specsim.units import Reals
-
-Floats = NDArray[np.float64]
+from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, Z90
+from specsim.surfaces.step_surface import ChunkTimes, StepSurface, non_negative_fit
 
 COLUMNS = SHAPE_COLUMNS["steps"]
 PART_NAMES = {"draft": "draft", "sample": "sampling", "host": "host"}  # column part -> name of StepTime's part

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from specsim.arrays import Reals
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.part import ModelPart
-from specsim.units import Reals
 
 
 class Entry(NamedTuple):
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class PassPricing:
     """Prices and limits that all passes of a round share."""
 
     prices: KernelPrices

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group, KernelPrices, Precision
 from specsim.cost.roofline import DEFAULT_HOST_S
 from specsim.cost.step_time import Bill, StepTime
@@ -23,10 +24,9 @@ from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.speculation.draft_phase import PhaseCost
-from specsim.speculation.pricing import Entry, Machine, seconds_of
+from specsim.speculation.pricing import Entry, PassPricing, seconds_of
 from specsim.speculation.program import DraftProgram, Phase
 from specsim.speculation.target_pass import TargetPass
-from specsim.units import Reals
 
 MEASURED_HOST_ERROR, ASSUMED_HOST_ERROR = 0.2, 0.4  # one standard deviation, as a share; both are judgements
 SHARED_ERRORS = ("machine", "host")  # error classes that two rounds on one machine have in common
@@ -61,11 +61,11 @@ class RoundCost:
         sizes = engine.graph_sizes
         if sizes is None:
             sizes = default_graph_sizes(engine.max_num_seqs, max_draft_tokens) if self._gpu else ()
-        machine = Machine(prices, hardware, sizes, ranks)
-        self._target = TargetPass(target, machine, precision, program)
+        pricing = PassPricing(prices, hardware, sizes, ranks)
+        self._target = TargetPass(target, pricing, precision, program)
         self._phases = [
             PhaseCost(
-                phase, program, machine, target=target, precision=precision, draft=draft, kv_bits=precision.kv_bits
+                phase, program, pricing, target=target, precision=precision, draft=draft, kv_bits=precision.kv_bits
             )
             for phase in program.phases
         ] if program is not None else []  # fmt: skip

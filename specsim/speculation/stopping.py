@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from specsim.arrays import Floats
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime, mixture
 from specsim.speculation.acceptance import StoppedRound
-from specsim.speculation.acceptance.law import Floats
 from specsim.speculation.round import StepCost
 
 

@@ -13,15 +13,15 @@ from itertools import pairwise
 
 import numpy as np
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group, Kernel, Precision
 from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
 from specsim.specs.model import ModelSpec
 from specsim.specs.part import ModelPart
-from specsim.speculation.pricing import Entry, Machine, seconds_of
+from specsim.speculation.pricing import Entry, PassPricing, seconds_of
 from specsim.speculation.program import DraftProgram, TargetModifier
-from specsim.speculation.program.modifier import EarlyExit, HostExperts
-from specsim.units import Reals
+from specsim.speculation.program.modifier import ExitLaw, HostExperts
 
 Groups = Sequence[Group]
 # Kernels over the rows of logits of what is verified, beside the greedy choice that every step pays.
@@ -41,21 +41,21 @@ class TargetPass:
     """Prices the pass over a step's groups."""
 
     def __init__(
-        self, target: ModelSpec, machine: Machine, precision: Precision, program: DraftProgram | None
+        self, target: ModelSpec, pricing: PassPricing, precision: Precision, program: DraftProgram | None
     ) -> None:  # fmt: skip
         self._modifier = (program.modifier if program else None) or TargetModifier()
         narrow = self._modifier.weights
         if narrow is not None:
-            precision = Precision.on(machine.hardware, narrow.bits, precision.kv_bits, narrow.group_size)
-        self._target, self._machine, self._precision, self._program = target, machine, precision, program
+            precision = Precision.on(pricing.hardware, narrow.bits, precision.kv_bits, narrow.group_size)
+        self._target, self._pricing, self._precision, self._program = target, pricing, precision, program
         self._mask = "tree" if program is not None and program.proposal.tree else ""
-        self._whole = machine.cost(target, precision)
+        self._whole = pricing.cost(target, precision)
         self._segments = [
-            _Segment(first, machine.cost(ModelPart.layers(target, first, last), precision))
+            _Segment(first, pricing.cost(ModelPart.layers(target, first, last), precision))
             for first, last in pairwise(self._borders())
         ]  # fmt: skip
         exits = self._modifier.exit
-        self._exits = None if exits is None else _ExitPass(target, machine, precision, exits)
+        self._exits = None if exits is None else _ExitPass(target, pricing, precision, exits)
 
     def _borders(self) -> list[int]:
         """Layers at which segments begin, and the end."""
@@ -122,7 +122,7 @@ class TargetPass:
         narrow = self._modifier.weights
         if narrow is None or not narrow.operations_per_weight:
             return []
-        target = self._target.shard(self._machine.ranks)
+        target = self._target.shard(self._pricing.ranks)
         weights = float(target.active_parameter_count() - target.lm_head().n * target.hidden_size)
         shape = (weights / target.hidden_size, float(target.hidden_size))
         flops = narrow.operations_per_weight * weights
@@ -131,7 +131,7 @@ class TargetPass:
 
     def _expert_loads(self, experts: HostExperts, groups: Groups, pass_s: Reals) -> Entry:
         """Loading of experts that are not resident: foreseen ones hide behind the pass, the others do not."""
-        part, moe = ModelPart.whole(self._target.shard(self._machine.ranks)), self._target.moe
+        part, moe = ModelPart.whole(self._target.shard(self._pricing.ranks)), self._target.moe
         tokens = sum((group.tokens for group in groups), 0)
         load_s: Reals = 0.0
         if moe is not None:
@@ -148,15 +148,15 @@ class TargetPass:
 class _ExitPass:
     """A pass whose tokens leave at different depths."""
 
-    def __init__(self, target: ModelSpec, machine: Machine, precision: Precision, exits: EarlyExit) -> None:
+    def __init__(self, target: ModelSpec, pricing: PassPricing, precision: Precision, exits: ExitLaw) -> None:
         self._exits = exits
         borders = [0, *(max(1, round(level.depth * target.num_layers)) for level in exits.levels)]
         borders = [max(borders[: i + 1]) for i in range(len(borders))]
         self._segments = []
         for first, last in pairwise(borders):
             part = ModelPart.layers(target, first, last)
-            self._segments.append(machine.cost(replace(part, heads=(), final_norm=False), precision))
-        self._head = machine.cost(ModelPart(target, final_norm=True, heads=(target.lm_head(),)), precision)
+            self._segments.append(pricing.cost(replace(part, heads=(), final_norm=False), precision))
+        self._head = pricing.cost(ModelPart(target, final_norm=True, heads=(target.lm_head(),)), precision)
 
     def entries(self, groups: Groups) -> list[Entry]:
         """Layers of each depth with the tokens that reach it, times the chance that any does; then the head."""

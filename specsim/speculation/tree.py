@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
 
 ROOT = -1
-Floats = NDArray[np.float64]
 Row = tuple[Annotated[float, Field(ge=0, le=1)], ...]
 
 
@@ -55,7 +55,7 @@ class RecallTable(BaseModel):
 
 
 @dataclass(frozen=True)
-class StaticTree:
+class DraftTree:
     """``parents[i]``: the node that node i continues, -1 for the last committed token; parents come first.
 
     A node's rank is its place among its siblings. [-1, 0, 1] is a chain of three, [-1, -1, 0] two candidates for the
@@ -136,12 +136,12 @@ class StaticTree:
         return 1.0 + float(self.probabilities(table).sum())
 
 
-def chain(draft_tokens: int) -> StaticTree:
+def chain(draft_tokens: int) -> DraftTree:
     """The tree in which every node has one child."""
-    return StaticTree(tuple(range(-1, draft_tokens - 1)))
+    return DraftTree(tuple(range(-1, draft_tokens - 1)))
 
 
-def optimal_tree(table: RecallTable, nodes: int) -> StaticTree:
+def optimal_tree(table: RecallTable, nodes: int) -> DraftTree:
     """The tree of at most ``nodes`` nodes that commits most (dynamic programming as in Sequoia, section 3.1).
 
     best[d][r][n]: accepted drafts under a right parent from candidates of rank ≥ r at depth d, with n nodes. The
@@ -172,7 +172,7 @@ def optimal_tree(table: RecallTable, nodes: int) -> StaticTree:
             parents.append(parent)
             queue.append((len(parents) - 1, depth + 1, below_here))
             budget -= 1 + below_here
-    return StaticTree(tuple(parents))
+    return DraftTree(tuple(parents))
 
 
 def dag_draft_nodes(tree_nodes: int, merge_rate: float) -> float:

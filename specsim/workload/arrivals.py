@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -22,7 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-Times = NDArray[np.float64]
+from specsim.arrays import Floats
+
 Rate = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 CoefficientOfVariation = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
@@ -35,12 +35,12 @@ class _Arrivals(BaseModel):
 
 class _OpenLoop(_Arrivals, ABC):
     @abstractmethod
-    def _gaps(self, count: int, generator: np.random.Generator) -> Times:
+    def _gaps(self, count: int, generator: np.random.Generator) -> Floats:
         """Gaps of mean 1."""
 
     @abstractmethod
-    def _clock_s(self, unit: Times) -> Times:
-        """Times at which the expected number of arrivals reaches ``unit``."""
+    def _clock_s(self, unit: Floats) -> Floats:
+        """Floats at which the expected number of arrivals reaches ``unit``."""
 
     @abstractmethod
     def mean_rate_per_s(self) -> float:
@@ -53,7 +53,7 @@ class _OpenLoop(_Arrivals, ABC):
     def _rates(self, factor: float) -> dict[str, Any]:
         return {"rate_per_s": factor * self.mean_rate_per_s()}
 
-    def blocks_s(self, size: int, generator: np.random.Generator) -> Iterator[Times]:
+    def blocks_s(self, size: int, generator: np.random.Generator) -> Iterator[Floats]:
         """Arrival times in endless consecutive blocks of shape [size], ascending; the same whatever the size."""
         reached = 0.0
         while True:
@@ -63,7 +63,7 @@ class _OpenLoop(_Arrivals, ABC):
             reached = float(unit[-1])
             yield self._clock_s(unit)
 
-    def times_s(self, count: int, generator: np.random.Generator) -> Times:
+    def times_s(self, count: int, generator: np.random.Generator) -> Floats:
         """The first ``count`` arrival times, ascending."""
         return next(self.blocks_s(count, generator)) if count else np.zeros(0)
 
@@ -74,10 +74,10 @@ class PoissonArrivals(_OpenLoop):
     kind: Literal["poisson"] = "poisson"
     rate_per_s: Rate
 
-    def _gaps(self, count: int, generator: np.random.Generator) -> Times:
+    def _gaps(self, count: int, generator: np.random.Generator) -> Floats:
         return generator.exponential(1.0, count)
 
-    def _clock_s(self, unit: Times) -> Times:
+    def _clock_s(self, unit: Floats) -> Floats:
         return unit / self.rate_per_s
 
     def mean_rate_per_s(self) -> float:
@@ -89,7 +89,7 @@ class _GammaGaps(_OpenLoop):
 
     cv: CoefficientOfVariation = 1.0
 
-    def _gaps(self, count: int, generator: np.random.Generator) -> Times:
+    def _gaps(self, count: int, generator: np.random.Generator) -> Floats:
         if self.cv == 1.0:
             return generator.exponential(1.0, count)
         shape = 1.0 / self.cv**2
@@ -103,7 +103,7 @@ class GammaArrivals(_GammaGaps):
     rate_per_s: Rate
     cv: CoefficientOfVariation
 
-    def _clock_s(self, unit: Times) -> Times:
+    def _clock_s(self, unit: Floats) -> Floats:
         return unit / self.rate_per_s
 
     def mean_rate_per_s(self) -> float:
@@ -122,7 +122,7 @@ class PiecewiseArrivals(_GammaGaps):
             raise ValueError("every piece has rate 0; at least one must be positive")
         return self
 
-    def _clock_s(self, unit: Times) -> Times:
+    def _clock_s(self, unit: Floats) -> Floats:
         return _through_pieces(unit, np.array([d for d, _ in self.pieces]), np.array([r for _, r in self.pieces]))
 
     def mean_rate_per_s(self) -> float:
@@ -156,7 +156,7 @@ class DiurnalArrivals(_GammaGaps):
             raise ValueError("peak_s goes with amplitude; turn the factors round instead")
         return self
 
-    def _clock_s(self, unit: Times) -> Times:
+    def _clock_s(self, unit: Floats) -> Floats:
         if self.factors is not None:
             factors = np.array(self.factors)
             durations = np.full(len(factors), self.period_s / len(factors))
@@ -179,7 +179,7 @@ class ClosedLoopArrivals(_Arrivals):
     think_s: Annotated[NonNegativeFloat, Field(le=1e9)] = 0.0
     think: Literal["fixed", "exponential"] = "fixed"
 
-    def think_times_s(self, count: int, generator: np.random.Generator) -> Times:
+    def think_times_s(self, count: int, generator: np.random.Generator) -> Floats:
         """Think times before the next ``count`` requests."""
         if self.think == "fixed":
             return np.full(count, self.think_s)
@@ -190,7 +190,7 @@ OpenArrivals = PoissonArrivals | GammaArrivals | PiecewiseArrivals | DiurnalArri
 Arrivals = Annotated[OpenArrivals | ClosedLoopArrivals, Field(discriminator="kind")]
 
 
-def _through_pieces(unit: Times, durations_s: Times, rates_per_s: Times) -> Times:
+def _through_pieces(unit: Floats, durations_s: Floats, rates_per_s: Floats) -> Floats:
     """The inverse of the cumulative rate of pieces that repeat."""
     clock = np.concatenate(([0.0], np.cumsum(durations_s)))
     mass = np.concatenate(([0.0], np.cumsum(durations_s * rates_per_s)))
@@ -198,7 +198,7 @@ def _through_pieces(unit: Times, durations_s: Times, rates_per_s: Times) -> Time
     return np.asarray(cycles * clock[-1] + np.interp(rest, mass, clock))
 
 
-def _inverse_of_wave(mass: Times, amplitude: float, peak: float) -> Times:
+def _inverse_of_wave(mass: Floats, amplitude: float, peak: float) -> Floats:
     """x in [0, 1] with x + A/(2π)·(sin(2π(x - peak)) + sin(2π·peak)) = mass, by bisection to the last digit.
 
     Newton's method would crawl at amplitude 1, where the rate touches 0.

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from specsim.analytic.founding import best_lengths, price_rounds, speedups, tokens_per_round
 from specsim.specs.catalog import load_hardware, load_model
 
-FOLDER = Path(__file__).parents[2] / "validation" / "founding-study"
+FOLDER = Path(__file__).parents[2] / "validation" / "studies" / "founding-study"
 sys.path.insert(0, str(FOLDER))
 
 import founding_page as page_module  # noqa: E402
 import founding_study as study  # noqa: E402
+from founding_model import best_lengths, price_rounds, speedups, tokens_per_round  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 

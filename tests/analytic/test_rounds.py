@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from specsim.analytic.founding import FoundingModel
 from specsim.analytic.rounds import _ratio_interval, default_batches, speedup_map
+from specsim.arrays import Reals
 from specsim.cost.forward import Group, Kernel, Precision, Price
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario
@@ -18,7 +18,7 @@ from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import PowerLawAcceptance
 from specsim.speculation.program import load_program
 from specsim.speculation.round import RoundCost
-from specsim.units import Reals
+from tests.validation.studies import study_module
 
 TARGET = ModelSpec(
     name="toy", source="test", num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16,
@@ -66,7 +66,9 @@ def test_the_general_machine_reduces_to_the_founding_model(
         TARGET, prices, hardware=HARDWARE, engine=EngineLimits(), precision=Precision(16, 16, "bfloat16"),
         program=load_program("draft-model"), draft=DRAFT,
     )  # fmt: skip
-    founding = FoundingModel(slope_s=per_token_s + draft_s, base_s=per_token_s + base_s, c=c, gamma=gamma)
+    founding = study_module("founding-study", "founding_model").FoundingModel(
+        slope_s=per_token_s + draft_s, base_s=per_token_s + base_s, c=c, gamma=gamma
+    )
     acceptance = PowerLawAcceptance(c=c, gamma=gamma)
 
     def seconds_per_token(k: int) -> float:

@@ -25,7 +25,7 @@ from specsim.cases import (
 from specsim.cli import here
 from specsim.errors import InvalidInput
 from specsim.profiles.store import load_profile
-from specsim.results.served import (
+from specsim.results.served_rows import (
     METRICS,
     SATURATION,
     SCENARIO,
@@ -92,6 +92,19 @@ def test_variants_change_the_acceptance_and_nothing_else_and_off_has_none(tmp_pa
     assert own.model_copy(update={"speculation": changed}) == pooled
 
 
+def test_a_variant_may_be_of_some_alternatives_with_laws_of_their_own(tmp_path: Path) -> None:
+    alternatives = {f"k{k}": [f"speculation.policy={{kind: fixed, k: {k}}}"] for k in (0, 1, 2)}
+    laws = {f"k{k}": [f"speculation.acceptance={{kind: constant, rate: 0.{k}}}"] for k in (1, 2)}
+    case = case_in(tmp_path, alternatives=alternatives, variants={"pooled": laws})
+    saturate(case, {name: [8.0, 8.0] for name in alternatives})
+    runs = {(run.load, run.alternative, run.variant): run.scenario for run in load_runs(case, variants=True)}
+    assert {name for _, name, variant in runs if variant == "pooled"} == {"k1", "k2"}
+    for k in (1, 2):
+        speculation = runs["light", f"k{k}", "pooled"].speculation
+        assert speculation is not None
+        assert speculation.acceptance.conditional_rates(1) == pytest.approx([k / 10])
+
+
 def test_paths_in_settings_count_from_the_case(tmp_path: Path) -> None:
     case = case_in(tmp_path)
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(case.scenario.model.model_dump() | {"name": "other"}))
@@ -140,6 +153,7 @@ def test_a_row_survives_its_file(tmp_path: Path) -> None:
             "saturation_of is 'k3', which is neither own nor an alternative; choose of own, off, k2",
         ),
         ({"repeats": 0}, "repeats is 0"),
+        ({"variants": {"pooled": {"k3": []}}}, "'pooled' is of 'k3', which is no alternative; choose of off, k2"),
         ({"speed": 2}, "unknown field speed"),
     ],
 )
@@ -261,8 +275,8 @@ def test_a_served_case_is_repeated_elsewhere_step_by_step(tmp_path: Path, monkey
 
 
 def test_a_served_case_is_no_map(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="served loads and no map"):
-        score(case_in(tmp_path))
+    with pytest.raises(InvalidInput, match="no map of draft-model; score what it holds with specsim validate"):
+        score(case_in(tmp_path), "draft-model")
 
 
 def test_a_cut_off_row_is_told(tmp_path: Path) -> None:

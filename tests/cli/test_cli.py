@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from specsim.cli.main import main
+from specsim.cli.options import messages
 from specsim.profiles.store import profile_names, profiles_folder
 
 SCENARIO: dict[str, Any] = {
@@ -222,3 +223,12 @@ def test_predict_needs_a_drafter(tmp_path: Path, capsys: pytest.CaptureFixture[s
     code, _, err = run(capsys, "predict", changed(tmp_path, speculation=None))
     assert code == 2
     assert "has no speculation" in err
+
+
+def test_messages_are_lines_whatever_the_terminals_width(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path of 300 characters stays in one piece where it can be copied from, at 40 columns too."""
+    monkeypatch.setenv("COLUMNS", "40")
+    messages().print(f"wrote {'long/' * 60} and more")
+    assert capsys.readouterr().err.splitlines() == [f"wrote {'long/' * 60} and more"]

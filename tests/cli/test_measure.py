@@ -46,20 +46,51 @@ def test_a_measured_map_is_resumed_scored_and_says_where_it_was_made(
     assert main(["validate", str(scenario.parent) + "/", "--predict"]) == 0
     command = ["measure", str(scenario), "--grid", "--out", str(table), "--repeats", "2", "--cell-seconds", "0.01"]
     assert main(command) == 0
-    rows = read_grid(table)
+    rows = read_grid(table)["draft-model"]
     assert {(r.repeat, r.batch, r.draft_tokens) for r in rows} == {
         (r, b, k) for r in (0, 1) for b in (1, 2) for k in (0, 1)
     }
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-3]))  # as if cut off
     assert main(command) == 0
-    assert read_grid(table)[:5] == rows[:5]
-    assert len(read_grid(table)) == len(rows)
+    again = read_grid(table)["draft-model"]
+    assert again[:5] == rows[:5]
+    assert len(again) == len(rows)
     machine = yaml.safe_load((scenario.parent / "machine.yaml").read_text())
     assert machine["probe"]["before_s"] > 0
     assert isinstance(machine["versions"]["torch"], str)
     capsys.readouterr()
     assert main(["validate", str(scenario.parent) + "/"]) == 0
     assert "as predicted before the run" in capsys.readouterr().out
+
+
+def test_drafters_of_a_case_take_turns_repeat_by_repeat(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = yaml.safe_load(scenario.read_text())
+    own = fields.pop("speculation")
+    folder = tmp_path / "case"
+    folder.mkdir()
+    (folder / "scenario.yaml").write_text(yaml.safe_dump(fields))
+    ngram = {"program": "ngram", "max_draft_tokens": 1, "acceptance": {"kind": "constant", "rate": 0.3}}
+    (folder / "drafters.yaml").write_text(yaml.safe_dump({"draft-model": own, "ngram": ngram}))
+    command = ["measure", f"{folder}/", "--grid", "--repeats", "2", "--cell-seconds", "0.01"]
+    assert main(command) == 2
+    assert "predict before measuring" in capsys.readouterr().err
+    assert main(["validate", f"{folder}/", "--predict"]) == 0
+    assert main(command) == 0
+    table = (folder / "measured.csv").read_text().splitlines()[1:]
+    turns = [tuple(line.split(",")[:2]) for line in table]
+    assert list(dict.fromkeys(turns)) == [(d, r) for r in ("0", "1") for d in ("draft-model", "ngram")]
+    assert len(turns) == 16  # 2 drafters, 2 repeats, 2 batch sizes, 2 draft lengths
+    looked = [line.split(",")[1] for line in (folder / "conditions.csv").read_text().splitlines()[1:]]
+    assert looked == ["/".join((c[0], c[2], c[3])) for c in (line.split(",") for line in table)]
+    assert main(command) == 0  # nothing is left to measure
+    assert (folder / "measured.csv").read_text().splitlines()[1:] == table
+    capsys.readouterr()
+    assert main(["validate", f"{folder}/", "--json"]) == 0
+    case = json.loads(capsys.readouterr().out)["cases"]["case"]
+    assert set(case["drafters"]) == {"draft-model", "ngram"}
+    assert case["now"]["count"] == case["committed"]["count"] == 8
 
 
 def test_a_served_workload_keeps_every_token(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:

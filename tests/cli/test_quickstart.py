@@ -12,7 +12,7 @@ from specsim.cases import case_names, cases_folder, load_case
 from specsim.cases.scores import measured_at_all
 from specsim.cli import here
 from specsim.cli.main import main
-from specsim.cli.quickstart import CASE
+from specsim.cli.quickstart import CASE, DRAFTER
 from specsim.fidelity import read_grid
 from specsim.profiles.store import load_profile
 from specsim.scenario import load_scenario
@@ -32,7 +32,7 @@ def test_quickstart_answers_first_and_says_where_its_files_are(
 
 
 def test_quickstart_asks_what_its_case_measured() -> None:
-    assert load_scenario("quickstart").sha256() == load_case(CASE).scenario.sha256()
+    assert load_scenario("quickstart").sha256() == load_case(CASE).drafters[DRAFTER].sha256()
 
 
 def test_validate_prints_error_regret_and_source_of_every_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +40,8 @@ def test_validate_prints_error_regret_and_source_of_every_row(capsys: pytest.Cap
     cases = json.loads(capsys.readouterr().out)["cases"]
     assert set(cases) == {name for name in case_names() if measured_at_all(load_case(name))}
     for case in cases.values():
-        rows = case["cells"] if case["kind"] == "map" else case["rows"]
+        found = case["drafters"].values() if case["kind"] == "map" else ()
+        rows = [cell for one in found for cell in one["cells"]] if case["kind"] == "map" else case["rows"]
         sources = {"measured", "interpolated", "extrapolated", "roofline"} if case["kind"] == "map" else {"kernels"}
         assert {row["source"] for row in rows} <= sources
 
@@ -48,12 +49,12 @@ def test_validate_prints_error_regret_and_source_of_every_row(capsys: pytest.Cap
 def test_the_case_can_prove_something() -> None:
     """A target 8 times the cache, every cell measured in repeats, and shapes that the profile never saw."""
     case = load_case(CASE)
-    scenario = case.scenario
+    scenario, rows = case.drafters[DRAFTER], read_grid(case.measured)[DRAFTER]
     cache = scenario.gpu.last_level_cache_bytes
     assert scenario.model.weight_bytes() >= 8 * cache
-    measured = {(b, k) for b, k in ((r.batch, r.draft_tokens) for r in read_grid(case.measured))}
+    measured = {(b, k) for b, k in ((r.batch, r.draft_tokens) for r in rows)}
     assert measured == {(b, k) for b in (1, 2, 4, 8, 16, 32) for k in range(7)}
-    assert len({r.repeat for r in read_grid(case.measured)}) >= 2
+    assert len({r.repeat for r in rows}) >= 2
     profiled = {row.shape[1:] for row in load_profile(scenario.price_name()).rows["gemm"]}
     models = (scenario.model, scenario.speculation.draft_model) if scenario.speculation else ()
     shapes = [(float(m.n), float(m.k)) for model in models if model for m in model.linears()]
@@ -62,7 +63,7 @@ def test_the_case_can_prove_something() -> None:
 
 def test_the_measured_best_k_changes_with_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", CASE, "--json"]) == 0
-    regret = json.loads(capsys.readouterr().out)["cases"][CASE]["regret"]
+    regret = json.loads(capsys.readouterr().out)["cases"][CASE]["drafters"][DRAFTER]["regret"]
     best = {row["batch"]: row["measured_k"] for row in regret}
     assert best[1] >= 2
     assert 0 in best.values()
@@ -80,13 +81,15 @@ def test_every_map_can_be_repeated_elsewhere(name: str, tmp_path: Path, monkeypa
         shutil.copytree(load_profile(load_case(CASE).scenario.price_name()).folder, out)
 
     monkeypatch.setattr(here, "profile_run", profile)
-    monkeypatch.setattr(here, "measure_map", lambda question, out, **_: measured.append((question, out)))
+    monkeypatch.setattr(here, "measure_maps", lambda drafters, out, **_: measured.append((drafters, out)))
     copy = load_case(f"{here.repeat_here(case, tmp_path / 'here')}/")
     assert copy.scenario.price_name() == "profile"
     assert copy.scenario.model == case.scenario.model
-    assert copy.scenario.speculation == case.scenario.speculation
-    assert copy.predicted.exists()
-    assert measured == [(copy.scenario, copy.measured)]
+    assert {name: one.speculation for name, one in copy.drafters.items()} == {
+        name: one.speculation for name, one in case.drafters.items()
+    }
+    assert set(json.loads(copy.predicted.read_text())) == set(case.drafters)
+    assert measured == [(copy.drafters, copy.measured)]
 
 
 def test_a_prediction_cannot_be_written_after_its_measurement(capsys: pytest.CaptureFixture[str]) -> None:

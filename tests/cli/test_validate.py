@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from specsim.cases import load_case, load_runs, saturation_runs
+from specsim.cases import load_case, load_runs, saturation_runs, scores
 from specsim.cli.main import main
-from specsim.results.served import (
+from specsim.results.served_rows import (
     METRICS,
     SCENARIO,
     PredictedMetric,
@@ -95,6 +96,30 @@ def test_an_ablation_that_is_no_worse_is_said_to_be(folder: Path, capsys: pytest
     printed = capsys.readouterr().out
     line = next(one for one in printed.splitlines() if "is NOT worse than the case's law" in one)
     assert "AL" in line.split("law for ")[1].split(", ")
+
+
+def document(case: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["validate", f"{case}/", "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)["cases"]["planted"]
+    return found
+
+
+def test_a_case_of_another_profile_keeps_its_score_and_asks_no_code(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "planted"
+    shutil.copytree(folder, gone)
+    for name in ("predicted.json", "predicted-saturation.json"):
+        pinned = json.loads((gone / name).read_text()) | {"profile": {"name": "a-machine", "sha256": "0123" * 16}}
+        (gone / name).write_text(json.dumps(pinned))
+    before = document(folder, capsys)
+    monkeypatch.setattr(scores, "simulate", lambda _: pytest.fail("today's code was asked"))
+    after = document(gone, capsys)
+    assert after["metrics"] == before["metrics"]
+    assert (before["retired"], after["now"]) == (None, None)
+    assert after["retired"] == "predicted with a-machine 012301230123, and priced by a roofline now"
+    assert main(["validate", f"{gone}/"]) == 0
+    assert f"retired from today's code: {after['retired']}" in capsys.readouterr().out
 
 
 def test_a_case_without_a_measurement_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

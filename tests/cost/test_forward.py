@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from specsim.cost.efficiency import work
 from specsim.cost.forward import (
     SOURCES,
     Group,
@@ -27,6 +26,7 @@ from specsim.profiles.schema import Row
 from specsim.profiles.store import Profile, load_profile, profile_names
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.hardware import Hardware
+from specsim.specs.kernel_work import work
 from specsim.specs.model import MixtureOfExperts, ModelSpec
 
 BF16 = Precision(16, 16, "bfloat16")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group, Kernel, Precision, Price
 from specsim.cost.passes import PassCost
 from specsim.cost.roofline import Roofline
@@ -18,7 +19,6 @@ from specsim.specs.engine import EngineLimits
 from specsim.specs.model import ModelSpec
 from specsim.speculation.program import load_program
 from specsim.speculation.round import RoundCost
-from specsim.units import Reals
 
 H200, LLAMA, SMALL = load_hardware("h200"), load_model("llama-3.1-8b"), load_model("llama-3.2-1b")
 BF16 = Precision(16, 16, "bfloat16")

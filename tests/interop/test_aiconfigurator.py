@@ -11,14 +11,14 @@ import pytest
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs the import extra")
 
-from specsim.cost.selection import study  # noqa: E402
-from specsim.cost.surfaces import groups  # noqa: E402
 from specsim.errors import InvalidInput, MissingExtra, NoAnswer  # noqa: E402
 from specsim.interop import aiconfigurator as aic  # noqa: E402
 from specsim.profiles.schema import Row  # noqa: E402
-from specsim.profiles.shapes import work  # noqa: E402
 from specsim.profiles.store import load_profile, write_profile  # noqa: E402
 from specsim.specs.catalog import load_hardware  # noqa: E402
+from specsim.specs.kernel_work import work  # noqa: E402
+from specsim.surfaces.row_groups import row_groups  # noqa: E402
+from specsim.surfaces.selection import select_rows  # noqa: E402
 
 H200 = load_hardware("h200")
 CEILINGS = aic.ceilings_of(H200)
@@ -172,13 +172,13 @@ def noisy_tables() -> aic.Tables:
 
 def test_a_study_keeps_test_and_calibration_rows_out_and_covers_what_it_promises() -> None:
     tables = noisy_tables()
-    [group] = groups("gemm", tables.rows["gemm"])
+    [group] = row_groups("gemm", tables.rows["gemm"])
     draw = PLAN.draw(group, "h200", 7)
     parts = [set(part.tolist()) for part in (draw.test, draw.calibration, draw.rest)]
     assert not parts[0] & parts[1]
     assert not parts[1] & parts[2]
     assert not parts[0] & parts[2]
-    found = study(tables.rows, CEILINGS, PLAN, "h200", 7)
+    found = select_rows(tables.rows, CEILINGS, PLAN, "h200", 7)
     kept = found.rows["gemm"]
     assert len(kept) == 300
     assert {row.shape for row in kept} <= {group.rows[i].shape for i in draw.rest}
@@ -193,8 +193,8 @@ def test_a_study_keeps_test_and_calibration_rows_out_and_covers_what_it_promises
 
 def test_the_same_seed_draws_the_same_rows_in_whatever_order_they_come() -> None:
     tables = noisy_tables()
-    [group] = groups("gemm", tables.rows["gemm"])
-    [turned] = groups("gemm", tables.rows["gemm"][::-1])
+    [group] = row_groups("gemm", tables.rows["gemm"])
+    [turned] = row_groups("gemm", tables.rows["gemm"][::-1])
     first, second = PLAN.draw(group, "h200", 3), PLAN.draw(turned, "h200", 3)
     assert {group.rows[i].shape for i in first.test} == {turned.rows[i].shape for i in second.test}
     other = PLAN.draw(group, "h200", 4)
@@ -209,7 +209,7 @@ def test_an_imported_profile_can_be_checked_against_its_source(tmp_path: Path) -
     ]
     write(tmp_path, "data/h200_sxm/gemm/made/1/gemm_perf.parquet", records)
     read = aic.read_tables(tmp_path / "data", "h200_sxm", "made", None, CEILINGS)
-    found = study(read.rows, CEILINGS, PLAN, read.label, 5)
+    found = select_rows(read.rows, CEILINGS, PLAN, read.label, 5)
     write_profile(tmp_path / "p", aic.header_of(read, H200, found.heldout), found.rows)
     profile = load_profile(f"{tmp_path / 'p'}/")
     assert profile.header.backend == "made 1"

@@ -62,7 +62,7 @@ def test_one_wild_look_says_nothing_and_a_change_that_lasts_counts_by_its_time()
 
 
 def test_looks_on_this_cpu_are_positive_and_agree() -> None:
-    found = Anchors("cpu", "bfloat16")
+    found = Anchors("cpu", machine.default_dtype("cpu"))
     looks = [found.look() for _ in range(12)]
     assert all(tuple(look) == ANCHORS for look in looks)
     first, second = (
@@ -111,8 +111,8 @@ def test_memory_walks_on_through_its_pool_and_the_others_stay_in_the_cache(monke
 
     monkeypatch.setattr(kernels.Kernels, "prepare", counted)
     facts = machine.inspect("cpu")
-    Anchors("cpu", "bfloat16", facts)
-    one_bytes = 2 * 4096 * 1024
+    Anchors("cpu", machine.default_dtype("cpu"), facts)
+    one_bytes = machine.DTYPES[machine.default_dtype("cpu")].itemsize * 4096 * 1024
     assert pools["memory"] * one_bytes > 4 * facts.last_level_cache_bytes
     assert pools["compute"] * one_bytes <= max(one_bytes, facts.last_level_cache_bytes / 2)
 

@@ -48,7 +48,7 @@ from specsim.reference.drafters import (  # noqa: E402
     NGram,
     SkippedLayers,
 )
-from specsim.reference.drafters.weights import random_adapter, random_feature_head, random_heads  # noqa: E402
+from specsim.reference.drafters.drafter_weights import random_adapter, random_feature_head, random_heads  # noqa: E402
 from specsim.reference.generate import Engine  # noqa: E402
 from specsim.reference.layers import Sublayers  # noqa: E402
 from specsim.reference.sampling import Sampler  # noqa: E402
@@ -483,7 +483,7 @@ def test_rounds_of_the_engine_keep_each_operator_on_one_device(
         sampler = Sampler(0.8, 0, "cuda") if sampling else None
         source = DRAFTERS[drafter](target, sampler)
         draws = None if sampling else AcceptanceDraws(ConstantAcceptance(rate=0.7), 0)
-        cell = grid.Cell(Engine(target, source, draws, sampler), 3, draft_tokens=3, context_tokens=64, seed=0)
+        cell = grid.SteadyBatch(Engine(target, source, draws, sampler), 3, draft_tokens=3, context_tokens=64, seed=0)
         for _ in range(4):
             cell.round()
     assert any(line.startswith("capture on") for line in gpu.log) == capturing

@@ -2,28 +2,28 @@
 
 import json
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.profiles.schema import Ceilings, Probe, ProfileHeader
 from specsim.profiles.steps import StepGrid, StepShape
-from specsim.profiles.store import load_profile, write_header
-from specsim.profiling.engine_steps import measure_steps
-from specsim.profiling.machine import inspect
+from specsim.profiles.store import HEADER, load_profile
+from specsim.profiling import engine_machine, engine_steps
+from specsim.profiling.engine_steps import coarse_first, measure_steps
 from specsim.speculation.engine_steps import EngineSteps
-
-pytestmark = pytest.mark.torch
 
 GRID = StepGrid((1, 4), (0, 2), (100, 300), (64,), (4,))
 
-# Answers with 10 ms, 0.1 ms a new token and 1 us a key read; notes what it was asked.
+# A Python that answers -c itself; as vLLM's driver it answers with 10 ms, 0.1 ms a new token and 1 us a key read, and
+# notes what it was asked.
 FAKE = """#!{python}
-import json, sys
+import json, os, sys
+if sys.argv[1:2] == ["-c"]:
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 LOG, MODE = {log!r}, {mode!r}
 job = json.loads(sys.stdin.readline())
 note = open(LOG, "a")
@@ -55,21 +55,13 @@ for count, line in enumerate(sys.stdin):
 
 
 class Bench:
-    """A fake vLLM, a model folder, and a table's folder whose header is there already, for its ceilings take long."""
+    """A fake vLLM, a model folder and a table's folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.out, self.log = folder, folder / "table", folder / "asked.jsonl"
         self.model = folder / "llama-tiny"
         self.model.mkdir()
         self.configure(max_position_embeddings=4096)
-        facts = inspect("cpu")
-        header = ProfileHeader(
-            schema=1, gpu=facts.slug(), device_name=facts.device_name, device="cpu", threads=facts.threads, clocks="",
-            driver="none", versions=facts.versions, date="2026-01-01", attribution="a test",
-            last_level_cache_bytes=2**25, memory_bytes=2**34, launch_s=1e-6,
-            ceilings=Ceilings(copy_bytes_per_s=3e10, flops_per_s={"bfloat16": 5e11}), probe=Probe(before_s=1e-3),
-        )  # fmt: skip
-        write_header(self.out, header)
 
     def configure(self, **fields: object) -> None:
         (self.model / "config.json").write_text(json.dumps({"model_type": "llama", **fields}))
@@ -92,8 +84,27 @@ class Bench:
         return [StepShape(**{f: entry[f] for f in fields}) for entry in self.asked() if "job" not in entry]
 
 
+class FakeMachine:
+    """What an engine's Python would say of the machine."""
+
+    slug, default_dtype = "cpu-made", "bfloat16"
+    facts = {  # noqa: RUF012
+        "device_name": "a machine", "device": "cpu", "threads": 2, "clocks": "", "driver": "none", "versions": {},
+        "last_level_cache_bytes": 2**25, "memory_bytes": 2**34,
+    }  # fmt: skip
+
+    def __init__(self, python: Path, device: str) -> None: ...
+
+    def rates(self, dtype: str, limit_s: float) -> dict:
+        return {"launch_s": 1e-6, "ceilings": {"copy_bytes_per_s": 3e10, "flops_per_s": {dtype: 5e11}}}
+
+    def probe_s(self, dtype: str) -> float:
+        return 1e-3
+
+
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_steps, "EngineMachine", FakeMachine)
     return Bench(tmp_path)
 
 
@@ -233,3 +244,89 @@ def test_wrong_paths_and_other_models_are_refused(bench, tmp_path):
     bench.configure(hidden_size=99)
     with pytest.raises(InvalidInput, match="another model"):
         bench.measure(repeats=1)
+
+
+def test_a_drafter_is_measured_in_the_first_round_however_short_the_time(bench, monkeypatch):
+    """On a clock that every cell moves by 10 s: engines share what is left by their cells, one cell at least."""
+    now = [0.0]
+    monkeypatch.setattr(engine_steps.time, "monotonic", lambda: now[0])
+    ask = engine_steps._measure
+
+    def slow(driver, cell):
+        now[0] += 10.0
+        return ask(driver, cell)
+
+    monkeypatch.setattr(engine_steps, "_measure", slow)
+    grid = StepGrid((1, 2, 4, 8), (0, 2), (100, 200, 300, 400), (), ())
+    assert not bench.measure(grid=grid, minutes=1.0)
+    drafted = [shape.num_draft_tokens for shape in bench.shapes_asked()]
+    assert drafted == [0, 0, 0, 2, 2, 2]
+
+
+def test_what_an_engine_leaves_of_its_time_goes_to_those_that_need_it(bench, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(engine_steps.time, "monotonic", lambda: now[0])
+    ask = engine_steps._measure
+
+    def slow_without_drafts(driver, cell):
+        now[0] += 1.0 if cell.num_draft_tokens else 9.0
+        return ask(driver, cell)
+
+    monkeypatch.setattr(engine_steps, "_measure", slow_without_drafts)
+    grid = StepGrid((1, 4), (0, 2), (100, 300), (), ())
+    assert bench.measure(grid=grid, minutes=0.75, repeats=1)  # half of 45 s: three cells of 9 s
+    assert [shape.num_draft_tokens for shape in bench.shapes_asked()] == [0, 0, 0, 2, 2, 2, 2, 0]
+
+
+def test_coarse_cells_come_first_and_every_cell_once():
+    cells = StepGrid((1, 2, 4, 8, 16), (0, 1, 2, 4, 8), (100, 200, 300, 400, 500), (), ()).shapes()
+    order = coarse_first(cells, np.random.default_rng(0))
+    assert sorted(order, key=StepShape.columns) == sorted(cells, key=StepShape.columns)
+    ends = {(b, kv, k) for b in (1, 4, 16) for kv in (100, 300, 500) for k in (0, 2, 8)}
+    assert {(s.sequences, s.kv_len, s.num_draft_tokens) for s in order[: len(ends)]} == ends
+
+
+def test_a_table_whose_header_never_got_a_ceiling_is_measured_anew_in_place(bench):
+    bench.measure(repeats=1)
+    header = bench.out / HEADER
+    spoilt = (
+        header.read_text().replace("    bfloat16: 500000000000.0\n", "").replace("flops_per_s:", "flops_per_s: {}")
+    )
+    header.write_text(spoilt)
+    with pytest.raises(InvalidInput, match=r"no compute ceiling.*again"):
+        load_profile(str(bench.out))
+    asked = bench.asked()
+    assert bench.measure(repeats=1)
+    assert bench.asked() == asked  # the samples were good
+    assert load_profile(str(bench.out)).header.ceilings.flops_per_s == {"bfloat16": 5e11}
+
+
+def test_specsims_own_python_needs_no_torch(bench):
+    """The whole command where importing torch fails; the engine's Python, another process, has it."""
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pathlib import Path\n"
+        "from specsim.profiles.steps import StepGrid\n"
+        "from specsim.profiling import engine_machine\n"
+        "from specsim.profiling.engine_steps import measure_steps\n"
+        "engine_machine.EngineMachine.rates = lambda self, dtype, limit_s: {'launch_s': 1e-6, 'ceilings': "
+        "{'copy_bytes_per_s': 3e10, 'flops_per_s': {dtype: 5e11}}}\n"
+        f"grid = StepGrid((1,), (0, 2), (100,), (), ())\n"
+        f"assert measure_steps(Path({str(bench.vllm())!r}), Path({str(bench.model)!r}), Path({str(bench.out)!r}), "
+        "grid=grid, repeats=1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    torch = pytest.importorskip("torch")
+    assert load_profile(str(bench.out)).header.versions["torch"] == str(torch.__version__)
+
+
+def test_a_python_without_torch_is_one_line(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')  # -S: no installed packages
+    python.chmod(0o755)
+    with pytest.raises(
+        NoAnswer, match=r"cannot measure this machine: .*No module named.*; give an environment"
+    ) as caught:
+        engine_machine.EngineMachine(python, "cpu")
+    assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the profile extra")
 
 from specsim.profiling import in_pass  # noqa: E402
-from specsim.profiling.machine import inspect  # noqa: E402
+from specsim.profiling.machine import default_dtype, inspect  # noqa: E402
 from specsim.reference.layers import Layers  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -19,7 +19,7 @@ DELAY_S = 5e-3
 
 
 def between_s() -> float:
-    return float(np.median(in_pass.between_kernels_s(inspect("cpu"), "bfloat16")))
+    return float(np.median(in_pass.between_kernels_s(inspect("cpu"), default_dtype("cpu"))))
 
 
 @pytest.fixture(autouse=True)

@@ -62,3 +62,20 @@ def test_a_thinner_grid_keeps_the_ends() -> None:
         for axis, kept in zip(before.axes, after.axes, strict=True):
             assert (kept[0], kept[-1]) == (axis[0], axis[-1])
             assert set(kept) <= set(axis)
+
+
+@pytest.mark.parametrize("grid", [plan.CPU, plan.CUDA, plan.thinned(plan.CPU)], ids=["cpu", "cuda", "quick"])
+def test_levels_go_from_coarse_to_fine(grid: plan.Grid) -> None:
+    """Each level holds the one before, the last is the grid; the first has every class, and short kernels only."""
+    levels = plan.levels(grid)
+    assert levels[-1] == grid
+    found = [set(shapes(level)) for level in levels]
+    for coarse, fine in itertools.pairwise(found):
+        assert coarse < fine
+    for coarse, fine in itertools.pairwise(levels):
+        assert set(coarse.host_batches) <= set(fine.host_batches)
+        assert set(coarse.pass_tokens) <= set(fine.pass_tokens)
+        assert set(coarse.whole_passes) <= set(fine.whole_passes)
+    assert {shape.kind for shape in found[0]} == {shape.kind for shape in found[-1]}
+    assert len(found[0]) < len(found[-1]) / 3
+    assert max(plan.size(shape)[1] for shape in found[0]) <= grid.most_flops / 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,12 +15,30 @@ pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
 from specsim.profiles.schema import Probe, Row  # noqa: E402
-from specsim.profiles.store import load_profile, read_rows, write_header  # noqa: E402
-from specsim.profiling import header, in_pass, kernels, machine, passes, plan, sweep, table, timer  # noqa: E402
+from specsim.profiles.store import HEADER, load_profile, read_rows, write_header  # noqa: E402
+from specsim.profiling import (  # noqa: E402
+    anchors,
+    ceilings,
+    facts,
+    in_pass,
+    kernels,
+    machine,
+    passes,
+    plan,
+    probe,
+    sweep,
+    table,
+    timer,
+)
+from specsim.profiling import host as host_module  # noqa: E402
 from specsim.profiling.anchors import ANCHORS  # noqa: E402
-from specsim.reference import host, layers, transformer  # noqa: E402
+from specsim.profiling.ceilings import compute_ceilings  # noqa: E402
+from specsim.reference import cpu, host, layers, transformer  # noqa: E402
+from specsim.reference import kernels as kernels_of_the_engine  # noqa: E402
+from specsim.reference.cpu import this_cpu  # noqa: E402
 
 COLD_POOL = kernels.COLD_POOL
+DTYPE = this_cpu().default_dtype
 TINY = plan.Grid(
     blocks=(
         plan.Block("gemm", ((1, 4), (64, 128), (64,)), caches=("cold", "warm")),
@@ -42,8 +61,14 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few samples a shape and small ceilings: this tests the sweep, not the machine."""
     monkeypatch.setattr(timer, "TARGET_S", 0.0)
     monkeypatch.setattr(timer, "MIN_SAMPLES", 3)
-    monkeypatch.setattr(header, "copy_ceiling", lambda *_: 1e10)
-    monkeypatch.setattr(header, "compute_ceilings", lambda *_: {"bfloat16": 1e11})
+    monkeypatch.setattr(probe, "LONG", 3)
+    monkeypatch.setattr(probe, "UNBROKEN", 3)
+    monkeypatch.setitem(sweep.QUICK_ROUNDS, "cpu", 1)
+    small = {"gemm": (3, 96, 64), "attention": (2, 4, 16, 4, 2, 16), "elementwise": (4, 64)}
+    looked_at = {name: replace(work, shape=small[work.kind]) for name, work in anchors.WORK.items()}
+    monkeypatch.setattr(anchors, "WORK", looked_at)
+    monkeypatch.setattr(facts, "copy_ceiling", lambda *_: 1e10)
+    monkeypatch.setattr(facts, "compute_ceilings", lambda device, dtypes, *_: {dtypes[0]: 1e11})
     monkeypatch.setattr(sweep, "CHECKED", {"cpu": (TINY_MODEL,)})
     monkeypatch.setattr(kernels, "COLD_POOL", 0.01)
     monkeypatch.setattr(in_pass, "WEIGHTS_IN_CACHES", 0.01)
@@ -53,12 +78,12 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def measure_tiny(folder: Path, **options: Any) -> Path:
-    return sweep.run_sweep("cpu", "bfloat16", folder, grid=TINY, **({"quick": True} | options))
+    return sweep.run_sweep("cpu", DTYPE, folder, grid=TINY, **({"quick": True} | options))
 
 
 def shapes() -> list[plan.Shape]:
     thin = plan.thinned(TINY)
-    return list(plan.shapes(thin, "bfloat16", machine.inspect("cpu").last_level_cache_bytes))
+    return list(plan.shapes(thin, DTYPE, machine.inspect("cpu").last_level_cache_bytes))
 
 
 def test_a_sweep_writes_every_shape_once(tmp_path: Path) -> None:
@@ -110,8 +135,9 @@ def test_an_interrupted_sweep_resumes_and_measures_nothing_twice(
 
 def test_a_folder_of_another_dtype_or_machine_is_refused(tmp_path: Path) -> None:
     folder = measure_tiny(tmp_path / "p")
-    with pytest.raises(InvalidInput, match=r"holds a profile of .* write to another folder"):
-        sweep.run_sweep("cpu", "float32", folder, grid=TINY)
+    other = "float16"
+    with pytest.raises(InvalidInput, match=rf"holds a profile of .* in {DTYPE}, .* in {other}; write to another"):
+        sweep.run_sweep("cpu", other, folder, grid=TINY)
 
 
 def test_a_kernel_that_fails_is_skipped_with_a_line_and_noted_once(
@@ -119,7 +145,7 @@ def test_a_kernel_that_fails_is_skipped_with_a_line_and_noted_once(
 ) -> None:
     lines: list[str] = []
     prepare = sweep.Kernels.prepare
-    failed = [s for s in shapes() if s.kind == "gemm" and s.dtype == "bfloat16"]
+    failed = [s for s in shapes() if s.kind == "gemm" and s.dtype == DTYPE]
 
     def failing(self: sweep.Kernels, shape: plan.Shape) -> object:
         if shape in failed:
@@ -130,7 +156,7 @@ def test_a_kernel_that_fails_is_skipped_with_a_line_and_noted_once(
     profile = load_profile(str(measure_tiny(tmp_path / "p", warn=lines.append)))
     assert len(lines) == len(failed) > 1
     assert all("\n" not in line and "no such kernel" in line for line in lines)
-    assert profile.header.notes == ["gemm bfloat16 is not measured everywhere: no such kernel"]
+    assert profile.header.notes == [f"gemm {DTYPE} is not measured everywhere: no such kernel"]
     assert {row.dtype for row in profile.rows["gemm"]} == set(plan.NARROW)
     assert profile.rows["attention"]
 
@@ -165,11 +191,11 @@ def test_bad_requests(tmp_path: Path) -> None:
         sweep.run_sweep("cpu", "int3", tmp_path)
     for minutes in (0.0, -1.0, float("nan")):
         with pytest.raises(InvalidInput, match="--minutes"):
-            sweep.run_sweep("cpu", "bfloat16", tmp_path / "none", minutes=minutes)
+            sweep.run_sweep("cpu", DTYPE, tmp_path / "none", minutes=minutes)
     assert not (tmp_path / "none").exists()
     if not torch.cuda.is_available():
         with pytest.raises(NoAnswer, match="no CUDA device"):
-            sweep.run_sweep("cuda", "bfloat16", tmp_path)
+            sweep.run_sweep("cuda", DTYPE, tmp_path)
 
 
 def test_cold_launches_walk_through_more_than_the_cache_and_warm_ones_stay_inside(
@@ -177,10 +203,10 @@ def test_cold_launches_walk_through_more_than_the_cache_and_warm_ones_stay_insid
 ) -> None:
     monkeypatch.setattr(kernels, "COLD_POOL", COLD_POOL)
     facts = machine.inspect("cpu")
-    one = sweep.Kernels(facts, "bfloat16", *timer.clock_and_capture("cpu"))
-    weight_bytes = 2 * 512 * 512
-    cold = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "cold", "bfloat16"))
-    warm = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "warm", "bfloat16"))
+    one = sweep.Kernels(facts, DTYPE, *timer.clock_and_capture("cpu"))
+    weight_bytes = machine.DTYPES[DTYPE].itemsize * 512 * 512
+    cold = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "cold", DTYPE))
+    warm = one.prepare(plan.Shape("gemm", "", (1, 512, 512), "warm", DTYPE))
     assert cold.buffers * weight_bytes > 2 * facts.last_level_cache_bytes
     assert warm.buffers * weight_bytes <= facts.last_level_cache_bytes / 2
 
@@ -217,7 +243,7 @@ def test_elementwise_kernels_are_timed_inside_passes_and_put_back(monkeypatch: p
     """A row an operation and token count; kv_write counts K and V; the engine's functions are its own again after."""
     monkeypatch.setattr(in_pass, "displacements", lambda: 0)  # every call counts
     before = [vars(module).copy() for module in (layers, transformer)]
-    rows = list(in_pass.times(machine.inspect("cpu"), "bfloat16", 128, (1, 16)))
+    rows = list(in_pass.times(machine.inspect("cpu"), DTYPE, 128, (1, 16)))
     assert [vars(module) for module in (layers, transformer)] == before
     assert {(row.operation, row.shape) for row in rows} == {
         (operation, (float(tokens), float(width)))
@@ -235,3 +261,92 @@ def test_elementwise_kernels_are_timed_inside_passes_and_put_back(monkeypatch: p
     assert samples["norm"] == passes * (2 * depth + 1)
     assert samples["kv_write"] == 2 * samples["rotary"] == 2 * passes * depth
     assert all(0 < row.p10_s <= row.median_s <= row.p90_s for row in rows)
+
+
+def test_a_cpu_without_bfloat16_is_measured_in_float32_and_by_name_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a CPU without AVX-512, where oneDNN refuses to pack bfloat16 and torch widens it."""
+    bare = replace(cpu.this_cpu(), packed=frozenset({torch.float32}), native=frozenset({"float32", "float64"}))
+    for module in (cpu, kernels_of_the_engine, machine, probe, sweep):
+        monkeypatch.setattr(module, "this_cpu", lambda: bare)
+    native = load_profile(str(sweep.run_sweep("cpu", None, tmp_path / "native", grid=TINY, quick=True)))
+    assert native.header.dtype == "float32"
+    assert native.header.notes == []
+    lines: list[str] = []
+    asked = load_profile(
+        str(sweep.run_sweep("cpu", "bfloat16", tmp_path / "asked", grid=TINY, quick=True, warn=lines.append))
+    )
+    assert asked.header.dtype == "bfloat16"
+    assert lines[0] == asked.header.notes[0] == bare.emulation("bfloat16")
+    kernels_by_dtype = {row.dtype: row.kernel for row in (*native.rows["gemm"], *asked.rows["gemm"])}
+    assert kernels_by_dtype["bfloat16"] == "linear"
+    for profile in (native, asked):
+        assert {kind for kind, rows in profile.rows.items() if rows} >= {*KERNEL_CLASSES, "host", "pass"}
+
+
+def test_no_ceiling_is_one_line_and_nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> object:
+        raise RuntimeError("no such product\nat some length")
+
+    monkeypatch.setattr(facts, "compute_ceilings", compute_ceilings)
+    monkeypatch.setattr(ceilings, "convert", refuses)
+    with pytest.raises(
+        NoAnswer, match=rf"no matrix product runs in {DTYPE} here \(no such product\); choose"
+    ) as error:
+        measure_tiny(tmp_path / "p")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "p").exists()
+
+
+def test_ceilings_take_no_longer_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine of 1 GFLOP/s the largest product alone would take 20 minutes."""
+    now, sizes = [0.0], list[int]()
+
+    def measure(launch: object, **_: object) -> timer.Timing:
+        size = launch.__defaults__[0].shape[0]  # type: ignore[attr-defined]
+        sizes.append(size)
+        seconds = 2 * size**3 / 1e9
+        now[0] += ceilings.LAUNCHES * seconds
+        return timer.Timing(seconds, seconds, seconds, 4)
+
+    monkeypatch.setattr(ceilings.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ceilings, "measure", measure)
+    clock, capture = timer.clock_and_capture("cpu")
+    assert compute_ceilings("cpu", ["float32"], clock, capture, 7.5) == {"float32": pytest.approx(1e9)}
+    assert sizes == [512]
+    assert now[0] < 7.5
+    compute_ceilings("cpu", ["float32"], clock, capture, 60.0)
+    assert sizes == [512, 512, 1024]
+
+
+def test_a_header_that_never_got_a_ceiling_is_measured_anew_in_place(tmp_path: Path) -> None:
+    folder = measure_tiny(tmp_path / "p")
+    path = folder / HEADER
+    whole = path.read_text()
+    path.write_text(whole.replace(f"    {DTYPE}: 100000000000.0\n", "").replace("flops_per_s:", "flops_per_s: {}"))
+    with pytest.raises(InvalidInput, match=r"no compute ceiling: .* run the same specsim profile command again"):
+        load_profile(str(folder))
+    rows = load_rows(folder)
+    assert load_profile(str(measure_tiny(folder))).header.ceilings.flops_per_s == {DTYPE: 1e11}
+    assert load_rows(folder) == rows
+
+
+def load_rows(folder: Path) -> dict[str, tuple[Row, ...]]:
+    return {kind: read_rows(folder / f"{kind}.csv", kind) for kind in KERNEL_CLASSES}
+
+
+def test_host_rows_of_a_batch_cut_short_are_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = measure_tiny(tmp_path / "p")
+    path = folder / "host.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]))  # the last batch lacks two of its parts
+    asked: list[list[int]] = []
+    host_times = host_module.host_times
+    monkeypatch.setattr(
+        host_module, "host_times", lambda batches, **rest: asked.append(batches) or host_times(batches, **rest)
+    )
+    profile = load_profile(str(measure_tiny(folder)))
+    assert asked == [[2]]
+    keys = [row.key() for row in profile.rows["host"]]
+    assert len(set(keys)) == len(keys) == len(lines) - 1

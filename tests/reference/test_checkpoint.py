@@ -19,7 +19,7 @@ from specsim.errors import InvalidInput  # noqa: E402
 from specsim.reference.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from specsim.reference.generate import Engine, generate  # noqa: E402
 from specsim.reference.models import load_transformer  # noqa: E402
-from specsim.reference.transformer import Group, Transformer  # noqa: E402
+from specsim.reference.transformer import TokenGroup, Transformer  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -74,7 +74,7 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype = torch.float64) -> Transfor
 
 
 def logits(model: Transformer, tokens: Tensor) -> Tensor:
-    return model.forward([Group(np.array([0]), tokens[None], np.array([0]), len(tokens))])
+    return model.forward([TokenGroup(np.array([0]), tokens[None], np.array([0]), len(tokens))])
 
 
 def text(length: int, seed: int = 0) -> Tensor:

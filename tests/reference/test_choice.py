@@ -30,7 +30,7 @@ from specsim.scenario import Scenario, Speculation  # noqa: E402
 from specsim.serving.simulate import simulate  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.program import load_program, program_names  # noqa: E402
-from specsim.speculation.program.weights import TargetSublayers  # noqa: E402
+from specsim.speculation.program.draft_weights import TargetSublayers  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -65,12 +65,12 @@ def test_without_speculation_each_token_is_the_most_likely_one(
     prompts: list[np.ndarray], plain: list[np.ndarray]
 ) -> None:
     """Against one pass over the finished text, which has no rounds, slots or batch at all."""
-    from specsim.reference.transformer import Group
+    from specsim.reference.transformer import TokenGroup
 
     model = build()
     for prompt, output in zip(prompts, plain, strict=True):
         text = torch.from_numpy(np.concatenate((prompt, output)))[None]
-        logits = model.forward([Group(np.array([0]), text, np.array([0]), text.shape[1])])
+        logits = model.forward([TokenGroup(np.array([0]), text, np.array([0]), text.shape[1])])
         assert logits.argmax(-1)[len(prompt) - 1 : -1].tolist() == output.tolist()
 
 

@@ -20,20 +20,20 @@ from specsim.reference.drafters import (  # noqa: E402
     NGram,
     SkippedLayers,
 )
+from specsim.reference.drafters.drafter_weights import random_adapter, random_feature_head, random_heads  # noqa: E402
 from specsim.reference.drafters.grown import Grown  # noqa: E402
 from specsim.reference.drafters.lookahead import Lookahead  # noqa: E402
 from specsim.reference.drafters.merged import Merged  # noqa: E402
-from specsim.reference.drafters.weights import random_adapter, random_feature_head, random_heads  # noqa: E402
 from specsim.reference.generate import Engine, Outcome, generate, run_step  # noqa: E402
 from specsim.reference.graphs import Frame, Graphs, bucket, capture_passes, graph_sizes  # noqa: E402
 from specsim.reference.layers import Branches, Sublayers  # noqa: E402
 from specsim.reference.rehearsal import rehearse  # noqa: E402
-from specsim.reference.transformer import Group, Transformer  # noqa: E402
+from specsim.reference.transformer import TokenGroup, Transformer  # noqa: E402
 from specsim.scenario import Scenario  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402
 from specsim.specs.engine import EngineLimits  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
-from specsim.speculation.tree import StaticTree  # noqa: E402
+from specsim.speculation.tree import DraftTree  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -44,7 +44,7 @@ SPEC = ModelSpec(
 SLOTS, LENGTH, WIDEST = 6, 150, 6
 SIZES = (1, 2, 4, 8, 16, 24, 32)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-TREE = StaticTree((-1, 0, 0, 1, 2))
+TREE = DraftTree((-1, 0, 0, 1, 2))
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 
 
@@ -67,13 +67,13 @@ def texts(seed: int = 0) -> np.ndarray:
 
 def group(
     model: Transformer, slots: list[int], starts: list[int], width: int, rows: int, branches: Branches | None = None
-) -> Group:
+) -> TokenGroup:
     tokens = texts()[np.array(slots)[:, None], np.array(starts)[:, None] + np.arange(width)]
-    return Group(np.array(slots), torch.from_numpy(tokens).to(model.device), np.array(starts), rows, branches)
+    return TokenGroup(np.array(slots), torch.from_numpy(tokens).to(model.device), np.array(starts), rows, branches)
 
 
 FILLED = [12, 70, 20, 64, 1, 7]  # tokens of each slot before a pass
-Passes = Callable[[Transformer], list[list[Group]]]
+Passes = Callable[[Transformer], list[list[TokenGroup]]]
 
 
 def at(slots: list[int], ahead: int = 0) -> list[int]:
@@ -120,7 +120,7 @@ def filled(device: str, sizes: tuple[int, ...]) -> Transformer:
     return model
 
 
-def alike(replayed: Transformer, eager: Transformer, passes: list[list[Group]]) -> bool:
+def alike(replayed: Transformer, eager: Transformer, passes: list[list[TokenGroup]]) -> bool:
     """Logits of each pass, then all caches and kept states; the scratch slot is nobody's."""
     same = True
     for groups in passes:
@@ -153,7 +153,7 @@ def test_stale_buffers_and_careless_padding_are_found(bug: str, name: str, monke
     """Planted: buffers written at the capture only; padding that writes into slots of sequences."""
     load, plan = graphs._Buffers.load, graphs._Buffers.plan
 
-    def stale(self: graphs._Buffers, groups: list[Group]) -> None:
+    def stale(self: graphs._Buffers, groups: list[TokenGroup]) -> None:
         before = getattr(self, bug).clone()
         first = not before.any()
         load(self, groups)
@@ -241,8 +241,8 @@ def test_sizes_are_the_scenarios_else_the_devices() -> None:
 Make = Callable[[Transformer, Transformer], Drafter]
 
 
-def tree(drafts: int) -> StaticTree:
-    return StaticTree(TREE.parents[:drafts])
+def tree(drafts: int) -> DraftTree:
+    return DraftTree(TREE.parents[:drafts])
 
 
 DRAFTERS: dict[str, Make] = {

@@ -16,7 +16,7 @@ from specsim.errors import InvalidInput  # noqa: E402
 from specsim.reference.checkpoint import Checkpoint  # noqa: E402
 from specsim.reference.inflate import embedding_of, inflate  # noqa: E402
 from specsim.reference.models import load_transformer  # noqa: E402
-from specsim.reference.transformer import Group  # noqa: E402
+from specsim.reference.transformer import TokenGroup  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -38,7 +38,7 @@ def grown(small: Checkpoint, noise: float, dtype: torch.dtype = torch.float64, *
 def logits(checkpoint: Checkpoint, tokens: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     rows, length = tokens.shape
     model = load_transformer(checkpoint, device="cpu", dtype=dtype, max_sequences=rows, max_length=length)
-    return model.forward([Group(np.arange(rows), tokens, np.zeros(rows, dtype=np.int64), length)])
+    return model.forward([TokenGroup(np.arange(rows), tokens, np.zeros(rows, dtype=np.int64), length)])
 
 
 def text(rows: int, length: int) -> Tensor:

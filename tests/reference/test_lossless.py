@@ -22,7 +22,7 @@ from specsim.reference.drafters import (  # noqa: E402
     NGram,
     SkippedLayers,
 )
-from specsim.reference.drafters.weights import random_adapter, random_feature_head, random_heads  # noqa: E402
+from specsim.reference.drafters.drafter_weights import random_adapter, random_feature_head, random_heads  # noqa: E402
 from specsim.reference.engine import Engine  # noqa: E402
 from specsim.reference.generate import generate  # noqa: E402
 from specsim.reference.layers import Sublayers  # noqa: E402
@@ -33,7 +33,7 @@ from specsim.specs.engine import EngineLimits  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance, RecallAcceptance  # noqa: E402
 from specsim.speculation.policy import ConfidencePolicy, Setting  # noqa: E402
-from specsim.speculation.tree import RecallTable, StaticTree  # noqa: E402
+from specsim.speculation.tree import DraftTree, RecallTable  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -46,8 +46,8 @@ TREE = (-1, -1, -1, 0, 0, 1, 3, 3, 6)  # three candidates, then two, two and one
 LIMITS = EngineLimits(max_num_seqs=4, max_num_batched_tokens=12, block_size=4)  # chunks prompts and trims drafts
 
 
-def tree(draft_tokens: int) -> StaticTree:
-    return StaticTree(TREE[:draft_tokens])
+def tree(draft_tokens: int) -> DraftTree:
+    return DraftTree(TREE[:draft_tokens])
 
 
 def build(noise: float = 0.0) -> Transformer:

@@ -34,10 +34,10 @@ from specsim.reference.drafters import (  # noqa: E402
     Stepwise,
     Stopwatch,
 )
-from specsim.reference.drafters.weights import random_adapter, random_feature_head, random_heads  # noqa: E402
+from specsim.reference.drafters.drafter_weights import random_adapter, random_feature_head, random_heads  # noqa: E402
 from specsim.reference.engine import Engine  # noqa: E402
 from specsim.reference.generate import run_step  # noqa: E402
-from specsim.reference.layers import Group, Layers, Plan, Sublayers  # noqa: E402
+from specsim.reference.layers import Layers, PassPlan, Sublayers, TokenGroup  # noqa: E402
 from specsim.reference.transformer import Transformer  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402
 from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402
@@ -46,7 +46,7 @@ from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.acceptance import ConstantAcceptance  # noqa: E402
 from specsim.speculation.policy import ConfidencePolicy, Setting  # noqa: E402
 from specsim.speculation.policy.deciders import ByBatch  # noqa: E402
-from specsim.speculation.tree import StaticTree, chain  # noqa: E402
+from specsim.speculation.tree import DraftTree, chain  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -54,7 +54,7 @@ SPEC = ModelSpec(
     name="small", source="test", num_layers=4, hidden_size=32, num_heads=4, num_kv_heads=2, head_dim=8,
     intermediate_size=48, vocab_size=29,
 )  # fmt: skip
-TREE = StaticTree((-1, -1, 0, 0, 1, 2, 4, 5))
+TREE = DraftTree((-1, -1, 0, 0, 1, 2, 4, 5))
 ONLY = Sublayers((True, False, True, True), (True, True, False, True))
 EXIT = 2
 Text = list[int]
@@ -64,13 +64,13 @@ def build(seed: int = 5) -> Transformer:
     return Transformer(SPEC, device="cpu", dtype=torch.float64, max_sequences=3, max_length=64, seed=seed)
 
 
-def shape(draft_tokens: int) -> StaticTree:
-    return StaticTree(TREE.parents[:draft_tokens])
+def shape(draft_tokens: int) -> DraftTree:
+    return DraftTree(TREE.parents[:draft_tokens])
 
 
-def whole(layers: Layers, tokens: Text, start: int = 0) -> Plan:
+def whole(layers: Layers, tokens: Text, start: int = 0) -> PassPlan:
     text = torch.tensor([tokens])
-    return layers.plan([Group(np.array([0]), text, np.array([start]), text.shape[1])])
+    return layers.plan([TokenGroup(np.array([0]), text, np.array([start]), text.shape[1])])
 
 
 # -- next-token logits after a known text and some drafts, from the equations ---------------------------------------
@@ -128,7 +128,7 @@ def of_heads(known: Text, drafts: Text) -> Tensor:
 
 
 Equations = Callable[[Text, Text], Tensor]
-CASES: dict[str, tuple[Callable[[Transformer], Drafter], Equations, Callable[[int], StaticTree]]] = {
+CASES: dict[str, tuple[Callable[[Transformer], Drafter], Equations, Callable[[int], DraftTree]]] = {
     "draft model": (lambda target: DraftModel(build(6)), of_draft_model, chain),
     "draft model, tree": (lambda target: DraftModel(build(6), shape), of_draft_model, shape),
     "skipped layers": (lambda target: SkippedLayers(target, ONLY), of_skipped_layers, chain),
@@ -144,7 +144,7 @@ CASES: dict[str, tuple[Callable[[Transformer], Drafter], Equations, Callable[[in
 }  # fmt: skip
 
 
-def expected(equations: Equations, tree: StaticTree, known: Text) -> Text:
+def expected(equations: Equations, tree: DraftTree, known: Text) -> Text:
     """Node by node: the token of the node's rank after its path."""
     found: Text = []
     for node, rank in enumerate(tree.ranks()):
@@ -253,7 +253,7 @@ class LastToken(Stepwise):
     def begin(self, history: History, slots: Any, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
         return self.table[torch.from_numpy(history.tokens[slots, history.lengths[slots] - 1])]
 
-    def extend(self, groups: list[Group], parents: Any, watch: Stopwatch) -> Tensor:
+    def extend(self, groups: list[TokenGroup], parents: Any, watch: Stopwatch) -> Tensor:
         tokens = torch.cat([group.tokens.ravel() for group in groups])
         self.run += len(tokens)
         return self.table[tokens]
@@ -289,7 +289,7 @@ class Checked(Lookahead):
     checked = 0
     history: History
 
-    def riders(self, groups: Sequence[Group], max_length: int) -> list[Group]:
+    def riders(self, groups: Sequence[TokenGroup], max_length: int) -> list[TokenGroup]:
         found = super().riders(groups, max_length)
         self.before = {
             slot: (self.history.tokens[slot, : self.history.lengths[slot]].tolist(), self._window[slot].copy())
@@ -335,7 +335,7 @@ def test_a_window_moves_on_with_what_was_accepted() -> None:
     nobody = Progress(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     drafter.propose(history, slots, 4, watch, nobody)
     assert drafter._window[0].tolist() == [[7, 6, 7, 5], [6, 7, 5, 6]]
-    drafter.riders([Group(slots, torch.zeros(1, 1), np.array([2]), 1)], 20)
+    drafter.riders([TokenGroup(slots, torch.zeros(1, 1), np.array([2]), 1)], 20)
     drafter.learn(np.array([1, 2, 3, 4]))
     history.begin(0, np.array([5, 6, 7, 8, 9, 7]))
     found = drafter.propose(history, slots, 4, watch, nobody)
@@ -372,12 +372,12 @@ def test_a_stop_ends_a_draft_at_its_first_unsure_token() -> None:
         assert len(passes) == min(5, runs.max() + 1)  # until all have stopped
 
 
-def count_passes(model: Transformer) -> list[Plan]:
+def count_passes(model: Transformer) -> list[PassPlan]:
     """Filled with the passes that a model runs from now on."""
-    passes: list[Plan] = []
+    passes: list[PassPlan] = []
     run = model.run
 
-    def noted(plan: Plan, first: int = 0) -> Tensor:
+    def noted(plan: PassPlan, first: int = 0) -> Tensor:
         passes.append(plan)
         return run(plan, first)
 
@@ -409,7 +409,7 @@ def test_verification_goes_on_from_the_exit_layer(monkeypatch: pytest.MonkeyPatc
     advance = Transformer.advance
 
     def noted(
-        self: Transformer, x: Tensor, plan: Plan, first: int = 0, last: int | None = None, *rest: object
+        self: Transformer, x: Tensor, plan: PassPlan, first: int = 0, last: int | None = None, *rest: object
     ) -> Tensor:
         passes.append((first, last or SPEC.num_layers, len(x)))
         return advance(self, x, plan, first, last, *rest)  # type: ignore[arg-type]

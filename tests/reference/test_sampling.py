@@ -24,16 +24,16 @@ from specsim.reference.drafters import (  # noqa: E402
     NGram,
     SkippedLayers,
 )
-from specsim.reference.drafters.weights import random_feature_head, random_heads  # noqa: E402
+from specsim.reference.drafters.drafter_weights import random_feature_head, random_heads  # noqa: E402
 from specsim.reference.engine import Engine  # noqa: E402
 from specsim.reference.generate import generate  # noqa: E402
-from specsim.reference.layers import Group, Sublayers  # noqa: E402
+from specsim.reference.layers import Sublayers, TokenGroup  # noqa: E402
 from specsim.reference.sampling import Sampler  # noqa: E402
 from specsim.reference.transformer import Transformer  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.acceptance import ConstantAcceptance  # noqa: E402
 from specsim.speculation.policy import ConfidencePolicy, Setting  # noqa: E402
-from specsim.speculation.tree import StaticTree  # noqa: E402
+from specsim.speculation.tree import DraftTree  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -50,8 +50,8 @@ STOP = ConfidencePolicy(threshold=0.4)
 NODES = 6  # of a tree that numbers a child before its parent's sibling, and has three siblings in one place
 
 
-def tree(nodes: int) -> StaticTree:
-    return StaticTree((-1, 0, -1, 0, -1, 2)[:nodes])
+def tree(nodes: int) -> DraftTree:
+    return DraftTree((-1, 0, -1, 0, -1, 2)[:nodes])
 
 
 def build(noise: float = 0.0, sequences: int = BATCH) -> Transformer:
@@ -88,7 +88,7 @@ def law() -> np.ndarray:
         for number in range(VOCABULARY**length):
             drawn = np.array(np.unravel_index(number, (VOCABULARY,) * length), dtype=np.int64)
             text = torch.from_numpy(np.concatenate((PROMPT, drawn)))[None]
-            logits = target.forward([Group(np.array([0]), text, np.array([0]), 1)])[0]
+            logits = target.forward([TokenGroup(np.array([0]), text, np.array([0]), 1)])[0]
             rows.append(torch.softmax(logits / TEMPERATURE, -1).numpy())
         joint = (joint[:, None] * np.array(rows)).ravel()
     return joint.reshape((VOCABULARY,) * (DRAFTED_TOKENS + 1)).sum(axis=0)

@@ -17,7 +17,7 @@ from torch import Tensor  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.reference import layers  # noqa: E402
 from specsim.reference.kernels import attend, attention_mask, linear, pack, tree_mask  # noqa: E402
-from specsim.reference.transformer import Group, Transformer, torch_dtype  # noqa: E402
+from specsim.reference.transformer import TokenGroup, Transformer, torch_dtype  # noqa: E402
 from specsim.specs.model import LatentAttention, MixtureOfExperts, ModelSpec  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -33,8 +33,8 @@ def build(spec: ModelSpec = SPEC, dtype: torch.dtype = torch.float64, **changes:
     return Transformer(spec, device="cpu", dtype=dtype, **size)  # type: ignore[arg-type]
 
 
-def group(slots: list[int], tokens: np.ndarray, starts: list[int], logit_rows: int) -> Group:
-    return Group(np.array(slots), torch.from_numpy(np.atleast_2d(tokens)), np.array(starts), logit_rows)
+def group(slots: list[int], tokens: np.ndarray, starts: list[int], logit_rows: int) -> TokenGroup:
+    return TokenGroup(np.array(slots), torch.from_numpy(np.atleast_2d(tokens)), np.array(starts), logit_rows)
 
 
 def text(length: int, seed: int = 0) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.scenario import Speculation
@@ -18,7 +19,6 @@ from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.policy import Policy
 from specsim.speculation.program import load_program
-from specsim.units import Reals
 from specsim.workload.request import RequestSpec
 from tests.serving.plain import Plain
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
@@ -23,7 +24,6 @@ from specsim.serving.tabulate import Shape, tabulate
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program
-from specsim.units import Reals
 from specsim.workload.request import RequestSpec
 from tests.serving.test_differential import CONFIDENT, POLICIES
 

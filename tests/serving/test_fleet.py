@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import pytest
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
@@ -23,7 +24,6 @@ from specsim.serving.sinks import Streamed
 from specsim.serving.tabulate import Shape
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.uniform import stream_seed, uniform
-from specsim.units import Reals
 from specsim.workload.request import Requests
 
 pytestmark = pytest.mark.slow  # numba compiles for some twenty seconds the first time

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group, Source
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
@@ -24,7 +25,6 @@ from specsim.serving.uncertainty import (
     predicted_metrics,
     price_draws,
 )
-from specsim.units import Reals
 
 RUNS = 24
 SHRINK = math.sqrt(RUNS / (RUNS - 1))  # a column's mean square is 1, an estimate divides by RUNS - 1

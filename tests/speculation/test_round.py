@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group, Kernel, Precision, Price
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.engine import EngineLimits
@@ -18,7 +19,6 @@ from specsim.speculation.acceptance import ConstantAcceptance, RecallAcceptance
 from specsim.speculation.program import DraftProgram
 from specsim.speculation.round import RoundCost
 from specsim.speculation.tree import RecallTable
-from specsim.units import Reals
 
 H200, BF16 = load_hardware("h200"), Precision(16, 16, "bfloat16")
 LLAMA, SMALL = load_model("llama-3.1-8b"), load_model("llama-3.2-1b")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceDraws, ConditionalAcceptance, RecallAcceptance
-from specsim.speculation.tree import RecallTable, StaticTree, chain, dag_draft_nodes, optimal_tree
+from specsim.speculation.tree import DraftTree, RecallTable, chain, dag_draft_nodes, optimal_tree
 
 
 @st.composite
@@ -28,7 +28,7 @@ def tables(draw: st.DrawFn, *, sorted_rows: bool = False) -> RecallTable:
 
 
 trees = st.lists(st.floats(0, 1), max_size=9).map(
-    lambda shares: StaticTree(tuple(int(share * (node + 1)) - 1 if share < 1 else node - 1
+    lambda shares: DraftTree(tuple(int(share * (node + 1)) - 1 if share < 1 else node - 1
                                     for node, share in enumerate(shares)))
 )  # fmt: skip
 TABLE = RecallTable(recall=((0.6, 0.2, 0.1), (0.5, 0.2), (0.4, 0.1)))
@@ -36,7 +36,7 @@ TABLE = RecallTable(recall=((0.6, 0.2, 0.1), (0.5, 0.2), (0.4, 0.1)))
 
 def test_a_small_tree_by_hand() -> None:
     """Two candidates for the next token; the better one has a child: 0.6 + 0.2 + 0.6·0.5."""
-    tree = StaticTree((-1, -1, 0))
+    tree = DraftTree((-1, -1, 0))
     assert (tree.depths(), tree.ranks()) == ([0, 0, 1], [0, 1, 0])
     assert (tree.verify_width, tree.scratch_kv_tokens) == (4, 3)
     assert tree.expected_tokens(TABLE) == pytest.approx(1 + 0.6 + 0.2 + 0.3)
@@ -45,7 +45,7 @@ def test_a_small_tree_by_hand() -> None:
 
 
 @given(trees)
-def test_a_node_sees_its_ancestors_and_nothing_else(tree: StaticTree) -> None:
+def test_a_node_sees_its_ancestors_and_nothing_else(tree: DraftTree) -> None:
     mask = tree.ancestor_mask()
     for node in range(tree.nodes):
         path, at = {0}, node
@@ -67,13 +67,13 @@ def test_a_chain_is_a_tree_with_one_child(table: RecallTable, k: int) -> None:
 
 
 @given(trees, tables(), st.integers(-1, 8))
-def test_a_further_node_never_commits_fewer_tokens(tree: StaticTree, table: RecallTable, parent: int) -> None:
-    grown = StaticTree((*tree.parents, min(parent, tree.nodes - 1)))
+def test_a_further_node_never_commits_fewer_tokens(tree: DraftTree, table: RecallTable, parent: int) -> None:
+    grown = DraftTree((*tree.parents, min(parent, tree.nodes - 1)))
     assert grown.expected_tokens(table) >= tree.expected_tokens(table) - 1e-12
 
 
-def every_tree(nodes: int) -> list[StaticTree]:
-    return [StaticTree(parents) for parents in product(*(range(-1, node) for node in range(nodes)))]
+def every_tree(nodes: int) -> list[DraftTree]:
+    return [DraftTree(parents) for parents in product(*(range(-1, node) for node in range(nodes)))]
 
 
 @given(tables(), st.integers(0, 5))
@@ -98,14 +98,14 @@ def test_with_ordered_recalls_the_optimum_takes_the_most_probable_nodes(table: R
 
 
 def test_a_large_optimum_beats_hand_made_trees_of_its_size() -> None:
-    wide = StaticTree((-1, -1, -1, 0, 0, 1, 3, 3))
+    wide = DraftTree((-1, -1, -1, 0, 0, 1, 3, 3))
     assert optimal_tree(TABLE, wide.nodes).expected_tokens(TABLE) > wide.expected_tokens(TABLE)
     assert optimal_tree(TABLE, 200).nodes <= 3 + 3 * 2 + 6 * 2
 
 
 @given(trees, tables())
 @settings(max_examples=25, deadline=None)
-def test_drawn_trees_accept_what_is_expected(tree: StaticTree, table: RecallTable) -> None:
+def test_drawn_trees_accept_what_is_expected(tree: DraftTree, table: RecallTable) -> None:
     law, requests = RecallAcceptance(table=table, tree=tree.parents), 20_000
     ids = np.arange(requests)
     accepted = AcceptanceDraws(law, 2).accepted(ids, ids % 31, np.full(requests, tree.nodes))
@@ -126,7 +126,7 @@ def test_two_trees_share_the_luck() -> None:
 
 def test_what_is_no_tree_is_refused() -> None:
     with pytest.raises(InvalidInput, match="tree node 1 has parent 1"):
-        StaticTree((-1, 1))
+        DraftTree((-1, 1))
     with pytest.raises(InvalidInput, match="3 nodes of a tree of 2"):
         RecallAcceptance(table=TABLE, tree=(-1, 0)).expected_tokens(3)
     with pytest.raises(ValidationError, match="at most one candidate is right"):

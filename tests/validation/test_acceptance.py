@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces, read_traces
-from specsim.speculation.acceptance import ConstantAcceptance, Rounds, TraceAcceptance
+from specsim.speculation.acceptance import ConstantAcceptance, RoundHistory, TraceAcceptance
 from specsim.speculation.fit import autocorrelation
 
-FOLDER = Path(__file__).parents[2] / "validation" / "acceptance"
+FOLDER = Path(__file__).parents[2] / "validation" / "studies" / "acceptance"
 FILES = sorted((FOLDER / "traces").glob("*/*.jsonl"))
 
 
@@ -107,7 +107,7 @@ def test_quantities_are_those_of_the_library() -> None:
     assert rates == pytest.approx(trace.survival(max(lengths)).tolist(), rel=1e-12)
     each = trace.replay(study.SHAPE_AT)
     assert found["spread"] == pytest.approx(np.std([1 + x.mean() for x in each], ddof=1), rel=1e-12)
-    rounds = [Rounds(np.zeros_like(x), np.full_like(x, study.SHAPE_AT), x) for x in each]
+    rounds = [RoundHistory(np.zeros_like(x), np.full_like(x, study.SHAPE_AT), x) for x in each]
     assert found["lag 1"] == pytest.approx(autocorrelation(rounds), rel=1e-9)
 
 

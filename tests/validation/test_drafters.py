@@ -19,7 +19,7 @@ from torch import nn  # noqa: E402
 
 from specsim.reference.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Medusa  # noqa: E402
-from specsim.reference.drafters.weights import stored_adapter, stored_feature_head, stored_heads  # noqa: E402
+from specsim.reference.drafters.drafter_weights import stored_adapter, stored_feature_head, stored_heads  # noqa: E402
 from specsim.reference.engine import Engine  # noqa: E402
 from specsim.reference.generate import generate, run_step  # noqa: E402
 from specsim.reference.models import load_transformer  # noqa: E402

@@ -20,7 +20,7 @@ VALIDATION = Path(__file__).parents[2] / "validation"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """The script, and the folder that it wrote."""
-    spec = importlib.util.spec_from_file_location("make_prompts", VALIDATION / "prompts" / "make.py")
+    spec = importlib.util.spec_from_file_location("make_prompts", VALIDATION / "models" / "prompts" / "make.py")
     assert spec is not None
     assert spec.loader is not None
     script, before = importlib.util.module_from_spec(spec), list(sys.path)

@@ -19,13 +19,14 @@ from specsim.reference.inflate import NOISE, embedding_of, inflate
 from specsim.specs.catalog import load_model
 
 HERE = Path(__file__).parent
+SHAPES = HERE / "shapes"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", default=str(HERE / "llama-130m.yaml"), help="shape of the inflated target")
-    parser.add_argument("--draft", default=str(HERE / "llama-2m.yaml"), help="shape of the inflated draft model")
+    parser.add_argument("--target", default=str(SHAPES / "llama-130m.yaml"), help="shape of the inflated target")
+    parser.add_argument("--draft", default=str(SHAPES / "llama-2m.yaml"), help="shape of the inflated draft model")
     parser.add_argument("--models", type=Path, default=HERE)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--noise", type=float, default=NOISE, help="of added entries, relative to their matrix")

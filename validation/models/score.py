@@ -25,7 +25,7 @@ from torch import Tensor
 from specsim.reference.checkpoint import read_checkpoint
 from specsim.reference.generate import Engine, generate
 from specsim.reference.models import load_transformer
-from specsim.reference.transformer import Group
+from specsim.reference.transformer import TokenGroup
 
 HERE = Path(__file__).parent
 WINDOW = 512  # tokens of context at most when loss is counted
@@ -113,7 +113,7 @@ def choices(folder: Path, tokens: Tensor, dtype: torch.dtype) -> Tensor:
     model = load_transformer(read_checkpoint(folder), device="cpu", dtype=dtype, max_sequences=1, max_length=length)
     slot, start = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
     return torch.stack(
-        [model.forward([Group(slot, tokens[row : row + 1], start, length)]).argmax(-1) for row in range(rows)]
+        [model.forward([TokenGroup(slot, tokens[row : row + 1], start, length)]).argmax(-1) for row in range(rows)]
     )
 
 

@@ -13,16 +13,16 @@ Most draft pass by pass: ``stepwise``, over a chain or a tree (``branching``), o
 elsewhere.
 """
 
-from specsim.reference.drafters.base import Drafter, History, Integers, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Drafter, History, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.draft_model import DraftModel
 from specsim.reference.drafters.dynamic_exit import DynamicExit
 from specsim.reference.drafters.features import Eagle, FeatureHead
 from specsim.reference.drafters.grown import Grown
 from specsim.reference.drafters.heads import HeadWeights, Medusa
-from specsim.reference.drafters.look_up import NGram
 from specsim.reference.drafters.lookahead import Lookahead
 from specsim.reference.drafters.merged import Merged
 from specsim.reference.drafters.own_target import Adapter, EarlyExit, SkippedLayers
+from specsim.reference.drafters.prompt_lookup import NGram
 from specsim.reference.drafters.stepwise import Shape, Stepwise
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "Grown",
     "HeadWeights",
     "History",
-    "Integers",
     "Lookahead",
     "Medusa",
     "Merged",

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from specsim.reference.layers import Group
+from specsim.arrays import Integers
+from specsim.reference.layers import TokenGroup
 from specsim.speculation.policy import Drafts
-from specsim.speculation.tree import StaticTree, chain
+from specsim.speculation.tree import DraftTree, chain
 
-Integers = NDArray[np.int64]
 Result = TypeVar("Result")
 Judge = Callable[[NDArray[np.float64]], Drafts]
 """Says of confidences [n, k], 1 where none is known yet, how many tokens each slot proposes and how many to run."""
@@ -136,15 +136,15 @@ class Drafter(ABC):
     def impose(self) -> None:  # noqa: B027 - most do the same passes whoever is right
         """From now on drawn luck says which drafts are right, for the one exit or tree that its law speaks of."""
 
-    def tree(self, draft_tokens: int) -> StaticTree:
+    def tree(self, draft_tokens: int) -> DraftTree:
         """The shape that so many drafts have, unless a proposal says otherwise."""
         return chain(draft_tokens)
 
-    def lacking(self, groups: Sequence[Group]) -> list[Group]:
+    def lacking(self, groups: Sequence[TokenGroup]) -> list[TokenGroup]:
         """What the target's layers below ``from_layer`` have not seen of a verify pass; asked once for each pass."""
         return list(groups)
 
-    def riders(self, groups: Sequence[Group], max_length: int) -> list[Group]:
+    def riders(self, groups: Sequence[TokenGroup], max_length: int) -> list[TokenGroup]:
         """What a verify pass runs beside its groups for the drafter's own sake, behind the places of these."""
         return []
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from specsim.reference.drafters.base import Integers
+from specsim.arrays import Integers
 from specsim.reference.layers import Branches
-from specsim.speculation.tree import StaticTree, chain
+from specsim.speculation.tree import DraftTree, chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Level:
 
 
 @lru_cache(maxsize=256)
-def levels(tree: StaticTree) -> tuple[Level, ...]:
+def levels(tree: DraftTree) -> tuple[Level, ...]:
     """Depth by depth. A drafter's cache holds the nodes with children in the order in which passes ran them."""
     depths, ranks = np.array(tree.depths(), dtype=np.int64), np.array(tree.ranks(), dtype=np.int64)
     inner = set(tree.parents)
@@ -63,7 +63,7 @@ def levels(tree: StaticTree) -> tuple[Level, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifiedTree:
     """A tree as verification walks it. Row 0 is the last known token, row i + 1 node i."""
 
     parents: tuple[int, ...]
@@ -81,15 +81,15 @@ class Verified:
 
 
 @lru_cache(maxsize=256)
-def verified(parents: tuple[int, ...]) -> Verified:
+def verified(parents: tuple[int, ...]) -> VerifiedTree:
     """How to walk a tree, or the first nodes of one."""
-    accepted = np.array([0, *(d + 1 for d in StaticTree(parents).depths())], dtype=np.int64)
+    accepted = np.array([0, *(d + 1 for d in DraftTree(parents).depths())], dtype=np.int64)
     paths = np.zeros((len(accepted), int(accepted.max())), dtype=np.int64)
     for node, parent in enumerate(parents):
         paths[node + 1] = paths[parent + 1]
         paths[node + 1, accepted[node + 1] - 1] = node
     first = np.array([int((accepted == depth).argmax()) for depth in range(int(accepted.max()) + 1)])
-    return Verified(parents, accepted, paths, first)
+    return VerifiedTree(parents, accepted, paths, first)
 
 
 @lru_cache(maxsize=256)
@@ -97,5 +97,5 @@ def verify_branches(known: int, parents: tuple[int, ...]) -> Branches | None:
     """How ``known`` tokens in a row and a tree behind them stand in a verify pass; None where all is one row."""
     if parents == chain(len(parents)).parents:
         return None
-    whole = StaticTree((*range(-1, known - 1), *(parent + known for parent in parents)))
+    whole = DraftTree((*range(-1, known - 1), *(parent + known for parent in parents)))
     return Branches(0, np.array(whole.depths(), dtype=np.int64), whole.ancestor_mask()[1:, 1:])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specsim.reference.drafters.base import History, Integers, Progress, Stopwatch
+from specsim.arrays import Integers
+from specsim.reference.drafters.base import History, Progress, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
 from specsim.reference.drafters.stepwise import Shape, Stepwise
-from specsim.reference.layers import Group
+from specsim.reference.layers import TokenGroup
 from specsim.reference.sampling import Sampler
 from specsim.reference.transformer import Transformer
 from specsim.speculation.tree import chain
@@ -32,14 +33,14 @@ class DraftModel(Stepwise):
         logits = self._pass([self._group(history, span) for span in spans], watch)
         return ascending(spans, logits)
 
-    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+    def extend(self, groups: list[TokenGroup], parents: Integers, watch: Stopwatch) -> Tensor:
         return self._pass(groups, watch)
 
-    def _group(self, history: History, span: Span) -> Group:
+    def _group(self, history: History, span: Span) -> TokenGroup:
         tokens = history.window(span.slots, span.starts, span.width).to(self.model.device)
-        return Group(span.slots, tokens, span.starts, span.logit_rows)
+        return TokenGroup(span.slots, tokens, span.starts, span.logit_rows)
 
-    def _pass(self, groups: list[Group], watch: Stopwatch) -> Tensor:
+    def _pass(self, groups: list[TokenGroup], watch: Stopwatch) -> Tensor:
         return watch.run("draft", self.model.forward, groups)
 
     def move(self, source: int, target: int, length: int) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from specsim.reference.drafters.base import History, Integers, Judge, Progress, Proposal, Stopwatch
+from specsim.arrays import Integers
+from specsim.reference.drafters.base import History, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.own_target import EarlyExit
 from specsim.reference.kernels import greedy_tokens
 from specsim.reference.sampling import Sampler

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specsim.reference.drafters.base import History, Integers, Progress, Stopwatch
+from specsim.arrays import Integers
+from specsim.reference.drafters.base import History, Progress, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
 from specsim.reference.drafters.stepwise import Shape, Stepwise
 from specsim.reference.kernels import linear
-from specsim.reference.layers import Group, Layers, Plan
+from specsim.reference.layers import Layers, PassPlan, TokenGroup
 from specsim.reference.sampling import Sampler
 from specsim.reference.transformer import Transformer
 from specsim.speculation.tree import chain
@@ -49,7 +50,7 @@ class Eagle(Stepwise):
             return torch.zeros(0, self.target.spec.vocab_size)
         return watch.run("draft", self._begin, history, spans)
 
-    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+    def extend(self, groups: list[TokenGroup], parents: Integers, watch: Stopwatch) -> Tensor:
         return watch.run("draft", self._extend, groups, parents)
 
     @torch.inference_mode()
@@ -59,11 +60,11 @@ class Eagle(Stepwise):
         self._guessed = ascending(spans, guessed)[:, None]
         return ascending(spans, logits)
 
-    def _guess_on_true(self, plan: Plan) -> tuple[Tensor, ...]:
+    def _guess_on_true(self, plan: PassPlan) -> tuple[Tensor, ...]:
         return self._guess(plan, self.target.stored(self._last, plan))
 
     @torch.inference_mode()
-    def _extend(self, groups: list[Group], parents: Integers) -> Tensor:
+    def _extend(self, groups: list[TokenGroup], parents: Integers) -> Tensor:
         n, first = len(self._guessed), 0
         rows = torch.from_numpy(np.broadcast_to(parents, (n, parents.shape[-1])).copy()).to(self._guessed.device)
         states = self._guessed[torch.arange(n, device=rows.device)[:, None], rows]
@@ -74,20 +75,20 @@ class Eagle(Stepwise):
         self._guessed = guessed.view(*rows.shape, -1)
         return logits
 
-    def _guess_on_guessed(self, plan: Plan) -> tuple[Tensor, ...]:
+    def _guess_on_guessed(self, plan: PassPlan) -> tuple[Tensor, ...]:
         assert plan.carried is not None
         return self._guess(plan, plan.carried)
 
-    def _guess(self, plan: Plan, states: Tensor) -> tuple[Tensor, ...]:
+    def _guess(self, plan: PassPlan, states: Tensor) -> tuple[Tensor, ...]:
         """The next states and their logits, from states [tokens, hidden] and the tokens that followed them."""
         x = linear(torch.cat((self.target.embed(plan.tokens), states), dim=-1), self.fusion)
         x = self.layers.advance(x, plan)
         guessed = x if plan.wanted is None else x[plan.wanted]
         return guessed, self.target.head(guessed)
 
-    def _group(self, history: History, span: Span) -> Group:
+    def _group(self, history: History, span: Span) -> TokenGroup:
         tokens = history.window(span.slots, span.starts + 1, span.width).to(self.target.device)
-        return Group(span.slots, tokens, span.starts, span.logit_rows)
+        return TokenGroup(span.slots, tokens, span.starts, span.logit_rows)
 
     def move(self, source: int, target: int, length: int) -> None:
         self.layers.move(source, target, length)

@@ -7,12 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from specsim.reference.drafters.base import Drafter, History, Integers, Judge, Progress, Proposal, Stopwatch
+from specsim.arrays import Floats, Integers
+from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.stepwise import Shape, Stepwise
-from specsim.reference.layers import Branches, Group
-from specsim.speculation.tree import StaticTree
-
-Floats = NDArray[np.float64]
+from specsim.reference.layers import Branches, TokenGroup
+from specsim.speculation.tree import DraftTree
 
 
 class Grown(Drafter):
@@ -33,7 +32,7 @@ class Grown(Drafter):
     def impose(self) -> None:
         self._grows = False
 
-    def tree(self, draft_tokens: int) -> StaticTree:
+    def tree(self, draft_tokens: int) -> DraftTree:
         return self._imposed(draft_tokens)
 
     def propose(
@@ -55,7 +54,9 @@ class Grown(Drafter):
             fed = torch.from_numpy(tokens).to(logits.device)
             places = history.lengths[slots] + self.source.offset + before
             groups = [
-                Group(slots[i : i + 1], fed[i : i + 1], places[i : i + 1], fed.shape[1], Branches(before, ahead, mask))
+                TokenGroup(
+                    slots[i : i + 1], fed[i : i + 1], places[i : i + 1], fed.shape[1], Branches(before, ahead, mask)
+                )
                 for i, mask in enumerate(seen)
             ]
             logits = self.source.extend(groups, continued, watch)

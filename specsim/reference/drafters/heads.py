@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor
 
+from specsim.arrays import Integers
 from specsim.errors import InvalidInput
-from specsim.reference.drafters.base import Drafter, History, Integers, Judge, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.stepwise import Shape
 from specsim.reference.kernels import linear
 from specsim.reference.transformer import Transformer
-from specsim.speculation.tree import StaticTree, chain
+from specsim.speculation.tree import DraftTree, chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Medusa(Drafter):
         self.target, self.weights, self.shape = target, weights, shape
         self._states = target.keep_states(target.spec.num_layers)
 
-    def tree(self, draft_tokens: int) -> StaticTree:
+    def tree(self, draft_tokens: int) -> DraftTree:
         """Raises InvalidInput for a tree deeper than there are heads."""
         tree = self.shape(draft_tokens)
         depth, heads = max(tree.depths(), default=-1) + 1, len(self.weights.blocks)

@@ -9,9 +9,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from specsim.reference.drafters.base import Drafter, History, Integers, Judge, Progress, Proposal, Stopwatch
-from specsim.reference.layers import Branches, Group
-from specsim.speculation.tree import StaticTree
+from specsim.arrays import Integers
+from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
+from specsim.reference.layers import Branches, TokenGroup
+from specsim.speculation.tree import DraftTree
 
 Pool = dict[int, OrderedDict[tuple[int, ...], None]]
 
@@ -33,9 +34,9 @@ class Lookahead(Drafter):
         self._rides = np.zeros(max_sequences, dtype=bool)
         self._riding: list[Integers] = []  # slots of the pass under way
 
-    def tree(self, draft_tokens: int) -> StaticTree:
+    def tree(self, draft_tokens: int) -> DraftTree:
         depth = self.ngram - 1
-        return StaticTree(tuple(node - 1 if node % depth else -1 for node in range(draft_tokens)))
+        return DraftTree(tuple(node - 1 if node % depth else -1 for node in range(draft_tokens)))
 
     def propose(
         self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
@@ -61,7 +62,7 @@ class Lookahead(Drafter):
             window[:] = np.roll(window, place - (len(known) - 1), axis=1)
         window[0, 0], self._place[slot] = known[-1], len(known) - 1
 
-    def riders(self, groups: Sequence[Group], max_length: int) -> list[Group]:
+    def riders(self, groups: Sequence[TokenGroup], max_length: int) -> list[TokenGroup]:
         found = []
         shape = _shape(self.ngram - 1, self.window)
         for group in groups:
@@ -71,7 +72,7 @@ class Lookahead(Drafter):
                 slots, before = group.slots[chosen], group.logit_rows
                 tokens = torch.from_numpy(self._window[slots].reshape(len(slots), -1)[:, 1:].copy())
                 branches = Branches(before, shape[0], _seen(shape[1], before))
-                found.append(Group(slots, tokens.to(group.tokens.device), ends[chosen], self.window, branches))
+                found.append(TokenGroup(slots, tokens.to(group.tokens.device), ends[chosen], self.window, branches))
             self._rides[group.slots] = False
         self._riding = [group.slots for group in found]
         return found
@@ -110,7 +111,7 @@ def _shape(generations: int, window: int) -> tuple[Integers, np.ndarray[tuple[in
     parents: list[int] = []
     for place in range(1, generations * window):
         parents.append(place - 1 if place < window else place - window)
-    whole = StaticTree(tuple(parent - 1 for parent in parents))
+    whole = DraftTree(tuple(parent - 1 for parent in parents))
     return np.array(whole.depths(), dtype=np.int64) + 1, whole.ancestor_mask()[1:]
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from specsim.reference.drafters.base import Integers
+from specsim.arrays import Integers
 from specsim.reference.drafters.grown import Candidates, Grown
 from specsim.reference.drafters.stepwise import Shape, Stepwise
 

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from specsim.arrays import Integers
 from specsim.errors import InvalidInput
-from specsim.reference.drafters.base import History, Integers, Progress, Stopwatch
+from specsim.reference.drafters.base import History, Progress, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
 from specsim.reference.drafters.stepwise import Shape, Stepwise
-from specsim.reference.layers import Group, Layers, Plan, Sublayers
+from specsim.reference.layers import Layers, PassPlan, Sublayers, TokenGroup
 from specsim.reference.sampling import Sampler
 from specsim.reference.transformer import Transformer
 from specsim.speculation.tree import chain
@@ -35,14 +36,14 @@ class SkippedLayers(Stepwise):
             return torch.zeros(0, self.target.spec.vocab_size)
         return watch.run("draft", self._pass, [_last_tokens(history, slots, self.target)])
 
-    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+    def extend(self, groups: list[TokenGroup], parents: Integers, watch: Stopwatch) -> Tensor:
         return watch.run("draft", self._pass, groups)
 
-    def _pass(self, groups: list[Group]) -> Tensor:
+    def _pass(self, groups: list[TokenGroup]) -> Tensor:
         (logits,) = self.target.compute(("only", self.only), groups, self._compute)
         return logits
 
-    def _compute(self, plan: Plan) -> tuple[Tensor, ...]:
+    def _compute(self, plan: PassPlan) -> tuple[Tensor, ...]:
         x = self.target.advance(self.target.embed(plan.tokens), plan, only=self.only)
         return (self.target.finish(x, plan, keep=False),)
 
@@ -83,7 +84,7 @@ class EarlyExit(Stepwise):
     def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
         return watch.run("draft", self._begin, history, slots, prefilling)
 
-    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+    def extend(self, groups: list[TokenGroup], parents: Integers, watch: Stopwatch) -> Tensor:
         return watch.run("draft", self._extend, groups)
 
     def _begin(self, history: History, slots: Integers, prefilling: Progress) -> Tensor:
@@ -101,34 +102,34 @@ class EarlyExit(Stepwise):
             return logits
         return ascending(spans, self._adapt([_adapter_group(history, span, self.target) for span in spans]))
 
-    def _extend(self, groups: list[Group]) -> Tensor:
+    def _extend(self, groups: list[TokenGroup]) -> Tensor:
         early = self._early(groups)
         return self._adapt(groups) if early is None else early
 
-    def _early(self, groups: list[Group]) -> Tensor | None:
+    def _early(self, groups: list[TokenGroup]) -> Tensor | None:
         """The layers below the exit; their logits if no adapter follows."""
         results = self.target.compute(("early", self.last, self.adapter is None), groups, self._compute_early)
         for group in groups:
             self._ahead[group.slots] += group.width
         return results[0] if results else None
 
-    def _compute_early(self, plan: Plan) -> tuple[Tensor, ...]:
+    def _compute_early(self, plan: PassPlan) -> tuple[Tensor, ...]:
         x = self.target.advance(self.target.embed(plan.tokens), plan, 0, self.last)
         return () if self.adapter is not None else (self.target.finish(x, plan, keep=False),)
 
-    def _adapt(self, groups: list[Group]) -> Tensor:
+    def _adapt(self, groups: list[TokenGroup]) -> Tensor:
         assert self.adapter is not None
         (logits,) = self.adapter.layers.compute("adapt", groups, self._compute_adapted, states=True)
         return logits
 
-    def _compute_adapted(self, plan: Plan) -> tuple[Tensor, ...]:
+    def _compute_adapted(self, plan: PassPlan) -> tuple[Tensor, ...]:
         assert self.adapter is not None
         layers = self.adapter.layers
         x = layers.advance(self.target.stored(self.last, plan), plan)
         wanted = x if plan.wanted is None else x[plan.wanted]
         return (self.target.head(layers.norm(wanted, self.adapter.norm)),)
 
-    def lacking(self, groups: Sequence[Group]) -> list[Group]:
+    def lacking(self, groups: Sequence[TokenGroup]) -> list[TokenGroup]:
         found = []
         for group in groups:
             ahead = np.minimum(self._ahead[group.slots], group.width)
@@ -136,7 +137,7 @@ class EarlyExit(Stepwise):
                 chosen = np.flatnonzero(ahead == ready)
                 if ready < group.width:
                     tokens = group.tokens[torch.from_numpy(chosen).to(group.tokens.device), ready:]
-                    found.append(Group(group.slots[chosen], tokens, group.starts[chosen] + ready, 0))
+                    found.append(TokenGroup(group.slots[chosen], tokens, group.starts[chosen] + ready, 0))
             self._ahead[group.slots] = 0
         return found
 
@@ -155,12 +156,12 @@ class EarlyExit(Stepwise):
             self.adapter.pace.computed[slot] = length
 
 
-def _last_tokens(history: History, slots: Integers, target: Transformer) -> Group:
+def _last_tokens(history: History, slots: Integers, target: Transformer) -> TokenGroup:
     """Each slot's last known token, which no pass has run yet."""
     starts = history.lengths[slots] - 1
-    return Group(slots, history.window(slots, starts, 1).to(target.device), starts, 1)
+    return TokenGroup(slots, history.window(slots, starts, 1).to(target.device), starts, 1)
 
 
-def _adapter_group(history: History, span: Span, target: Transformer) -> Group:
+def _adapter_group(history: History, span: Span, target: Transformer) -> TokenGroup:
     tokens = history.window(span.slots, span.starts, span.width).to(target.device)
-    return Group(span.slots, tokens, span.starts, span.logit_rows)
+    return TokenGroup(span.slots, tokens, span.starts, span.logit_rows)

@@ -7,10 +7,7 @@ from typing import Protocol
 
 from specsim.errors import InvalidInput
 from specsim.reference.checkpoint import Checkpoint
-from specsim.reference.drafters.features import FeatureHead
-from specsim.reference.drafters.heads import HeadWeights
-from specsim.reference.drafters.own_target import Adapter
-from specsim.reference.drafters.weights import (
+from specsim.reference.drafters.drafter_weights import (
     random_adapter,
     random_feature_head,
     random_heads,
@@ -18,6 +15,9 @@ from specsim.reference.drafters.weights import (
     stored_feature_head,
     stored_heads,
 )
+from specsim.reference.drafters.features import FeatureHead
+from specsim.reference.drafters.heads import HeadWeights
+from specsim.reference.drafters.own_target import Adapter
 from specsim.reference.inflate import Embedding, fitted
 from specsim.reference.transformer import Transformer
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specsim.reference.drafters.base import Integers, Progress
+from specsim.arrays import Integers
+from specsim.reference.drafters.base import Progress
 
 
 @dataclass(frozen=True, slots=True)

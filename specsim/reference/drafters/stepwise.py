@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specsim.reference.drafters.base import Drafter, History, Integers, Judge, Progress, Proposal, Stopwatch
+from specsim.arrays import Integers
+from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.branching import Level, levels
 from specsim.reference.kernels import greedy_tokens
-from specsim.reference.layers import Group
+from specsim.reference.layers import TokenGroup
 from specsim.reference.sampling import Sampler
-from specsim.speculation.tree import StaticTree, chain
+from specsim.speculation.tree import DraftTree, chain
 
-Shape = Callable[[int], StaticTree]
+Shape = Callable[[int], DraftTree]
 
 
 class Stepwise(Drafter):
@@ -38,13 +39,13 @@ class Stepwise(Drafter):
         """Logits [n, vocab] after each slot's last known token; ``depth`` is that of the tree to come."""
 
     @abstractmethod
-    def extend(self, groups: list[Group], parents: Integers, watch: Stopwatch) -> Tensor:
+    def extend(self, groups: list[TokenGroup], parents: Integers, watch: Stopwatch) -> Tensor:
         """Logits [n·width, vocab] after drafts, in one group or, where trees differ, one for each sequence.
 
         ``parents`` [width] or [n, width]: whose row of the pass before each of them continues.
         """
 
-    def tree(self, draft_tokens: int) -> StaticTree:
+    def tree(self, draft_tokens: int) -> DraftTree:
         return self.shape(draft_tokens)
 
     def propose(
@@ -62,7 +63,7 @@ class Stepwise(Drafter):
             if draft.over or not len(level.fed):
                 break
             fed = tokens if level.branches is None else tokens[:, torch.from_numpy(level.fed).to(tokens.device)]
-            group = Group(slots, fed, places + level.before, fed.shape[1], level.branches)
+            group = TokenGroup(slots, fed, places + level.before, fed.shape[1], level.branches)
             logits = self.extend([group], level.parents[level.fed], watch)
         return draft.proposal()
 

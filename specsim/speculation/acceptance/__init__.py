@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import Field
 
 from specsim.speculation.acceptance.confidence import ConfidenceAcceptance, ConfidenceLevel, StoppedRound
-from specsim.speculation.acceptance.draws import AcceptanceDraws, Rounds
+from specsim.speculation.acceptance.draws import AcceptanceDraws, RoundHistory
 from specsim.speculation.acceptance.latent import BetaLevels, DiscreteLevels, LatentAcceptance, RequestLengths, Spans
 from specsim.speculation.acceptance.law import AcceptanceLaw
 from specsim.speculation.acceptance.positions import (
@@ -63,7 +63,7 @@ __all__ = [
     "PowerLawAcceptance",
     "RecallAcceptance",
     "RequestLengths",
-    "Rounds",
+    "RoundHistory",
     "Spans",
     "StoppedRound",
     "TraceAcceptance",

@@ -12,8 +12,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+from specsim.arrays import Floats, Integers
 from specsim.speculation.acceptance.latent import LEVEL_STREAM, span_starts
-from specsim.speculation.acceptance.law import AcceptanceLaw, Floats, Integers, Rate, leading_right
+from specsim.speculation.acceptance.law import AcceptanceLaw, Rate, leading_right
 from specsim.speculation.acceptance.levels import RoundStatistics, round_statistics
 from specsim.speculation.uniform import uniform
 

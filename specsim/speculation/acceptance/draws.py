@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
 from specsim.results import AcceptanceCounts
 from specsim.speculation.acceptance.confidence import ConfidenceAcceptance
-from specsim.speculation.acceptance.law import AcceptanceLaw, Floats, Integers
+from specsim.speculation.acceptance.law import AcceptanceLaw
 
 TRACK_NUMBERS = 4_000_000  # kept at most, 32 MB; dropped ones are computed again, to the same values
 
@@ -48,7 +49,7 @@ class AcceptanceDraws:
             raise InvalidInput(f"acceptance {kind!r} has no confidences; a confidence stop needs kind confidence")
         return self.model.confidences(self._tracks.at(request_ids, positions, draft_tokens))
 
-    def replay(self, request_ids: Integers, output_tokens: Integers, draft_tokens: int) -> Rounds:
+    def replay(self, request_ids: Integers, output_tokens: Integers, draft_tokens: int) -> RoundHistory:
         """All rounds of requests decoded to their lengths, each alone; output position 0 comes from the prefill.
 
         The last round of a request counts all it accepts, as engines count, even beyond the last token.
@@ -67,11 +68,11 @@ class AcceptanceDraws:
             active = active[position[active] < output_tokens[active]]
         if not owner:
             owner = offered = found = [np.zeros(0, dtype=np.int64)]
-        return Rounds(np.concatenate(owner), np.concatenate(offered), np.concatenate(found))
+        return RoundHistory(np.concatenate(owner), np.concatenate(offered), np.concatenate(found))
 
 
 @dataclass(frozen=True, slots=True)
-class Rounds:
+class RoundHistory:
     """Rounds in the order they ran: the index of the request, tokens drafted, drafts accepted; shape [rounds]."""
 
     request: Integers
@@ -86,10 +87,10 @@ class Rounds:
             table.add(drafted, accepted, rounds)
         return table
 
-    def of(self, request: int) -> Rounds:
+    def of(self, request: int) -> RoundHistory:
         """One request's rounds."""
         mine = self.request == request
-        return Rounds(self.request[mine], self.drafted[mine], self.accepted[mine])
+        return RoundHistory(self.request[mine], self.drafted[mine], self.accepted[mine])
 
 
 class _Tracks:

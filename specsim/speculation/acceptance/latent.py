@@ -14,7 +14,8 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
-from specsim.speculation.acceptance.law import AcceptanceLaw, Floats, Integers, Rate, leading_right
+from specsim.arrays import Floats, Integers
+from specsim.speculation.acceptance.law import AcceptanceLaw, Rate, leading_right
 from specsim.speculation.acceptance.levels import beta_levels, round_statistics
 from specsim.speculation.uniform import uniform
 

@@ -11,14 +11,12 @@ from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, overload
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from specsim.arrays import Floats, Integers
 from specsim.speculation.uniform import uniform
 
 Rate = Annotated[float, Field(ge=0, le=1)]
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 class AcceptanceLaw(BaseModel, ABC):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specsim.speculation.acceptance.law import Floats
+from specsim.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
-from specsim.speculation.acceptance.law import AcceptanceLaw, Floats, PositionLaw, Rate
+from specsim.speculation.acceptance.law import AcceptanceLaw, PositionLaw, Rate
 
 
 class ConstantAcceptance(PositionLaw):

@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 from pydantic import model_validator
 
+from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
-from specsim.speculation.acceptance.law import AcceptanceLaw, Floats, Integers
-from specsim.speculation.tree import RecallTable, StaticTree, chain, optimal_tree
+from specsim.speculation.acceptance.law import AcceptanceLaw
+from specsim.speculation.tree import DraftTree, RecallTable, chain, optimal_tree
 from specsim.speculation.uniform import uniform
 
 
@@ -24,15 +25,15 @@ class RecallAcceptance(AcceptanceLaw):
     @model_validator(mode="after")
     def _is_a_tree(self) -> RecallAcceptance:
         if isinstance(self.tree, tuple):
-            StaticTree(self.tree)  # refuses
+            DraftTree(self.tree)  # refuses
         return self
 
-    def shape(self, draft_tokens: int) -> StaticTree:
+    def shape(self, draft_tokens: int) -> DraftTree:
         """The tree that ``draft_tokens`` nodes form. Raises InvalidInput if more are asked than the tree has."""
         if isinstance(self.tree, tuple):
             if draft_tokens > len(self.tree):
                 raise InvalidInput(f"{draft_tokens} nodes of a tree of {len(self.tree)}; lower max_draft_tokens")
-            return StaticTree(self.tree[:draft_tokens])
+            return DraftTree(self.tree[:draft_tokens])
         return chain(draft_tokens) if self.tree == "chain" else _optimal(self.table, draft_tokens)
 
     def survival(self, draft_tokens: int) -> Floats:
@@ -62,5 +63,5 @@ class RecallAcceptance(AcceptanceLaw):
 
 
 @lru_cache(maxsize=256)
-def _optimal(table: RecallTable, nodes: int) -> StaticTree:
+def _optimal(table: RecallTable, nodes: int) -> DraftTree:
     return optimal_tree(table, nodes)

@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from specsim.speculation.acceptance.law import AcceptanceLaw, Floats, Integers, Rate
+from specsim.arrays import Floats, Integers
+from specsim.speculation.acceptance.law import AcceptanceLaw, Rate
 from specsim.speculation.uniform import uniform
 
 NEGLIGIBLE = 1e-15  # probability of a run longer than any that is counted

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, model_validator
 
+from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
-from specsim.speculation.acceptance.law import AcceptanceLaw, Floats, Integers
+from specsim.speculation.acceptance.law import AcceptanceLaw
 from specsim.speculation.uniform import uniform
 
 

@@ -13,18 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
 from specsim.results import AcceptanceCounts
 from specsim.speculation.acceptance import ConditionalAcceptance, ConstantAcceptance, PowerLawAcceptance
-from specsim.speculation.fit.estimate import (
-    DEFAULT_LEVEL,
-    Estimate,
-    Floats,
-    covariance,
-    normal,
-    proportion,
-    transformed,
-)
+from specsim.speculation.fit.estimate import DEFAULT_LEVEL, Estimate, covariance, normal, proportion, transformed
 
 Records = AcceptanceCounts | Sequence[AcceptanceCounts]
 

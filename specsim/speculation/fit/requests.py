@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import betaln, expit, logit
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.results import AcceptanceCounts
-from specsim.speculation.acceptance import BetaLevels, LatentAcceptance, Rounds, Spans
+from specsim.speculation.acceptance import BetaLevels, LatentAcceptance, RoundHistory, Spans
 from specsim.speculation.acceptance.levels import beta_levels
-from specsim.speculation.fit.estimate import DEFAULT_LEVEL, Estimate, Floats, covariance, transformed
+from specsim.speculation.fit.estimate import DEFAULT_LEVEL, Estimate, covariance, transformed
 
 REQUEST_NODES, SPAN_NODES = 10, 10
 
@@ -70,7 +71,7 @@ def fit_request_levels(records: Sequence[AcceptanceCounts], *, level: float = DE
     )  # fmt: skip
 
 
-def fit_spans(requests: Sequence[Rounds], *, level: float = DEFAULT_LEVEL) -> FittedLatent:
+def fit_spans(requests: Sequence[RoundHistory], *, level: float = DEFAULT_LEVEL) -> FittedLatent:
     """Levels of requests and spans within them, from rounds in order. Each round's first draft follows on the last
     round's bonus token; rounds without drafts move one token on. Takes seconds per ten thousand output tokens.
     """
@@ -123,7 +124,7 @@ def latent_from_pooled(acceptance_length: float, draft_tokens: int, concentratio
     return law(float(brentq(excess, -12.0, 12.0, xtol=1e-10)))
 
 
-def autocorrelation(requests: Sequence[Rounds], lag: int = 1) -> float | None:
+def autocorrelation(requests: Sequence[RoundHistory], lag: int = 1) -> float | None:
     """Correlation of the accepted counts of rounds ``lag`` apart in one request, around the mean of all rounds.
 
     None without two such rounds or without any spread.
@@ -144,7 +145,7 @@ def _logit_share(right: Floats, tried: Floats) -> float:
     return float(logit((right.sum() + 1) / (tried.sum() + 2)))
 
 
-def _observations(requests: Sequence[Rounds]) -> NDArray[np.int8]:
+def _observations(requests: Sequence[RoundHistory]) -> NDArray[np.int8]:
     """At each output position 1 for an accepted draft, 0 for a wrong one, -1 for not tried, [requests, positions]."""
     found = []
     for one in requests:

@@ -17,7 +17,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from specsim.speculation.policy.budget import VerifyBudgetPolicy
 from specsim.speculation.policy.confidence import ConfidencePolicy, ThresholdAdaptation
 from specsim.speculation.policy.fixed import FixedPolicy, OffAbovePolicy, TablePolicy
 from specsim.speculation.policy.oracle import Path, follow, oracle
@@ -26,6 +25,7 @@ from specsim.speculation.policy.protocol import Decider, Drafts, Rounds, Setting
 from specsim.speculation.policy.rising import PlusMinusPolicy
 from specsim.speculation.policy.throughput import ThroughputPolicy
 from specsim.speculation.policy.tiers import Tier, TieredPolicy
+from specsim.speculation.policy.verify_budget import VerifyBudgetPolicy
 
 Policy = Annotated[
     FixedPolicy

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
+from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance
 from specsim.speculation.policy.base import ChoosingPolicy
 from specsim.speculation.policy.deciders import DeciderBase, longest_of
-from specsim.speculation.policy.protocol import Decider, Drafts, Floats, Integers, Rounds, Setting
+from specsim.speculation.policy.protocol import Decider, Drafts, Rounds, Setting
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

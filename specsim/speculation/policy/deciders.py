@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from specsim.speculation.policy.protocol import Decider, Drafts, Floats, Integers, Rounds
+from specsim.arrays import Floats, Integers
+from specsim.speculation.policy.protocol import Decider, Drafts, Rounds
 
 
 class DeciderBase:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
-from specsim.speculation.policy.protocol import Decider, Floats, Rounds
+from specsim.speculation.policy.protocol import Decider, Rounds
 
 
 @dataclass(frozen=True, slots=True)

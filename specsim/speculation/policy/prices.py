@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specsim.speculation.policy.protocol import Floats
+from specsim.arrays import Floats
 from specsim.speculation.round import StepCost
 
 PER_OCTAVE = 4  # KV lengths priced between one and twice it; a length is off by at most 9 %

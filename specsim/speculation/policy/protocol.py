@@ -14,14 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from specsim.arrays import Floats, Integers
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.round import StepCost
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

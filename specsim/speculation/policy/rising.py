@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from specsim.arrays import Floats, Integers
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy, check_counts_in_a_row
 from specsim.speculation.policy.deciders import DeciderBase, longest_of
-from specsim.speculation.policy.protocol import Decider, Drafts, Floats, Integers, Rounds, Setting
+from specsim.speculation.policy.protocol import Decider, Drafts, Rounds, Setting
 
 REMEMBERED = 4  # requests, as a multiple of max_num_seqs; the one unseen for longest is forgotten first
 

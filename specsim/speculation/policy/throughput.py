@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from specsim.arrays import Floats
 from specsim.speculation.acceptance import Acceptance, AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy, check_counts_in_a_row
 from specsim.speculation.policy.deciders import DeciderBase
 from specsim.speculation.policy.prices import RoundPrices, first_best
-from specsim.speculation.policy.protocol import Decider, Floats, Rounds, Setting
+from specsim.speculation.policy.protocol import Decider, Rounds, Setting
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

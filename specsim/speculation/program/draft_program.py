@@ -19,10 +19,10 @@ from specsim.errors import InvalidInput
 from specsim.specs.model import ModelSpec
 from specsim.specs.part import ModelPart
 from specsim.speculation.acceptance import Acceptance, AcceptanceLaw, ConfidenceAcceptance, RecallAcceptance
+from specsim.speculation.program.draft_weights import DraftModelWeights, Piece, TargetLayers, check_layer
 from specsim.speculation.program.modifier import TargetModifier
 from specsim.speculation.program.phase import Phase
 from specsim.speculation.program.proposal import Proposal
-from specsim.speculation.program.weights import DraftModelWeights, Piece, TargetLayers, check_layer
 
 Rule = Literal["exact", "rejection", "typical", "relaxed", "none"]
 HIDDEN_BYTES = 2  # of a cached hidden value

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from specsim.arrays import Reals
 from specsim.specs.model import Bits
-from specsim.units import Reals
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -25,7 +25,7 @@ class ExitDepth(_Data):
     share: Share
 
 
-class EarlyExit(_Data):
+class ExitLaw(_Data):
     """How deep tokens go. ``batch``: each token leaves alone, all wait for the deepest, or all leave together.
 
     ``check``: the LM head is run at each exit to judge it.
@@ -36,7 +36,7 @@ class EarlyExit(_Data):
     check: bool = False
 
     @model_validator(mode="after")
-    def _a_law(self) -> EarlyExit:
+    def _a_law(self) -> ExitLaw:
         total = sum(level.share for level in self.levels)
         if abs(total - 1) > 1e-6:
             raise ValueError(f"shares of exit depths add up to {total:g}; every token leaves somewhere, so to 1")
@@ -83,7 +83,7 @@ class HostExperts(_Data):
 class TargetModifier(_Data):
     """``sequences``: beams of a request, each with its own tokens and cache."""
 
-    exit: EarlyExit | None = None
+    exit: ExitLaw | None = None
     weights: NarrowWeights | None = None
     sequences: PositiveInt = 1
     experts: HostExperts | None = None

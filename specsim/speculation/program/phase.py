@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
+from specsim.speculation.program.draft_weights import WeightList
 from specsim.speculation.program.proposal import Proposal, Window
-from specsim.speculation.program.weights import WeightList
 
 
 class Phase(BaseModel):

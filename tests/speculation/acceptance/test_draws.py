@@ -24,7 +24,7 @@ from specsim.speculation.acceptance import (
     LayerIndexedAcceptance,
     PowerLawAcceptance,
     RecallAcceptance,
-    Rounds,
+    RoundHistory,
     Spans,
     TraceAcceptance,
     UnconditionalAcceptance,
@@ -146,7 +146,7 @@ def test_replay_commits_every_token_and_no_round_starts_after_the_last() -> None
 
 
 def test_rounds_become_the_record() -> None:
-    rounds = Rounds(np.array([0, 0, 1]), np.array([0, 3, 3]), np.array([0, 2, 2]))
+    rounds = RoundHistory(np.array([0, 0, 1]), np.array([0, 3, 3]), np.array([0, 2, 2]))
     assert rounds.counts().rounds == {0: {0: 1}, 3: {2: 2}}
 
 

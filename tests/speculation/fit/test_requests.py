@@ -16,7 +16,7 @@ from specsim.speculation.acceptance import (
     BetaLevels,
     ConstantAcceptance,
     LatentAcceptance,
-    Rounds,
+    RoundHistory,
     Spans,
 )
 from specsim.speculation.fit import autocorrelation, fit_request_levels, fit_spans, latent_from_pooled
@@ -24,7 +24,7 @@ from specsim.speculation.fit import autocorrelation, fit_request_levels, fit_spa
 LAW = LatentAcceptance(requests=BetaLevels(mean=0.65, concentration=8.0))
 
 
-def drawn(law: AcceptanceLaw, seed: int, *, requests: int, tokens: int, k: int) -> list[Rounds]:
+def drawn(law: AcceptanceLaw, seed: int, *, requests: int, tokens: int, k: int) -> list[RoundHistory]:
     rounds = AcceptanceDraws(law, seed).replay(np.arange(requests), np.full(requests, tokens), k)
     return [rounds.of(request) for request in range(requests)]
 
@@ -99,7 +99,7 @@ def test_autocorrelation_of_independent_and_of_alternating_rounds() -> None:
     found = autocorrelation(independent)
     assert found is not None
     assert abs(found) < 4.5 / np.sqrt(pairs)
-    flips = Rounds(np.zeros(6, dtype=np.int64), np.full(6, 4), np.array([0, 2, 0, 2, 0, 2]))
+    flips = RoundHistory(np.zeros(6, dtype=np.int64), np.full(6, 4), np.array([0, 2, 0, 2, 0, 2]))
     assert autocorrelation([flips]) == pytest.approx(-1.0)
     assert autocorrelation([flips], lag=2) == pytest.approx(1.0)
     assert autocorrelation([]) is None

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from specsim.arrays import Reals
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.speculation.acceptance import AcceptanceLaw, ConstantAcceptance
 from specsim.speculation.policy import Setting
-from specsim.units import Reals
 
 
 @dataclass

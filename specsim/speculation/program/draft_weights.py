@@ -1,0 +1,205 @@
+"""Which weights a draft pass runs, told relative to the target so that one preset serves any model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from specsim.errors import InvalidInput
+from specsim.specs.model import Bits, Linear, ModelSpec
+from specsim.specs.part import ModelPart
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part that a phase runs. ``owned``: it takes memory of its own; else it is the target's, cache included."""
+
+    part: ModelPart
+    owned: bool
+
+
+class _DraftWeights(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DraftModelWeights(_DraftWeights):
+    """A model of its own, embedding and head included."""
+
+    kind: Literal["draft_model"] = "draft_model"
+
+    def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
+        if draft is None:
+            raise InvalidInput("a phase runs draft_model and none is given; name one")
+        return Piece(ModelPart.whole(draft), owned=True)
+
+
+class TargetLayers(_DraftWeights):
+    """The target's layers ``first`` to ``last`` - 1, with the target's own KV cache.
+
+    ``exits``: values of ``last`` among which an engine chooses each round by what it has seen, ``last`` one of them;
+    prices and imposed acceptance are those of ``last``. Empty: always ``last``.
+    """
+
+    kind: Literal["target_layers"] = "target_layers"
+    first: NonNegativeInt = 0
+    last: PositiveInt
+    exits: tuple[PositiveInt, ...] = ()
+
+    @model_validator(mode="after")
+    def _some(self) -> TargetLayers:
+        if self.last <= self.first:
+            raise ValueError(f"layers {self.first} to {self.last} are none; last must exceed first")
+        if self.exits and (self.last not in self.exits or min(self.exits) <= self.first):
+            raise ValueError(
+                f"exits {list(self.exits)} of layers {self.first} to {self.last}; list last too, and none before first"
+            )
+        return self
+
+    def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
+        check_layer(self.last, target, "target_layers.last")
+        whole = ModelPart.layers(target, self.first, self.last)
+        return Piece(_without_head(whole), owned=False)
+
+
+class TargetSublayers(_DraftWeights):
+    """The target with sublayers skipped: the shares of attention and feed-forward sublayers that are kept."""
+
+    kind: Literal["target_sublayers"] = "target_sublayers"
+    attention_share: Share
+    mlp_share: Share
+
+    def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
+        whole = ModelPart.whole(target)
+        part = ModelPart(
+            target, max(1, round(self.attention_share * whole.attention)), round(self.mlp_share * whole.dense),
+            round(self.mlp_share * whole.routed), embedding=True,
+        )  # fmt: skip
+        return Piece(part, owned=False)
+
+
+class OwnLayers(_DraftWeights):
+    """Sublayers of the target's shape with weights and KV cache of their own.
+
+    ``input_width``: the first projection reads this many times the hidden size (EAGLE-3: 2). ``kv_heads``: as the
+    target's, or one for each query head. ``experts``: feed-forward sublayers are routed where the target's are.
+    ``cached`` false: attention sees the tokens of its own pass alone, and nothing is kept.
+    """
+
+    kind: Literal["layers"] = "layers"
+    attention: NonNegativeInt = 0
+    mlp: NonNegativeInt = 0
+    input_width: PositiveInt = 1
+    kv_heads: Literal["target", "all"] = "target"
+    experts: bool = False
+    cached: bool = True
+    bits: Bits | None = None  # None: the target's own
+
+    def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
+        shape = target.model_copy(
+            update={
+                "name": f"{target.name}'s drafter", "num_layers": max(1, self.attention),
+                "weight_bits": self.bits or target.weight_bits,
+                "sliding_window": None, "sliding_layers": None, "moe": target.moe if self.experts else None,
+                "num_kv_heads": target.num_heads if self.kv_heads == "all" else target.num_kv_heads,
+            }
+        )  # fmt: skip
+        routed = self.mlp if shape.moe is not None else 0
+        wider = []
+        if self.input_width > 1:
+            qkv = shape.attention_linears(1)[0]
+            wider = [
+                Linear("qkv_input", qkv.n, (self.input_width - 1) * target.hidden_size, self.attention, split=True)
+            ]
+        part = ModelPart(
+            shape, self.attention, self.mlp - routed, routed, matrices=tuple(wider), cached=self.cached
+        )  # fmt: skip
+        return Piece(part, owned=True)
+
+
+class OwnMatrices(_DraftWeights):
+    """``count`` matrices; sizes in units of the target's hidden size. ``on_rows``: only for positions with logits."""
+
+    kind: Literal["matrices"] = "matrices"
+    inputs: PositiveFloat = 1
+    outputs: PositiveFloat = 1
+    count: PositiveInt = 1
+    on_rows: bool = False
+    bits: Bits | None = None  # None: the target's own
+
+    def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
+        hidden = target.hidden_size
+        matrix = Linear(
+            "matrix", round(self.outputs * hidden), round(self.inputs * hidden), self.count, on_rows=self.on_rows
+        )
+        return Piece(ModelPart(_plain(target, self.bits), matrices=(matrix,)), owned=True)
+
+
+class Head(_DraftWeights):
+    """Products that give logits. ``vocabulary``: tokens, None the target's. ``own``: not the target's LM head."""
+
+    kind: Literal["head"] = "head"
+    vocabulary: PositiveInt | None = None
+    input_width: PositiveInt = 1
+    count: PositiveInt = 1
+    own: bool = False
+    bits: Bits | None = None  # None: the target's own
+
+    @model_validator(mode="after")
+    def _shared_is_the_targets(self) -> Head:
+        if not self.own and (self.vocabulary, self.input_width, self.count) != (None, 1, 1):
+            raise ValueError("a shared head is the target's own, once; set own: true for another size or count")
+        return self
+
+    def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
+        tokens = min(self.vocabulary or target.vocab_size, target.vocab_size)
+        head = Linear("lm_head", tokens, self.input_width * target.hidden_size, self.count, on_rows=True)
+        shape = _plain(target, self.bits) if self.own else target
+        return Piece(ModelPart(shape, final_norm=True, heads=(head,)), owned=self.own)
+
+
+def _named(value: object) -> object:
+    """``draft_model`` for [{kind: draft_model}], ``none`` for no weights."""
+    if isinstance(value, str):
+        return () if value == "none" else ({"kind": value},)
+    if isinstance(value, list | tuple):
+        return [{"kind": item} if isinstance(item, str) else item for item in value]
+    return value
+
+
+Weights = Annotated[
+    DraftModelWeights | TargetLayers | TargetSublayers | OwnLayers | OwnMatrices | Head, Field(discriminator="kind")
+]
+WeightList = Annotated[tuple[Weights, ...], BeforeValidator(_named)]
+
+
+def check_layer(layer: int, target: ModelSpec, field: str) -> None:
+    """Raises InvalidInput for a layer beyond the model."""
+    if layer > target.num_layers:
+        raise InvalidInput(
+            f"{field} is {layer} and {target.name} has {target.num_layers} layers; lower it or choose a deeper model"
+        )
+
+
+def _without_head(part: ModelPart) -> ModelPart:
+    return ModelPart(part.model, part.attention, part.dense, part.routed, embedding=part.embedding)
+
+
+def _plain(target: ModelSpec, bits: float | None) -> ModelSpec:
+    """The target's widths, for what has no layers."""
+    plain: ModelSpec = target.model_copy(
+        update={"name": f"{target.name}'s drafter", "weight_bits": bits or target.weight_bits}
+    )
+    return plain

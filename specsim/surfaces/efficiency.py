@@ -1,0 +1,252 @@
+"""How close a kernel comes to the roofline at any shape, from the shapes that were measured.
+
+Kernel time = ideal time / efficiency, ideal time = floor + sqrt(memory time² + compute time²): the floor is the
+class's shortest measured time, and the root of squares is a maximum whose corner is as round as measured ones are.
+Where the metric says that rows are computed in tiles, compute time is that of full tiles. A row whose samples differ
+counts as noisy, so that its neighbours have a say in its own answer.
+The roofline uses the profile's own ceilings, so that efficiency carries only what a shape does to a kernel. Its
+logarithm is interpolated over log shapes (kriging.py), so times stay positive and power laws are exact. Outside
+the measured shapes the nearest measured efficiency is kept and the answer says "extrapolated".
+
+A model has few fixed dimensions (its matrices, its head layout) and asks for many running ones (tokens, sequences,
+keys). So the first question about fixed dimensions fills a small table over the running ones, and all later ones are a
+linear look-up in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specsim.arrays import Booleans, Floats, Integers, Reals
+from specsim.profiles.schema import Row
+from specsim.specs.kernel_work import work
+from specsim.surfaces.axes import Axes, axes_of, unfilled
+from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED, Z90, Estimates
+from specsim.surfaces.kriging import RegressionKriging
+from specsim.surfaces.look_up import SAME, LookUp, grid
+
+Regime = Literal["decode", "verify", "prefill"]
+
+REPEAT_VARIANCE = 0.05  # share of a class's own variance that stays even on a measured shape; see error_scale
+_DECILES = 2.563  # between the 10th and the 90th percentile of a normal distribution, in standard deviations
+_VISITS = 4  # a sweep comes to a shape so often at most; samples of one visit share what the machine did then
+_LEAVE_OUT = 256  # rows left out in turn to scale the stated error where the header does not state it
+
+
+def regime(query_tokens: float) -> Regime:
+    """The kernel that attention runs at this many new tokens a sequence: decode 1, verify 2 to 64, prefill above."""
+    return "decode" if query_tokens <= 1 else "verify" if query_tokens <= 64 else "prefill"
+
+
+def rows_of_regime(rows: Sequence[Row], which: Regime) -> list[Row]:
+    """The attention rows that describe one regime; empty where none was measured.
+
+    A row whose keys are its own new tokens is a prompt from its start, thus prefill at any width. Verify rows take the
+    decode rows along as their lower end.
+    """
+    prompts = [row for row in rows if row.shape[1] > 16 or row.shape[1] == row.shape[2]]
+    if which == "prefill":
+        return prompts
+    narrow = [row for row in rows if row.shape[1] <= 64 and row.shape[1] != row.shape[2]]
+    if which == "verify":
+        return narrow if any(row.shape[1] > 1 for row in narrow) else []
+    return [row for row in narrow if row.shape[1] <= 1]
+
+
+class EfficiencySurface:
+    """One kernel's efficiency over its shapes.
+
+    ``rows``: all of one class, operation, dtype and cache state (and, for attention, of one regime).
+    ``error_scale``: one standard deviation of time a unit of kriging spread; None: found from the rows themselves,
+    some of them left out in turn. ``metric``: index of the metric of the class's axes; None: the one that predicts
+    rows left out best. ``features`` [rows, features] and ``values`` [rows]: the rows as interpolation sees
+    them, in units of correlation length, and their log(time / ideal time).
+    """
+
+    features: Floats
+    values: Floats
+    error_scale: float
+    metric: int
+
+    def __init__(
+        self, kind: str, rows: Sequence[Row], bytes_per_s: float, flops_per_s: float,
+        error_scale: float | None = None, metric: int | None = None, processors: int | None = None,
+    ) -> None:  # fmt: skip
+        self._kind = kind
+        self._dtype = rows[0].dtype
+        self._rates = (bytes_per_s, flops_per_s)
+        self._floor_s = min(row.median_s for row in rows)
+        shapes = np.array([row.shape for row in rows], dtype=np.float64)
+        self._axes: Axes = axes_of(kind, shapes, processors)
+        self._processors = processors
+        fixed, running = self._axes.split(tuple(shapes.T))
+        self._log_running = [np.unique(np.log(values)) for values in running]
+        points = self._axes.points(fixed, running)
+        self._low, self._high = points.min(axis=0), points.max(axis=0)
+        noise = np.array([_noise(row) for row in rows])
+        self._fit(points, shapes, np.array([row.median_s for row in rows]), noise, error_scale, metric)
+        self._measured: dict[tuple[float, ...], dict[tuple[float, ...], list[float]]] = {}
+        for shape, value, variance in zip(shapes.tolist(), self.values.tolist(), noise.tolist(), strict=True):
+            key, rest = self._axes.split(tuple(shape))
+            exact = self._measured.setdefault(key, {}).setdefault(_place(np.log(rest)), [])
+            if not variance:
+                exact.append(value)
+        self._tables: dict[tuple[float, ...], _Table] = {}
+
+    def _fit(
+        self, points: Floats, shapes: Floats, times: Floats, noise: Floats, scale: float | None, metric: int | None
+    ) -> None:
+        """Take the metric given, or the one under which rows left out in turn are predicted best."""
+        chosen = np.linspace(0, len(points) - 1, min(_LEAVE_OUT, len(points))).astype(int)
+        best = math.inf
+        tiles = self._axes.tiles or (1.0,) * len(self._axes.metrics)
+        for index, (matrix, tile) in enumerate(zip(self._axes.metrics, tiles, strict=True)):
+            if metric not in (None, index):
+                continue
+            features = self._features(points, index)
+            values = np.log(times / self._ideal_s(tuple(shapes.T), tile))
+            kriging = RegressionKriging(features, values, noise, matrix.shape[1])
+            errors, variances = np.zeros(1), np.zeros(1)
+            if metric is None or scale is None:
+                found, variances = kriging.at(features[chosen], leave_out=True)
+                errors = np.abs(np.expm1(values[chosen] - found))
+            if float(np.median(errors)) < best:
+                best = float(np.median(errors))
+                self.metric, self._metric, self._kriging, self.features = index, matrix, kriging, features
+                self.values, self._tile = values, tile
+                self.error_scale = _scale(errors, variances) if scale is None else scale
+
+    def _features(self, points: Floats, metric: int) -> Floats:
+        """Where points [n, axes] lie for interpolation; tiles count as far as computing takes the time."""
+        features = points @ self._axes.metrics[metric]
+        weight = self._axes.fill[metric] if self._axes.fill else 0.0
+        if not weight or self._processors is None:
+            return features
+        shape = tuple(np.round(np.exp(points), 6).T)  # a hair above a full tile is none the less a full tile
+        moved, computed = work(self._kind, shape, self._dtype)
+        memory, compute = moved / self._rates[0], computed / self._rates[1]
+        share = weight * compute / np.hypot(memory, compute)
+        return np.column_stack([features, share[:, None] * unfilled(shape[0], shape[1], self._processors)])
+
+    @property
+    def trend(self) -> int:
+        """How many of the features, from the first on, the trend is linear in."""
+        return int(self._metric.shape[1])
+
+    def seconds(self, shape: tuple[Reals, ...]) -> Estimates:
+        """Times at a shape: floats in, floats out (microseconds of work); arrays broadcast like NumPy's."""
+        if any(isinstance(value, np.ndarray) for value in shape):
+            return self._many(shape)
+        fixed, running = self._axes.split(shape)
+        table = self._tables.get(fixed) or self._table(fixed)
+        value, error, rank = table.one([math.log(x) for x in running])
+        return Estimates(self._ideal_s(shape, self._tile) * math.exp(value), rank, error)
+
+    def _many(self, shape: tuple[Reals, ...]) -> Estimates:
+        full = np.broadcast_arrays(*shape)
+        fixed, running = self._axes.split(shape)
+        logs = [np.log(np.asarray(x, dtype=np.float64)) for x in running]
+        if all(np.ndim(x) == 0 for x in fixed):
+            value, error, rank = self._table(tuple(float(x) for x in fixed)).many(logs)
+        else:
+            value, error, rank = self._by_fixed(self._axes.split(tuple(full)))
+        ideal = self._ideal_s(shape, self._tile)
+        size = full[0].shape
+        return Estimates(
+            np.broadcast_to(ideal * np.exp(value), size), np.broadcast_to(rank, size), np.broadcast_to(error, size)
+        )
+
+    def _by_fixed(self, split: tuple[tuple[Any, ...], tuple[Any, ...]]) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        fixed, running = split
+        size = fixed[0].shape
+        keys, index = np.unique(np.column_stack([x.ravel() for x in fixed]), axis=0, return_inverse=True)
+        value, error, rank = np.empty(index.size), np.empty(index.size), np.empty(index.size, dtype=np.int64)
+        for i, key in enumerate(keys.tolist()):
+            here = index.ravel() == i
+            logs = [np.log(x.ravel()[here]) for x in running]
+            value[here], error[here], rank[here] = self._table(tuple(key)).many(logs)
+        return value.reshape(size), error.reshape(size), rank.reshape(size)
+
+    def _ideal_s(self, shape: tuple[Any, ...], tile: float) -> Any:
+        moved, computed = work(self._kind, shape, self._dtype)
+        if tile > 1.0:
+            computed = computed * (np.ceil(shape[0] / tile) * tile / shape[0])
+        memory, compute = moved / self._rates[0], computed / self._rates[1]
+        return self._floor_s + (memory * memory + compute * compute) ** 0.5
+
+    def _table(self, fixed: tuple[float, ...]) -> _Table:
+        if fixed not in self._tables:
+            self._tables[fixed] = self._new_table(fixed)
+        return self._tables[fixed]
+
+    def _new_table(self, fixed: tuple[float, ...]) -> _Table:
+        axes = self._axes
+        origin = axes.points(tuple(np.array([x]) for x in fixed), tuple(np.ones(1) for _ in self._log_running))[0]
+        nodes = []
+        for axis, values in zip(axes.running, self._log_running, strict=True):
+            low, high = self._low[axis] - origin[axis], self._high[axis] - origin[axis]
+            inside = values[(values > low + SAME) & (values < high - SAME)]
+            nodes.append(np.array([low, *inside, high] if high - low > SAME else [low]))
+        places = grid(nodes)
+        points = np.repeat(origin[None, :], len(places), axis=0)
+        points[:, list(axes.running)] += places
+        clipped = np.clip(points, self._low, self._high)
+        beyond = np.linalg.norm((points - clipped) @ self._metric, axis=1)
+        values, variances = self._kriging.at(self._features(clipped, self.metric))
+        errors = self.error_scale * np.sqrt(variances + REPEAT_VARIANCE) * (1.0 + beyond)
+        exact = np.zeros(len(places), dtype=bool)
+        known = self._measured.get(fixed, {})
+        for i, place in enumerate(places):
+            if (logs := known.get(_place(place))) is not None:
+                values[i], exact[i] = np.mean(logs) if logs else values[i], True
+        lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
+        return _Table(LookUp(nodes, (values, errors), lengths), exact, outside=bool((beyond > SAME).any()))
+
+
+class _Table:
+    """Log efficiencies over the running dimensions of one matrix or head layout, their errors, and what was measured.
+
+    Beyond the nodes the error grows, by once itself a correlation length. ``outside``: the fixed dimensions are beyond
+    those measured.
+    """
+
+    def __init__(self, look_up: LookUp, exact: Booleans, *, outside: bool) -> None:
+        self._look_up, self._exact, self._outside = look_up, exact, outside
+
+    def one(self, logs: list[float]) -> tuple[float, float, int]:
+        """Value, error and rank at one place, given by its logs."""
+        (value, error), beyond, node = self._look_up.one(logs)
+        if beyond or self._outside:
+            return value, error * (1.0 + beyond), EXTRAPOLATED
+        return value, error, MEASURED if node >= 0 and self._exact[node] else INTERPOLATED
+
+    def many(self, logs: list[Floats]) -> tuple[Floats, Floats, Integers]:
+        """The same at many: arrays of logs that broadcast."""
+        (value, error), beyond, node = self._look_up.many(logs)
+        rank = np.where((node >= 0) & self._exact[node], MEASURED, INTERPOLATED)
+        rank = np.where((beyond > 0) | self._outside, EXTRAPOLATED, rank)
+        return value, np.asarray(error * (1.0 + beyond)), rank
+
+
+def _noise(row: Row) -> float:
+    """Variance of the log of a row's median, from its percentiles; 0 where the row has no spread.
+
+    Percentiles 20 % apart over 60 samples of 4 visits: (ln 1.2 / 2.563)² / 4 = 0.0013, a standard deviation of 3.6 %.
+    """
+    if row.p10_s is None or row.p90_s is None or row.samples is None or row.samples < 2:
+        return 0.0
+    return (math.log(row.p90_s / row.p10_s) / _DECILES) ** 2 / min(row.samples, _VISITS)
+
+
+def _place(logs: Any) -> tuple[float, ...]:
+    return tuple(np.round(logs, 8).tolist())
+
+
+def _scale(errors: Floats, variances: Floats) -> float:
+    """The scale at which 90 % of the errors lie within 1.645 standard deviations."""
+    return float(np.quantile(errors / np.sqrt(variances + REPEAT_VARIANCE), 0.9)) / Z90
