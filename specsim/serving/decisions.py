@@ -39,18 +39,20 @@ class Decisions:
 
     def _decide(self, decider: Decider, shares: Records) -> int:
         """Sets what each share proposes; returns how many tokens the drafter computes."""
-        drafted, ids = shares["drafts"], shares["request_id"]
+        ids, drafted, accepted = shares["request_id"], shares["drafts"], shares["accepted"]
         seen = drafted > 0
-        decider.observe(Rounds(ids[seen], drafted[seen], shares["accepted"][seen], len(shares)))
-        k = min(decider.draft_tokens(len(shares), float(self._work["context_tokens"][0])), self._server.longest)
-        if not k or not self._work["num_drafting"][0]:
+        if not seen.all():
+            ids, drafted, accepted = ids[seen], drafted[seen], accepted[seen]
+        decider.observe(Rounds(ids, drafted, accepted, len(shares)))
+        k = min(decider.draft_tokens(len(shares), self._work["context_tokens"].item()), self._server.longest)
+        if not k or not self._work["num_drafting"].item():
             return k
         if decider.uniform:
             shares["proposed"] = k
             return k
         going = np.flatnonzero(shares["goes_on"])
         confidences = self._confidences(shares[going], k) if decider.needs_confidences else None
-        drafts = decider.lengths(ids[going], k, confidences)
+        drafts = decider.lengths(shares["request_id"][going], k, confidences)
         shares["proposed"][going] = drafts.lengths
         return drafts.computed
 
