@@ -17,6 +17,7 @@ import time
 
 import numpy as np
 
+from specsim.assembly import assemble
 from specsim.scenario import Scenario
 from specsim.speculation.round import RoundCost
 
@@ -64,14 +65,14 @@ def single_s(cost: RoundCost, generator: np.random.Generator) -> float:
 def main() -> None:
     generator = np.random.default_rng(0)
     for gpu in sys.argv[1:] or ["h200"]:
-        asked = scenario(gpu)
-        cost = asked.round_cost()
+        machine = assemble(scenario(gpu))
+        cost = machine.cost
         map_s(cost, generator)
         repeats = [map_s(cost, generator) for _ in range(REPEATS)]
         one = single_s(cost, generator)
         count = BATCHES * DRAFT_LENGTHS * CONTEXTS
         print(
-            f"{gpu}, prices from {asked.price_name()}: {count:,} rounds in {np.median(repeats):.3f} s "
+            f"{gpu}, prices from {machine.price_name}: {count:,} rounds in {np.median(repeats):.3f} s "
             f"(fastest {min(repeats):.3f}, slowest {max(repeats):.3f}); "
             f"one alone {one * 1e6:.0f} us, {one * count / np.median(repeats):.0f} times as long each"
         )

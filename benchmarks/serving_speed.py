@@ -20,10 +20,11 @@ import statistics
 import time
 from typing import Any
 
+from specsim.assembly import assemble
 from specsim.scenario import Scenario
 from specsim.serving.fleet import Fleet
 from specsim.serving.price_table import tabled
-from specsim.serving.simulate import servers_of, simulate
+from specsim.serving.simulate import simulate
 from specsim.serving.sinks import Records
 
 RATE_PER_S, REPEATS = 6.45, 5
@@ -59,10 +60,9 @@ def measure(name: str, scenario: Scenario) -> None:
     """Print one line: requests a second, and the seconds of each stage."""
     classes = ["default"]
     begun_s = time.perf_counter()
-    servers = servers_of(scenario)
+    servers = assemble(scenario).replicas
     priced_s = time.perf_counter()
-    kinds = {id(server): tabled(server) for server in servers}
-    servers = [kinds[id(server)] for server in servers]
+    servers = [tabled(server) for server in servers]
     tabled_s = time.perf_counter()
     Fleet(servers, classes, router="round_robin").serve(
         [next(iter(scenario.workload.chunks(scenario.seed, 2)))], Records(classes)
@@ -93,7 +93,7 @@ def million(lengths: dict[str, Any], requests: int) -> None:
     """Print one line for the long run."""
     scenario = question(lengths, k=4, requests=requests, replicas=32)
     before_mb, begun_s = memory_mb(), time.perf_counter()
-    summary = simulate(scenario).summary()
+    summary = simulate(assemble(scenario)).summary()
     spent_s = time.perf_counter() - begun_s
     print(
         f"{summary['completed']:,} requests on 32 replicas, k = 4: {spent_s:.1f} s, "

@@ -9,12 +9,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Speculation
 from specsim.serving.fleet import Fleet
-from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.serving.sinks import Records
 from specsim.specs.engine import EngineLimits
@@ -22,6 +22,7 @@ from specsim.speculation.acceptance import uniform
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 from specsim.speculation.program import DraftProgram, Phase
 from specsim.workload.request import RequestSpec, requests_of
+from tests.replicas import replica
 
 BASE_S = 0.01
 RATE = 0.6
@@ -44,15 +45,15 @@ class Case:
     seed: int
     replicas: int = 1
 
-    def server(self) -> Server:
-        return Server(self.limits, self.num_kv_blocks, Affine(), self.speculation, self.seed)
+    def machine(self) -> Assembly:
+        return replica(self.limits, self.num_kv_blocks, Affine(), self.speculation, self.seed)
 
     def run(self) -> RunResult:
-        return run(self.requests, self.server(), replicas=self.replicas)
+        return run(self.requests, self.machine(), replicas=self.replicas)
 
     def fleet(self) -> Fleet:
         """Its replicas after the run."""
-        fleet = Fleet([self.server()] * self.replicas, ["default"], router="round_robin")
+        fleet = Fleet([self.machine()] * self.replicas, ["default"], router="round_robin")
         fleet.serve([requests_of(self.requests)], Records(["default"]))
         return fleet
 
@@ -107,9 +108,9 @@ def test_requests_tokens_and_blocks_are_conserved(case: Case) -> None:
         (r.request_id, r.prompt_tokens, r.output_tokens, r.arrival_s) for r in case.requests
     ]
     assert len(fleet.replicas) == case.replicas
-    for replica in fleet.replicas:
-        assert replica["num_running"] == replica["num_waiting"] == 0
-        assert replica["free_plain"] + replica["free_named"] == case.num_kv_blocks - 1  # the null block
+    for one in fleet.replicas:
+        assert one["num_running"] == one["num_waiting"] == 0
+        assert one["free_plain"] + one["free_named"] == case.num_kv_blocks - 1  # the null block
     prompts = sum(r.prompt_tokens for r in result.requests)
     prefilled = sum(step.prefill_tokens for step in result.steps)
     verified = sum(step.verify_tokens for step in result.steps)
@@ -151,8 +152,8 @@ def test_limits_hold_and_nothing_is_served_before_it_arrives(case: Case) -> None
         assert r.e2e_s >= steps * BASE_S - 1e-9
         assert r.finish_s >= r.first_token_s
     assert result.duration_s == max(r.finish_s for r in result.requests)
-    for replica in range(case.replicas):
-        own = result.requests[replica :: case.replicas]
+    for number in range(case.replicas):
+        own = result.requests[number :: case.replicas]
         firsts = [r.first_token_s for r in own]
         assert firsts == sorted(firsts)  # first come, first served: nobody starves
 

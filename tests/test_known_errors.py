@@ -21,7 +21,6 @@ from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
 from specsim.profiles.store import Profile
-from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.engine import EngineLimits
@@ -29,6 +28,7 @@ from specsim.specs.kernel_work import work
 from specsim.speculation.round import RoundCost
 from specsim.surfaces.efficiency import EfficiencySurface
 from specsim.workload.request import RequestSpec
+from tests.replicas import replica
 
 H200, LLAMA = load_hardware("h200"), load_model("llama-3.1-8b")
 BF16 = Precision(16, 16, "bfloat16")
@@ -132,7 +132,7 @@ def test_prompts_that_begin_alike_are_computed_once() -> None:
     for caching in (False, True):
         limits = EngineLimits(prefix_caching=caching)
         cost = RoundCost(LLAMA, Roofline(H200, "bfloat16"), hardware=H200, engine=limits, precision=BF16)
-        result = run(requests, Server(limits, 1000, cost))
+        result = run(requests, replica(limits, 1000, cost))
         first_token_s.append([record.first_token_s - record.arrival_s for record in result.requests])
     plain, cached = first_token_s
     assert cached[0] == plain[0]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from specsim.analytic.rounds import speedup_map
+from specsim.assembly import assemble
 from specsim.errors import InvalidInput
 from specsim.profiles.store import load_profile, profile_names
 from specsim.scenario import Scenario, load_scenario
@@ -33,11 +34,11 @@ def scenario(gpu: str, **fields: Any) -> Scenario:
 def test_steps_of_a_real_engine_price_its_own_model() -> None:
     """Every cell comes from the table, and a measured step comes back as measured within the table's own error."""
     asked = load_scenario("quickstart", VLLM)
-    found = speedup_map(asked, batches=[1, 8, 32])
+    found = speedup_map(assemble(asked), batches=[1, 8, 32])
     assert found.price_name == STEPS
     assert {cell.source for cell in found.cells} <= {"measured", "interpolated"}
     rows = [row for row in load_profile(STEPS).rows["steps"] if row.operation == "total" and row.shape[3] == 0]
-    cost = asked.without_speculation().round_cost()
+    cost = assemble(asked.without_speculation()).cost
     for row in rows:
         sequences, width, keys, _, prefill = row.shape
         if width == 1 and not prefill and row.kernel.endswith("/none"):
@@ -48,30 +49,30 @@ def test_steps_of_a_real_engine_price_its_own_model() -> None:
 
 def test_steps_of_another_model_or_drafter_are_refused() -> None:
     with pytest.raises(InvalidInput, match=r"holds llama-144m, not steps of Llama-3.1-8B"):
-        load_scenario("quickstart", (*VLLM, "model=llama-3.1-8b")).round_cost()
+        assert assemble(load_scenario("quickstart", (*VLLM, "model=llama-3.1-8b"))).cost
     with pytest.raises(InvalidInput, match=r"not llama-6m|holds drafters"):
-        load_scenario("quickstart", VLLM[:3]).round_cost()
+        assert assemble(load_scenario("quickstart", VLLM[:3])).cost
     with pytest.raises(InvalidInput, match="no profile of RTX-4090 is known"):
-        scenario("rtx-4090", cost={"source": "steps"}).round_cost()
+        assert assemble(scenario("rtx-4090", cost={"source": "steps"})).cost
 
 
 def test_hardware_without_a_profile_is_a_roofline_and_says_so() -> None:
-    assert scenario("rtx-4090").price_name() == "roofline"
-    assert scenario("rtx-4090").round_cost().decode_round(1, 0, 100.0).source == "roofline"
+    assert assemble(scenario("rtx-4090")).price_name == "roofline"
+    assert assemble(scenario("rtx-4090")).cost.decode_round(1, 0, 100.0).source == "roofline"
 
 
 @pytest.mark.parametrize("gpu", ["h200", "h100-sxm", "a100-80gb", "l40s", "b200"])
 def test_profiled_gpus_are_priced_by_measurements(gpu: str) -> None:
     """GEMM and decode attention are measured; verification, of which no table has any, says extrapolated."""
-    cost = scenario(gpu).round_cost()
-    assert scenario(gpu).price_name() != "roofline"
+    cost = assemble(scenario(gpu)).cost
+    assert assemble(scenario(gpu)).price_name != "roofline"
     plain, verify = cost.decode_round(64, 0, 8000.0), cost.decode_round(64, 3, 8000.0)
     assert plain.parts["gemm"] > 0
     assert verify.seconds > plain.seconds
     assert verify.source in ("extrapolated", "roofline")
-    assert scenario(gpu, cost={"source": "roofline"}).price_name() == "roofline"
+    assert assemble(scenario(gpu, cost={"source": "roofline"})).price_name == "roofline"
 
 
 def test_a_profile_of_other_hardware_is_refused() -> None:
     with pytest.raises(InvalidInput, match="was measured on"):
-        scenario("h200", cost={"profile": STEPS}).round_cost()
+        assert assemble(scenario("h200", cost={"profile": STEPS})).cost

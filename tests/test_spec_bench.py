@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from specsim.assembly import assemble
 from specsim.speculation.policy import PlusMinusPolicy
 from specsim.speculation.policy.protocol import Rounds, Setting
 
@@ -31,7 +32,7 @@ def test_draft_lengths_are_those_of_the_policy_itself() -> None:
     asked = study.scenario("SpS", "rtx-3090", "vicuna-7b")
     assert asked.speculation is not None
     setting = Setting(
-        cost=asked.round_cost(), acceptance=asked.speculation.acceptance, choices=tuple(range(study.LONGEST + 1)),
+        cost=assemble(asked).cost, acceptance=asked.speculation.acceptance, choices=tuple(range(study.LONGEST + 1)),
         max_num_seqs=1, context_tokens=512.0,
     )  # fmt: skip
     decider = PlusMinusPolicy(rise=study.RISE, fall=study.FALL).start(setting)

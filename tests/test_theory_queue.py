@@ -14,17 +14,18 @@ from scipy.stats import t as student_t
 
 from specsim.analytic.rounds import speedup_map
 from specsim.arrays import Reals
+from specsim.assembly import Assembly, assemble
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Scenario, Speculation
 from specsim.serving.fleet import Fleet
 from specsim.serving.price_table import tabled
-from specsim.serving.server import Server
-from specsim.serving.simulate import run, servers_of
+from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
 from specsim.workload.arrivals import GammaArrivals, PoissonArrivals
 from specsim.workload.request import Requests, RequestSpec
+from tests.replicas import replica
 
 Values = NDArray[np.float64]
 
@@ -71,7 +72,7 @@ class Finished:
 
 
 def served(
-    arrivals_s: Values, outputs: NDArray[np.int64], server: Server, prompts: NDArray[np.int64] | None = None
+    arrivals_s: Values, outputs: NDArray[np.int64], server: Assembly, prompts: NDArray[np.int64] | None = None
 ) -> Values:
     """Arrival, first token and finish of each request, on the compiled loop."""
     count = len(arrivals_s)
@@ -85,7 +86,7 @@ def served(
 def one_at_a_time(arrivals_s: Values, *, rounds: int, step_s: float) -> RunResult:
     """A single server whose every request takes ``rounds`` steps."""
     requests = [RequestSpec(number, time, 4, rounds) for number, time in enumerate(arrivals_s.tolist())]
-    return run(requests, Server(EngineLimits(max_num_seqs=1), 100, Affine(step_s)))
+    return run(requests, replica(EngineLimits(max_num_seqs=1), 100, Affine(step_s)))
 
 
 def controls(gaps_s: Values, rate: float, service_s: float) -> Values:
@@ -150,7 +151,7 @@ def test_mean_wait_of_a_deterministic_server(seeds: range) -> None:
     intervals = []
     for seed in seeds:
         arrivals = PoissonArrivals(rate_per_s=rate).times_s(32_000, np.random.default_rng(seed))
-        server = Server(EngineLimits(max_num_seqs=1), 100, Affine(service_s / steps))
+        server = replica(EngineLimits(max_num_seqs=1), 100, Affine(service_s / steps))
         times = served(arrivals, np.full(32_000, steps), server)
         waits = times[:, 2] - times[:, 0] - service_s
         intervals.append(interval(waits, controls(np.diff(arrivals, prepend=0.0), rate, service_s), batches=40))
@@ -175,7 +176,7 @@ def test_mean_wait_of_a_general_server(seeds: range) -> None:
         generator = np.random.default_rng(seed)
         arrivals = PoissonArrivals(rate_per_s=rate).times_s(70_000, generator)
         outputs = np.where(generator.random(70_000) < share, short, long)
-        server = Server(EngineLimits(max_num_seqs=1), 100, Affine(step_s))
+        server = replica(EngineLimits(max_num_seqs=1), 100, Affine(step_s))
         times = served(arrivals, outputs, server)
         services = outputs * step_s
         waits = times[:, 2] - times[:, 0] - services
@@ -202,7 +203,7 @@ def test_mean_time_in_a_queue_with_several_servers(seeds: range) -> None:
         count = 30_000
         arrivals = PoissonArrivals(rate_per_s=rate).times_s(count, generator)
         outputs = generator.geometric(1 / steps, count)
-        server = Server(EngineLimits(max_num_seqs=servers), 10_000, Affine(1 / steps))
+        server = replica(EngineLimits(max_num_seqs=servers), 10_000, Affine(1 / steps))
         times = served(arrivals, outputs, server)
         services = outputs / steps
         known = np.column_stack((np.diff(arrivals, prepend=0.0) - 1 / rate, services - 1.0))
@@ -227,7 +228,7 @@ def test_processor_sharing_without_prefill(spread: str, record_property: Any) ->
     count = 60_000
     arrivals = PoissonArrivals(rate_per_s=rate).times_s(count, generator)
     outputs = np.full(count, rounds) if spread == "fixed" else generator.geometric(1 / rounds, count)
-    server = Server(EngineLimits(max_num_seqs=256), 100_000, Affine(base_s, token_s))
+    server = replica(EngineLimits(max_num_seqs=256), 100_000, Affine(base_s, token_s))
     times = served(arrivals, outputs, server)
     found = (times[:, 2] - times[:, 0]).sum() / arrivals[-1]
     assert found == pytest.approx(theory, rel=0.02)
@@ -257,12 +258,12 @@ def test_saturation_throughput_is_the_closed_form(k: int) -> None:
             },
         }
     )  # fmt: skip
-    server = servers_of(scenario)[0]
+    server = assemble(scenario).replicas[0]
     arrivals = np.zeros(batch * 30)
     times = served(arrivals, np.full(len(arrivals), output), server)
     ends = np.sort(times[:, 2])[batch - 1 :: batch]  # of every sixteenth request: without drafts they end in waves
     found = 18 * batch * output / (ends[24] - ends[6])
-    cell = speedup_map(scenario, batches=[batch], context_tokens=output / 2).cell(batch, k)
+    cell = speedup_map(assemble(scenario), batches=[batch], context_tokens=output / 2).cell(batch, k)
     closed_form = cell.output_tokens_per_s
     if k:  # the drafter's host time is in the round
         assert cell.tokens_per_round == pytest.approx((1 - 0.6**4) / 0.4)
@@ -295,7 +296,7 @@ def test_little_on_a_drained_run() -> None:
     arrivals = GammaArrivals(rate_per_s=12.0, cv=2.0).times_s(500, generator).tolist()
     lengths = generator.integers(1, 60, size=(500, 2)).tolist()
     requests = [RequestSpec(i, time, *pair) for i, (time, pair) in enumerate(zip(arrivals, lengths, strict=True))]
-    result = run(requests, Server(EngineLimits(max_num_seqs=8), 20, Affine(0.02, 0.001), speculation))
+    result = run(requests, replica(EngineLimits(max_num_seqs=8), 20, Affine(0.02, 0.001), speculation))
     assert sum(r.preemptions for r in result.requests) > 0
     ends = [step.start_s + step.duration_s for step in result.steps]
     held = sum(step.duration_s * (step.sequences + step.waiting) for step in result.steps)
@@ -309,5 +310,5 @@ def test_little_on_a_drained_run() -> None:
 def test_throughput_of_a_full_batch() -> None:
     """All at once, b at a time: each wave of b requests of N tokens takes N steps of a + c·b, prefills of 1 token."""
     requests = [RequestSpec(number, 0.0, 1, 25) for number in range(64)]
-    result = run(requests, Server(EngineLimits(max_num_seqs=16), 1000, Affine(0.01, 0.001)))
+    result = run(requests, replica(EngineLimits(max_num_seqs=16), 1000, Affine(0.01, 0.001)))
     assert result.duration_s == pytest.approx(4 * 25 * (0.01 + 0.016), rel=1e-9)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from specsim.analytic.rounds import Cell, speedup_map
+from specsim.assembly import Assembly, assemble
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
 from specsim.speculation.acceptance import LayerIndexedAcceptance
@@ -37,7 +38,7 @@ class Exit:
 
 
 def best_exits(
-    scenario: Scenario, layers: Sequence[int], *, batches: Sequence[int] | None = None,
+    assembly: Assembly, layers: Sequence[int], *, batches: Sequence[int] | None = None,
     context_tokens: float | None = None,
 ) -> tuple[Exit, ...]:  # fmt: skip
     """For each batch size; off (k = 0) is a choice, and of equals the earlier layer and the shorter draft.
@@ -46,9 +47,9 @@ def best_exits(
     """
     if not layers:
         raise InvalidInput("no exit layer to choose from; list at least one")
-    cells: dict[int, list[tuple[int, Cell]]] = {}
+    scenario, cells = assembly.scenario, dict[int, list[tuple[int, Cell]]]()
     for layer in sorted(set(layers)):
-        found = speedup_map(leaving_at(scenario, layer), batches=batches, context_tokens=context_tokens)
+        found = speedup_map(assemble(leaving_at(scenario, layer)), batches=batches, context_tokens=context_tokens)
         for cell in found.cells:
             cells.setdefault(cell.batch, []).append((layer, cell))
     return tuple(_best(batch, options, scenario.model.num_layers) for batch, options in sorted(cells.items()))

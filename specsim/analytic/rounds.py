@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.arrays import Floats
+from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.scenario import Scenario, Speculation
+from specsim.scenario import Speculation
 from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance, StoppedRound
 from specsim.speculation.policy import ConfidencePolicy
 from specsim.speculation.round import SHARED_ERRORS, StepCost
@@ -108,7 +109,7 @@ class SpeedupMap:
 
 
 def speedup_map(
-    scenario: Scenario, *, batches: Sequence[int] | None = None, context_tokens: float | None = None
+    assembly: Assembly, *, batches: Sequence[int] | None = None, context_tokens: float | None = None
 ) -> SpeedupMap:
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
     ``max_draft_tokens`` that the program can run.
@@ -116,13 +117,13 @@ def speedup_map(
     ``context_tokens`` defaults to the workload's mean. Raises NoAnswer if the models do not fit, InvalidInput without
     a drafter or for a batch below 1.
     """
-    speculation = scenario.speculation
-    if speculation is None:
+    scenario = assembly.scenario
+    if scenario.speculation is None:
         raise InvalidInput(f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter")
-    context = scenario.mean_context_tokens() if context_tokens is None else context_tokens
+    context = assembly.context_tokens if context_tokens is None else context_tokens
     if not context >= 1:
         raise InvalidInput(f"a context of {context:g} tokens; a decoding sequence has at least 1")
-    largest = largest_batch(scenario, context)
+    largest = largest_batch(assembly, context)
     batches = default_batches(min(scenario.engine.max_num_seqs, largest)) if batches is None else batches
     if not batches or min(batches) < 1:
         raise InvalidInput(f"batches {list(batches)} must be a non-empty list of sizes of at least 1")
@@ -131,19 +132,19 @@ def speedup_map(
             f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
             "ask for smaller batches or a shorter context"
         )
-    return SpeedupMap(tuple(_cells(scenario, sorted(set(batches)), context)), scenario.price_name())
+    return SpeedupMap(tuple(_cells(assembly, sorted(set(batches)), context)), assembly.price_name)
 
 
-def _cells(scenario: Scenario, batches: Sequence[int], context: float) -> list[Cell]:
+def _cells(assembly: Assembly, batches: Sequence[int], context: float) -> list[Cell]:
     """All cells, each draft length's prices for every batch size at once."""
-    speculation = scenario.speculation
+    speculation = assembly.speculation
     assert speculation is not None
-    drafting, plain = scenario.round_cost(), scenario.without_speculation().round_cost()
+    drafting, plain = assembly.cost, assembly.plain.cost
     sizes = np.array(batches, dtype=np.float64)
     base = plain.decode_round(sizes, 0, context)
     by_length = []
     changed = speculation.program.modifier is not None  # the target's own pass, also without drafts
-    for k in speculation.program.choices(speculation.max_draft_tokens):
+    for k in assembly.choices():
         price, tokens = base, speculation.acceptance.expected_tokens(k)
         stopped = _stopped(speculation, k) if k else None
         if stopped is not None:
@@ -175,12 +176,12 @@ def _round(cost: StepCost, sizes: Floats, k: int, context: float, law: Acceptanc
     return cost.step(groups, drafting=sizes, draft_tokens=k, drafting_kv_tokens=context)
 
 
-def largest_batch(scenario: Scenario, context_tokens: float) -> int:
+def largest_batch(assembly: Assembly, context_tokens: float) -> int:
     """Sequences of a KV length that fit one replica's cache. Raises NoAnswer if not even one does."""
-    blocks = scenario.kv_blocks()
-    each = math.ceil(context_tokens / scenario.engine.block_size)
+    blocks, block_size = assembly.num_kv_blocks, assembly.limits.block_size
+    each = math.ceil(context_tokens / block_size)
     if blocks < each:
-        room = blocks * scenario.engine.block_size
+        room = blocks * block_size
         raise NoAnswer(
             f"a sequence of {context_tokens:.0f} tokens does not fit: the KV cache holds {room}; "
             "shorten the context or take a larger GPU"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.errors import InvalidInput
 from specsim.profiles.store import Profile
@@ -80,4 +81,4 @@ def run_conditions(case: Case, drafter: str = "") -> Conditions | None:
     """The conditions of a case's measurement, or of one drafter's, against its profile; None where nobody looked."""
     rows = read_anchors(case.conditions)
     mine = [row for row in rows if row.run.startswith(f"{drafter}/")] if drafter else rows
-    return conditions_of(mine, profile_anchors(case.scenario.profile()))
+    return conditions_of(mine, profile_anchors(assemble(case.scenario).profile))

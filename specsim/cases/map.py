@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from specsim.analytic.rounds import SpeedupMap, speedup_map
+from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.cases.pin import read_prediction
 from specsim.errors import InvalidInput
@@ -51,7 +52,7 @@ def score(case: Case, drafter: str) -> Fidelity:
     """
     if drafter not in case.drafters:
         raise InvalidInput(f"{case.folder} holds no map of {drafter}; score what it holds with specsim validate")
-    return compare(predicted_cells(speedup_map(case.drafters[drafter])), measured_rows(case, drafter))
+    return compare(predicted_cells(speedup_map(assemble(case.drafters[drafter]))), measured_rows(case, drafter))
 
 
 def committed_score(case: Case, drafter: str) -> Fidelity | None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from specsim.assembly import assemble
 from specsim.errors import InvalidInput
 from specsim.profiles.store import HEADER
 from specsim.scenario import Scenario
@@ -42,7 +43,7 @@ def _filled(value: Any) -> Any:
 
 def pin(scenario: Scenario) -> dict[str, str] | None:
     """What a prediction's header says of the profile that prices it; None for a roofline."""
-    profile = scenario.profile()
+    profile = assemble(scenario).profile
     return None if profile is None else {"name": profile.folder.name, "sha256": profile_sha256(profile.folder)}
 
 

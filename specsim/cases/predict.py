@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from specsim.analytic.rounds import speedup_map
+from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.cases.map import predicted_cells
 from specsim.cases.pin import pin
 from specsim.cases.served import ServedRun, load_runs, require_saturation, saturation_runs
 from specsim.errors import InvalidInput
+from specsim.fidelity import Predicted
 from specsim.results.served_rows import METRICS, SCENARIO, PredictedMetric, PredictedRun, write_predictions
 from specsim.scenario import Scenario
 
@@ -41,17 +43,22 @@ def _header(scenario: Scenario) -> dict[str, Any]:
     header: dict[str, Any] = {"date": datetime.date.today().isoformat(), "scenario_sha256": scenario.sha256()}
     if scenario.conditions is not None:
         header["conditions"] = scenario.conditions.model_dump()
-    return header | {"prices": scenario.price_name(), "profile": pin(scenario)}
+    return header | {"prices": assemble(scenario).price_name, "profile": pin(scenario)}
 
 
 def _write_maps(case: Case) -> Path:
     """Every drafter's map in one file, by drafter."""
     document = {
-        name: _header(scenario) | {"cells": [asdict(cell) for cell in predicted_cells(speedup_map(scenario))]}
+        name: _header(scenario)
+        | {"cells": [asdict(cell) for cell in predicted_cells(speedup_map(assemble(scenario)))]}
         for name, scenario in case.drafters.items()
     }
     case.predicted.write_text(json.dumps(document, indent=1) + "\n")
     return case.predicted
+
+
+def _cells(scenario: Scenario) -> list[Predicted]:
+    return predicted_cells(speedup_map(assemble(scenario)))
 
 
 def _write_served(case: Case, path: Path, runs: Sequence[ServedRun], progress: Progress | None) -> Path:
@@ -70,6 +77,6 @@ def _predicted(run: ServedRun) -> PredictedRun:
 
     scenario = run.scenario
     vary = scenario.speculation is not None and (scenario.weights is not None or run.variant != SCENARIO)
-    found = predicted_metrics(scenario, METRICS, vary_acceptance=vary)
+    found = predicted_metrics(assemble(scenario), METRICS, vary_acceptance=vary)
     metrics = {name: PredictedMetric(one.value, one.low, one.high) for name, one in found.items()}
     return PredictedRun(run.load, run.alternative, run.variant, metrics, scenario.sha256())

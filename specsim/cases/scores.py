@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specsim.analytic.rounds import speedup_map
+from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.cases.conditions import conditions_of, profile_anchors, read_anchors, run_conditions
 from specsim.cases.loads import OWN, Loads
@@ -100,7 +101,7 @@ def _score_map(case: Case, drafter: str) -> MapScore:
     why = None if prediction is None else retired(prediction, scenario, conditions)
     if why is None:
         asked = scenario.model_copy(update={"conditions": conditions})
-        now = compare(predicted_cells(speedup_map(asked)), rows)
+        now = compare(predicted_cells(speedup_map(assemble(asked))), rows)
     told = now or committed
     parts = [] if told is None else cell_parts(told, rows)
     return MapScore(case, drafter, committed, now, why, parts, len({row.repeat for row in rows}), conditions)
@@ -147,7 +148,7 @@ def _predicted_now(case: Case, runs: Sequence[ServedRun], rows: Sequence[ServedR
 def _as_it_was(case: Case, run: ServedRun) -> Scenario:
     """A run's scenario in the conditions in which it was measured, where those are known."""
     mine = [row for row in read_anchors(case.conditions) if row.run == run_name(run)]
-    conditions = conditions_of(mine, profile_anchors(run.scenario.profile()))
+    conditions = conditions_of(mine, profile_anchors(assemble(run.scenario).profile))
     asked: Scenario = run.scenario.model_copy(update={"conditions": conditions})
     return asked
 
@@ -172,6 +173,6 @@ def _highest(arrivals: OpenArrivals) -> float:
 
 
 def _metrics_now(scenario: Scenario) -> dict[str, PredictedMetric]:
-    summary = simulate(scenario).summary()
+    summary = simulate(assemble(scenario)).summary()
     found = {name: value for name in METRICS if (value := summary.get(name)) is not None}
     return {name: PredictedMetric(value, value, value) for name, value in found.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from specsim.assembly import assemble
 from specsim.cases import (
     Case,
     Served,
@@ -52,7 +53,7 @@ def measure_maps(
     done = {name: {(r.repeat, r.batch, r.draft_tokens) for r in held.get(name, ())} for name in drafters}
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = inspect(device)
-    dtype = next(iter(drafters.values())).precision().dtype
+    dtype = assemble(next(iter(drafters.values()))).precision.dtype
     looks = Looks(Anchors(device, dtype, machine), LOOK_EVERY_S)
     before = probe_s(device, dtype, *clock_and_capture(device))
     with _progress("measuring") as progress:
@@ -82,8 +83,8 @@ def _map_rows(
             if sum(repeat < until for repeat, _, _ in done[name]) == until * len(batches) * len(lengths):
                 continue
             for row in measure_grid(
-                question, batches=batches, draft_lengths=lengths, repeats=until, seconds_per_cell=cell_seconds,
-                device=device, done=frozenset(done[name]),
+                assemble(question), batches=batches, draft_lengths=lengths, repeats=until,
+                seconds_per_cell=cell_seconds, device=device, done=frozenset(done[name]),
             ):  # fmt: skip
                 done[name].add((row.repeat, row.batch, row.draft_tokens))
                 yield name, row
@@ -115,7 +116,7 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
     )
     if what == "saturation" and pending and not case.predicted_saturation.exists():
         messages().print("nothing was predicted of this saturation, so it will test nothing", soft_wrap=True)
-    dtype, probes = case.scenario.precision().dtype, list[float]()
+    dtype, probes = assemble(case.scenario).precision.dtype, list[float]()
     looks = Looks(Anchors(device, dtype), LOOK_EVERY_S)
 
     def probe() -> float:
@@ -125,7 +126,7 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
     for number, (repeat, run) in enumerate(pending, start=1):
         before_s = probe()
         looks.look()
-        summary = serve(run.scenario, device=device, between_steps=looks.look_when_due).summary()
+        summary = serve(assemble(run.scenario), device=device, between_steps=looks.look_when_due).summary()
         append_anchors(case.conditions, AnchorRow(repeat, run_name(run), *looks.take()))
         metrics = {name: summary[name] for name in METRICS}
         append_row(path, ServedRow(repeat, run.load, run.alternative, before_s, metrics, run.scenario.sha256()))

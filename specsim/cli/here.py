@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from specsim.assembly import assemble
 from specsim.cases import Case, load_case
 from specsim.cli.case_runs import measure_maps, measure_served, predict_into
 from specsim.cli.options import messages, require_torch
@@ -22,7 +23,7 @@ def repeat_here(case: Case, folder: Path) -> Path:
     require_torch()
     from specsim.profiling.machine import default_dtype
 
-    dtype, native = case.scenario.precision().dtype, default_dtype("cpu")
+    dtype, native = assemble(case.scenario).precision.dtype, default_dtype("cpu")
     if dtype == "bfloat16" and native == "float32":
         messages().print("this CPU has no instructions for bfloat16: the case is repeated in float32")
         dtype = native

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from specsim.cases import Case, load_case, names_case, own_drafter
-from specsim.cli.case_runs import measure_maps, measure_served
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput
-from specsim.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from specsim.cases import Case
+    from specsim.scenario import Scenario
 
 
 def measure(
@@ -52,7 +52,10 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Serve the workload on the wall clock, or measure the map that ``predict`` predicts."""
+    from specsim.assembly import assemble
+    from specsim.cases import names_case, own_drafter
     from specsim.report.tables import summary_table
+    from specsim.scenario import load_scenario
 
     if engine != "reference":
         raise InvalidInput(f"--engine {engine!r} is not built yet; the engine that runs today is reference")
@@ -61,6 +64,8 @@ def measure(
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
     if saturation or loads:
+        from specsim.cli.case_runs import measure_served
+
         case = _case(scenario, settings)
         measured = measure_served(case, "saturation" if saturation else "loads", device=device)
         messages().print(f"wrote {measured}", soft_wrap=True)
@@ -76,16 +81,20 @@ def measure(
         compare_outputs(question, device, as_json=as_json)
         return
     if grid:
+        from specsim.cli.case_runs import measure_maps
+
         measure_maps(own_drafter(question), out, device=device, repeats=repeats, cell_seconds=cell_seconds)
         messages().print(f"wrote {out}")
         return
-    summary = serve(question, device=device).summary(question.slo)
+    summary = serve(assemble(question), device=device).summary(question.slo)
     print_json(summary | {"name": question.name}) if as_json else console().print(
         summary_table({question.name: summary})
     )
 
 
 def _case(reference: str, settings: list[str] | None) -> Case:
+    from specsim.cases import load_case
+
     if settings:
         raise InvalidInput("--set would measure another case than the folder holds; write it into the case's files")
     require_torch()
@@ -93,6 +102,8 @@ def _case(reference: str, settings: list[str] | None) -> Case:
 
 
 def _measure_case_maps(case: Case, *, device: str, repeats: int, cell_seconds: float) -> None:
+    from specsim.cli.case_runs import measure_maps
+
     if case.loads is not None:
         raise InvalidInput(f"{case.folder} holds served loads and no map; measure its --saturation and its --loads")
     if not case.predicted.exists():
@@ -103,6 +114,8 @@ def _measure_case_maps(case: Case, *, device: str, repeats: int, cell_seconds: f
 
 def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
     """Greedy output with the scenario's drafter against plain greedy output, in float64, float32 and bfloat16."""
+    from rich.table import Table
+
     from specsim.reference.choice import drafter_of
     from specsim.reference.lossless import by_dtype
 

@@ -23,14 +23,16 @@ def predict(
     """Speed-up of every draft length at every batch size, by formula."""
     from specsim.analytic.exits import best_exits
     from specsim.analytic.rounds import speedup_map
+    from specsim.assembly import assemble
     from specsim.report.tables import exit_table, map_table, split_table
     from specsim.report.verdict import verdict
     from specsim.scenario import load_scenario
 
     question = load_scenario(scenario, settings or ())
     sizes, layers = whole_numbers(batches, "--batches"), whole_numbers(exit_layers, "--exit-layers")
-    speedups = speedup_map(question, batches=sizes, context_tokens=context)
-    exits = best_exits(question, layers, batches=sizes, context_tokens=context) if layers else ()
+    machine = assemble(question)
+    speedups = speedup_map(machine, batches=sizes, context_tokens=context)
+    exits = best_exits(machine, layers, batches=sizes, context_tokens=context) if layers else ()
     if as_json:
         print_json(speedups.as_json() | ({"exits": [best.as_json() for best in exits]} if exits else {}))
         return

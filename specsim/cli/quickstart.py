@@ -20,6 +20,7 @@ def quickstart(
 ) -> None:
     """Predict the bundled scenario and compare with the run recorded for it on a CPU."""
     from specsim.analytic.rounds import speedup_map
+    from specsim.assembly import assemble
     from specsim.cases import committed_score, load_case, score
     from specsim.report.document import Evidence, write_report
     from specsim.report.map_fidelity import regret_sheet
@@ -28,7 +29,7 @@ def quickstart(
     from specsim.scenario import load_scenario
 
     scenario = load_scenario("quickstart")
-    speedups = speedup_map(scenario)
+    speedups = speedup_map(assemble(scenario))
     answer = verdict(speedups, 1)
     case = load_case(CASE)
     fidelity, committed = score(case, DRAFTER), committed_score(case, DRAFTER)

@@ -20,13 +20,14 @@ def report(
 ) -> None:
     """Verdict, map, anatomy of a round and, with --case, predicted against measured."""
     from specsim.analytic.rounds import speedup_map
+    from specsim.assembly import assemble
     from specsim.cases import load_case, score
     from specsim.report.document import Evidence, write_report
     from specsim.report.verdict import verdict
     from specsim.scenario import load_scenario
 
     question = load_scenario(scenario, settings or ())
-    speedups = speedup_map(question)
+    speedups = speedup_map(assemble(question))
     evidence = None
     if case is not None:
         measured = load_case(case)

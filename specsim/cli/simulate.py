@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
 from specsim.errors import InvalidInput
-from specsim.results import RunResult
-from specsim.scenario import Scenario, load_scenario
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from specsim.results import RunResult
+    from specsim.scenario import Scenario
     from specsim.serving.uncertainty import Predicted3
 
 SERIES_INTERVALS = 500
@@ -60,6 +61,7 @@ def simulate(
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
     from specsim.report.replications import predicted_json, predicted_table, replications_json, replications_table
     from specsim.report.tables import summary_table
+    from specsim.scenario import load_scenario
 
     if intervals:
         from specsim.serving.uncertainty import check_runs
@@ -102,6 +104,7 @@ def simulate(
 
 def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> dict[str, dict[str, Predicted3]]:
     """Intervals of each alternative's metrics under equal draws; of those that are done when Ctrl-C is pressed."""
+    from specsim.assembly import assemble
     from specsim.report.replications import ROWS
     from specsim.serving.uncertainty import predicted_metrics
 
@@ -115,8 +118,8 @@ def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> d
 
             try:
                 found[name] = predicted_metrics(
-                    scenario, ROWS, runs=runs, vary_acceptance=True, counted=trim.applied if trim.any else None,
-                    progress=advance,
+                    assemble(scenario), ROWS, runs=runs, vary_acceptance=True,
+                    counted=trim.applied if trim.any else None, progress=advance,
                 )  # fmt: skip
             except KeyboardInterrupt:
                 messages().print("stopped by Ctrl-C: these are the intervals that were done")
@@ -163,6 +166,7 @@ class Runs:
 
     def all(self, alternatives: dict[str, Scenario], replications: int) -> None:
         """Run everything; Ctrl-C keeps what is done and, of the run under way, what it could tell."""
+        from specsim.assembly import assemble
         from specsim.serving.simulate import simulate as run
 
         self.summaries = {name: [] for name in alternatives}
@@ -177,7 +181,7 @@ class Runs:
                         progress.update(task, completed=done, total=total)
 
                     try:
-                        result = run(seeded, progress=advance, keep=self.whole or None)
+                        result = run(assemble(seeded), progress=advance, keep=self.whole or None)
                     except KeyboardInterrupt:
                         messages().print("stopped by Ctrl-C: these are the runs that were done")
                         return
@@ -218,6 +222,8 @@ class Runs:
 
 
 def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     screen = messages()
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen,

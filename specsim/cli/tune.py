@@ -48,6 +48,7 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Best draft length at every batch size, ready to paste; exit status 3 if none pays anywhere."""
+    from specsim.assembly import assemble
     from specsim.errors import NoAnswer
     from specsim.planning.headroom import headroom
     from specsim.planning.traffic import under_load
@@ -58,8 +59,9 @@ def tune(
 
     question = load_scenario(scenario, settings or ())
     rule = rule_of(engine.value, question)
+    machine = assemble(question)
     found = find(
-        question, rule=rule, batches=whole_numbers(batches, "--batches"), context_tokens=context,
+        machine, rule=rule, batches=whole_numbers(batches, "--batches"), context_tokens=context,
         prefer=prefer.value, tolerance=tolerance,
     )  # fmt: skip
     document: dict[str, Any] = {"name": question.name, "for": engine.value, **found.as_json()}
@@ -73,8 +75,8 @@ def tune(
             "or try a cheaper or better drafter"
         )
     text = engine_text(question, found, engine.value, draft_model)
-    alone = headroom(question, found.policy)
-    served = under_load(question, found) if load else {}
+    alone = headroom(machine, found.policy)
+    served = under_load(machine, found) if load else {}
     if as_json:
         document["alone"] = alone and {"schedule": alone.policy, "oracle": alone.oracle}
         document |= {"load": served} if load else {}

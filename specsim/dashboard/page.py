@@ -12,6 +12,7 @@ import streamlit as st
 import yaml
 
 from specsim.analytic.rounds import SpeedupMap, default_batches, largest_batch, speedup_map
+from specsim.assembly import Assembly, assemble
 from specsim.cost.forward import SOURCES
 from specsim.dashboard.inputs import Question, ask
 from specsim.errors import SpecsimError
@@ -41,7 +42,8 @@ def page() -> None:
     try:
         question = ask()
         scenario = build(Scenario, question.fields, where="scenario")
-        speedups = speedup_map(scenario, batches=_batches(scenario, question.batch))
+        machine = assemble(scenario)
+        speedups = speedup_map(machine, batches=_batches(machine, question.batch))
     except SpecsimError as error:
         st.error(" ".join(str(error).split()))
         return
@@ -52,9 +54,9 @@ def page() -> None:
     _show_repeat(question, speedups)
 
 
-def _batches(scenario: Scenario, batch: int) -> list[int]:
+def _batches(machine: Assembly, batch: int) -> list[int]:
     """The rows of the map that fit the KV cache, and the batch asked about."""
-    largest = min(scenario.engine.max_num_seqs, largest_batch(scenario, scenario.mean_context_tokens()))
+    largest = min(machine.limits.max_num_seqs, largest_batch(machine, machine.context_tokens))
     return sorted({*default_batches(largest), batch})
 
 

@@ -83,5 +83,6 @@ def noise(repeats: Floats) -> float | None:
     """
     if repeats.size < 2:
         return None
+
     quantile = float(stdtrit(repeats.size - 1, 0.5 + LEVEL / 2))
     return quantile * float(repeats.std(ddof=1)) / float(np.sqrt(repeats.size) * repeats.mean())

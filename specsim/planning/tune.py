@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from specsim.analytic.rounds import SpeedupMap, largest_batch, speedup_map
 from specsim.arrays import Floats
+from specsim.assembly import Assembly
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.engine_config import (
     Engine,
@@ -100,7 +101,7 @@ class Tuning:
 
 
 def tune(
-    scenario: Scenario, *, rule: Rule = "any", batches: Sequence[int] | None = None,
+    assembly: Assembly, *, rule: Rule = "any", batches: Sequence[int] | None = None,
     context_tokens: float | None = None, prefer: Prefer = "throughput", tolerance: float = TOLERANCE,
 ) -> Tuning:  # fmt: skip
     """The schedule of a scenario over ``batches``, by default every one that fits up to ``max_num_seqs``.
@@ -112,11 +113,11 @@ def tune(
     """
     if not 0 <= tolerance < 1:
         raise InvalidInput(f"a tolerance of {tolerance:g}; give a share of throughput, 0 or more and below 1")
-    drafter_of(scenario)
+    drafter_of(assembly.scenario)
     if batches is None:
-        context = scenario.mean_context_tokens() if context_tokens is None else context_tokens
-        batches = range(1, min(scenario.engine.max_num_seqs, largest_batch(scenario, max(1.0, context))) + 1)
-    found = speedup_map(scenario, batches=batches, context_tokens=context_tokens)
+        context = assembly.context_tokens if context_tokens is None else context_tokens
+        batches = range(1, min(assembly.limits.max_num_seqs, largest_batch(assembly, max(1.0, context))) + 1)
+    found = speedup_map(assembly, batches=batches, context_tokens=context_tokens)
     grid = _Grid.of(found)
     ranked = grid.speedup if prefer == "throughput" else np.where(grid.lengths == 0, 1.0, grid.low)
     share = weights(grid.batches)

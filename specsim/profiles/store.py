@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -19,7 +20,7 @@ from specsim.errors import InvalidInput, NoAnswer, unknown_name
 from specsim.profiles.schema import MEASUREMENT_COLUMNS, SHAPE_COLUMNS, Ceilings, ProfileHeader, Row
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
-from specsim.specs.yaml_file import read_mapping, read_yaml
+from specsim.specs.yaml_file import build, read_mapping
 
 HEADER = "profile.yaml"
 SCHEMA = 1
@@ -28,12 +29,17 @@ MAY_BE_ZERO = ("num_draft_tokens", "prefill_tokens")  # a step without drafts or
 # measured ceiling is itself one kernel's time at that day's clocks. Bytes/s: a kernel may be served by a cache, and
 # no last-level cache of the machines here is 16 times as fast as their memory (an L40S's about 5 times).
 MOST_OF_DATASHEET, MOST_OF_MEASURED, MOST_OF_BANDWIDTH = 1.05, 1.5, 16.0
+_FILES = (HEADER, *(f"{kind}.csv" for kind in SHAPE_COLUMNS))
+_KEPT = 32  # profiles in memory
 ROOFLINE_CLASSES = ("gemm", "attention", "elementwise", "sampling", "moe", "collective")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """One machine's measurements: ``rows`` by kernel class."""
+    """One machine's measurements: ``rows`` by kernel class.
+
+    Profiles are the same where they are one object: files are parsed once for each content that they have.
+    """
 
     name: str
     folder: Path
@@ -42,13 +48,29 @@ class Profile:
 
     def hardware(self) -> Hardware:
         """The machine itself, with the profile's ceilings in place of a datasheet's."""
-        header = self.header
-        return Hardware(
-            name=header.gpu, source=f"profile {self.name}, measured {header.date}",
-            kind="cpu" if header.device == "cpu" else "gpu", memory_bytes=header.memory_bytes,
-            bandwidth_bytes_per_s=header.ceilings.copy_bytes_per_s, flops_per_s=header.ceilings.flops_per_s,
-            last_level_cache_bytes=header.last_level_cache_bytes, launch_s=header.launch_s,
-        )  # fmt: skip
+        return _hardware(self.name, self.header)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """A profile's files, the same where their content is."""
+
+    folder: Path
+    sha256: str
+    texts: Mapping[str, str] = field(compare=False)  # by kernel class
+
+    @classmethod
+    def read(cls, folder: Path) -> _Files:
+        contents = {name: path.read_bytes() for name in _FILES if (path := folder / name).exists()}
+        digest = hashlib.sha256()
+        for name, content in contents.items():
+            digest.update(f"{name} {len(content)} ".encode() + content)
+        texts = {Path(name).stem: _text(content) for name, content in contents.items() if name != HEADER}
+        return cls(folder, digest.hexdigest(), texts)
+
+
+def _text(content: bytes) -> str:
+    return content.decode().replace("\r\n", "\n")
 
 
 def profiles_folder() -> Path:
@@ -64,18 +86,48 @@ def profile_names() -> list[str]:
 
 
 def load_profile(reference: str) -> Profile:
-    """A profile by name or folder.
+    """A profile by name or folder; parsed once for each content that its files have.
 
     Raises InvalidInput: unknown name (near matches offered), another schema version, a header or row that breaks a
     rule (file and line), a row faster than its machine could be.
     """
+    return _parsed(_Files.read(_folder(reference)))
+
+
+def profile_hardware(reference: str) -> Hardware:
+    """The machine that a profile was measured on, as ``Profile.hardware``, from the header alone.
+
+    Raises InvalidInput as ``load_profile`` for an unknown name or a wrong header.
+    """
+    folder = _folder(reference)
+    return _hardware(folder.name, _read_header(folder))
+
+
+def _hardware(name: str, header: ProfileHeader) -> Hardware:
+    return Hardware(
+        name=header.gpu, source=f"profile {name}, measured {header.date}",
+        kind="cpu" if header.device == "cpu" else "gpu", memory_bytes=header.memory_bytes,
+        bandwidth_bytes_per_s=header.ceilings.copy_bytes_per_s, flops_per_s=header.ceilings.flops_per_s,
+        last_level_cache_bytes=header.last_level_cache_bytes, launch_s=header.launch_s,
+    )  # fmt: skip
+
+
+def _folder(reference: str) -> Path:
     folder = Path(reference) if "/" in reference or Path(reference).is_dir() else profiles_folder() / reference
     if not (folder / HEADER).exists():
         if "/" in reference:
             raise InvalidInput(f"{folder} holds no {HEADER}; give a folder that specsim profile run wrote")
         raise unknown_name("profile", reference, profile_names())
-    header = _read_header(folder)
-    rows = {kind: read_rows(folder / f"{kind}.csv", kind) for kind in SHAPE_COLUMNS}
+    return folder
+
+
+@lru_cache(maxsize=_KEPT)
+def _parsed(files: _Files) -> Profile:
+    folder, header = files.folder, _read_header(files.folder)
+    rows = {
+        kind: parsed_rows(files.texts[kind], folder / f"{kind}.csv", kind) if kind in files.texts else ()
+        for kind in SHAPE_COLUMNS
+    }
     for kind in ROOFLINE_CLASSES:
         too_fast = faster_than_possible(kind, rows[kind], header.ceilings, measured=header.importer is None)
         if too_fast.any():
@@ -90,30 +142,35 @@ def load_profile(reference: str) -> Profile:
 
 def lacks_ceilings(folder: Path) -> bool:
     """Whether a folder's header was written before any ceiling was known: to be measured anew, in place."""
-    ceilings = read_mapping(folder / HEADER).get("ceilings")
+    return _lacks_ceilings(read_mapping(folder / HEADER))
+
+
+def _lacks_ceilings(header: Mapping[str, Any]) -> bool:
+    ceilings = header.get("ceilings")
     return not isinstance(ceilings, dict) or not ceilings.get("flops_per_s")
 
 
 def _read_header(folder: Path) -> ProfileHeader:
     path = folder / HEADER
-    return _parsed_header(path, path.stat().st_mtime_ns if path.exists() else 0)
+    return _parsed_header(path, path.read_bytes() if path.exists() else b"")
 
 
 @lru_cache(maxsize=64)
-def _parsed_header(path: Path, _changed_ns: int) -> ProfileHeader:
+def _parsed_header(path: Path, _content: bytes) -> ProfileHeader:
     """A header is hundreds of lines of YAML, and one answer asks every profile for its hardware several times."""
-    version = read_mapping(path).get("schema")
+    header = read_mapping(path)
+    version = header.get("schema")
     if version != SCHEMA:
         raise InvalidInput(
             f"{path}: schema {version} is not {SCHEMA}, the one this specsim reads; measure again with "
             "specsim profile run, or use the specsim that wrote it"
         )
-    if lacks_ceilings(path.parent):
+    if _lacks_ceilings(header):
         raise InvalidInput(
             f"{path} holds no compute ceiling: what measured it was cut short; run the same specsim profile command "
             "again, which measures it anew in place"
         )
-    return read_yaml(path, ProfileHeader)
+    return build(ProfileHeader, header, where=str(path))
 
 
 def faster_than_possible(
@@ -142,9 +199,14 @@ def find_profile(gpu: str) -> Profile | None:
     names = sorted((name for name in headers if headers[name].gpu == gpu), key=lambda name: _rank(headers[name]))
     if not names:
         return None
-    best = load_profile(names[0])
-    for name in names[1:]:
-        best, _ = merged(best, load_profile(name))
+    return _merged_all(tuple(load_profile(name) for name in names))
+
+
+@lru_cache(maxsize=_KEPT)
+def _merged_all(profiles: tuple[Profile, ...]) -> Profile:
+    best = profiles[0]
+    for other in profiles[1:]:
+        best, _ = merged(best, other)
     return best
 
 
@@ -206,38 +268,64 @@ def read_rows(path: Path, kind: str) -> tuple[Row, ...]:
     """
     if not path.exists():
         return ()
-    text = path.read_text()
+    return parsed_rows(_text(path.read_bytes()), path, kind)
+
+
+def parsed_rows(text: str, path: Path, kind: str) -> tuple[Row, ...]:
+    """The rows of one class from the text of its table, as ``read_rows``; ``path`` is for what goes wrong."""
     if text and not text.endswith("\n"):
         warnings.warn(f"{path}: the last line has no end and is left out; its shape is measured again", stacklevel=2)
         text = text[: text.rfind("\n") + 1]
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.reader(io.StringIO(text))
+    names = next(reader, [])
     wanted = [*SHAPE_COLUMNS[kind], *MEASUREMENT_COLUMNS]
-    missing = [column for column in wanted if column not in (reader.fieldnames or [])]
+    missing = [column for column in wanted if column not in names]
     if missing:
         raise InvalidInput(f"{path}: column {missing[0]!r} is missing; a {kind} table has {', '.join(wanted)}")
-    return tuple(_row(record, kind, f"{path}:{line}") for line, record in enumerate(reader, start=2))
-
-
-def _row(record: dict[str, str], kind: str, where: str) -> Row:
-    columns = SHAPE_COLUMNS[kind]
+    records = [record for record in reader if record]
     try:
-        shape = tuple(float(record[column]) for column in columns)
-        median = float(record["median_s"])
-        low, high = (float(record[column]) if record[column] else None for column in ("p10_s", "p90_s"))
-        samples = int(record["samples"]) if record["samples"] else None
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{where}: not a number ({error}); measure this shape again or remove the row") from error
-    sizes = (value for column, value in zip(columns, shape, strict=True) if value or column not in MAY_BE_ZERO)
-    times = (value for value in (median, low, high) if value is not None)
-    if not all(math.isfinite(value) and value > 0 for value in (*sizes, *times)):
-        raise InvalidInput(f"{where}: shapes and times must be positive and finite; measure again or remove the row")
-    if low is not None and high is not None and not low <= median <= high:
-        raise InvalidInput(f"{where}: p10 {low} <= median {median} <= p90 {high} does not hold; remove the row")
-    return Row(
-        shape=shape, operation=record["operation"], dtype=record["dtype"], kernel=record["kernel"],
-        cache=record["cache"], mode=record["mode"], median_s=median, p10_s=low, p90_s=high, samples=samples,
-        source=record["source"],
-    )  # fmt: skip
+        return _rows(records, names, kind)
+    except _Untrue:
+        pass
+    for line, record in enumerate(records, start=2):  # one by one, to name the line
+        try:
+            _rows([record], names, kind)
+        except _Untrue as error:
+            raise InvalidInput(f"{path}:{line}: {error}") from error
+    raise AssertionError(f"{path}: rows that hold one by one hold together")
+
+
+class _Untrue(Exception):
+    """Rows that cannot be true, and what to do about them."""
+
+
+def _rows(records: Sequence[Sequence[str]], names: Sequence[str], kind: str) -> tuple[Row, ...]:
+    if not records:
+        return ()
+    if min(map(len, records)) < len(names):
+        raise _Untrue("a value is missing, so it is not a number; measure this shape again or remove the row")
+    column = dict(zip(names, zip(*records, strict=False), strict=False))
+    try:
+        shape = [list(map(float, column[name])) for name in SHAPE_COLUMNS[kind]]
+        median = list(map(float, column["median_s"]))
+        low, high = ([float(text) if text else None for text in column[name]] for name in ("p10_s", "p90_s"))
+        samples = [int(text) if text else None for text in column["samples"]]
+    except ValueError as error:
+        raise _Untrue(f"not a number ({error}); measure this shape again or remove the row") from error
+    sizes = [(name, np.array(values)) for name, values in zip(SHAPE_COLUMNS[kind], shape, strict=True)]
+    times = np.array([_or_else(low, median), median, _or_else(high, median)])
+    positive = all((values > 0).all() or (name in MAY_BE_ZERO and (values >= 0).all()) for name, values in sizes)
+    finite = np.isfinite(times).all() and all(np.isfinite(values).all() for _, values in sizes)
+    if not (positive and finite and (times > 0).all()):
+        raise _Untrue("shapes and times must be positive and finite; measure again or remove the row")
+    if (np.diff(times, axis=0) < 0).any():
+        raise _Untrue(f"p10 {low[0]} <= median {median[0]} <= p90 {high[0]} does not hold; remove the row")
+    texts = (column[name] for name in ("operation", "dtype", "kernel", "cache", "mode"))
+    return tuple(map(Row, zip(*shape, strict=True), *texts, median, low, high, samples, column["source"]))
+
+
+def _or_else(values: Sequence[float | None], others: Sequence[float]) -> list[float]:
+    return [other if value is None else value for value, other in zip(values, others, strict=True)]
 
 
 def write_header(folder: Path, header: ProfileHeader) -> None:

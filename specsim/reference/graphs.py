@@ -20,7 +20,7 @@ from specsim.arrays import Integers
 from specsim.reference.capture import CpuPassCapture, CudaPassCapture, Outputs, PassCapture
 from specsim.reference.kernels import attention_mask, branch_mask
 from specsim.reference.layers import AttentionCall, Branches, Compute, Layers, PassPlan, TokenGroup
-from specsim.specs.engine import EngineLimits, default_graph_sizes, pad_to_graph
+from specsim.specs.engine import pad_to_graph
 
 KEY_STEP = 64  # buckets of keys are at least this wide, above 512 keys an eighth of the power of two below
 MOST_PADDING = 0.5  # of a pass's tokens; beyond that, running the shorter rows at the widest one's width is no saving
@@ -200,13 +200,6 @@ class Graphs:
         if key not in self._results:
             self._results[key] = rows.new_empty((self.sizes[-1], *rows.shape[1:]))
         return self._results[key][: len(rows)].copy_(rows)
-
-
-def graph_sizes(limits: EngineLimits, max_draft_tokens: int, device: str) -> tuple[int, ...]:
-    """Token counts that passes on a device are captured at: as the limits say, else vLLM's on a GPU, none on a CPU."""
-    if limits.graph_sizes is not None:
-        return limits.graph_sizes
-    return default_graph_sizes(limits.max_num_seqs, max_draft_tokens) if device == "cuda" else ()
 
 
 def capture_passes(stacks: Sequence[Layers], sizes: Sequence[int], widest: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.reference.drafters import Drafter
 from specsim.reference.engine import Engine
@@ -31,7 +32,7 @@ WINDOW_TOKENS = 32  # contexts of a cell stay within this span, centred on the s
 
 
 def measure_grid(
-    scenario: Scenario, *, batches: list[int], draft_lengths: list[int], repeats: int, seconds_per_cell: float,
+    assembly: Assembly, *, batches: list[int], draft_lengths: list[int], repeats: int, seconds_per_cell: float,
     device: str = "cpu", done: Collection[tuple[int, int, int]] = (),
 ) -> Iterator[GridRow]:  # fmt: skip
     """Measure the map, one row at a time so that the caller can store each.
@@ -42,7 +43,7 @@ def measure_grid(
     with random text once; a sequence whose context leaves the window starts over at its beginning, where its cache
     is still valid.
     """
-    context_tokens = scenario.mean_context_tokens()
+    scenario, context_tokens = assembly.scenario, assembly.context_tokens
     models, drafting = _filled_models(scenario, device, batch=max(batches), longest=max(draft_lengths))
     for repeat in range(repeats):
         seed = _seed(scenario.seed, repeat)
@@ -53,7 +54,7 @@ def measure_grid(
             if k and scenario.speculation is not None:
                 draws = AcceptanceDraws(scenario.speculation.acceptance, seed)
                 engine = Engine(models.target, drafting, draws)
-            decider = _decider(scenario, k)
+            decider = _decider(assembly, k)
             cell = SteadyBatch(
                 engine, batch, draft_tokens=k, context_tokens=context_tokens, seed=seed, decider=decider
             )
@@ -67,10 +68,10 @@ def _order(batches: list[int], draft_lengths: list[int], seed: int) -> list[tupl
     return [(batch, k) for batch in shuffled for k in draws.permutation(draft_lengths).tolist()]
 
 
-def _decider(scenario: Scenario, k: int) -> Decider | None:
+def _decider(assembly: Assembly, k: int) -> Decider | None:
     """A confidence stop drafts at most k, as in the predicted map; under any other policy k is what is drafted."""
-    asked = scenario.speculation
-    inner = scenario.decider() if asked is not None and isinstance(asked.policy, ConfidencePolicy) else None
+    asked = assembly.speculation
+    inner = assembly.decider() if asked is not None and isinstance(asked.policy, ConfidencePolicy) else None
     return None if inner is None else Limited(inner, lambda batch, longest: k)
 
 

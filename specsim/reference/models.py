@@ -17,7 +17,7 @@ from specsim.reference.checkpoint import Checkpoint, read_checkpoint
 from specsim.reference.choice import drafter_of
 from specsim.reference.drafters import Drafter
 from specsim.reference.drafters.own_weights import OwnWeights, RandomWeights, StoredWeights
-from specsim.reference.graphs import bucket, capture_passes, graph_sizes
+from specsim.reference.graphs import bucket, capture_passes
 from specsim.reference.inflate import Embedding, fitted
 from specsim.reference.transformer import TokenGroup, Transformer, require_llama, torch_dtype
 from specsim.reference.transformer_weights import stored_weights
@@ -94,7 +94,7 @@ def build_models(scenario: Scenario, *, device: str, max_sequences: int, max_len
     if scenario.speculation is not None:
         drafter_of(scenario.speculation)  # refuses before weights are drawn
     most = scenario.speculation.max_draft_tokens if scenario.speculation else 0
-    sizes = graph_sizes(scenario.engine, most, device)
+    sizes = scenario.engine.captured_sizes(most, on_gpu=device == "cuda")
     if sizes:
         max_length = bucket(max_length)  # captured passes read whole buckets
     size: _Size = {

@@ -18,13 +18,14 @@ import torch
 
 import specsim
 from specsim.arrays import Integers
+from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.reference.engine import Engine
 from specsim.reference.generate import Outcome, run_step
 from specsim.reference.models import build_models, drafter
 from specsim.reference.prompts import request_prompts
 from specsim.reference.rehearsal import rehearse
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, queue_kept_growing
+from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, left_waiting, queue_kept_growing
 from specsim.scenario import Scenario
 from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
@@ -34,7 +35,7 @@ from specsim.workload.request import RequestSpec
 
 
 def serve(
-    scenario: Scenario, *, device: str = "cpu", between_steps: Callable[[], None] = lambda: None
+    assembly: Assembly, *, device: str = "cpu", between_steps: Callable[[], None] = lambda: None
 ) -> RunResult:  # fmt: skip
     """Serve the scenario's requests with their arrival times on the wall clock; a step's tokens appear at its end.
 
@@ -43,6 +44,7 @@ def serve(
     Raises InvalidInput without ``num_kv_blocks``, for what the engine does not do and for weights or prompts that do
     not fit, NoAnswer for a request that could never run.
     """
+    scenario = assembly.scenario
     if scenario.engine.num_kv_blocks is None:
         raise InvalidInput("num_kv_blocks is null; a reference run needs it: set engine.num_kv_blocks")
     if scenario.engine.prefix_caching:
@@ -68,11 +70,11 @@ def serve(
         lookahead_tokens=program.lookahead_tokens(max_draft_tokens) if program else 0,
         draft_slots=program.budget_tokens(max_draft_tokens) if program else 0,
     )  # fmt: skip
-    session = _Session(scenario, requests, prompts, engine, scheduler)
+    session = _Session(assembly, requests, prompts, engine, scheduler)
     # Or the first request pays for thread pools and first touches of the weights.
     models.fill(1, min(16, longest), scenario.seed)
     if models.target.graphs is not None:
-        rehearse(engine, scenario.decider() or ByBatch([0]), shortest=min(r.prompt_tokens for r in requests))
+        rehearse(engine, assembly.decider() or ByBatch([0]), shortest=min(r.prompt_tokens for r in requests))
     duration_s = session.run(between_steps)
     log = session.log
     arrivals_s = [r.arrival_s for r in requests if r.arrival_s is not None]  # none in a closed loop
@@ -81,7 +83,7 @@ def serve(
         requests=sorted(log.finished, key=lambda r: r.request_id), steps=log.steps,
         itl_s=np.array(log.gaps_s, dtype=np.float64), acceptance=log.acceptance, price_source="wall clock",
         versions=_versions(device) | ({"acceptance": "imposed" if imposed else "real"} if speculation else {}),
-        saturated=queue_kept_growing(arrivals_s, [log.steps]),
+        saturated=queue_kept_growing(left_waiting(arrivals_s, [log.steps]), len(arrivals_s)),
     )  # fmt: skip
 
 
@@ -109,14 +111,14 @@ class _Session:
     """One run of a workload: who arrives when, what is scheduled, what has been noted down."""
 
     def __init__(
-        self, scenario: Scenario, requests: list[RequestSpec], prompts: Prompts, engine: Engine, scheduler: Scheduler
+        self, assembly: Assembly, requests: list[RequestSpec], prompts: Prompts, engine: Engine, scheduler: Scheduler
     ) -> None:
         self.log = _Log()
         self._engine, self._scheduler = engine, scheduler
         self._requests = {r.request_id: r for r in requests}
         self._prompts = prompts
-        self._decider = scenario.decider() or ByBatch([0])
-        self._clients = scenario.workload.clients
+        self._decider = assembly.decider() or ByBatch([0])
+        self._clients = assembly.scenario.workload.clients
         self._queue = [r.request_id for r in reversed(requests)]  # of a closed loop, next one last
         self._due: list[tuple[float, int]] = []  # heap of (arrival_s, request_id)
         if self._clients is None:

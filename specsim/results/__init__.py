@@ -1,6 +1,6 @@
 """What comes out of a run, and the only definitions of its metrics."""
 
-from specsim.results.metrics import goodput_per_s, meets, queue_kept_growing
+from specsim.results.metrics import goodput_per_s, left_waiting, meets, queue_kept_growing
 from specsim.results.records import AcceptanceCounts, GridRow, RequestRecord, Slo, StepRecord
 from specsim.results.run import Engine, RunResult, Totals, Trim
 from specsim.results.sketch import QuantileSketch
@@ -17,6 +17,7 @@ __all__ = [
     "Totals",
     "Trim",
     "goodput_per_s",
+    "left_waiting",
     "meets",
     "queue_kept_growing",
 ]

@@ -43,20 +43,30 @@ def goodput_per_s(records: list[RequestRecord], slo: Slo, duration_s: float) -> 
     return sum(meets(r, slo) for r in records) / duration_s
 
 
-def queue_kept_growing(arrivals_s: Sequence[float], steps: Sequence[Sequence[StepRecord]]) -> bool:
+Waiting = tuple[float, float]  # half-way between the first arrival and the last, and at the last
+
+
+def queue_kept_growing(waiting: Waiting, arrived: int) -> bool:
     """Whether the queue grew as long as requests arrived, so that latencies depend on how long the run was.
 
-    ``steps`` by replica. The rule: at the last arrival the steps under way had left more than 2·√requests waiting, and
-    more than 1.5 times what those half-way in time had left. A queue in balance stays bounded and one at exactly full
-    load wanders by about √requests, while one that cannot be served grows in proportion.
+    The rule: at the last arrival more than 2·√arrived requests are waiting, and more than 1.5 times those that were
+    half-way in time. A queue in balance stays bounded and one at exactly full load wanders by about √arrived, while
+    one that cannot be served grows in proportion.
+    """
+    half_way, at_end = waiting
+    return at_end > 2 * arrived**0.5 and at_end > 1.5 * half_way
+
+
+def left_waiting(arrivals_s: Sequence[float], steps: Sequence[Sequence[StepRecord]]) -> Waiting:
+    """Requests that the steps under way half-way and at the last arrival left waiting; ``steps`` by replica.
+
+    What each replica's last step that started by then left, and its share of what came since.
     """
     if not arrivals_s:
-        return False
-
+        return 0.0, 0.0
     in_order = np.sort(np.asarray(arrivals_s, dtype=np.float64))
 
-    def left_waiting(time_s: float) -> float:
-        """Left waiting by each replica's last step that started by then, and its share of what came since."""
+    def at(time_s: float) -> float:
         count = 0.0
         for one in steps:
             index = bisect_right(one, time_s, key=lambda step: step.start_s)
@@ -65,7 +75,5 @@ def queue_kept_growing(arrivals_s: Sequence[float], steps: Sequence[Sequence[Ste
             count += (one[index - 1].waiting if index else 0) + float(since[1] - since[0]) / len(steps)
         return count
 
-    first_s, last_s = min(arrivals_s), max(arrivals_s)
-    half_way = left_waiting((first_s + last_s) / 2) if last_s > first_s else 0.0
-    at_end = left_waiting(last_s)
-    return at_end > 2 * len(arrivals_s) ** 0.5 and at_end > 1.5 * half_way
+    first_s, last_s = float(in_order[0]), float(in_order[-1])
+    return at((first_s + last_s) / 2) if last_s > first_s else 0.0, at(last_s)

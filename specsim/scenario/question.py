@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,13 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
-from specsim.cost.forward import KernelPrices, Precision
-from specsim.cost.measured import MeasuredPrices, drift
-from specsim.cost.memory import memory_budget
-from specsim.cost.roofline import Roofline
-from specsim.errors import InvalidInput
-from specsim.profiles.store import Profile, find_profile, find_widths, load_profile, profile_names
+from specsim.profiles.store import profile_hardware, profile_names
 from specsim.results import Slo
 from specsim.scenario.part import Model, Part
 from specsim.scenario.speculation import Speculation
@@ -34,13 +27,9 @@ from specsim.scenario.workload import Workload
 from specsim.specs.catalog import hardware_names, load_hardware
 from specsim.specs.conditions import Conditions
 from specsim.specs.deployment import Deployment
-from specsim.specs.engine import EngineLimits, default_graph_sizes
+from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
-from specsim.speculation.engine_steps import EngineSteps
-from specsim.speculation.footprint import program_blocks
-from specsim.speculation.policy import Decider, Setting
 from specsim.speculation.program import ABOUT
-from specsim.speculation.round import RoundCost, StepCost
 from specsim.workload.request import RequestSpec
 
 
@@ -49,7 +38,7 @@ def _hardware(value: object) -> object:
     if not isinstance(value, str):
         return value
     if value in profile_names() or _is_profile_folder(value):
-        return load_profile(value).hardware()
+        return profile_hardware(value)
     return load_hardware(value)
 
 
@@ -62,11 +51,13 @@ class CostChoice(Part):
     """``profile``: a profile's name or folder; None takes one measured on this hardware if there is one.
 
     ``source``: ``kernels`` prices any model from kernel times, ``steps`` the one engine, model and drafter whose whole
-    steps the profile holds, ``roofline`` ignores profiles.
+    steps the profile holds, ``roofline`` ignores profiles. ``tables``: a simulation reads prices from tables made
+    once; false: it asks the source at every step, many times slower and some tenths of a percent closer.
     """
 
     profile: str | None = None
     source: Literal["kernels", "steps", "roofline"] = "kernels"
+    tables: bool = True
 
 
 class Scenario(BaseModel):
@@ -150,9 +141,12 @@ class Scenario(BaseModel):
         """Hash of the resolved scenario and of what its traces hold.
 
         What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do
-        weights, which no prediction looks at, and conditions, which are the machine's of one moment.
+        weights, which no prediction looks at, conditions, which are the machine's of one moment, and tables, which
+        are another way to the same prices.
         """
-        about: dict[str, Any] = {"speculation": {"program": ABOUT}, "weights": True, "conditions": True}
+        about: dict[str, Any] = {
+            "speculation": {"program": ABOUT}, "weights": True, "conditions": True, "cost": {"tables"},
+        }  # fmt: skip
         fields = self.model_dump(mode="json", by_alias=True, exclude=about)
         text = json.dumps(fields, sort_keys=True)
         contents = [file.content_sha256() for file in self.workload.trace_files()]
@@ -166,103 +160,6 @@ class Scenario(BaseModel):
         """Mean KV length of a decoding sequence: the prompt and half of the output."""
         prompt, output = self.workload.mean_lengths()
         return prompt + output / 2
-
-    def precision(self) -> Precision:
-        """Bits and formats of the target's weights and cache."""
-        bits = self.deployment.weight_bits or self.model.weight_bits
-        return Precision.on(self.gpu, bits, self.deployment.kv_bits, self.deployment.group_size)
-
-    def profile(self) -> Profile | None:
-        """The named profile, or what is known of this hardware; None without any, and for the roofline.
-
-        Raises InvalidInput for a profile of other hardware.
-        """
-        if self.cost.source == "roofline":
-            return None
-        profile = find_profile(self.gpu.name) if self.cost.profile is None else load_profile(self.cost.profile)
-        if profile is not None and profile.header.gpu.lower() != self.gpu.name.lower():
-            raise InvalidInput(
-                f"profile {profile.name} was measured on {profile.header.gpu} and the scenario's gpu is "
-                f"{self.gpu.name}; choose a profile of that hardware or set cost.source to roofline"
-            )
-        return profile
-
-    def price_name(self) -> str:
-        """What prices this scenario: the profile's name, or roofline."""
-        profile = self.profile()
-        return "roofline" if profile is None else profile.name
-
-    def kernel_prices(self) -> KernelPrices:
-        """Prices of single kernels: the profile's, or the roofline's; in the scenario's conditions."""
-        profile, dtype = self.profile(), self.precision().dtype
-        prices: KernelPrices = Roofline(self.gpu, dtype)
-        if profile is not None:
-            prices = MeasuredPrices(profile, self.gpu, dtype, widths=find_widths(profile))
-        if self.conditions is None:
-            return prices
-        error = prices.machine_error if profile is None else math.hypot(drift(profile), SAME_CONDITIONS_ERROR)
-        return ConditionedPrices(prices, self.conditions, self.gpu, dtype, error)
-
-    def round_cost(self, prices: KernelPrices | None = None) -> StepCost:
-        """Prices of this scenario's steps. Raises InvalidInput where ``steps`` are asked for and none are measured.
-
-        ``prices``: this scenario's ``kernel_prices``, if they are at hand.
-        """
-        speculation = self.speculation
-        if self.cost.source == "steps":
-            profile = self.profile()
-            if profile is None:
-                raise InvalidInput(
-                    f"cost.source is steps and no profile of {self.gpu.name} is known; measure one with specsim "
-                    "profile steps, or set cost.profile"
-                )
-            if self.conditions is not None:
-                raise InvalidInput(
-                    "conditions are given and cost.source is steps, which does not tell kernels apart; remove "
-                    "conditions, or set cost.source to kernels"
-                )
-            return EngineSteps.of(
-                profile, model=self.model.name, drafter=speculation.drafter_name() if speculation else "none"
-            )  # fmt: skip
-        draft, prices = speculation.draft_model if speculation else None, prices or self.kernel_prices()
-        return RoundCost(
-            self.model, prices, hardware=self.gpu, engine=self.engine, precision=self.precision(),
-            ranks=self.deployment.tensor_parallel, program=speculation.program if speculation else None, draft=draft,
-            max_draft_tokens=speculation.max_draft_tokens if speculation else 0,
-        )  # fmt: skip
-
-    def decider(self, cost: StepCost | None = None) -> Decider | None:
-        """A fresh decider of the policy, for one replica; None without speculation.
-
-        ``cost``: this scenario's ``round_cost``, if it is at hand.
-        """
-        speculation = self.speculation
-        if speculation is None:
-            return None
-        setting = Setting(
-            cost=self.round_cost() if cost is None else cost, acceptance=speculation.acceptance,
-            choices=speculation.program.choices(speculation.max_draft_tokens), max_num_seqs=self.engine.max_num_seqs,
-            context_tokens=self.mean_context_tokens(), graph_sizes=self.graph_sizes(), seed=self.seed,
-        )  # fmt: skip
-        return speculation.policy.start(setting)
-
-    def graph_sizes(self) -> tuple[int, ...]:
-        """Token counts with a captured graph, ascending; none where steps run eagerly."""
-        if self.engine.graph_sizes is not None or self.gpu.kind != "gpu":
-            return self.engine.graph_sizes or ()
-        longest = self.speculation.max_draft_tokens if self.speculation else 0
-        return default_graph_sizes(self.engine.max_num_seqs, longest)
-
-    def kv_blocks(self) -> int:
-        """KV blocks of one replica; raises NoAnswer if the weights do not fit."""
-        speculation = self.speculation
-        if speculation is None:
-            shard = self.model.shard(self.deployment.tensor_parallel)
-            return memory_budget(shard, (), self.gpu, self.deployment, self.engine).blocks
-        return program_blocks(
-            speculation.program, self.model, speculation.draft_model, self.gpu, self.deployment, self.engine,
-            speculation.max_draft_tokens,
-        )  # fmt: skip
 
     def without_speculation(self) -> Scenario:
         """The same question with no drafter loaded."""

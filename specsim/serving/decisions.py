@@ -23,8 +23,8 @@ class Decisions:
     """One replica's decider and prices, as far as they are Python's."""
 
     def __init__(self, kind: Kind, classes: Sequence[str], replica: ReplicaArrays, work: Records) -> None:
-        self._server, self._classes = kind.server, classes
-        self._decider: Decider | None = kind.server.decider() if kind.draft_lengths is None else None
+        self._assembly, self._classes = kind.assembly, classes
+        self._decider: Decider | None = kind.assembly.decider() if kind.draft_lengths is None else None
         self._prices = kind.prices is None
         self._record, self._shares, self._work = replica.record, replica.shares, work
         self._draws: dict[int, AcceptanceDraws] = {}
@@ -44,7 +44,7 @@ class Decisions:
         if not seen.all():
             ids, drafted, accepted = ids[seen], drafted[seen], accepted[seen]
         decider.observe(Rounds(ids, drafted, accepted, len(shares)))
-        k = min(decider.draft_tokens(len(shares), self._work["context_tokens"].item()), self._server.longest)
+        k = min(decider.draft_tokens(len(shares), self._work["context_tokens"].item()), self._assembly.longest)
         if not k or not self._work["num_drafting"].item():
             return k
         if decider.uniform:
@@ -61,9 +61,9 @@ class Decisions:
         found, classes = np.zeros((len(shares), k)), shares["request_class"]
         for index in np.unique(classes).tolist():
             if index not in self._draws:
-                law = self._server.law(self._classes[index])
+                law = self._assembly.law(self._classes[index])
                 assert law is not None
-                self._draws[index] = AcceptanceDraws(law, self._server.seed)
+                self._draws[index] = AcceptanceDraws(law, self._assembly.seed)
             mine = classes == index
             found[mine] = self._draws[index].confidences(shares["request_id"][mine], shares["position"][mine], k)
         return found
@@ -75,7 +75,7 @@ class Decisions:
         chunks = shares[shares["prefill"] == 1]
         for tokens, position, emits in zip(*(chunks[name].tolist() for name in _CHUNK), strict=True):
             groups.append(Group(1, tokens, position, emits))
-        price = self._server.cost.step(
+        price = self._assembly.cost.step(
             groups, drafting=int(work["num_drafting"]), draft_tokens=int(self._record["draft_tokens"][0]),
             drafting_kv_tokens=float(work["drafting_kv_tokens"]),
         )  # fmt: skip

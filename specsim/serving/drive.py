@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specsim.cost.forward import SOURCES
-from specsim.results import RequestRecord, RunResult, StepRecord, queue_kept_growing
+from specsim.results import RequestRecord, RunResult, StepRecord, left_waiting, queue_kept_growing
+from specsim.results.metrics import Waiting
 from specsim.serving.fleet import Fleet
 from specsim.serving.sinks import Records, Streamed
 from specsim.workload.request import DEFAULT_CLASS
@@ -23,7 +24,7 @@ def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | N
     parts = iter(asked.parts())
     first = next(parts, None)
     classes = (DEFAULT_CLASS,) if first is None else first.classes
-    fleet = Fleet(asked.servers, classes, router=asked.router, clients=asked.clients)
+    fleet = Fleet(asked.replicas, classes, router=asked.router, clients=asked.clients)
     sink = _Told(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
     whole, interrupted = [] if first is None else chain([first], parts), False
     try:
@@ -42,12 +43,7 @@ def _result(asked: Run, fleet: Fleet, sink: Records | Streamed, interrupted: boo
     kept, streamed = (sink, None) if isinstance(sink, Records) else (None, sink)
     requests, steps = (kept.requests(), kept.steps()) if kept else ([], [])
     gaps, owners = kept.gaps() if kept else (np.zeros(0), None)
-    if asked.clients is not None:
-        saturated = False
-    elif streamed:
-        saturated = _queue_kept_growing(fleet)
-    else:
-        saturated = _kept_growing(requests, steps, len(asked.servers))
+    waiting = fleet.left_waiting() if streamed else _left_waiting(requests, steps, len(asked.replicas))
     return RunResult(
         engine="simulated",
         scenario_sha256="",
@@ -57,32 +53,22 @@ def _result(asked: Run, fleet: Fleet, sink: Records | Streamed, interrupted: boo
         itl_s=gaps,
         acceptance=fleet.log.acceptance(),
         price_source=SOURCES[int(fleet.log.record["worst_rank"][0])],
-        saturated=saturated,
+        saturated=asked.clients is None and queue_kept_growing(waiting, int(fleet.record["sent"][0])),
         truncated=interrupted,
         interrupted=interrupted,
-        num_gpus=len(asked.servers),
+        num_gpus=len(asked.replicas),
         rejected=int(fleet.log.record["rejected"][0]),
-        num_kv_blocks=asked.servers[0].num_kv_blocks,
+        num_kv_blocks=asked.replicas[0].num_kv_blocks,
         itl_request=owners,
         totals=streamed.totals if streamed else None,
     )
 
 
-def _kept_growing(requests: Sequence[RequestRecord], steps: Sequence[StepRecord], replicas: int) -> bool:
+def _left_waiting(requests: Sequence[RequestRecord], steps: Sequence[StepRecord], replicas: int) -> Waiting:
     by_replica: list[list[StepRecord]] = [[] for _ in range(replicas)]
     for step in steps:
         by_replica[step.replica].append(step)
-    return queue_kept_growing([one.arrival_s for one in requests], by_replica)
-
-
-def _queue_kept_growing(fleet: Fleet) -> bool:
-    """As ``results.queue_kept_growing``, from what waited at the end of each part."""
-    if fleet.first_arrival_s is None:
-        return False
-    last_s, at_end = fleet.queued[-1]
-    half_way = [waiting for time_s, waiting in fleet.queued if time_s <= (fleet.first_arrival_s + last_s) / 2]
-    sent = int(fleet.record["sent"][0])
-    return at_end > 2 * sent**0.5 and at_end > 1.5 * (half_way[-1] if half_way else 0)
+    return left_waiting([one.arrival_s for one in requests], by_replica)
 
 
 class _Told:

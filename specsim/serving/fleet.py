@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from specsim.arrays import Floats, Integers
+from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.results import AcceptanceCounts
+from specsim.results.metrics import Waiting
 from specsim.scheduling.jit import address_of, array_at
 from specsim.scheduling.laws import LawRecords, tracks
 from specsim.scheduling.price import PriceRecord
@@ -26,7 +28,6 @@ from specsim.serving.entry import SERVE, compiled
 from specsim.serving.loop import ASKS, DONE, EVENT, FLEET, LOG_FULL, RECORDS_WANTED
 from specsim.serving.price_table import TablePrices
 from specsim.serving.router import ROUTERS, RouterName, router_seed
-from specsim.serving.server import Server
 from specsim.serving.sinks import Sink
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.workload.request import Requests
@@ -36,17 +37,17 @@ ROWS_WITH_TRACKS = 256  # requests whose tracks are drawn at once
 
 
 class Kind:
-    """What replicas of one server have in common."""
+    """What replicas of one assembly have in common."""
 
-    def __init__(self, server: Server, classes: Sequence[str]) -> None:
-        self.server = server
-        self.engine = server.engine()
-        laws = [law for name in classes if (law := server.law(name)) is not None]
-        self.laws = LawRecords(laws, server.longest, server.seed) if laws else None
-        self.prices = PriceRecord(server.cost.prices) if isinstance(server.cost, TablePrices) else None
-        decider = server.decider()
+    def __init__(self, assembly: Assembly, classes: Sequence[str]) -> None:
+        self.assembly = assembly
+        self.engine = assembly.engine()
+        laws = [law for name in classes if (law := assembly.law(name)) is not None]
+        self.laws = LawRecords(laws, assembly.longest, assembly.seed) if laws else None
+        self.prices = PriceRecord(assembly.cost.prices) if isinstance(assembly.cost, TablePrices) else None
+        decider = assembly.decider()
         table = [0] if decider is None else decider.table()
-        self.draft_lengths = None if table is None else np.array([min(k, server.longest) for k in table], np.int64)
+        self.draft_lengths = None if table is None else np.array([min(k, assembly.longest) for k in table], np.int64)
 
     def fill(self, record: Records) -> None:
         """What a replica's record points to."""
@@ -57,7 +58,7 @@ class Kind:
         if self.draft_lengths is not None:
             record["draft_lengths"] = address_of(self.draft_lengths)
             record["last_draft_length"] = len(self.draft_lengths) - 1
-        limit = self.server.max_queue
+        limit = self.assembly.max_queue
         record["max_queue"] = NO_LIMIT if limit is None else limit
 
 
@@ -99,29 +100,28 @@ class Log:
 
 
 class Fleet:
-    """``servers[r]`` is what replica r is made of; ``clients``: how many, in a closed loop."""
+    """``replicas[r]`` is what replica r is made of; ``clients``: how many, in a closed loop."""
 
     def __init__(
-        self, servers: Sequence[Server], classes: Sequence[str], *, router: RouterName, clients: int | None = None
+        self, replicas: Sequence[Assembly], classes: Sequence[str], *, router: RouterName, clients: int | None = None
     ) -> None:
         """Raises InvalidInput where replicas would accept drafts by different laws."""
-        by_id = {id(server): Kind(server, classes) for server in {id(one): one for one in servers}.values()}
-        self.kinds = list(by_id.values())
-        self.classes, self.seed, self.closed = tuple(classes), servers[0].seed, clients is not None
+        kinds = {one: Kind(one, classes) for one in dict.fromkeys(replicas)}
+        self.kinds = list(kinds.values())
+        self.classes, self.seed, self.closed = tuple(classes), replicas[0].seed, clients is not None
         self.laws = [self._law(name) for name in self.classes]
-        self.longest = max(kind.server.longest for kind in self.kinds)
-        seqs = max(kind.server.limits.max_num_seqs for kind in self.kinds)
+        self.longest = max(kind.assembly.longest for kind in self.kinds)
+        seqs = max(kind.assembly.limits.max_num_seqs for kind in self.kinds)
         self.log_rows, self.log_gaps = max(LOG_ROWS, 2 * seqs), max(LOG_GAPS, 2 * seqs)
         self.log = Log(self.log_rows, self.log_gaps, self.longest)
         self.work, self._groups, self._chunks = np.zeros(1, WORK), np.zeros(seqs, GROUP), np.zeros(seqs, GROUP)
         self.work["groups"], self.work["chunks"] = address_of(self._groups), address_of(self._chunks)
-        self.replicas = np.zeros(len(servers), REPLICA)
-        self.arrays = [self._replica(number, by_id[id(server)]) for number, server in enumerate(servers)]
-        asking = [by_id[id(server)] for server in servers]
+        self.replicas = np.zeros(len(replicas), REPLICA)
+        self.arrays = [self._replica(number, kinds[one]) for number, one in enumerate(replicas)]
         self.decisions = [
             Decisions(kind, self.classes, arrays, self.work)
             if kind.draft_lengths is None or kind.prices is None else None
-            for kind, arrays in zip(asking, self.arrays, strict=True)
+            for kind, arrays in zip(map(kinds.__getitem__, replicas), self.arrays, strict=True)
         ]  # fmt: skip
         self.record = self._record(router, clients, seqs)
         self.at = address_of(self.record)
@@ -133,7 +133,7 @@ class Fleet:
         self.more_records(FIRST_RECORDS)
 
     def _law(self, name: str) -> AcceptanceLaw | None:
-        found = [law for kind in self.kinds if (law := kind.server.law(name)) is not None]
+        found = [law for kind in self.kinds if (law := kind.assembly.law(name)) is not None]
         if any(law != found[0] for law in found):
             raise InvalidInput(f"replicas accept drafts of class {name!r} by different laws; give all the same")
         return found[0] if found else None
@@ -272,6 +272,14 @@ class Fleet:
                 self.end_part()
                 self.bring(next(parts, None))
         self.log.empty(sink)
+
+    def left_waiting(self) -> Waiting:
+        """As ``results.metrics.left_waiting``, half-way at the end of a part."""
+        if self.first_arrival_s is None:
+            return 0.0, 0.0
+        last_s, at_end = self.queued[-1]
+        half_way = [waiting for time_s, waiting in self.queued if time_s <= (self.first_arrival_s + last_s) / 2]
+        return float(half_way[-1] if half_way else 0), float(at_end)
 
     def end_part(self) -> None:
         """All requests of the part at hand are on their way."""

@@ -1,55 +1,85 @@
-"""A server's prices from tables: how well they hold, and the tables as a price source of their own."""
+"""A replica's prices from tables: how well they hold, and the tables as a price source of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specsim.arrays import Reals
+from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.scheduling.jit import address_of
 from specsim.scheduling.price import PriceRecord, Prices
 from specsim.scheduling.records import GROUP, WORK
 from specsim.serving.entry import PRICE, compiled
-from specsim.serving.server import Server
-from specsim.serving.tabulate import Shape, tabulate
+from specsim.serving.tabulate import SHORT, Shape, tabulate
 from specsim.speculation.round import StepCost
 
 Floats = NDArray[np.float64]
 
 MOST_MEDIAN, MOST_P90 = 0.005, 0.02  # errors of the tables beyond which every step is priced on its own
+MOST_CHUNKS = 8  # in a step that is tried
+KEPT = 16  # tables of other costs
 LONGEST_KV = 262_144  # longer caches are priced by extrapolation
 
 
-def tabled(server: Server) -> Server:
-    """The same server, priced from tables; its policy still believes what it did.
+def looked_up(assembly: Assembly) -> Assembly:
+    """The same replicas priced from tables; as they are where tables do not hold their prices."""
+    try:
+        return tabled(assembly)
+    except InexactTables:
+        return assembly
 
-    One that is priced from tables already is returned as it is.
+
+def tabled(assembly: Assembly) -> Assembly:
+    """The same replicas, priced from tables; their policy still believes what it did.
+
+    Those that are priced from tables already are returned as they are.
 
     Raises InexactTables where they miss the price source by more than MOST_MEDIAN or MOST_P90.
     """
-    if isinstance(server.cost, TablePrices):
-        return server
-    longest_kv = min(LONGEST_KV, server.num_kv_blocks * server.limits.block_size)
-    decider, choices = server.decider(), server.choices()
-    by_batch = None if decider is None else decider.table()
-    if by_batch is not None:
-        choices = tuple(sorted({0, *(min(k, server.longest) for k in by_batch)}))
-    shape = Shape(
-        server.limits.max_num_seqs, server.limits.max_num_batched_tokens, longest_kv, choices, server.verifies_drafts,
-        server.graph_sizes,
-    )  # fmt: skip
-    prices = TablePrices(tabulate(server.cost, shape))
-    errors = table_errors(server.cost, prices, shape)
+    if isinstance(assembly.cost, TablePrices):
+        return assembly
+    prices, errors = _tables(_Source(id(assembly.cost), assembly.cost), shape_of(assembly))
     median, p90 = float(np.median(errors)), float(np.quantile(errors, 0.9))
     if median > MOST_MEDIAN or p90 > MOST_P90:
         raise InexactTables(f"prices that tables miss by {median:.1%} (median), {p90:.1%} (every tenth step)")
-    return replace(server, cost=prices, policy_cost=server.policy_cost or server.cost)
+    return assembly.priced_by(prices)
+
+
+def shape_of(assembly: Assembly) -> Shape:
+    """What the tables of these replicas must span."""
+    limits, choices = assembly.limits, assembly.choices()
+    decider = assembly.decider()
+    by_batch = None if decider is None else decider.table()
+    if by_batch is not None:
+        choices = tuple(sorted({0, *(min(k, assembly.longest) for k in by_batch)}))
+    return Shape(
+        limits.max_num_seqs, limits.max_num_batched_tokens,
+        min(LONGEST_KV, assembly.num_kv_blocks * limits.block_size), choices, assembly.verifies_drafts,
+        assembly.graph_sizes,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One price source; as a key it is the object that it is."""
+
+    number: int
+    cost: StepCost = field(compare=False)
+
+
+@lru_cache(maxsize=KEPT)
+def _tables(source: _Source, shape: Shape) -> tuple[TablePrices, Floats]:
+    """Tables and their errors, made once for a cost: whoever asks for it under another load or seed gets the same."""
+    prices = TablePrices(tabulate(source.cost, shape))
+    return prices, table_errors(source.cost, prices, shape)
 
 
 class InexactTables(Exception):
@@ -57,7 +87,7 @@ class InexactTables(Exception):
 
 
 def table_errors(cost: StepCost, prices: TablePrices, shape: Shape, *, steps: int = 48, seed: int = 0) -> Floats:
-    """|table / price - 1| of random steps, [steps]: half of them with a prompt chunk, all drafting."""
+    """|table / price - 1| of random steps, [steps]: half with up to MOST_CHUNKS prompt chunks, all drafting."""
     generator = np.random.default_rng(seed)
     errors = []
     for number in range(steps):
@@ -68,9 +98,8 @@ def table_errors(cost: StepCost, prices: TablePrices, shape: Shape, *, steps: in
         kv = float(np.exp(generator.uniform(np.log(width + 50), np.log(min(8000, shape.longest_kv) + width + 51))))
         groups, drafting = [Group(n, width, kv, width)], n
         room = shape.max_num_batched_tokens - n * width
-        if number % 2 and room > 1:
-            tokens = room if generator.random() < 0.5 else int(generator.integers(2, room + 1))
-            emits = int(generator.integers(2))
+        for tokens in _chunks(room, generator) if number % 2 and room > 1 else ():
+            emits = int(generator.integers(2)) if drafting < shape.max_num_seqs else 0
             before = int(generator.integers(2)) * int(generator.integers(max(1, min(4000, shape.longest_kv))))
             groups.append(Group(1, tokens, tokens + before, emits))
             drafting += emits
@@ -78,6 +107,14 @@ def table_errors(cost: StepCost, prices: TablePrices, shape: Shape, *, steps: in
         exact = float(cost.step(groups, **asked).seconds)  # type: ignore[arg-type]
         errors.append(abs(float(prices.step(groups, **asked).seconds) / exact - 1.0))  # type: ignore[arg-type]
     return np.array(errors)
+
+
+def _chunks(room: int, generator: np.random.Generator) -> list[int]:
+    """Lengths of prompt chunks that together fill the room, or some of it."""
+    tokens = room if generator.random() < 0.5 else int(generator.integers(2, room + 1))
+    cuts = np.sort(generator.integers(0, tokens + 1, int(generator.integers(MOST_CHUNKS))))
+    lengths = np.diff(np.concatenate([[0], cuts, [tokens]])).tolist()
+    return [length for length in lengths if length >= SHORT] or [tokens]
 
 
 class TablePrices:

@@ -1,8 +1,8 @@
 """What a scenario's requests live through: a discrete-event simulation of its replicas.
 
 Two drives of one compiled step give the same result: a compiled loop over all events (``serving.loop``), and SimPy
-(``serving.events``), to which more can be added. Large runs read prices from tables; small ones price every step on
-its own. A run drains unless it is stopped: it ends when the last request has finished.
+(``serving.events``), to which more can be added. A run drains unless it is stopped: it ends when the last request has
+finished.
 
 Not modelled: network, tokenising before a request reaches the scheduler. An asynchronous engine's steps are scheduled
 one at a time here; what it hides of the host's time is in the price.
@@ -17,109 +17,76 @@ import numpy as np
 import simpy
 
 import specsim
+from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.results import RunResult, Slo
-from specsim.scenario import Scenario
 from specsim.serving.drive import serve_all
+from specsim.serving.price_table import looked_up
 from specsim.serving.router import RouterName
-from specsim.serving.server import Server
 from specsim.workload.request import Requests, RequestSpec, requests_of
 
 Progress = Callable[[int, int], None]
 
-ENOUGH_TOKENS = 200_000  # output tokens from which loading compiled code and making price tables pays
 MOST_RECORDS = 20_000  # requests that a result keeps one by one; more are kept as totals
 SHORTEST_PARTS = 64  # a streamed run is read in at least so many parts, to see its queue grow
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What to simulate: requests in parts, and the servers of all replicas."""
+    """What to simulate: requests in parts, and what each replica is made of."""
 
     parts: Callable[[], Iterable[Requests]]
     count: int
-    servers: Sequence[Server]
+    replicas: Sequence[Assembly]
     router: RouterName = "round_robin"
     clients: int | None = None  # of a closed loop
     slo: Slo | None = None  # whose goodput a streamed run counts
 
 
 def simulate(
-    scenario: Scenario,
+    assembly: Assembly,
     *,
     progress: Progress | None = None,
     keep: bool | None = None,
-    servers: Sequence[Server] | None = None,
+    replicas: Sequence[Assembly] | None = None,
 ) -> RunResult:
     """Serve the scenario's requests; ``progress`` hears (finished, all) now and then.
 
-    ``keep``: whether the result holds every record; None: up to MOST_RECORDS requests. ``servers``: in place of
-    ``servers_of`` the scenario, for instance at other prices. Ctrl-C returns what is done.
+    ``keep``: whether the result holds every record; None: up to MOST_RECORDS requests. ``replicas``: in place of the
+    scenario's own, for instance at other prices. Ctrl-C returns what is done.
 
     Raises NoAnswer: the model does not fit, or a request that the replica could never run.
     """
+    scenario = assembly.scenario
     workload, deployment = scenario.workload, scenario.deployment
     count = workload.count()
     keep = count <= MOST_RECORDS if keep is None else keep
     size = 16_384 if keep else max(256, min(16_384, count // SHORTEST_PARTS))
-    run_ = Run(
+    asked = Run(
         parts=lambda: workload.chunks(scenario.seed, size),
-        count=count, servers=servers_of(scenario) if servers is None else servers,
+        count=count, replicas=priced_replicas(assembly) if replicas is None else replicas,
         router=deployment.router, clients=None if workload.clients is None else workload.clients.concurrency,
         slo=scenario.slo,
     )  # fmt: skip
-    if is_large(scenario):
-        run_ = replace(run_, servers=tabled_all(run_.servers)[0])
-    result = _served(run_, keep=keep, progress=progress)
+    result = _served(asked, keep=keep, progress=progress)
     return replace(
         result,
         scenario_sha256=scenario.sha256(),
         num_gpus=deployment.replicas * deployment.tensor_parallel,
-        num_kv_blocks=run_.servers[0].num_kv_blocks,
+        num_kv_blocks=asked.replicas[0].num_kv_blocks,
     )
 
 
-def is_large(scenario: Scenario) -> bool:
-    """Whether there is enough to do for compiled code and price tables; all alternatives of a workload agree."""
-    return scenario.workload.count() * scenario.workload.mean_lengths()[1] >= ENOUGH_TOKENS
-
-
-def tabled_all(servers: Sequence[Server]) -> tuple[list[Server], list[str]]:
-    """The servers priced from tables where tables hold their prices, and what stands in the way."""
-    from specsim.serving.price_table import InexactTables, tabled
-
-    made: dict[int, Server] = {}
-    slow = []
-    for server in servers:
-        if id(server) not in made:
-            try:
-                made[id(server)] = tabled(server)
-            except InexactTables as error:
-                made[id(server)] = server
-                slow.append(str(error))
-    return [made[id(server)] for server in servers], slow
-
-
-def servers_of(scenario: Scenario) -> list[Server]:
-    """One server a replica, equal replicas sharing theirs."""
-    deployment = scenario.deployment
-    plain_count = deployment.replicas_without_speculation if scenario.speculation else 0
-    kinds = [(scenario, deployment.replicas - plain_count), (scenario.without_speculation(), plain_count)]
-    return [server for kind, count in kinds if count for server in [_server(kind)] * count]
-
-
-def _server(scenario: Scenario) -> Server:
-    return Server(
-        scenario.engine, scenario.kv_blocks(), scenario.round_cost(), scenario.speculation, scenario.seed,
-        acceptance_by_class=scenario.workload.acceptance_by_class() if scenario.speculation else {},
-        max_queue=scenario.deployment.max_queue, graph_sizes=scenario.graph_sizes(),
-        context_tokens=scenario.mean_context_tokens(),
-    )  # fmt: skip
+def priced_replicas(assembly: Assembly) -> list[Assembly]:
+    """The scenario's replicas, priced as it asks: from tables where these hold their prices, else step by step."""
+    tables = assembly.scenario.cost.tables
+    made = {one: looked_up(one) if tables else one for one in dict.fromkeys(assembly.replicas)}
+    return [made[one] for one in assembly.replicas]
 
 
 def run(
     requests: Sequence[RequestSpec] | Requests,
-    server: Server | Sequence[Server],
+    replica: Assembly | Sequence[Assembly],
     *,
     replicas: int = 1,
     clients: int | None = None,
@@ -128,16 +95,16 @@ def run(
     keep: bool = True,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Serve ``requests`` on ``replicas`` servers alike, or on the given ones; with ``clients`` in a closed loop.
+    """Serve ``requests`` on ``replicas`` replicas alike, or on the given ones; with ``clients`` in a closed loop.
 
     ``by_events``: SimPy drives it, not the compiled loop. The result's ``scenario_sha256`` is empty.
     """
-    servers = [server] * replicas if isinstance(server, Server) else list(server)
+    fleet = [replica] * replicas if isinstance(replica, Assembly) else list(replica)
     if isinstance(requests, Requests):
         parts = [requests]
     else:
         parts = [requests_of(list(requests) if clients is not None else sorted(requests, key=_arrival_s))]
-    asked = Run(lambda: parts, len(requests), servers, router, clients)
+    asked = Run(lambda: parts, len(requests), fleet, router, clients)
     return _served(asked, keep=keep, progress=progress, by_events=by_events)
 
 

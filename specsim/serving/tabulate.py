@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,10 @@ Floats = NDArray[np.float64]
 
 KV_RATIO, CHUNK_RATIO = 1.3, 1.25  # of neighbouring knots
 TOKEN_RATIO = 1.03  # finer: products step where they outgrow a round of tiles
+FIRST_ROUND = 8  # log2 of the tokens from which they step mostly just above a power of two
 REFERENCE_KV = 512.0  # KV length at which what does not depend on it is tabulated
+SHORT = 16  # tokens of prompts so short that their attention is next to nothing
+WIDEST_NARROW = (64.0, 65.0)  # between them attention changes its kernel, see cost.efficiency.regime
 SEQUENCE_SHARES = (0.0, 0.1, 0.35, 1.0)  # of the most sequences that leave room for a chunk; at least 1
 
 
@@ -73,8 +76,8 @@ class _Tabulator:
         tokens = self._token_knots()
         reading = draft - late
         reading -= reading[:, :, :1]
-        mixed = self._mixed(tokens, late, reading)
         chunk_knots, prefix_knots, chunks, drafted_chunks = self._chunks()
+        mixed = self._mixed(tokens, late, reading, (chunk_knots, drafted_chunks[:, :, 0]))
         k_index = np.full(max(self.shape.choices) + 1, -1, dtype=np.int64)
         for index, k in enumerate(self.ks):
             k_index[k] = index
@@ -133,7 +136,8 @@ class _Tabulator:
     def _token_knots(self) -> Floats:
         """Geometric; on captured sizes up to the largest of them, and one token more begins the eager part."""
         most = max(4, self.shape.max_num_batched_tokens)
-        knots = _knots(2.0, float(most), TOKEN_RATIO).round()
+        full = 2.0 ** np.arange(FIRST_ROUND, np.log2(most))
+        knots = np.sort(np.concatenate([_knots(2.0, float(most), TOKEN_RATIO).round(), full, full + 1.0]))
         sizes = np.array([size for size in self.shape.graph_sizes if size <= most], dtype=np.float64)
         if len(self.shape.graph_sizes) and len(sizes) < len(self.shape.graph_sizes):
             sizes = np.array(self.shape.graph_sizes, dtype=np.float64)[: len(sizes) + 1]
@@ -145,8 +149,11 @@ class _Tabulator:
         knots = np.unique(np.maximum(knots, 2.0))
         return knots if len(knots) > 1 else np.array([knots[0], knots[0] + 1.0])
 
-    def _mixed(self, tokens: Floats, late: Floats, reading: Floats) -> _Mixed:
-        """Steps that one chunk fills up to each token count; alone, and beside several numbers of decodes."""
+    def _mixed(self, tokens: Floats, late: Floats, reading: Floats, own_first: tuple[Floats, Floats]) -> _Mixed:
+        """Steps that one chunk fills up to each token count; alone, and beside several numbers of decodes.
+
+        ``own_first``: chunk lengths, and what the draft's first pass takes longer for one of them, [k_index, q].
+        """
         shape = (len(tokens), len(SEQUENCE_SHARES))
         found = _Mixed(
             np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 2)), np.zeros((len(self.ks), *shape)),
@@ -160,11 +167,14 @@ class _Tabulator:
                 for index, k in enumerate(self.ks):
                     drafted = self._step([chunk], 0, k, REFERENCE_KV)
                     later = float(np.interp(REFERENCE_KV, self.kv, late[index, 0]))
+                    later += float(np.interp(total, own_first[0], own_first[1][index]))
                     found.first_alone_s[index, m, emits] = float(drafted.seconds) - float(price.seconds) - later
-            self._beside_decodes(found, m, max(total, 3), late + reading)
+            self._beside_decodes(found, m, max(total, 3), late + reading, own_first)
         return found
 
-    def _beside_decodes(self, found: _Mixed, m: int, total: int, later_s: Floats) -> None:
+    def _beside_decodes(
+        self, found: _Mixed, m: int, total: int, later_s: Floats, own_first: tuple[Floats, Floats]
+    ) -> None:  # fmt: skip
         width = min(self.width, total - 2)
         most = min(self.shape.max_num_seqs, (total - 2) // width)
         counts = np.unique(np.maximum(1, np.round(np.array(SEQUENCE_SHARES) * most))).astype(int).tolist()
@@ -177,6 +187,7 @@ class _Tabulator:
             for index, k in enumerate(self.ks):
                 drafted = self._step(groups, n, k, REFERENCE_KV)
                 later = float(np.interp(REFERENCE_KV, self.kv, later_s[index, n]))
+                later += float(np.interp(chunk, own_first[0], own_first[1][index]))
                 found.first_s[index, m, f] = float(drafted.seconds) - float(price.seconds) - later
         for f in range(len(counts), len(SEQUENCE_SHARES)):
             found.rows[m, f] = found.rows[m, f - 1] + 1.0
@@ -198,17 +209,28 @@ class _Tabulator:
         return np.broadcast_to(self._own(self._step([beside, Group(1, tokens, kv, 1)], 0, 0, 0.0)) - alone, kv.shape)
 
     def _chunks(self) -> tuple[Floats, Floats, Floats, Floats]:
-        tokens = np.unique(_knots(2.0, max(4.0, float(self.shape.max_num_batched_tokens)), CHUNK_RATIO).round())
+        most = max(4.0, float(self.shape.max_num_batched_tokens))
+        narrow = [width for width in WIDEST_NARROW if width < most]
+        tokens = np.unique(np.concatenate([_knots(2.0, most, CHUNK_RATIO).round(), narrow]))
         before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.shape.longest_kv)), CHUNK_RATIO**2)])
+        beside = Group(1, 1, REFERENCE_KV, 1)
         own, drafted = np.zeros((len(tokens), len(before))), np.zeros((len(self.ks), len(tokens), len(before)))
         for row, q in enumerate(tokens.astype(int).tolist()):
             own[row] = self._of_chunks(q, q + before)
-            groups = [Group(1, 1, REFERENCE_KV, 1), Group(1, q, q + before, 1)]
-            plain = self._step(groups, 0, 0, 0.0).seconds
             for index, k in enumerate(self.ks):
-                added = self._step(groups, 1, k, REFERENCE_KV).seconds - plain
-                drafted[index, row] = added - np.ravel(added)[0]
+                chunk = self._drafting_s([beside, _short(SHORT), Group(1, q, q + before, 0)], k)
+                drafted[index, row] = chunk - self._drafting_s([beside, _short(SHORT + q)], k)
         return tokens, before, own, drafted
+
+    def _drafting_s(self, groups: Sequence[Group], k: int) -> Any:
+        """What drafting ``k`` tokens for one sequence adds to a step."""
+        drafted = self._step(groups, 1, k, REFERENCE_KV).seconds
+        return drafted - self._step(groups, 0, 0, 0.0).seconds
+
+
+def _short(tokens: int) -> Group:
+    """So many tokens of short prompts."""
+    return Group(tokens / SHORT, SHORT, SHORT, 0)
 
 
 def _knots(first: float, last: float, ratio: float) -> Floats:

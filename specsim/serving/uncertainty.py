@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.arrays import Reals
+from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.results import RunResult
-from specsim.scenario import Scenario
-from specsim.serving.server import Server
-from specsim.serving.simulate import Progress, is_large, servers_of, simulate, tabled_all
+from specsim.serving.price_table import TablePrices
+from specsim.serving.simulate import Progress, priced_replicas, simulate
 from specsim.speculation.round import SHARED_ERRORS, StepCost
 from specsim.surfaces.estimates import Z90
 
@@ -53,7 +53,7 @@ class Predicted3:
 
 
 def predicted_metrics(
-    scenario: Scenario,
+    assembly: Assembly,
     names: Sequence[str],
     *,
     runs: int = RUNS,
@@ -70,19 +70,18 @@ def predicted_metrics(
     Raises InvalidInput for a key that a summary does not have, and as ``check_runs``.
     """
     check_runs(runs)
-    priced = PricedServers(scenario)
+    scenario, priced = assembly.scenario, PricedReplicas(assembly)
 
-    def summary(servers: Sequence[Server] | None) -> dict[str, Any]:
-        result = simulate(scenario, servers=servers, keep=None if counted is None else True)
+    def summary(replicas: Sequence[Assembly]) -> dict[str, Any]:
+        result = simulate(assembly, replicas=replicas, keep=None if counted is None else True)
         if result.interrupted:
             raise KeyboardInterrupt
         return (result if counted is None else counted(result)).summary(scenario.slo)
 
-    own = summary(None)
+    own = summary(priced.central())
     unknown = [name for name in names if name not in own]
     if unknown:
         raise InvalidInput(f"a summary has no {', '.join(unknown)}; choose from {', '.join(own)}")
-    base = own if is_large(scenario) else summary(priced.central())
     seeds = acceptance_seeds(scenario.seed, runs) if vary_acceptance else [scenario.seed] * runs
     found = []
     for done, (draw, seed) in enumerate(zip(price_draws(runs, scenario.seed), seeds, strict=True), start=1):
@@ -90,9 +89,9 @@ def predicted_metrics(
         if progress is not None:
             progress(done, runs)
     return {
-        name: _interval(own[name], base[name], [one[name] for one in found])
+        name: _interval(own[name], [one[name] for one in found])
         for name in dict.fromkeys(names)
-        if all(_is_number(one[name]) for one in (own, base, *found))
+        if all(_is_number(one[name]) for one in (own, *found))
     }
 
 
@@ -191,46 +190,44 @@ class OffCost:
         return replace(price, seconds=price.seconds * factor, parts=parts)
 
 
-class PricedServers:
-    """A scenario's servers, priced from tables where those hold, and how far the prices of each may be off."""
+class PricedReplicas:
+    """A scenario's replicas, priced as it asks, and how far the prices of each may be off."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        self._exact = servers_of(scenario)
-        self._servers = tabled_all(self._exact)[0]
-        self._grids = {id(exact): _Grid(exact) for exact in self._exact}
+    def __init__(self, assembly: Assembly) -> None:
+        self._priced = priced_replicas(assembly)
+        self._exact = dict(zip(self._priced, assembly.replicas, strict=True))
+        self._grids = {priced: _Grid(exact) for priced, exact in self._exact.items()}
 
-    def central(self) -> list[Server]:
+    def central(self) -> list[Assembly]:
         """At the prices as they are."""
-        return self._servers
+        return self._priced
 
-    def off_by(self, draw: PriceDraw, seed: int) -> list[Server]:
+    def off_by(self, draw: PriceDraw, seed: int) -> list[Assembly]:
         """At prices that are off by a draw, all replicas alike; policies still believe the central ones."""
-        made: dict[int, Server] = {}
-        for exact, server in zip(self._exact, self._servers, strict=True):
-            if id(exact) not in made:
-                cost = self._grids[id(exact)].off(server.cost, exact.cost, draw)
-                made[id(exact)] = replace(
-                    server, cost=cost, seed=seed, policy_cost=exact.policy_cost or exact.cost
-                )  # fmt: skip
-        return [made[id(exact)] for exact in self._exact]
+        made = {
+            priced: priced.priced_by(grid.off(priced.cost, self._exact[priced].cost, draw)).seeded(seed)
+            for priced, grid in self._grids.items()
+        }
+        return [made[priced] for priced in self._priced]
 
 
 class _Grid:
-    """Shares of error of a server's steps over (with or without a prompt chunk, draft length, tokens)."""
+    """Shares of error of a replica's steps over (with or without a prompt chunk, draft length, tokens)."""
 
-    def __init__(self, server: Server) -> None:
-        most = max(server.limits.max_num_batched_tokens, server.limits.max_num_seqs * (1 + server.longest))
+    def __init__(self, assembly: Assembly) -> None:
+        limits = assembly.limits
+        most = max(limits.max_num_batched_tokens, limits.max_num_seqs * (1 + assembly.longest))
         doublings = min(DOUBLINGS, math.ceil(math.log2(most)) + 1)
         self._log_tokens = np.linspace(0.0, math.log(2.0) * (doublings - 1), KNOTS_A_DOUBLING * (doublings - 1) + 1)
         tokens = np.exp(self._log_tokens)
         coarse = tokens[::KNOTS_A_DOUBLING].round()
-        self._longest = server.longest
+        self._longest = assembly.longest
         self._shares: dict[tuple[int, int], _Shares] = {}
-        for k in dict.fromkeys((0, *server.choices())):
-            width = k + 1 if server.verifies_drafts else 1
-            round_ = server.cost.decode_round(np.maximum(1.0, tokens / width), k, server.context_tokens)
+        for k in dict.fromkeys((0, *assembly.choices())):
+            width = k + 1 if assembly.verifies_drafts else 1
+            round_ = assembly.cost.decode_round(np.maximum(1.0, tokens / width), k, assembly.context_tokens)
             self._shares[0, k] = _Shares.of(round_)
-            self._shares[1, k] = self._of_chunks(server.cost, k, coarse)
+            self._shares[1, k] = self._of_chunks(assembly.cost, k, coarse)
 
     def _of_chunks(self, cost: StepCost, k: int, tokens: Floats) -> _Shares:
         """Of steps that one chunk fills."""
@@ -249,8 +246,6 @@ class _Grid:
 
     def off(self, cost: StepCost, exact: StepCost, draw: PriceDraw) -> StepCost:
         """``cost``, if it is a table, with the factors of a draw; else ``exact``, off step by step."""
-        from specsim.serving.price_table import TablePrices
-
         if not isinstance(cost, TablePrices):
             return OffCost(exact, draw)
         tokens = np.exp(self._log_tokens)
@@ -261,8 +256,8 @@ class _Grid:
         return TablePrices(cost.prices._replace(off_tokens=self._log_tokens, off=off[:, :size].copy()))
 
 
-def _interval(value: float, base: float, found: Sequence[float]) -> Predicted3:
-    """The spread of the runs around ``base``, the run of the same kind at the central price, put around ``value``.
+def _interval(value: float, found: Sequence[float]) -> Predicted3:
+    """The spread of the runs around ``value``, the run at the central price.
 
     In logarithms, unless a value is 0. The ends lie Z90 spreads off the runs' mean, each side with a spread of its
     own: near saturation latencies have a long upper tail and throughput a long lower one. (Tried with 400 or more
@@ -270,11 +265,11 @@ def _interval(value: float, base: float, found: Sequence[float]) -> Predicted3:
     Poisson and bursty, covered 87 to 95 %, 90 % in the mean. Order statistics covered as many, but by 4 % more or less
     from one set of draws to the next.)
     """
-    values = np.array([value, base, *found], dtype=np.float64)
+    values = np.array([value, *found], dtype=np.float64)
     logs = bool((values > 0).all())
     if logs:
         values = np.log(values)
-    moved = values[2:] - values[1]
+    moved = values[1:] - values[0]
     if not moved.any():
         return Predicted3(value, value, value)
     beyond = moved - moved.mean()

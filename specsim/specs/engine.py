@@ -55,6 +55,12 @@ class EngineLimits(BaseModel):
             raise ValueError(f"sizes {list(sizes)} do not ascend; sort them and name each once")
         return sizes
 
+    def captured_sizes(self, max_draft_tokens: int, *, on_gpu: bool) -> tuple[int, ...]:
+        """Token counts with a captured graph: as given, else ``default_graph_sizes`` on a GPU and none on a CPU."""
+        if self.graph_sizes is not None:
+            return self.graph_sizes
+        return default_graph_sizes(self.max_num_seqs, max_draft_tokens) if on_gpu else ()
+
     def padded_kv(self, kv_tokens: Reals, sequences: Reals) -> Reals:
         """Keys that attention reads a sequence, in a batch of a mean KV length.
 

@@ -20,7 +20,7 @@ from specsim.arrays import Reals
 from specsim.cost.forward import Group, KernelPrices, Precision
 from specsim.cost.roofline import DEFAULT_HOST_S
 from specsim.cost.step_time import Bill, StepTime
-from specsim.specs.engine import EngineLimits, default_graph_sizes
+from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.speculation.draft_phase import PhaseCost
@@ -58,9 +58,7 @@ class RoundCost:
         self._gpu = hardware.kind == "gpu"
         self._engine = engine
         self._program = program
-        sizes = engine.graph_sizes
-        if sizes is None:
-            sizes = default_graph_sizes(engine.max_num_seqs, max_draft_tokens) if self._gpu else ()
+        sizes = engine.captured_sizes(max_draft_tokens, on_gpu=self._gpu)
         pricing = PassPricing(prices, hardware, sizes, ranks)
         self._target = TargetPass(target, pricing, precision, program)
         self._phases = [

@@ -9,6 +9,7 @@ import pytest
 
 from specsim.analytic.exits import best_exits, leaving_at, tokens_per_layer
 from specsim.analytic.rounds import speedup_map
+from specsim.assembly import assemble
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
 
@@ -30,10 +31,10 @@ def scenario(**speculation: Any) -> Scenario:
 
 
 def test_no_layer_and_length_does_better() -> None:
-    found = best_exits(scenario(), list(RATES), batches=[1, 16, 256])
+    found = best_exits(assemble(scenario()), list(RATES), batches=[1, 16, 256])
     for best in found:
         for layer in RATES:
-            cells = speedup_map(leaving_at(scenario(), layer), batches=[best.batch]).cells
+            cells = speedup_map(assemble(leaving_at(scenario(), layer)), batches=[best.batch]).cells
             assert all(cell.speedup <= best.speedup * (1 + 1e-12) for cell in cells)
             if layer == best.exit_layer:
                 assert max(cell.speedup for cell in cells) == pytest.approx(best.speedup)
@@ -43,12 +44,12 @@ def test_no_layer_and_length_does_better() -> None:
 
 def test_counting_layers_by_hand() -> None:
     """(1 - 0.8^4)/0.2 = 2.952 tokens over 3·8 + 32 layers; and the choice it makes, the same at every batch."""
-    cell = speedup_map(scenario(), batches=[1]).cell(1, 3)
+    cell = speedup_map(assemble(scenario()), batches=[1]).cell(1, 3)
     assert tokens_per_layer(8, replace(cell, tokens_per_round=2.952), num_layers=32) == pytest.approx(2.952 / 56)
     values = {
         (layer, d): (1 - a ** (d + 1)) / (1 - a) / (d * layer + 32) for layer, a in RATES.items() for d in range(7)
     }
-    found = best_exits(scenario(), list(RATES), batches=[1, 64])
+    found = best_exits(assemble(scenario()), list(RATES), batches=[1, 64])
     assert {(e.counted_exit_layer, e.counted_draft_tokens) for e in found} == {max(values, key=lambda k: values[k])}
 
 
@@ -72,4 +73,4 @@ def test_a_moved_exit_moves_the_whole_drafter() -> None:
 )
 def test_what_cannot_be_asked_is_one_line(speculation: dict[str, Any], layers: list[int], line: str) -> None:
     with pytest.raises(InvalidInput, match=line):
-        best_exits(scenario(**speculation), layers, batches=[1])
+        best_exits(assemble(scenario(**speculation)), layers, batches=[1])

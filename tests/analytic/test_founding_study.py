@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from specsim.assembly import assemble
 from specsim.specs.catalog import load_hardware, load_model
 
 FOLDER = Path(__file__).parents[2] / "validation" / "studies" / "founding-study"
@@ -36,10 +37,8 @@ def test_the_best_length_falls_with_the_batch_without_host_time(target: str, dra
 @pytest.mark.parametrize("gpu", study.GPUS)
 def test_no_drafts_cost_exactly_a_round_without_a_drafter(gpu: str) -> None:
     asked = study.scenario("opt-6.7b", "opt-125m", gpu, NO_HOST)
-    alone = asked.without_speculation().round_cost(
-        study.corner_prices(gpu.removesuffix(study.CORNER)) if gpu.endswith(study.CORNER) else None
-    )
-    plain = price_rounds(alone, study.BATCHES, 0, study.CONTEXT_TOKENS)
+    prices = study.corner_prices(gpu.removesuffix(study.CORNER)) if gpu.endswith(study.CORNER) else None
+    plain = price_rounds(assemble(asked, prices).plain.cost, study.BATCHES, 0, study.CONTEXT_TOKENS)
     assert study.prices("opt-6.7b", "opt-125m", gpu, NO_HOST)[:, :1].tolist() == plain.tolist()
 
 
@@ -73,10 +72,10 @@ def test_the_adaptive_table_is_at_least_as_good_as_every_fixed_length(target: st
                 "acceptance": {"kind": "power_law", "c": c, "gamma": gamma}, "policy": {"kind": "profiled"},
             },
         )  # fmt: skip
-        cost = asked.round_cost()
-        context = asked.mean_context_tokens()
+        machine = assemble(asked)
+        cost, context = machine.cost, machine.context_tokens
         gain = speedups(price_rounds(cost, list(batches), 8, context), tokens_per_round(8, c, gamma))
-        decider = asked.decider(cost)
+        decider = machine.decider()
         assert decider is not None
         chosen = [decider.draft_tokens(batch, context) for batch in batches]
         assert np.all(gain[np.arange(len(chosen)), chosen] >= gain.max(axis=1) * (1 - 1e-9))

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from specsim.analytic.rounds import _ratio_interval, default_batches, speedup_map
 from specsim.arrays import Reals
+from specsim.assembly import assemble
 from specsim.cost.forward import Group, Kernel, Precision, Price
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario
@@ -98,7 +99,7 @@ def scenario(**changes: object) -> Scenario:
 
 
 def test_definitions_hold_in_every_cell() -> None:
-    speedups = speedup_map(scenario())
+    speedups = speedup_map(assemble(scenario()))
     assert {c.context_tokens for c in speedups.cells} == {70.0}
     for cell in speedups.cells:
         base = speedups.cell(cell.batch, 0)
@@ -110,22 +111,22 @@ def test_definitions_hold_in_every_cell() -> None:
 
 
 def test_no_drafts_cost_exactly_what_no_drafter_costs() -> None:
-    with_drafter = scenario().round_cost().decode_round(8, 0, 100.0)
-    without = scenario(speculation=None).round_cost().decode_round(8, 0, 100.0)
+    with_drafter = assemble(scenario()).cost.decode_round(8, 0, 100.0)
+    without = assemble(scenario(speculation=None)).cost.decode_round(8, 0, 100.0)
     assert with_drafter == without
 
 
 def test_verification_reads_the_cache_once() -> None:
     """A wider verify pass over a long context must not multiply the KV traffic: less than B·q decode rows."""
-    cost = scenario().round_cost()
+    cost = assemble(scenario()).cost
     one = cost.step([Group(1, 1, 1e6, 1)], drafting=0, draft_tokens=0, drafting_kv_tokens=0).parts["attention"]
     four = cost.step([Group(1, 4, 1e6, 4)], drafting=0, draft_tokens=0, drafting_kv_tokens=0).parts["attention"]
     assert one <= four < 1.01 * one
 
 
 def test_break_even_and_its_absence() -> None:
-    certain = speedup_map(scenario(speculation=_acceptance(1.0)))
-    hopeless = speedup_map(scenario(speculation=_acceptance(0.0)))
+    certain = speedup_map(assemble(scenario(speculation=_acceptance(1.0))))
+    hopeless = speedup_map(assemble(scenario(speculation=_acceptance(0.0))))
     assert hopeless.break_even_batch() is None
     assert not hopeless.never_breaks_even()
     assert all(best.draft_tokens == 0 for best in hopeless.best())
@@ -149,23 +150,23 @@ def test_default_batches_end_at_the_largest() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(InvalidInput, match="has no speculation"):
-        speedup_map(scenario(speculation=None))
+        speedup_map(assemble(scenario(speculation=None)))
     with pytest.raises(InvalidInput, match="at least 1"):
-        speedup_map(scenario(), batches=[0, 1])
+        speedup_map(assemble(scenario()), batches=[0, 1])
     with pytest.raises(NoAnswer, match=r"toy and toy-draft do not fit toy-gpu"):
-        speedup_map(scenario(gpu=HARDWARE.model_copy(update={"memory_bytes": 1e5})))
+        speedup_map(assemble(scenario(gpu=HARDWARE.model_copy(update={"memory_bytes": 1e5}))))
     few = EngineLimits(max_num_seqs=64, num_kv_blocks=12)
     with pytest.raises(NoAnswer, match="holds 2 sequences of 70 tokens"):
-        speedup_map(scenario(engine=few), batches=[1, 4])
+        speedup_map(assemble(scenario(engine=few)), batches=[1, 4])
     with pytest.raises(NoAnswer, match="a sequence of 400 tokens does not fit"):
-        speedup_map(scenario(engine=few), context_tokens=400)
+        speedup_map(assemble(scenario(engine=few)), context_tokens=400)
     with pytest.raises(ValidationError, match="choose a drafter of the same vocabulary"):
         scenario(model=TARGET.model_copy(update={"vocab_size": 512}))
 
 
 def test_the_map_stops_at_the_batch_that_fits() -> None:
     """12 blocks of 16 tokens hold two sequences of 70 tokens (5 blocks each)."""
-    speedups = speedup_map(scenario(engine=EngineLimits(max_num_seqs=64, num_kv_blocks=12)))
+    speedups = speedup_map(assemble(scenario(engine=EngineLimits(max_num_seqs=64, num_kv_blocks=12))))
     assert sorted({cell.batch for cell in speedups.cells}) == [1, 2]
 
 
@@ -198,8 +199,8 @@ def test_a_copy_drafter_widens_the_pass_only_where_it_proposes(hit_rate: float, 
     runs = {"kind": "empirical", "weights": [0] * 999 + [1]} if like else {"kind": "geometric", "continue_rate": 0.5}
     law = {"kind": "hurdle", "hit_rate": hit_rate, "runs": runs}
     asked = scenario(speculation={"program": "ngram", "max_draft_tokens": 4, "acceptance": law})
-    cell = speedup_map(asked, batches=[16]).cell(16, 4)
-    cost = asked.round_cost()
+    cell = speedup_map(assemble(asked), batches=[16]).cell(16, 4)
+    cost = assemble(asked).cost
     look_up_s = cost.decode_round(16, 4, 70.0).parts["draft"]
     expected = cost.decode_round(16, like, 70.0).seconds + (0.0 if like else look_up_s)
     assert cell.round_s == pytest.approx(float(expected), rel=0.01)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from specsim.assembly import Assembly
 from specsim.cases import (
     Case,
     load_case,
@@ -35,7 +36,6 @@ from specsim.results.served_rows import (
     load_predictions,
     load_rows,
 )
-from specsim.scenario import Scenario
 from specsim.serving import uncertainty
 from specsim.serving.uncertainty import Predicted3
 from specsim.workload.arrivals import ClosedLoopArrivals
@@ -218,11 +218,11 @@ def test_loads_are_predicted_before_they_are_measured(tmp_path: Path) -> None:
 def test_acceptance_varies_where_the_engine_does_not_draw_what_the_simulator_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[bool, Scenario]] = []
+    asked: list[tuple[bool, Assembly]] = []
 
-    def metrics(scenario: Scenario, names: Sequence[str], *, vary_acceptance: bool) -> dict[str, Predicted3]:
+    def metrics(assembly: Assembly, names: Sequence[str], *, vary_acceptance: bool) -> dict[str, Predicted3]:
         assert set(names) == set(METRICS)
-        asked.append((vary_acceptance, scenario))
+        asked.append((vary_acceptance, assembly))
         return {"duration": Predicted3(2.0, 1.0, 4.0)}
 
     monkeypatch.setattr(uncertainty, "predicted_metrics", metrics)
@@ -237,7 +237,7 @@ def test_acceptance_varies_where_the_engine_does_not_draw_what_the_simulator_dra
         ("off", SCENARIO): False, ("imposed", SCENARIO): False, ("imposed", "pooled"): True, ("real", SCENARIO): True,
         ("real", "pooled"): True, ("real-off", SCENARIO): False,
     }  # fmt: skip
-    assert [run.scenario_sha256 for run in found] == [scenario.sha256() for _, scenario in asked]
+    assert [run.scenario_sha256 for run in found] == [assembly.scenario.sha256() for _, assembly in asked]
     assert all(run.metrics == {"duration": PredictedMetric(2.0, 1.0, 4.0)} for run in found)
 
 
@@ -256,8 +256,8 @@ def test_a_served_case_is_repeated_elsewhere_step_by_step(tmp_path: Path, monkey
         if what == "saturation":
             saturate(copy, {"off": [8.0, 8.0], "k2": [8.0, 8.0]})
 
-    def metrics(scenario: Scenario, *_: object, **__: object) -> dict[str, Predicted3]:
-        steps.append(scenario.price_name())
+    def metrics(assembly: Assembly, *_: object, **__: object) -> dict[str, Predicted3]:
+        steps.append(assembly.price_name)
         return {}
 
     monkeypatch.setattr(uncertainty, "predicted_metrics", metrics)

@@ -14,6 +14,7 @@ import yaml
 pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
+from specsim.assembly import assemble  # noqa: E402
 from specsim.cases import load_case, load_runs  # noqa: E402
 from specsim.cli.main import main  # noqa: E402
 from specsim.reference.run import serve  # noqa: E402
@@ -81,7 +82,7 @@ def test_predict_saturate_predict_measure_and_go_on_after_a_cut(
         tokens = sum(r.output_tokens for r in scenario.requests())
         assert (row.metrics["output_throughput"] or 0) * (row.metrics["duration"] or 0) == pytest.approx(tokens, 1e-4)
     lengths = {row.metrics["spec_decode_acceptance_length"] for row in rows if row.alternative == "k2"}
-    drawn = simulate(asked["light", "k2"]).summary()["spec_decode_acceptance_length"]
+    drawn = simulate(assemble(asked["light", "k2"])).summary()["spec_decode_acceptance_length"]
     assert [float(one) for one in lengths if one is not None] == pytest.approx([drawn], rel=1e-5)  # the same draws
     machine = yaml.safe_load((case.folder / "machine.yaml").read_text())
     assert machine["probe"]["before_s"] > 0
@@ -110,7 +111,7 @@ def test_an_idle_engine_sleeps_until_the_next_arrival(tmp_path: Path, monkeypatc
     pieces = "workload.arrivals={kind: piecewise, cv: 0.001, pieces: [[0.4, 0], [0.001, 1000]]}"
     settings = [pieces, "workload.requests=3", "speculation=null"]
     folder = write_case(tmp_path / "tiny")
-    result = serve(load_scenario(str(folder / "scenario.yaml"), settings))
+    result = serve(assemble(load_scenario(str(folder / "scenario.yaml"), settings)))
     busy_s = sum(step.duration_s for step in result.steps)
     assert result.duration_s > 1.2
     assert 3 <= len(slept) <= 6

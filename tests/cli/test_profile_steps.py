@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from specsim.assembly import assemble
 from specsim.cli.profile_steps import import_steps, plan, steps
 from specsim.errors import InvalidInput
 from specsim.profiles.steps import QUICK_GRID
@@ -75,6 +76,6 @@ def test_forward_results_become_a_profile_that_prices_rounds(tmp_path):
         "quickstart",
         ("model=llama-3.1-8b", "gpu=h200", "speculation=null", f"cost.profile={out}", "cost.source=steps"),
     )
-    cost = scenario.round_cost()
+    cost = assemble(scenario).cost
     for b, q in ((1, 1), (4, 4), (8, 2)):
         assert cost.decode_round(b, q - 1, 1000.0 - q + 1).seconds == pytest.approx(1e-3 * b + 2e-3 * b * q, rel=0.03)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from specsim.assembly import assemble
 from specsim.cases import case_names, cases_folder, load_case
 from specsim.cli import here
 from specsim.cli.main import main
@@ -44,7 +45,7 @@ def test_the_case_can_prove_something() -> None:
     measured = {(b, k) for b, k in ((r.batch, r.draft_tokens) for r in rows)}
     assert measured == {(b, k) for b in (1, 2, 4, 8, 16, 32) for k in range(7)}
     assert len({r.repeat for r in rows}) >= 2
-    profiled = {row.shape[1:] for row in load_profile(scenario.price_name()).rows["gemm"]}
+    profiled = {row.shape[1:] for row in load_profile(assemble(scenario).price_name).rows["gemm"]}
     models = (scenario.model, scenario.speculation.draft_model) if scenario.speculation else ()
     shapes = [(float(m.n), float(m.k)) for model in models if model for m in model.linears()]
     assert sum(shape in profiled for shape in shapes) <= len(shapes) / 2
@@ -67,12 +68,12 @@ def test_every_map_can_be_repeated_elsewhere(name: str, tmp_path: Path, monkeypa
     case, measured = load_case(name), []
 
     def profile(*, out: Path, **_: object) -> None:
-        shutil.copytree(load_profile(load_case(CASE).scenario.price_name()).folder, out)
+        shutil.copytree(load_profile(assemble(load_case(CASE).scenario).price_name).folder, out)
 
     monkeypatch.setattr(here, "profile_run", profile)
     monkeypatch.setattr(here, "measure_maps", lambda drafters, out, **_: measured.append((drafters, out)))
     copy = load_case(f"{here.repeat_here(case, tmp_path / 'here')}/")
-    assert copy.scenario.price_name() == "profile"
+    assert assemble(copy.scenario).price_name == "profile"
     assert copy.scenario.model == case.scenario.model
     assert {name: one.speculation for name, one in copy.drafters.items()} == {
         name: one.speculation for name, one in case.drafters.items()

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from specsim.assembly import Assembly, assemble
 from specsim.cli.main import main
 from specsim.results.files import read_run
 from specsim.results.intervals import student_interval
-from specsim.scenario import Scenario, load_scenario
+from specsim.scenario import load_scenario
 from specsim.serving.simulate import simulate
 from specsim.serving.uncertainty import predicted_metrics
 
@@ -43,7 +44,7 @@ def test_replications_are_the_seeds_own_runs(capsys: pytest.CaptureFixture[str])
     own = []
     for seed in (0, 1, 2):
         changes = [*SIZE, OPEN[1], f"seed={seed}"]
-        own.append(simulate(load_scenario("quickstart", changes)).summary()["mean_ttft_ms"])
+        own.append(simulate(assemble(load_scenario("quickstart", changes))).summary()["mean_ttft_ms"])
     assert len(set(own)) == 3
     assert found["replications"]["intervals"]["speculation on"]["mean_ttft_ms"] == student_interval(own).as_json()
     assert found["mean_ttft_ms"] == own[0]
@@ -166,11 +167,11 @@ def test_ctrl_c_between_runs_prints_what_is_done(
     """The third replication of the second alternative is stopped; two whole pairs are left."""
     calls = []
 
-    def stopped(scenario: Scenario, **options: Any) -> Any:
-        calls.append(scenario.seed)
+    def stopped(assembly: Assembly, **options: Any) -> Any:
+        calls.append(assembly.seed)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return simulate(scenario, **options)
+        return simulate(assembly, **options)
 
     monkeypatch.setattr("specsim.serving.simulate.simulate", stopped)
     status, out, err = run(capsys, *SMALL, "--replications", 5, "--json")
@@ -183,8 +184,8 @@ def test_ctrl_c_between_runs_prints_what_is_done(
 def test_ctrl_c_within_the_only_run_prints_what_it_finished(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(scenario: Scenario, **options: Any) -> Any:
-        result = simulate(scenario, **options)
+    def stopped(assembly: Assembly, **options: Any) -> Any:
+        result = simulate(assembly, **options)
         result.requests, result.truncated, result.interrupted = result.requests[:3], True, True
         return result
 
@@ -202,9 +203,9 @@ def test_ctrl_c_within_the_only_run_prints_what_it_finished(
 def test_ctrl_c_within_a_replication_leaves_it_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(scenario: Scenario, **options: Any) -> Any:
-        result = simulate(scenario, **options)
-        result.interrupted = scenario.seed == 2
+    def stopped(assembly: Assembly, **options: Any) -> Any:
+        result = simulate(assembly, **options)
+        result.interrupted = assembly.seed == 2
         return result
 
     monkeypatch.setattr("specsim.serving.simulate.simulate", stopped)
@@ -215,7 +216,7 @@ def test_ctrl_c_within_a_replication_leaves_it_out(
 
 
 def test_ctrl_c_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def stopped(scenario: Scenario, **options: Any) -> Any:
+    def stopped(assembly: Assembly, **options: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("specsim.serving.simulate.simulate", stopped)
@@ -228,7 +229,7 @@ def test_intervals_are_the_predictions_own(capsys: pytest.CaptureFixture[str]) -
     """Beside the first run, not in place of it, and around it for each alternative."""
     found = document(capsys, *OPEN, "--intervals", 8)
     own = predicted_metrics(
-        load_scenario("quickstart", [*SIZE, OPEN[1]]), ["median_tpot_ms"], runs=8, vary_acceptance=True
+        assemble(load_scenario("quickstart", [*SIZE, OPEN[1]])), ["median_tpot_ms"], runs=8, vary_acceptance=True
     )
     assert set(found["intervals"]) == {"speculation on", "speculation off"}
     assert found["intervals"]["speculation on"]["median_tpot_ms"] == asdict(own["median_tpot_ms"])

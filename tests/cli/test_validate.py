@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from specsim.assembly import assemble
 from specsim.cases import load_case, load_runs, saturation_runs, scores
 from specsim.cli.main import main
 from specsim.results.served_rows import (
@@ -36,7 +37,7 @@ def pretend(folder: Path, *, width: float) -> None:
 def _pretend(runs: list[Any], rows: Path, prediction: Path, width: float) -> None:
     predicted = []
     for run in runs:
-        summary = simulate(run.scenario).summary()
+        summary = simulate(assemble(run.scenario)).summary()
         values = {name: summary.get(name) for name in METRICS}
         found = {n: PredictedMetric(v, v * (1 - width), v * (1 + width)) for n, v in values.items() if v is not None}
         sha = run.scenario.sha256()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from specsim.assembly import assemble
 from specsim.cost.memory import (
     COLD_COMPILE_FACTOR,
     GIB,
@@ -324,7 +325,7 @@ def test_half_of_the_blocks_hold_half_of_the_requests() -> None:
     }  # fmt: skip
 
     def run(blocks: int) -> tuple[int, float]:
-        result = simulate(Scenario.model_validate(scenario | {"engine": {"num_kv_blocks": blocks}}))
+        result = simulate(assemble(Scenario.model_validate(scenario | {"engine": {"num_kv_blocks": blocks}})))
         return max(step.sequences for step in result.steps), float(np.mean([r.ttft_s for r in result.requests]))
 
     (many, soon), (few, late) = run(81), run(41)  # one block is never handed out

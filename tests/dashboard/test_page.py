@@ -12,6 +12,7 @@ pytest.importorskip("streamlit", reason="the page needs the app extra")
 from streamlit.testing.v1 import AppTest
 
 from specsim.analytic.rounds import speedup_map
+from specsim.assembly import assemble
 from specsim.cli.main import main
 from specsim.report.verdict import verdict
 from specsim.scenario import load_scenario
@@ -155,5 +156,5 @@ def test_the_command_repeats_the_answer(batch: str, tmp_path: Path, capsys: pyte
     grid = json.loads(capsys.readouterr().out)["grid"]
     frame = app.dataframe[0].value
     assert frame["speedup"].tolist() == pytest.approx([cell["speedup"] for cell in grid], rel=1e-12)
-    answer = verdict(speedup_map(load_scenario(str(path)), batches=[int(batch)]), int(batch))
+    answer = verdict(speedup_map(assemble(load_scenario(str(path))), batches=[int(batch)]), int(batch))
     assert answer.sentence in shown(app)

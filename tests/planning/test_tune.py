@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from specsim.analytic.rounds import speedup_map
+from specsim.assembly import assemble
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.planning.tune import Rule, Tuning, engine_text, fewest_ranges, rule_of, tune, weights
 from specsim.scenario import CostChoice, Scenario
@@ -60,9 +61,9 @@ def test_weights_are_alike_for_each_doubling() -> None:
 
 def test_without_tolerance_it_is_the_best_at_every_batch() -> None:
     question = scenario()
-    found = tune(question, tolerance=0.0)
+    found = tune(assemble(question), tolerance=0.0)
     assert [row.batch for row in found.batches] == list(range(1, 129))
-    best = {b.batch: b for b in speedup_map(question, batches=range(1, 129)).best()}
+    best = {b.batch: b for b in speedup_map(assemble(question), batches=range(1, 129)).best()}
     for row in found.batches:
         assert row.draft_tokens == row.best_draft_tokens == best[row.batch].draft_tokens
         assert row.speedup == pytest.approx(best[row.batch].speedup)
@@ -76,7 +77,7 @@ def test_without_tolerance_it_is_the_best_at_every_batch() -> None:
 def test_a_tolerance_costs_no_more_than_it_says() -> None:
     """On measured kernels, whose steps at captured sizes make the best k go back and forth."""
     question = scenario().model_copy(update={"cost": CostChoice()})
-    exact, coarse = tune(question, tolerance=0.0), tune(question, tolerance=0.05)
+    exact, coarse = tune(assemble(question), tolerance=0.0), tune(assemble(question), tolerance=0.05)
     assert all(row.speedup >= row.best_speedup * 0.95 * (1 - 1e-9) for row in coarse.batches)
     assert all(row.speedup >= 1.0 for row in coarse.batches)
     assert len(coarse.ranges()) < len(exact.ranges())
@@ -84,8 +85,8 @@ def test_a_tolerance_costs_no_more_than_it_says() -> None:
 
 def test_no_tolerance_makes_a_drafter_lose_to_none() -> None:
     """At half the rate speculation stops paying somewhere; a wide tolerance may not carry it beyond."""
-    found = tune(scenario(0.4), tolerance=0.3)
-    exact = tune(scenario(0.4), tolerance=0.0)
+    found = tune(assemble(scenario(0.4)), tolerance=0.3)
+    exact = tune(assemble(scenario(0.4)), tolerance=0.0)
     assert exact.policy.draft_tokens(1) > 0 == exact.policy.draft_tokens(128)
     assert all(row.speedup >= 1.0 for row in found.batches)
 
@@ -95,16 +96,16 @@ def test_longest_first_starts_with_its_longest_draft() -> None:
     law = {"kind": "hurdle", "hit_rate": 0.3, "runs": {"kind": "geometric", "continue_rate": 0.8}}
     question = scenario(law, "ngram", max_draft_tokens=6)
     question = question.model_copy(update={"cost": CostChoice(), "engine": EngineLimits(max_num_seqs=256)})
-    rows = tune(question, batches=range(1, 256, 8), tolerance=0.0).batches
+    rows = tune(assemble(question), batches=range(1, 256, 8), tolerance=0.0).batches
     pairs = product(rows, rows)
     low, high = next(
         (a.batch, b.batch) for a, b in pairs if a.batch < b.batch and a.best_draft_tokens < b.best_draft_tokens
     )  # fmt: skip
-    free, found = (tune(question, batches=[low, high], tolerance=0.0, rule=rule) for rule in RULES)
+    free, found = (tune(assemble(question), batches=[low, high], tolerance=0.0, rule=rule) for rule in RULES)
     assert free.policy.draft_tokens(1) < free.policy.longest
     assert found.policy.draft_tokens(1) == found.policy.longest > 0
     assert _mean(found) < _mean(free)
-    grid, share = speedup_map(question, batches=[low, high]), weights([low, high])
+    grid, share = speedup_map(assemble(question), batches=[low, high]), weights([low, high])
     value = {
         (i, j): share @ np.log([grid.cell(low, i).speedup, grid.cell(high, j).speedup])
         for i in range(7)
@@ -118,27 +119,27 @@ def _mean(found: Tuning) -> float:
 
 
 def test_one_length_is_the_best_of_all_single_ones() -> None:
-    found = tune(scenario(), rule="one")
+    found = tune(assemble(scenario()), rule="one")
     assert len({row.draft_tokens for row in found.batches}) == 1
     assert found.policy.longest == found.fixed_draft_tokens
-    grid = speedup_map(scenario(), batches=range(1, 129))
+    grid = speedup_map(assemble(scenario()), batches=range(1, 129))
     share = weights(range(1, 129))
     means = [share @ np.log([grid.cell(b, k).speedup for b in range(1, 129)]) for k in range(6)]
     assert found.fixed_draft_tokens == int(np.argmax(means))
 
 
 def test_sure_takes_only_what_is_almost_certain_to_pay() -> None:
-    sure = tune(scenario(0.5), prefer="sure", tolerance=0.0)
-    grid = speedup_map(scenario(0.5), batches=range(1, 129))
+    sure = tune(assemble(scenario(0.5)), prefer="sure", tolerance=0.0)
+    grid = speedup_map(assemble(scenario(0.5)), batches=range(1, 129))
     for row in sure.batches:
         lows = [1.0] + [grid.cell(row.batch, k).low for k in range(1, 6)]
         assert lows[row.draft_tokens] == pytest.approx(max(lows))
-    bold = tune(scenario(0.5), tolerance=0.0)
+    bold = tune(assemble(scenario(0.5)), tolerance=0.0)
     assert any(row.draft_tokens > sure.policy.draft_tokens(row.batch) == 0 for row in bold.batches)
 
 
 def test_chosen_batches_are_inherited_by_those_between() -> None:
-    found = tune(scenario(), batches=[1, 16, 128], tolerance=0.0)
+    found = tune(assemble(scenario()), batches=[1, 16, 128], tolerance=0.0)
     assert [row.batch for row in found.batches] == [1, 16, 128]
     ks = {row.batch: row.draft_tokens for row in found.batches}
     assert [found.policy.draft_tokens(b) for b in (1, 15, 16, 127, 128, 999)] == [
@@ -147,7 +148,7 @@ def test_chosen_batches_are_inherited_by_those_between() -> None:
 
 
 def test_a_hopeless_drafter_is_off_everywhere() -> None:
-    found = tune(scenario(0.0))
+    found = tune(assemble(scenario(0.0)))
     assert not found.pays
     assert found.gain_over_off() == (1.0, 1.0, 1.0)
     with pytest.raises(NoAnswer, match="start vllm without --speculative-config"):
@@ -162,13 +163,13 @@ def test_each_engine_has_its_rule() -> None:
 
 def test_malformed_questions_are_one_line() -> None:
     with pytest.raises(InvalidInput, match="give a share of throughput"):
-        tune(scenario(), tolerance=1.0)
+        tune(assemble(scenario()), tolerance=1.0)
     with pytest.raises(InvalidInput, match="nothing to tune"):
-        tune(scenario().without_speculation())
+        tune(assemble(scenario().without_speculation()))
 
 
 def test_the_document_holds_only_plain_values() -> None:
-    document = tune(scenario(), batches=[1, 8]).as_json()
+    document = tune(assemble(scenario()), batches=[1, 8]).as_json()
     assert document["batches"][0].keys() >= {"batch", "draft_tokens", "speedup", "low", "high"}
     assert all(type(value) in (int, float) for row in document["batches"] for value in row.values())
-    assert isinstance(Tuning.ranges(tune(scenario(), batches=[1, 8])), list)
+    assert isinstance(Tuning.ranges(tune(assemble(scenario()), batches=[1, 8])), list)

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from specsim.assembly import assemble  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.reference.choice import drafter_of, spread  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
@@ -84,7 +85,7 @@ def test_a_program_runs_with_the_drafter_it_describes(program: str) -> None:
     )  # fmt: skip
     assert make is not None
     assert type(make(target, draft, RandomWeights(0))) is PROGRAMS[program]
-    served, simulated = serve(scenario, device="cpu"), simulate(scenario)
+    served, simulated = serve(assemble(scenario), device="cpu"), simulate(assemble(scenario))
     assert served.acceptance == simulated.acceptance
     assert served.acceptance.drafted() > 0
     for ours, theirs in zip(served.requests, simulated.requests, strict=True):
@@ -98,7 +99,7 @@ def test_its_rounds_are_measured_with_real_passes(program: str) -> None:
     assert scenario.speculation is not None
     sizes = scenario.speculation.program.choices(scenario.speculation.max_draft_tokens)
     lengths = [0, *sizes[-2:]]
-    rows = list(measure_grid(scenario, batches=[2], draft_lengths=lengths, repeats=1, seconds_per_cell=0.0))
+    rows = list(measure_grid(assemble(scenario), batches=[2], draft_lengths=lengths, repeats=1, seconds_per_cell=0.0))
     assert sorted({row.draft_tokens for row in rows}) == sorted(set(lengths))
     for row in rows:
         assert (row.draft_s > 0) == (row.draft_tokens > 0)
@@ -160,7 +161,7 @@ def test_more_drafts_than_heads_are_refused() -> None:
     asked["speculation"] |= {"max_draft_tokens": 5, "acceptance": {"kind": "constant", "rate": 0.5}}
     asked["speculation"]["policy"] = {"kind": "fixed", "k": 5}
     with pytest.raises(InvalidInput, match="there are 4 heads"):
-        serve(Scenario.model_validate(asked), device="cpu")
+        serve(assemble(Scenario.model_validate(asked)), device="cpu")
 
 
 def test_skipped_sublayers_are_spread_and_keep_both_ends() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from specsim.assembly import assemble  # noqa: E402
 from specsim.reference import graphs, grid, run  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     Drafter,
@@ -25,7 +26,7 @@ from specsim.reference.drafters.grown import Grown  # noqa: E402
 from specsim.reference.drafters.lookahead import Lookahead  # noqa: E402
 from specsim.reference.drafters.merged import Merged  # noqa: E402
 from specsim.reference.generate import Engine, Outcome, generate, run_step  # noqa: E402
-from specsim.reference.graphs import Frame, Graphs, bucket, capture_passes, graph_sizes  # noqa: E402
+from specsim.reference.graphs import Frame, Graphs, bucket, capture_passes  # noqa: E402
 from specsim.reference.layers import Branches, Sublayers  # noqa: E402
 from specsim.reference.rehearsal import rehearse  # noqa: E402
 from specsim.reference.transformer import TokenGroup, Transformer  # noqa: E402
@@ -230,10 +231,10 @@ def test_buckets_hold_their_keys_and_waste_little() -> None:
 
 
 def test_sizes_are_the_scenarios_else_the_devices() -> None:
-    assert graph_sizes(EngineLimits(graph_sizes=(2, 8)), 4, "cpu") == (2, 8)
-    assert graph_sizes(EngineLimits(graph_sizes=()), 4, "cuda") == ()
-    assert graph_sizes(EngineLimits(), 4, "cpu") == ()
-    assert 5 * 256 > graph_sizes(EngineLimits(), 4, "cuda")[-1] == 512
+    assert EngineLimits(graph_sizes=(2, 8)).captured_sizes(4, on_gpu=False) == (2, 8)
+    assert EngineLimits(graph_sizes=()).captured_sizes(4, on_gpu=True) == ()
+    assert EngineLimits().captured_sizes(4, on_gpu=False) == ()
+    assert 5 * 256 > EngineLimits().captured_sizes(4, on_gpu=True)[-1] == 512
 
 
 # -- under an engine -------------------------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ def test_a_served_load_finds_its_passes_captured(monkeypatch: pytest.MonkeyPatch
         made.append(engine.passes_captured())
 
     monkeypatch.setattr(run, "rehearse", watched)
-    eager, replayed = run.serve(scenario(None)), run.serve(scenario([1, 2, 4, 8, 16, 24]))
+    eager, replayed = run.serve(assemble(scenario(None))), run.serve(assemble(scenario([1, 2, 4, 8, 16, 24])))
     assert len(made) == 1
     assert made[0] > 20
     assert engines[0].passes_captured() - made[0] <= made[0] // 10  # a draft pass may end in the next bucket
@@ -364,7 +365,11 @@ def test_rounds_that_capture_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(grid, "run_step", step)
     monkeypatch.setattr(grid, "WARM_UP_ROUNDS", 0)
-    rows = list(grid.measure_grid(scenario([8, 32]), batches=[4], draft_lengths=[3], repeats=1, seconds_per_cell=0.01))
+    rows = list(
+        grid.measure_grid(
+            assemble(scenario([8, 32])), batches=[4], draft_lengths=[3], repeats=1, seconds_per_cell=0.01
+        )
+    )
     assert rows[0].rounds >= grid.MIN_ROUNDS
     assert rows[0].elapsed_s < 1e6
     assert slow >= 2

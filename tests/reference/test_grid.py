@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from specsim.assembly import assemble  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.reference.grid import measure_grid  # noqa: E402
 from specsim.reference.host import HostPart, host_times  # noqa: E402
@@ -43,7 +44,7 @@ def question(program: str = "draft-model", **lengths: int) -> Scenario:
 
 def measured(scenario: Scenario, **changes: Any) -> list[GridRow]:
     asked = {"batches": [1, 5], "draft_lengths": [0, 1, 4], "repeats": 2, "seconds_per_cell": 0.06} | changes
-    return list(measure_grid(scenario, device="cpu", **asked))
+    return list(measure_grid(assemble(scenario), device="cpu", **asked))
 
 
 @pytest.mark.parametrize("program", ["draft-model", "ngram"])
@@ -76,7 +77,9 @@ def test_finished_cells_are_skipped_and_the_rest_is_measured() -> None:
 
 
 def test_rows_come_one_at_a_time() -> None:
-    rows = measure_grid(question(), batches=[1], draft_lengths=[0, 2], repeats=50, seconds_per_cell=0.01, device="cpu")
+    rows = measure_grid(
+        assemble(question()), batches=[1], draft_lengths=[0, 2], repeats=50, seconds_per_cell=0.01, device="cpu"
+    )
     assert next(rows).repeat == 0
 
 

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from specsim.assembly import assemble  # noqa: E402
 from specsim.reference.choice import drafter_of  # noqa: E402
 from specsim.reference.drafters import Drafter, DynamicExit, SkippedLayers  # noqa: E402
 from specsim.reference.drafters.own_weights import RandomWeights  # noqa: E402
@@ -75,7 +76,7 @@ def decode(scenario: Scenario | None) -> tuple[list[list[int]], AcceptanceCounts
     if scenario is not None and scenario.speculation is not None:
         make, most = drafter_of(scenario.speculation), scenario.speculation.max_draft_tokens
         assert make is not None
-        drafter, decider = make(target, build(0.3), RandomWeights(1)), scenario.decider()
+        drafter, decider = make(target, build(0.3), RandomWeights(1)), assemble(scenario).decider()
     generator = np.random.default_rng(2)
     prompts = [generator.integers(0, TARGET["vocab_size"], length) for length in (3, 8, 20)]
     outputs, counts = generate(Engine(target, drafter), prompts, OUTPUT_TOKENS, draft_tokens=most, decider=decider)
@@ -116,6 +117,6 @@ def test_a_map_is_measured_under_its_stop(threshold: float, extended: bool, monk
     extend = SkippedLayers.extend
     monkeypatch.setattr(SkippedLayers, "extend", lambda self, *rest: widths.append(1) or extend(self, *rest))
     scenario = question("swift", STOP | {"threshold": threshold})
-    rows = list(measure_grid(scenario, batches=[2], draft_lengths=[4], repeats=1, seconds_per_cell=0.0))
+    rows = list(measure_grid(assemble(scenario), batches=[2], draft_lengths=[4], repeats=1, seconds_per_cell=0.0))
     assert len(rows) == 1
     assert bool(widths) == extended

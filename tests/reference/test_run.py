@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from specsim.assembly import assemble  # noqa: E402
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
 from specsim.reference.run import serve  # noqa: E402
 from specsim.results import RunResult  # noqa: E402
@@ -82,7 +83,7 @@ def check(scenario: Scenario, result: RunResult) -> None:
 def test_serving_conserves_requests_and_tokens(program: str | None) -> None:
     chosen = {"draft-model": SPECULATION, "ngram": SPECULATION | {"program": "ngram", "draft_model": None}, None: None}
     scenario = question(speculation=chosen[program])
-    result = serve(scenario, device="cpu")
+    result = serve(assemble(scenario), device="cpu")
     check(scenario, result)
     assert (result.engine, result.price_source) == ("reference", "wall clock")
     assert result.scenario_sha256 == scenario.sha256()
@@ -95,7 +96,7 @@ def test_serving_conserves_requests_and_tokens(program: str | None) -> None:
 def test_a_served_workload_is_as_lucky_as_a_simulated_one() -> None:
     """Draws depend on seed, request and position alone, so that time, real or simulated, cannot matter."""
     scenario = question(engine={"max_num_batched_tokens": 512})
-    served, simulated = serve(scenario, device="cpu"), simulate(scenario)
+    served, simulated = serve(assemble(scenario), device="cpu"), simulate(assemble(scenario))
     assert served.acceptance == simulated.acceptance
     for ours, theirs in zip(served.requests, simulated.requests, strict=True):
         assert (ours.rounds, ours.drafted, ours.accepted) == (theirs.rounds, theirs.drafted, theirs.accepted)
@@ -125,7 +126,7 @@ def test_one_policy_decides_alike_in_the_engine_and_in_the_simulator(speculation
     scenario = question(
         speculation=SPECULATION | speculation, workload=workload, engine={"max_num_batched_tokens": 512}
     )  # fmt: skip
-    served, simulated = serve(scenario, device="cpu"), simulate(scenario)
+    served, simulated = serve(assemble(scenario), device="cpu"), simulate(assemble(scenario))
     assert served.acceptance == simulated.acceptance
     assert served.acceptance.drafted() > 0
     for ours, theirs in zip(served.requests, simulated.requests, strict=True):
@@ -137,7 +138,7 @@ def test_few_blocks_preempt_and_lose_nothing() -> None:
         engine={"num_kv_blocks": 22},
         workload={"lengths": {"kind": "fixed", "prompt_tokens": 20, "output_tokens": 40}, "requests": 8},
     )
-    result = serve(scenario, device="cpu")
+    result = serve(assemble(scenario), device="cpu")
     check(scenario, result)
     assert sum(r.preemptions for r in result.requests) > 0
 
@@ -145,7 +146,7 @@ def test_few_blocks_preempt_and_lose_nothing() -> None:
 def test_a_closed_loop_keeps_its_clients_and_their_pauses() -> None:
     arrivals = {"kind": "closed_loop", "concurrency": 3, "think_s": 0.004}
     scenario = question(workload={"arrivals": arrivals, "requests": 12})
-    result = serve(scenario, device="cpu")
+    result = serve(assemble(scenario), device="cpu")
     check(scenario, result)
     events = sorted([(r.arrival_s, 1) for r in result.requests] + [(r.finish_s, -1) for r in result.requests])
     assert max(np.cumsum([change for _, change in events])) == 3
@@ -156,7 +157,7 @@ def test_a_closed_loop_keeps_its_clients_and_their_pauses() -> None:
 
 def test_a_lone_request_is_not_served_before_it_arrives() -> None:
     scenario = question(workload={"arrivals": {"kind": "poisson", "rate_per_s": 20.0}, "requests": 3})
-    result = serve(scenario, device="cpu")
+    result = serve(assemble(scenario), device="cpu")
     assert [r.arrival_s for r in result.requests] == [r.arrival_s for r in scenario.requests()]
     assert min(r.ttft_s for r in result.requests) > 0
 
@@ -192,13 +193,13 @@ def test_a_lone_request_is_not_served_before_it_arrives() -> None:
 )
 def test_what_it_cannot_run_is_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidInput, match=named) as caught:
-        serve(question(**changes), device="cpu")
+        serve(assemble(question(**changes)), device="cpu")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_gpu_and_a_request_too_long_have_no_answer() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(NoAnswer, match="CUDA"):
-            serve(question(), device="cuda")
+            serve(assemble(question()), device="cuda")
     with pytest.raises(NoAnswer, match="num_kv_blocks"):
-        serve(question(engine={"num_kv_blocks": 2}), device="cpu")
+        serve(assemble(question(engine={"num_kv_blocks": 2})), device="cpu")

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytest.importorskip("safetensors")
 tokenizers = pytest.importorskip("tokenizers")
 
+from specsim.assembly import assemble  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.profiling.acceptance import record, stored_candidates  # noqa: E402
 from specsim.reference import run  # noqa: E402
@@ -122,7 +123,7 @@ def served(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> tuple[RunResu
         return outcome
 
     monkeypatch.setattr(run, "run_step", noted)
-    return run.serve(scenario), outputs
+    return run.serve(assemble(scenario)), outputs
 
 
 def target_of(folder: Path) -> Transformer:
@@ -160,7 +161,7 @@ def test_its_rounds_accept_what_k_free_runs_say(drafter: str, k: int, folder: Pa
     target = target_of(folder)
     candidates = stored_candidates(folder, target, HEADS)
     runs = record(target, {drafter: candidates[drafter]}, prompts_of(folder), OUTPUT - 1).runs[drafter]
-    result = run.serve(question(folder, drafter, k=k))
+    result = run.serve(assemble(question(folder, drafter, k=k)))
     law = TraceAcceptance(runs=tuple(tuple(row.tolist()) for row in runs), cap=HEADS, order="listed")
     rounds = [(len(one), int(one.sum())) for one in law.replay(k)]
     assert [(one.rounds, one.accepted) for one in result.requests] == rounds * 2
@@ -217,7 +218,7 @@ def test_predictions_and_the_hash_do_not_look_at_weights(folder: Path) -> None:
     scenario = question(folder, "medusa", weights={"target": Path("nowhere"), "prompts": Path("nowhere.jsonl")})
     plain = scenario.model_copy(update={"weights": None})
     assert scenario.sha256() == question(folder, "medusa").sha256() == plain.sha256()
-    assert simulate(scenario).summary() == simulate(plain).summary()
+    assert simulate(assemble(scenario)).summary() == simulate(assemble(plain)).summary()
 
 
 def test_files_are_found_beside_the_scenario_even_if_they_are_missing(folder: Path, tmp_path: Path) -> None:
@@ -235,7 +236,7 @@ def test_files_are_found_beside_the_scenario_even_if_they_are_missing(folder: Pa
 
 def refusal(scenario: Scenario) -> str:
     with pytest.raises(InvalidInput) as caught:
-        run.serve(scenario)
+        run.serve(assemble(scenario))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -285,7 +286,7 @@ def test_skipping_layers_that_do_nothing_is_refused(folder: Path) -> None:
         "policy": {"kind": "fixed", "k": 2},
     }  # fmt: skip
     assert "do nothing" in refusal(question(folder, None, model=LARGE, speculation=speculation))
-    assert run.serve(question(folder, None, speculation=speculation)).acceptance.drafted() > 0
+    assert run.serve(assemble(question(folder, None, speculation=speculation))).acceptance.drafted() > 0
 
 
 def test_short_prompts_and_long_contexts_are_refused(folder: Path) -> None:
@@ -299,7 +300,7 @@ def test_short_prompts_and_long_contexts_are_refused(folder: Path) -> None:
 
 def test_a_map_of_a_scenario_with_weights_is_refused(folder: Path) -> None:
     cells = measure_grid(
-        question(folder, "draft"), batches=[1], draft_lengths=[0], repeats=2, seconds_per_cell=0.0
+        assemble(question(folder, "draft")), batches=[1], draft_lengths=[0], repeats=2, seconds_per_cell=0.0
     )  # fmt: skip
     with pytest.raises(InvalidInput, match="serve the workload instead"):
         next(cells)

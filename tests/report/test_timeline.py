@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.assembly import assemble
 from specsim.errors import InvalidInput
 from specsim.report.timeline import Event, events, write_timeline
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord
@@ -80,7 +81,7 @@ def test_slices_nest_whatever_the_rounding(durations: list[float], gaps: list[fl
 
 
 def test_a_simulated_run_draws_every_step_and_request(tmp_path: Path) -> None:
-    result = simulate(load_scenario("quickstart", ["workload.requests=12", "deployment.replicas=2"]))
+    result = simulate(assemble(load_scenario("quickstart", ["workload.requests=12", "deployment.replicas=2"])))
     path = tmp_path / "deep" / "run.json.gz"
     write_timeline(path, result)
     with gzip.open(path, "rt") as file:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from specsim.assembly import assemble
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario, load_scenario
 
@@ -23,13 +24,13 @@ def scenario(**changes: Any) -> Scenario:
 def test_sixteen_bits_are_kept_in_float32() -> None:
     """Weights and cache take twice the bytes; the draft model's own weights too."""
     one = scenario()
-    precision = one.precision()
+    precision = assemble(one).precision
     assert (precision.dtype, precision.weights, precision.kv) == ("float32", "float32", "float32")
     assert (precision.weight_bits, precision.kv_bits) == (32, 32)
     assert (one.deployment.weight_bits, one.deployment.kv_bits) == (32, 32)
     native = scenario(gpu=FLOAT32_CPU | {"flops_per_s": {"float32": 1e11, "bfloat16": 1e11}})
-    assert native.precision().dtype == "bfloat16"
-    wide, narrow = (s.round_cost().decode_round(1, 0, 256.0) for s in (one, native))
+    assert assemble(native).precision.dtype == "bfloat16"
+    wide, narrow = (assemble(s).cost.decode_round(1, 0, 256.0) for s in (one, native))
     assert wide.seconds > 1.5 * narrow.seconds  # one sequence: bound by the bytes of the weights
 
 
@@ -40,7 +41,7 @@ def test_sixteen_bits_asked_for_by_name_are_refused(field: str) -> None:
 
 
 def test_narrower_weights_are_what_was_asked_for() -> None:
-    precision = scenario(deployment={"weight_bits": 8}).precision()
+    precision = assemble(scenario(deployment={"weight_bits": 8})).precision
     assert (precision.weights, precision.dtype, precision.kv_bits) == ("int8-weight", "float32", 32)
 
 

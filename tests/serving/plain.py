@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.results import RequestRecord, StepRecord
-from specsim.serving.server import Server
 from specsim.speculation.acceptance import AcceptanceDraws
 from specsim.speculation.policy.protocol import Rounds
 from specsim.workload.request import RequestSpec
@@ -55,7 +55,7 @@ class Share:
 class Plain:
     """``run`` gives records of requests and steps, and how many were turned away."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Assembly) -> None:
         self.server, self.limits = server, server.limits
         self.queue: list[Job] = []
         self.running: list[Job] = []

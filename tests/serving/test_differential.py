@@ -10,16 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specsim.arrays import Reals
+from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.scenario import Speculation
-from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.policy import Policy
 from specsim.speculation.program import load_program
 from specsim.workload.request import RequestSpec
+from tests.replicas import replica
 from tests.serving.plain import Plain
 
 
@@ -86,7 +87,7 @@ def speculating(policy: str, law: str, program: str) -> Speculation:
 
 
 @st.composite
-def questions(draw: st.DrawFn, policy: str) -> tuple[Server, list[RequestSpec]]:
+def questions(draw: st.DrawFn, policy: str) -> tuple[Assembly, list[RequestSpec]]:
     count = draw(st.integers(1, 16))
     gaps = draw(st.lists(st.sampled_from([0.0, 0.013, 0.05, 0.4]), min_size=count, max_size=count))
     arrivals = np.cumsum(gaps).tolist()
@@ -106,7 +107,7 @@ def questions(draw: st.DrawFn, policy: str) -> tuple[Server, list[RequestSpec]]:
     by_class = {} if policy in ("confidence", "verify_budget") else {"code": ConstantAcceptance(rate=0.95)}
     longest = max(sum(pair) for pair in lengths) + 12
     blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30))
-    server = Server(
+    server = replica(
         limits, blocks, Bent(), speculation, draw(st.integers(0, 2**32)), acceptance_by_class=by_class,
         max_queue=draw(st.sampled_from([None, None, 2])),
     )  # fmt: skip

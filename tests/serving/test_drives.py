@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,20 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from specsim.arrays import Reals
+from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Speculation
 from specsim.serving.price_table import TablePrices
 from specsim.serving.router import ROUTERS, RouterName
-from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.serving.tabulate import Shape, tabulate
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program
 from specsim.workload.request import RequestSpec
+from tests.replicas import replica
 from tests.serving.test_differential import CONFIDENT, POLICIES
 
 pytestmark = pytest.mark.slow  # numba compiles for some ten seconds the first time
@@ -91,12 +92,12 @@ def speculations(draw: st.DrawFn) -> Speculation | None:
 @dataclass(frozen=True)
 class Case:
     requests: list[RequestSpec]
-    servers: list[Server]
+    replicas: list[Assembly]
     router: RouterName
     clients: int | None
 
     def run(self, *, by_events: bool) -> RunResult:
-        return run(self.requests, self.servers, router=self.router, clients=self.clients, by_events=by_events)
+        return run(self.requests, self.replicas, router=self.router, clients=self.clients, by_events=by_events)
 
 
 @st.composite
@@ -146,15 +147,14 @@ def cases(draw: st.DrawFn) -> Case:
     limits, speculation = draw(engines()), draw(speculations())
     learned_alone = speculation is not None and speculation.policy.kind in ("confidence", "verify_budget")
     longest = max(one.prompt_tokens + one.output_tokens for one in requests) + 3 * LONGEST
-    server = Server(
-        limits, -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30)),
-        draw(st.sampled_from([PRICES, Bent()])), speculation, draw(st.integers(0, 2**32)),
-        max_queue=draw(st.sampled_from([None, None, 2])),
-        acceptance_by_class={} if learned_alone or draw(st.booleans()) else {"code": ConstantAcceptance(rate=0.95)},
-    )  # fmt: skip
-    plain = replace(server, speculation=None)
-    servers = [server] * draw(st.integers(1, 3)) + [plain] * draw(st.integers(0, 1))
-    return Case(requests, servers, draw(st.sampled_from(ROUTERS)), clients)
+    blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30))
+    cost, seed = draw(st.sampled_from([PRICES, Bent()])), draw(st.integers(0, 2**32))
+    queue = draw(st.sampled_from([None, None, 2]))
+    by_class = {} if learned_alone or draw(st.booleans()) else {"code": ConstantAcceptance(rate=0.95)}
+    one = replica(limits, blocks, cost, speculation, seed, acceptance_by_class=by_class, max_queue=queue)
+    plain = replica(limits, blocks, cost, None, seed, max_queue=queue)
+    replicas = [one] * draw(st.integers(1, 3)) + [plain] * draw(st.integers(0, 1))
+    return Case(requests, replicas, draw(st.sampled_from(ROUTERS)), clients)
 
 
 def same(one: RunResult, other: RunResult) -> None:

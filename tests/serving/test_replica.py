@@ -10,13 +10,13 @@ from specsim.cost.forward import Group, Source
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult, StepRecord
 from specsim.scenario import Speculation
-from specsim.serving.server import Server
 from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.policy import FixedPolicy, Policy, TablePolicy
 from specsim.speculation.program import DraftProgram, Phase
 from specsim.workload.request import RequestSpec
+from tests.replicas import replica
 
 
 class Steady:
@@ -52,7 +52,7 @@ def serve(
     requests: list[tuple[float, int, int]], cost: Steady, speculation: Speculation | None = None, **limits: int
 ) -> RunResult:
     """(arrival, prompt, output) each; 1000 KV blocks."""
-    server = Server(EngineLimits.model_validate(limits), 1000, cost, speculation)
+    server = replica(EngineLimits.model_validate(limits), 1000, cost, speculation)
     return run([RequestSpec(number, *request) for number, request in enumerate(requests)], server)
 
 
@@ -165,7 +165,7 @@ def test_the_worst_price_source_is_told() -> None:
 
 def test_preempted_requests_are_recomputed_and_told() -> None:
     """Two requests of 8 + 8 tokens on 5 blocks of 4: the second loses its cache as soon as both decode."""
-    server = Server(EngineLimits(block_size=4), 5, Steady())
+    server = replica(EngineLimits(block_size=4), 5, Steady())
     result = run([RequestSpec(0, 0.0, 8, 8), RequestSpec(1, 0.0, 8, 8)], server)
     assert [r.preemptions for r in result.requests] == [0, 1]
     assert result.requests[0].finish_s == 8.0

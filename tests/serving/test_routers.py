@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from specsim.assembly import Assembly, assemble
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.scenario import Scenario
 from specsim.scheduling.jit import address_of
 from specsim.serving.loop import FLEET, fleet_at
 from specsim.serving.router import ROUTERS, route, router_seed
-from specsim.serving.server import Server
-from specsim.serving.simulate import run, servers_of, simulate
+from specsim.serving.simulate import run, simulate
 from specsim.specs.engine import EngineLimits
 from specsim.workload.request import RequestSpec
+from tests.replicas import replica
 
 
 class Steady:
@@ -29,7 +30,7 @@ class Steady:
         return StepTime(1.0, {}, "roofline", 1.0, 1.0)
 
 
-def served(requests: list[tuple[float, int]], server: Server, replicas: int, router: Any) -> list[int]:
+def served(requests: list[tuple[float, int]], server: Assembly, replicas: int, router: Any) -> list[int]:
     """The replica of each (arrival, output tokens); -1: turned away."""
     rows = [RequestSpec(number, arrival, 4, output) for number, (arrival, output) in enumerate(requests)]
     result = run(rows, server, replicas=replicas, router=router)
@@ -40,13 +41,13 @@ def served(requests: list[tuple[float, int]], server: Server, replicas: int, rou
 
 def test_round_robin_takes_turns_whatever_happens() -> None:
     requests = [(0.0, 50), (0.1, 1), (0.2, 1), (9.0, 1), (9.1, 1)]
-    assert served(requests, Server(EngineLimits(), 100, Steady()), 2, "round_robin") == [0, 1, 0, 1, 0]
+    assert served(requests, replica(EngineLimits(), 100, Steady()), 2, "round_robin") == [0, 1, 0, 1, 0]
 
 
 def test_least_outstanding_goes_where_the_fewest_are_unfinished() -> None:
     """The long one keeps replica 0 busy; what ends exactly as a request arrives has ended."""
     requests = [(0.0, 50), (0.1, 1), (0.5, 1), (3.0, 2), (5.0, 1)]
-    assert served(requests, Server(EngineLimits(), 100, Steady()), 2, "least_outstanding") == [0, 1, 0, 1, 1]
+    assert served(requests, replica(EngineLimits(), 100, Steady()), 2, "least_outstanding") == [0, 1, 0, 1, 1]
 
 
 @numba.njit
@@ -90,21 +91,21 @@ def test_looking_at_the_queue_beats_taking_turns() -> None:
     rows = [RequestSpec(i, a, 4, int(n)) for i, (a, n) in enumerate(zip(arrivals.tolist(), outputs, strict=True))]
     waits = []
     for router in ("round_robin", "power_of_two", "least_outstanding"):
-        result = run(rows, Server(EngineLimits(max_num_seqs=1), 100, Steady()), replicas=4, router=router)  # type: ignore[arg-type]
+        result = run(rows, replica(EngineLimits(max_num_seqs=1), 100, Steady()), replicas=4, router=router)  # type: ignore[arg-type]
         waits.append(np.mean([record.ttft_s for record in result.requests]))
     assert waits[0] > 1.2 * waits[1] > 1.2 * waits[2]
 
 
 def test_a_full_queue_turns_requests_away() -> None:
     """One runs for 10 s, one may wait; the third and fourth find the queue full, the fifth comes when it is not."""
-    server = Server(EngineLimits(max_num_seqs=1), 100, Steady(), max_queue=1)
+    server = replica(EngineLimits(max_num_seqs=1), 100, Steady(), max_queue=1)
     assert served([(0.0, 10), (1.0, 1), (2.0, 1), (3.0, 1), (10.5, 1)], server, 1, "round_robin") == [0, 0, -1, -1, 0]
 
 
 def test_a_client_that_is_turned_away_sends_its_next_request() -> None:
     """The first request waits for the first step when the others come, so all of them are turned away at once."""
     rows = [RequestSpec(number, None, 4, 3) for number in range(6)]
-    result = run(rows, Server(EngineLimits(max_num_seqs=1), 100, Steady(), max_queue=1), clients=3)
+    result = run(rows, replica(EngineLimits(max_num_seqs=1), 100, Steady(), max_queue=1), clients=3)
     assert (len(result.requests), result.rejected) == (1, 5)
 
 
@@ -124,11 +125,11 @@ SCENARIO: dict[str, Any] = {
 
 def test_some_replicas_speculate_and_some_do_not() -> None:
     scenario = Scenario.model_validate(SCENARIO)
-    servers = servers_of(scenario)
+    servers = assemble(scenario).replicas
     assert [server.speculation is None for server in servers] == [False, False, True]
     assert servers[0] is servers[1]
     assert servers[2].num_kv_blocks > servers[0].num_kv_blocks  # no drafter's weights and cache beside it
-    result = simulate(scenario)
+    result = simulate(assemble(scenario))
     assert {r.replica for r in result.requests if r.drafted} == {0, 1}
     assert {r.replica for r in result.requests if not r.drafted} == {2}
     assert result.num_gpus == 3

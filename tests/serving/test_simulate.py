@@ -14,17 +14,18 @@ import numpy as np
 import pytest
 
 import specsim
+from specsim.assembly import assemble
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.results import RunResult
 from specsim.scenario import Scenario, Speculation
-from specsim.serving.server import Server
 from specsim.serving.simulate import run, simulate
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConditionalAcceptance
 from specsim.workload.arrivals import PoissonArrivals
 from specsim.workload.request import RequestSpec
+from tests.replicas import replica
 
 
 class PerToken:
@@ -69,7 +70,7 @@ def same(one: RunResult, other: RunResult, *, kv_blocks: bool = True) -> bool:
 
 def test_a_closed_loop_without_thinking_keeps_the_batch_full() -> None:
     """4 clients, outputs of 5 tokens, 1 s a step: 4 requests every 5 s."""
-    result = run(closed(40, 5), Server(EngineLimits(), 100, PerToken()), clients=4)
+    result = run(closed(40, 5), replica(EngineLimits(), 100, PerToken()), clients=4)
     assert result.duration_s == 50.0
     assert {step.sequences for step in result.steps} == {4}
     assert {r.e2e_s for r in result.requests} == {5.0}
@@ -77,13 +78,13 @@ def test_a_closed_loop_without_thinking_keeps_the_batch_full() -> None:
 
 
 def test_a_client_thinks_between_requests() -> None:
-    result = run(closed(10, 3, 2.5), Server(EngineLimits(), 100, PerToken()), clients=1)
+    result = run(closed(10, 3, 2.5), replica(EngineLimits(), 100, PerToken()), clients=1)
     assert [r.arrival_s for r in result.requests] == pytest.approx([5.5 * index for index in range(10)])
     assert {r.ttft_s for r in result.requests} == {1.0}
 
 
 def test_a_closed_loop_never_holds_more_than_its_clients() -> None:
-    result = run(closed(60, 4, 0.7), Server(EngineLimits(max_num_seqs=2), 100, PerToken()), clients=3)
+    result = run(closed(60, 4, 0.7), replica(EngineLimits(max_num_seqs=2), 100, PerToken()), clients=3)
     changes = sorted([(r.finish_s, -1) for r in result.requests] + [(r.arrival_s, 1) for r in result.requests])
     assert max(np.cumsum([change for _, change in changes])) == 3
     assert max(step.sequences + step.waiting for step in result.steps) == 3
@@ -91,18 +92,18 @@ def test_a_closed_loop_never_holds_more_than_its_clients() -> None:
 
 def test_closed_loop_arrivals_ignore_the_times_of_a_trace() -> None:
     requests = [RequestSpec(number, 1000.0 * number, 4, 2) for number in range(4)]
-    result = run(requests, Server(EngineLimits(), 100, PerToken()), clients=1)
+    result = run(requests, replica(EngineLimits(), 100, PerToken()), clients=1)
     assert [r.arrival_s for r in result.requests] == [0.0, 2.0, 4.0, 6.0]
 
 
 def test_an_open_loop_wants_times() -> None:
     with pytest.raises(InvalidInput, match="request 0 has no arrival time"):
-        run(closed(2, 2), Server(EngineLimits(), 100, PerToken()))
+        run(closed(2, 2), replica(EngineLimits(), 100, PerToken()))
 
 
 def test_requests_are_served_by_arrival_whatever_their_order() -> None:
     requests = [RequestSpec(0, 5.0, 4, 1), RequestSpec(1, 0.0, 4, 1)]
-    result = run(requests, Server(EngineLimits(), 100, PerToken()))
+    result = run(requests, replica(EngineLimits(), 100, PerToken()))
     assert [(r.request_id, r.finish_s) for r in result.requests] == [(0, 6.0), (1, 1.0)]
 
 
@@ -110,7 +111,7 @@ def test_replicas_take_turns_and_do_not_meet() -> None:
     """Odd and even requests on two replicas live exactly as on one replica each."""
     times = PoissonArrivals(rate_per_s=3.0).times_s(60, np.random.default_rng(1))
     requests = [RequestSpec(number, time, 8, 5) for number, time in enumerate(times.tolist())]
-    server = Server(EngineLimits(max_num_seqs=4), 100, PerToken(0.3, 0.01))
+    server = replica(EngineLimits(max_num_seqs=4), 100, PerToken(0.3, 0.01))
     both = run(requests, server, replicas=2)
     halves = [run(requests[part::2], server) for part in (0, 1)]
     for number, half in enumerate(halves):
@@ -127,7 +128,7 @@ def test_replicas_take_turns_and_do_not_meet() -> None:
 def test_saturation(gap_s: float, saturated: bool) -> None:
     """One request a second can be served."""
     requests = [RequestSpec(number, gap_s * number, 4, 1) for number in range(1000)]
-    result = run(requests, Server(EngineLimits(max_num_seqs=1), 100, PerToken()))
+    result = run(requests, replica(EngineLimits(max_num_seqs=1), 100, PerToken()))
     assert result.saturated is saturated
     assert not result.truncated
 
@@ -136,14 +137,14 @@ def test_saturation(gap_s: float, saturated: bool) -> None:
 def test_a_stable_random_queue_is_not_called_saturated(seed: int) -> None:
     times = PoissonArrivals(rate_per_s=0.9).times_s(3000, np.random.default_rng(seed))
     requests = [RequestSpec(number, time, 4, 1) for number, time in enumerate(times.tolist())]
-    assert not run(requests, Server(EngineLimits(max_num_seqs=1), 100, PerToken())).saturated
+    assert not run(requests, replica(EngineLimits(max_num_seqs=1), 100, PerToken())).saturated
 
 
 def test_progress_hears_every_finish() -> None:
     heard: list[tuple[int, int]] = []
     run(
         [RequestSpec(number, 0.0, 4, 1 + number) for number in range(5)],
-        Server(EngineLimits(), 100, PerToken()),
+        replica(EngineLimits(), 100, PerToken()),
         progress=lambda done, total: heard.append((done, total)),
         by_events=True,
     )
@@ -152,12 +153,12 @@ def test_progress_hears_every_finish() -> None:
 
 def test_a_request_that_can_never_run_is_an_answer_of_one_line() -> None:
     with pytest.raises(NoAnswer, match="request 1 needs room for") as caught:
-        run([RequestSpec(0, 0.0, 4, 1), RequestSpec(1, 3.0, 400, 9)], Server(EngineLimits(), 10, PerToken()))
+        run([RequestSpec(0, 0.0, 4, 1), RequestSpec(1, 3.0, 400, 9)], replica(EngineLimits(), 10, PerToken()))
     assert "\n" not in str(caught.value)
 
 
 def test_an_empty_workload_is_an_empty_run() -> None:
-    result = run([], Server(EngineLimits(), 10, PerToken()))
+    result = run([], replica(EngineLimits(), 10, PerToken()))
     assert (result.requests, result.steps, result.duration_s, result.itl_s.size) == ([], [], 0.0, 0)
 
 
@@ -167,9 +168,9 @@ def test_zero_drafts_equal_no_speculation_to_the_last_digit(program: str) -> Non
     requests = [RequestSpec(number, time, 30, 12) for number, time in enumerate(times.tolist())]
     # A loaded draft model takes a slot of the budget for each request, so the budget is ample.
     limits, cost = EngineLimits(max_num_batched_tokens=4096), PerToken(0.05, 0.002, 0.001)
-    plain = run(requests, Server(limits, 500, cost))
-    off = run(requests, Server(limits, 500, cost, speculation(program, 4, (0.7,) * 4, policy_k=0)))
-    on = run(requests, Server(limits, 500, cost, speculation(program, 4, (0.7,) * 4)))
+    plain = run(requests, replica(limits, 500, cost))
+    off = run(requests, replica(limits, 500, cost, speculation(program, 4, (0.7,) * 4, policy_k=0)))
+    on = run(requests, replica(limits, 500, cost, speculation(program, 4, (0.7,) * 4)))
     assert same(off, plain, kv_blocks=program == "ngram")  # a loaded draft model still reserves its slots
     assert not same(on, plain, kv_blocks=False)
 
@@ -180,8 +181,8 @@ def test_lookahead_slots_of_an_idle_drafter_cost_kv_blocks() -> None:
     Of 11 blocks one is never used.
     """
     requests = [RequestSpec(number, 0.0, 15, 2) for number in range(10)]
-    server = Server(EngineLimits(), 11, PerToken())
-    loaded = Server(EngineLimits(), 11, PerToken(), speculation("draft-model", 4, (0.7,) * 4, policy_k=0))
+    server = replica(EngineLimits(), 11, PerToken())
+    loaded = replica(EngineLimits(), 11, PerToken(), speculation("draft-model", 4, (0.7,) * 4, policy_k=0))
     assert max(step.sequences for step in run(requests, server).steps) == 10
     assert max(step.sequences for step in run(requests, loaded).steps) == 5
 
@@ -191,7 +192,7 @@ def test_tokens_per_round_agree_with_the_law() -> None:
     rates = (0.9, 0.7, 0.4)
     law = ConditionalAcceptance(rates=rates)
     requests = [RequestSpec(number, 0.0, 4, 2001) for number in range(20)]
-    result = run(requests, Server(EngineLimits(), 5000, PerToken(), speculation("ngram", 3, rates), seed=5))
+    result = run(requests, replica(EngineLimits(), 5000, PerToken(), speculation("ngram", 3, rates), seed=5))
     survival = law.survival(3)
     mean = law.expected_tokens(3)
     # E[j²] = Σ (2i - 1) r_i for j accepted drafts.
@@ -231,29 +232,29 @@ SCENARIO: dict[str, Any] = {
 
 def test_a_scenario_end_to_end() -> None:
     scenario = Scenario.model_validate(SCENARIO)
-    result = simulate(scenario)
+    result = simulate(assemble(scenario))
     drawn = scenario.requests()
     assert [(r.arrival_s, r.prompt_tokens, r.output_tokens) for r in result.requests] == [
         (r.arrival_s, r.prompt_tokens, r.output_tokens) for r in drawn
     ]
     assert (result.engine, result.price_source, result.scenario_sha256) == ("simulated", "roofline", scenario.sha256())
     assert result.versions["specsim"] == specsim.__version__
-    assert max(step.kv_blocks for step in result.steps) <= scenario.kv_blocks()
+    assert max(step.kv_blocks for step in result.steps) <= assemble(scenario).num_kv_blocks
     # Every round streams all weights at least: 13.5 GB at 2.04 TB/s take 6.6 ms.
     assert min(step.duration_s for step in result.steps) > 5e-3
-    plain = simulate(scenario.without_speculation())
+    plain = simulate(assemble(scenario.without_speculation()))
     assert np.mean([r.tpot_s or 0 for r in result.requests]) < np.mean([r.tpot_s or 0 for r in plain.requests])
 
 
 def test_a_closed_loop_scenario() -> None:
     workload = SCENARIO["workload"] | {"arrivals": {"kind": "closed_loop", "concurrency": 4}}
-    result = simulate(Scenario.model_validate(SCENARIO | {"workload": workload}))
+    result = simulate(assemble(Scenario.model_validate(SCENARIO | {"workload": workload})))
     assert len(result.requests) == 60
     assert max(step.sequences for step in result.steps) == 4
 
 
 def test_the_seed_decides_the_run() -> None:
-    runs = [simulate(Scenario.model_validate(SCENARIO | {"seed": seed})) for seed in (11, 11, 12)]
+    runs = [simulate(assemble(Scenario.model_validate(SCENARIO | {"seed": seed}))) for seed in (11, 11, 12)]
     assert same(runs[0], runs[1])
     assert runs[0].requests != runs[2].requests
 
@@ -261,8 +262,9 @@ def test_the_seed_decides_the_run() -> None:
 DIGEST = """
 import hashlib, sys
 from specsim.scenario import Scenario
+from specsim.assembly import assemble
 from specsim.serving.simulate import simulate
-result = simulate(Scenario.model_validate_json(sys.stdin.read()))
+result = simulate(assemble(Scenario.model_validate_json(sys.stdin.read())))
 text = repr((result.requests, result.steps, result.itl_s.tolist(), result.acceptance, result.summary()))
 print(hashlib.sha256(text.encode()).hexdigest())
 """

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from specsim.arrays import Reals
+from specsim.assembly import Assembly, assemble
 from specsim.cost.forward import Group, Source
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
@@ -21,7 +22,7 @@ from specsim.serving.uncertainty import (
     DOUBLINGS,
     OffCost,
     PriceDraw,
-    PricedServers,
+    PricedReplicas,
     predicted_metrics,
     price_draws,
 )
@@ -61,7 +62,7 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> Priced:
     """Makes every scenario take the given prices."""
 
     def take(cost: Straight) -> None:
-        monkeypatch.setattr(Scenario, "round_cost", lambda self, prices=None: cost)
+        monkeypatch.setattr(Assembly, "cost", property(lambda self: self.given_cost or cost))
 
     return take
 
@@ -85,7 +86,7 @@ def scenario(k: int = 0, rate_per_s: float = 0.1, requests: int = 30, **more: An
 
 
 def log_width(scenario: Scenario, name: str, **options: Any) -> float:
-    found = predicted_metrics(scenario, [name], **({"vary_acceptance": False} | options))[name]
+    found = predicted_metrics(assemble(scenario), [name], **({"vary_acceptance": False} | options))[name]
     return math.log(found.high / found.low)
 
 
@@ -119,9 +120,9 @@ def test_kernel_draws_have_one_variance_and_forget_within_two_doublings() -> Non
 
 def test_the_same_seed_draws_the_same() -> None:
     made = scenario(2, 20.0)
-    one = predicted_metrics(made, METRICS, runs=8, vary_acceptance=True)
-    assert one == predicted_metrics(made, METRICS, runs=8, vary_acceptance=True)
-    other = predicted_metrics(made.model_copy(update={"seed": 1}), METRICS, runs=8, vary_acceptance=True)
+    one = predicted_metrics(assemble(made), METRICS, runs=8, vary_acceptance=True)
+    assert one == predicted_metrics(assemble(made), METRICS, runs=8, vary_acceptance=True)
+    other = predicted_metrics(assemble(made.model_copy(update={"seed": 1})), METRICS, runs=8, vary_acceptance=True)
     assert other["median_tpot_ms"] != one["median_tpot_ms"]
 
 
@@ -131,8 +132,8 @@ def test_the_same_seed_draws_the_same() -> None:
 def test_without_errors_there_is_no_width(priced: Priced) -> None:
     priced(Straight())
     for made in (scenario(), scenario(3, 30.0)):
-        value = simulate(made).summary()
-        for name, found in predicted_metrics(made, METRICS, vary_acceptance=False).items():
+        value = simulate(assemble(made)).summary()
+        for name, found in predicted_metrics(assemble(made), METRICS, vary_acceptance=False).items():
             assert found.value == found.low == found.high == value[name]
 
 
@@ -142,15 +143,18 @@ def test_prices_off_by_a_share_move_tpot_by_that_share(priced: Priced, kind: str
     """A request alone decodes one token a step, so its TPOT is the price of a step."""
     priced(Straight({kind: share}))
     made = scenario(rate_per_s=1e-3)
-    off = simulate(made, servers=PricedServers(made).off_by(off_by_one(kind), 0)).summary()["mean_tpot_ms"]
-    assert off == pytest.approx(math.exp(share) * simulate(made).summary()["mean_tpot_ms"], rel=1e-9)
+    machine = assemble(made)
+    off = simulate(machine, replicas=PricedReplicas(machine).off_by(off_by_one(kind), 0)).summary()["mean_tpot_ms"]
+    assert off == pytest.approx(math.exp(share) * simulate(machine).summary()["mean_tpot_ms"], rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["machine", "host", "gemm"])
 def test_a_request_alone_has_the_interval_of_its_steps(priced: Priced, kind: str) -> None:
     """ln TPOT = ln price + share · draw, so that the ends are exp(±1.645 share) off the value."""
     priced(Straight({kind: 0.1}))
-    found = predicted_metrics(scenario(rate_per_s=1e-3), ["mean_tpot_ms"], vary_acceptance=False)["mean_tpot_ms"]
+    found = predicted_metrics(assemble(scenario(rate_per_s=1e-3)), ["mean_tpot_ms"], vary_acceptance=False)[
+        "mean_tpot_ms"
+    ]
     assert math.log(found.high / found.value) == pytest.approx(1.645 * 0.1 * SHRINK, rel=1e-6)
     assert math.log(found.value / found.low) == pytest.approx(1.645 * 0.1 * SHRINK, rel=1e-6)
 
@@ -179,7 +183,7 @@ def test_wrong_prices_leave_wider_intervals(priced: Priced) -> None:
     widths: dict[str, list[float]] = {name: [] for name in METRICS}
     for share in (0.03, 0.06, 0.12):
         priced(Straight({"machine": share, "gemm": share}))
-        for name, found in predicted_metrics(scenario(2, 12.0, 60), METRICS, vary_acceptance=False).items():
+        for name, found in predicted_metrics(assemble(scenario(2, 12.0, 60)), METRICS, vary_acceptance=False).items():
             widths[name].append(found.high / found.low)
     for name in METRICS:
         assert widths[name] == sorted(widths[name]), name
@@ -205,8 +209,8 @@ def test_luck_in_acceptance_shrinks_with_the_root_of_the_requests(priced: Priced
     widths = {}
     for requests in (30, 480):
         made = scenario(3, 5.0, requests)
-        rounds = simulate(made).summary()["spec_decode_num_drafts"]
-        found = predicted_metrics(made, ["spec_decode_acceptance_length"], runs=64, vary_acceptance=True)
+        rounds = simulate(assemble(made)).summary()["spec_decode_num_drafts"]
+        found = predicted_metrics(assemble(made), ["spec_decode_acceptance_length"], runs=64, vary_acceptance=True)
         length = found["spec_decode_acceptance_length"]
         widths[requests] = length.high - length.low
         assert widths[requests] == pytest.approx(2 * 1.645 * spread / math.sqrt(rounds), rel=0.35)
@@ -217,7 +221,7 @@ def test_luck_in_acceptance_shrinks_with_the_root_of_the_requests(priced: Priced
 def test_imposed_draws_stay_the_scenarios_own(priced: Priced) -> None:
     priced(Straight({"machine": 0.1}))
     name = "spec_decode_acceptance_length"
-    found = predicted_metrics(scenario(3), [name], runs=8, vary_acceptance=False)[name]
+    found = predicted_metrics(assemble(scenario(3)), [name], runs=8, vary_acceptance=False)[name]
     assert found.low == found.value == found.high
 
 
@@ -229,7 +233,7 @@ def test_tables_are_off_as_the_steps_themselves_are(priced: Priced) -> None:
     cost = Straight({"machine": 0.05, "host": 0.03, "gemm": 0.1})
     priced(cost)
     made = scenario(3, 15.0, 60)
-    servers = PricedServers(made)
+    servers = PricedReplicas(assemble(made))
     for draw in price_draws(8, 5)[:4]:
         (server,) = servers.off_by(draw, 9)
         stepwise = OffCost(cost, draw)
@@ -239,7 +243,10 @@ def test_tables_are_off_as_the_steps_themselves_are(priced: Priced) -> None:
                 asked = {"drafting": n, "draft_tokens": 3, "drafting_kv_tokens": 100.0}
                 table, exact = (float(price.step(groups, **asked).seconds) for price in (server.cost, stepwise))  # type: ignore[arg-type]
                 assert table == pytest.approx(exact, rel=2.5e-3)
-        ran = [simulate(made, servers=[replace(server, cost=price)]).summary() for price in (server.cost, stepwise)]
+        ran = [
+            simulate(assemble(made), replicas=[replace(server, given_cost=price)]).summary()
+            for price in (server.cost, stepwise)
+        ]
         for name in ("median_tpot_ms", "mean_e2el_ms", "output_throughput"):
             assert ran[0][name] == pytest.approx(ran[1][name], rel=0.02), name
 
@@ -249,8 +256,8 @@ def test_policies_believe_the_central_price(priced: Priced) -> None:
     cost = Straight({"machine": 0.5})
     priced(cost)
     made = scenario(3)
-    (server,) = PricedServers(made).off_by(off_by_one("machine"), 4)
-    assert server.policy_cost is cost
+    (server,) = PricedReplicas(assemble(made)).off_by(off_by_one("machine"), 4)
+    assert server.believed_cost is cost
     assert server.seed == 4
 
 
@@ -260,25 +267,28 @@ def test_only_what_counts_is_counted(priced: Priced) -> None:
     def first_half(result: RunResult) -> RunResult:
         return result.trimmed(0.0, result.requests[14].arrival_s)
 
-    found = predicted_metrics(scenario(), ["completed"], runs=8, vary_acceptance=False, counted=first_half)
+    found = predicted_metrics(assemble(scenario()), ["completed"], runs=8, vary_acceptance=False, counted=first_half)
     assert found["completed"].value == 15
 
 
 def test_keys_without_a_number_are_left_out(priced: Priced) -> None:
     priced(Straight())
     names = ["spec_decode_acceptance_length", "preemptions", "price_source", "completed"]
-    assert list(predicted_metrics(scenario(), names, runs=8, vary_acceptance=False)) == ["preemptions", "completed"]
+    assert list(predicted_metrics(assemble(scenario()), names, runs=8, vary_acceptance=False)) == [
+        "preemptions",
+        "completed",
+    ]
 
 
 @pytest.mark.parametrize("runs", [2, 9])
 def test_runs_come_in_pairs(runs: int) -> None:
     with pytest.raises(InvalidInput, match=f"^{runs} runs make no interval: .* choose an even number, such as 24$"):
-        predicted_metrics(scenario(), ["duration"], runs=runs, vary_acceptance=False)
+        predicted_metrics(assemble(scenario()), ["duration"], runs=runs, vary_acceptance=False)
 
 
 def test_an_unknown_key_is_an_error() -> None:
     with pytest.raises(InvalidInput, match="a summary has no mean_luck; choose from duration, completed"):
-        predicted_metrics(scenario(), ["mean_luck"], runs=8, vary_acceptance=False)
+        predicted_metrics(assemble(scenario()), ["mean_luck"], runs=8, vary_acceptance=False)
 
 
 # -- coverage ---------------------------------------------------------------------------------------------------------
@@ -292,17 +302,17 @@ def test_intervals_cover_truths_drawn_from_the_same_errors(priced: Priced, load:
     priced(Straight({"machine": 0.06, "host": 0.03, "gemm": 0.08, "attention": 0.05}))
     at_once = {"kind": "poisson", "rate_per_s": 1e6}
     workload = scenario(2, 1.0, 100).workload.model_dump() | {"arrivals": at_once}
-    saturation = simulate(scenario(2, workload=workload)).summary()["request_throughput"]
+    saturation = simulate(assemble(scenario(2, workload=workload))).summary()["request_throughput"]
     made = scenario(2, load * saturation, 100)
-    servers = PricedServers(made)
+    servers = PricedReplicas(assemble(made))
     generator = np.random.default_rng(11)
     truths = []
     for _ in range(200):
         z = generator.standard_normal(3 + DOUBLINGS)
         draw = PriceDraw({"machine": z[0], "host": z[1]}, z[2], z[3:])
         seed = int(generator.integers(2**31)) if vary else made.seed
-        truths.append(simulate(made, servers=servers.off_by(draw, seed)).summary())
-    found = predicted_metrics(made, METRICS, vary_acceptance=vary)
+        truths.append(simulate(assemble(made), replicas=servers.off_by(draw, seed)).summary())
+    found = predicted_metrics(assemble(made), METRICS, vary_acceptance=vary)
     for name in METRICS:
         inside = [found[name].low <= truth[name] <= found[name].high for truth in truths]
         assert 0.84 <= np.mean(inside) <= 0.96, name

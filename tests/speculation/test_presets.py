@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from specsim.analytic.rounds import speedup_map
+from specsim.assembly import assemble
 from specsim.cost.forward import Precision
 from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput
@@ -125,7 +126,7 @@ def scenario(name: str, **speculation: Any) -> Scenario:
 def test_a_preset_alone_answers_the_question(name: str) -> None:
     """Default length, acceptance and policy; batch 1 to 256 on Llama-3.1-8B and an H200."""
     program, asked = PROGRAMS[name], scenario(name)
-    found = speedup_map(asked, batches=[1, 16, 256])
+    found = speedup_map(assemble(asked), batches=[1, 16, 256])
     assert asked.speculation is not None
     k = asked.speculation.max_draft_tokens
     assert k == (program.draft_tokens or 0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from specsim.analytic.rounds import speedup_map
+from specsim.assembly import assemble
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.scenario import load_scenario
@@ -53,7 +54,7 @@ def test_a_foreseen_stop_wastes_no_pass() -> None:
 
 def test_a_stop_that_never_stops_costs_the_whole_draft() -> None:
     scenario = load_scenario("quickstart")
-    cost = scenario.round_cost()
+    cost = assemble(scenario).cost
     sizes = np.array([1.0, 4.0, 16.0])
     for k in (1, 3):
         stopped = stopped_round(cost, sizes, 192.0, LAW.stopped(k, 0.0), verifies=True)
@@ -77,7 +78,7 @@ def test_a_preset_with_a_stop_rule_stops_by_it() -> None:
     policy = scenario.speculation.policy
     assert isinstance(policy, ConfidencePolicy)
     assert policy.threshold == 0.8
-    cell = speedup_map(scenario, batches=[1]).cell(1, 25)
+    cell = speedup_map(assemble(scenario), batches=[1]).cell(1, 25)
     law = scenario.speculation.acceptance
     assert isinstance(law, ConfidenceAcceptance)
     assert cell.tokens_per_round == pytest.approx(law.stopped(25, 0.8).tokens)

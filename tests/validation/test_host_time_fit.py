@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specsim.arrays import Floats
+from specsim.assembly import assemble
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
 from tests.validation.studies import study_module
@@ -131,7 +132,7 @@ def ratio(scenario: Scenario, draft_tokens: int = 4) -> float:
 def test_a_pass_of_the_host_is_paid_once_by_a_step_and_once_by_each_draft_pass() -> None:
     """(round + 5h) / (step + h) with four draft passes, from two ratios without and with a host."""
     bare, slow = (with_host_time(two_models(), "pass", seconds) for seconds in (0.0, 7e-3))
-    step_s = bare.without_speculation().round_cost().decode_round(1, 0, 500.0).seconds
+    step_s = assemble(bare.without_speculation()).cost.decode_round(1, 0, 500.0).seconds
     assert ratio(slow) == pytest.approx((ratio(bare) * step_s + 5 * 7e-3) / (step_s + 7e-3))
 
 

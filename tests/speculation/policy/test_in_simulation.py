@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from specsim.assembly import assemble
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
 from specsim.speculation.acceptance import ConfidenceAcceptance
@@ -31,7 +32,7 @@ def serve(
             },
         }
     )  # fmt: skip
-    result = simulate(scenario)
+    result = simulate(assemble(scenario))
     assert result.summary(None)["completed"] == requests
     return result
 

@@ -18,6 +18,7 @@ import numpy as np
 from founding_model import FoundingModel, best_lengths, price_rounds, speedups, tokens_per_round
 
 from specsim.arrays import Floats
+from specsim.assembly import assemble
 from specsim.results import RunResult
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
@@ -144,7 +145,7 @@ def scenario(target: str, draft: str, gpu: str, host: Host, **changes: Any) -> S
 def prices(target: str, draft: str, gpu: str, host: Host) -> Floats:
     """Seconds a round, [BATCHES, LONGEST + 1]."""
     asked = scenario(target, draft, gpu, host)
-    cost = asked.round_cost(corner_prices(gpu.removesuffix(CORNER)) if gpu.endswith(CORNER) else None)
+    cost = assemble(asked, corner_prices(gpu.removesuffix(CORNER)) if gpu.endswith(CORNER) else None).cost
     return price_rounds(cost, BATCHES, LONGEST, CONTEXT_TOKENS)
 
 
@@ -256,7 +257,7 @@ def served(
     }  # fmt: skip
     host = next(host for host in HOSTS if host.pass_s is None)
     asked = scenario(target, draft, gpu, host, speculation=speculation, workload=workload, seed=seed)
-    return simulate(asked)
+    return simulate(assemble(asked))
 
 
 def traffic() -> list[Run]:

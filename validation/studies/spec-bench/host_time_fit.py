@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from specsim.arrays import Floats
+from specsim.assembly import assemble
 from specsim.cost.forward import KernelPrices
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
@@ -116,8 +117,9 @@ def round_ratio(
 ) -> float:  # fmt: skip
     """A round with ``draft_tokens`` drafts over a step with no drafter loaded: tokens a round ÷ speed-up.
 
-    ``prices``: the scenario's ``kernel_prices``, which a host does not change, so that a fit reads them once.
+    ``prices``: of the scenario's kernels, which a host does not change.
     """
-    drafting = scenario.round_cost(prices).decode_round(batch, draft_tokens, context_tokens)
-    plain = scenario.without_speculation().round_cost(prices).decode_round(batch, 0, context_tokens)
+    machine = assemble(scenario, prices)
+    drafting = machine.cost.decode_round(batch, draft_tokens, context_tokens)
+    plain = machine.plain.cost.decode_round(batch, 0, context_tokens)
     return float(drafting.seconds / plain.seconds)

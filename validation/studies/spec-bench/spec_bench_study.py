@@ -19,6 +19,7 @@ from scipy.optimize import brentq
 from spec_bench_data import FOLDER, GPUS, PROGRAMS, Measured, split
 
 from specsim.arrays import Floats
+from specsim.assembly import assemble
 from specsim.cost.forward import Group, KernelPrices
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import DEFAULT_HOST_S, Roofline
@@ -105,7 +106,7 @@ def predict(row: Measured, source: str, host: Host, seconds: float, reading: Rea
     else:
         asked = with_host_time(asked, host, seconds)
     prices = kernel_prices(row.gpu, source)
-    plain = asked.without_speculation().round_cost(prices)
+    plain = assemble(asked.without_speculation(), prices).cost
     step_s = float(plain.decode_round(1, 0, CONTEXT_TOKENS).seconds)
     extra = seconds / step_s if reading.accept and host == "pass" else 0.0
 

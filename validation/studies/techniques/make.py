@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from specsim.analytic.rounds import SpeedupMap, speedup_map
+from specsim.assembly import assemble
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
@@ -69,7 +70,7 @@ def scenario(program: str | None, *, model: str, gpu: str, batch: int = 1, **set
 def line(name: str) -> Line:
     """A technique on Llama-3.1-8B and an H200."""
     question = scenario(name, model="llama-3.1-8b", gpu="h200")
-    chart = speedup_map(question, batches=BATCHES)
+    chart = speedup_map(assemble(question), batches=BATCHES)
     best = {choice.batch: choice.draft_tokens for choice in chart.best()}
     simulated = {batch: simulated_speedup(name, batch, best[batch]) for batch in SIMULATED}
     return Line(load_program(name), chart, extra_bytes(question) / GB, simulated)
@@ -82,7 +83,7 @@ def simulated_speedup(name: str, batch: int, draft_tokens: int) -> float:
     if load_program(name).stop is not None and draft_tokens:
         settings = {"max_draft_tokens": draft_tokens}
     with_it, without = (
-        float(simulate(one).summary()["output_throughput"])
+        float(simulate(assemble(one)).summary()["output_throughput"])
         for one in (scenario(name, **machine, **settings), scenario(None, **machine))
     )
     return with_it / without
@@ -171,7 +172,7 @@ def beside_published() -> list[str]:
             settings["graph_sizes"] = []
         try:
             question = scenario(case["technique"], model=case["model"], gpu=case["gpu"], **settings)
-            chart = speedup_map(question, batches=sorted(case["speedup"]))
+            chart = speedup_map(assemble(question), batches=sorted(case["speedup"]))
         except (InvalidInput, NoAnswer) as error:
             raise SystemExit(f"published.yaml, {case['technique']} on {case['model']}: {error}") from None
         for batch, published in case["speedup"].items():

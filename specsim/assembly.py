@@ -1,0 +1,297 @@
+"""A scenario's machine: what prices its steps, what its replicas run under, who decides how much they draft.
+
+Every part is made when it is first asked for, and once. Costs and kernel prices are also kept from one assembly to the
+next as long as nothing changes on which they depend: a scenario under another load or seed, as replications, sweeps
+and the dashboard's sliders make it, prices nothing anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
+from specsim.cost.forward import KernelPrices, Precision
+from specsim.cost.measured import MeasuredPrices, drift
+from specsim.cost.memory import memory_budget
+from specsim.cost.roofline import Roofline
+from specsim.errors import InvalidInput
+from specsim.profiles.store import Profile, find_profile, find_widths, load_profile
+from specsim.scenario import Scenario, Speculation
+from specsim.specs.engine import EngineLimits
+from specsim.specs.hardware import Hardware
+from specsim.speculation.acceptance import AcceptanceLaw
+from specsim.speculation.footprint import program_blocks
+from specsim.speculation.policy import Decider, Policy, Setting
+from specsim.speculation.round import RoundCost, StepCost
+
+if TYPE_CHECKING:
+    from specsim.scheduling.replica import Records
+
+KEPT = 32  # costs and kernel prices of other questions
+
+
+def assemble(scenario: Scenario, prices: KernelPrices | None = None) -> Assembly:
+    """The machine of a scenario; ``prices``: of kernels, in place of its own."""
+    return Assembly(scenario, given_prices=prices)
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly:
+    """What a scenario's replicas are made of.
+
+    ``given_prices`` (of kernels) and ``given_cost`` (of steps) stand in for the scenario's own. ``believed_cost``:
+    what its policy takes steps to cost; None: what they do cost.
+    """
+
+    scenario: Scenario
+    given_prices: KernelPrices | None = None
+    given_cost: StepCost | None = None
+    believed_cost: StepCost | None = None
+
+    def priced_by(self, cost: StepCost) -> Assembly:
+        """The same replicas at other prices; their policy believes what it did."""
+        return replace(self, given_cost=cost, believed_cost=self.believed_cost or self.cost)
+
+    def seeded(self, seed: int) -> Assembly:
+        """The same replicas under another seed."""
+        return replace(self, scenario=self.scenario.model_copy(update={"seed": seed}))
+
+    @cached_property
+    def plain(self) -> Assembly:
+        """The same question with no drafter loaded."""
+        return Assembly(self.scenario.without_speculation(), self.given_prices)
+
+    @cached_property
+    def replicas(self) -> tuple[Assembly, ...]:
+        """One a replica, equal replicas sharing theirs: those with speculation first."""
+        deployment = self.scenario.deployment
+        plain = deployment.replicas_without_speculation if self.speculation else 0
+        return (self,) * (deployment.replicas - plain) + (self.plain,) * plain
+
+    # Prices
+
+    @cached_property
+    def profile(self) -> Profile | None:
+        """The named profile, or what is known of this hardware; None without any, and for the roofline.
+
+        Raises InvalidInput for a profile of other hardware.
+        """
+        choice, gpu = self.scenario.cost, self.scenario.gpu
+        if choice.source == "roofline":
+            return None
+        profile = find_profile(gpu.name) if choice.profile is None else load_profile(choice.profile)
+        if profile is not None and profile.header.gpu.lower() != gpu.name.lower():
+            raise InvalidInput(
+                f"profile {profile.name} was measured on {profile.header.gpu} and the scenario's gpu is {gpu.name}; "
+                "choose a profile of that hardware or set cost.source to roofline"
+            )
+        return profile
+
+    @property
+    def price_name(self) -> str:
+        """What prices the scenario: the profile's name, or roofline."""
+        return "roofline" if self.profile is None else self.profile.name
+
+    @cached_property
+    def precision(self) -> Precision:
+        """Bits and formats of the target's weights and cache."""
+        deployment = self.scenario.deployment
+        bits = deployment.weight_bits or self.scenario.model.weight_bits
+        return Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+
+    @cached_property
+    def prices(self) -> KernelPrices:
+        """Prices of single kernels: the profile's, or the roofline's; in the scenario's conditions."""
+        if self.given_prices is not None:
+            return self.given_prices
+        profile, dtype, gpu = self.profile, self.precision.dtype, self.scenario.gpu
+        prices: KernelPrices = Roofline(gpu, dtype)
+        if profile is not None:
+            prices = _measured(profile, gpu.model_dump_json(), dtype)
+        if self.scenario.conditions is None:
+            return prices
+        error = prices.machine_error if profile is None else math.hypot(drift(profile), SAME_CONDITIONS_ERROR)
+        return ConditionedPrices(prices, self.scenario.conditions, gpu, dtype, error)
+
+    @cached_property
+    def cost(self) -> StepCost:
+        """Prices of steps, the drafter loaded.
+
+        Raises InvalidInput where measured steps are asked for and there are none.
+        """
+        if self.given_cost is not None:
+            return self.given_cost
+        if self.given_prices is not None:
+            return _made_cost(self)
+        return _kept_cost(_Priced(self._what_prices(), self.profile, self))
+
+    def _what_prices(self) -> str:
+        """All of the scenario on which the cost of a step depends but the profile's content."""
+        drafter = {"program": True, "draft_model": True, "max_draft_tokens": True}
+        sections = {"model": True, "gpu": True, "deployment": True, "engine": True, "cost": True, "conditions": True}
+        return self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+
+    # What one replica runs under
+
+    @property
+    def limits(self) -> EngineLimits:
+        """Limits of one replica."""
+        return self.scenario.engine
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """Its drafter; None without."""
+        return self.scenario.speculation
+
+    @property
+    def seed(self) -> int:
+        """Of its draws."""
+        return self.scenario.seed
+
+    @property
+    def max_queue(self) -> int | None:
+        """A request that finds so many waiting is turned away."""
+        return self.scenario.deployment.max_queue
+
+    @cached_property
+    def num_kv_blocks(self) -> int:
+        """KV blocks of one replica. Raises NoAnswer if the weights do not fit."""
+        scenario, speculation = self.scenario, self.speculation
+        if speculation is None:
+            shard = scenario.model.shard(scenario.deployment.tensor_parallel)
+            return memory_budget(shard, (), scenario.gpu, scenario.deployment, scenario.engine).blocks
+        return program_blocks(
+            speculation.program, scenario.model, speculation.draft_model, scenario.gpu, scenario.deployment,
+            scenario.engine, speculation.max_draft_tokens,
+        )  # fmt: skip
+
+    @cached_property
+    def graph_sizes(self) -> tuple[int, ...]:
+        """Token counts with a captured graph, ascending; none where steps run eagerly."""
+        return self.limits.captured_sizes(self.longest, on_gpu=self.scenario.gpu.kind == "gpu")
+
+    @cached_property
+    def context_tokens(self) -> float:
+        """Mean KV length of a decoding sequence."""
+        return self.scenario.mean_context_tokens()
+
+    # Speculation
+
+    @cached_property
+    def longest(self) -> int:
+        """The most tokens a sequence ever drafts."""
+        return 0 if self.speculation is None else self.speculation.max_draft_tokens
+
+    @cached_property
+    def lookahead_tokens(self) -> int:
+        """KV slots beyond its tokens that a sequence holds while it drafts."""
+        return 0 if self.speculation is None else self.speculation.program.lookahead_tokens(self.longest)
+
+    @cached_property
+    def draft_slots(self) -> int:
+        """Tokens of the budget that drafting takes from each sequence."""
+        return 0 if self.speculation is None else self.speculation.program.budget_tokens(self.longest)
+
+    @cached_property
+    def verifies_drafts(self) -> bool:
+        """Whether the target checks drafts before they are emitted."""
+        return self.speculation is None or self.speculation.program.verifies
+
+    @cached_property
+    def pads_new_decodes(self) -> bool:
+        """vLLM pads an admission of one token where every sequence always drafts the same number."""
+        if self.speculation is None or not self.longest or not self.verifies_drafts:
+            return False
+        policy = self.speculation.policy
+        return policy.kind == "fixed" and policy.longest == self.longest
+
+    def choices(self) -> tuple[int, ...]:
+        """Draft lengths that the program can run."""
+        return (0,) if self.speculation is None else self.speculation.program.choices(self.longest)
+
+    @cached_property
+    def acceptance_by_class(self) -> Mapping[str, AcceptanceLaw]:
+        """Laws of the request classes that have their own."""
+        return self.scenario.workload.acceptance_by_class() if self.speculation else {}
+
+    def law(self, request_class: str) -> AcceptanceLaw | None:
+        """Acceptance of a class of requests; None without speculation."""
+        if self.speculation is None:
+            return None
+        return self.acceptance_by_class.get(request_class, self.speculation.acceptance)
+
+    def decider(self, policy: Policy | None = None) -> Decider | None:
+        """A fresh decider, for one replica; None without speculation. ``policy``: in place of the scenario's own."""
+        speculation = self.speculation
+        if speculation is None:
+            return None
+        setting = Setting(
+            cost=self.believed_cost or self.cost, acceptance=speculation.acceptance, choices=self.choices(),
+            max_num_seqs=self.limits.max_num_seqs, context_tokens=self.context_tokens, graph_sizes=self.graph_sizes,
+            seed=self.seed,
+        )  # fmt: skip
+        return (policy or speculation.policy).start(setting)
+
+    def engine(self) -> Records:
+        """The rules that one replica schedules by."""
+        from specsim.scheduling.replica import engine_of  # numba comes with it, which most verbs do without
+
+        return engine_of(
+            self.limits, self.num_kv_blocks, max_draft_tokens=self.longest, lookahead_tokens=self.lookahead_tokens,
+            draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
+            verifies_drafts=self.verifies_drafts,
+            recompute_last_hit=self.speculation is not None and self.speculation.program.recompute_last_hit,
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=KEPT)
+def _measured(profile: Profile, gpu: str, dtype: str) -> MeasuredPrices:
+    """``gpu``: the hardware's fields as JSON."""
+    return MeasuredPrices(profile, Hardware.model_validate_json(gpu), dtype, widths=find_widths(profile))
+
+
+@dataclass(frozen=True)
+class _Priced:
+    """What a cost depends on, and where it is made from."""
+
+    sections: str
+    profile: Profile | None
+    assembly: Assembly = field(compare=False)
+
+
+@lru_cache(maxsize=KEPT)
+def _kept_cost(what: _Priced) -> StepCost:
+    return _made_cost(what.assembly)
+
+
+def _made_cost(assembly: Assembly) -> StepCost:
+    scenario, speculation = assembly.scenario, assembly.speculation
+    if scenario.cost.source == "steps" and assembly.given_prices is None:
+        return _measured_steps(assembly)
+    return RoundCost(
+        scenario.model, assembly.prices, hardware=scenario.gpu, engine=scenario.engine, precision=assembly.precision,
+        ranks=scenario.deployment.tensor_parallel, program=speculation.program if speculation else None,
+        draft=speculation.draft_model if speculation else None, max_draft_tokens=assembly.longest,
+    )  # fmt: skip
+
+
+def _measured_steps(assembly: Assembly) -> StepCost:
+    from specsim.speculation.engine_steps import EngineSteps  # a slow import that other sources do without
+
+    scenario, speculation, profile = assembly.scenario, assembly.speculation, assembly.profile
+    if profile is None:
+        raise InvalidInput(
+            f"cost.source is steps and no profile of {scenario.gpu.name} is known; measure one with specsim "
+            "profile steps, or set cost.profile"
+        )
+    if scenario.conditions is not None:
+        raise InvalidInput(
+            "conditions are given and cost.source is steps, which does not tell kernels apart; remove "
+            "conditions, or set cost.source to kernels"
+        )
+    drafter = speculation.drafter_name() if speculation else "none"
+    return EngineSteps.of(profile, model=scenario.model.name, drafter=drafter)

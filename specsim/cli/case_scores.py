@@ -1,0 +1,91 @@
+"""How the scores of cases are printed and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specsim.cases import Case
+from specsim.cases.scores import MapScore, Score, ServedScore, measured_at_all
+from specsim.cli.options import console, messages
+from specsim.report.fidelity_json import imposed_maps
+from specsim.report.map_fidelity import (
+    cell_sheet,
+    map_lines,
+    map_page,
+    maps_sheet,
+    regret_sheet,
+    together_lines,
+    where_sheets,
+)
+from specsim.report.served_fidelity import (
+    served_cases_sheet,
+    served_lines,
+    served_page,
+    served_sheets,
+    together_sheets,
+)
+
+
+def measured(cases: Sequence[Case]) -> Sequence[Case]:
+    """Those that can be scored; a single case is tried whatever it lacks, so that the error tells."""
+    if len(cases) == 1:
+        return cases
+    for one in cases:
+        if not measured_at_all(one):
+            messages().print(f"{one.name} is not measured yet", soft_wrap=True)
+    return [one for one in cases if measured_at_all(one)]
+
+
+def _maps_and_served(scores: Sequence[Score]) -> tuple[list[MapScore], list[ServedScore]]:
+    maps = [score for score in scores if isinstance(score, MapScore)]
+    return maps, [score for score in scores if isinstance(score, ServedScore)]
+
+
+def print_case(scores: Sequence[Score]) -> None:
+    """One case in full."""
+    out, (maps, served) = console(), _maps_and_served(scores)
+    case = scores[0].case
+    out.print(f"[bold]{case.name}[/bold]: {case.origin()}", soft_wrap=True)
+    for one in maps:
+        out.print(f"\n[bold]{one.drafter}[/bold]")
+        for sheet in (cell_sheet(one), regret_sheet(one.told), *where_sheets(one.parts)):
+            out.print(sheet.table())
+        _print_lines(map_lines(one))
+    for score in served:
+        for sheet in served_sheets(score):
+            out.print(sheet.table())
+        _print_lines(served_lines(score))
+    if len(maps) > 1:
+        out.print("\n[bold]all drafters[/bold]")
+        everything = [cell for one in maps for cell in one.parts]
+        for sheet in (maps_sheet(maps, by="drafter", title="by drafter"), *where_sheets(everything, ", all drafters")):
+            out.print(sheet.table())
+        _print_lines(together_lines(maps))
+
+
+def print_all(scores: Sequence[Score]) -> None:
+    """A line a case, and all of them together."""
+    maps, (_, served) = imposed_maps(scores), _maps_and_served(scores)
+    if maps:
+        console().print(maps_sheet(maps, by="case", title="round times, acceptance imposed").table())
+        console().print(maps_sheet(maps, by="drafter", title="the same by drafter").table())
+        _print_lines(together_lines(maps))
+    if served:
+        console().print(served_cases_sheet(served).table())
+        for sheet, lines in together_sheets(served):
+            console().print(sheet.table())
+            _print_lines(lines)
+    _print_lines(["every cell and load of a case: specsim validate CASE; drawn: --plot FILE.html; figures: --json"])
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        console().print(line, soft_wrap=True, markup=False)
+
+
+def write_report(scores: Sequence[Score]) -> None:
+    """Write report.md into a case's folder."""
+    maps, served = _maps_and_served(scores)
+    path = scores[0].case.folder / "report.md"
+    path.write_text(map_page(maps) if maps else served_page(served[0]), encoding="utf-8")
+    messages().print(f"wrote {path}", soft_wrap=True)
