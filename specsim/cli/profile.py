@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from specsim.cli import profile_acceptance, profile_compose, profile_now, profile_steps
 from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput, unknown_name
-from specsim.profiles.schema import HeldoutError
-from specsim.profiles.store import Profile, load_profile, merged, profile_names, write_header, write_profile
-from specsim.units import format_seconds
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from specsim.profiles.schema import HeldoutError
+    from specsim.profiles.store import Profile
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure kernels; import, check, merge profiles.")
 app.command("steps")(profile_steps.steps)
@@ -43,6 +44,8 @@ def run(
 ) -> None:
     """Time kernels; Ctrl-C stops, and the same command goes on where it stopped."""
     require_torch()
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     from specsim.profiling.sweep import run_sweep
 
     if device not in ("cpu", "cuda"):
@@ -77,6 +80,7 @@ def import_(
 ) -> None:
     """Make a compact profile of another project's measured tables, tested on rows that it does not keep."""
     from specsim.interop import aiconfigurator
+    from specsim.profiles.store import write_profile
     from specsim.specs.catalog import load_hardware
     from specsim.surfaces.selection import select_rows
 
@@ -108,6 +112,11 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """What a profile holds, where it comes from, and how well it predicts shapes withheld from it."""
+    from rich.table import Table
+
+    from specsim.profiles.store import load_profile, profile_names
+    from specsim.units import format_seconds
+
     if name is None:
         names = profile_names()
         print_json(names) if as_json else console().print("\n".join(names) or "no profiles are shipped")
@@ -142,6 +151,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """How well a profile predicts what it does not hold: levels withheld in turn, or a foreign table's test rows."""
+    from specsim.profiles.store import load_profile, write_header
     from specsim.speculation.engine_steps import withheld_error
     from specsim.surfaces.heldout import by_levels, disagreement
 
@@ -178,6 +188,8 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
 ) -> None:
     """Put two profiles of one card into one, the first's kernel classes before the second's."""
+    from specsim.profiles.store import load_profile, merged, write_profile
+
     profile, lost = merged(load_profile(first), load_profile(second))
     write_profile(out, profile.header, profile.rows)
     counts = ", ".join(f"{kind} {count}" for kind, count in lost.items()) or "none"
@@ -210,6 +222,8 @@ def _print_header(profile: Profile) -> None:
 
 
 def _errors(errors: dict[str, HeldoutError]) -> Table:
+    from rich.table import Table
+
     table = Table()
     for column in ("kernels", "error: median", "p90", "n", "unseen", "90 % interval", "hold", "seed"):
         table.add_column(column, justify="left" if column == "kernels" else "right")

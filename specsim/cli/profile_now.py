@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput
-from specsim.profiles.store import load_profile
-from specsim.units import format_seconds
 
 LONGEST_S = 3600.0
 
@@ -26,6 +23,11 @@ def now(
     computes and what runs in Python differently, and not the same way from one minute to the next. The last line goes
     into a scenario, which is then priced for the machine as it is now.
     """
+    from rich.table import Table
+
+    from specsim.profiles.store import load_profile
+    from specsim.units import format_seconds
+
     if not 0 < seconds <= LONGEST_S:
         raise InvalidInput(f"--seconds {seconds:g} is not between 0 and {LONGEST_S:g}; 20 is enough for most uses")
     profile = load_profile(name)

@@ -18,12 +18,13 @@ import numpy as np
 from specsim.arrays import Reals
 from specsim.cost.forward import SOURCES, Kernel, Price
 from specsim.cost.roofline import Roofline
+from specsim.disk_cache import kept
 from specsim.profiles.schema import Row
 from specsim.profiles.store import Profile
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
 from specsim.surfaces.efficiency import EfficiencySurface, regime
-from specsim.surfaces.row_groups import FORMATLESS, row_groups, stated_surface
+from specsim.surfaces.row_groups import FORMATLESS, RowGroup, row_groups, stated_surface
 
 EXTRAPOLATED = float(SOURCES.index("extrapolated"))
 STAND_IN_ERROR = 0.2  # one standard deviation of a stand-in beside its own error; a judgement
@@ -186,7 +187,7 @@ class _Surfaces:
     """
 
     def __init__(self, profile: Profile) -> None:
-        self._header = profile.header
+        self._header, self._sha256 = profile.header, profile.sha256
         self._groups = {
             (kind, group.operation, group.dtype, group.cache, group.regime): group
             for kind, rows in profile.rows.items() for group in row_groups(kind, rows)
@@ -206,8 +207,16 @@ class _Surfaces:
         if group is None:
             return None
         if group.name not in self._made:
-            self._made[group.name] = stated_surface(group, self._header)
+            self._made[group.name] = self._surface(group)
         return self._made[group.name]
+
+    def _surface(self, group: RowGroup) -> EfficiencySurface:
+        if not self._sha256:
+            return stated_surface(group, self._header)
+        key = f"{self._sha256} {group.name}"
+        surface = kept(key, lambda: stated_surface(group, self._header))
+        surface.kept_as = key
+        return surface
 
 
 def _regimes(kernel: Kernel) -> tuple[str, ...]:

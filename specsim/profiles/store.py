@@ -39,12 +39,14 @@ class Profile:
     """One machine's measurements: ``rows`` by kernel class.
 
     Profiles are the same where they are one object: files are parsed once for each content that they have.
+    ``sha256``: of that content; empty for a profile that was not read from files.
     """
 
     name: str
     folder: Path
     header: ProfileHeader
     rows: dict[str, tuple[Row, ...]]
+    sha256: str = ""
 
     def hardware(self) -> Hardware:
         """The machine itself, with the profile's ceilings in place of a datasheet's."""
@@ -137,7 +139,7 @@ def _parsed(files: _Files) -> Profile:
                 f"{HEADER} allow, as are {int(too_fast.sum())} of {len(too_fast)} rows; check the unit (seconds) or "
                 "remove the rows"
             )
-    return Profile(folder.name, folder, header, rows)
+    return Profile(folder.name, folder, header, rows, files.sha256)
 
 
 def lacks_ceilings(folder: Path) -> bool:
@@ -258,7 +260,8 @@ def merged(first: Profile, second: Profile) -> tuple[Profile, dict[str, int]]:
         "attribution": f"{first.header.attribution}; {', '.join(taken) or 'nothing'}: {second.header.attribution}",
     })  # fmt: skip
     counts = {kind: count for kind, count in lost.items() if count}
-    return Profile(f"{first.name} + {second.name}", first.folder, header, rows), counts
+    both = f"{first.sha256} + {second.sha256}" if first.sha256 and second.sha256 else ""
+    return Profile(f"{first.name} + {second.name}", first.folder, header, rows, both), counts
 
 
 def read_rows(path: Path, kind: str) -> tuple[Row, ...]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.arrays import Booleans, Floats, Integers, Reals
+from specsim.disk_cache import kept
 from specsim.profiles.schema import Row
 from specsim.specs.kernel_work import work
 from specsim.surfaces.axes import Axes, axes_of, unfilled
@@ -65,13 +66,15 @@ class EfficiencySurface:
     ``error_scale``: one standard deviation of time a unit of kriging spread; None: found from the rows themselves,
     some of them left out in turn. ``metric``: index of the metric of the class's axes; None: the one that predicts
     rows left out best. ``features`` [rows, features] and ``values`` [rows]: the rows as interpolation sees
-    them, in units of correlation length, and their log(time / ideal time).
+    them, in units of correlation length, and their log(time / ideal time). ``kept_as``: the key of ``disk_cache``
+    under which it was kept, as the tables that it makes will be; None: they are not.
     """
 
     features: Floats
     values: Floats
     error_scale: float
     metric: int
+    kept_as: str | None = None
 
     def __init__(
         self, kind: str, rows: Sequence[Row], bytes_per_s: float, flops_per_s: float,
@@ -83,7 +86,7 @@ class EfficiencySurface:
         self._floor_s = min(row.median_s for row in rows)
         shapes = np.array([row.shape for row in rows], dtype=np.float64)
         self._axes: Axes = axes_of(kind, shapes, processors)
-        self._processors = processors
+        self._processors, self._shapes = processors, shapes
         fixed, running = self._axes.split(tuple(shapes.T))
         self._log_running = [np.unique(np.log(values)) for values in running]
         points = self._axes.points(fixed, running)
@@ -181,8 +184,19 @@ class EfficiencySurface:
 
     def _table(self, fixed: tuple[float, ...]) -> _Table:
         if fixed not in self._tables:
-            self._tables[fixed] = self._new_table(fixed)
+            self._tables[fixed] = (
+                self._new_table(fixed)
+                if self.kept_as is None
+                else kept(f"{self.kept_as} {fixed}", lambda: self._new_table(fixed))
+            )
         return self._tables[fixed]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what the shapes say again."""
+        return {name: value for name, value in vars(self).items() if name not in ("_axes", "_tables")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _tables={}, _axes=axes_of(state["_kind"], state["_shapes"], state["_processors"]))
 
     def _new_table(self, fixed: tuple[float, ...]) -> _Table:
         axes = self._axes

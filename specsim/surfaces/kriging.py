@@ -10,11 +10,10 @@ error). The kriging variance is 0 on a point without noise, about 1 or more wher
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
 
 from specsim.arrays import Floats, Indices
 
@@ -53,7 +52,12 @@ class Kriging:
         self._correlation = correlation
         self._neighbours = neighbours
         self._drift = drift
-        self._tree: Any = cKDTree(points)
+
+    @cached_property
+    def _tree(self) -> Any:
+        from scipy.spatial import cKDTree  # a slow import that answers from kept tables do without
+
+        return cKDTree(self._points)
 
     def at(self, points: Floats, leave_out: bool = False) -> tuple[Floats, Floats]:
         """Means and variances [m] at ``points`` [m, axes].
@@ -65,6 +69,8 @@ class Kriging:
         if count == 0 or len(points) == 0:
             return np.zeros(len(points)), np.ones(len(points))
         if count == len(self._points):  # all queries have the same neighbours
+            from scipy.spatial.distance import cdist
+
             distances = cdist(self._points, points)
             means, variances = self._solve(np.arange(count)[None], points[None], distances[None])
             return means[0], variances[0]
