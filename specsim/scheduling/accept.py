@@ -46,13 +46,13 @@ def _mix(bits: Any) -> Any:
 @jit
 def key_of(seed: int, number: int) -> int:
     """Of a request's uniform numbers under the seed of a stream, 64 bits of any sign."""
-    return int(np.int64(_mix(np.uint64(seed) + _mix(np.uint64(number)))))
+    return int(np.int64(_mix(np.uint64(np.int64(seed)) + _mix(np.uint64(np.int64(number))))))
 
 
 @jit
 def uniform_of(key: int, position: int) -> float:
     """The uniform number at a position, as ``speculation.uniform`` has it."""
-    bits = _mix(np.uint64(key) + _GOLDEN * np.uint64(position + 1))
+    bits = _mix(np.uint64(np.int64(key)) + _GOLDEN * np.uint64(position + 1))
     return float(bits >> _11) * 2.0**-53
 
 

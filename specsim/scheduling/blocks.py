@@ -150,7 +150,7 @@ def _bears(address: int, private: int, name: int, index: int) -> bool:
 
 @jit
 def _bucket(replica: Any, name: int, index: int) -> int:
-    mixed = (np.uint64(name) * _ODD) ^ np.uint64(index)
+    mixed = (np.uint64(np.int64(name)) * _ODD) ^ np.uint64(index)
     mixed = (mixed ^ (mixed >> _SHIFT)) * _ODD
     return int((mixed ^ (mixed >> _SHIFT)) & np.uint64(replica.num_buckets - 1))
 

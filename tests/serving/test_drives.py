@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -173,3 +177,40 @@ def test_event_for_event(case: Case) -> None:
     loop = case.run(by_events=False)
     assert len(loop.requests) + loop.rejected == len(case.requests)
     same(loop, case.run(by_events=True))
+
+
+PLAIN = """
+import hashlib, warnings
+from tests.serving.test_drives import a_run
+warnings.simplefilter("ignore")  # 64-bit arithmetic that wraps round
+result = a_run()
+print(hashlib.sha256(repr((result.requests, result.steps)).encode()).hexdigest())
+"""
+
+
+def a_run() -> RunResult:
+    """Priorities, prefixes, preemptions, two replicas and a copying drafter."""
+    speculation = Speculation.model_validate(
+        {"program": "ngram", "max_draft_tokens": 4, "acceptance": LAWS[5], "policy": {"kind": "fixed", "k": 3}}
+    )
+    requests = [
+        RequestSpec(
+            i, 0.02 * i, 1 + 7 * i % 50, 1 + 5 * i % 20, priority=i % 3, prefix_hashes=(1, 2), hash_block_tokens=8
+        )
+        for i in range(20)
+    ]
+    limits = EngineLimits(max_num_seqs=4, max_num_batched_tokens=40, prefix_caching=True, scheduling_policy="priority")
+    one = replica(limits.model_copy(update={"block_size": 4}), 24, PRICES, speculation, 7)
+    return run(requests, one, replicas=2, router="power_of_two")
+
+
+def test_the_compiled_step_does_what_its_python_says() -> None:
+    digests = set()
+    for disabled in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", PLAIN], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True,
+            env=os.environ | {"NUMBA_DISABLE_JIT": disabled},
+        )  # fmt: skip
+        digests.add(done.stdout.strip())
+    assert len(digests) == 1
+    assert sum(one.preemptions for one in a_run().requests) > 0
