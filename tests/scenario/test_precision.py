@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from specsim.assembly import assemble
-from specsim.assembly import assemble
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario, load_scenario
 
