@@ -195,7 +195,7 @@ def a_run() -> RunResult:
     )
     requests = [
         RequestSpec(
-            i, 0.02 * i, 1 + 7 * i % 50, 1 + 5 * i % 20, priority=i % 3, prefix_hashes=(1, 2), hash_block_tokens=8
+            i, 0.002 * i, 1 + 7 * i % 50, 1 + 5 * i % 20, priority=i % 3, prefix_hashes=(1, 2), hash_block_tokens=8
         )
         for i in range(20)
     ]
