@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from specsim.cases import case_names, load_case
+from specsim.cases.scores import measured_at_all
 from specsim.cli.main import main
+from tests.shipped import ONE_CASE_OF_EACH_KIND
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -51,19 +54,66 @@ def test_the_output_shown_is_what_quickstart_prints(
     assert "\n".join(line.rstrip() for line in printed.splitlines()) in README
 
 
-@pytest.mark.parametrize("page", ["README.md", "validation/README.md"])
-@pytest.mark.parametrize("name", ["accuracy", "served"])
-def test_the_accuracy_shown_is_what_validate_prints(page: str, name: str, scores: dict[str, Any]) -> None:
-    shown = re.search(f"<!-- {name} -->\n(.*?)\n<!-- end -->", (ROOT / page).read_text(), re.DOTALL)
-    assert shown, f"{page} has no block {name}"
-    assert shown[1] == getattr(refresh, name)(scores), "run validation/refresh.py"
+PAGES = ("README.md", "validation/README.md")
+
+
+def shown(page: str, name: str) -> str:
+    """A page's table of accuracy."""
+    found = re.search(f"<!-- {name} -->\n(.*?)\n<!-- end -->", (ROOT / page).read_text(), re.DOTALL)
+    assert found, f"{page} has no block {name}"
+    return found[1]
+
+
+@pytest.mark.parametrize("name", ONE_CASE_OF_EACH_KIND)
+def test_a_row_of_each_kind_is_what_validate_prints(name: str) -> None:
+    document = json.loads(refresh.printed("validate", name, "--json"))
+    case = document["cases"][name]
+    assert_sources(case)
+    kind = "accuracy" if case["kind"] == "map" else "served"
+    row = getattr(refresh, kind)(document).splitlines()[-1]
+    for page in PAGES:
+        assert row in shown(page, kind).splitlines(), "run validation/refresh.py"
+
+
+def assert_sources(case: dict[str, Any]) -> None:
+    """Every row of a score says where its price is from."""
+    drafters = case["drafters"].values() if case["kind"] == "map" else ()
+    rows = [cell for one in drafters for cell in one["cells"]] if case["kind"] == "map" else case["rows"]
+    sources = {"measured", "interpolated", "extrapolated", "roofline"} if case["kind"] == "map" else {"kernels"}
+    assert rows
+    assert {row["source"] for row in rows} <= sources
+
+
+def test_every_measured_case_has_a_row() -> None:
+    measured = [case for case in map(load_case, case_names()) if measured_at_all(case)]
+    assert measured
+    for page in PAGES:
+        for kind, served in (("accuracy", False), ("served", True)):
+            names = [line.split("|")[1].strip(" `") for line in shown(page, kind).splitlines()[2:]]
+            wanted = [case.name for case in measured if (case.loads is not None) is served]
+            assert [name for name in names if not name.startswith("**")] == wanted
 
 
 @pytest.fixture(scope="module")
 def scores() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(refresh.printed("validate", "--json"))
-    assert document["cases"]
     return document
+
+
+@pytest.mark.full
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("name", ["accuracy", "served"])
+def test_the_accuracy_shown_is_what_validate_prints(page: str, name: str, scores: dict[str, Any]) -> None:
+    assert shown(page, name) == getattr(refresh, name)(scores), "run validation/refresh.py"
+
+
+@pytest.mark.full
+@pytest.mark.slow
+def test_validate_scores_every_measured_case(scores: dict[str, Any]) -> None:
+    assert set(scores["cases"]) == {name for name in case_names() if measured_at_all(load_case(name))}
+    for case in scores["cases"].values():
+        assert_sources(case)
 
 
 def test_the_wheel_carries_every_case_and_what_it_names() -> None:

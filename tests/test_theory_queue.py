@@ -120,8 +120,27 @@ def interval(values: Values, covariates: Values, batches: int) -> tuple[float, f
     return float(solution[0]), float(student_t.ppf(0.975, freedom) * variance**0.5)
 
 
+# Five seeds together find a bias of 1 % as surely as twenty find one of 2 %, each by itself.
+SEEDS = pytest.mark.parametrize(
+    "seeds",
+    [pytest.param(range(1, n + 1), marks=marks, id=f"{n} seeds") for n, marks in ((5, ()), (20, pytest.mark.full))],
+)
+
+
+def assert_unbiased(intervals: list[tuple[float, float]], theory: float) -> None:
+    """Of 20 seeds' 95 % intervals at least 17 hold the theory, none is wider than ± 2 %, and the mean over all seeds
+    is off by at most three of its own standard errors.
+    """
+    means, halves = np.array(intervals).T
+    assert np.all(halves <= 0.02 * theory), halves / theory
+    assert np.sum(np.abs(means - theory) <= halves) >= len(means) * 17 // 20, means / theory
+    half = float((halves**2).sum() ** 0.5) / len(means)
+    assert abs(means.mean() - theory) <= 1.5 * half, (means.mean() / theory, half / theory)
+
+
 @pytest.mark.slow
-def test_mean_wait_of_a_deterministic_server() -> None:
+@SEEDS
+def test_mean_wait_of_a_deterministic_server(seeds: range) -> None:
     """M/D/1: ρS / (2(1 - ρ)), 0.75 s for S = 1 s and ρ = 0.6.
 
     The control variates depend on the arrivals only, so they cannot lend the simulator a right answer; they narrow the
@@ -129,20 +148,19 @@ def test_mean_wait_of_a_deterministic_server() -> None:
     """
     rate, service_s, steps = 0.6, 1.0, 10
     theory = rate * service_s**2 / (2 * (1 - rate * service_s))
-    covered = 0
-    for seed in range(1, 21):
+    intervals = []
+    for seed in seeds:
         arrivals = PoissonArrivals(rate_per_s=rate).times_s(32_000, np.random.default_rng(seed))
         server = replica(EngineLimits(max_num_seqs=1), 100, Affine(service_s / steps))
         times = served(arrivals, np.full(32_000, steps), server)
         waits = times[:, 2] - times[:, 0] - service_s
-        mean, half = interval(waits, controls(np.diff(arrivals, prepend=0.0), rate, service_s), batches=40)
-        assert half <= 0.02 * theory, (half / theory, mean / theory)
-        covered += abs(mean - theory) <= half
-    assert covered >= 17
+        intervals.append(interval(waits, controls(np.diff(arrivals, prepend=0.0), rate, service_s), batches=40))
+    assert_unbiased(intervals, theory)
 
 
 @pytest.mark.slow
-def test_mean_wait_of_a_general_server() -> None:
+@SEEDS
+def test_mean_wait_of_a_general_server(seeds: range) -> None:
     """M/G/1, Pollaczek-Khinchine: λE[S²] / (2(1 - ρ)), of short and long services.
 
     A request of a server that takes one at a time begins where the last one ends, so the number of steps a service
@@ -153,8 +171,8 @@ def test_mean_wait_of_a_general_server() -> None:
     mean_s, square = (share * short**i * step_s**i + (1 - share) * long**i * step_s**i for i in (1, 2))
     theory = rate * square / (2 * (1 - rate * mean_s))
     assert mean_s == pytest.approx(1.0)
-    covered = 0
-    for seed in range(1, 21):
+    intervals = []
+    for seed in seeds:
         generator = np.random.default_rng(seed)
         arrivals = PoissonArrivals(rate_per_s=rate).times_s(70_000, generator)
         outputs = np.where(generator.random(70_000) < share, short, long)
@@ -163,14 +181,13 @@ def test_mean_wait_of_a_general_server() -> None:
         services = outputs * step_s
         waits = times[:, 2] - times[:, 0] - services
         known = np.column_stack((controls(np.diff(arrivals, prepend=0.0), rate, mean_s), services - mean_s))
-        mean, half = interval(waits, known, batches=50)
-        assert half <= 0.02 * theory, (half / theory, mean / theory)
-        covered += abs(mean - theory) <= half
-    assert covered >= 17
+        intervals.append(interval(waits, known, batches=50))
+    assert_unbiased(intervals, theory)
 
 
 @pytest.mark.slow
-def test_mean_time_in_a_queue_with_several_servers() -> None:
+@SEEDS
+def test_mean_time_in_a_queue_with_several_servers(seeds: range) -> None:
     """M/M/c: a step takes as long whatever its batch, so c slots serve like c servers; mean service 200 steps.
 
     A request begins at a step's start, half a step late on average when others run: 0.25 % of a service. Erlang's C.
@@ -180,8 +197,8 @@ def test_mean_time_in_a_queue_with_several_servers() -> None:
     terms = [load**i / math.factorial(i) for i in range(servers)]
     last = load**servers / math.factorial(servers) * servers / (servers - load)
     theory = 1.0 + last / (sum(terms) + last) / (servers - rate)
-    covered = 0
-    for seed in range(1, 21):
+    intervals = []
+    for seed in seeds:
         generator = np.random.default_rng(seed)
         count = 30_000
         arrivals = PoissonArrivals(rate_per_s=rate).times_s(count, generator)
@@ -190,10 +207,8 @@ def test_mean_time_in_a_queue_with_several_servers() -> None:
         times = served(arrivals, outputs, server)
         services = outputs / steps
         known = np.column_stack((np.diff(arrivals, prepend=0.0) - 1 / rate, services - 1.0))
-        mean, half = interval(times[:, 2] - times[:, 0], known, batches=50)
-        assert half <= 0.02 * theory, (half / theory, mean / theory)
-        covered += abs(mean - theory) <= half
-    assert covered >= 17
+        intervals.append(interval(times[:, 2] - times[:, 0], known, batches=50))
+    assert_unbiased(intervals, theory)
 
 
 def sharing_law(rate: float, rounds: float, round_s: Values) -> float:
@@ -220,7 +235,7 @@ def test_processor_sharing_without_prefill(spread: str, record_property: Any) ->
     assert 5 < theory < 50
     prefilled = served(arrivals, outputs, server, np.full(count, 100))
     gap = (prefilled[:, 2] - prefilled[:, 0]).sum() / arrivals[-1] / theory - 1.0
-    record_property("gap with prefill", gap)
+    record_property("gap with prefill", float(gap))
     assert gap > 0.02  # chunks of 100 tokens make every running sequence wait, which the law leaves out
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-STUDIES = Path(__file__).parents[2] / "validation"
+STUDIES = Path(__file__).parents[2] / "validation" / "studies"
 
 
 def study_module(study: str, name: str) -> Any:
