@@ -1,11 +1,12 @@
-"""How many requests a second the simulator serves, on one core, and where the time goes.
+"""How many requests a second the simulator serves, on one core, feature by feature.
 
     python benchmarks/serving_speed.py [--trace AZURE_CONVERSATIONS.csv] [--million]
 
-Vidur's own example (Llama-3-8B on an A100, Poisson 6.45/s, chunks of 512, 2,000 requests, Azure conversation lengths),
-512 tokens in and out, and both with a drafter of k = 4. Without ``--trace`` lengths are lognormal with the trace's
-means and variation. ``--million``: one million requests on 32 replicas at that rate each, k = 4, acceptance 0.7.
-Times are wall clock, medians of repeats after start-up; start-up is told apart.
+Llama-3.1-8B on an A100, Poisson 6.45/s, chunks of 512, 2,000 requests of 512 tokens in and out, after Vidur's own
+example; each feature is that scenario with one thing changed. ``conversations`` has the Azure trace's lengths, or
+lognormal ones with its means and variation. ``SimPy`` is the open loop under the other drive. Times are CPU seconds,
+the least of several repeats, after start-up, which is told apart. ``--million``: 100,000 and one million requests on
+32 replicas, k = 4, acceptance 0.7, and the memory that they took.
 """
 
 from __future__ import annotations
@@ -16,39 +17,90 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import resource
-import statistics
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from specsim.assembly import assemble
 from specsim.scenario import Scenario
+from specsim.serving.events import serve_by_events
 from specsim.serving.fleet import Fleet
-from specsim.serving.price_table import tabled
-from specsim.serving.simulate import simulate
+from specsim.serving.simulate import priced_replicas, simulate
 from specsim.serving.sinks import Records
+from specsim.workload.prefixes import prefix_hashes
+from specsim.workload.request import Requests, joined
 
-RATE_PER_S, REPEATS = 6.45, 5
+RATE_PER_S, REQUESTS, REPEATS, CLIENTS = 6.45, 2000, 5, 64
 MEANS = {"kind": "lognormal", "prompt_mean": 1155, "prompt_cv": 0.96, "output_mean": 211, "output_cv": 0.77}
+FIXED = {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 512}
+CONSTANT = {"kind": "constant", "rate": 0.7}
+COPIED = {"kind": "hurdle", "hit_rate": 0.3, "runs": {"kind": "geometric", "continue_rate": 0.8}}
+BLOCK = 16  # tokens
 
 
-def question(lengths: dict[str, Any], *, k: int = 0, requests: int = 2000, replicas: int = 1) -> Scenario:
-    """The scenario of one line."""
+def question(
+    lengths: dict[str, Any] = FIXED, *, requests: int = REQUESTS, replicas: int = 1, router: str = "round_robin",
+    rate: float = RATE_PER_S, engine: dict[str, Any] | None = None, **speculation: Any,
+) -> Scenario:  # fmt: skip
+    """The scenario of one line; any of ``speculation`` makes it draft 4 tokens."""
     fields: dict[str, Any] = {
         "name": "benchmark", "model": "llama-3.1-8b", "gpu": "a100-80gb",
-        "engine": {"max_num_batched_tokens": 512, "max_num_seqs": 256},
-        "deployment": {"replicas": replicas},
+        "engine": {"max_num_batched_tokens": 512, "max_num_seqs": 256} | (engine or {}),
+        "deployment": {"replicas": replicas, "router": router},
         "workload": {
             "kind": "synthetic", "requests": requests, "lengths": lengths,
-            "arrivals": {"kind": "poisson", "rate_per_s": RATE_PER_S * replicas},
+            "arrivals": {"kind": "poisson", "rate_per_s": rate * replicas},
         },
     }  # fmt: skip
-    if k:
-        fields["speculation"] = {
-            "program": "ngram",
-            "max_draft_tokens": k,
-            "acceptance": {"kind": "constant", "rate": 0.7},
-        }
+    if speculation:
+        fields["speculation"] = {"program": "ngram", "max_draft_tokens": 4, "acceptance": CONSTANT} | speculation
     return Scenario.model_validate(fields)
+
+
+def closed(requests: Requests) -> Requests:
+    return replace(requests, arrival_s=None, think_s=np.zeros(len(requests)))
+
+
+def in_three_classes(requests: Requests) -> Requests:
+    index = np.random.default_rng(0).integers(0, 3, len(requests)).astype(np.int16)
+    return replace(requests, class_index=index, classes=("a", "b", "c"), priorities=(0, 1, 2))
+
+
+def conversations(requests: Requests) -> Requests:
+    """As in the Mooncake traces (arXiv 2407.00079): few prompts begin a popular conversation, most go on from one."""
+    generator, blocks = np.random.default_rng(0), int(requests.prompt_tokens.max()) // BLOCK
+    hashes = []
+    for number in range(len(requests)):
+        conversation, shared = int(generator.zipf(1.5)) % 50, int(generator.integers(blocks))
+        own = blocks * (50 + number)
+        hashes.append([blocks * conversation + i if i < shared else own + i for i in range(blocks)])
+    return replace(requests, prefixes=prefix_hashes(hashes, BLOCK))
+
+
+def unchanged(requests: Requests) -> Requests:
+    return requests
+
+
+Line = tuple[Callable[[], Scenario], Callable[[Requests], Requests]]
+LINES: dict[str, Line] = {
+    "open loop": (question, unchanged),
+    "closed loop of 64": (question, closed),
+    "prefix caching": (lambda: question(engine={"prefix_caching": True}), conversations),
+    "priorities": (lambda: question(engine={"scheduling_policy": "priority"}), in_three_classes),
+    "drafter, k = 4": (lambda: question(acceptance=CONSTANT), unchanged),
+    "learning policy": (lambda: question(policy={"kind": "throughput"}), unchanged),
+    "tiers of k": (
+        lambda: question(policy={"kind": "tiers", "tiers": [{"first_batch": 1, "choices": [0, 2, 4]}]}), unchanged
+    ),
+    "copying drafter": (lambda: question(acceptance=COPIED), unchanged),
+    "four replicas, least outstanding": (
+        lambda: question(replicas=4, router="least_outstanding", rate=RATE_PER_S / 4), unchanged
+    ),
+}  # fmt: skip
 
 
 def memory_mb() -> float:
@@ -56,45 +108,34 @@ def memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(name: str, scenario: Scenario) -> None:
-    """Print one line: requests a second, and the seconds of each stage."""
-    classes = ["default"]
-    begun_s = time.perf_counter()
-    servers = assemble(scenario).replicas
-    priced_s = time.perf_counter()
-    servers = [tabled(server) for server in servers]
-    tabled_s = time.perf_counter()
-    Fleet(servers, classes, router="round_robin").serve(
-        [next(iter(scenario.workload.chunks(scenario.seed, 2)))], Records(classes)
-    )
-    loaded_s = time.perf_counter()
-    stages: list[tuple[float, float, float]] = []
-    for _ in range(REPEATS):
-        marks = [time.perf_counter()]
-        parts = list(scenario.workload.chunks(scenario.seed))
-        marks.append(time.perf_counter())
-        sink = Records(classes)
-        Fleet(servers, classes, router="round_robin").serve(parts, sink)
-        marks.append(time.perf_counter())
-        records, steps = sink.requests(), sink.steps()
-        marks.append(time.perf_counter())
-        stages.append((marks[1] - marks[0], marks[2] - marks[1], marks[3] - marks[2]))
-    drawn_s, loop_s, kept_s = (statistics.median(column) for column in zip(*stages, strict=True))
-    total_s = statistics.median(sum(one) for one in stages)
+def measure(
+    name: str, scenario: Scenario, changed: Callable[[Requests], Requests] = unchanged, *, by_events: bool = False
+) -> None:  # fmt: skip
+    """Print one line."""
+    replicas = priced_replicas(assemble(scenario))
+    requests = changed(joined(list(scenario.workload.chunks(scenario.seed))))
+    clients = CLIENTS if requests.arrival_s is None else None
+    spent_s = []
+    for _ in range(REPEATS + 1):  # the first one loads what is compiled
+        fleet = Fleet(replicas, requests.classes, router=scenario.deployment.router, clients=clients)
+        serve, sink = partial(serve_by_events, fleet) if by_events else fleet.serve, Records(requests.classes)
+        begun_s = time.process_time()
+        serve([requests], sink)
+        spent_s.append(time.process_time() - begun_s)
+    best_s, steps = min(spent_s[1:]), sink.steps()
+    batch = sum(step.sequences for step in steps) / len(steps)
     print(
-        f"{name}: {len(records) / total_s:,.0f} requests/s ({len(steps):,} steps, mean batch "
-        f"{statistics.fmean(step.sequences for step in steps):.0f}; draw {drawn_s * 1e3:.0f} ms, loop "
-        f"{loop_s * 1e3:.0f} ms, records {kept_s * 1e3:.0f} ms); before: price source {priced_s - begun_s:.2f} s, "
-        f"tables {tabled_s - priced_s:.2f} s, compiled code {loaded_s - tabled_s:.2f} s; {memory_mb():.0f} MB so far"
+        f"{name:33}{len(requests) / best_s:9,.0f} requests/s {1e6 * best_s / len(steps):6.2f} us a step "
+        f"({len(steps):,} steps, mean batch {batch:.0f})"
     )
 
 
-def million(lengths: dict[str, Any], requests: int) -> None:
+def million(requests: int) -> None:
     """Print one line for the long run."""
-    scenario = question(lengths, k=4, requests=requests, replicas=32)
-    before_mb, begun_s = memory_mb(), time.perf_counter()
+    scenario = question(requests=requests, replicas=32, acceptance=CONSTANT)
+    before_mb, begun_s = memory_mb(), time.process_time()
     summary = simulate(assemble(scenario)).summary()
-    spent_s = time.perf_counter() - begun_s
+    spent_s = time.process_time() - begun_s
     print(
         f"{summary['completed']:,} requests on 32 replicas, k = 4: {spent_s:.1f} s, "
         f"{summary['completed'] / spent_s:,.0f} requests/s, {summary['steps']:,} steps, "
@@ -108,15 +149,18 @@ def main() -> None:
     parser.add_argument("--trace")
     parser.add_argument("--million", action="store_true")
     chosen = parser.parse_args()
-    lengths = {"kind": "trace", "path": chosen.trace} if chosen.trace else MEANS
-    fixed = {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 512}
     print(f"imports: {time.process_time():.2f} s of CPU, {memory_mb():.0f} MB")
-    for name, law in (("conversations", lengths), ("512 in, 512 out", fixed)):
-        for k in (0, 4):
-            measure(f"{name}, k = {k}", question(law, k=k))
+    begun_s = time.process_time()
+    measure("conversations", question({"kind": "trace", "path": chosen.trace} if chosen.trace else MEANS))
+    print(
+        f"start-up and first line, tables made, code compiled or loaded: {time.process_time() - begun_s:.2f} s of CPU"
+    )
+    for name, (scenario, changed) in LINES.items():
+        measure(name, scenario(), changed)
+    measure("SimPy, open loop", question(), by_events=True)
     if chosen.million:
         for requests in (100_000, 1_000_000):
-            million(lengths, requests)
+            million(requests)
 
 
 if __name__ == "__main__":

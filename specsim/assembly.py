@@ -29,7 +29,7 @@ from specsim.speculation.policy import Decider, Policy, Setting
 from specsim.speculation.round import RoundCost, StepCost
 
 if TYPE_CHECKING:
-    from specsim.scheduling.scheduler import Scheduler
+    from specsim.scheduling.replica import Records
 
 KEPT = 32  # costs and kernel prices of other questions
 
@@ -236,11 +236,11 @@ class Assembly:
         )  # fmt: skip
         return (policy or speculation.policy).start(setting)
 
-    def scheduler(self) -> Scheduler:
-        """A fresh scheduler, for one replica."""
-        from specsim.scheduling.scheduler import Scheduler
+    def engine(self) -> Records:
+        """The rules that one replica schedules by."""
+        from specsim.scheduling.replica import engine_of  # numba comes with it, which most verbs do without
 
-        return Scheduler(
+        return engine_of(
             self.limits, self.num_kv_blocks, max_draft_tokens=self.longest, lookahead_tokens=self.lookahead_tokens,
             draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,

@@ -14,13 +14,14 @@ from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Speculation
-from specsim.scheduling.scheduler import Scheduler
+from specsim.serving.fleet import Fleet
 from specsim.serving.simulate import run
+from specsim.serving.sinks import Records
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import uniform
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 from specsim.speculation.program import DraftProgram, Phase
-from specsim.workload.request import RequestSpec
+from specsim.workload.request import RequestSpec, requests_of
 from tests.replicas import replica
 
 BASE_S = 0.01
@@ -35,16 +36,6 @@ class Affine:
         return StepTime(seconds, {}, "roofline", seconds, seconds)
 
 
-class Watched(Assembly):
-    """Keeps the schedulers that it made."""
-
-    made: list[Scheduler]
-
-    def scheduler(self) -> Scheduler:
-        self.made.append(super().scheduler())
-        return self.made[-1]
-
-
 @dataclass(frozen=True)
 class Case:
     requests: list[RequestSpec]
@@ -54,11 +45,17 @@ class Case:
     seed: int
     replicas: int = 1
 
-    def run(self) -> tuple[RunResult, list[Scheduler]]:
-        made: list[Scheduler] = []
-        kind = type("Watching", (Watched,), {"made": made})
-        one = replica(self.limits, self.num_kv_blocks, Affine(), self.speculation, self.seed, kind=kind)
-        return run(self.requests, one, replicas=self.replicas), made
+    def machine(self) -> Assembly:
+        return replica(self.limits, self.num_kv_blocks, Affine(), self.speculation, self.seed)
+
+    def run(self) -> RunResult:
+        return run(self.requests, self.machine(), replicas=self.replicas)
+
+    def fleet(self) -> Fleet:
+        """Its replicas after the run."""
+        fleet = Fleet([self.machine()] * self.replicas, ["default"], router="round_robin")
+        fleet.serve([requests_of(self.requests)], Records(["default"]))
+        return fleet
 
     def longest(self) -> int:
         """Tokens that the longest request needs room for."""
@@ -106,14 +103,14 @@ def fingerprint(result: RunResult) -> str:
 @settings(deadline=None, max_examples=150)
 @given(case=cases())
 def test_requests_tokens_and_blocks_are_conserved(case: Case) -> None:
-    result, schedulers = case.run()
+    result, fleet = case.run(), case.fleet()
     assert [(r.request_id, r.prompt_tokens, r.output_tokens, r.arrival_s) for r in result.requests] == [
         (r.request_id, r.prompt_tokens, r.output_tokens, r.arrival_s) for r in case.requests
     ]
-    assert len(schedulers) == case.replicas
-    for scheduler in schedulers:
-        assert not scheduler.has_work
-        assert scheduler.pool.free_blocks == case.num_kv_blocks - 1  # the null block
+    assert len(fleet.replicas) == case.replicas
+    for one in fleet.replicas:
+        assert one["num_running"] == one["num_waiting"] == 0
+        assert one["free_plain"] + one["free_named"] == case.num_kv_blocks - 1  # the null block
     prompts = sum(r.prompt_tokens for r in result.requests)
     prefilled = sum(step.prefill_tokens for step in result.steps)
     verified = sum(step.verify_tokens for step in result.steps)
@@ -143,7 +140,7 @@ def test_requests_tokens_and_blocks_are_conserved(case: Case) -> None:
 @settings(deadline=None, max_examples=150)
 @given(case=cases())
 def test_limits_hold_and_nothing_is_served_before_it_arrives(case: Case) -> None:
-    result, _ = case.run()
+    result = case.run()
     for step in result.steps:
         assert 1 <= step.sequences <= case.limits.max_num_seqs
         assert 1 <= step.prefill_tokens + step.verify_tokens <= case.limits.max_num_batched_tokens
@@ -165,7 +162,7 @@ def test_limits_hold_and_nothing_is_served_before_it_arrives(case: Case) -> None
 @given(case=cases())
 def test_a_replica_works_without_a_break_while_it_has_work(case: Case) -> None:
     """On one replica steps follow each other at once, or the next one starts with an arrival."""
-    result, _ = replace(case, replicas=1).run()
+    result = replace(case, replicas=1).run()
     arrivals = {r.arrival_s for r in result.requests}
     end = 0.0
     for step in result.steps:
@@ -176,7 +173,7 @@ def test_a_replica_works_without_a_break_while_it_has_work(case: Case) -> None:
 @settings(deadline=None, max_examples=40)
 @given(case=cases())
 def test_one_seed_one_result(case: Case) -> None:
-    assert fingerprint(case.run()[0]) == fingerprint(case.run()[0])
+    assert fingerprint(case.run()) == fingerprint(case.run())
 
 
 @settings(deadline=None, max_examples=60)
@@ -185,10 +182,10 @@ def test_kv_blocks_beyond_the_peak_change_nothing(case: Case, more: int) -> None
     """Where an admission asks for room for its whole prompt, that room may lie above the peak of blocks in use."""
     case = replace(case, limits=case.limits.model_copy(update={"scheduler_reserve_full_isl": False}))
     ample = replace(case, num_kv_blocks=100_000)
-    result, _ = ample.run()
+    result = ample.run()
     peak = max(step.kv_blocks for step in result.steps)
     least = -(-case.longest() // case.limits.block_size)
-    tight, _ = replace(case, num_kv_blocks=max(peak, least) + 1 + more).run()
+    tight = replace(case, num_kv_blocks=max(peak, least) + 1 + more).run()
     assert fingerprint(tight) == fingerprint(result)
 
 
@@ -196,7 +193,7 @@ def test_kv_blocks_beyond_the_peak_change_nothing(case: Case, more: int) -> None
 @given(case=cases(roomy=True))
 def test_acceptance_is_a_function_of_seed_request_and_position(case: Case) -> None:
     """Whatever else runs: at output position p a draft is right when u(seed, request, p) < a, alone or in a batch."""
-    result, _ = case.run()
+    result = case.run()
     k = case.speculation.max_draft_tokens if case.speculation else 0
     for r in result.requests:
         position, rounds, accepted = 1, 0, 0
@@ -212,8 +209,8 @@ def test_acceptance_is_a_function_of_seed_request_and_position(case: Case) -> No
 @given(case=cases(roomy=True), k=st.integers(1, 4))
 def test_a_longer_draft_never_needs_more_rounds(case: Case, k: int) -> None:
     """Draws are shared between draft lengths, and so are arrivals and lengths; k more drafts only ever skip rounds."""
-    short, _ = replace(case, speculation=speculating(k, False)).run()
-    long, _ = replace(case, speculation=speculating(k + 1, False)).run()
+    short = replace(case, speculation=speculating(k, False)).run()
+    long = replace(case, speculation=speculating(k + 1, False)).run()
     for one, other in zip(short.requests, long.requests, strict=True):
         assert (one.arrival_s, one.prompt_tokens, one.output_tokens) == (
             other.arrival_s, other.prompt_tokens, other.output_tokens,

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from specsim.serving.uncertainty import Predicted3
 
 SERIES_INTERVALS = 500
-LONG_RUN_TOKENS = 200_000  # output tokens from which a run that is not compiled takes minutes
 
 
 def simulate(
@@ -80,8 +79,7 @@ def simulate(
     _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
-    _tell_compilation(question)
-    _tell_pace(question)
+    _tell_compilation()
     runs.all(alternatives, replications)
     first = {name: found[0] for name, found in runs.summaries.items() if found}
     if not first:
@@ -248,24 +246,12 @@ def _folder_name(name: str, seed: int) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._=-]+', '-', name).strip('-.') or 'run'}-seed{seed}"
 
 
-def _tell_pace(question: Scenario) -> None:
-    """Say what keeps a long run from the compiled loop."""
-    from specsim.assembly import assemble
-    from specsim.serving.simulate import slowed_by
-
-    if question.workload.count() * question.workload.mean_lengths()[1] < LONG_RUN_TOKENS:
-        return
-    slow = slowed_by(assemble(question))
-    if slow:
-        messages().print(f"simulated step by step, many times slower, because of {', '.join(slow)}", soft_wrap=True)
-
-
-def _tell_compilation(question: Scenario) -> None:
+def _tell_compilation() -> None:
     """Say why the first run on a machine begins later than the next ones will."""
-    from specsim.serving.compiled.entry import is_compiled
+    from specsim.serving.entry import is_compiled
 
-    if question.cost.tables and not is_compiled():
-        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
+    if not is_compiled():
+        messages().print("compiling the simulator for this machine, once; it takes some ten seconds")
 
 
 def _tell_traces(question: Scenario) -> None:

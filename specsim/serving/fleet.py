@@ -1,174 +1,277 @@
-"""Open-loop runs on the compiled loop: replicas run ahead on their own until something could change what they do.
+"""A run's replicas, its requests on their way, and what happened, as records: both drives work on one Fleet.
 
-Replicas meet only where requests are routed. Under round robin nothing of one replica concerns another, so each runs
-to the end of what is known of its arrivals. Routers that look at the replicas bring all that they ask to the moment
-of each arrival. Requests are read in parts and the log is emptied as it fills, so memory depends on what is in the
-system, not on how long the run is.
+Requests are read in parts and the log is emptied as it fills, so memory depends on what is in the system, not on how
+long the run is.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Floats, Integers
 from specsim.assembly import Assembly
-from specsim.cost.forward import SOURCES
 from specsim.errors import InvalidInput
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, left_waiting, queue_kept_growing
+from specsim.results import AcceptanceCounts
 from specsim.results.metrics import Waiting
-from specsim.scheduling.scheduler import Scheduler
-from specsim.scheduling.scheduler import Sequence as Running
-from specsim.serving.compiled import loop, state
-from specsim.serving.compiled.entry import compiled_serve
+from specsim.scheduling.jit import address_of, array_at
+from specsim.scheduling.laws import LawRecords, tracks
+from specsim.scheduling.price import PriceRecord
+from specsim.scheduling.records import GROUP, LOG, REPLICA, REQUEST, WORK
+from specsim.scheduling.replica import NO_LIMIT, Records, ReplicaArrays, refuse_endless
+from specsim.scheduling.step import REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES
+from specsim.serving.decisions import Decisions
+from specsim.serving.entry import SERVE, compiled
+from specsim.serving.loop import ASKS, DONE, EVENT, FLEET, LOG_FULL, RECORDS_WANTED
 from specsim.serving.price_table import TablePrices
-from specsim.serving.router import RouterName, candidates
-from specsim.serving.sinks import Records, Sink, Streamed
-from specsim.speculation.acceptance import LatentAcceptance
+from specsim.serving.router import ROUTERS, RouterName, router_seed
+from specsim.serving.sinks import Sink
+from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.workload.request import Requests
 
-if TYPE_CHECKING:
-    from specsim.serving.simulate import Progress, Run
-
-LOG_ROWS, LOG_GAPS, FIRST_ROWS = 8192, 65_536, 4096
+LOG_ROWS, LOG_GAPS, FIRST_RECORDS = 8192, 65_536, 4096
+ROWS_WITH_TRACKS = 256  # requests whose tracks are drawn at once
 
 
-def serve_all(asked: Run, *, keep: bool, progress: Progress | None) -> RunResult:
-    """A whole run. Ctrl-C ends it with what is done."""
-    parts = iter(asked.parts())
-    first = next(parts, None)
-    classes = ("default",) if first is None else first.classes
-    fleet = Fleet(asked.replicas, classes, router=asked.router)
-    sink = _Told(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
-    interrupted = False
-    try:
-        fleet.serve([] if first is None else chain([first], parts), sink)
-    except KeyboardInterrupt:
-        interrupted = True
-    kept, streamed = (sink.inner, None) if isinstance(sink.inner, Records) else (None, sink.inner)
-    requests, steps = (kept.requests(), kept.steps()) if kept else ([], [])
-    gaps, owners = kept.gaps() if kept else (np.zeros(0), None)
-    return RunResult(
-        engine="simulated",
-        scenario_sha256="",
-        duration_s=streamed.last_finish_s if streamed else max((one.finish_s for one in requests), default=0.0),
-        requests=requests,
-        steps=steps,
-        itl_s=gaps,
-        acceptance=fleet.acceptance(),
-        price_source=SOURCES[int(fleet.log.totals[state.WORST_RANK])],
-        saturated=queue_kept_growing(
-            fleet.left_waiting() if streamed else _left_waiting(requests, steps, len(asked.replicas)), fleet.routed
-        ),
-        truncated=interrupted,
-        interrupted=interrupted,
-        num_gpus=len(asked.replicas),
-        rejected=int(fleet.log.totals[state.REJECTED]),
-        num_kv_blocks=asked.replicas[0].num_kv_blocks,
-        itl_request=owners,
-        totals=streamed.totals if streamed else None,
-    )
+class Kind:
+    """What replicas of one assembly have in common."""
+
+    def __init__(self, assembly: Assembly, classes: Sequence[str]) -> None:
+        self.assembly = assembly
+        self.engine = assembly.engine()
+        laws = [law for name in classes if (law := assembly.law(name)) is not None]
+        self.laws = LawRecords(laws, assembly.longest, assembly.seed) if laws else None
+        self.prices = PriceRecord(assembly.cost.prices) if isinstance(assembly.cost, TablePrices) else None
+        decider = assembly.decider()
+        table = [0] if decider is None else decider.table()
+        self.draft_lengths = None if table is None else np.array([min(k, assembly.longest) for k in table], np.int64)
+
+    def fill(self, record: Records) -> None:
+        """What a replica's record points to."""
+        if self.laws is not None:
+            record["laws"] = address_of(self.laws.records)
+        if self.prices is not None:
+            record["prices"] = address_of(self.prices.record)
+        if self.draft_lengths is not None:
+            record["draft_lengths"] = address_of(self.draft_lengths)
+            record["last_draft_length"] = len(self.draft_lengths) - 1
+        limit = self.assembly.max_queue
+        record["max_queue"] = NO_LIMIT if limit is None else limit
 
 
-def _left_waiting(requests: Sequence[RequestRecord], steps: Sequence[StepRecord], replicas: int) -> Waiting:
-    by_replica: list[list[StepRecord]] = [[] for _ in range(replicas)]
-    for step in steps:
-        by_replica[step.replica].append(step)
-    return left_waiting([one.arrival_s for one in requests], by_replica)
+class Log:
+    """Arrays behind a LOG record: rows of what happened since they were last emptied."""
 
+    def __init__(self, rows: int, gaps: int, longest: int) -> None:
+        self.record = np.zeros(1, LOG)
+        self._arrays = {
+            "requests": np.zeros((rows, REQUEST_COLUMNS), np.int64), "request_times": np.zeros((rows, REQUEST_TIMES)),
+            "steps": np.zeros((rows, STEP_COLUMNS), np.int64), "step_times": np.zeros((rows, STEP_TIMES)),
+            "gaps": np.zeros(gaps), "gap_requests": np.zeros(gaps, np.int64),
+            "acceptance": np.zeros((longest + 1, longest + 1), np.int64),
+        }  # fmt: skip
+        for name, array in self._arrays.items():
+            self.record[name] = address_of(array)
+        self.record["longest_draft"] = longest
 
-class _Told:
-    """A sink that tells how far the run is."""
+    def empty(self, sink: Sink) -> None:
+        """Hand everything to the sink."""
+        counts = [int(self.record[name][0]) for name in ("num_requests", "num_steps", "num_gaps")]
+        names = ("requests", "request_times", "steps", "step_times", "gaps", "gap_requests")
+        used: list[Any] = [self._arrays[name][: counts[index // 2]] for index, name in enumerate(names)]
+        sink.take(*used)
+        for name in ("num_requests", "num_steps", "num_gaps"):
+            self.record[name] = 0
 
-    def __init__(self, inner: Records | Streamed, count: int, progress: Progress | None) -> None:
-        self.inner, self._count, self._progress = inner, count, progress
+    @property
+    def finished(self) -> int:
+        """Requests that finished since it was last emptied."""
+        return int(self.record["num_requests"][0])
 
-    def take(self, *columns: Any) -> None:
-        self.inner.take(*columns)
-        if self._progress is not None:
-            self._progress(self.inner.finished, self._count)
+    def acceptance(self) -> AcceptanceCounts:
+        """The record h[d][j] so far."""
+        counts, table = AcceptanceCounts(), self._arrays["acceptance"]
+        for drafted, accepted in np.argwhere(table).tolist():
+            counts.add(drafted, accepted, int(table[drafted, accepted]))
+        return counts
 
 
 class Fleet:
-    """Replicas on arrays; ``servers[r]`` is what replica r is made of."""
+    """``replicas[r]`` is what replica r is made of; ``clients``: how many, in a closed loop."""
 
     def __init__(
-        self, servers: Sequence[Assembly], classes: Sequence[str], *, router: RouterName
-    ) -> None:  # fmt: skip
-        """Raises InvalidInput for a server whose prices are no tables."""
-        self._kinds = list(dict.fromkeys(map(id, servers)))
-        by_id = {id(server): server for server in servers}
-        self.servers = [by_id[kind] for kind in self._kinds]
-        self._schedulers = [server.scheduler() for server in self.servers]
-        self._classes = tuple(classes)
-        self._seed = servers[0].seed
-        self._router: RouterName = router
-        self.settings = tuple(_setting(server, self._classes) for server in self.servers)
-        groups = [self._kinds.index(id(server)) for server in servers]
-        self._state = state.new_state(FIRST_ROWS, groups, self.settings)
-        longest = max(server.longest for server in self.servers)
-        seqs = max(server.limits.max_num_seqs for server in self.servers)
-        self.log = state.new_log(max(LOG_ROWS, 2 * seqs), max(LOG_GAPS, 2 * seqs), longest)
+        self, replicas: Sequence[Assembly], classes: Sequence[str], *, router: RouterName, clients: int | None = None
+    ) -> None:
+        """Raises InvalidInput where replicas would accept drafts by different laws."""
+        kinds = {one: Kind(one, classes) for one in dict.fromkeys(replicas)}
+        self.kinds = list(kinds.values())
+        self.classes, self.seed, self.closed = tuple(classes), replicas[0].seed, clients is not None
+        self.laws = [self._law(name) for name in self.classes]
+        self.longest = max(kind.assembly.longest for kind in self.kinds)
+        seqs = max(kind.assembly.limits.max_num_seqs for kind in self.kinds)
+        self.log_rows, self.log_gaps = max(LOG_ROWS, 2 * seqs), max(LOG_GAPS, 2 * seqs)
+        self.log = Log(self.log_rows, self.log_gaps, self.longest)
+        self.work, self._groups, self._chunks = np.zeros(1, WORK), np.zeros(seqs, GROUP), np.zeros(seqs, GROUP)
+        self.work["groups"], self.work["chunks"] = address_of(self._groups), address_of(self._chunks)
+        self.replicas = np.zeros(len(replicas), REPLICA)
+        self.arrays = [self._replica(number, kinds[one]) for number, one in enumerate(replicas)]
+        self.decisions = [
+            Decisions(kind, self.classes, arrays, self.work)
+            if kind.draft_lengths is None or kind.prices is None else None
+            for kind, arrays in zip(map(kinds.__getitem__, replicas), self.arrays, strict=True)
+        ]  # fmt: skip
+        self.record = self._record(router, clients, seqs)
+        self.at = address_of(self.record)
+        self._pools: list[Records] = []
+        self._part: Requests | None = None
         self.queued: list[tuple[float, int]] = []  # (time, requests waiting) at the end of each part
-        self.routed = 0
         self.first_arrival_s: float | None = None
+        self._brought: deque[tuple[int, tuple[object, ...]]] = deque()  # up to which request, what it needs
+        self.more_records(FIRST_RECORDS)
 
-    def serve(self, parts: Iterable[Requests], sink: Sink) -> None:
-        """Serve all requests, in order of arrival. Raises NoAnswer for one that could never run."""
-        last = None
-        for last in parts:
-            for scheduler in self._schedulers:
-                refuse_endless(scheduler, last)
-            self._serve_part(last, float(_arrivals_s(last)[-1]), sink)
-            self.queued.append((float(_arrivals_s(last)[-1]), int(self._state.replicas["waiting"].sum())))
-        if last is not None:
-            self._serve_part(last.part(len(last), len(last)), np.inf, sink)
+    def _law(self, name: str) -> AcceptanceLaw | None:
+        found = [law for kind in self.kinds if (law := kind.assembly.law(name)) is not None]
+        if any(law != found[0] for law in found):
+            raise InvalidInput(f"replicas accept drafts of class {name!r} by different laws; give all the same")
+        return found[0] if found else None
 
-    def _serve_part(self, part: Requests, horizon_s: float, sink: Sink) -> None:
-        arrivals_s, routed = _arrivals_s(part), self.routed
+    def _replica(self, number: int, kind: Kind) -> ReplicaArrays:
+        record = self.replicas[number : number + 1]
+        arrays = ReplicaArrays(kind.engine, record)
+        kind.fill(record)
+        record["number"], record["work"], record["log"] = number, address_of(self.work), address_of(self.log.record)
+        return arrays
+
+    def _record(self, router: RouterName, clients: int | None, seqs: int) -> Records:
+        record, sources = np.zeros(1, FLEET), 1 if clients is None else clients
+        slots = 1 << max(1, (sources + len(self.replicas) - 1).bit_length())
+        self._events, self._winners = np.zeros(slots, EVENT), np.zeros(slots, np.int64)
+        self._events["time_s"] = np.inf
+        for node in range(slots - 1, 0, -1):  # any slot below a node will do while nothing is planned
+            self._winners[node] = 2 * node - slots if 2 * node >= slots else self._winners[2 * node]
+        self.idle, self._unfinished = np.arange(sources), np.zeros(len(self.replicas), np.int64)
+        fields = {
+            "replicas": address_of(self.replicas), "num_replicas": len(self.replicas),
+            "unfinished": address_of(self._unfinished), "router": ROUTERS.index(router),
+            "router_seed": router_seed(self.seed), "seed": (self.seed + 2**63) % 2**64 - 2**63,
+            "events": address_of(self._events), "winners": address_of(self._winners), "num_slots": slots,
+            "num_sources": sources, "closed": self.closed, "idle_sources": address_of(self.idle),
+            "num_idle": sources, "asking": -1, "log": address_of(self.log.record), "most_requests": self.log_rows,
+            "most_steps": self.log_rows, "most_gaps": self.log_gaps, "most_in_step": seqs,
+        }  # fmt: skip
+        for name, value in fields.items():
+            record[name] = value
+        return record
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def more_records(self, count: int | None = None) -> None:
+        """Room for more requests in the system: as many again, or ``count``."""
+        pool = np.zeros(sum(map(len, self._pools)) if count is None else count, REQUEST)
+        pool["serial"] = -1
+        addresses = address_of(pool) + REQUEST.itemsize * np.arange(len(pool))
+        pool["after"][:-1] = addresses[1:]
+        pool["after"][-1] = self.record["spare_request"][0]
+        self.record["spare_request"] = addresses[0]
+        self._pools.append(pool)
+
+    def parts(self, whole: Iterable[Requests]) -> Iterable[Requests]:
+        """Parts no longer than can be brought at once."""
+        drawn = any(law is not None and law.track_fields for law in self.laws)
+        for part in whole:
+            yield from part.chunks(ROWS_WITH_TRACKS) if drawn else [part]
+
+    def bring(self, part: Requests | None) -> None:
+        """The next requests, or None where there are no more. Raises NoAnswer for one that could never run."""
+        record = self.record
+        if part is None:
+            record["no_more_rows"] = 1
+            return
+        for kind in self.kinds:
+            _refuse_endless(kind.engine, part)
+        columns: dict[str, Records | None] = {
+            "request_ids": part.request_ids, "arrival_s": part.arrival_s,
+            "think_s": np.zeros(len(part)) if part.think_s is None else part.think_s,
+            "prompt_tokens": part.prompt_tokens, "output_tokens": part.output_tokens,
+            "class_index": part.class_index, "priorities": np.array(part.priorities), "tracks": self._tracks(part),
+        }  # fmt: skip
+        if part.prefixes is not None:
+            columns |= {"hash_starts": part.prefixes.starts, "hashes": part.prefixes.values}
+        record["hash_block_tokens"] = 0 if part.prefixes is None else part.prefixes.block_tokens
+        record["row"], record["num_rows"] = 0, len(part)
+        self._check(part)
+        kept: list[Records] = []
+        for name, column in columns.items():
+            record[name] = 0
+            if column is not None:
+                kept.append(np.ascontiguousarray(column, dtype=np.float64 if name.endswith("_s") else np.int64))
+                record[name] = address_of(kept[-1])
+        self._part = part
+        self._forget_old()
+        self._brought.append((int(record["taken"][0]) + len(part), (kept, self._values)))
+
+    def _check(self, part: Requests) -> None:
+        if self.closed or not len(part):
+            return
+        times = part.arrival_s
+        if times is None:
+            raise InvalidInput(f"request {part.request_ids[0]} has no arrival time; give one, or closed-loop clients")
         if self.first_arrival_s is None:
-            self.first_arrival_s = float(arrivals_s[0])
-        if (np.diff(arrivals_s, prepend=self.queued[-1][0] if self.queued else self.first_arrival_s) < 0).any():
+            self.first_arrival_s = float(times[0])
+        last = None if self._part is None or self._part.arrival_s is None else float(self._part.arrival_s[-1])
+        if np.any(np.diff(times, prepend=times[0] if last is None else last) < 0):
             raise InvalidInput("arrival times descend; sort the requests by arrival")
-        numbers = np.arange(part.first_id, part.first_id + len(part))
-        prompts, outputs = part.prompt_tokens.astype(np.int64), part.output_tokens.astype(np.int64)
-        law = part.class_index.astype(np.int64)
-        level = self._levels(part, numbers)
-        count = len(self._state.replicas)
-        asked = candidates(self._router, count, self._seed, np.arange(routed, routed + len(part)))
-        serve, index = compiled_serve(), 0
-        while True:
-            status, index = serve(
-                self._state, self.settings, np.uint64(self._seed % 2**64), index, part.first_id,
-                arrivals_s, prompts, outputs, law, level, np.ascontiguousarray(asked), horizon_s, self.log,
-            )  # fmt: skip
-            self._empty(sink)
-            if status == loop.ROWS_FULL:
-                self._state = state.grown(self._state, 2 * len(self._state.requests))
-            elif status == loop.DONE:
-                break
-        self.routed += len(part)
 
-    def _empty(self, sink: Sink) -> None:
-        finished, steps, gaps = self.log.used.tolist()
-        log = self.log
-        sink.take(
-            log.finished[:finished], log.finished_s[:finished], log.steps[:steps], log.steps_s[:steps],
-            log.gaps_s[:gaps], log.gap_request[:gaps],
-        )  # fmt: skip
-        log.used[:] = 0
+    def _tracks(self, part: Requests) -> Integers | None:
+        """Addresses of the requests' tracks, 0 where there is none; None where no request has one."""
+        self._values: list[Floats] = []
+        found = np.zeros(len(part), np.int64)
+        for index, law in enumerate(self.laws):
+            mine = np.flatnonzero(part.class_index == index)
+            if law is None or not len(mine):
+                continue
+            tokens = int(part.output_tokens[mine].max()) + self.longest
+            values = tracks(law, self.seed, part.request_ids[mine], tokens)
+            if values is not None:
+                self._values.append(values)
+                found[mine] = address_of(values) + values.strides[0] * np.arange(len(mine))
+        return found if self._values else None
 
-    def _levels(self, part: Requests, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-        levels = np.ones(len(part))
-        for index, name in enumerate(self._classes):
-            law = self.servers[0].law(name) or next((s.law(name) for s in self.servers if s.law(name)), None)
-            mine = part.class_index == index
-            if isinstance(law, LatentAcceptance) and mine.any():
-                levels[mine] = law.track(self._seed, numbers[mine], 1)[:, 0, 0]
-        return levels
+    def _forget_old(self) -> None:
+        """What no request in the system needs any more."""
+        numbers = np.concatenate([pool["serial"] for pool in self._pools])
+        oldest = numbers[numbers >= 0].min(initial=int(self.record["taken"][0]))
+        while self._brought and self._brought[0][0] <= oldest:
+            self._brought.popleft()
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    def answer(self, number: int) -> None:
+        """Decide and price what Python must of a replica's step."""
+        decisions = self.decisions[number]
+        assert decisions is not None
+        decisions.answer()
+
+    def serve(self, whole: Iterable[Requests], sink: Sink) -> None:
+        """Serve all requests, in order. Raises NoAnswer for one that could never run."""
+        parts, call = iter(self.parts(whole)), compiled()
+        status = -1
+        while status != DONE:
+            status = call(SERVE, self.at, 0, 0)
+            if status == ASKS:
+                self.answer(int(self.record["asking"][0]))
+            elif status == RECORDS_WANTED:
+                self.more_records()
+            elif status == LOG_FULL:
+                self.log.empty(sink)
+            elif status != DONE:
+                self.log.empty(sink)
+                self.end_part()
+                self.bring(next(parts, None))
+        self.log.empty(sink)
 
     def left_waiting(self) -> Waiting:
         """As ``results.metrics.left_waiting``, half-way at the end of a part."""
@@ -178,49 +281,22 @@ class Fleet:
         half_way = [waiting for time_s, waiting in self.queued if time_s <= (self.first_arrival_s + last_s) / 2]
         return float(half_way[-1] if half_way else 0), float(at_end)
 
-    def acceptance(self) -> AcceptanceCounts:
-        """The record h[d][j] so far."""
-        counts = AcceptanceCounts()
-        for drafted, accepted in np.argwhere(self.log.acceptance).tolist():
-            counts.add(drafted, accepted, int(self.log.acceptance[drafted, accepted]))
-        return counts
+    def end_part(self) -> None:
+        """All requests of the part at hand are on their way."""
+        if self._part is not None and len(self._part):
+            self.queued.append((float(self.record["now_s"][0]), int(self.replicas["num_waiting"].sum())))
 
 
-def refuse_endless(scheduler: Scheduler, part: Requests) -> None:
-    """Raises NoAnswer for a request that the scheduler would never finish.
+def _refuse_endless(engine: Records, part: Requests) -> None:
+    """Raises NoAnswer for a request that a replica would never finish.
 
     What a request needs grows with its length and with nothing else, so the longest one speaks for all.
     """
-    row = int(np.argmax(part.prompt_tokens.astype(np.int64) + part.output_tokens))
-    scheduler.refuse_endless(Running(part.first_id + row, int(part.prompt_tokens[row]), int(part.output_tokens[row])))
+    if len(part):
+        row = int(np.argmax(part.prompt_tokens.astype(np.int64) + part.output_tokens))
+        refuse_endless(engine, int(part.request_ids[row]), int(part.prompt_tokens[row]), int(part.output_tokens[row]))
 
 
-def _arrivals_s(part: Requests) -> NDArray[np.float64]:
-    if part.arrival_s is None:
-        raise InvalidInput(f"request {part.first_id} has no arrival time; give one, or closed-loop clients")
-    return part.arrival_s
-
-
-def _setting(server: Assembly, classes: Sequence[str]) -> state.Setting:
-    if not isinstance(server.cost, TablePrices):
-        raise InvalidInput("the compiled loop reads prices from tables; make them with price_table.tabled")
-    limits, scheduler = server.limits, server.scheduler()
-    longest = 2**60 if limits.max_model_len is None else limits.max_model_len
-    decider = server.decider()
-    table = [0] if decider is None else [min(k, server.longest) for k in decider.table() or [0]]
-    rates = np.zeros((len(classes), max(1, server.longest)))
-    for row, name in enumerate(classes):
-        law = server.law(name)
-        if isinstance(law, LatentAcceptance):
-            rates[row] = law.decay ** np.arange(rates.shape[1])
-        elif law is not None and server.longest:
-            rates[row] = law.conditional_rates(server.longest)
-    plain = state.Limits(
-        limits.max_num_seqs, limits.max_num_batched_tokens, limits.block_size, scheduler.pool.num_blocks,
-        int(limits.watermark * server.num_kv_blocks), int(limits.scheduler_reserve_full_isl),
-        int(limits.chunked_prefill), limits.long_prefill_token_threshold,
-        int(limits.long_prefill_token_threshold_adaptive), longest, server.lookahead_tokens, server.draft_slots,
-        server.longest if server.pads_new_decodes else 0, int(server.verifies_drafts),
-        2**60 if server.max_queue is None else server.max_queue,
-    )  # fmt: skip
-    return state.Setting(plain, np.array(table, dtype=np.int64), rates, server.cost.prices)
+def request_view(address: int) -> Records:
+    """A request's record, [1], for Python."""
+    return array_at(address, 1, REQUEST)

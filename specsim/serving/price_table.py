@@ -14,8 +14,10 @@ from specsim.arrays import Reals
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
-from specsim.serving.compiled.entry import compiled_price
-from specsim.serving.compiled.price import Prices
+from specsim.scheduling.jit import address_of
+from specsim.scheduling.price import PriceRecord, Prices
+from specsim.scheduling.records import GROUP, WORK
+from specsim.serving.entry import PRICE, compiled
 from specsim.serving.tabulate import SHORT, Shape, tabulate
 from specsim.speculation.round import StepCost
 
@@ -120,22 +122,22 @@ class TablePrices:
 
     def __init__(self, prices: Prices) -> None:
         self.prices = prices
+        self._record = PriceRecord(prices)
 
     def step(
         self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
     ) -> StepTime:
         """As StepCost; single numbers only."""
-        decodes, chunks = ([g for g in groups if g.is_prefill is prefill] for prefill in (False, True))
-        columns = [
-            np.array([getattr(group, name) for group in chosen] + [0.0], dtype=np.float64)
-            for chosen, names in ((decodes, ("sequences", "query_tokens", "kv_tokens")), (chunks, _CHUNK))
-            for name in names
-        ]
-        seconds, rank = compiled_price()(
-            self.prices, len(decodes), *columns[:3], len(chunks), *columns[3:], sum(int(g.logit_rows) for g in chunks),
-            int(cast(int, drafting)), draft_tokens, float(cast(float, drafting_kv_tokens)),
-        )  # fmt: skip
-        return StepTime(seconds, {}, SOURCES[rank], seconds, seconds)
+        rows = [(one.sequences, one.query_tokens, one.kv_tokens) for one in groups if not one.is_prefill]
+        chunks = [(one.sequences, one.query_tokens, one.kv_tokens) for one in groups if one.is_prefill]
+        records, work = np.array([*rows, *chunks], dtype=GROUP), np.zeros(1, WORK)
+        work["groups"], work["num_groups"] = address_of(records), len(rows)
+        work["chunks"], work["num_chunks"] = address_of(records) + GROUP.itemsize * len(rows), len(chunks)
+        work["num_emitting"] = sum(int(one.logit_rows) for one in groups if one.is_prefill)
+        work["num_drafting"], work["drafting_kv_tokens"] = int(cast(int, drafting)), drafting_kv_tokens
+        compiled()(PRICE, address_of(self._record.record), address_of(work), draft_tokens)
+        seconds = float(work["seconds"][0])
+        return StepTime(seconds, {}, SOURCES[int(work["rank"][0])], seconds, seconds)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
         """As StepCost."""
@@ -147,6 +149,3 @@ class TablePrices:
 
         seconds = np.vectorize(seconds_of, otypes=[np.float64])(batch, context_tokens)
         return StepTime(seconds, {}, SOURCES[-1], seconds, seconds)
-
-
-_CHUNK = ("query_tokens", "kv_tokens")

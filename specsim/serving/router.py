@@ -2,37 +2,41 @@
 
 Round robin takes turns. Least outstanding asks every replica how many of its requests are unfinished and takes the
 fewest; power of two choices asks two at random (Mitzenmacher, IEEE TPDS 2001). Ties go to the replica asked first. The
-random choices are a function of the seed and the request's number alone.
+random choices are a function of the seed and of how many requests were sent before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from specsim.speculation.uniform import uniform
+from specsim.scheduling.accept import key_of, uniform_of
+from specsim.scheduling.jit import integers_at, jit
+from specsim.speculation.uniform import stream_seed
 
 RouterName = Literal["round_robin", "least_outstanding", "power_of_two"]
+ROUTERS: tuple[RouterName, ...] = get_args(RouterName)
+ROUND_ROBIN, LEAST_OUTSTANDING = 0, 1
 ROUTER_STREAM = 202  # of the counter-based numbers; acceptance laws and classes have others
 
 
-def candidates(name: RouterName, replicas: int, seed: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Replicas to ask for each request in the order they arrive, [requests, asked].
-
-    ``numbers`` count the requests from 0.
-    """
-    if name == "round_robin":
-        return (numbers % replicas)[:, None]
-    if name == "least_outstanding" or replicas <= 2:
-        return np.broadcast_to(np.arange(replicas), (len(numbers), replicas))
-    first = (uniform(seed, numbers, np.zeros_like(numbers), stream=ROUTER_STREAM) * replicas).astype(np.int64)
-    other = (uniform(seed, numbers, np.ones_like(numbers), stream=ROUTER_STREAM) * (replicas - 1)).astype(np.int64)
-    return np.stack((first, other + (other >= first)), axis=1)
+def router_seed(seed: int) -> int:
+    """Of the random choices of a run."""
+    return stream_seed(seed, ROUTER_STREAM)
 
 
-def chosen(asked: Sequence[int], unfinished: Callable[[int], int]) -> int:
-    """The replica with the fewest unfinished requests among those asked."""
-    return min(asked, key=unfinished) if len(asked) > 1 else asked[0]
+@jit
+def route(fleet: Any) -> int:
+    """The replica that the next request goes to; ``fleet``: a loop.FLEET record."""
+    count, unfinished = fleet.num_replicas, integers_at(fleet.unfinished, fleet.num_replicas)
+    if fleet.router == ROUND_ROBIN:
+        return int(fleet.sent % count)
+    if fleet.router == LEAST_OUTSTANDING or count <= 2:
+        chosen = 0
+        for number in range(1, count):
+            if unfinished[number] < unfinished[chosen]:
+                chosen = number
+        return chosen
+    key = key_of(fleet.router_seed, fleet.sent)
+    first, other = int(uniform_of(key, 0) * count), int(uniform_of(key, 1) * (count - 1))
+    other += other >= first
+    return other if unfinished[other] < unfinished[first] else first

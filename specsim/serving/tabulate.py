@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
-from specsim.serving.compiled.price import Prices
+from specsim.scheduling.price import Prices
 from specsim.speculation.round import StepCost
 
 Floats = NDArray[np.float64]

@@ -17,10 +17,14 @@ def uniform(
     OOPSLA 2014) over the keyed counter.
     """
     with np.errstate(over="ignore"):
-        keyed = np.uint64((seed + stream * 0xD1342543DE82EF95) % 2**64)
-        key = _mix(keyed + _mix(request_ids.astype(np.uint64)))
+        key = _mix(np.uint64(stream_seed(seed, stream) % 2**64) + _mix(request_ids.astype(np.uint64)))
         bits = _mix(key + _GOLDEN * (positions.astype(np.uint64) + np.uint64(1)))
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def stream_seed(seed: int, stream: int) -> int:
+    """What keys the numbers of a stream, in 64 bits, as a number from -2^63 on."""
+    return (seed + stream * 0xD1342543DE82EF95 + 2**63) % 2**64 - 2**63
 
 
 def _mix(bits: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:

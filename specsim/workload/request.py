@@ -36,7 +36,7 @@ class RequestSpec:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """n requests in the order they arrive; row i has the id ``first_id + i``.
+    """n requests in the order they arrive; row i has the id ``first_id + i``, or ``ids[i]`` where these are given.
 
     ``arrival_s`` is None in a closed loop, where row i is sent ``think_s[i]`` after its client's previous answer (the
     first row of each client at 0); ``think_s`` is None in an open one. ``classes[class_index[i]]`` is
@@ -52,6 +52,12 @@ class Requests:
     first_id: int = 0
     think_s: NDArray[np.float64] | None = None
     prefixes: PrefixHashes | None = None
+    ids: NDArray[np.int64] | None = None
+
+    @property
+    def request_ids(self) -> NDArray[np.int64]:
+        """The id of each row."""
+        return self.first_id + np.arange(len(self)) if self.ids is None else self.ids
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
@@ -66,6 +72,7 @@ class Requests:
             class_index=self.class_index[rows],
             think_s=None if self.think_s is None else self.think_s[rows],
             prefixes=None if self.prefixes is None else self.prefixes.take(rows),
+            ids=None,
         )
 
     def part(self, start: int, stop: int) -> Requests:
@@ -80,6 +87,7 @@ class Requests:
             first_id=self.first_id + start,
             think_s=None if self.think_s is None else self.think_s[start:stop],
             prefixes=None if self.prefixes is None else self.prefixes.part(start, stop),
+            ids=None if self.ids is None else self.ids[start:stop],
         )
 
     def chunks(self, size: int) -> Iterator[Requests]:
@@ -96,7 +104,7 @@ class Requests:
         hashes: list[tuple[int, ...]] = [()] * count if prefixes is None else prefixes.rows()
         block = 0 if prefixes is None else prefixes.block_tokens
         columns = zip(
-            range(self.first_id, self.first_id + count), arrivals, self.prompt_tokens.tolist(),
+            self.request_ids.tolist(), arrivals, self.prompt_tokens.tolist(),
             self.output_tokens.tolist(), (self.classes[i] for i in index), thinking,
             (self.priorities[i] for i in index), hashes, (block if one else 0 for one in hashes), strict=True,
         )  # fmt: skip
@@ -104,14 +112,13 @@ class Requests:
 
 
 def requests_of(rows: Sequence[RequestSpec]) -> Requests:
-    """The arrays of rows, which must be numbered in sequence and all of one loop, open or closed.
+    """The arrays of rows, which must all be of one loop, open or closed.
 
-    Raises InvalidInput: a gap in the numbering, some rows with an arrival time and some without, an absurd length.
+    Raises InvalidInput: some rows with an arrival time and some without, an absurd length.
     """
     closed = bool(rows) and rows[0].arrival_s is None
-    for row, number in zip(rows, range(rows[0].request_id if rows else 0, 2**63), strict=False):
-        if row.request_id != number:
-            raise InvalidInput(f"request {row.request_id} stands where {number} should; number them in sequence")
+    ids = np.array([row.request_id for row in rows], dtype=np.int64)
+    for row in rows:
         if (row.arrival_s is None) is not closed:
             raise InvalidInput(f"request {row.request_id} mixes open and closed loop; give all arrivals or none")
         for tokens in (row.prompt_tokens, row.output_tokens):
@@ -129,6 +136,7 @@ def requests_of(rows: Sequence[RequestSpec]) -> Requests:
         first_id=rows[0].request_id if rows else 0,
         think_s=np.array([row.think_s for row in rows], dtype=np.float64) if closed else None,
         prefixes=_prefixes_of(rows),
+        ids=ids if (np.diff(ids) != 1).any() else None,
     )
 
 
@@ -147,6 +155,7 @@ def joined(parts: Sequence[Requests]) -> Requests:
         class_index=np.concatenate([part.class_index for part in parts]),
         think_s=np.concatenate(thinking) if thinking else None,
         prefixes=joined_prefixes(prefixes) if prefixes else None,
+        ids=None if parts[0].ids is None else np.concatenate([part.request_ids for part in parts]),
     )
 
 

@@ -96,7 +96,7 @@ def test_speculation_is_lossless_under_pressure(
     engine = Engine(build(), drafter(name))
     outputs, _ = generate(engine, prompts, OUTPUT_TOKENS, draft_tokens=3, scheduler=scheduler)
     assert [o.tolist() for o in outputs] == [o.tolist() for o in plain]
-    assert scheduler.pool.free_blocks == scheduler.pool.num_blocks
+    assert scheduler.free_blocks == scheduler.num_blocks
 
 
 def test_speculation_is_lossless_while_the_draft_length_changes(

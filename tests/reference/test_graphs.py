@@ -29,10 +29,7 @@ from specsim.reference.network import graphs  # noqa: E402
 from specsim.reference.network.graphs import Frame, Graphs, bucket, capture_passes  # noqa: E402
 from specsim.reference.network.layers import Branches, Sublayers  # noqa: E402
 from specsim.reference.network.transformer import TokenGroup, Transformer  # noqa: E402
-from specsim.reference.timing import (  # noqa: E402
-    grid,
-    run,
-)
+from specsim.reference.timing import grid, run  # noqa: E402
 from specsim.reference.timing.rehearsal import rehearse  # noqa: E402
 from specsim.scenario import Scenario  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402

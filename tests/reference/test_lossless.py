@@ -147,7 +147,7 @@ def test_nor_under_pressure(
     outputs, _, engine = decode(name, prompts, k, scheduler)
     assert outputs == plain
     assert engine.preempted or (blocks, seats) != (15, 4)
-    assert scheduler.pool.free_blocks == scheduler.pool.num_blocks
+    assert scheduler.free_blocks == scheduler.num_blocks
 
 
 @pytest.mark.parametrize("name", DRAFTERS)

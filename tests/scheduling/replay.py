@@ -56,7 +56,7 @@ def replay(recording: Recording, factory: Factory = Scheduler) -> Iterator[str]:
                         scheduler.propose(share.sequence, event[6])
         else:
             emitted = scheduler.complete(in_flight.popleft(), event[1])
-            yield from _differences(f"event {number}", [emitted, scheduler.pool.free_blocks], event[2:4])
+            yield from _differences(f"event {number}", [emitted, scheduler.free_blocks], event[2:4])
             for request, drafts in event[4]:
                 scheduler.propose(sequences[request], drafts)
     unfinished = [s.request_id for s in sequences if not s.finished]
@@ -72,7 +72,7 @@ def _scheduled(step: Step, scheduler: Scheduler) -> list[Any]:
         for share in step.scheduled
     ]  # fmt: skip
     preempted = sorted(sequence.request_id for sequence in step.preempted)
-    return [shares, preempted, scheduler.pool.free_blocks, [s.request_id for s in scheduler.waiting]]
+    return [shares, preempted, scheduler.free_blocks, [s.request_id for s in scheduler.waiting]]
 
 
 def _differences(where: str, ours: list[Any], theirs: list[Any]) -> Iterator[str]:

@@ -45,7 +45,7 @@ def test_a_request_alone() -> None:
     assert shares(run(one)) == [(0, 1, 0, True, False)]
     assert sequence.finished
     assert not one.has_work
-    assert one.pool.free_blocks == 1000
+    assert one.free_blocks == 1000
     assert one.schedule().scheduled == []
 
 
@@ -111,7 +111,7 @@ def test_accepted_drafts_are_cut_at_the_length_limit() -> None:
     step = one.schedule()
     assert one.complete(step, [4]) == [2]
     assert not one.has_work
-    assert one.pool.free_blocks == one.pool.num_blocks
+    assert one.free_blocks == one.num_blocks
 
 
 def filled() -> tuple[Scheduler, list[Sequence]]:
@@ -121,7 +121,7 @@ def filled() -> tuple[Scheduler, list[Sequence]]:
     for sequence in sequences:
         one.add(sequence)
     run(one)
-    assert one.pool.free_blocks == 1
+    assert one.free_blocks == 1
     return one, sequences
 
 
@@ -132,7 +132,7 @@ def test_the_last_running_request_is_preempted_and_nobody_admitted() -> None:
     assert step.preempted == [victim]
     assert list(one.waiting) == [victim, queued]  # at the head of the queue
     assert (victim.computed_tokens, victim.blocks, victim.emitted_tokens, victim.preemptions) == (0, 0, 1, 1)
-    assert one.pool.free_blocks == 1  # enough for the fourth request, which stays out all the same
+    assert one.free_blocks == 1  # enough for the fourth request, which stays out all the same
     one.complete(step, [0, 0])
 
 
@@ -147,7 +147,7 @@ def test_a_preempted_request_is_recomputed_with_what_it_had_emitted() -> None:
         run(one)
     assert victim.finished
     assert queued.finished
-    assert one.pool.free_blocks == 7
+    assert one.free_blocks == 7
 
 
 def test_several_victims_return_in_their_old_order() -> None:
@@ -183,7 +183,7 @@ def test_a_victim_is_not_readmitted_in_its_step_though_its_first_chunk_would_fit
     step = run(one)
     assert [s[:2] for s in shares(step)] == [(0, 1)]
     assert [s.request_id for s in step.preempted] == [1]
-    assert one.pool.free_blocks == 3
+    assert one.free_blocks == 3
     assert [s[:2] for s in shares(run(one))] == [(0, 1), (1, 7)]  # 2 blocks, a step later
 
 
@@ -224,7 +224,7 @@ def test_requests_are_refused_exactly_when_they_could_never_run(
     while one.has_work and steps < 100:
         steps += 1
         step = one.schedule()
-        most = max(most, one.pool.num_blocks - one.pool.free_blocks)
+        most = max(most, one.num_blocks - one.free_blocks)
         if one.complete(step, [0] * len(step.scheduled)) != [0] and not sequence.finished:
             one.propose(sequence, drafts)
     assert sequence.finished
@@ -273,7 +273,7 @@ def test_requests_of_one_step_share_a_prefix() -> None:
         one.add(Sequence(number, 10, 2, prefix_hashes=(1, 2), hash_block_tokens=4))
     one.add(Sequence(3, 8, 2, prefix_hashes=(1, 2), hash_block_tokens=4))  # its last block is computed again
     assert [s[:2] for s in shares(run(one))] == [(0, 10), (1, 2), (2, 2), (3, 4)]
-    assert one.pool.num_blocks - one.pool.free_blocks == 3 + 1 + 1 + 1
+    assert one.num_blocks - one.free_blocks == 3 + 1 + 1 + 1
 
 
 def test_a_preempted_request_finds_its_own_blocks_again() -> None:
@@ -331,7 +331,7 @@ def test_an_asynchronous_step_counts_on_drafts_and_takes_the_wrong_ones_back() -
     assert shares(begin()) == []  # the step in flight ends it
     assert one.complete(fourth, [2]) == [1]
     assert not one.has_work
-    assert one.pool.free_blocks == one.pool.num_blocks
+    assert one.free_blocks == one.num_blocks
 
 
 def test_a_preempted_requests_token_in_flight_still_counts() -> None:

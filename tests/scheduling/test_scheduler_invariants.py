@@ -77,7 +77,7 @@ class Run:
         accepted = [self.accepted(share) for share in step.scheduled]
         for share, right in zip(step.scheduled, accepted, strict=True):
             if not (share.sequence.finished or share.sequence.stale_tokens):
-                drafts = share.drafts - right if self.scheduler.verifies_drafts else 0
+                drafts = share.drafts - right if self.case.drafting["verifies_drafts"] else 0
                 self.wrong[share.sequence.request_id] += drafts + share.padding
         emitted = self.scheduler.complete(step, accepted)
         for share, count in zip(step.scheduled, emitted, strict=True):
@@ -89,7 +89,7 @@ class Run:
         return self.case.drawn(share.sequence.request_id, share.sequence.emitted_tokens, share.drafts)
 
     def propose(self, sequence: Sequence) -> None:
-        k = self.scheduler.max_draft_tokens
+        k = self.case.drafting["max_draft_tokens"]
         self.scheduler.propose(sequence, self.case.drawn(-1 - sequence.request_id, sequence.known_tokens, k))
 
 
@@ -146,16 +146,19 @@ def test_every_step_keeps_to_its_limits(case: Case) -> None:
 @given(case=cases())
 def test_blocks_are_conserved(case: Case) -> None:
     run = Run(case)
-    pool = run.scheduler.pool
+    scheduler, size = run.scheduler, case.limits.block_size
     for _ in run.steps():
-        plain = sum(sequence.blocks - len(sequence.cached) for sequence in run.sequences)
-        holders = Counter(block for sequence in run.sequences for block in sequence.cached)
-        assert plain + len(holders) + pool.free_blocks == pool.num_blocks == case.num_kv_blocks - 1
+        plain = sum(sequence.blocks - sequence.named_blocks for sequence in run.sequences)
+        holders = Counter(block for sequence in run.sequences for block in sequence.names())
+        assert plain + len(holders) + scheduler.free_blocks == scheduler.num_blocks == case.num_kv_blocks - 1
         assert all(block.references == count for block, count in holders.items())
-        for sequence in run.sequences:  # what is shared is the sequence's own prefix
-            keys = [sequence.prefix_key(block, pool.block_size) for block in range(len(sequence.cached))]
-            assert [block.key for block in sequence.cached] == keys
-    assert pool.free_blocks == pool.num_blocks
+        for sequence, (*_, hashes) in zip(run.sequences, case.requests, strict=True):
+            for index, block in enumerate(sequence.names()):  # what is shared is the sequence's own prefix
+                end = (index + 1) * size
+                shared = end <= min(sequence.prompt_tokens, 4 * len(hashes))
+                name = hashes[(end - 1) // 4] if shared else sequence.request_id
+                assert (block.private, block.hash, block.place) == (not shared, name, index)
+    assert scheduler.free_blocks == scheduler.num_blocks
 
 
 @settings(deadline=None, max_examples=200)
@@ -172,7 +175,7 @@ def test_all_work_is_done_and_what_was_lost_is_done_again(case: Case) -> None:
         assert sequence.hit_tokens + run.tokens[number] == (
             sequence.scheduled_tokens + sequence.lost_tokens + run.wrong[number]
         )
-        assert sequence.computed_tokens <= sequence.known_tokens - 1 + run.scheduler.max_draft_tokens
+        assert sequence.computed_tokens <= sequence.known_tokens - 1 + case.drafting["max_draft_tokens"]
         if not sequence.preemptions:
             assert sequence.lost_tokens == 0
         if not case.limits.prefix_caching:
@@ -216,7 +219,7 @@ def trace(case: Case) -> tuple[list[Any], int]:
     """What each step does, and the most blocks in use."""
     run, rows, peak = Run(case), [], 0
     for step in run.steps():
-        peak = max(peak, run.scheduler.pool.num_blocks - run.scheduler.pool.free_blocks)
+        peak = max(peak, run.scheduler.num_blocks - run.scheduler.free_blocks)
         rows.append([(s.sequence.request_id, s.tokens, s.drafts, s.padding, s.emits) for s in step.scheduled])
         rows.append([s.request_id for s in step.preempted])
     return rows, peak

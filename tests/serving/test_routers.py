@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from specsim.assembly import Assembly, assemble
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.scenario import Scenario
-from specsim.serving.router import candidates
+from specsim.scheduling.jit import address_of
+from specsim.serving.loop import FLEET, fleet_at
+from specsim.serving.router import ROUTERS, route, router_seed
 from specsim.serving.simulate import run, simulate
 from specsim.specs.engine import EngineLimits
 from specsim.workload.request import RequestSpec
@@ -46,10 +50,29 @@ def test_least_outstanding_goes_where_the_fewest_are_unfinished() -> None:
     assert served(requests, replica(EngineLimits(), 100, Steady()), 2, "least_outstanding") == [0, 1, 0, 1, 1]
 
 
+@numba.njit
+def routed(fleet: int, sent: int) -> int:
+    fleet_at(fleet).sent = sent
+    return route(fleet_at(fleet))
+
+
+def pairs_asked(replicas: int, seed: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The two replicas that each request may go to, [requests, 2]: where it goes, and where if that one were full."""
+    unfinished, fleet = np.zeros(replicas, np.int64), np.zeros(1, FLEET)
+    fleet["unfinished"], fleet["num_replicas"] = address_of(unfinished), replicas
+    fleet["router"], fleet["router_seed"] = ROUTERS.index("power_of_two"), router_seed(seed)
+    found = []
+    for number in numbers.tolist():
+        first = routed(address_of(fleet), number)
+        unfinished[first] = 1
+        found.append((first, routed(address_of(fleet), number)))
+        unfinished[first] = 0
+    return np.array(found)
+
+
 @pytest.mark.parametrize("replicas", [3, 32])
 def test_two_choices_are_two_distinct_replicas_all_alike(replicas: int) -> None:
-    asked = candidates("power_of_two", replicas, 7, np.arange(30_000))
-    assert asked.shape == (30_000, 2)
+    asked = pairs_asked(replicas, 7, np.arange(30_000))
     assert (asked[:, 0] != asked[:, 1]).all()
     pairs = Counter(map(tuple, asked.tolist()))
     expected = 30_000 / (replicas * (replicas - 1))
@@ -57,7 +80,7 @@ def test_two_choices_are_two_distinct_replicas_all_alike(replicas: int) -> None:
     chi_square = sum((count - expected) ** 2 / expected for count in pairs.values())
     freedom = len(pairs) - 1
     assert abs(chi_square - freedom) < 5 * (2 * freedom) ** 0.5
-    assert np.array_equal(candidates("power_of_two", replicas, 7, np.arange(100, 200)), asked[100:200])
+    assert np.array_equal(pairs_asked(replicas, 7, np.arange(100, 200)), asked[100:200])
 
 
 def test_looking_at_the_queue_beats_taking_turns() -> None:

@@ -146,6 +146,7 @@ def test_progress_hears_every_finish() -> None:
         [RequestSpec(number, 0.0, 4, 1 + number) for number in range(5)],
         replica(EngineLimits(), 100, PerToken()),
         progress=lambda done, total: heard.append((done, total)),
+        by_events=True,
     )
     assert heard == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 

@@ -55,6 +55,13 @@ def test_taken_rows_keep_all_but_their_numbers(rows: list[RequestSpec], data: st
         )  # fmt: skip
 
 
+def test_numbers_out_of_sequence_are_kept() -> None:
+    rows = [RequestSpec(number, 0.0, 1, 1) for number in (4, 2, 9)]
+    requests = requests_of(rows)
+    assert requests.request_ids.tolist() == [4, 2, 9]
+    assert joined(list(requests.chunks(2))).rows() == requests.rows() == rows
+
+
 def test_a_capped_prompt_keeps_the_hashes_of_its_blocks() -> None:
     rows = [
         RequestSpec(0, 0.0, 100, 1, prefix_hashes=(1, 2, 3, 4), hash_block_tokens=32),
@@ -76,7 +83,6 @@ def test_an_empty_workload_has_no_rows() -> None:
 @pytest.mark.parametrize(
     ("rows", "fault"),
     [
-        ([RequestSpec(0, 0.0, 1, 1), RequestSpec(2, 0.0, 1, 1)], "request 2 stands where 1 should"),
         ([RequestSpec(0, 0.0, 1, 1), RequestSpec(1, None, 1, 1)], "mixes open and closed loop"),
         ([RequestSpec(0, 0.0, 0, 1)], "has 0 tokens"),
         ([RequestSpec(0, 0.0, 1, 10**12)], "has 1000000000000 tokens"),

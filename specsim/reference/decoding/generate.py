@@ -57,7 +57,7 @@ def run_step(engine: Engine, scheduler: Scheduler, decider: Decider) -> Outcome:
     engine.watch.reset()
     start_s = engine.watch.now_s()
     step = scheduler.schedule()
-    kv_blocks, waiting = scheduler.pool.num_blocks - scheduler.pool.free_blocks, len(scheduler.waiting)
+    kv_blocks, waiting = scheduler.num_blocks - scheduler.free_blocks, scheduler.num_waiting
     for victim in step.preempted:
         engine.preempt(victim.request_id)
     accepted = engine.verify(step.scheduled) if step.scheduled else []

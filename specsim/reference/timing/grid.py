@@ -147,7 +147,7 @@ class SteadyBatch:
             # The caches hold other random text than this prompt, which is as good for timing.
             if engine.drafter is not None:
                 engine.drafter.resume(slot, context - 1)
-            self._scheduler.running.append(Running(number, context, 2**62, computed_tokens=context - 1))
+            self._scheduler.resume(Running(number, context, 2**62, computed_tokens=context - 1))
 
     def measure(self, seconds: float) -> _Measured:
         """Rounds for about ``seconds``, at least MIN_ROUNDS, after WARM_UP_ROUNDS that are not timed."""

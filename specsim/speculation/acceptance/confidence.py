@@ -95,6 +95,10 @@ class ConfidenceAcceptance(AcceptanceLaw):
         confidence = np.array([level.confidence for level in self.levels], dtype=np.float64)
         return np.asarray(confidence[track[:, :, 0].astype(np.int64)], dtype=np.float64)
 
+    def rates(self, track: Floats) -> Floats:
+        """How often each draft is accepted, from a track, [sequences, width]."""
+        return np.asarray(self._rates()[track[:, :, 0].astype(np.int64)], dtype=np.float64)
+
     def track(self, seed: int, request_ids: Integers, tokens: int) -> Floats:
         """Indices into ``levels``, [requests, tokens, 1]."""
         start = span_starts(seed, request_ids, tokens, self.persistence)
@@ -105,5 +109,4 @@ class ConfidenceAcceptance(AcceptanceLaw):
     def draw(
         self, seed: int, request_ids: Integers, positions: Integers, draft_tokens: Integers, track: Floats
     ) -> Integers:
-        rates = self._rates()[track[:, :, 0].astype(np.int64)]
-        return leading_right(seed, request_ids, positions, draft_tokens, rates)
+        return leading_right(seed, request_ids, positions, draft_tokens, self.rates(track))

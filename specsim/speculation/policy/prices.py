@@ -21,6 +21,7 @@ class RoundPrices:
         self._choices = choices
         self._batches = np.arange(1.0, max_num_seqs + 1.0)
         self._found: dict[float, Floats] = {}
+        self._columns: dict[int, list[list[float]]] = {}
 
     def seconds(self, context_tokens: float) -> Floats:
         """At exactly this KV length; entry [i, b - 1] is batch b at the i-th choice."""
@@ -29,18 +30,27 @@ class RoundPrices:
             self._found[context_tokens] = np.stack([np.broadcast_to(row, self._batches.shape) for row in rows])
         return self._found[context_tokens]
 
-    def near(self, batch: int, context_tokens: float) -> Floats:
-        """Of one batch size, [choices], at the nearest of the KV lengths that are priced."""
-        table = self.seconds(rounded(context_tokens))
-        column: Floats = table[:, min(max(batch, 1), table.shape[1]) - 1]
-        return column
+    def near(self, batch: int, context_tokens: float) -> list[float]:
+        """Of one batch size, a number a choice, at the nearest of the KV lengths that are priced."""
+        octave = _nearest(context_tokens)
+        if octave not in self._columns:
+            self._columns[octave] = self.seconds(rounded(context_tokens)).T.tolist()
+        columns = self._columns[octave]
+        return columns[min(max(batch, 1), len(columns)) - 1]
 
 
 def rounded(context_tokens: float) -> float:
     """The nearest of PER_OCTAVE lengths an octave, in the logarithm."""
-    return float(2.0 ** (round(math.log2(max(1.0, context_tokens)) * PER_OCTAVE) / PER_OCTAVE))
+    return float(2.0 ** (_nearest(context_tokens) / PER_OCTAVE))
 
 
-def first_best(values: Floats, slack: float = 1e-12) -> int:
+def _nearest(context_tokens: float) -> int:
+    return round(math.log2(max(1.0, context_tokens)) * PER_OCTAVE)
+
+
+def first_best(values: Floats | Sequence[float], slack: float = 1e-12) -> int:
     """Index of the largest value, the first one within rounding of it."""
-    return int(np.argmax(values >= values.max() * (1.0 - slack)))
+    if isinstance(values, np.ndarray):
+        return int(np.argmax(values >= values.max() * (1.0 - slack)))
+    enough = max(values) * (1.0 - slack)
+    return next(index for index, value in enumerate(values) if value >= enough)

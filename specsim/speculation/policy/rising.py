@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
@@ -42,29 +41,29 @@ class PlusMinusPolicy(ChoosingPolicy):
 class _PlusMinus(DeciderBase):
     def __init__(self, policy: PlusMinusPolicy, longest: int, remembered: int) -> None:
         self._policy, self._longest, self._remembered = policy, longest, remembered
-        self._length: OrderedDict[int, int] = OrderedDict()
+        self._initial = min(policy.initial, longest)
+        self._length: dict[int, int] = {}  # by request, the one unseen for longest first
 
     @property
     def uniform(self) -> bool:
         return False
 
     def observe(self, rounds: Rounds) -> None:
-        policy = self._policy
-        columns = (rounds.request_ids.tolist(), rounds.drafted.tolist(), rounds.accepted.tolist())
-        for number, drafted, accepted in zip(*columns, strict=True):
-            change = policy.rise if accepted == drafted else -policy.fall
-            self._length[number] = max(policy.shortest, min(self._of(number) + change, self._longest))
-            self._length.move_to_end(number)
-        while len(self._length) > self._remembered:
-            self._length.popitem(last=False)
+        lengths, initial, longest = self._length, self._initial, self._longest
+        rise, fall, shortest = self._policy.rise, self._policy.fall, self._policy.shortest
+        whole = (rounds.drafted == rounds.accepted).tolist()
+        for number, all_right in zip(rounds.request_ids.tolist(), whole, strict=True):
+            length = lengths.pop(number, initial) + (rise if all_right else -fall)
+            length = longest if length > longest else length
+            lengths[number] = length if length > shortest else shortest
+        while len(lengths) > self._remembered:
+            del lengths[next(iter(lengths))]
 
     def draft_tokens(self, batch: int, context_tokens: float) -> int:
         return self._longest
 
     def lengths(self, request_ids: Integers, draft_tokens: int, confidences: Floats | None) -> Drafts:
-        wanted = np.array([self._of(number) for number in request_ids.tolist()], dtype=np.int64)
+        known, initial = self._length, self._initial
+        wanted = np.array([known.get(number, initial) for number in request_ids.tolist()], dtype=np.int64)
         found = np.minimum(wanted, draft_tokens)
         return Drafts(found, longest_of(found, draft_tokens))
-
-    def _of(self, request_id: int) -> int:
-        return min(self._length.get(request_id, self._policy.initial), self._longest)

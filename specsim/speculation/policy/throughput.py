@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
 from typing import Annotated, Literal
 
 import numpy as np
@@ -53,21 +56,25 @@ class PositionRates:
     """Conditional acceptance rates a_1..a_k, each a moving average over the drafts that came so far."""
 
     def __init__(self, prior: Floats, weight: float) -> None:
-        self.rates = np.array(prior, dtype=np.float64)
+        self.rates: list[float] = prior.tolist()
         self._keep = 1.0 - weight
 
     def observe(self, rounds: Rounds) -> None:
         """Drafts of one step count alike; n of them move an average by 1 - (1 - weight)^n of the way."""
-        position = np.arange(1, len(self.rates) + 1)[:, None]
-        seen = ((rounds.drafted >= position) & (rounds.accepted >= position - 1)).sum(axis=1)
-        right = (rounds.accepted >= position).sum(axis=1)
-        share = np.divide(right, seen, out=self.rates.copy(), where=seen > 0)
-        kept = self._keep**seen
-        self.rates = kept * self.rates + (1.0 - kept) * share
+        seen, right = [0] * len(self.rates), [0] * len(self.rates)
+        alike = Counter(zip(rounds.drafted.tolist(), rounds.accepted.tolist(), strict=True))
+        for (drafted, accepted), count in alike.items():
+            for position in range(min(drafted, accepted + 1, len(seen))):
+                seen[position] += count
+                right[position] += count if position < accepted else 0
+        for position, count in enumerate(seen):
+            if count:
+                kept = self._keep**count
+                self.rates[position] = kept * self.rates[position] + (1.0 - kept) * right[position] / count
 
-    def expected_tokens(self) -> Floats:
+    def expected_tokens(self) -> list[float]:
         """1 + Σ r_i for k = 0, 1, .. the longest."""
-        return np.concatenate(([1.0], 1.0 + np.cumsum(np.cumprod(self.rates))))
+        return [1.0, *(1.0 + reached for reached in accumulate(accumulate(self.rates, mul)))]
 
 
 class _ArgMax(DeciderBase):
@@ -95,12 +102,10 @@ class _ArgMax(DeciderBase):
     def _best(self, batch: int, context_tokens: float) -> int:
         """Index of the best choice, the present one if nothing beats it by the margin."""
         policy, present = self._policy, self._chosen
-        lengths = np.array(self._choices)
-        seconds = self._prices.near(batch, context_tokens)
-        if present is not None and self._choices[present] == 0:
-            seconds = seconds + np.where(lengths > 0, policy.switch_cost_s / policy.every, 0.0)
-        values = self._rates.expected_tokens()[lengths] / seconds
-        values = np.where(lengths == 0, values * (1.0 + policy.off_bonus), values)
+        switch_s = policy.switch_cost_s / policy.every if present is not None and not self._choices[present] else 0.0
+        tokens, values = self._rates.expected_tokens(), []
+        for k, seconds in zip(self._choices, self._prices.near(batch, context_tokens), strict=True):
+            values.append(tokens[k] / (seconds + switch_s) if k else tokens[0] / seconds * (1.0 + policy.off_bonus))
         best = first_best(values)
         if present is not None and values[best] <= values[present] * (1.0 + policy.margin):
             return present

@@ -33,7 +33,7 @@ def test_rates_by_hand() -> None:
 def test_nothing_seen_changes_nothing() -> None:
     rates = PositionRates(np.array([0.3, 0.6]), 0.9)
     rates.observe(rounds())
-    assert rates.rates.tolist() == [0.3, 0.6]
+    assert rates.rates == [0.3, 0.6]
 
 
 def test_rates_find_the_law_that_draws() -> None:

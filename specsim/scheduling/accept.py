@@ -1,0 +1,123 @@
+"""How many drafts of a round are right, and how many are proposed: the acceptance laws' draws, compiled.
+
+A draw is a function of (seed, request, output position). What a law fixes about a request before any round is known,
+its track, is drawn by the law itself when the request comes, for all its positions at once. Laws are of three kinds:
+
+levels   draft j is right where u(request, position) < level(position) · rate(j): rates by position, latent levels,
+         confidences. Without a track the level is 1
+runs     so many drafts in a row are right at this position: copy drafters, recorded traces
+tree     u says which candidate holds the target's token, and the tree of so many nodes is walked
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from specsim.scheduling.jit import floats_at, integers_at, jit, record_at
+from specsim.scheduling.records import NONE, mixed_record
+
+LEVELS, RUNS, TREE = range(3)
+
+LAW = mixed_record(
+    ("kind", "rates", "num_rates", "copies", "limits", "depth", "candidates", "children", "most_nodes", "false_seed"),
+    ("match_factor", "min_match", "false_match_rate"),
+)
+"""levels: ``rates``. runs: ``copies`` is 0 where every draft is proposed; ``match_factor`` times the tokens matched
+is then the most that is (below 0: no such limit); ``false_seed`` keys the draws of false matches. tree: ``limits``
+[depth, candidates] cumulate the recalls, ``children`` [nodes of the tree + 1, node + 1, candidate], -1 for none."""
+law_at = record_at(LAW)
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+
+
+@jit
+def _mix(bits: Any) -> Any:
+    """As ``speculation.uniform`` has it."""
+    mixed = bits + _GOLDEN
+    mixed = (mixed ^ (mixed >> _30)) * _FIRST
+    mixed = (mixed ^ (mixed >> _27)) * _SECOND
+    return mixed ^ (mixed >> _31)
+
+
+@jit
+def key_of(seed: int, number: int) -> int:
+    """Of a request's uniform numbers under the seed of a stream, 64 bits of any sign."""
+    return int(np.int64(_mix(np.uint64(np.int64(seed)) + _mix(np.uint64(np.int64(number))))))
+
+
+@jit
+def uniform_of(key: int, position: int) -> float:
+    """The uniform number at a position, as ``speculation.uniform`` has it."""
+    bits = _mix(np.uint64(np.int64(key)) + _GOLDEN * np.uint64(position + 1))
+    return float(bits >> _11) * 2.0**-53
+
+
+@jit
+def accepted(one: Any, drafts: int) -> int:
+    """Right drafts of a request's round that drafted so many."""
+    if drafts == 0:
+        return 0
+    law = law_at(one.law)
+    if law.kind == LEVELS:
+        return _before_wrong(law, one, drafts)
+    if law.kind == TREE:
+        return _walked(law, one, drafts)
+    run = int(_track_of(law, one, one.emitted_tokens)[0])
+    return int(min(run, _limit(law, one, one.emitted_tokens, drafts)))
+
+
+@jit
+def proposed(one: Any, position: int, drafts: int) -> int:
+    """Tokens that a request's drafter proposes of at most ``drafts``, the first for an output position."""
+    law = law_at(one.law)
+    if law.kind != RUNS or not law.copies:
+        return drafts
+    run = _track_of(law, one, position)
+    if run[0] + run[1] > 0.0 or uniform_of(key_of(law.false_seed, one.request_id), position) < law.false_match_rate:
+        return _limit(law, one, position, drafts)
+    return 0
+
+
+@jit
+def _before_wrong(law: Any, one: Any, drafts: int) -> int:
+    rates, first = floats_at(law.rates, law.num_rates), one.emitted_tokens
+    levels = floats_at(one.track, first + drafts)
+    for j in range(drafts):
+        level = 1.0 if one.track == NONE else levels[first + j]
+        if uniform_of(one.key, first + j) >= level * rates[j]:
+            return j
+    return drafts
+
+
+@jit
+def _track_of(law: Any, one: Any, position: int) -> Any:
+    """Tokens of the run from an output position on, and of copy drafters those of it before."""
+    fields = 2 if law.copies else 1
+    return floats_at(one.track + 8 * fields * position, fields)
+
+
+@jit
+def _limit(law: Any, one: Any, position: int, drafts: int) -> int:
+    if not law.copies or law.match_factor < 0.0:
+        return drafts
+    return int(min(drafts, int(np.floor(law.match_factor * (law.min_match + _track_of(law, one, position)[1])))))
+
+
+@jit
+def _walked(law: Any, one: Any, drafts: int) -> int:
+    width, node, depth = law.candidates, -1, 0
+    tree = law.children + 8 * drafts * (law.most_nodes + 1) * (width + 1)
+    limits = floats_at(law.limits, law.depth * width)
+    while depth < min(law.depth, drafts):
+        u, rank = uniform_of(one.key, one.emitted_tokens + depth), 0
+        while rank < width and limits[depth * width + rank] <= u:
+            rank += 1
+        node = integers_at(tree + 8 * (node + 1) * (width + 1), width + 1)[rank]
+        if node < 0:
+            break
+        depth += 1
+    return int(depth)

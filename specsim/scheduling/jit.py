@@ -1,0 +1,112 @@
+"""numba as this package uses it: functions that work on records behind addresses, and one way in from Python.
+
+With NUMBA_DISABLE_JIT=1 in the environment the same functions run as plain, slow Python, to be stepped through.
+
+A compiled function is handed addresses, not arrays: handing on an array costs a word for each of its sizes and
+strides and a count of its references, on every call and in the time that compiling takes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numba import carray, types  # type: ignore[attr-defined]
+from numba.extending import intrinsic
+
+PLAIN_PYTHON = bool(cast(Any, numba.config).DISABLE_JIT)
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def jit(function: _Function) -> _Function:
+    """Compiled for other compiled functions to call; Python cannot call it."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+    return cast(_Function, numba.njit(**options)(function))
+
+
+def entry(function: Callable[..., Any], signature: str, sources: Iterable[Path]) -> Callable[..., Any]:
+    """A function that Python may call, compiled when first asked for and then read from numba's cache.
+
+    numba notices a change only of the file that holds the function itself, so the function's name tells the state of
+    all ``sources``: each state has a cache of its own.
+    """
+    _name_by_sources(function, sources)
+    return cast(Callable[..., Any], numba.njit(signature, cache=True, error_model="numpy")(function))
+
+
+def is_kept(function: Callable[..., Any], sources: Iterable[Path]) -> bool:
+    """Whether this machine keeps the compiled ``entry`` of these sources."""
+    name = _name_by_sources(function, sources)
+    dispatcher = cast(Any, numba.njit(cache=True)(function))
+    return any(Path(dispatcher.stats.cache_path).glob(f"*{name}*.nbi"))
+
+
+def _name_by_sources(function: Callable[..., Any], sources: Iterable[Path]) -> str:
+    content = b"".join(path.read_bytes() for path in sorted(sources))
+    function.__qualname__ = f"{function.__name__}_{hashlib.sha256(content).hexdigest()[:16]}"
+    return function.__qualname__
+
+
+def record_at(dtype: np.dtype[Any]) -> Callable[[int], Any]:
+    """A compiled function that gives the record of this type behind an address."""
+    if PLAIN_PYTHON:
+        return lambda address: array_at(address, 1, dtype).view(np.recarray)[0]
+    record = numba.from_dtype(dtype)
+
+    @intrinsic
+    def at(_: Any, address: Any) -> Any:
+        def point(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(record))
+
+        return record(types.int64), point
+
+    return cast(Callable[[int], Any], at)
+
+
+def _numbers_at(number: types.Number) -> Callable[[int, int], Any]:
+    if PLAIN_PYTHON:
+        return lambda address, count: array_at(address, count, np.dtype(str(number)))
+
+    @intrinsic
+    def pointer(_: Any, address: Any) -> Any:
+        kind = cast(Any, types.CPointer)(number)
+
+        def point(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+        return kind(types.int64), point
+
+    point_at: Callable[[int], Any] = cast(Any, pointer)
+
+    @jit
+    def numbers(address: int, count: int) -> Any:
+        return carray(point_at(address), count)
+
+    return numbers
+
+
+integers_at = _numbers_at(types.int64)
+"""``count`` whole numbers behind an address, as an array; for compiled functions."""
+floats_at = _numbers_at(types.float64)
+"""The same for floating-point numbers."""
+
+
+def array_at(address: int, count: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """What lies behind an address, for Python; the array does not keep it alive."""
+    size = int(count) * dtype.itemsize
+    return (
+        np.frombuffer(memoryview((ctypes.c_char * size).from_address(int(address))), dtype)
+        if size
+        else np.zeros(0, dtype)
+    )
+
+
+def address_of(array: np.ndarray[Any, Any]) -> int:
+    """Where an array's first element lies; whoever hands it on keeps the array alive."""
+    return int(array.ctypes.data)

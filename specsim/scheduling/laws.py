@@ -1,0 +1,80 @@
+"""Acceptance laws as the records and tracks that ``accept`` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from specsim.arrays import Floats, Integers
+from specsim.scheduling.accept import LAW, LEVELS, RUNS, TREE
+from specsim.scheduling.jit import address_of
+from specsim.scheduling.replica import Records
+from specsim.speculation.acceptance import (
+    AcceptanceLaw,
+    ConfidenceAcceptance,
+    HurdleAcceptance,
+    LatentAcceptance,
+    RecallAcceptance,
+    TraceAcceptance,
+)
+from specsim.speculation.acceptance.runs import FALSE_MATCH_STREAM
+from specsim.speculation.uniform import stream_seed
+
+
+class LawRecords:
+    """One LAW record for each of ``laws``, and the arrays that they point to, kept alive."""
+
+    def __init__(self, laws: Sequence[AcceptanceLaw], longest: int, seed: int) -> None:
+        """``longest``: the most drafts of a round."""
+        self.records = np.zeros(len(laws), LAW)
+        self._arrays: list[Records] = []
+        for index, law in enumerate(laws):
+            record = self.records[index : index + 1]
+            if isinstance(law, RecallAcceptance):
+                self._put_tree(record, law, longest)
+            elif isinstance(law, HurdleAcceptance | TraceAcceptance):
+                record["kind"] = RUNS
+                if isinstance(law, HurdleAcceptance):
+                    _put_copies(record, law, seed)
+            else:
+                record["kind"], record["num_rates"] = LEVELS, longest
+                self._point(record, "rates", _rates(law, longest))
+
+    def _put_tree(self, record: Records, law: RecallAcceptance, longest: int) -> None:
+        width = law.table.width
+        children = np.full((longest + 1, longest + 1, width + 1), -1, dtype=np.int64)
+        for nodes in range(1, longest + 1):
+            children[nodes, : nodes + 1, :width] = law.shape(nodes).children(width)
+        record["kind"], record["depth"], record["candidates"], record["most_nodes"] = (
+            TREE, law.table.depth, width, longest,
+        )  # fmt: skip
+        self._point(record, "limits", np.cumsum(law.table.padded(), axis=1))
+        self._point(record, "children", children)
+
+    def _point(self, record: Records, name: str, array: Records) -> None:
+        self._arrays.append(np.ascontiguousarray(array))
+        record[name] = address_of(self._arrays[-1])
+
+
+def _put_copies(record: Records, law: HurdleAcceptance, seed: int) -> None:
+    record["copies"], record["min_match"] = 1, law.min_match
+    record["match_factor"] = -1.0 if law.match_factor is None else law.match_factor
+    record["false_match_rate"], record["false_seed"] = law.false_match_rate, stream_seed(seed, FALSE_MATCH_STREAM)
+
+
+def _rates(law: AcceptanceLaw, longest: int) -> Floats:
+    """By draft position; what multiplies them stands in the track."""
+    if isinstance(law, LatentAcceptance):
+        return np.asarray(law.decay ** np.arange(longest), dtype=np.float64)
+    if isinstance(law, ConfidenceAcceptance):
+        return np.ones(longest)
+    return law.conditional_rates(longest)
+
+
+def tracks(law: AcceptanceLaw, seed: int, request_ids: Integers, tokens: int) -> Floats | None:
+    """What ``accept`` reads of requests' first ``tokens`` output positions, [requests, tokens, fields]; or None."""
+    if not law.track_fields:
+        return None
+    found = law.track(seed, request_ids, tokens)
+    return np.ascontiguousarray(law.rates(found) if isinstance(law, ConfidenceAcceptance) else found)

@@ -1,0 +1,269 @@
+"""Seconds of a step from tables: what ``serving.tabulate`` makes of a price source, put together again.
+
+A step of decode groups alone is verify(width, n, kv) + draft(k, n, kv). With prompt chunks it is what depends on all
+tokens and the rows of logits, what the decoding sequences read of their caches, what each chunk's attention takes, the
+draft's first pass, and its later ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from specsim.arrays import Floats, Integers
+from specsim.scheduling.jit import address_of, floats_at, integers_at, jit, record_at
+from specsim.scheduling.records import GROUP, group_at, mixed_record
+
+
+class Prices(NamedTuple):
+    """Axes: w = width - 1, n = sequences (all whole numbers from 0), c = KV knots, m = token knots, f = row knots.
+
+    ``k_index[k]`` is k's place in the tables by draft length, -1 where none was made.
+    """
+
+    kv_knots: Floats  # [c]
+    verify_s: Floats  # [w, n, c] a step of n sequences, nothing drafted
+    own_s: Floats  # [w, n, c] of it, what adds up over groups: attention; the whole where the source has no parts
+    rank: Integers  # [w, n, c] of the source
+    additive: bool  # whether own_s adds up over groups of several widths
+    k_index: Integers  # [k]
+    draft_s: Floats  # [k_index, n, c] what drafting adds to a step that verified drafts of the same length
+    late_s: Floats  # [k_index, n, c] what drafting for n sequences takes, the first pass carrying one sequence
+    graph_sizes: Integers
+    token_knots: Floats  # [m]
+    row_knots: Floats  # [m, f]
+    mixed_s: Floats  # [m, f] a step of so many tokens and rows, own_s and chunks left out
+    alone_s: Floats  # [m, 2] the same with chunks only, of which none or one yields a token
+    first_s: Floats  # [k_index, m, f] the draft's first pass over such a step
+    first_alone_s: Floats  # [k_index, m, 2]
+    mixed_rank: Integers  # [1] the worst of mixed steps
+    chunk_knots: Floats  # [q] new tokens of a chunk
+    prefix_knots: Floats  # [p] tokens before it
+    chunk_s: Floats  # [q, p] attention of one chunk
+    chunk_first_s: Floats  # [k_index, q, p] what the draft's first pass takes longer for the tokens before it
+    split_s: Floats  # [k_index] and for each further group of another width
+    off_tokens: Floats  # [o] log tokens of a step; empty: the prices are as tabulated
+    off: Floats  # [2, k, o] log of what multiplies a step without and with prompt chunks that drafts k tokens
+
+
+_SIZES = {
+    "num_kv": ("kv_knots", 0), "num_widths": ("verify_s", 0), "num_sequences": ("verify_s", 1),
+    "num_draft_lengths": ("k_index", 0), "num_graphs": ("graph_sizes", 0), "num_tokens": ("token_knots", 0),
+    "num_rows": ("row_knots", 1), "num_chunks": ("chunk_knots", 0), "num_prefixes": ("prefix_knots", 0),
+    "num_off": ("off_tokens", 0),
+}  # fmt: skip
+
+PRICES = mixed_record((*Prices._fields, *_SIZES), ())
+"""Addresses of the tables, and how long their axes are."""
+prices_at = record_at(PRICES)
+GROUP_BYTES = GROUP.itemsize
+
+
+class PriceRecord:
+    """The PRICES record of tables, which it keeps alive."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._tables = {name: np.ascontiguousarray(table) for name, table in prices._asdict().items()}
+        self.record = np.zeros(1, PRICES)
+        for name, array in self._tables.items():
+            self.record[name] = address_of(array)
+        for name, (table, axis) in _SIZES.items():
+            self.record[name] = self._tables[table].shape[axis]
+        self.record["additive"] = prices.additive
+
+
+@jit
+def _row(table: int, index: int, length: int) -> Any:
+    """One of a table's rows, which run along its last axis."""
+    return floats_at(table + 8 * index * length, length)
+
+
+@jit
+def _span(knots: Floats, x: float) -> tuple[int, float]:
+    """The interval that holds x and the place in it; beyond the ends the outer intervals go on."""
+    low, high = 0, len(knots) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if knots[middle] <= x:
+            low = middle
+        else:
+            high = middle
+    return low, (x - knots[low]) / (knots[low + 1] - knots[low])
+
+
+@jit
+def _between(row: Floats, i: int, t: float) -> float:
+    return float(row[i] * (1.0 - t) + row[i + 1] * t)
+
+
+@jit
+def _along(knots: int, row: Floats, x: float) -> float:
+    i, t = _span(floats_at(knots, len(row)), x)
+    return _between(row, i, t)
+
+
+@jit
+def _at(prices: Any, table: int, w: float, n: int, kv: float) -> float:
+    """``table[w, n, c]`` at a mean width and a KV length."""
+    i, t = _span(floats_at(prices.kv_knots, prices.num_kv), kv)
+    j = min(int(w) - 1, prices.num_widths - 1)
+    value = _between(_row(table, j * prices.num_sequences + n, prices.num_kv), i, t)
+    share = w - 1.0 - j
+    if share > 0.0 and j + 1 < prices.num_widths:
+        above = _between(_row(table, (j + 1) * prices.num_sequences + n, prices.num_kv), i, t)
+        value += share * (above - value)
+    return value
+
+
+@jit
+def _padded(prices: Any, tokens: float) -> float:
+    """Tokens that run: the next captured size, or as many as there are above the largest."""
+    sizes = integers_at(prices.graph_sizes, prices.num_graphs)
+    if len(sizes) == 0 or tokens > sizes[-1]:
+        return tokens
+    low, high = 0, len(sizes) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if sizes[middle] < tokens:
+            low = middle + 1
+        else:
+            high = middle
+    return float(sizes[low])
+
+
+@jit
+def _by_rows(prices: Any, m: int, table: int, index: int, rows: float) -> float:
+    """Row ``index`` of a table over the row knots of token knot m."""
+    i, t = _span(_row(prices.row_knots, m, prices.num_rows), rows)
+    return _between(_row(table, index, prices.num_rows), i, min(t, 1.0))
+
+
+@jit
+def _chunk(prices: Any, table: int, k: int, tokens: float, kv: float) -> float:
+    i, s = _span(floats_at(prices.chunk_knots, prices.num_chunks), tokens)
+    j, t = _span(floats_at(prices.prefix_knots, prices.num_prefixes), kv - tokens)
+    first = k * prices.num_chunks + i
+    low = _between(_row(table, first, prices.num_prefixes), j, t)
+    high = _between(_row(table, first + 1, prices.num_prefixes), j, t)
+    return float(low * (1.0 - s) + high * s)
+
+
+@jit
+def _log_off(prices: Any, chunks: int, k: int, tokens: float) -> float:
+    """Log of what multiplies a step of so many tokens; beyond the knots that of the nearest one."""
+    i, t = _span(floats_at(prices.off_tokens, prices.num_off), np.log(max(tokens, 1.0)))
+    row = _row(prices.off, (chunks > 0) * prices.num_draft_lengths + k, prices.num_off)
+    return _between(row, i, min(max(t, 0.0), 1.0))
+
+
+@jit
+def step_seconds(prices: Any, step: Any, k: int) -> tuple[float, int]:
+    """Seconds of a step (a WORK record) that drafts ``k`` tokens, and the rank of their source."""
+    seconds, rank = _as_tabulated(prices, step, k)
+    if prices.num_off:
+        tokens = _tokens(step.groups, step.num_groups) + _tokens(step.chunks, step.num_chunks)
+        seconds *= np.exp(_log_off(prices, step.num_chunks, k, tokens))
+    return seconds, rank
+
+
+@jit
+def _tokens(groups: int, count: int) -> float:
+    tokens = 0.0
+    for g in range(count):
+        group = group_at(groups + g * GROUP_BYTES)
+        tokens += group.sequences * group.query_tokens
+    return tokens
+
+
+@jit
+def _as_tabulated(prices: Any, step: Any, k: int) -> tuple[float, int]:
+    """As ``step_seconds``, without what multiplies it."""
+    tokens, keys, sequences = 0.0, 0.0, 0.0
+    for g in range(step.num_groups):
+        group = group_at(step.groups + g * GROUP_BYTES)
+        sequences += group.sequences
+        tokens += group.sequences * group.query_tokens
+        keys += group.sequences * group.kv_tokens
+    index = integers_at(prices.k_index, prices.num_draft_lengths)[k] if k > 0 else -1
+    n, width, kv = int(sequences), 1.0, 1.0
+    if step.num_groups:
+        width, kv = tokens / sequences, keys / sequences
+    seconds, rank = 0.0, 0
+    if step.num_groups:
+        i, _ = _span(floats_at(prices.kv_knots, prices.num_kv), kv)
+        plane = min(int(width) - 1, prices.num_widths - 1) * prices.num_sequences + n
+        rank = integers_at(prices.rank + 8 * plane * prices.num_kv, prices.num_kv)[i]
+        if step.num_groups > 1 and prices.additive:
+            seconds = _beyond_mean(prices, step) - _at(prices, prices.own_s, width, n, kv)
+    if index >= 0:
+        seconds += _drafting(prices, step, index, n, kv)
+    if step.num_chunks == 0:
+        return max(seconds + _at(prices, prices.verify_s, width, n, kv), 1e-9), int(rank)
+    if step.num_groups:
+        seconds += _at(prices, prices.own_s, width, n, kv)
+    seconds += _with_chunks(prices, step, index, tokens)
+    return max(seconds, 1e-9), int(max(rank, integers_at(prices.mixed_rank, 1)[0]))
+
+
+@jit
+def _beyond_mean(prices: Any, step: Any) -> float:
+    """What groups of several widths add of their own, where it replaces one group of their mean width and length."""
+    own = 0.0
+    for g in range(step.num_groups):
+        group = group_at(step.groups + g * GROUP_BYTES)
+        own += _at(prices, prices.own_s, group.query_tokens, int(group.sequences), group.kv_tokens)
+    return own
+
+
+@jit
+def _drafting(prices: Any, step: Any, index: int, n: int, kv: float) -> float:
+    """Drafting but for the first pass over prompt chunks; ``n`` sequences of a mean ``kv`` decode in the step."""
+    length, first = prices.num_kv, index * prices.num_sequences
+    drafter_kv = step.drafting_kv_tokens if step.num_drafting else kv
+    seconds = _along(prices.kv_knots, _row(prices.late_s, first + step.num_drafting, length), drafter_kv)
+    if step.num_groups:
+        late, draft = _row(prices.late_s, first + n, length), _row(prices.draft_s, first + n, length)
+        i, t = _span(floats_at(prices.kv_knots, length), kv)
+        seconds += _between(draft, i, t) - _between(late, i, t)
+        seconds += (step.num_groups - 1) * floats_at(prices.split_s, index + 1)[index]
+        if step.num_chunks:
+            seconds -= draft[0] - late[0]
+    return seconds
+
+
+@jit
+def _with_chunks(prices: Any, step: Any, index: int, tokens: float) -> float:
+    """What chunks and all tokens together take: the target's pass, and the first pass of the draft at ``index``.
+
+    ``tokens`` are those of the decode groups.
+    """
+    seconds, rows = 0.0, tokens + step.num_emitting - 1.0
+    for c in range(step.num_chunks):
+        chunk = group_at(step.chunks + c * GROUP_BYTES)
+        tokens += chunk.query_tokens
+        seconds += _chunk(prices, prices.chunk_s, 0, chunk.query_tokens, chunk.kv_tokens)
+        if index >= 0:
+            seconds += _chunk(prices, prices.chunk_first_s, index, chunk.query_tokens, chunk.kv_tokens)
+    m, t = _span(floats_at(prices.token_knots, prices.num_tokens), _padded(prices, tokens))
+    seconds += (1.0 - t) * _of_all(prices, step, index, m, rows)
+    return seconds + t * _of_all(prices, step, index, m + 1, rows)
+
+
+@jit
+def _of_all(prices: Any, step: Any, index: int, m: int, rows: float) -> float:
+    """What all tokens together take at token knot m."""
+    some, first = min(step.num_emitting, 1), index * prices.num_tokens + m
+    if step.num_groups:
+        seconds = _by_rows(prices, m, prices.mixed_s, m, rows)
+        if index >= 0:
+            seconds += _by_rows(prices, m, prices.first_s, first, rows)
+        return seconds
+    seconds = floats_at(prices.alone_s, 2 * m + 2)[2 * m + some]
+    if step.num_emitting > 1:
+        least = _row(prices.row_knots, m, prices.num_rows)[0]
+        more = _by_rows(prices, m, prices.mixed_s, m, least + step.num_emitting - 1.0)
+        seconds += more - _row(prices.mixed_s, m, prices.num_rows)[0]
+    if index >= 0:
+        seconds += floats_at(prices.first_alone_s, 2 * first + 2)[2 * first + some]
+    return float(seconds)

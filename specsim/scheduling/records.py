@@ -1,0 +1,143 @@
+"""What a step works on: records of whole numbers behind addresses, as numba and NumPy both read them.
+
+A request, a block or a replica is known by the address of its record, 0 meaning none; lists link such addresses. So
+records may lie in any array, and more room never moves what is there. Whoever made the arrays keeps them alive.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from specsim.scheduling.jit import record_at
+
+NONE = 0  # the address of nothing
+
+
+def mixed_record(whole: tuple[str, ...], floating: tuple[str, ...] = ()) -> np.dtype[Any]:
+    """A record of whole numbers, addresses among them, and of floating-point ones."""
+    return np.dtype([(name, np.int64) for name in whole] + [(name, np.float64) for name in floating])
+
+
+ENGINE = mixed_record((
+    "max_num_seqs", "max_num_batched_tokens", "block_size", "num_blocks", "watermark_blocks",
+    "scheduler_reserve_full_isl", "chunked_prefill", "long_prefill_token_threshold",
+    "long_prefill_token_threshold_adaptive", "max_model_len", "prefix_caching", "by_priority", "async_scheduling",
+    "recompute_last_hit", "max_draft_tokens", "lookahead_tokens", "draft_slots", "pads_new_decodes", "verifies_drafts",
+))  # fmt: skip
+"""Limits of an engine and needs of its drafter, under the names of ``EngineLimits`` and ``Scheduler``. ``num_blocks``
+can be held, the null block is not among them; ``max_model_len`` is huge where there is no limit."""
+
+REQUEST = mixed_record((
+    "request_id", "prompt_tokens", "output_tokens", "priority", "arrival", "computed_tokens", "emitted_tokens",
+    "draft_tokens", "prefilling", "in_flight_tokens", "awaited_tokens", "stale_tokens", "merged_tokens", "blocks",
+    "named_blocks", "table", "hashes", "num_hashes", "hash_block_tokens", "hit_tokens", "lost_tokens", "preemptions",
+    "before", "after", "serial", "request_class", "law", "key", "track", "client", "rounds", "drafted", "accepted",
+), ("arrival_s", "first_token_s", "last_token_s"))  # fmt: skip
+"""A request on its replica.
+
+Its known tokens are the prompt and what was emitted; ``computed_tokens`` of them are in the KV cache, as far as steps
+have completed. While decoding that is all but the last. ``draft_tokens`` wait to be verified.
+
+priority, arrival    lower goes first, where the engine looks at it; rank among all requests
+prefilling           its last step left prompt (or recomputed) tokens to compute
+in_flight_tokens     positions of steps that have not completed
+awaited_tokens       of these, positions beyond the known ones: the token to come and the drafts before it
+stale_tokens         positions that were in flight when it was preempted
+merged_tokens        emitted tokens without a position of their own
+blocks, named_blocks KV blocks that it holds; the first of them that have a name are in its ``table``
+hashes, num_hashes   name the prompt's beginning in blocks of ``hash_block_tokens``: equal numbers in two requests mean
+                     equal prompts up to the end of that block. What no hash names, and all that was emitted, is
+                     shared with nobody
+hit_tokens           found in the prefix cache, over all admissions
+lost_tokens          computed and thrown away by preemptions
+before, after        its neighbours in the queue
+
+What a step with a clock knows besides: its ``serial`` number in the run (-1 where the record is spare), its class, the
+LAW of its acceptance, the key of its uniform numbers and its ``track`` (see ``accept``), the client that waits for it,
+and what RequestRecord tells of it.
+"""
+
+SHARE = mixed_record((
+    "request", "tokens", "drafts", "padding", "emits", "prefill", "accepted", "emitted", "request_id",
+    "request_class", "kv_tokens", "position", "goes_on", "proposed",
+))  # fmt: skip
+"""One request's part of a step: ``tokens`` new positions.
+
+The last ``padding`` of them are computed for nothing; before them stand ``drafts`` drafted ones (none, where drafts
+are not verified: they take no position then). ``emits``: all known tokens are computed after this step, so at least
+one new token comes out. ``prefill``: computes prompt (or recomputed) tokens, not a plain decode. ``accepted`` and
+``emitted`` are known when the step has completed. ``kv_tokens`` are in the cache then. ``goes_on``: it emits and is
+not finished then, so drafts follow from output ``position`` on, ``proposed`` of them.
+"""
+
+BLOCK = mixed_record(("private", "hash", "index", "references", "before", "after", "younger"))
+"""A full KV block whose tokens are known by name: (whether only its request can know it, the request's id or the
+workload's hash, index of the block) names all tokens from a sequence's first to the block's end. Free while nobody
+refers to it, but found until it is reused. ``before``, ``after``: its neighbours among the free ones; ``younger``: the
+next one of its bucket."""
+
+GROUP = mixed_record((), ("sequences", "query_tokens", "kv_tokens"))
+"""Sequences of equal width in a step, as ``cost.forward.Group``; ``kv_tokens`` is their mean."""
+
+WORK = mixed_record(
+    ("groups", "num_groups", "num_widths", "chunks", "num_chunks", "num_emitting", "num_drafting", "rank"),
+    ("drafting_kv_tokens", "context_tokens", "seconds"),
+)
+"""A step as its price and its policy see it, and its price.
+
+groups               GROUP records: those of decoding sequences, one for each of ``num_widths`` widths, then each chunk
+                     of one token, which reads the cache as a decoding sequence does
+chunks               GROUP records of the other prompt chunks, ``num_emitting`` of which yield a token
+num_drafting         sequences that emit and go on; the mean of their KV lengths after the step
+context_tokens       the same; where nobody goes on, the mean KV length in the step
+seconds, rank        its price, and how good the source of it is (index into ``cost.forward.SOURCES``)
+"""
+
+REPLICA = mixed_record((
+    "engine", "running", "num_running", "first_waiting", "last_waiting", "num_waiting", "arrivals",
+    "free_plain", "free_named", "first_free", "last_free", "spare_block", "fresh_block", "buckets", "num_buckets",
+    "spare_tables", "num_spare_tables", "shares", "num_shares", "preempted", "num_preempted",
+    "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "draft_tokens", "log",
+), ("start_s", "now_s"))  # fmt: skip
+"""One replica.
+
+engine               its ENGINE
+running              addresses of the running requests, in order of admission
+waiting              queue of requests, the next one first
+arrivals             requests that ever came
+free_plain, _named   free blocks without a name; with one, the next to be reused first
+spare_block          BLOCK records that were in use, linked by ``after``; from fresh_block on they never were
+buckets              the oldest BLOCK of each bucket of names; their number is a power of two
+spare_tables         addresses of block tables that no running request uses
+shares, num_shares   of the step scheduled last, SHARE records
+preempted            requests preempted by the step scheduled last
+
+A step with a clock knows besides:
+
+number, max_queue    of the replica in its fleet; requests that may wait
+work                 its step's WORK
+laws                 LAW records of the request classes
+prices               PRICES; none where Python prices each step
+draft_lengths        k by the number of sequences in a step, up to ``last_draft_length``; none where Python decides
+draft_tokens         most tokens that the drafter computes a sequence after this step
+log                  LOG
+start_s, now_s       when the step began; when it ends
+"""
+
+LOG = mixed_record((
+    "requests", "request_times", "num_requests", "steps", "step_times", "num_steps", "gaps", "gap_requests",
+    "num_gaps", "acceptance", "longest_draft", "worst_rank", "rejected",
+))  # fmt: skip
+"""What happened since Python last looked: rows of finished requests, of steps, and gaps between a request's chunks;
+``acceptance`` counts h[d][j] of the whole run."""
+
+engine_at = record_at(ENGINE)
+request_at = record_at(REQUEST)
+share_at = record_at(SHARE)
+block_at = record_at(BLOCK)
+replica_at = record_at(REPLICA)
+group_at = record_at(GROUP)
+work_at = record_at(WORK)
+log_at = record_at(LOG)

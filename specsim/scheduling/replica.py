@@ -1,0 +1,119 @@
+"""The arrays that a replica's records lie in, made by Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from specsim.errors import InvalidInput, NoAnswer
+from specsim.scheduling.jit import address_of
+from specsim.scheduling.records import BLOCK, ENGINE, REPLICA, SHARE
+from specsim.specs.engine import EngineLimits
+
+NO_LIMIT = 2**60
+Records = np.ndarray[Any, Any]
+
+
+def engine_of(
+    limits: EngineLimits, num_kv_blocks: int, *, max_draft_tokens: int = 0, lookahead_tokens: int = 0,
+    draft_slots: int = 0, recompute_last_hit: bool = False, pads_new_decodes: bool = False,
+    verifies_drafts: bool = True,
+) -> Records:  # fmt: skip
+    """The ENGINE record, [1]; ``num_kv_blocks`` as the engine counts them, null block included.
+
+    ``max_draft_tokens`` is the most that a sequence will ever draft. Raises InvalidInput for limits that leave no
+    block or no token to schedule.
+    """
+    if num_kv_blocks < 2:
+        raise InvalidInput(f"num_kv_blocks is {num_kv_blocks} and one block never holds tokens; give at least 2")
+    # A found prefix may leave one token, which is padded even where nobody runs: it must fit then.
+    padding = max_draft_tokens if pads_new_decodes and limits.prefix_caching else 0
+    least = draft_slots + 1 + padding
+    if limits.max_num_batched_tokens < least:
+        raise InvalidInput(
+            f"max_num_batched_tokens is {limits.max_num_batched_tokens} and one request may take {least}; raise it"
+        )
+    given = limits.model_dump() | {
+        "max_draft_tokens": max_draft_tokens, "lookahead_tokens": lookahead_tokens, "draft_slots": draft_slots,
+        "recompute_last_hit": recompute_last_hit, "pads_new_decodes": pads_new_decodes,
+        "verifies_drafts": verifies_drafts, "num_blocks": num_kv_blocks - 1,
+        "watermark_blocks": int(limits.watermark * num_kv_blocks),
+        "by_priority": limits.scheduling_policy == "priority",
+        "max_model_len": NO_LIMIT if limits.max_model_len is None else limits.max_model_len,
+    }  # fmt: skip
+    engine = np.zeros(1, ENGINE)
+    for name in engine.dtype.names or ():
+        engine[name] = given[name]
+    return engine
+
+
+def refuse_endless(engine: Records, request_id: int, prompt_tokens: int, output_tokens: int) -> None:
+    """Raises NoAnswer for a request that could never run: longer than the model allows, than all KV blocks, or
+    than a whole step's budget when prefill is not chunked. Of two requests the longer one needs more.
+    """
+    rules = {name: int(engine[name][0]) for name in engine.dtype.names or ()}
+    name, total, most = f"request {request_id}", prompt_tokens + output_tokens, rules["max_model_len"]
+    if total > most:
+        raise NoAnswer(
+            f"{name} has {total} prompt and output tokens and the model takes {most}; "
+            "raise max_model_len, or drop the request"
+        )
+    # The last output token is never computed. A sequence that finds no room for its drafts runs without them.
+    known = total - 1
+    pads = rules["pads_new_decodes"] and rules["prefix_caching"] and rules["max_draft_tokens"] + 3 <= most
+    longest = min(known + rules["lookahead_tokens"] + (rules["max_draft_tokens"] if pads else 0), most)
+    room = rules["num_blocks"] * rules["block_size"]
+    if longest > room:
+        raise NoAnswer(
+            f"{name} needs room for {longest} tokens and the KV cache holds {room}; "
+            "raise num_kv_blocks or gpu_memory_utilization, or drop the request"
+        )
+    # A preempted sequence prefills its output again, so without chunks the whole length must fit one step.
+    budget = rules["max_num_batched_tokens"] - rules["draft_slots"]
+    if not rules["chunked_prefill"] and known > budget:
+        raise NoAnswer(
+            f"{name} may prefill {known} tokens at once and a step takes {budget}; "
+            "raise max_num_batched_tokens or allow chunked_prefill"
+        )
+
+
+class ReplicaArrays:
+    """One idle replica: its record, and the arrays that the record points to, kept alive."""
+
+    def __init__(self, engine: Records, record: Records, shares: Records | None = None) -> None:
+        """``record`` [1] is filled in; ``shares``: scratch for one step, its own where none is given."""
+        seqs, blocks = int(engine["max_num_seqs"][0]), int(engine["num_blocks"][0])
+        self.record = record
+        self.engine = engine
+        self.running = np.zeros(seqs, np.int64)
+        self.preempted = np.zeros(seqs, np.int64)
+        self.shares = new_shares(engine) if shares is None else shares
+        for name, array in (("engine", engine), ("running", self.running), ("preempted", self.preempted)):
+            record[name] = address_of(array)
+        record["shares"], record["free_plain"] = address_of(self.shares), blocks
+        if engine["prefix_caching"][0]:
+            longest = -(-int(engine["max_model_len"][0]) // int(engine["block_size"][0]))
+            self._name_blocks(seqs, blocks, min(blocks, longest))
+
+    def _name_blocks(self, seqs: int, blocks: int, longest: int) -> None:
+        """Room for the names of all blocks. The system gives out zeros only where they are written to, so it takes
+        as much memory as there are names.
+        """
+        self.blocks = np.zeros(blocks, BLOCK)
+        self.buckets = np.zeros(1 << (blocks - 1).bit_length(), np.int64)
+        self.tables = np.zeros((seqs, longest), np.int64)
+        self.spare_tables = address_of(self.tables) + self.tables.strides[0] * np.arange(seqs)[::-1]
+        record = self.record
+        record["fresh_block"], record["buckets"] = address_of(self.blocks), address_of(self.buckets)
+        record["num_buckets"] = len(self.buckets)
+        record["spare_tables"], record["num_spare_tables"] = address_of(self.spare_tables), seqs
+
+
+def new_shares(engine: Records) -> Records:
+    """Room for one step."""
+    return np.zeros(int(engine["max_num_seqs"][0]), SHARE)
+
+
+def new_replica(engine: Records) -> ReplicaArrays:
+    return ReplicaArrays(engine, np.zeros(1, REPLICA))

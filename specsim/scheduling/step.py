@@ -1,0 +1,168 @@
+"""One step of a replica with a clock: schedule -> accept -> decide -> price -> book.
+
+``begin`` schedules, and draws what the step's rounds accept: a draw is a pure function of the seed, and who drafts
+next, and so what the step costs, depends on it. Then the policy says how much is drafted and the step is priced, here
+from tables or by Python. ``end`` books what came out, when the step ends.
+
+As in vLLM the draft length comes from the number of requests scheduled in the step, prefills included; drafts go to
+the sequences that emitted and go on. Drafts accepted beyond a request's last token count as accepted, as vLLM counts
+them: h[d][j] stays unbiased.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from specsim.scheduling.accept import accepted, proposed
+from specsim.scheduling.jit import floats_at, integers_at, jit
+from specsim.scheduling.price import GROUP_BYTES, prices_at, step_seconds
+from specsim.scheduling.records import engine_at, group_at, log_at, request_at, work_at
+from specsim.scheduling.rules import beyond_known, book, schedule, share_of
+
+REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 9, 3, 8, 2
+
+
+@jit
+def begin(replica: Any, now_s: float) -> None:
+    """Schedule a step that starts now, draw what it accepts, and sum up what it computes."""
+    verifies = engine_at(replica.engine).verifies_drafts
+    work, kv_drafting, kv_all = work_at(replica.work), 0, 0
+    count = schedule(replica)
+    replica.start_s = now_s
+    work.num_groups, work.num_chunks, work.num_emitting, work.num_drafting = 0, 0, 0, 0
+    singles = False
+    for index in range(count):
+        share = share_of(replica, index)
+        one = request_at(share.request)
+        right = accepted(one, share.drafts)
+        kv_tokens = one.computed_tokens + share.tokens
+        share.kv_tokens = kv_tokens
+        kv_all += kv_tokens
+        share.request_id, share.request_class = one.request_id, one.request_class
+        share.accepted, share.proposed, share.position = right, 0, one.emitted_tokens + 1 + right
+        share.goes_on = share.emits and share.position < one.output_tokens
+        if share.goes_on:
+            work.num_drafting += 1
+            kv_drafting += kv_tokens - beyond_known(share, verifies) + 1 + (right if verifies else 0)
+        if not share.prefill:
+            _add_decode(work, share.tokens, kv_tokens)
+        elif share.tokens > 1:
+            _put(work.chunks, work.num_chunks, 1.0, share.tokens, kv_tokens)
+            work.num_chunks += 1
+            work.num_emitting += share.emits
+        else:
+            singles = True
+    work.num_widths = work.num_groups
+    for g in range(work.num_groups):
+        group = group_at(work.groups + g * GROUP_BYTES)
+        group.kv_tokens /= group.sequences
+    if singles:
+        _add_singles(replica, work)
+    work.drafting_kv_tokens = kv_drafting / work.num_drafting if work.num_drafting else 0.0
+    work.context_tokens = work.drafting_kv_tokens if work.num_drafting else kv_all / max(1, count)
+
+
+@jit
+def _put(groups: int, index: int, sequences: float, tokens: int, kv_tokens: int) -> None:
+    group = group_at(groups + index * GROUP_BYTES)
+    group.sequences, group.query_tokens, group.kv_tokens = sequences, tokens, kv_tokens
+
+
+@jit
+def _add_decode(work: Any, tokens: int, kv_tokens: int) -> None:
+    for g in range(work.num_groups):
+        group = group_at(work.groups + g * GROUP_BYTES)
+        if group.query_tokens == tokens:
+            group.sequences += 1.0
+            group.kv_tokens += kv_tokens
+            return
+    _put(work.groups, work.num_groups, 1.0, tokens, kv_tokens)
+    work.num_groups += 1
+
+
+@jit
+def _add_singles(replica: Any, work: Any) -> None:
+    for index in range(replica.num_shares):
+        share = share_of(replica, index)
+        if share.prefill and share.tokens == 1:
+            _put(work.groups, work.num_groups, 1.0, 1, request_at(share.request).computed_tokens + 1)
+            work.num_groups += 1
+
+
+@jit
+def decide(replica: Any) -> None:
+    """k by the number of sequences in the step, for all that go on."""
+    table = integers_at(replica.draft_lengths, replica.last_draft_length + 1)
+    replica.draft_tokens = table[min(replica.num_shares, replica.last_draft_length)]
+    for index in range(replica.num_shares):
+        share_of(replica, index).proposed = replica.draft_tokens
+
+
+@jit
+def price(replica: Any) -> None:
+    """What the step takes, from tables."""
+    work = work_at(replica.work)
+    work.seconds, work.rank = step_seconds(prices_at(replica.prices), work, replica.draft_tokens)
+
+
+@jit
+def launch(replica: Any) -> float:
+    """Everything about the step is known: note it down, and return when it ends."""
+    work, log, engine = work_at(replica.work), log_at(replica.log), engine_at(replica.engine)
+    replica.now_s = replica.start_s + work.seconds
+    log.worst_rank = max(log.worst_rank, work.rank)
+    row = log.num_steps
+    log.num_steps = row + 1
+    out = integers_at(log.steps + 8 * STEP_COLUMNS * row, STEP_COLUMNS)
+    out[:] = 0
+    out[0] = replica.num_shares
+    for index in range(replica.num_shares):
+        share = share_of(replica, index)
+        out[1 if share.prefill else 2] += share.tokens
+        out[3] += share.drafts
+        out[4] += share.accepted
+    out[5] = engine.num_blocks - replica.free_plain - replica.free_named
+    out[6], out[7] = replica.num_waiting, replica.number
+    times = floats_at(log.step_times + 8 * STEP_TIMES * row, STEP_TIMES)
+    times[0], times[1] = replica.start_s, work.seconds
+    return float(replica.now_s)
+
+
+@jit
+def end(replica: Any) -> None:
+    """The step ends: book it, note what finished, and propose the next drafts."""
+    book(replica, replica.shares, replica.num_shares)
+    log = log_at(replica.log)
+    for index in range(replica.num_shares):
+        share = share_of(replica, index)
+        if not share.emitted:
+            continue
+        one = request_at(share.request)
+        if one.emitted_tokens == share.emitted:
+            one.first_token_s = replica.now_s
+        else:
+            floats_at(log.gaps, log.num_gaps + 1)[log.num_gaps] = replica.now_s - one.last_token_s
+            integers_at(log.gap_requests, log.num_gaps + 1)[log.num_gaps] = one.request_id
+            log.num_gaps += 1
+        one.last_token_s = replica.now_s
+        if not share.prefill:
+            one.rounds += 1
+            one.drafted += share.drafts
+            one.accepted += share.accepted
+            cell = share.drafts * (log.longest_draft + 1) + share.accepted
+            integers_at(log.acceptance, cell + 1)[cell] += 1
+        if one.emitted_tokens >= one.output_tokens:
+            _note_finished(replica, log, one)
+        elif share.proposed:
+            one.draft_tokens = proposed(one, one.emitted_tokens, share.proposed)
+
+
+@jit
+def _note_finished(replica: Any, log: Any, one: Any) -> None:
+    row = log.num_requests
+    log.num_requests = row + 1
+    out = integers_at(log.requests + 8 * REQUEST_COLUMNS * row, REQUEST_COLUMNS)
+    out[0], out[1], out[2], out[3] = one.request_id, one.request_class, one.prompt_tokens, one.output_tokens
+    out[4], out[5], out[6], out[7], out[8] = one.rounds, one.drafted, one.accepted, one.preemptions, replica.number
+    times = floats_at(log.request_times + 8 * REQUEST_TIMES * row, REQUEST_TIMES)
+    times[0], times[1], times[2] = one.arrival_s, one.first_token_s, one.last_token_s

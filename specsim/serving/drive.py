@@ -1,0 +1,84 @@
+"""A whole run by either drive, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from specsim.cost.forward import SOURCES
+from specsim.results import RequestRecord, RunResult, StepRecord, left_waiting, queue_kept_growing
+from specsim.results.metrics import Waiting
+from specsim.serving.fleet import Fleet
+from specsim.serving.sinks import Records, Streamed
+from specsim.workload.request import DEFAULT_CLASS
+
+if TYPE_CHECKING:
+    from specsim.serving.simulate import Progress, Run
+
+
+def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | None) -> RunResult:
+    """A whole run; ``by_events``: driven by SimPy, which is slower. Ctrl-C ends it with what is done."""
+    parts = iter(asked.parts())
+    first = next(parts, None)
+    classes = (DEFAULT_CLASS,) if first is None else first.classes
+    fleet = Fleet(asked.replicas, classes, router=asked.router, clients=asked.clients)
+    sink = _Told(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
+    whole, interrupted = [] if first is None else chain([first], parts), False
+    try:
+        if by_events:
+            from specsim.serving.events import serve_by_events
+
+            serve_by_events(fleet, whole, sink, at_once=progress is not None)
+        else:
+            fleet.serve(whole, sink)
+    except KeyboardInterrupt:
+        interrupted = True
+    return _result(asked, fleet, sink.inner, interrupted)
+
+
+def _result(asked: Run, fleet: Fleet, sink: Records | Streamed, interrupted: bool) -> RunResult:
+    kept, streamed = (sink, None) if isinstance(sink, Records) else (None, sink)
+    requests, steps = (kept.requests(), kept.steps()) if kept else ([], [])
+    gaps, owners = kept.gaps() if kept else (np.zeros(0), None)
+    waiting = fleet.left_waiting() if streamed else _left_waiting(requests, steps, len(asked.replicas))
+    return RunResult(
+        engine="simulated",
+        scenario_sha256="",
+        duration_s=streamed.last_finish_s if streamed else max((one.finish_s for one in requests), default=0.0),
+        requests=requests,
+        steps=steps,
+        itl_s=gaps,
+        acceptance=fleet.log.acceptance(),
+        price_source=SOURCES[int(fleet.log.record["worst_rank"][0])],
+        saturated=asked.clients is None and queue_kept_growing(waiting, int(fleet.record["sent"][0])),
+        truncated=interrupted,
+        interrupted=interrupted,
+        num_gpus=len(asked.replicas),
+        rejected=int(fleet.log.record["rejected"][0]),
+        num_kv_blocks=asked.replicas[0].num_kv_blocks,
+        itl_request=owners,
+        totals=streamed.totals if streamed else None,
+    )
+
+
+def _left_waiting(requests: Sequence[RequestRecord], steps: Sequence[StepRecord], replicas: int) -> Waiting:
+    by_replica: list[list[StepRecord]] = [[] for _ in range(replicas)]
+    for step in steps:
+        by_replica[step.replica].append(step)
+    return left_waiting([one.arrival_s for one in requests], by_replica)
+
+
+class _Told:
+    """A sink that tells how far the run is."""
+
+    def __init__(self, inner: Records | Streamed, count: int, progress: Progress | None) -> None:
+        self.inner, self._count, self._progress = inner, count, progress
+
+    def take(self, *columns: Any) -> None:
+        before = self.inner.finished
+        self.inner.take(*columns)
+        if self._progress is not None and self.inner.finished > before:
+            self._progress(self.inner.finished, self._count)

@@ -1,0 +1,56 @@
+"""The one way from Python into what is compiled: a whole run, or one replica's step in three calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from specsim import scheduling
+from specsim.scheduling.jit import entry, is_kept
+from specsim.scheduling.price import prices_at, step_seconds
+from specsim.scheduling.records import work_at
+from specsim.serving.loop import end_step, fleet_at, launch_step, log_full, send, serve, start_step, take_row
+
+SERVE, TAKE, SEND, START, LAUNCH, END, PRICE = range(7)
+
+
+@lru_cache(maxsize=1)
+def compiled() -> Callable[[int, int, int, int], int]:
+    """``call(operation, address, argument, k)``: of a fleet with a replica's number, a source or a request's address;
+    or PRICE of a PRICES record and a WORK record, whose ``seconds`` and ``rank`` it sets. END returns whether there is
+    work for another step, plus 2 where the log must be emptied.
+
+    Compiled when first asked for, which takes some ten seconds, and then read from numba's cache.
+    """
+    return entry(_serving, "int64(int64, int64, int64, int64)", _sources())
+
+
+def is_compiled() -> bool:
+    """Whether this machine keeps ``compiled``; every simulation runs it."""
+    return is_kept(_serving, _sources())
+
+
+def _sources() -> list[Path]:
+    here = Path(__file__)
+    return [*Path(str(scheduling.__file__)).parent.glob("*.py"), here, *map(here.with_name, ("loop.py", "router.py"))]
+
+
+def _serving(operation: int, address: int, argument: int, k: int) -> int:
+    if operation == PRICE:
+        work = work_at(argument)
+        work.seconds, work.rank = step_seconds(prices_at(address), work, k)
+        return 0
+    fleet = fleet_at(address)
+    if operation == SERVE:
+        return serve(fleet)
+    if operation == TAKE:
+        return take_row(fleet, argument)
+    if operation == SEND:
+        return send(fleet, argument)
+    if operation == START:
+        return int(start_step(fleet, argument))
+    if operation == LAUNCH:
+        launch_step(fleet, argument)
+        return 0
+    return int(end_step(fleet, argument)) + 2 * int(log_full(fleet))

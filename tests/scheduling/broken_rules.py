@@ -1,0 +1,81 @@
+"""Prints, as JSON, how many recordings notice each way to break a rule; run with NUMBA_DISABLE_JIT=1.
+
+The rules then are plain Python functions, which can be replaced one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import numba
+import numpy as np
+
+from specsim.errors import InvalidInput
+from specsim.scheduling import blocks, rules
+from specsim.scheduling.jit import integers_at
+from specsim.scheduling.records import NONE, block_at, engine_at
+from tests.scheduling.replay import recordings, replay
+
+
+def oldest_victim(*_: Any) -> int:
+    return 0
+
+
+def first_block_first(replica: Any, one: Any) -> None:
+    if one.named_blocks:
+        table = integers_at(one.table, one.named_blocks)
+        table[:] = table[::-1].copy()
+    release(replica, one)
+
+
+def newest_namesake(replica: Any, one: Any, table: int) -> int:
+    found = find_prefix(replica, one, table)
+    for index, address in enumerate(integers_at(table, found)):
+        block, younger = block_at(address), block_at(address).younger
+        while younger != NONE:
+            other = block_at(younger)
+            if (other.private, other.hash, other.index) == (block.private, block.hash, block.index):
+                integers_at(table, found)[index] = younger
+            younger = other.younger
+    return found
+
+
+def everything(replica: Any, one: Any, table: int) -> int:
+    """The last known token is found, not computed: nothing would come out of the step."""
+    one.prompt_tokens += 1
+    found = find_prefix(replica, one, table)
+    one.prompt_tokens -= 1
+    return found + engine_at(replica.engine).recompute_last_hit * (found > 0)
+
+
+release, find_prefix = blocks.release, blocks.find_prefix
+BROKEN: dict[str, tuple[str, Callable[..., Any]]] = {
+    "nothing": ("release", release),
+    "victim": ("_victim", oldest_victim),
+    "release": ("release", first_block_first),
+    "find": ("find_prefix", newest_namesake),
+    "last token": ("find_prefix", everything),
+}
+
+
+def noticed(name: str, broken: Callable[..., Any], some: list[Any]) -> int:
+    original, count = getattr(rules, name), 0
+    setattr(rules, name, broken)
+    for recording in some:
+        try:
+            count += bool(list(islice(replay(recording), 1)))
+        except (InvalidInput, LookupError):  # a broken scheduler may break down altogether
+            count += 1
+    setattr(rules, name, original)
+    return count
+
+
+if __name__ == "__main__":
+    assert numba.config.DISABLE_JIT
+    short = [recording for recording in recordings() if recording["limits"].get("prefix_caching")]
+    short.sort(key=lambda recording: len(recording["events"]))
+    with np.errstate(over="ignore"):
+        print(json.dumps({name: noticed(*what, short[:30]) for name, what in BROKEN.items()}))
