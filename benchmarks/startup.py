@@ -33,6 +33,8 @@ workload:
   lengths: {kind: fixed, prompt_tokens: 512, output_tokens: 256}
   requests: 500
 """
+# As for a user: one thread, and Python keeps its byte code.
+SETTINGS = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 PAGE = Path(__file__).parents[1] / "streamlit_app.py"
 # Prints what a slider takes, since a process is the least that can be timed from outside.
 DASHBOARD = f"""
@@ -61,7 +63,7 @@ def spent(arguments: list[str], environment: dict[str, str]) -> tuple[float, str
     """CPU seconds of a process and its children, and what it printed."""
     before = os.times()
     done = subprocess.run(
-        [sys.executable, *arguments], env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True,
+        [sys.executable, *arguments], env=os.environ | SETTINGS | environment, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     after = os.times()

@@ -1,10 +1,24 @@
-"""What concerns the whole suite."""
+"""What concerns the whole suite: its workers, their threads and their memory."""
 
 from __future__ import annotations
 
 import gc
+import os
 
 import pytest
+
+MOST_WORKERS = 4  # each holds torch, numba's code and its own fixtures: about 1.5 GB at the end of a run
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and NumPy are imported: one thread a worker, not one a core
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker a core for the whole suite; none on one core, and for files or tests named on the command line."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    chosen = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    return 0 if chosen or cores == 1 else min(cores, MOST_WORKERS)
 
 
 @pytest.fixture(scope="module", autouse=True)

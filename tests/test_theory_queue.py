@@ -235,7 +235,7 @@ def test_processor_sharing_without_prefill(spread: str, record_property: Any) ->
     assert 5 < theory < 50
     prefilled = served(arrivals, outputs, server, np.full(count, 100))
     gap = (prefilled[:, 2] - prefilled[:, 0]).sum() / arrivals[-1] / theory - 1.0
-    record_property("gap with prefill", gap)
+    record_property("gap with prefill", float(gap))
     assert gap > 0.02  # chunks of 100 tokens make every running sequence wait, which the law leaves out
 
 

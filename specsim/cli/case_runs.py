@@ -75,7 +75,7 @@ def _map_rows(
     cell_seconds: float,
 ) -> Iterator[tuple[str, GridRow]]:  # fmt: skip
     """What no row holds yet. Several drafters take turns, so that all see what the machine does in a repeat."""
-    from specsim.reference.grid import measure_grid
+    from specsim.reference.timing.grid import measure_grid
 
     for until in [repeats] if len(drafters) == 1 else range(1, repeats + 1):
         for name, question in drafters.items():
@@ -108,7 +108,7 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
     from specsim.profiling.machine import inspect
     from specsim.profiling.probe import probe_s
     from specsim.profiling.timer import clock_and_capture
-    from specsim.reference.run import serve
+    from specsim.reference.timing.run import serve
 
     runs, path = runs_to_measure(case, what)
     pending = list(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from specsim.cases import Case
 from specsim.cases.scores import MapScore, Score, ServedScore, measured_at_all
 from specsim.cli.options import console, messages
-from specsim.report.fidelity_json import imposed_maps
-from specsim.report.map_fidelity import (
+from specsim.report.validation.json_document import imposed_maps
+from specsim.report.validation.map_tables import (
     cell_sheet,
     map_lines,
     map_page,
@@ -17,7 +17,7 @@ from specsim.report.map_fidelity import (
     together_lines,
     where_sheets,
 )
-from specsim.report.served_fidelity import (
+from specsim.report.validation.served_tables import (
     served_cases_sheet,
     served_lines,
     served_page,

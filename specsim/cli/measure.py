@@ -75,7 +75,7 @@ def measure(
         return
     question = load_scenario(scenario, settings or ())
     require_torch()
-    from specsim.reference.run import serve
+    from specsim.reference.timing.run import serve
 
     if lossless:
         compare_outputs(question, device, as_json=as_json)
@@ -116,8 +116,8 @@ def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
     """Greedy output with the scenario's drafter against plain greedy output, in float64, float32 and bfloat16."""
     from rich.table import Table
 
-    from specsim.reference.choice import drafter_of
-    from specsim.reference.lossless import by_dtype
+    from specsim.reference.decoding.choice import drafter_of
+    from specsim.reference.decoding.lossless import by_dtype
 
     asked = question.speculation
     if asked is None or not asked.max_draft_tokens:

@@ -23,8 +23,8 @@ def quickstart(
     from specsim.assembly import assemble
     from specsim.cases import committed_score, load_case, score
     from specsim.report.document import Evidence, write_report
-    from specsim.report.map_fidelity import regret_sheet
     from specsim.report.tables import map_table
+    from specsim.report.validation.map_tables import regret_sheet
     from specsim.report.verdict import verdict
     from specsim.scenario import load_scenario
 

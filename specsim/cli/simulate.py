@@ -79,6 +79,7 @@ def simulate(
     _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
+    _tell_compilation()
     runs.all(alternatives, replications)
     first = {name: found[0] for name, found in runs.summaries.items() if found}
     if not first:
@@ -243,6 +244,14 @@ def _margin(text: str, option: str) -> tuple[float, str]:
 
 def _folder_name(name: str, seed: int) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._=-]+', '-', name).strip('-.') or 'run'}-seed{seed}"
+
+
+def _tell_compilation() -> None:
+    """Say why the first run on a machine begins later than the next ones will."""
+    from specsim.serving.entry import is_compiled
+
+    if not is_compiled():
+        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 
 def _tell_traces(question: Scenario) -> None:

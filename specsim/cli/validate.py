@@ -44,12 +44,12 @@ def validate(
         for found in by_case.values():
             write_report(found)
     if plot is not None:
-        from specsim.report.fidelity_page import write_fidelity_page
+        from specsim.report.validation.html_page import write_fidelity_page
 
         write_fidelity_page(plot, scores)
         messages().print(f"wrote {plot}", soft_wrap=True)
     if as_json:
-        from specsim.report.fidelity_json import fidelity_document
+        from specsim.report.validation.json_document import fidelity_document
 
         print_json(fidelity_document(scores))
     elif case is None:

@@ -133,9 +133,7 @@ class KernelPrices(Protocol):
         ...
 
 
-def token_kernels(
-    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision
-) -> Iterator[Kernel]:  # fmt: skip
+def token_kernels(model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision) -> Iterator[Kernel]:
     """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
     ``model`` is one rank's share (``ModelPart.shard``), or a whole model.
@@ -169,10 +167,15 @@ def _attention(model: ModelSpec, group: Group, keys: Reals, layers: float, preci
         latent = model.kv_values_per_token(), model.mla.qk_nope_head_dim + model.mla.qk_rope_head_dim
         kv_heads, width = (model.num_heads, latent[1]) if group.is_prefill else (1, latent[0])
     moved, flops = attention_work(
-        group.sequences, group.query_tokens, keys, flops_per_pair=model.attention_flops(1, 1) / model.num_layers,
-        cached=model.kv_values_per_token(), width=model.num_heads * width, cache_bytes=precision.kv_bits / 8,
+        group.sequences,
+        group.query_tokens,
+        keys,
+        flops_per_pair=model.attention_flops(1, 1) / model.num_layers,
+        cached=model.kv_values_per_token(),
+        width=model.num_heads * width,
+        cache_bytes=precision.kv_bits / 8,
         value_bytes=precision.activation_bytes,
-    )  # fmt: skip
+    )
     shape = (group.sequences, float(group.query_tokens), keys, float(model.num_heads), float(kv_heads), float(width))
     return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, moved)
 
@@ -236,10 +239,13 @@ def _elementwise(part: ModelPart, tokens: Reals, precision: Precision) -> Iterat
     heads_width = (model.num_heads + model.num_kv_heads) * model.head_dim
     gated = 2 if model.gated_mlp else 1
     operations = (
-        ("embedding", hidden, int(part.embedding), 2), ("norm", hidden, sublayers + part.final_norm, 2),
-        ("rotary", heads_width, part.attention, 2), ("kv_write", model.kv_values_per_token(), part.attention, 2),
-        ("activation", model.intermediate_size, part.dense, gated + 1), ("add", hidden, sublayers, 3),
-    )  # fmt: skip
+        ("embedding", hidden, int(part.embedding), 2),
+        ("norm", hidden, sublayers + part.final_norm, 2),
+        ("rotary", heads_width, part.attention, 2),
+        ("kv_write", model.kv_values_per_token(), part.attention, 2),
+        ("activation", model.intermediate_size, part.dense, gated + 1),
+        ("add", hidden, sublayers, 3),
+    )
     for operation, width, count, passes in operations:
         if count and np.any(tokens):
             moved = passes * tokens * width * precision.activation_bytes

@@ -123,9 +123,7 @@ def memory_budget(
     )  # fmt: skip
 
 
-def resident_weight_bytes(
-    model: ModelSpec | ModelPart, bits: float | None = None, group_size: int = 128
-) -> float:  # fmt: skip
+def resident_weight_bytes(model: ModelSpec | ModelPart, bits: float | None = None, group_size: int = 128) -> float:
     """Bytes in memory of a model's weights, or a part's: linear layers at ``bits`` (None: its own), the rest at >= 16.
 
     The rest is what common checkpoints leave wide: embeddings, LM head, norms, biases and MoE routers. Weights of up

@@ -98,9 +98,14 @@ class PassCost:
         price = self._prices.price(kernel, warm=warm)
         seconds = price.seconds * kernel.count
         return Charge(
-            kernel.part, kernel.kind, seconds, seconds * price.relative_error, price.rank, price.compute_bound,
+            kernel.part,
+            kernel.kind,
+            seconds,
+            seconds * price.relative_error,
+            price.rank,
+            price.compute_bound,
             kernel.count,
-        )  # fmt: skip
+        )
 
     def _waiting_for_launches(self, charges: Sequence[Charge], captured: Reals, uniform: bool) -> Charge:
         """Seconds that the device waits for the host to launch its kernels."""

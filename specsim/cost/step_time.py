@@ -57,11 +57,14 @@ def mixture(steps: Sequence[StepTime], shares: Sequence[NDArray[np.float64]]) ->
         return np.asarray(np.take_along_axis(stacked, commonest, axis=0)[0])
 
     return StepTime(
-        mean([step.seconds for step in steps]), means([step.parts for step in steps]),
-        chosen([step.source for step in steps]), mean([step.low_s for step in steps]),
-        mean([step.high_s for step in steps]), means([step.errors_s for step in steps]),
+        mean([step.seconds for step in steps]),
+        means([step.parts for step in steps]),
+        chosen([step.source for step in steps]),
+        mean([step.low_s for step in steps]),
+        mean([step.high_s for step in steps]),
+        means([step.errors_s for step in steps]),
         chosen([step.bound for step in steps]),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,9 +134,14 @@ class MetricSummary:
 
 
 def compare_served(
-    predicted: Iterable[PredictedRun], measured: Iterable[ServedRow], *, shares: Mapping[str, float], source: str,
-    variant: str = SCENARIO, comparable: bool = True,
-) -> ServedFidelity:  # fmt: skip
+    predicted: Iterable[PredictedRun],
+    measured: Iterable[ServedRow],
+    *,
+    shares: Mapping[str, float],
+    source: str,
+    variant: str = SCENARIO,
+    comparable: bool = True,
+) -> ServedFidelity:
     """Score one acceptance variant of the predictions against the measured rows.
 
     ``shares``: each open load as a share of saturation. ``comparable``: whether alternatives face the same arrivals,
@@ -181,12 +186,17 @@ def summarize(metric: str, rows: Sequence[MetricError], bars: tuple[Bar, ...]) -
     most = max(row.repeats.size for row in rows)
     padded = np.array([np.pad(row.repeats, (0, most - row.repeats.size), constant_values=np.nan) for row in rows])
     return MetricSummary(
-        metric=metric, rows=len(rows), mean_error=float(errors.mean()), mean_absolute=float(np.abs(errors).mean()),
+        metric=metric,
+        rows=len(rows),
+        mean_error=float(errors.mean()),
+        mean_absolute=float(np.abs(errors).mean()),
         interval=error_range(np.array([row.predicted.value for row in rows]), padded),
-        worst=max(rows, key=lambda row: abs(row.error)), covered=sum(row.covered for row in rows),
-        judged=len(judged), within=sum(abs(row.error) <= bar.limit for row, bar in judged),
+        worst=max(rows, key=lambda row: abs(row.error)),
+        covered=sum(row.covered for row in rows),
+        judged=len(judged),
+        within=sum(abs(row.error) <= bar.limit for row, bar in judged),
         noisy=sum(row.needs_repeats(bars) for row in rows),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +251,7 @@ def _check_scenario(run: PredictedRun, rows: Iterable[ServedRow]) -> None:
 
 def _metric_errors(
     run: PredictedRun, rows: Sequence[ServedRow], share: float | None, source: str
-) -> list[MetricError]:  # fmt: skip
+) -> list[MetricError]:
     errors = []
     for metric in METRICS:
         values = [value for row in rows if (value := row.metrics.get(metric)) is not None]
@@ -252,9 +262,12 @@ def _metric_errors(
 
 
 def _regret(
-    load: str, forecast: Mapping[tuple[str, str], PredictedRun], runs: Mapping[tuple[str, str], Sequence[ServedRow]],
-    *, open_loop: bool,
-) -> LoadRegret | None:  # fmt: skip
+    load: str,
+    forecast: Mapping[tuple[str, str], PredictedRun],
+    runs: Mapping[tuple[str, str], Sequence[ServedRow]],
+    *,
+    open_loop: bool,
+) -> LoadRegret | None:
     """None with a single alternative, or where one lacks an odd or an even repeat or the metric."""
     metric = MEAN_E2E if open_loop else THROUGHPUT
     sign = 1.0 if open_loop else -1.0  # the smallest is the best

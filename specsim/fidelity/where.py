@@ -24,9 +24,11 @@ _BILLED = {
     "communication": TARGET, "draft": DRAFT, "sampling": SAMPLE, "host": HOST,
 }  # fmt: skip
 _FITTED = {
-    "matrix products": ("gemm", "lm_head"), "attention": ("attention",), "elementwise": ("elementwise",),
+    "matrix products": ("gemm", "lm_head"),
+    "attention": ("attention",),
+    "elementwise": ("elementwise",),
     "communication": ("communication",),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ def _summary(part: str, cells: Sequence[CellParts]) -> PartSummary:
     measured = sum(cell.measured_s[part] for cell in cells)
     predicted = sum(cell.predicted_s[part] for cell in cells)
     return PartSummary(
-        part, float(np.mean([cell.measured_s[part] / cell.cell.measured_s for cell in cells])),
-        float(np.mean(contributions)), float(np.mean(np.abs(contributions))),
+        part,
+        float(np.mean([cell.measured_s[part] / cell.cell.measured_s for cell in cells])),
+        float(np.mean(contributions)),
+        float(np.mean(np.abs(contributions))),
         predicted / measured - 1.0 if measured > 0 and part != SLOW else None,
-    )  # fmt: skip
+    )

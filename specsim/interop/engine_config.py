@@ -35,11 +35,11 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Steps = tuple[tuple[int, int], ...]
 
 
-class _Part(BaseModel):
+class _EnginePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DraftTree(_Part):
+class DraftTree(_EnginePart):
     """EAGLE-2's tree: ``num_steps`` levels of ``topk`` branches, ``num_draft_tokens`` verified with the root."""
 
     topk: PositiveInt
@@ -47,7 +47,7 @@ class DraftTree(_Part):
     num_draft_tokens: int = Field(ge=2)
 
 
-class EngineConfig(_Part):
+class EngineConfig(_EnginePart):
     """One engine's speculation.
 
     ``engine``: whose text it was and whose keys ``kept`` holds; None for an object that specsim made.
@@ -237,9 +237,12 @@ def config_from_fields(
     reference = draft_model or (draft["name"] if isinstance(draft, Mapping) else draft)
     limits = {key: value for key, value in engine.items() if value is not None}
     fields = {
-        "method": methods[_plain(name)], "draft_model": reference, "policy": speculation.get("policy"),
-        "num_speculative_tokens": speculation["max_draft_tokens"] or None, "limits": limits,
-    }  # fmt: skip
+        "method": methods[_plain(name)],
+        "draft_model": reference,
+        "policy": speculation.get("policy"),
+        "num_speculative_tokens": speculation["max_draft_tokens"] or None,
+        "limits": limits,
+    }
     return build(EngineConfig, fields, where="the scenario")
 
 

@@ -61,12 +61,12 @@ def _named(*names: str, default: Any = None) -> Any:
     return Field(default, validation_alias=AliasChoices(*names))
 
 
-class _Weights(BaseModel):
+class _WeightBits(BaseModel):
     num_bits: float
 
 
 class _WeightGroup(BaseModel):
-    weights: _Weights | None = None
+    weights: _WeightBits | None = None
 
 
 class _Quantization(BaseModel):

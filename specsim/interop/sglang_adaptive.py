@@ -21,9 +21,12 @@ from specsim.speculation.policy import Tier, TieredPolicy
 
 FILE = "speculative_adaptive.json"
 KNOBS = {  # of a slot, or of all slots that do not say otherwise
-    "up_hysteresis": "rise", "down_hysteresis": "fall", "ema_alpha": "ema", "update_interval": "interval",
+    "up_hysteresis": "rise",
+    "down_hysteresis": "fall",
+    "ema_alpha": "ema",
+    "update_interval": "interval",
     "warmup_batches": "warmup",
-}  # fmt: skip
+}
 # SGLang's own slots where --speculative-adaptive names no file (commit 015c872).
 DEFAULT_TIERS = (
     Tier(first_batch=1, choices=(1, 3, 5, 7)),
@@ -59,9 +62,7 @@ def read_tiers(content: Mapping[str, Any], where: str) -> tuple[tuple[Tier, ...]
     return tiers, {key: value for key, value in shared.items() if key not in KNOBS}
 
 
-def tier_fields(
-    tiers: Sequence[Tier], initial: int | None, graph_batch_sizes: Sequence[int]
-) -> dict[str, Any]:  # fmt: skip
+def tier_fields(tiers: Sequence[Tier], initial: int | None, graph_batch_sizes: Sequence[int]) -> dict[str, Any]:
     """EngineConfig's fields: the longest draft, and the policy, a plain schedule if every tier has one candidate."""
     longest = max(tier.choices[-1] for tier in tiers)
     starts = slot_starts([tier.first_batch for tier in tiers], graph_batch_sizes)

@@ -27,11 +27,11 @@ _METHODS = {
 _LOADED_BY_VLLM = {"eagle3", "peagle", "dflash", "dflash2", "dspark"}
 
 
-class _Part(BaseModel):
+class _SpeculatorsPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-class ProposalMethod(_Part):
+class ProposalMethod(_SpeculatorsPart):
     """One way to propose.
 
     ``verifier_accept_k`` above 1 accepts a draft among the target's k likeliest: not lossless.
@@ -43,12 +43,12 @@ class ProposalMethod(_Part):
     accept_tolerance: float = Field(0.0, ge=0)
 
 
-class Verifier(_Part):
+class Verifier(_SpeculatorsPart):
     name_or_path: str | None = None
     architectures: tuple[str, ...] = ()
 
 
-class DraftLayers(_Part):
+class DraftLayers(_SpeculatorsPart):
     """The head's own transformer layers; ``vocab_size`` is the target's."""
 
     model_type: str | None = None
@@ -61,14 +61,14 @@ class DraftLayers(_Part):
     vocab_size: PositiveInt | None = None
 
 
-class _Speculators(_Part):
+class _Speculators(_SpeculatorsPart):
     algorithm: str | None = None
     default_proposal_method: str | None = None
     proposal_methods: tuple[ProposalMethod, ...] = Field(min_length=1)
     verifier: Verifier = Verifier()
 
 
-class Speculator(_Part):
+class Speculator(_SpeculatorsPart):
     """A draft head. ``draft_vocab_size``: rows of its output matrix, None: the target's vocabulary. ``aux_layers``:
     target layers whose hidden states it reads. ``block_size``: positions of one parallel pass.
     """

@@ -53,8 +53,12 @@ def _requests(shape: StepShape) -> list[dict[str, Any]]:
     def request(query_len: int, kv_len: int, drafts: int, count: int) -> dict[str, Any]:
         chunked = query_len > drafts + 1 and kv_len > query_len  # else its prefix counts as a prefix-cache hit
         return {
-            "query_len": query_len, "kv_len": kv_len, "num_draft_tokens": drafts, "chunked": chunked, "count": count,
-        }  # fmt: skip
+            "query_len": query_len,
+            "kv_len": kv_len,
+            "num_draft_tokens": drafts,
+            "chunked": chunked,
+            "count": count,
+        }
 
     found = [request(shape.query_len, shape.kv_len, shape.num_draft_tokens, shape.sequences)]
     if shape.prefill_tokens:
@@ -73,9 +77,7 @@ class ForwardResults:
     left_out: list[str] = field(default_factory=list)
 
 
-def read_forward(
-    path: Path, *, dtype: str, kernel: str, without_drafter: Path | None = None
-) -> ForwardResults:  # fmt: skip
+def read_forward(path: Path, *, dtype: str, kernel: str, without_drafter: Path | None = None) -> ForwardResults:
     """The measured batches of one ``--output-json`` file.
 
     A run of the target alone gives part ``verify``. A run with its drafter gives ``total``, or, with the file of a

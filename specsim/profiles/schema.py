@@ -63,11 +63,11 @@ class Row:
         return (*self.shape, self.operation, self.dtype, self.cache, self.mode)
 
 
-class _Part(BaseModel):
+class _HeaderPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Ceilings(_Part):
+class Ceilings(_HeaderPart):
     """The two measured rates every efficiency refers to: a large copy (read plus write) and large matrix products."""
 
     copy_bytes_per_s: PositiveFloat
@@ -75,7 +75,7 @@ class Ceilings(_Part):
     processors: PositiveInt | None = None  # that share out a matrix product's tiles, where known
 
 
-class HeldoutError(_Part):
+class HeldoutError(_HeaderPart):
     """|predicted / measured - 1| over rows predicted from a profile without them.
 
     ``coverage``: share of them inside the stated 90 % intervals; ``interval``: half the width of these as a share of
@@ -96,7 +96,7 @@ class HeldoutError(_Part):
     unseen: NonNegativeInt | None = None
 
 
-class Probe(_Part):
+class Probe(_HeaderPart):
     """The same GEMM and copy before, during and after the sweep: how far the machine drifted meanwhile.
 
     ``interrupted``: mean over median of consecutive probes, less 1, each time: the share of its time that the system
@@ -111,7 +111,7 @@ class Probe(_Part):
     anchors: dict[str, PositiveFloat] = Field(default_factory=dict)
 
 
-class ProfileHeader(_Part):
+class ProfileHeader(_HeaderPart):
     """Who measured what, where and with what.
 
     A profile from another project's tables has ``importer``, ``backend`` and ``rejected_rows`` (by class, rows that

@@ -102,7 +102,7 @@ def profile_hardware(reference: str) -> Hardware:
     Raises InvalidInput as ``load_profile`` for an unknown name or a wrong header.
     """
     folder = _folder(reference)
-    return _hardware(folder.name, _read_header(folder))
+    return _hardware(folder.name, read_header(folder))
 
 
 def _hardware(name: str, header: ProfileHeader) -> Hardware:
@@ -125,7 +125,7 @@ def _folder(reference: str) -> Path:
 
 @lru_cache(maxsize=_KEPT)
 def _parsed(files: _Files) -> Profile:
-    folder, header = files.folder, _read_header(files.folder)
+    folder, header = files.folder, read_header(files.folder)
     rows = {
         kind: parsed_rows(files.texts[kind], folder / f"{kind}.csv", kind) if kind in files.texts else ()
         for kind in SHAPE_COLUMNS
@@ -152,7 +152,8 @@ def _lacks_ceilings(header: Mapping[str, Any]) -> bool:
     return not isinstance(ceilings, dict) or not ceilings.get("flops_per_s")
 
 
-def _read_header(folder: Path) -> ProfileHeader:
+def read_header(folder: Path) -> ProfileHeader:
+    """A profile's header alone; raises InvalidInput for another schema version, or what breaks a rule."""
     path = folder / HEADER
     return _parsed_header(path, path.read_bytes() if path.exists() else b"")
 
@@ -197,7 +198,7 @@ def faster_than_possible(
 
 def find_profile(gpu: str) -> Profile | None:
     """What is known of hardware of this name, or None: its own measurements class by class before imported ones."""
-    headers = {name: _read_header(profiles_folder() / name) for name in profile_names()}
+    headers = {name: read_header(profiles_folder() / name) for name in profile_names()}
     names = sorted((name for name in headers if headers[name].gpu == gpu), key=lambda name: _rank(headers[name]))
     if not names:
         return None
@@ -220,7 +221,7 @@ def find_widths(profile: Profile) -> Profile | None:
     if any(1 < row.shape[1] < row.shape[2] for row in profile.rows.get("attention", ())):
         return None
     for name in profile_names():
-        header = _read_header(profiles_folder() / name)
+        header = read_header(profiles_folder() / name)
         if header.importer is None and header.device == profile.header.device and header.gpu != profile.header.gpu:
             other = load_profile(name)
             if any(1 < row.shape[1] < row.shape[2] for row in other.rows["attention"]):

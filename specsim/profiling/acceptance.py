@@ -14,15 +14,15 @@ import torch
 from specsim.arrays import Integers
 from specsim.errors import InvalidInput
 from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces
-from specsim.reference.checkpoint import Checkpoint, read_checkpoint
+from specsim.reference.decoding.engine import Engine
+from specsim.reference.decoding.generate import run_step
+from specsim.reference.decoding.models import load_transformer
+from specsim.reference.decoding.prompts import Prompt, encoded
+from specsim.reference.decoding.sampling import Sampler
 from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Medusa, NGram, Progress
 from specsim.reference.drafters.drafter_weights import stored_adapter, stored_feature_head, stored_heads
-from specsim.reference.engine import Engine
-from specsim.reference.generate import run_step
-from specsim.reference.models import load_transformer
-from specsim.reference.prompts import Prompt, encoded
-from specsim.reference.sampling import Sampler
-from specsim.reference.transformer import Transformer
+from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint
+from specsim.reference.network.transformer import Transformer
 from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.specs.engine import EngineLimits

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specsim.reference.kernels import gated_activation, linear, pack
+from specsim.reference.network.kernels import gated_activation, linear, pack
 
 
 def visits(tokens: int, num_experts: int, experts_per_token: int, seed: int) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from specsim.profiling.machine import DTYPES
-from specsim.reference.kernels import linear, pack
+from specsim.reference.network.kernels import linear, pack
 
 INT4_STEPS, INT4_MIDDLE = 15, 8  # unsigned 4-bit codes; the kernels multiply (code - 8) by the scale
 INNER_K_TILES = 8  # layout parameter of the CUDA int4 kernel

@@ -9,7 +9,7 @@ from typing import Any
 
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import HeldoutError, ProfileHeader
-from specsim.profiles.store import HEADER, lacks_ceilings, load_profile
+from specsim.profiles.store import HEADER, lacks_ceilings, read_header
 from specsim.profiling.table import Table
 from specsim.surfaces.heldout import heldout_error
 
@@ -23,7 +23,7 @@ def known_header(folder: Path, device_name: str, dtype: str) -> ProfileHeader | 
     """
     if not (folder / HEADER).exists() or lacks_ceilings(folder):
         return None
-    header = load_profile(f"{folder}/").header
+    header = read_header(folder)
     rates = header.ceilings.flops_per_s
     if header.device_name != device_name or dtype not in rates or header.probe is None:
         raise InvalidInput(

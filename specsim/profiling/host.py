@@ -11,7 +11,7 @@ from specsim.profiles.schema import Row
 from specsim.profiling import in_pass
 from specsim.profiling.machine import inspect
 from specsim.profiling.timer import WallClock
-from specsim.reference.host import host_times
+from specsim.reference.timing.host import host_times
 
 REPEATS, LAUNCHES = 15, 200
 LAUNCHED = {"cpu": {"layer", "launch"}, "cuda": {"launch", "graph_replay"}}

@@ -20,8 +20,8 @@ import torch
 from specsim.profiles.schema import Row
 from specsim.profiling.machine import DTYPES, Machine
 from specsim.profiling.timer import displacements
-from specsim.reference import layers, transformer
-from specsim.reference.transformer import TokenGroup, Transformer
+from specsim.reference.network import layers, transformer
+from specsim.reference.network.transformer import TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 
 HEAD_DIM = 64

@@ -34,7 +34,15 @@ from specsim.profiling.machine import DTYPES, Machine
 from specsim.profiling.plan import Shape
 from specsim.profiling.sampling import reject, sample, softmax
 from specsim.profiling.timer import Capture, Clock, Launch
-from specsim.reference.kernels import add, embed, gated_activation, greedy_tokens, rms_norm, rotary, write_cache
+from specsim.reference.network.kernels import (
+    add,
+    embed,
+    gated_activation,
+    greedy_tokens,
+    rms_norm,
+    rotary,
+    write_cache,
+)
 
 COLD_POOL, WARM_POOL = 8.0, 0.25  # pool sizes in last-level caches; AMD keeps part of a pool only 3 times its size
 MOST_BUFFERS = 512

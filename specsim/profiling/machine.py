@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import specsim
-from specsim.reference.cpu import this_cpu
+from specsim.reference.network.cpu import this_cpu
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 

@@ -12,7 +12,7 @@ from specsim.profiles.schema import Row
 from specsim.profiling.machine import DTYPES
 from specsim.profiling.probe import MachineProbe
 from specsim.profiling.timer import CallCapture, Capture, Clock, Timing, clock_of_mode, measure
-from specsim.reference.transformer import PassPlan, TokenGroup, Transformer
+from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 
 Cell = tuple[int, int, int]  # sequences, query tokens, KV tokens with the new ones

@@ -15,7 +15,7 @@ import torch
 
 from specsim.profiling.machine import DTYPES
 from specsim.profiling.timer import Capture, Clock
-from specsim.reference.cpu import this_cpu
+from specsim.reference.network.cpu import this_cpu
 
 Taken = TypeVar("Taken")
 LONG, SHORT = 40, 5  # samples of a probe that is kept, and of a look between two measurements

@@ -8,6 +8,7 @@ folder skips what its tables hold; a folder begun on another device or dtype is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +19,11 @@ import numpy as np
 
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Probe, ProfileHeader, Row
+from specsim.profiles.store import ROOFLINE_CLASSES
 from specsim.profiling import in_pass
 from specsim.profiling.anchors import Anchors, Looks, typical
 from specsim.profiling.budget import Budget
+from specsim.profiling.ceilings import copy_ceiling
 from specsim.profiling.collectives import collective_rows
 from specsim.profiling.facts import machine_facts, measured_rates
 from specsim.profiling.header import heldout_errors, known_header, new_header
@@ -34,8 +37,9 @@ from specsim.profiling.refine import REFINED, worst_shapes
 from specsim.profiling.table import Table
 from specsim.profiling.timer import Capture, Clock, Replay, clock_and_capture
 from specsim.profiling.visits import Visits
-from specsim.reference.cpu import this_cpu
-from specsim.reference.host import HostPart
+from specsim.reference.network.cpu import this_cpu
+from specsim.reference.timing.host import HostPart
+from specsim.specs.kernel_work import work
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 SEED = 0
@@ -88,6 +92,7 @@ def run_sweep(
     table = Table(folder)
     table.write_header(header)
     sweep = _Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
+    sweep.adopt_rows()
     sweep.note_emulation()
     try:
         sweep.measure_grid()
@@ -139,6 +144,12 @@ class _Sweep:
         self._visits = Visits(table.header.ceilings, self._rate, self._capture.mode)
         self._groups: list[list[Shape]] = []  # visited so far
         self._unsettled: list[Shape] = []
+
+    def adopt_rows(self) -> None:
+        """Bring the header up to the rows of an earlier run that was ended before it could."""
+        for kind in ROOFLINE_CLASSES:
+            for row in self._table.rows(kind):
+                self._raise_ceiling(kind, row)
 
     def note_emulation(self) -> None:
         """Say so where the CPU has no instructions for the sweep's dtype."""
@@ -207,8 +218,13 @@ class _Sweep:
         self._settle(shape for group in self._groups for shape in group)
 
     def finish(self) -> None:
-        """Put into the header what is known only at the end."""
+        """Put into the header what is known only at the end; a shared memory's ceiling is the faster of two copies."""
         header = self._probed(during=False)
+        if self._machine.device == "cpu":
+            again = copy_ceiling("cpu", self._clock, self._capture)
+            fastest = max(header.ceilings.copy_bytes_per_s, again)
+            ceilings = header.ceilings.model_copy(update={"copy_bytes_per_s": fastest})
+            header = header.model_copy(update={"ceilings": ceilings})
         self._table.write_header(header)
         self._table.write_header(header.model_copy(update={"heldout_error": heldout_errors(self._table)}))
 
@@ -246,7 +262,9 @@ class _Sweep:
         if found:
             self._groups.append(found)
         for shape in found:
-            self._table.add(shape.kind, self._visits.row(shape, self._typical()))
+            row = self._visits.row(shape, self._typical())
+            self._raise_ceiling(shape.kind, row)
+            self._table.add(shape.kind, row)
         return all(self._is_known(shape) for shape in group)
 
     def _visit(self, shapes: list[Shape]) -> list[Shape]:
@@ -280,9 +298,21 @@ class _Sweep:
         rows: dict[str, list[Row]] = {}
         reference = self._typical()
         for shape in shapes:
-            rows.setdefault(shape.kind, []).append(self._visits.row(shape, reference))
+            row = self._visits.row(shape, reference)
+            self._raise_ceiling(shape.kind, row)
+            rows.setdefault(shape.kind, []).append(row)
         for kind, better in rows.items():
             self._table.correct(kind, better)
+
+    def _raise_ceiling(self, kind: str, row: Row) -> None:
+        """A kernel that runs faster than its dtype's ceiling is one: the large products met a slower machine."""
+        header = self._table.header
+        known = {str(name): rate for name, rate in header.ceilings.flops_per_s.items()}
+        _, flops = work(kind, row.shape, row.dtype)
+        rate = float(flops) / row.median_s
+        if rate > known.get(row.dtype, math.inf):
+            ceilings = header.ceilings.model_copy(update={"flops_per_s": known | {row.dtype: rate}})
+            self._table.write_header(header.model_copy(update={"ceilings": ceilings}))
 
     def _is_known(self, shape: Shape) -> bool:
         key = (*shape.shape, shape.operation, shape.dtype, shape.cache, self._capture.mode)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from specsim.errors import NoAnswer
-from specsim.reference.capture import cuda_graph
+from specsim.reference.network.capture import cuda_graph
 
 Launch = Callable[[int], object]  # runs the kernel on its i-th set of buffers
 

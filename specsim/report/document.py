@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from specsim.analytic.rounds import SpeedupMap
 from specsim.fidelity import Fidelity
 from specsim.report.figures import anatomy_figure, speedup_figure
-from specsim.report.map_figures import map_agreement
+from specsim.report.validation.map_figures import map_agreement
 from specsim.report.verdict import Verdict
 from specsim.scenario import Scenario
 

@@ -55,9 +55,12 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
         if any(share > 0 for share in shares):
             bars = [f"{cell.batch}<br>k={cell.draft_tokens}" for cell in cells]
             figure.add_bar(
-                name=part, x=bars, y=shares, marker_color=colour,
+                name=part,
+                x=bars,
+                y=shares,
+                marker_color=colour,
                 hovertemplate=f"{part} %{{y:.1f}} %<extra>%{{x}}</extra>",
-            )  # fmt: skip
+            )
     figure.update_layout(barmode="stack")
     figure.update_xaxes(title="batch size and its best k", type="category")
     figure.update_yaxes(title="share of the round's time (%)", range=[0, 100])

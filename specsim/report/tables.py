@@ -54,10 +54,14 @@ def exit_table(exits: Sequence[Exit]) -> Table:
         table.add_column(column, justify="right")
     for best in exits:
         table.add_row(
-            str(best.batch), str(best.exit_layer) if best.draft_tokens else "off", str(best.draft_tokens),
-            f"{best.speedup:.2f}", f"{best.low:.2f} to {best.high:.2f}",
-            f"{best.counted_exit_layer}, {best.counted_draft_tokens}", f"{best.counted_speedup:.2f}",
-        )  # fmt: skip
+            str(best.batch),
+            str(best.exit_layer) if best.draft_tokens else "off",
+            str(best.draft_tokens),
+            f"{best.speedup:.2f}",
+            f"{best.low:.2f} to {best.high:.2f}",
+            f"{best.counted_exit_layer}, {best.counted_draft_tokens}",
+            f"{best.counted_speedup:.2f}",
+        )
     return table
 
 
@@ -70,10 +74,11 @@ def schedule_table(tuning: Tuning) -> Table:
         inside = [row for row in tuning.batches if first <= row.batch <= last]
         low, high = min(row.low for row in inside), max(row.high for row in inside)
         table.add_row(
-            f"{first}-{last}" if last > first else str(first), str(k) if k else "off",
+            f"{first}-{last}" if last > first else str(first),
+            str(k) if k else "off",
             *(_both_ends(inside[0].speedup, inside[-1].speedup), f"{low:.2f} to {high:.2f}"),
             _both_ends(inside[0].fixed_speedup, inside[-1].fixed_speedup),
-        )  # fmt: skip
+        )
     return table
 
 

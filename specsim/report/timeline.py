@@ -104,10 +104,14 @@ def _request_events(request: RequestRecord, pid: int) -> Iterator[Event]:
     arrival, first, finish = (_ns(t) for t in (request.arrival_s, request.first_token_s, request.finish_s))
     shared = {"cat": "request", "id": request.request_id, "pid": pid, "tid": STEPS_THREAD}
     args = {
-        "class": request.request_class, "prompt_tokens": request.prompt_tokens,
-        "output_tokens": request.output_tokens, "rounds": request.rounds, "drafted": request.drafted,
-        "accepted": request.accepted, "preemptions": request.preemptions,
-    }  # fmt: skip
+        "class": request.request_class,
+        "prompt_tokens": request.prompt_tokens,
+        "output_tokens": request.output_tokens,
+        "rounds": request.rounds,
+        "drafted": request.drafted,
+        "accepted": request.accepted,
+        "preemptions": request.preemptions,
+    }
     yield {"ph": "b", "name": whole, "ts": arrival / 1e3, "args": args} | shared
     yield {"ph": "b", "name": "to first token", "ts": arrival / 1e3} | shared
     yield {"ph": "e", "name": "to first token", "ts": first / 1e3} | shared

@@ -97,12 +97,16 @@ class RunResult:
             "saturated": self.saturated,
             "truncated": self.truncated,
             "interrupted": self.interrupted,
-            "trimmed": None if self.trim is None else {
-                "from_s": self.trim.from_s, "to_s": self.trim.to_s, "dropped": self.trim.dropped,
+            "trimmed": None
+            if self.trim is None
+            else {
+                "from_s": self.trim.from_s,
+                "to_s": self.trim.to_s,
+                "dropped": self.trim.dropped,
             },
             "scenario_sha256": self.scenario_sha256,
             "versions": self.versions,
-        }  # fmt: skip
+        }
 
     def _mean_batch(self) -> float | None:
         """Sequences in a step, averaged over the time that steps took; None without steps."""
@@ -131,9 +135,12 @@ class RunResult:
             "total_token_throughput": (inputs + outputs) / span,
         }
         counts: dict[str, Any] = {
-            "duration": self.duration_s, "completed": completed, "failed": self.rejected,
-            "total_input_tokens": inputs, "total_output_tokens": outputs,
-        }  # fmt: skip
+            "duration": self.duration_s,
+            "completed": completed,
+            "failed": self.rejected,
+            "total_input_tokens": inputs,
+            "total_output_tokens": outputs,
+        }
         return counts | {
             name: rate if rate is not None and math.isfinite(rate) else None for name, rate in rates.items()
         }
@@ -142,8 +149,11 @@ class RunResult:
         totals, done = self.totals, self.requests
         if totals is not None:
             each: dict[str, NDArray[np.float64] | QuantileSketch] = {
-                "ttft": totals.ttft, "tpot": totals.tpot, "itl": totals.itl, "e2el": totals.e2el,
-            }  # fmt: skip
+                "ttft": totals.ttft,
+                "tpot": totals.tpot,
+                "itl": totals.itl,
+                "e2el": totals.e2el,
+            }
         else:
             each = {
                 "ttft": np.array([r.ttft_s for r in done]),

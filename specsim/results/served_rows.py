@@ -85,11 +85,14 @@ def load_rows(path: Path) -> list[ServedRow]:
                     raise ValueError("a cell")
                 rows.append(
                     ServedRow(
-                        int(record["repeat"]), record["load"], record["alternative"], float(record["probe_s"]),
+                        int(record["repeat"]),
+                        record["load"],
+                        record["alternative"],
+                        float(record["probe_s"]),
                         {name: None if record[name] == "" else float(record[name]) for name in METRICS},
                         record["scenario_sha256"],
                     )
-                )  # fmt: skip
+                )
             except (KeyError, TypeError, ValueError) as error:
                 raise InvalidInput(
                     f"{path}:{line}: {error} is missing or not a number; remove the row and measure it again"
@@ -110,12 +113,14 @@ def load_predictions(path: Path) -> list[PredictedRun]:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
         return [
             PredictedRun(
-                row["load"], row["alternative"], row["variant"],
+                row["load"],
+                row["alternative"],
+                row["variant"],
                 {name: PredictedMetric(**metric) for name, metric in row["metrics"].items()},
                 row.get("scenario_sha256", ""),
             )
             for row in rows
-        ]  # fmt: skip
+        ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(
             f"{path} is no prediction of served loads ({error}); write it again with --predict"

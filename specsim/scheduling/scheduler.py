@@ -37,7 +37,7 @@ def _compiled() -> Callable[[int, int, int, int], int]:
             rules.book(replica_at(replica), address, count)
         return 0
 
-    return entry(scheduling, "int64(int64, int64, int64, int64)", Path(__file__).parent.glob("*.py"))
+    return entry(scheduling, Path(__file__).parent.glob("*.py"))
 
 
 class NamedBlock(NamedTuple):

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from specsim import scheduling
-from specsim.scheduling.jit import entry
+from specsim.scheduling.jit import entry, is_kept
 from specsim.scheduling.price import prices_at, step_seconds
 from specsim.scheduling.records import work_at
 from specsim.serving.loop import end_step, fleet_at, launch_step, log_full, send, serve, start_step, take_row
@@ -21,7 +21,7 @@ def compiled() -> Callable[[int, int, int, int], int]:
     or PRICE of a PRICES record and a WORK record, whose ``seconds`` and ``rank`` it sets. END returns whether there is
     work for another step, plus 2 where the log must be emptied.
 
-    Compiled when first asked for, which takes some ten seconds, and then read from numba's cache.
+    Compiled when first called, which takes some ten seconds, and then read from numba's cache.
     """
 
     def serving(operation: int, address: int, argument: int, k: int) -> int:
@@ -45,4 +45,9 @@ def compiled() -> Callable[[int, int, int, int], int]:
 
     rules, here = Path(str(scheduling.__file__)).parent.glob("*.py"), Path(__file__)
     sources = [*rules, here, here.with_name("loop.py"), here.with_name("router.py")]
-    return entry(serving, "int64(int64, int64, int64, int64)", sources)
+    return entry(serving, sources)
+
+
+def is_compiled() -> bool:
+    """Whether this machine keeps the compiled code of these sources."""
+    return is_kept(compiled())

@@ -13,9 +13,13 @@ import numpy as np
 from specsim.arrays import Dimensions, Reals
 
 _WEIGHT_BYTES = {  # groups of weights share a scale of 16 bits
-    "float32": 4.0, "fp8": 1.0, "int8": 1.0, "int8-weight": 1.0, "int4-weight-g128": 4.125 / 8,
+    "float32": 4.0,
+    "fp8": 1.0,
+    "int8": 1.0,
+    "int8-weight": 1.0,
+    "int4-weight-g128": 4.125 / 8,
     "int4-weight-g32": 4.5 / 8,
-}  # fmt: skip
+}
 _ACTIVATION_BYTES = {"float32": 4.0, "fp8": 1.0, "int8": 1.0}
 
 
@@ -81,7 +85,7 @@ def work(kind: str, shape: Dimensions, dtype: str = "bfloat16") -> tuple[Any, An
         sequences, queries, keys, num_heads, num_kv_heads, head_dim = shape
         return attention_work(
             sequences, queries, keys, flops_per_pair=4.0 * num_heads * head_dim, cached=2.0 * num_kv_heads * head_dim,
-            width=num_heads * head_dim, cache_bytes=weight, value_bytes=2.0,
+            width=num_heads * head_dim, cache_bytes=weight, value_bytes=max(value, 2.0),  # only the cache is narrow
         )  # fmt: skip
     if kind == "moe":
         return experts_work(*shape, weight_bytes=weight, value_bytes=value)

@@ -149,10 +149,12 @@ class ModelSpec(BaseModel):
         if moe is not None:
             moe = moe.model_copy(update={"intermediate_size": moe.intermediate_size // ranks})
         shares: dict[str, object] = {
-            "num_heads": self.num_heads // ranks, "num_kv_heads": max(1, self.num_kv_heads // ranks),
-            "intermediate_size": self.intermediate_size // ranks, "vocab_size": -(-self.vocab_size // ranks),
+            "num_heads": self.num_heads // ranks,
+            "num_kv_heads": max(1, self.num_kv_heads // ranks),
+            "intermediate_size": self.intermediate_size // ranks,
+            "vocab_size": -(-self.vocab_size // ranks),
             "moe": moe,
-        }  # fmt: skip
+        }
         return self.model_copy(update=shares)
 
     # -- shapes -------------------------------------------------------------------------------------------------
@@ -166,9 +168,11 @@ class ModelSpec(BaseModel):
         """Every weight matrix that a pass multiplies by, the LM head included, fused as engines run them."""
         dense = self.dense_layers
         return (
-            *self.attention_linears(self.num_layers), *self.dense_linears(dense),
-            *self.expert_linears(self.num_layers - dense), self.lm_head(),
-        )  # fmt: skip
+            *self.attention_linears(self.num_layers),
+            *self.dense_linears(dense),
+            *self.expert_linears(self.num_layers - dense),
+            self.lm_head(),
+        )
 
     def lm_head(self) -> Linear:
         """The product that gives logits."""

@@ -34,9 +34,14 @@ class ModelPart:
         """All of a model."""
         dense = model.dense_layers
         return cls(
-            model, model.num_layers, dense, model.num_layers - dense, embedding=True, final_norm=True,
+            model,
+            model.num_layers,
+            dense,
+            model.num_layers - dense,
+            embedding=True,
+            final_norm=True,
             heads=(model.lm_head(),),
-        )  # fmt: skip
+        )
 
     @classmethod
     def layers(cls, model: ModelSpec, first: int, last: int) -> ModelPart:
@@ -44,9 +49,14 @@ class ModelPart:
         dense = min(last, model.dense_layers) - min(first, model.dense_layers)
         ends = last == model.num_layers
         return cls(
-            model, last - first, dense, last - first - dense, embedding=first == 0, final_norm=ends,
+            model,
+            last - first,
+            dense,
+            last - first - dense,
+            embedding=first == 0,
+            final_norm=ends,
             heads=(model.lm_head(),) if ends else (),
-        )  # fmt: skip
+        )
 
     @property
     def feed_forward(self) -> int:
@@ -56,9 +66,12 @@ class ModelPart:
         """Every weight matrix of the part."""
         model = self.model
         return (
-            *model.attention_linears(self.attention), *model.dense_linears(self.dense),
-            *model.expert_linears(self.routed), *self.matrices, *self.heads,
-        )  # fmt: skip
+            *model.attention_linears(self.attention),
+            *model.dense_linears(self.dense),
+            *model.expert_linears(self.routed),
+            *self.matrices,
+            *self.heads,
+        )
 
     def layer_windows(self) -> tuple[tuple[float, int | None], ...]:
         """(attention sublayers, tokens they look back on or None for all); kinds in the model's own proportion."""

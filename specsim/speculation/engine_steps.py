@@ -63,7 +63,7 @@ class EngineSteps:
     @classmethod
     def of(
         cls, profile: Profile, *, model: str, drafter: str | None = None, machine_error: float = 0.0
-    ) -> EngineSteps:  # fmt: skip
+    ) -> EngineSteps:
         """The table's rows of one model, without a drafter and with the named one (None: the table's only one).
 
         ``drafter`` may be ``none``: only the rows without one.
@@ -153,7 +153,7 @@ class EngineSteps:
 
     def _total(
         self, seconds: Reals, parts: dict[str, Reals], error_s: Reals, compute_s: Reals, rank: Reals
-    ) -> StepTime:  # fmt: skip
+    ) -> StepTime:
         errors = {"steps": error_s} | ({"machine": self._machine_error * seconds} if self._machine_error else {})
         half = Z90 * np.sqrt(sum((error**2 for error in errors.values()), 0.0))
         if isinstance(seconds, np.ndarray):
@@ -204,9 +204,11 @@ def withheld_error(rows: Sequence[Row]) -> HeldoutError | None:
     errors = np.abs(found.seconds / seconds[hidden] - 1.0)
     inside = errors <= Z90 * found.error * found.seconds / seconds[hidden]
     return HeldoutError(
-        median=float(np.median(errors)), p90=float(np.percentile(errors, 90)), n=int(hidden.sum()),
+        median=float(np.median(errors)),
+        p90=float(np.percentile(errors, 90)),
+        n=int(hidden.sum()),
         coverage=float(np.mean(inside)),
-    )  # fmt: skip
+    )
 
 
 def _noise(rows: Sequence[Row]) -> float:

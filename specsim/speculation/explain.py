@@ -55,15 +55,20 @@ def facts(program: DraftProgram, target: ModelSpec, draft: ModelSpec | None, dra
     shared = sum(len(phase.pass_widths) * phase.weight_share for phase in phases)
     extra = max((phase.extra_target_width for phase in phases), default=0)
     return ProgramFacts(
-        target=target.name, draft_model=None if draft is None else draft.name, draft_tokens=draft_tokens,
-        verify_width=(1 + draft_tokens if program.verifies else 1) + extra, phases=phases,
-        round_weight_share=shared + closing / whole.active_parameters(), target_bytes_per_pass=target_bytes,
+        target=target.name,
+        draft_model=None if draft is None else draft.name,
+        draft_tokens=draft_tokens,
+        verify_width=(1 + draft_tokens if program.verifies else 1) + extra,
+        phases=phases,
+        round_weight_share=shared + closing / whole.active_parameters(),
+        target_bytes_per_pass=target_bytes,
         extra_parameters=sum(part.parameter_count() for part in own),
         extra_weight_bytes=sum(resident_weight_bytes(part) for part in own),
         draft_kv_bytes_per_token=sum(part.kv_bytes_per_token() for part in own),
         scratch_bytes_per_sequence=program.scratch_bytes(target, 1, draft_tokens),
-        lookahead_tokens=program.lookahead_tokens(draft_tokens), budget_tokens=program.budget_tokens(draft_tokens),
-    )  # fmt: skip
+        lookahead_tokens=program.lookahead_tokens(draft_tokens),
+        budget_tokens=program.budget_tokens(draft_tokens),
+    )
 
 
 def weight_share(program: DraftProgram, phase: Phase, target: ModelSpec, draft: ModelSpec | None) -> float:
@@ -77,12 +82,15 @@ def _phase(
 ) -> PhaseFacts:
     parts = [piece.part for piece in program.pieces(phase, target, draft)]
     return PhaseFacts(
-        where=phase.where, placement=phase.placement,
+        where=phase.where,
+        placement=phase.placement,
         pass_widths=phase.pass_widths(program.proposal, draft_tokens),
         extra_target_width=phase.extra_width(program.proposal, draft_tokens)[0],
-        parameters=sum(part.active_parameters() for part in parts), bytes_per_pass=sum(map(_pass_bytes, parts)),
-        weight_share=weight_share(program, phase, target, draft), host_s_per_sequence=phase.host_s_per_sequence,
-    )  # fmt: skip
+        parameters=sum(part.active_parameters() for part in parts),
+        bytes_per_pass=sum(map(_pass_bytes, parts)),
+        weight_share=weight_share(program, phase, target, draft),
+        host_s_per_sequence=phase.host_s_per_sequence,
+    )
 
 
 def _pass_bytes(part: ModelPart) -> float:

@@ -12,9 +12,14 @@ from specsim.speculation.program import DraftProgram, TargetModifier
 
 
 def program_budget(
-    program: DraftProgram, target: ModelSpec, draft: ModelSpec | None, hardware: Hardware, deployment: Deployment,
-    engine: EngineLimits, max_draft_tokens: int,
-) -> MemoryBudget:  # fmt: skip
+    program: DraftProgram,
+    target: ModelSpec,
+    draft: ModelSpec | None,
+    hardware: Hardware,
+    deployment: Deployment,
+    engine: EngineLimits,
+    max_draft_tokens: int,
+) -> MemoryBudget:
     """Where one GPU's memory goes with the program loaded. Raises NoAnswer if not one KV block is left."""
     ranks = deployment.tensor_parallel
     modifier = program.modifier or TargetModifier()
@@ -29,9 +34,14 @@ def program_budget(
 
 
 def program_blocks(
-    program: DraftProgram, target: ModelSpec, draft: ModelSpec | None, hardware: Hardware, deployment: Deployment,
-    engine: EngineLimits, max_draft_tokens: int,
-) -> int:  # fmt: skip
+    program: DraftProgram,
+    target: ModelSpec,
+    draft: ModelSpec | None,
+    hardware: Hardware,
+    deployment: Deployment,
+    engine: EngineLimits,
+    max_draft_tokens: int,
+) -> int:
     """KV blocks of one replica for requests, each of whose beams caches its own tokens."""
     blocks = program_budget(program, target, draft, hardware, deployment, engine, max_draft_tokens).blocks
     return blocks // (program.modifier.sequences if program.modifier else 1)

@@ -61,12 +61,16 @@ class RoundCost:
         sizes = engine.captured_sizes(max_draft_tokens, on_gpu=self._gpu)
         pricing = PassPricing(prices, hardware, sizes, ranks)
         self._target = TargetPass(target, pricing, precision, program)
-        self._phases = [
-            PhaseCost(
-                phase, program, pricing, target=target, precision=precision, draft=draft, kv_bits=precision.kv_bits
-            )
-            for phase in program.phases
-        ] if program is not None else []  # fmt: skip
+        self._phases = (
+            [
+                PhaseCost(
+                    phase, program, pricing, target=target, precision=precision, draft=draft, kv_bits=precision.kv_bits
+                )
+                for phase in program.phases
+            ]
+            if program is not None
+            else []
+        )
         # Once a step, however many phases there are, the host prepares what a drafter's own cache is to take in.
         self._begins = next((cost for cost in self._phases if cost.fills_cache and cost.widths(1)), None)
 
@@ -111,9 +115,14 @@ class RoundCost:
         return replace(group, kv_tokens=self._engine.padded_kv(group.kv_tokens, group.sequences))
 
     def _add_draft(
-        self, bill: Bill, cost: PhaseCost, entries: Sequence[Entry], drafting: Reals, draft_tokens: int,
+        self,
+        bill: Bill,
+        cost: PhaseCost,
+        entries: Sequence[Entry],
+        drafting: Reals,
+        draft_tokens: int,
         beside_s: Reals,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Enter a phase; of an overlapped one, what outlasts ``beside_s``."""
         phase, idle = cost.phase, isinstance(drafting, int) and drafting == 0
         passes = min(1, len(entries)) if idle else len(cost.widths(draft_tokens))

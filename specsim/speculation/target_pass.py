@@ -26,8 +26,12 @@ from specsim.speculation.program.modifier import ExitLaw, HostExperts
 Groups = Sequence[Group]
 # Kernels over the rows of logits of what is verified, beside the greedy choice that every step pays.
 RULE_OPERATIONS: dict[str, tuple[str, ...]] = {
-    "exact": (), "rejection": ("softmax", "rejection"), "typical": ("softmax",), "relaxed": ("softmax",), "none": (),
-}  # fmt: skip
+    "exact": (),
+    "rejection": ("softmax", "rejection"),
+    "typical": ("softmax",),
+    "relaxed": ("softmax",),
+    "none": (),
+}
 TRANSFER_ERROR = 0.2  # one standard deviation, as a share, of loading weights from the host; a judgement
 
 
@@ -42,7 +46,7 @@ class TargetPass:
 
     def __init__(
         self, target: ModelSpec, pricing: PassPricing, precision: Precision, program: DraftProgram | None
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._modifier = (program.modifier if program else None) or TargetModifier()
         narrow = self._modifier.weights
         if narrow is not None:
@@ -53,7 +57,7 @@ class TargetPass:
         self._segments = [
             _Segment(first, pricing.cost(ModelPart.layers(target, first, last), precision))
             for first, last in pairwise(self._borders())
-        ]  # fmt: skip
+        ]
         exits = self._modifier.exit
         self._exits = None if exits is None else _ExitPass(target, pricing, precision, exits)
 

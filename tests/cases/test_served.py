@@ -17,7 +17,7 @@ pytestmark = pytest.mark.torch
 from specsim.assembly import assemble  # noqa: E402
 from specsim.cases import load_case, load_runs  # noqa: E402
 from specsim.cli.main import main  # noqa: E402
-from specsim.reference.run import serve  # noqa: E402
+from specsim.reference.timing.run import serve  # noqa: E402
 from specsim.results.served_rows import load_predictions, load_rows  # noqa: E402
 from specsim.scenario import load_scenario  # noqa: E402
 from specsim.serving import uncertainty  # noqa: E402

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import specsim
 from specsim.assembly import Assembly, assemble
 from specsim.cli.main import main
 from specsim.results.files import read_run
@@ -251,3 +255,17 @@ def test_an_odd_number_of_interval_runs_is_an_error(capsys: pytest.CaptureFixtur
     status, out, err = run(capsys, *SMALL, "--intervals", 7)
     assert (status, out) == (2, "")
     assert err.startswith("specsim: 7 runs make no interval")
+
+
+def test_compilation_is_told_on_one_line_and_once(tmp_path: Path) -> None:
+    """A process on a machine without compiled code says so; the next one finds the code and says nothing."""
+    home = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "numba"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "specsim.cli.main", "simulate", *SMALL, "--alone"]
+    told = []
+    for _ in range(2):
+        done = subprocess.run(
+            command, env=home | {"PYTHONPATH": str(Path(specsim.__file__).parents[1])}, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        told.append([line for line in done.stderr.splitlines() if "compiling" in line])
+    assert [len(lines) for lines in told] == [1, 0]

@@ -22,7 +22,7 @@ APP = Path(__file__).parents[2] / "streamlit_app.py"
 
 def opened(**parameters: str) -> AppTest:
     """The page as a link with these URL parameters opens it."""
-    app = AppTest.from_file(APP, default_timeout=20)
+    app = AppTest.from_file(APP, default_timeout=120)  # of wall time: the machine may be busy
     for key, value in parameters.items():
         app.query_params[key] = value
     return app.run()

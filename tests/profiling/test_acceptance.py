@@ -22,14 +22,14 @@ from specsim.cli.profile_acceptance import acceptance  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.profiling.acceptance import Candidate, longest_runs, record, record_folder, stored_candidates  # noqa: E402
 from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces, read_traces  # noqa: E402
-from specsim.reference.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
+from specsim.reference.decoding.engine import Engine  # noqa: E402
+from specsim.reference.decoding.generate import generate  # noqa: E402
+from specsim.reference.decoding.models import load_transformer  # noqa: E402
+from specsim.reference.decoding.prompts import Prompt, read_prompts  # noqa: E402
+from specsim.reference.decoding.sampling import Sampler  # noqa: E402
 from specsim.reference.drafters import NGram  # noqa: E402
-from specsim.reference.engine import Engine  # noqa: E402
-from specsim.reference.generate import generate  # noqa: E402
-from specsim.reference.models import load_transformer  # noqa: E402
-from specsim.reference.prompts import Prompt, read_prompts  # noqa: E402
-from specsim.reference.sampling import Sampler  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.speculation.acceptance import TraceAcceptance  # noqa: E402
 
 pytestmark = pytest.mark.torch

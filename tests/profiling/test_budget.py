@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 from specsim.profiles.schema import Row  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
 from specsim.profiling import budget, facts, kernels, plan, sweep  # noqa: E402
-from specsim.reference.cpu import this_cpu  # noqa: E402
+from specsim.reference.network.cpu import this_cpu  # noqa: E402
 
 DTYPE = this_cpu().default_dtype
 
@@ -64,6 +64,7 @@ class Machine:
         self._cost = cost
         monkeypatch.setattr(budget.time, "monotonic", lambda: self.now_s)
         monkeypatch.setattr(facts, "copy_ceiling", lambda *_: 1e10)
+        monkeypatch.setattr(sweep, "copy_ceiling", lambda *_: 1e10)
         monkeypatch.setattr(facts, "compute_ceilings", lambda *_: {DTYPE: 1e12})
         monkeypatch.setattr(facts, "launch_overhead_s", lambda *_: 1e-6)
         monkeypatch.setattr(sweep, "MachineProbe", lambda *_: FakeProbe())

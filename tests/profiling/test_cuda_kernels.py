@@ -33,8 +33,8 @@ from specsim.profiling.kernels import Kernels  # noqa: E402
 from specsim.profiling.passes import CHECKED, PassTimer, captures_of  # noqa: E402
 from specsim.profiling.plan import CUDA, ELEMENTWISE, NARROW, SAMPLING, Block, Grid, Shape, shapes  # noqa: E402
 from specsim.profiling.sweep import run_sweep  # noqa: E402
-from specsim.reference import graphs, grid  # noqa: E402
-from specsim.reference.capture import WARM_UPS  # noqa: E402
+from specsim.reference.decoding.generate import Engine  # noqa: E402
+from specsim.reference.decoding.sampling import Sampler  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     Drafter,
     DraftModel,
@@ -49,10 +49,11 @@ from specsim.reference.drafters import (  # noqa: E402
     SkippedLayers,
 )
 from specsim.reference.drafters.drafter_weights import random_adapter, random_feature_head, random_heads  # noqa: E402
-from specsim.reference.generate import Engine  # noqa: E402
-from specsim.reference.layers import Sublayers  # noqa: E402
-from specsim.reference.sampling import Sampler  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network import graphs  # noqa: E402
+from specsim.reference.network.capture import WARM_UPS  # noqa: E402
+from specsim.reference.network.layers import Sublayers  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
+from specsim.reference.timing import grid  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance  # noqa: E402
 from specsim.speculation.tree import chain  # noqa: E402
@@ -496,7 +497,7 @@ def test_rounds_of_the_engine_keep_each_operator_on_one_device(
 def test_a_sweep_writes_a_profile_of_every_kind(gpu: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """From header to whole passes: all that a sweep of a GPU calls runs, and nothing is noted as missing."""
     monkeypatch.setattr("specsim.profiling.kernels.MOST_BUFFERS", 3)
-    monkeypatch.setattr("specsim.reference.host.CELL_S", 0.01)
+    monkeypatch.setattr("specsim.reference.timing.host.CELL_S", 0.01)
     monkeypatch.setattr("specsim.profiling.host.LAUNCHES", 2)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     small = Grid(

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
-from specsim.profiles.schema import Probe, Row  # noqa: E402
-from specsim.profiles.store import HEADER, load_profile, read_rows, write_header  # noqa: E402
+from specsim.profiles.schema import Ceilings, Probe, Row  # noqa: E402
+from specsim.profiles.store import HEADER, Profile, load_profile, read_rows, write_header  # noqa: E402
 from specsim.profiling import (  # noqa: E402
     anchors,
     ceilings,
@@ -33,9 +33,14 @@ from specsim.profiling import (  # noqa: E402
 from specsim.profiling import host as host_module  # noqa: E402
 from specsim.profiling.anchors import ANCHORS  # noqa: E402
 from specsim.profiling.ceilings import compute_ceilings  # noqa: E402
-from specsim.reference import cpu, host, layers, transformer  # noqa: E402
-from specsim.reference import kernels as kernels_of_the_engine  # noqa: E402
-from specsim.reference.cpu import this_cpu  # noqa: E402
+from specsim.reference.network import (  # noqa: E402
+    cpu,
+    layers,
+    transformer,
+)
+from specsim.reference.network import kernels as kernels_of_the_engine  # noqa: E402
+from specsim.reference.network.cpu import this_cpu  # noqa: E402
+from specsim.reference.timing import host  # noqa: E402
 
 COLD_POOL = kernels.COLD_POOL
 DTYPE = this_cpu().default_dtype
@@ -68,6 +73,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = {name: replace(work, shape=small[work.kind]) for name, work in anchors.WORK.items()}
     monkeypatch.setattr(anchors, "WORK", looked_at)
     monkeypatch.setattr(facts, "copy_ceiling", lambda *_: 1e10)
+    monkeypatch.setattr(sweep, "copy_ceiling", lambda *_: 1e10)
     monkeypatch.setattr(facts, "compute_ceilings", lambda device, dtypes, *_: {dtypes[0]: 1e11})
     monkeypatch.setattr(sweep, "CHECKED", {"cpu": (TINY_MODEL,)})
     monkeypatch.setattr(kernels, "COLD_POOL", 0.01)
@@ -350,3 +356,26 @@ def test_host_rows_of_a_batch_cut_short_are_measured_again(tmp_path: Path, monke
     assert asked == [[2]]
     keys = [row.key() for row in profile.rows["host"]]
     assert len(set(keys)) == len(keys) == len(lines) - 1
+
+
+def test_ceilings_that_met_a_slow_machine_are_raised_by_what_runs_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where neighbours had the cores while the header was measured: the profile loads, and no row is above it."""
+    monkeypatch.setattr(facts, "compute_ceilings", lambda device, dtypes, *_: {dtypes[0]: 1.0})
+    monkeypatch.setattr(facts, "copy_ceiling", lambda *_: 1e8)
+    folder = measure_tiny(tmp_path / "p")
+    profile = load_profile(str(folder))
+    assert profile.header.ceilings.copy_bytes_per_s == 1e10  # the second copy
+    rates = [2 * row.shape[0] * row.shape[1] * row.shape[2] / row.median_s for row in profile.rows["gemm"]]
+    own = [rate for rate, row in zip(rates, profile.rows["gemm"], strict=True) if row.dtype == DTYPE]
+    assert profile.header.ceilings.flops_per_s[DTYPE] >= max(own) * 0.999
+    write_header(folder, profile.header.model_copy(update={"ceilings": facts_of_a_slow_start(profile)}))
+    with pytest.raises(InvalidInput, match="faster than the ceilings"):
+        load_profile(str(folder))
+    assert load_profile(str(measure_tiny(folder))).header.ceilings.flops_per_s[DTYPE] > 1e3
+
+
+def facts_of_a_slow_start(profile: Profile) -> Ceilings:
+    """What a header holds whose sweep was killed before it came back to its rows."""
+    return profile.header.ceilings.model_copy(update={"flops_per_s": {DTYPE: 1.0}})

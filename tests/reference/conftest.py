@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from specsim.reference.checkpoint import Checkpoint
+    from specsim.reference.network.checkpoint import Checkpoint
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 67, "hidden_size": 24,
@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
 def _random_checkpoint(seed: int = 0, **changes: Any) -> Checkpoint:
     """A tiny Llama whose layers all matter: normal matrices, norms around one."""
     torch = pytest.importorskip("torch")
-    from specsim.reference.checkpoint import Checkpoint
+    from specsim.reference.network.checkpoint import Checkpoint
 
     config = CONFIG | changes
     generator = torch.Generator().manual_seed(seed)

@@ -16,10 +16,10 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor  # noqa: E402
 
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.reference.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
-from specsim.reference.generate import Engine, generate  # noqa: E402
-from specsim.reference.models import load_transformer  # noqa: E402
-from specsim.reference.transformer import TokenGroup, Transformer  # noqa: E402
+from specsim.reference.decoding.generate import Engine, generate  # noqa: E402
+from specsim.reference.decoding.models import load_transformer  # noqa: E402
+from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
+from specsim.reference.network.transformer import TokenGroup, Transformer  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from specsim.assembly import assemble  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.reference.choice import drafter_of, spread  # noqa: E402
+from specsim.reference.decoding.choice import drafter_of, spread  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     DraftModel,
     DynamicExit,
@@ -24,9 +24,9 @@ from specsim.reference.drafters import (  # noqa: E402
     SkippedLayers,
 )
 from specsim.reference.drafters.own_weights import RandomWeights  # noqa: E402
-from specsim.reference.grid import measure_grid  # noqa: E402
-from specsim.reference.run import serve  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
+from specsim.reference.timing.grid import measure_grid  # noqa: E402
+from specsim.reference.timing.run import serve  # noqa: E402
 from specsim.scenario import Scenario, Speculation  # noqa: E402
 from specsim.serving.simulate import simulate  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402

@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
 from specsim.profiling.machine import default_dtype, inspect  # noqa: E402
-from specsim.reference import cpu  # noqa: E402
-from specsim.reference.kernels import linear, pack  # noqa: E402
-from specsim.reference.transformer import Group, Transformer  # noqa: E402
+from specsim.reference.network import cpu  # noqa: E402
+from specsim.reference.network.kernels import linear, pack  # noqa: E402
+from specsim.reference.network.transformer import TokenGroup, Transformer  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 
 REFUSAL = (
@@ -92,7 +92,7 @@ def test_products_are_the_same_packed_or_not(stand_in: StandIn, monkeypatch: pyt
     asked = cpu.this_cpu()
     monkeypatch.undo()
     cpu.this_cpu.cache_clear()
-    monkeypatch.setattr("specsim.reference.kernels.this_cpu", lambda: asked)
+    monkeypatch.setattr("specsim.reference.network.kernels.this_cpu", lambda: asked)
     generator = torch.Generator().manual_seed(0)
     weight, x = (torch.randn(size, 96, generator=generator, dtype=torch.float64) for size in (64, 5))
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
@@ -116,7 +116,7 @@ def test_a_whole_pass_runs_without_packing(monkeypatch: pytest.MonkeyPatch) -> N
         model = Transformer(spec, device="cpu", dtype=dtype, max_sequences=1, max_length=16, seed=0)
         start = np.zeros(1, dtype=np.int64)
         with torch.inference_mode():
-            found: torch.Tensor = model.run(model.plan([Group(start, torch.arange(8)[None, :], start, 8)]))
+            found: torch.Tensor = model.run(model.plan([TokenGroup(start, torch.arange(8)[None, :], start, 8)]))
         return found.float().reshape(-1, spec.vocab_size)
 
     packed = logits(torch.float32)

@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from specsim.reference.decoding.generate import Engine, generate  # noqa: E402
 from specsim.reference.drafters import DraftModel, History, NGram, Progress, Stopwatch  # noqa: E402
-from specsim.reference.generate import Engine, generate  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from specsim.reference.decoding.generate import Engine, generate, run_step  # noqa: E402
+from specsim.reference.decoding.lossless import losslessness  # noqa: E402
 from specsim.reference.drafters import Drafter, DraftModel, NGram  # noqa: E402
 from specsim.reference.drafters.own_weights import OwnWeights  # noqa: E402
-from specsim.reference.generate import Engine, generate, run_step  # noqa: E402
-from specsim.reference.lossless import losslessness  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.results import AcceptanceCounts  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402
 from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402
@@ -65,7 +65,7 @@ def test_without_speculation_each_token_is_the_most_likely_one(
     prompts: list[np.ndarray], plain: list[np.ndarray]
 ) -> None:
     """Against one pass over the finished text, which has no rounds, slots or batch at all."""
-    from specsim.reference.transformer import TokenGroup
+    from specsim.reference.network.transformer import TokenGroup
 
     model = build()
     for prompt, output in zip(prompts, plain, strict=True):

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 
 from specsim.assembly import assemble  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.reference.grid import measure_grid  # noqa: E402
-from specsim.reference.host import HostPart, host_times  # noqa: E402
+from specsim.reference.timing.grid import measure_grid  # noqa: E402
+from specsim.reference.timing.host import HostPart, host_times  # noqa: E402
 from specsim.results import GridRow  # noqa: E402
 from specsim.scenario import Scenario  # noqa: E402
 

@@ -13,10 +13,10 @@ torch = pytest.importorskip("torch")
 from torch import Tensor  # noqa: E402
 
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.reference.checkpoint import Checkpoint  # noqa: E402
-from specsim.reference.inflate import embedding_of, inflate  # noqa: E402
-from specsim.reference.models import load_transformer  # noqa: E402
-from specsim.reference.transformer import TokenGroup  # noqa: E402
+from specsim.reference.decoding.models import load_transformer  # noqa: E402
+from specsim.reference.network.checkpoint import Checkpoint  # noqa: E402
+from specsim.reference.network.inflate import embedding_of, inflate  # noqa: E402
+from specsim.reference.network.transformer import TokenGroup  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 
 pytestmark = pytest.mark.torch

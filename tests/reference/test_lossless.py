@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from specsim.reference.decoding.engine import Engine  # noqa: E402
+from specsim.reference.decoding.generate import generate  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     Drafter,
     DraftModel,
@@ -23,10 +25,8 @@ from specsim.reference.drafters import (  # noqa: E402
     SkippedLayers,
 )
 from specsim.reference.drafters.drafter_weights import random_adapter, random_feature_head, random_heads  # noqa: E402
-from specsim.reference.engine import Engine  # noqa: E402
-from specsim.reference.generate import generate  # noqa: E402
-from specsim.reference.layers import Sublayers  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.layers import Sublayers  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.results import AcceptanceCounts  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402
 from specsim.specs.engine import EngineLimits  # noqa: E402

@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from specsim.errors import InvalidInput  # noqa: E402
+from specsim.reference.decoding.generate import Engine, generate  # noqa: E402
 from specsim.reference.drafters import DraftModel, NGram  # noqa: E402
-from specsim.reference.generate import Engine, generate  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.results import AcceptanceCounts  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.acceptance import (  # noqa: E402

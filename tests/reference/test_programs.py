@@ -10,13 +10,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from specsim.assembly import assemble  # noqa: E402
-from specsim.reference.choice import drafter_of  # noqa: E402
+from specsim.reference.decoding.choice import drafter_of  # noqa: E402
+from specsim.reference.decoding.engine import Engine  # noqa: E402
+from specsim.reference.decoding.generate import generate  # noqa: E402
 from specsim.reference.drafters import Drafter, DynamicExit, SkippedLayers  # noqa: E402
 from specsim.reference.drafters.own_weights import RandomWeights  # noqa: E402
-from specsim.reference.engine import Engine  # noqa: E402
-from specsim.reference.generate import generate  # noqa: E402
-from specsim.reference.grid import measure_grid  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
+from specsim.reference.timing.grid import measure_grid  # noqa: E402
 from specsim.results import AcceptanceCounts  # noqa: E402
 from specsim.scenario import Scenario  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402

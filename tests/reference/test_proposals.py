@@ -18,6 +18,8 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor  # noqa: E402
 
 from specsim.errors import InvalidInput  # noqa: E402
+from specsim.reference.decoding.engine import Engine  # noqa: E402
+from specsim.reference.decoding.generate import run_step  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     Drafter,
     DraftModel,
@@ -35,10 +37,8 @@ from specsim.reference.drafters import (  # noqa: E402
     Stopwatch,
 )
 from specsim.reference.drafters.drafter_weights import random_adapter, random_feature_head, random_heads  # noqa: E402
-from specsim.reference.engine import Engine  # noqa: E402
-from specsim.reference.generate import run_step  # noqa: E402
-from specsim.reference.layers import Layers, PassPlan, Sublayers, TokenGroup  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.layers import Layers, PassPlan, Sublayers, TokenGroup  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402
 from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402
 from specsim.specs.engine import EngineLimits  # noqa: E402

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from specsim.assembly import assemble  # noqa: E402
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
-from specsim.reference.run import serve  # noqa: E402
+from specsim.reference.timing.run import serve  # noqa: E402
 from specsim.results import RunResult  # noqa: E402
 from specsim.scenario import Scenario  # noqa: E402
 from specsim.serving.simulate import simulate  # noqa: E402

@@ -14,6 +14,9 @@ from scipy import stats  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from specsim.errors import InvalidInput  # noqa: E402
+from specsim.reference.decoding.engine import Engine  # noqa: E402
+from specsim.reference.decoding.generate import generate  # noqa: E402
+from specsim.reference.decoding.sampling import Sampler  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     Drafter,
     DraftModel,
@@ -25,11 +28,8 @@ from specsim.reference.drafters import (  # noqa: E402
     SkippedLayers,
 )
 from specsim.reference.drafters.drafter_weights import random_feature_head, random_heads  # noqa: E402
-from specsim.reference.engine import Engine  # noqa: E402
-from specsim.reference.generate import generate  # noqa: E402
-from specsim.reference.layers import Sublayers, TokenGroup  # noqa: E402
-from specsim.reference.sampling import Sampler  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.layers import Sublayers, TokenGroup  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.acceptance import ConstantAcceptance  # noqa: E402
 from specsim.speculation.policy import ConfidencePolicy, Setting  # noqa: E402

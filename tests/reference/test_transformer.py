@@ -15,9 +15,9 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor  # noqa: E402
 
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.reference import layers  # noqa: E402
-from specsim.reference.kernels import attend, attention_mask, linear, pack, tree_mask  # noqa: E402
-from specsim.reference.transformer import TokenGroup, Transformer, torch_dtype  # noqa: E402
+from specsim.reference.network import layers  # noqa: E402
+from specsim.reference.network.kernels import attend, attention_mask, linear, pack, tree_mask  # noqa: E402
+from specsim.reference.network.transformer import TokenGroup, Transformer, torch_dtype  # noqa: E402
 from specsim.specs.model import LatentAttention, MixtureOfExperts, ModelSpec  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -19,14 +19,14 @@ tokenizers = pytest.importorskip("tokenizers")
 from specsim.assembly import assemble  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.profiling.acceptance import record, stored_candidates  # noqa: E402
-from specsim.reference import run  # noqa: E402
-from specsim.reference.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
-from specsim.reference.engine import Engine  # noqa: E402
-from specsim.reference.generate import Outcome, generate, run_step  # noqa: E402
-from specsim.reference.grid import measure_grid  # noqa: E402
-from specsim.reference.models import load_transformer  # noqa: E402
-from specsim.reference.prompts import encoded, read_prompts  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.decoding.engine import Engine  # noqa: E402
+from specsim.reference.decoding.generate import Outcome, generate, run_step  # noqa: E402
+from specsim.reference.decoding.models import load_transformer  # noqa: E402
+from specsim.reference.decoding.prompts import encoded, read_prompts  # noqa: E402
+from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
+from specsim.reference.timing import run  # noqa: E402
+from specsim.reference.timing.grid import measure_grid  # noqa: E402
 from specsim.results import RunResult  # noqa: E402
 from specsim.scenario import Scenario, load_scenario  # noqa: E402
 from specsim.serving.simulate import simulate  # noqa: E402

@@ -193,14 +193,15 @@ def a_run() -> RunResult:
     speculation = Speculation.model_validate(
         {"program": "ngram", "max_draft_tokens": 4, "acceptance": LAWS[5], "policy": {"kind": "fixed", "k": 3}}
     )
+    lengths = [(1 + 7 * i % 40, 1 + 5 * i % 30) for i in range(20)]
     requests = [
-        RequestSpec(
-            i, 0.02 * i, 1 + 7 * i % 50, 1 + 5 * i % 20, priority=i % 3, prefix_hashes=(1, 2), hash_block_tokens=8
-        )
+        RequestSpec(i, 0.002 * i, *lengths[i], priority=i % 3, prefix_hashes=(1, 2), hash_block_tokens=8)
         for i in range(20)
     ]
-    limits = EngineLimits(max_num_seqs=4, max_num_batched_tokens=40, prefix_caching=True, scheduling_policy="priority")
-    one = replica(limits.model_copy(update={"block_size": 4}), 24, PRICES, speculation, 7)
+    limits = EngineLimits(
+        max_num_seqs=8, max_num_batched_tokens=40, block_size=4, prefix_caching=True, scheduling_policy="priority"
+    )
+    one = replica(limits, 22, PRICES, speculation, 7)
     return run(requests, one, replicas=2, router="power_of_two")
 
 

@@ -10,6 +10,7 @@ from specsim.specs.kernel_work import distinct_experts, product_work, work
 from specsim.specs.model import MixtureOfExperts, ModelSpec
 
 BF16 = Precision(16, 16, "bfloat16")
+FLOAT32 = Precision(32, 32, "float32", "float32", "float32")
 ROUTED = ModelSpec(
     name="routed", source="test", num_layers=3, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16,
     intermediate_size=128, vocab_size=40,
@@ -73,10 +74,10 @@ def test_ungated_experts_have_one_matrix_less_to_go_in_by() -> None:
 @pytest.mark.parametrize("group", [Group(1, 1, 500), Group(16, 5, 2000, 5), Group(1, 700, 700), Group(2, 64, 900, 0)])
 def test_a_pass_counts_products_and_attention_as_a_profile_does(group: Group) -> None:
     llama = load_model("llama-3.1-8b")
-    kernels = [*token_kernels(llama, group.tokens, 4, BF16), *attention_kernels(llama, group, BF16)]
-    for kernel in kernels:
-        if kernel.kind in ("gemm", "attention"):
-            moved, flops = work(kernel.kind, kernel.shape)
+    for precision in (BF16, FLOAT32, Precision(16, 8, "bfloat16", kv="fp8")):
+        kernels = [*token_kernels(llama, group.tokens, 4, precision), *attention_kernels(llama, group, precision)]
+        for kernel in (kernel for kernel in kernels if kernel.kind in ("gemm", "attention")):
+            moved, flops = work(kernel.kind, kernel.shape, kernel.dtype)
             assert (kernel.bytes, kernel.flops) == (pytest.approx(moved, rel=1e-12), pytest.approx(flops, rel=1e-12))
 
 

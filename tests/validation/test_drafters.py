@@ -17,13 +17,13 @@ pytest.importorskip("tokenizers")
 
 from torch import nn  # noqa: E402
 
-from specsim.reference.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
+from specsim.reference.decoding.engine import Engine  # noqa: E402
+from specsim.reference.decoding.generate import generate, run_step  # noqa: E402
+from specsim.reference.decoding.models import load_transformer  # noqa: E402
 from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Medusa  # noqa: E402
 from specsim.reference.drafters.drafter_weights import stored_adapter, stored_feature_head, stored_heads  # noqa: E402
-from specsim.reference.engine import Engine  # noqa: E402
-from specsim.reference.generate import generate, run_step  # noqa: E402
-from specsim.reference.models import load_transformer  # noqa: E402
-from specsim.reference.transformer import Transformer  # noqa: E402
+from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
+from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402
 from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402
 from specsim.specs.engine import EngineLimits  # noqa: E402

@@ -16,8 +16,8 @@ pytest.importorskip("tokenizers")
 
 from torch import Tensor, nn  # noqa: E402
 
-from specsim.reference.checkpoint import Checkpoint  # noqa: E402
-from specsim.reference.inflate import embedding_of  # noqa: E402
+from specsim.reference.network.checkpoint import Checkpoint  # noqa: E402
+from specsim.reference.network.inflate import embedding_of  # noqa: E402
 from specsim.specs.catalog import load_model  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -18,7 +18,7 @@ from text import END, VOCABULARY
 from tokenizers import Tokenizer
 from torch import nn
 
-from specsim.reference.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 TARGET = Shape(VOCABULARY, hidden_size=256, num_layers=5, num_heads=6, num_kv_heads=2, intermediate_size=640)
 DRAFT = Shape(VOCABULARY, hidden_size=128, num_layers=2, num_heads=2, num_kv_heads=1, intermediate_size=256)

@@ -14,8 +14,8 @@ import torch
 from checkpoint import save_tokenizer
 from text import load_tokenizer
 
-from specsim.reference.checkpoint import read_checkpoint, write_checkpoint
-from specsim.reference.inflate import NOISE, embedding_of, inflate
+from specsim.reference.network.checkpoint import read_checkpoint, write_checkpoint
+from specsim.reference.network.inflate import NOISE, embedding_of, inflate
 from specsim.specs.catalog import load_model
 
 HERE = Path(__file__).parent

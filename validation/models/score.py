@@ -22,10 +22,10 @@ from text import encode, load_tokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from specsim.reference.checkpoint import read_checkpoint
-from specsim.reference.generate import Engine, generate
-from specsim.reference.models import load_transformer
-from specsim.reference.transformer import TokenGroup
+from specsim.reference.decoding.generate import Engine, generate
+from specsim.reference.decoding.models import load_transformer
+from specsim.reference.network.checkpoint import read_checkpoint
+from specsim.reference.network.transformer import TokenGroup
 
 HERE = Path(__file__).parent
 WINDOW = 512  # tokens of context at most when loss is counted

@@ -10,14 +10,21 @@ from collections.abc import Iterable
 
 import torch
 
-from specsim.reference.checkpoint import Checkpoint
 from specsim.reference.drafters.features import FeatureHead
 from specsim.reference.drafters.heads import HeadWeights
 from specsim.reference.drafters.own_target import Adapter
-from specsim.reference.kernels import pack
-from specsim.reference.layers import Layers
-from specsim.reference.transformer import Transformer
-from specsim.reference.transformer_weights import NORM_EPSILON, ROTARY_BASE, LayerWeights, Reader, random_layer, source
+from specsim.reference.network.checkpoint import Checkpoint
+from specsim.reference.network.kernels import pack
+from specsim.reference.network.layers import Layers
+from specsim.reference.network.transformer import Transformer
+from specsim.reference.network.transformer_weights import (
+    NORM_EPSILON,
+    ROTARY_BASE,
+    LayerWeights,
+    Reader,
+    random_layer,
+    source,
+)
 from specsim.specs.model import ModelSpec
 
 

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from specsim.arrays import Integers
+from specsim.reference.decoding.sampling import Sampler
 from specsim.reference.drafters.base import History, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.own_target import EarlyExit
-from specsim.reference.kernels import greedy_tokens
-from specsim.reference.sampling import Sampler
-from specsim.reference.transformer import Transformer
+from specsim.reference.network.kernels import greedy_tokens
+from specsim.reference.network.transformer import Transformer
 
 MEMORY = 0.9  # weight of a round's tokens in the next round's rates; ours, the paper names none
 

@@ -13,8 +13,8 @@ from specsim.arrays import Integers
 from specsim.errors import InvalidInput
 from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.stepwise import Shape
-from specsim.reference.kernels import linear
-from specsim.reference.transformer import Transformer
+from specsim.reference.network.kernels import linear
+from specsim.reference.network.transformer import Transformer
 from specsim.speculation.tree import DraftTree, chain
 
 

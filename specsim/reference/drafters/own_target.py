@@ -10,12 +10,12 @@ from torch import Tensor
 
 from specsim.arrays import Integers
 from specsim.errors import InvalidInput
+from specsim.reference.decoding.sampling import Sampler
 from specsim.reference.drafters.base import History, Progress, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
 from specsim.reference.drafters.stepwise import Shape, Stepwise
-from specsim.reference.layers import Layers, PassPlan, Sublayers, TokenGroup
-from specsim.reference.sampling import Sampler
-from specsim.reference.transformer import Transformer
+from specsim.reference.network.layers import Layers, PassPlan, Sublayers, TokenGroup
+from specsim.reference.network.transformer import Transformer
 from specsim.speculation.tree import chain
 
 

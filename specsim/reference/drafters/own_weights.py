@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from specsim.errors import InvalidInput
-from specsim.reference.checkpoint import Checkpoint
 from specsim.reference.drafters.drafter_weights import (
     random_adapter,
     random_feature_head,
@@ -18,8 +17,9 @@ from specsim.reference.drafters.drafter_weights import (
 from specsim.reference.drafters.features import FeatureHead
 from specsim.reference.drafters.heads import HeadWeights
 from specsim.reference.drafters.own_target import Adapter
-from specsim.reference.inflate import Embedding, fitted
-from specsim.reference.transformer import Transformer
+from specsim.reference.network.checkpoint import Checkpoint
+from specsim.reference.network.inflate import Embedding, fitted
+from specsim.reference.network.transformer import Transformer
 
 
 class OwnWeights(Protocol):

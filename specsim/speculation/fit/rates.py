@@ -39,8 +39,12 @@ class FittedRates:
         law = self.law()
         conditional = law.conditional_rates(draft_tokens)
         # r_j / a_i as the product of the other rates, so that a rate of 0 has its slope too.
-        slopes = np.array([_sum_of_products(np.where(np.arange(draft_tokens) == i, 1.0, conditional), i)
-                           for i in range(draft_tokens)])  # fmt: skip
+        slopes = np.array(
+            [
+                _sum_of_products(np.where(np.arange(draft_tokens) == i, 1.0, conditional), i)
+                for i in range(draft_tokens)
+            ]
+        )
         variance = float(slopes @ self.covariance[:draft_tokens, :draft_tokens] @ slopes)
         return normal(law.expected_tokens(draft_tokens), np.sqrt(max(variance, 0.0)), self.level)
 

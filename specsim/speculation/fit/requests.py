@@ -66,9 +66,13 @@ def fit_request_levels(records: Sequence[AcceptanceCounts], *, level: float = DE
 
     best, errors = _optimum(loss, np.array([_logit_share(right, tried), np.log(10.0)]))
     return FittedLatent(
-        transformed(best[0], errors[0], expit, level), transformed(best[1], errors[1], np.exp, level),
-        None, None, -loss(best), len(records),
-    )  # fmt: skip
+        transformed(best[0], errors[0], expit, level),
+        transformed(best[1], errors[1], np.exp, level),
+        None,
+        None,
+        -loss(best),
+        len(records),
+    )
 
 
 def fit_spans(requests: Sequence[RoundHistory], *, level: float = DEFAULT_LEVEL) -> FittedLatent:
@@ -94,10 +98,13 @@ def fit_spans(requests: Sequence[RoundHistory], *, level: float = DEFAULT_LEVEL)
         return 1.0 + float(np.exp(log_more))
 
     return FittedLatent(
-        transformed(best[0], errors[0], expit, level), transformed(best[1], errors[1], np.exp, level),
-        transformed(best[2], errors[2], tokens, level), transformed(best[3], errors[3], np.exp, level),
-        -loss(best), len(requests),
-    )  # fmt: skip
+        transformed(best[0], errors[0], expit, level),
+        transformed(best[1], errors[1], np.exp, level),
+        transformed(best[2], errors[2], tokens, level),
+        transformed(best[3], errors[3], np.exp, level),
+        -loss(best),
+        len(requests),
+    )
 
 
 def latent_from_pooled(acceptance_length: float, draft_tokens: int, concentration: float) -> LatentAcceptance:

@@ -47,9 +47,7 @@ class ProfiledPolicy(ChoosingPolicy):
         return ByBatch(tables[0]) if len(tables) == 1 else _ByContext(contexts, tables)
 
 
-def best_table(
-    law: AcceptanceLaw, prices: RoundPrices, choices: Sequence[int], context_tokens: float
-) -> list[int]:  # fmt: skip
+def best_table(law: AcceptanceLaw, prices: RoundPrices, choices: Sequence[int], context_tokens: float) -> list[int]:
     """k of highest throughput after a step of 0, 1, .. max_num_seqs sequences (none counts as one)."""
     tokens = law.expected_tokens(np.asarray(choices, dtype=np.int64))
     rates = tokens[:, None] / prices.seconds(context_tokens)

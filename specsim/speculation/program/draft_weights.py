@@ -84,9 +84,12 @@ class TargetSublayers(_DraftWeights):
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         whole = ModelPart.whole(target)
         part = ModelPart(
-            target, max(1, round(self.attention_share * whole.attention)), round(self.mlp_share * whole.dense),
-            round(self.mlp_share * whole.routed), embedding=True,
-        )  # fmt: skip
+            target,
+            max(1, round(self.attention_share * whole.attention)),
+            round(self.mlp_share * whole.dense),
+            round(self.mlp_share * whole.routed),
+            embedding=True,
+        )
         return Piece(part, owned=False)
 
 
@@ -110,12 +113,15 @@ class OwnLayers(_DraftWeights):
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         shape = target.model_copy(
             update={
-                "name": f"{target.name}'s drafter", "num_layers": max(1, self.attention),
+                "name": f"{target.name}'s drafter",
+                "num_layers": max(1, self.attention),
                 "weight_bits": self.bits or target.weight_bits,
-                "sliding_window": None, "sliding_layers": None, "moe": target.moe if self.experts else None,
+                "sliding_window": None,
+                "sliding_layers": None,
+                "moe": target.moe if self.experts else None,
                 "num_kv_heads": target.num_heads if self.kv_heads == "all" else target.num_kv_heads,
             }
-        )  # fmt: skip
+        )
         routed = self.mlp if shape.moe is not None else 0
         wider = []
         if self.input_width > 1:
@@ -123,9 +129,7 @@ class OwnLayers(_DraftWeights):
             wider = [
                 Linear("qkv_input", qkv.n, (self.input_width - 1) * target.hidden_size, self.attention, split=True)
             ]
-        part = ModelPart(
-            shape, self.attention, self.mlp - routed, routed, matrices=tuple(wider), cached=self.cached
-        )  # fmt: skip
+        part = ModelPart(shape, self.attention, self.mlp - routed, routed, matrices=tuple(wider), cached=self.cached)
         return Piece(part, owned=True)
 
 

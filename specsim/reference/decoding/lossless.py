@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from specsim.arrays import Integers
-from specsim.reference.choice import Make
+from specsim.reference.decoding.choice import Make
+from specsim.reference.decoding.engine import Engine
+from specsim.reference.decoding.generate import generate
 from specsim.reference.drafters import DraftModel
 from specsim.reference.drafters.own_weights import RandomWeights
-from specsim.reference.engine import Engine
-from specsim.reference.generate import generate
-from specsim.reference.transformer import TokenGroup, Transformer
+from specsim.reference.network.transformer import TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)

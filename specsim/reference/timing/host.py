@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specsim.arrays import Integers
+from specsim.reference.decoding.engine import Engine
+from specsim.reference.decoding.models import Models
 from specsim.reference.drafters import Drafter, DraftModel, History, NGram, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.base import Judge
-from specsim.reference.engine import Engine
-from specsim.reference.grid import MIN_ROUNDS, WARM_UP_ROUNDS, SteadyBatch, room
-from specsim.reference.models import Models
-from specsim.reference.transformer import PassPlan, TokenGroup, Transformer
+from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
+from specsim.reference.timing.grid import MIN_ROUNDS, WARM_UP_ROUNDS, SteadyBatch, room
 from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import AcceptanceDraws, ConstantAcceptance
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from specsim.arrays import Integers
-from specsim.reference.engine import Engine
+from specsim.reference.decoding.engine import Engine
 from specsim.results import AcceptanceCounts
 from specsim.scheduling.scheduler import Scheduler, Step
 from specsim.scheduling.scheduler import Sequence as Running

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from specsim.errors import InvalidInput
-from specsim.reference.kernels import embed, linear
-from specsim.reference.layers import Layers, PassPlan, TokenGroup
-from specsim.reference.transformer_weights import TransformerWeights, random_weights
+from specsim.reference.network.kernels import embed, linear
+from specsim.reference.network.layers import Layers, PassPlan, TokenGroup
+from specsim.reference.network.transformer_weights import TransformerWeights, random_weights
 from specsim.specs.model import ModelSpec
 
 __all__ = ["PassPlan", "TokenGroup", "Transformer", "require_llama", "torch_dtype"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specsim.arrays import Integers
-from specsim.reference.kernels import (
+from specsim.reference.network.kernels import (
     add,
     attend,
     attention_mask,
@@ -29,11 +29,11 @@ from specsim.reference.kernels import (
     rotary,
     write_cache,
 )
-from specsim.reference.transformer_weights import LayerWeights
+from specsim.reference.network.transformer_weights import LayerWeights
 from specsim.specs.model import ModelSpec
 
 if TYPE_CHECKING:
-    from specsim.reference.graphs import Graphs
+    from specsim.reference.network.graphs import Graphs
 
 # On a CPU a run of sequences is cut where padding the shorter ones to the longest would read more keys than this:
 # twice what one more attention call costs inside a pass (45 us) at the 7 GB/s that attention reads there on two cores,

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from specsim.arrays import Integers
-from specsim.reference.capture import CpuPassCapture, CudaPassCapture, Outputs, PassCapture
-from specsim.reference.kernels import attention_mask, branch_mask
-from specsim.reference.layers import AttentionCall, Branches, Compute, Layers, PassPlan, TokenGroup
+from specsim.reference.network.capture import CpuPassCapture, CudaPassCapture, Outputs, PassCapture
+from specsim.reference.network.kernels import attention_mask, branch_mask
+from specsim.reference.network.layers import AttentionCall, Branches, Compute, Layers, PassPlan, TokenGroup
 from specsim.specs.engine import pad_to_graph
 
 KEY_STEP = 64  # buckets of keys are at least this wide, above 512 keys an eighth of the power of two below

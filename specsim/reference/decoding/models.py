@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.reference.checkpoint import Checkpoint, read_checkpoint
-from specsim.reference.choice import drafter_of
+from specsim.reference.decoding.choice import drafter_of
 from specsim.reference.drafters import Drafter
 from specsim.reference.drafters.own_weights import OwnWeights, RandomWeights, StoredWeights
-from specsim.reference.graphs import bucket, capture_passes
-from specsim.reference.inflate import Embedding, fitted
-from specsim.reference.transformer import TokenGroup, Transformer, require_llama, torch_dtype
-from specsim.reference.transformer_weights import stored_weights
+from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint
+from specsim.reference.network.graphs import bucket, capture_passes
+from specsim.reference.network.inflate import Embedding, fitted
+from specsim.reference.network.transformer import TokenGroup, Transformer, require_llama, torch_dtype
+from specsim.reference.network.transformer_weights import stored_weights
 from specsim.scenario import Scenario, Weights
 from specsim.specs.model import ModelSpec
 from specsim.speculation.program.draft_weights import TargetLayers, TargetSublayers

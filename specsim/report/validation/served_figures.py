@@ -11,9 +11,9 @@ from plotly.subplots import make_subplots
 
 from specsim.fidelity.bars import Bar
 from specsim.fidelity.served_errors import LENGTH, MEAN_E2E, MetricError, ServedFidelity
-from specsim.report.agreement import add_band, add_diagonal, limits, log_axis, whiskers
 from specsim.report.figures import INK, PALETTE, laid_out
-from specsim.report.served_fidelity import NAMES
+from specsim.report.validation.agreement import add_band, add_diagonal, limits, log_axis, whiskers
+from specsim.report.validation.served_tables import NAMES
 
 OFF = "#6b7280"  # what does not draft
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross", "pentagon")
@@ -130,6 +130,9 @@ def _symbols(served: ServedFidelity) -> dict[str, str]:
 def _grid(metrics: Sequence[str], title: Callable[[str], str]) -> Any:
     rows = math.ceil(len(metrics) / COLUMNS)
     return make_subplots(
-        rows=rows, cols=COLUMNS, subplot_titles=[f"<b>{title(m)}</b>" for m in metrics], horizontal_spacing=0.08,
+        rows=rows,
+        cols=COLUMNS,
+        subplot_titles=[f"<b>{title(m)}</b>" for m in metrics],
+        horizontal_spacing=0.08,
         vertical_spacing=0.14 if rows > 1 else 0.0,
-    )  # fmt: skip
+    )

@@ -11,7 +11,7 @@ from specsim.cases.scores import MapScore, Score, ServedScore, real_acceptance
 from specsim.fidelity import Fidelity, together
 from specsim.fidelity.served_errors import MetricError, ablation, summarize
 from specsim.fidelity.where import summaries, target_factors
-from specsim.report.served_fidelity import bars_of, mean_errors
+from specsim.report.validation.served_tables import bars_of, mean_errors
 
 
 def fidelity_document(scores: Sequence[Score]) -> dict[str, Any]:
@@ -42,9 +42,11 @@ def _about(case: Case, kind: str) -> dict[str, Any]:
 
 
 def _maps_document(scores: Sequence[MapScore]) -> dict[str, Any]:
-    return _about(scores[0].case, "map") | _together(scores) | {
-        "drafters": {one.drafter: _map_document(one) for one in scores}
-    }  # fmt: skip
+    return (
+        _about(scores[0].case, "map")
+        | _together(scores)
+        | {"drafters": {one.drafter: _map_document(one) for one in scores}}
+    )
 
 
 def _together(scores: Sequence[MapScore]) -> dict[str, Any]:

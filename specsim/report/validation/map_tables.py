@@ -122,9 +122,11 @@ def error_sheet(title: str, values: Mapping[tuple[int, int], float | None]) -> S
     lengths = sorted({k for _, k in values})
     batches = sorted({batch for batch, _ in values})
     return Sheet(
-        title, ("batch", *(f"k={k}" for k in lengths)),
-        [[str(batch), *(_percent(values.get((batch, k))) for k in lengths)] for batch in batches], left=0,
-    )  # fmt: skip
+        title,
+        ("batch", *(f"k={k}" for k in lengths)),
+        [[str(batch), *(_percent(values.get((batch, k))) for k in lengths)] for batch in batches],
+        left=0,
+    )
 
 
 def map_page(scores: Sequence[MapScore]) -> str:
@@ -154,9 +156,11 @@ def _map_section(score: MapScore) -> str:
 def regret_sheet(fidelity: Fidelity) -> Sheet:
     """The decision at each batch size and what following the prediction would have cost."""
     return Sheet(
-        "best k by batch size", ("batch", "predicted best k", "measured best k", "throughput lost"),
-        [(str(r.batch), str(r.predicted_k), str(r.measured_k), f"{r.share:.1%}") for r in fidelity.regrets], left=0,
-    )  # fmt: skip
+        "best k by batch size",
+        ("batch", "predicted best k", "measured best k", "throughput lost"),
+        [(str(r.batch), str(r.predicted_k), str(r.measured_k), f"{r.share:.1%}") for r in fidelity.regrets],
+        left=0,
+    )
 
 
 def cell_sheet(score: MapScore) -> Sheet:
@@ -196,12 +200,14 @@ def maps_sheet(scores: Sequence[MapScore], *, by: Literal["case", "drafter"], ti
     header = (by, "source", "cells", *_FIGURES, f"now: {', '.join(_FIGURES)}")
     rows = [
         (
-            name, ", ".join(sorted({one.case.scenario.cost.source for one in found})),
-            str(sum(len(one.headline.cells) for one in found)), *_figures([one.headline for one in found]),
+            name,
+            ", ".join(sorted({one.case.scenario.cost.source for one in found})),
+            str(sum(len(one.headline.cells) for one in found)),
+            *_figures([one.headline for one in found]),
             ", ".join(_figures([one.now for one in found if one.now is not None])) or "-",
         )
         for name, found in groups.items()
-    ]  # fmt: skip
+    ]
     return Sheet(title, header, rows, _MAPS_LEGEND)
 
 
@@ -218,9 +224,11 @@ def _figures(maps: Sequence[Fidelity]) -> list[str]:
         return []
     both = together(maps)
     return [
-        f"{both.mean_absolute_error():.1%}", f"{both.percentile_absolute_error(95):.1%}", f"{both.coverage():.0%}",
+        f"{both.mean_absolute_error():.1%}",
+        f"{both.percentile_absolute_error(95):.1%}",
+        f"{both.coverage():.0%}",
         f"{both.worst_regret():.1%}",
-    ]  # fmt: skip
+    ]
 
 
 def together_lines(scores: Sequence[MapScore]) -> list[str]:

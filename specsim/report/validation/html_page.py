@@ -9,10 +9,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from specsim.cases.scores import MapScore, Score, ServedScore
-from specsim.report.map_fidelity import map_lines, together_lines
-from specsim.report.map_figures import error_map, map_agreement, maps_agreement, target_error_map, where_figure
-from specsim.report.served_fidelity import bars_of, served_lines
-from specsim.report.served_figures import served_agreement, served_errors
+from specsim.report.validation.map_figures import (
+    error_map,
+    map_agreement,
+    maps_agreement,
+    target_error_map,
+    where_figure,
+)
+from specsim.report.validation.map_tables import map_lines, together_lines
+from specsim.report.validation.served_figures import served_agreement, served_errors
+from specsim.report.validation.served_tables import bars_of, served_lines
 
 POINTS = (
     "One point a cell. Upright lines are the stated 90 % interval, level ones the range of the repeats; shaded are "
@@ -43,9 +49,7 @@ def _title(score: Score) -> str:
     return f"{score.case.name}: {score.drafter}" if isinstance(score, MapScore) else score.case.name
 
 
-def _section(
-    title: str, origin: str, lines: Sequence[str], plots: Sequence[Plot], *, first: bool
-) -> dict[str, Any]:  # fmt: skip
+def _section(title: str, origin: str, lines: Sequence[str], plots: Sequence[Plot], *, first: bool) -> dict[str, Any]:
     """The first plot of the page brings plotly's script."""
     settings = {"displayModeBar": False, "responsive": True}
     divs = [
@@ -59,10 +63,11 @@ def _of_map(score: MapScore) -> tuple[list[str], list[Plot]]:
     plots: list[Plot] = [
         ("Predicted against measured round time", POINTS, map_agreement(score.told)),
         (
-            "Error of round time (%)", "Predicted / measured - 1: blue is predicted too fast, amber too slow.",
+            "Error of round time (%)",
+            "Predicted / measured - 1: blue is predicted too fast, amber too slow.",
             error_map(score.told),
         ),
-    ]  # fmt: skip
+    ]
     if score.parts:
         plots += [
             ("Error of the target's pass alone (%)", "", target_error_map(score.parts)),
@@ -84,7 +89,8 @@ def _of_served(score: ServedScore) -> tuple[list[str], list[Plot]]:
         served_agreement(score.committed, bars),
     )
     errors = (
-        "Error by load", "Lines are the stated 90 % interval; they should cross 0. Shaded is the bar.",
+        "Error by load",
+        "Lines are the stated 90 % interval; they should cross 0. Shaded is the bar.",
         served_errors(score.committed, bars),
-    )  # fmt: skip
+    )
     return served_lines(score), [agreement, errors]

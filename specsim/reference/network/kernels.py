@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor
 
-from specsim.reference.cpu import this_cpu
+from specsim.reference.network.cpu import this_cpu
 
 
 def pack(weight: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ from specsim.reference.drafters import (
     Stepwise,
 )
 from specsim.reference.drafters.own_weights import OwnWeights
-from specsim.reference.layers import Sublayers
-from specsim.reference.transformer import Transformer
+from specsim.reference.network.layers import Sublayers
+from specsim.reference.network.transformer import Transformer
 from specsim.scenario import Speculation
 from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance import RecallAcceptance

@@ -16,9 +16,13 @@ def limits(values: Iterable[float]) -> tuple[float, float]:
 
 def whiskers(values: Any, lows: Sequence[float], highs: Sequence[float]) -> dict[str, Any]:
     return {
-        "type": "data", "symmetric": False, "array": np.array(highs) - values, "arrayminus": values - np.array(lows),
-        "thickness": 1, "width": 0,
-    }  # fmt: skip
+        "type": "data",
+        "symmetric": False,
+        "array": np.array(highs) - values,
+        "arrayminus": values - np.array(lows),
+        "thickness": 1,
+        "width": 0,
+    }
 
 
 def add_band(figure: Any, ends: tuple[float, float], share: float, **place: int) -> None:
@@ -49,6 +53,9 @@ def log_axis(ends: tuple[float, float], title: str | None) -> dict[str, Any]:
     ticks = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in steps]
     inside = [tick for tick in ticks if ends[0] <= tick <= ends[1]]
     return {
-        "type": "log", "range": [low, high], "tickvals": inside, "ticktext": [f"{tick:g}" for tick in inside],
+        "type": "log",
+        "range": [low, high],
+        "tickvals": inside,
+        "ticktext": [f"{tick:g}" for tick in inside],
         "title": title,
-    }  # fmt: skip
+    }

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from specsim.errors import InvalidInput
-from specsim.reference.checkpoint import Checkpoint
-from specsim.reference.kernels import pack
+from specsim.reference.network.checkpoint import Checkpoint
+from specsim.reference.network.kernels import pack
 from specsim.specs.model import ModelSpec
 
 ROTARY_BASE = 10_000.0

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from specsim.arrays import Integers
+from specsim.reference.decoding.sampling import Sampler
 from specsim.reference.drafters import Drafter, History, Progress, Stopwatch
 from specsim.reference.drafters.branching import verified, verify_branches
-from specsim.reference.kernels import greedy_tokens
-from specsim.reference.sampling import Sampler
-from specsim.reference.transformer import PassPlan, TokenGroup, Transformer
+from specsim.reference.network.kernels import greedy_tokens
+from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
 from specsim.scheduling.scheduler import Scheduled
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.speculation.acceptance import AcceptanceDraws

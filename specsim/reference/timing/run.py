@@ -20,11 +20,11 @@ import specsim
 from specsim.arrays import Integers
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
-from specsim.reference.engine import Engine
-from specsim.reference.generate import Outcome, run_step
-from specsim.reference.models import build_models, drafter
-from specsim.reference.prompts import request_prompts
-from specsim.reference.rehearsal import rehearse
+from specsim.reference.decoding.engine import Engine
+from specsim.reference.decoding.generate import Outcome, run_step
+from specsim.reference.decoding.models import build_models, drafter
+from specsim.reference.decoding.prompts import request_prompts
+from specsim.reference.timing.rehearsal import rehearse
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, left_waiting, queue_kept_growing
 from specsim.scenario import Scenario
 from specsim.scheduling.scheduler import Scheduler

@@ -16,8 +16,8 @@ from specsim.fidelity.served_errors import (
     summarize,
     together,
 )
-from specsim.report.map_fidelity import conditions_lines, retired_line, shown
 from specsim.report.sheet import Sheet
+from specsim.report.validation.map_tables import conditions_lines, retired_line, shown
 
 NAMES = {
     "output_throughput": "tokens/s", "median_ttft_ms": "TTFT p50", "p99_ttft_ms": "TTFT p99",
@@ -206,12 +206,16 @@ def served_cases_sheet(scores: Sequence[ServedScore]) -> Sheet:
     for score in scores:
         before = mean_errors(score.committed)
         now = {} if score.now is None else mean_errors(score.now)
-        rows.append((
-            score.case.name, score.case.scenario.cost.source, str(len(score.committed.rows)),
-            *(f"{before[metric]:.1%}" if metric in before else "-" for metric in metrics),
-            f"{score.committed.covered() / len(score.committed.rows):.0%}",
-            ", ".join(f"{now[metric]:.1%}" for metric in metrics[:3] if metric in now) or "-",
-        ))  # fmt: skip
+        rows.append(
+            (
+                score.case.name,
+                score.case.scenario.cost.source,
+                str(len(score.committed.rows)),
+                *(f"{before[metric]:.1%}" if metric in before else "-" for metric in metrics),
+                f"{score.committed.covered() / len(score.committed.rows):.0%}",
+                ", ".join(f"{now[metric]:.1%}" for metric in metrics[:3] if metric in now) or "-",
+            )
+        )
     header = ("case", "source", "rows", *(NAMES[metric] for metric in metrics), "inside", "now")
     note = (
         "Mean |error| of each metric as predicted before the run; now: tokens/s, TTFT p50 and TPOT p50 by today's "

@@ -14,8 +14,8 @@ from specsim.cases.scores import MapScore
 from specsim.fidelity import CellError, Fidelity
 from specsim.fidelity.bars import MAP
 from specsim.fidelity.where import DRAFT, HOST, PARTS, SAMPLE, SLOW, TARGET, CellParts, by_width, summaries
-from specsim.report.agreement import add_band, add_diagonal, limits, log_axes, whiskers
 from specsim.report.figures import INK, LINE, PALETTE, laid_out
+from specsim.report.validation.agreement import add_band, add_diagonal, limits, log_axes, whiskers
 
 PART_COLOURS = {TARGET: "#1e40af", DRAFT: "#f59e0b", SAMPLE: "#a78bfa", HOST: "#9ca3af", SLOW: "#e5b8b8"}
 
@@ -53,7 +53,10 @@ def _agreement(groups: Sequence[tuple[str, str, Sequence[CellError]]]) -> Any:
         predicted = np.array([1e3 * cell.predicted.round_s for cell in found])
         measured = np.array([1e3 * cell.measured_s for cell in found])
         figure.add_scatter(
-            x=measured, y=predicted, mode="markers", name=name,
+            x=measured,
+            y=predicted,
+            mode="markers",
+            name=name,
             marker={"color": colour, "size": 8, "line": {"color": "white", "width": 1}},
             error_y=whiskers(
                 predicted, [1e3 * c.predicted.low_s for c in found], [1e3 * c.predicted.high_s for c in found]
@@ -63,7 +66,7 @@ def _agreement(groups: Sequence[tuple[str, str, Sequence[CellError]]]) -> Any:
             ),
             text=[_cell_text(cell) for cell in found],
             hovertemplate="%{text}<br>predicted %{y:.2f} ms, measured %{x:.2f} ms<extra>" + name + "</extra>",
-        )  # fmt: skip
+        )
     log_axes(figure, ends, "measured round (ms)", "predicted round (ms)")
     return laid_out(figure, 560)
 
@@ -116,14 +119,22 @@ def where_figure(cells: Sequence[CellParts]) -> Any:
     figure = go.Figure()
     for part in PARTS:
         figure.add_bar(
-            name=part, x=labels, y=[100 * one[part].contribution for one in found], marker_color=PART_COLOURS[part],
+            name=part,
+            x=labels,
+            y=[100 * one[part].contribution for one in found],
+            marker_color=PART_COLOURS[part],
             hovertemplate=f"{part}: %{{y:+.1f}} points of the round<extra>%{{x}} tokens</extra>",
-        )  # fmt: skip
+        )
     totals = [100 * float(np.mean([cell.cell.error for cell in group])) for group in groups.values()]
     figure.add_scatter(
-        x=labels, y=totals, mode="lines+markers", name="the round", line={"color": INK, "width": 1.5},
-        marker={"size": 7}, hovertemplate="round: %{y:+.1f} %<extra>%{x} tokens</extra>",
-    )  # fmt: skip
+        x=labels,
+        y=totals,
+        mode="lines+markers",
+        name="the round",
+        line={"color": INK, "width": 1.5},
+        marker={"size": 7},
+        hovertemplate="round: %{y:+.1f} %<extra>%{x} tokens</extra>",
+    )
     figure.update_layout(barmode="relative", bargap=0.35)
     figure.add_hline(y=0, line={"color": INK, "width": 1})
     figure.update_xaxes(title="tokens in the target's pass, batch × (k + 1)", type="category")

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from specsim.arrays import Integers
 from specsim.errors import InvalidInput
-from specsim.reference.checkpoint import DEFAULT_NORM_EPSILON, Checkpoint
+from specsim.reference.network.checkpoint import DEFAULT_NORM_EPSILON, Checkpoint
 from specsim.specs.model import ModelSpec
 
 # Rows and columns of each matrix, by the part of its name before ".weight".

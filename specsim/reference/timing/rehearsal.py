@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from specsim.errors import InvalidInput
-from specsim.reference.engine import Engine
-from specsim.reference.graphs import bucket
-from specsim.reference.grid import WINDOW_TOKENS, SteadyBatch
+from specsim.reference.decoding.engine import Engine
+from specsim.reference.network.graphs import bucket
+from specsim.reference.timing.grid import WINDOW_TOKENS, SteadyBatch
 from specsim.specs.engine import pad_to_graph
 from specsim.speculation.policy import Decider
 

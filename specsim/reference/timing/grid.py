@@ -14,10 +14,10 @@ import numpy as np
 
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
+from specsim.reference.decoding.engine import Engine
+from specsim.reference.decoding.generate import Outcome, StepTimes, run_step
+from specsim.reference.decoding.models import Models, build_models, drafter
 from specsim.reference.drafters import Drafter
-from specsim.reference.engine import Engine
-from specsim.reference.generate import Outcome, StepTimes, run_step
-from specsim.reference.models import Models, build_models, drafter
 from specsim.results import GridRow
 from specsim.scenario import Scenario
 from specsim.scheduling.scheduler import Scheduler

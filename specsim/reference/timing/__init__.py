@@ -1,0 +1,1 @@
+"""Runs and cells on the wall clock."""

@@ -1,0 +1,1 @@
+"""Predicted against measured, shown: tables, figures, one page, one JSON document."""
