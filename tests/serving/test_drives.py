@@ -106,10 +106,12 @@ class Case:
 
 @st.composite
 def engines(draw: st.DrawFn) -> EngineLimits:
-    chunked = draw(st.integers(0, 4)) > 0
+    chunked, rules = draw(st.integers(0, 4)) > 0, draw(st.sampled_from(["vllm", "vllm", "sglang"]))
     return EngineLimits(
         max_num_seqs=draw(st.integers(1, 8)),
-        max_num_batched_tokens=draw(st.integers(9, 96)) if chunked else 96,
+        max_num_batched_tokens=draw(st.integers(16 if rules == "sglang" else 9, 96)) if chunked else 96,
+        rules=rules,
+        mixed_chunks=draw(st.booleans()),
         chunked_prefill=chunked,
         block_size=draw(st.sampled_from([1, 4, 16])),
         prefix_caching=draw(st.booleans()),
@@ -151,7 +153,7 @@ def cases(draw: st.DrawFn) -> Case:
     limits, speculation = draw(engines()), draw(speculations())
     learned_alone = speculation is not None and speculation.policy.kind in ("confidence", "verify_budget")
     longest = max(one.prompt_tokens + one.output_tokens for one in requests) + 3 * LONGEST
-    blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30))
+    blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30)) + 2 * (limits.rules == "sglang")
     cost, seed = draw(st.sampled_from([PRICES, Bent()])), draw(st.integers(0, 2**32))
     queue = draw(st.sampled_from([None, None, 2]))
     by_class = {} if learned_alone or draw(st.booleans()) else {"code": ConstantAcceptance(rate=0.95)}
