@@ -100,7 +100,7 @@ class Scenario(BaseModel):
         for name in {"weight_bits", "kv_bits"} & given:
             if getattr(deployment, name) == 16:
                 raise ValueError(
-                    f"{name} is 16 and {gpu.name} was profiled in {', '.join(gpu.flops_per_s)} only; leave it out for "
+                    f"{name} is 16 and {gpu.name} has rates of {', '.join(gpu.flops_per_s)} only; leave it out for "
                     "float32, or profile the machine with --dtype bfloat16 into another folder"
                 )
         return deployment.model_copy(update=dict.fromkeys({"weight_bits", "kv_bits"} - given, 32))

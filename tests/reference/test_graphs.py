@@ -10,7 +10,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from specsim.assembly import assemble  # noqa: E402
-from specsim.reference import graphs, grid, run  # noqa: E402
 from specsim.reference.decoding.generate import Engine, Outcome, generate, run_step  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
     Drafter,
@@ -26,9 +25,11 @@ from specsim.reference.drafters.drafter_weights import random_adapter, random_fe
 from specsim.reference.drafters.grown import Grown  # noqa: E402
 from specsim.reference.drafters.lookahead import Lookahead  # noqa: E402
 from specsim.reference.drafters.merged import Merged  # noqa: E402
+from specsim.reference.network import graphs  # noqa: E402
 from specsim.reference.network.graphs import Frame, Graphs, bucket, capture_passes  # noqa: E402
 from specsim.reference.network.layers import Branches, Sublayers  # noqa: E402
 from specsim.reference.network.transformer import TokenGroup, Transformer  # noqa: E402
+from specsim.reference.timing import grid, run  # noqa: E402
 from specsim.reference.timing.rehearsal import rehearse  # noqa: E402
 from specsim.scenario import Scenario  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402

@@ -167,7 +167,7 @@ def test_a_lone_request_is_not_served_before_it_arrives() -> None:
     [
         ({"engine": {"num_kv_blocks": None}}, "num_kv_blocks"),
         ({"deployment": {"replicas": 2}}, "replicas"),
-        ({"deployment": {"kv_bits": 16}}, "kv_bits"),
+        ({"deployment": {"kv_bits": 8}}, "kv_bits"),
         ({"deployment": {"weight_bits": 8, "kv_bits": 8}}, "8 bits"),
         (
             {

@@ -36,7 +36,7 @@ def test_sixteen_bits_are_kept_in_float32() -> None:
 
 @pytest.mark.parametrize("field", ["weight_bits", "kv_bits"])
 def test_sixteen_bits_asked_for_by_name_are_refused(field: str) -> None:
-    with pytest.raises(ValueError, match=rf"{field} is 16 and old-cpu was profiled in float32 only; leave it out"):
+    with pytest.raises(ValueError, match=rf"{field} is 16 and old-cpu has rates of float32 only; leave it out"):
         scenario(deployment={field: 16})
 
 
@@ -51,6 +51,6 @@ def test_the_command_line_says_so_in_one_line(tmp_path: Any) -> None:
         "name: old-cpu\nsource: test\nkind: cpu\nmemory_bytes: 32e9\nbandwidth_bytes_per_s: 2e10\n"
         "flops_per_s: {float32: 1e11}\nlast_level_cache_bytes: 33554432\n"
     )
-    with pytest.raises(InvalidInput, match="kv_bits is 16 and old-cpu was profiled in float32 only") as error:
+    with pytest.raises(InvalidInput, match="kv_bits is 16 and old-cpu has rates of float32 only") as error:
         load_scenario("quickstart", [f"gpu={path}", "cost.profile=null", "deployment.kv_bits=16"])
     assert "\n" not in str(error.value)
