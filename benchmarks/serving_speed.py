@@ -90,6 +90,7 @@ LINES: dict[str, Line] = {
     "open loop": (question, unchanged),
     "closed loop of 64": (question, closed),
     "prefix caching": (lambda: question(engine={"prefix_caching": True}), conversations),
+    "SGLang's rules": (lambda: question(engine={"rules": "sglang"}), unchanged),
     "priorities": (lambda: question(engine={"scheduling_policy": "priority"}), in_three_classes),
     "drafter, k = 4": (lambda: question(acceptance=CONSTANT), unchanged),
     "learning policy": (lambda: question(policy={"kind": "throughput"}), unchanged),

@@ -251,7 +251,7 @@ def _tell_compilation() -> None:
     from specsim.serving.entry import is_compiled
 
     if not is_compiled():
-        messages().print("compiling the simulator for this machine, once; it takes some ten seconds")
+        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 
 def _tell_traces(question: Scenario) -> None:

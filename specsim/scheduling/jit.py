@@ -30,27 +30,23 @@ def jit(function: _Function) -> _Function:
     return cast(_Function, numba.njit(**options)(function))
 
 
-def entry(function: Callable[..., Any], signature: str, sources: Iterable[Path]) -> Callable[..., Any]:
-    """A function that Python may call, compiled when first asked for and then read from numba's cache.
+def entry(function: Callable[..., Any], sources: Iterable[Path]) -> Callable[..., Any]:
+    """A function that Python may call, compiled when first called and then read from numba's cache.
 
     numba notices a change only of the file that holds the function itself, so the function's name tells the state of
     all ``sources``: each state has a cache of its own.
     """
-    _name_by_sources(function, sources)
-    return cast(Callable[..., Any], numba.njit(signature, cache=True, error_model="numpy")(function))
-
-
-def is_kept(function: Callable[..., Any], sources: Iterable[Path]) -> bool:
-    """Whether this machine keeps the compiled ``entry`` of these sources."""
-    name = _name_by_sources(function, sources)
-    dispatcher = cast(Any, numba.njit(cache=True)(function))
-    return any(Path(dispatcher.stats.cache_path).glob(f"*{name}*.nbi"))
-
-
-def _name_by_sources(function: Callable[..., Any], sources: Iterable[Path]) -> str:
     content = b"".join(path.read_bytes() for path in sorted(sources))
     function.__qualname__ = f"{function.__name__}_{hashlib.sha256(content).hexdigest()[:16]}"
-    return function.__qualname__
+    return cast(Callable[..., Any], numba.njit(cache=True, error_model="numpy")(function))
+
+
+def is_kept(function: Callable[..., Any]) -> bool:
+    """Whether numba's cache holds an ``entry``, so that calling it compiles nothing."""
+    if PLAIN_PYTHON:
+        return True
+    compiled = cast(Any, function)
+    return any(Path(compiled.stats.cache_path).glob(f"*{compiled.py_func.__qualname__}*.nbi"))
 
 
 def record_at(dtype: np.dtype[Any]) -> Callable[[int], Any]:

@@ -26,7 +26,7 @@ class LawRecords:
     """One LAW record for each of ``laws``, and the arrays that they point to, kept alive."""
 
     def __init__(self, laws: Sequence[AcceptanceLaw], longest: int, seed: int) -> None:
-        """``longest``: the most drafts of a round."""
+        """``longest``: the most drafts of a round, for which every law has an answer."""
         self.records = np.zeros(len(laws), LAW)
         self._arrays: list[Records] = []
         for index, law in enumerate(laws):

@@ -25,6 +25,7 @@ ENGINE = mixed_record((
     "scheduler_reserve_full_isl", "chunked_prefill", "long_prefill_token_threshold",
     "long_prefill_token_threshold_adaptive", "max_model_len", "prefix_caching", "by_priority", "async_scheduling",
     "recompute_last_hit", "max_draft_tokens", "lookahead_tokens", "draft_slots", "pads_new_decodes", "verifies_drafts",
+    "sglang", "mixed_chunks",
 ))  # fmt: skip
 """Limits of an engine and needs of its drafter, under the names of ``EngineLimits`` and ``Scheduler``. ``num_blocks``
 can be held, the null block is not among them; ``max_model_len`` is huge where there is no limit."""
@@ -100,7 +101,8 @@ REPLICA = mixed_record((
     "free_plain", "free_named", "first_free", "last_free", "spare_block", "fresh_block", "buckets", "num_buckets",
     "spare_tables", "num_spare_tables", "shares", "num_shares", "preempted", "num_preempted",
     "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "draft_tokens", "log",
-), ("start_s", "now_s"))  # fmt: skip
+    "ran", "refused",
+), ("start_s", "now_s", "new_token_ratio"))  # fmt: skip
 """One replica.
 
 engine               its ENGINE
@@ -113,6 +115,9 @@ buckets              the oldest BLOCK of each bucket of names; their number is a
 spare_tables         addresses of block tables that no running request uses
 shares, num_shares   of the step scheduled last, SHARE records
 preempted            requests preempted by the step scheduled last
+
+ran, refused         under SGLang's rules: how many ran after the last step, whether none may be admitted;
+                     new_token_ratio is the share of their output that running requests are expected to write yet
 
 A step with a clock knows besides:
 

@@ -30,6 +30,8 @@ def engine_of(
     # A found prefix may leave one token, which is padded even where nobody runs: it must fit then.
     padding = max_draft_tokens if pads_new_decodes and limits.prefix_caching else 0
     least = draft_slots + 1 + padding
+    if limits.rules == "sglang":
+        least = limits.block_size  # prompts are cut to whole pages
     if limits.max_num_batched_tokens < least:
         raise InvalidInput(
             f"max_num_batched_tokens is {limits.max_num_batched_tokens} and one request may take {least}; raise it"
@@ -39,9 +41,11 @@ def engine_of(
         "recompute_last_hit": recompute_last_hit, "pads_new_decodes": pads_new_decodes,
         "verifies_drafts": verifies_drafts, "num_blocks": num_kv_blocks - 1,
         "watermark_blocks": int(limits.watermark * num_kv_blocks),
-        "by_priority": limits.scheduling_policy == "priority",
+        "by_priority": limits.scheduling_policy == "priority", "sglang": limits.rules == "sglang",
         "max_model_len": NO_LIMIT if limits.max_model_len is None else limits.max_model_len,
     }  # fmt: skip
+    if limits.rules == "sglang":  # these are vLLM's
+        given |= {"watermark_blocks": 0, "scheduler_reserve_full_isl": False, "pads_new_decodes": False}
     engine = np.zeros(1, ENGINE)
     for name in engine.dtype.names or ():
         engine[name] = given[name]
@@ -58,6 +62,11 @@ def refuse_endless(engine: Records, request_id: int, prompt_tokens: int, output_
         raise NoAnswer(
             f"{name} has {total} prompt and output tokens and the model takes {most}; "
             "raise max_model_len, or drop the request"
+        )
+    if rules["sglang"] and total + rules["block_size"] >= rules["num_blocks"] * rules["block_size"]:
+        raise NoAnswer(
+            f"{name} is taken to fill {total + rules['block_size']} KV slots and there must be more than that; "
+            "raise num_kv_blocks or gpu_memory_utilization, or drop the request"
         )
     # The last output token is never computed. A sequence that finds no room for its drafts runs without them.
     known = total - 1

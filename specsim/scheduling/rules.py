@@ -80,17 +80,12 @@ def share_of(replica: Any, index: int) -> Any:
 
 
 @jit
-def schedule(replica: Any) -> int:
-    """Choose the next step's work and take the KV blocks it needs; returns how many shares it has."""
-    engine = engine_at(replica.engine)
-    replica.num_shares, replica.num_preempted = 0, 0
+def schedule_vllm(replica: Any, engine: Any) -> None:
+    """Choose the shares of the next step."""
     longest_chunk = _longest_chunk(replica, engine)
     budget = _schedule_running(replica, engine, longest_chunk)
     if replica.num_preempted == 0:
         _admit(replica, engine, budget, longest_chunk)
-    for index in range(replica.num_shares):
-        _launch(share_of(replica, index), engine.verifies_drafts)
-    return int(replica.num_shares)
 
 
 @jit
@@ -110,29 +105,29 @@ def _schedule_running(replica: Any, engine: Any, longest_chunk: int) -> int:
     while index < replica.num_running and budget > engine.draft_slots:
         address = running[index]
         one = request_at(address)
-        tokens = min(_wanted(one, engine), longest_chunk, budget - engine.draft_slots)
+        tokens = min(wanted_tokens(one, engine), longest_chunk, budget - engine.draft_slots)
         if tokens <= 0:
             index += 1
             continue
         preempted = False
-        while not preempted and not _extend(replica, engine, one, tokens):
+        while not preempted and not extend(replica, engine, one, tokens):
             chosen = _victim(replica, engine)
             victim = running[chosen]
             if chosen < index:
                 index -= 1
                 budget += _withdraw(replica, victim, engine.draft_slots)
-            _preempt(replica, engine, chosen)
+            preempt(replica, engine, chosen)
             preempted = victim == address
         if preempted:
             return int(budget)
         budget -= tokens + engine.draft_slots
-        _add_share(replica, engine, address, tokens, 0)
+        add_share(replica, engine, address, tokens, 0)
         index += 1
     return int(budget)
 
 
 @jit
-def _wanted(one: Any, engine: Any) -> int:
+def wanted_tokens(one: Any, engine: Any) -> int:
     """Positions a running sequence would take; 0 if a step in flight surely ends it."""
     if one.awaited_tokens and one.emitted_tokens + 1 >= one.output_tokens:
         return 0
@@ -142,7 +137,7 @@ def _wanted(one: Any, engine: Any) -> int:
 
 
 @jit
-def _extend(replica: Any, engine: Any, one: Any, tokens: int) -> bool:
+def extend(replica: Any, engine: Any, one: Any, tokens: int) -> bool:
     """Blocks for ``tokens`` more positions of a running sequence, or False."""
     end = one.computed_tokens + one.in_flight_tokens + tokens
     missing = blocks_for(end + engine.lookahead_tokens, engine) - one.blocks
@@ -188,7 +183,7 @@ def _copy_share(one: Any, to: Any) -> None:
 
 
 @jit
-def _preempt(replica: Any, engine: Any, index: int) -> None:
+def preempt(replica: Any, engine: Any, index: int) -> None:
     """The running request at ``index`` loses its cache and queues again."""
     running = integers_at(replica.running, replica.num_running)
     address = running[index]
@@ -213,7 +208,7 @@ def _admit(replica: Any, engine: Any, budget: int, longest_chunk: int) -> None:
         uniform &= request_at(share_of(replica, index).request).prefilling == 0
     while replica.num_waiting and budget > engine.draft_slots and replica.num_running < engine.max_num_seqs:
         address, room = replica.first_waiting, budget - engine.draft_slots
-        one, table = request_at(address), _spare_table(replica)
+        one, table = request_at(address), spare_table(replica)
         hits = find_prefix(replica, one, table)
         hit_tokens = hits * engine.block_size
         missing, padding = known_tokens(one) - hit_tokens, 0
@@ -224,24 +219,31 @@ def _admit(replica: Any, engine: Any, budget: int, longest_chunk: int) -> None:
         if wanted > room and (padding or not engine.chunked_prefill):
             return
         tokens = min(wanted, room)
-        if not _take_blocks(replica, engine, one, table, hits, tokens):
+        if not take_blocks(replica, engine, one, table, hits, tokens):
             return
-        leave_queue(replica, address)
-        integers_at(replica.running, engine.max_num_seqs)[replica.num_running] = address
-        replica.num_running += 1
+        admit_next(replica, engine, tokens, padding)
         budget -= tokens + engine.draft_slots
-        _add_share(replica, engine, address, tokens, padding)
 
 
 @jit
-def _spare_table(replica: Any) -> int:
+def admit_next(replica: Any, engine: Any, tokens: int, padding: int) -> None:
+    """The next of the queue runs, and gets its share of the step."""
+    address = replica.first_waiting
+    leave_queue(replica, address)
+    integers_at(replica.running, engine.max_num_seqs)[replica.num_running] = address
+    replica.num_running += 1
+    add_share(replica, engine, address, tokens, padding)
+
+
+@jit
+def spare_table(replica: Any) -> int:
     """A block table that nobody uses; NONE where there are none, without prefix caching."""
     count = replica.num_spare_tables
     return int(integers_at(replica.spare_tables, count)[count - 1]) if count else NONE
 
 
 @jit
-def _take_blocks(replica: Any, engine: Any, one: Any, table: int, hits: int, tokens: int) -> bool:
+def take_blocks(replica: Any, engine: Any, one: Any, table: int, hits: int, tokens: int) -> bool:
     """Blocks for an admission that computes ``tokens`` positions after the ``hits`` in ``table``, or False.
 
     Hits that nobody holds are taken from the free blocks too.
@@ -267,7 +269,7 @@ def _take_blocks(replica: Any, engine: Any, one: Any, table: int, hits: int, tok
 
 
 @jit
-def _add_share(replica: Any, engine: Any, address: int, tokens: int, padding: int) -> None:
+def add_share(replica: Any, engine: Any, address: int, tokens: int, padding: int) -> None:
     one, share = request_at(address), share_of(replica, replica.num_shares)
     missing = missing_tokens(one)
     emits, drafts = tokens >= missing, max(0, tokens - missing - padding)
@@ -281,7 +283,8 @@ def _add_share(replica: Any, engine: Any, address: int, tokens: int, padding: in
 
 
 @jit
-def _launch(share: Any, verifies_drafts: int) -> None:
+def launch_share(share: Any, verifies_drafts: int) -> None:
+    """The share is computed from now on."""
     one = request_at(share.request)
     one.in_flight_tokens += share.tokens
     one.draft_tokens = 0

@@ -18,6 +18,7 @@ from specsim.scheduling import rules
 from specsim.scheduling.jit import address_of, array_at, entry
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at
 from specsim.scheduling.replica import Records, engine_of, new_replica, new_shares, refuse_endless
+from specsim.scheduling.schedule import schedule
 from specsim.specs.engine import EngineLimits
 
 __all__ = ["Scheduled", "Scheduler", "Sequence", "Step"]
@@ -32,12 +33,12 @@ def _compiled() -> Callable[[int, int, int, int], int]:
         if operation == _SUBMIT:
             rules.submit(replica_at(replica), address)
         elif operation == _SCHEDULE:
-            return rules.schedule(replica_at(replica))
+            return schedule(replica_at(replica))
         else:
             rules.book(replica_at(replica), address, count)
         return 0
 
-    return entry(scheduling, "int64(int64, int64, int64, int64)", Path(__file__).parent.glob("*.py"))
+    return entry(scheduling, Path(__file__).parent.glob("*.py"))
 
 
 class NamedBlock(NamedTuple):

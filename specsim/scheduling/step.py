@@ -17,7 +17,8 @@ from specsim.scheduling.accept import accepted, proposed
 from specsim.scheduling.jit import floats_at, integers_at, jit
 from specsim.scheduling.price import GROUP_BYTES, prices_at, step_seconds
 from specsim.scheduling.records import engine_at, group_at, log_at, request_at, work_at
-from specsim.scheduling.rules import beyond_known, book, schedule, share_of
+from specsim.scheduling.rules import beyond_known, book, share_of
+from specsim.scheduling.schedule import schedule
 
 REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 9, 3, 8, 2
 

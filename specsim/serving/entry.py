@@ -21,36 +21,33 @@ def compiled() -> Callable[[int, int, int, int], int]:
     or PRICE of a PRICES record and a WORK record, whose ``seconds`` and ``rank`` it sets. END returns whether there is
     work for another step, plus 2 where the log must be emptied.
 
-    Compiled when first asked for, which takes some ten seconds, and then read from numba's cache.
+    Compiled when first called, which takes some ten seconds, and then read from numba's cache.
     """
-    return entry(_serving, "int64(int64, int64, int64, int64)", _sources())
+
+    def serving(operation: int, address: int, argument: int, k: int) -> int:
+        if operation == PRICE:
+            work = work_at(argument)
+            work.seconds, work.rank = step_seconds(prices_at(address), work, k)
+            return 0
+        fleet = fleet_at(address)
+        if operation == SERVE:
+            return serve(fleet)
+        if operation == TAKE:
+            return take_row(fleet, argument)
+        if operation == SEND:
+            return send(fleet, argument)
+        if operation == START:
+            return int(start_step(fleet, argument))
+        if operation == LAUNCH:
+            launch_step(fleet, argument)
+            return 0
+        return int(end_step(fleet, argument)) + 2 * int(log_full(fleet))
+
+    rules, here = Path(str(scheduling.__file__)).parent.glob("*.py"), Path(__file__)
+    sources = [*rules, here, here.with_name("loop.py"), here.with_name("router.py")]
+    return entry(serving, sources)
 
 
 def is_compiled() -> bool:
-    """Whether this machine keeps ``compiled``; every simulation runs it."""
-    return is_kept(_serving, _sources())
-
-
-def _sources() -> list[Path]:
-    here = Path(__file__)
-    return [*Path(str(scheduling.__file__)).parent.glob("*.py"), here, *map(here.with_name, ("loop.py", "router.py"))]
-
-
-def _serving(operation: int, address: int, argument: int, k: int) -> int:
-    if operation == PRICE:
-        work = work_at(argument)
-        work.seconds, work.rank = step_seconds(prices_at(address), work, k)
-        return 0
-    fleet = fleet_at(address)
-    if operation == SERVE:
-        return serve(fleet)
-    if operation == TAKE:
-        return take_row(fleet, argument)
-    if operation == SEND:
-        return send(fleet, argument)
-    if operation == START:
-        return int(start_step(fleet, argument))
-    if operation == LAUNCH:
-        launch_step(fleet, argument)
-        return 0
-    return int(end_step(fleet, argument)) + 2 * int(log_full(fleet))
+    """Whether this machine keeps the compiled code of these sources."""
+    return is_kept(compiled())

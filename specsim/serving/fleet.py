@@ -43,7 +43,7 @@ class Kind:
         self.assembly = assembly
         self.engine = assembly.engine()
         laws = [law for name in classes if (law := assembly.law(name)) is not None]
-        self.laws = LawRecords(laws, assembly.longest, assembly.seed) if laws else None
+        self.laws = LawRecords(laws, _most_drafts(assembly), assembly.seed) if laws else None
         self.prices = PriceRecord(assembly.cost.prices) if isinstance(assembly.cost, TablePrices) else None
         decider = assembly.decider()
         table = [0] if decider is None else decider.table()
@@ -285,6 +285,12 @@ class Fleet:
         """All requests of the part at hand are on their way."""
         if self._part is not None and len(self._part):
             self.queued.append((float(self.record["now_s"][0]), int(self.replicas["num_waiting"].sum())))
+
+
+def _most_drafts(assembly: Assembly) -> int:
+    """Of a round: what the program allows, and what the policy ever asks for."""
+    asked = None if assembly.speculation is None else assembly.speculation.policy.longest
+    return assembly.longest if asked is None else min(asked, assembly.longest)
 
 
 def _refuse_endless(engine: Records, part: Requests) -> None:

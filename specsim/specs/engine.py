@@ -23,6 +23,8 @@ class EngineLimits(BaseModel):
     below an equal share of the budget. ``scheduler_reserve_full_isl`` admits a request only when its whole prompt
     fits the free blocks. ``watermark``: share of all blocks that an admission leaves free while others run.
     ``max_model_len``: the longest sequence; None: no limit but the KV cache.
+    ``rules``: whose scheduler chooses a step's work, see ``scheduling.rules`` and ``scheduling.sglang``;
+    ``mixed_chunks``: under SGLang's, decoding does not pause while prompts are computed.
     ``kv_spread``: 0 where attention reads each sequence's own keys (paged attention). Where it pads a batch to its
     longest sequence, as the reference engine does on a CPU: half the range of the lengths in a batch over their mean.
     """
@@ -36,6 +38,8 @@ class EngineLimits(BaseModel):
     num_kv_blocks: PositiveInt | None = None  # None: computed from memory, see cost.memory
     chunked_prefill: bool = True
     prefix_caching: bool = False
+    rules: Literal["vllm", "sglang"] = "vllm"
+    mixed_chunks: bool = False
     scheduling_policy: Literal["fcfs", "priority"] = "fcfs"
     long_prefill_token_threshold: NonNegativeInt = 0
     long_prefill_token_threshold_adaptive: bool = False

@@ -106,10 +106,12 @@ class Case:
 
 @st.composite
 def engines(draw: st.DrawFn) -> EngineLimits:
-    chunked = draw(st.integers(0, 4)) > 0
+    chunked, rules = draw(st.integers(0, 4)) > 0, draw(st.sampled_from(["vllm", "vllm", "sglang"]))
     return EngineLimits(
         max_num_seqs=draw(st.integers(1, 8)),
-        max_num_batched_tokens=draw(st.integers(9, 96)) if chunked else 96,
+        max_num_batched_tokens=draw(st.integers(16 if rules == "sglang" else 9, 96)) if chunked else 96,
+        rules=rules,
+        mixed_chunks=draw(st.booleans()),
         chunked_prefill=chunked,
         block_size=draw(st.sampled_from([1, 4, 16])),
         prefix_caching=draw(st.booleans()),
@@ -151,7 +153,7 @@ def cases(draw: st.DrawFn) -> Case:
     limits, speculation = draw(engines()), draw(speculations())
     learned_alone = speculation is not None and speculation.policy.kind in ("confidence", "verify_budget")
     longest = max(one.prompt_tokens + one.output_tokens for one in requests) + 3 * LONGEST
-    blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30))
+    blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30)) + 2 * (limits.rules == "sglang")
     cost, seed = draw(st.sampled_from([PRICES, Bent()])), draw(st.integers(0, 2**32))
     queue = draw(st.sampled_from([None, None, 2]))
     by_class = {} if learned_alone or draw(st.booleans()) else {"code": ConstantAcceptance(rate=0.95)}
@@ -193,14 +195,15 @@ def a_run() -> RunResult:
     speculation = Speculation.model_validate(
         {"program": "ngram", "max_draft_tokens": 4, "acceptance": LAWS[5], "policy": {"kind": "fixed", "k": 3}}
     )
+    lengths = [(1 + 7 * i % 40, 1 + 5 * i % 30) for i in range(20)]
     requests = [
-        RequestSpec(
-            i, 0.002 * i, 1 + 7 * i % 50, 1 + 5 * i % 20, priority=i % 3, prefix_hashes=(1, 2), hash_block_tokens=8
-        )
+        RequestSpec(i, 0.002 * i, *lengths[i], priority=i % 3, prefix_hashes=(1, 2), hash_block_tokens=8)
         for i in range(20)
     ]
-    limits = EngineLimits(max_num_seqs=4, max_num_batched_tokens=40, prefix_caching=True, scheduling_policy="priority")
-    one = replica(limits.model_copy(update={"block_size": 4}), 24, PRICES, speculation, 7)
+    limits = EngineLimits(
+        max_num_seqs=8, max_num_batched_tokens=40, block_size=4, prefix_caching=True, scheduling_policy="priority"
+    )
+    one = replica(limits, 22, PRICES, speculation, 7)
     return run(requests, one, replicas=2, router="power_of_two")
 
 
