@@ -42,10 +42,10 @@ def measure_maps(
     drafters: Mapping[str, Scenario], out: Path, *, device: str, repeats: int, cell_seconds: float
 ) -> None:
     """Measure every cell of each drafter's batch x k map into a table, skipping those it already holds."""
-    from specsim.profiling.anchors import Anchors, Looks
-    from specsim.profiling.machine import inspect
-    from specsim.profiling.probe import probe_s
-    from specsim.profiling.timer import clock_and_capture
+    from specsim.profiling.device.anchors import Anchors, Looks
+    from specsim.profiling.device.machine import inspect
+    from specsim.profiling.device.probe import probe_s
+    from specsim.profiling.device.timer import clock_and_capture
 
     if repeats < 2:
         raise InvalidInput(f"--repeats {repeats}: choosing and scoring the best k needs at least 2")
@@ -104,10 +104,10 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
 
     Loads need their prediction first. Raises InvalidInput without it, or for a table of another scenario.
     """
-    from specsim.profiling.anchors import Anchors, Looks
-    from specsim.profiling.machine import inspect
-    from specsim.profiling.probe import probe_s
-    from specsim.profiling.timer import clock_and_capture
+    from specsim.profiling.device.anchors import Anchors, Looks
+    from specsim.profiling.device.machine import inspect
+    from specsim.profiling.device.probe import probe_s
+    from specsim.profiling.device.timer import clock_and_capture
     from specsim.reference.timing.run import serve
 
     runs, path = runs_to_measure(case, what)

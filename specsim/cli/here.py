@@ -21,7 +21,7 @@ CELL_SECONDS = 2.0  # of a map, shared by its drafters
 def repeat_here(case: Case, folder: Path) -> Path:
     """Make a copy of ``case`` in ``folder`` whose hardware is this machine, and run it; resumes where it stopped."""
     require_torch()
-    from specsim.profiling.machine import default_dtype
+    from specsim.profiling.device.machine import default_dtype
 
     dtype, native = assemble(case.scenario).precision.dtype, default_dtype("cpu")
     if dtype == "bfloat16" and native == "float32":

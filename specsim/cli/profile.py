@@ -46,7 +46,7 @@ def run(
     require_torch()
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from specsim.profiling.sweep import run_sweep
+    from specsim.profiling.sweep.run import run_sweep
 
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")

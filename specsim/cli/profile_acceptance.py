@@ -28,7 +28,7 @@ def acceptance(
 ) -> None:
     """Record K-free acceptance traces; replay one with acceptance: {kind: trace, path: OUT/DRAFTER.jsonl}."""
     require_torch()
-    from specsim.profiling.acceptance import record_folder
+    from specsim.profiling.acceptance.record import record_folder
     from specsim.reference.decoding.prompts import read_prompts
 
     if out.exists() and not out.is_dir():

@@ -23,7 +23,7 @@ def compose(
     """Predict whole passes from single kernels, measure them, compare. Without options: compare what is there."""
     require_torch()
     from specsim.profiles.store import load_profile
-    from specsim.profiling import composition
+    from specsim.profiling.sweep import composition
     from specsim.specs.model import ModelSpec
     from specsim.specs.yaml_file import read_yaml
 

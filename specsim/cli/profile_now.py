@@ -32,7 +32,7 @@ def now(
         raise InvalidInput(f"--seconds {seconds:g} is not between 0 and {LONGEST_S:g}; 20 is enough for most uses")
     profile = load_profile(name)
     require_torch()
-    from specsim.profiling.anchors import anchors_of, ratios
+    from specsim.profiling.device.anchors import anchors_of, ratios
 
     profiled, anchors = anchors_of(profile.header)
     messages().print(f"timing the anchors for {seconds:g} s")

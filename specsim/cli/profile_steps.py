@@ -31,7 +31,7 @@ def steps(
 ) -> None:
     """Time whole steps of vLLM's engine; Ctrl-C stops, and the same command goes on where it stopped."""
     from specsim.profiles.steps import QUICK_GRID
-    from specsim.profiling.engine_steps import measure_steps
+    from specsim.profiling.steps.engine_steps import measure_steps
 
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")

@@ -101,7 +101,7 @@ class Probe(_HeaderPart):
 
     ``interrupted``: mean over median of consecutive probes, less 1, each time: the share of its time that the system
     took away or others slowed. Kernel times are medians of samples that nothing interrupted and do not hold it.
-    ``anchors``: seconds of each anchor (profiling/anchors.py), their trimmed mean over the sweep.
+    ``anchors``: seconds of each anchor (profiling/device/anchors.py), their trimmed mean over the sweep.
     """
 
     before_s: PositiveFloat

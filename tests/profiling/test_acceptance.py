@@ -20,8 +20,14 @@ import typer  # noqa: E402
 
 from specsim.cli.profile_acceptance import acceptance  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.profiling.acceptance import Candidate, longest_runs, record, record_folder, stored_candidates  # noqa: E402
-from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces, read_traces  # noqa: E402
+from specsim.profiling.acceptance.record import (  # noqa: E402
+    Candidate,
+    longest_runs,
+    record,
+    record_folder,
+    stored_candidates,
+)
+from specsim.profiling.acceptance.record_file import RecordedRequest, RecordedTraces, read_traces  # noqa: E402
 from specsim.reference.decoding.engine import Engine  # noqa: E402
 from specsim.reference.decoding.generate import generate  # noqa: E402
 from specsim.reference.decoding.models import load_transformer  # noqa: E402

@@ -18,8 +18,13 @@ from specsim.cli.profile import app  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader  # noqa: E402
 from specsim.profiles.store import load_profile, write_profile  # noqa: E402
-from specsim.profiling import anchors, kernels, machine, timer  # noqa: E402
-from specsim.profiling.anchors import ANCHORS, Anchors, Looks, anchors_of, ratios, typical  # noqa: E402
+from specsim.profiling.device import (  # noqa: E402
+    anchors,
+    machine,
+    timer,
+)
+from specsim.profiling.device.anchors import ANCHORS, Anchors, Looks, anchors_of, ratios, typical  # noqa: E402
+from specsim.profiling.kernels import launches as kernels  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from specsim.profiling import attention  # noqa: E402
-from specsim.profiling.timer import clock_and_capture  # noqa: E402
+from specsim.profiling.device.timer import clock_and_capture  # noqa: E402
+from specsim.profiling.kernels import attention  # noqa: E402
 
 HEADS, KV_HEADS, SIZE, SEQUENCES = 6, 2, 16, 3
 

@@ -14,7 +14,14 @@ pytestmark = pytest.mark.torch
 
 from specsim.profiles.schema import Row  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
-from specsim.profiling import budget, facts, kernels, parts, plan, sweep  # noqa: E402
+from specsim.profiling.device import facts  # noqa: E402
+from specsim.profiling.kernels import launches as kernels  # noqa: E402
+from specsim.profiling.sweep import (  # noqa: E402
+    budget,
+    parts,
+    plan,
+)
+from specsim.profiling.sweep import run as sweep  # noqa: E402
 from specsim.reference.network.cpu import this_cpu  # noqa: E402
 
 DTYPE = this_cpu().default_dtype

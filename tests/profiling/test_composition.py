@@ -12,8 +12,12 @@ pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.profiles.store import profile_names  # noqa: E402
-from specsim.profiling import composition, probe, timer  # noqa: E402
-from specsim.profiling.passes import Cell, PassTimer, generic_model  # noqa: E402
+from specsim.profiling.device import (  # noqa: E402
+    probe,
+    timer,
+)
+from specsim.profiling.kernels.passes import Cell, PassTimer, generic_model  # noqa: E402
+from specsim.profiling.sweep import composition  # noqa: E402
 
 MODEL = generic_model(64, 2, (2, 1, 32), vocab_size=128)
 CELLS: tuple[Cell, ...] = ((1, 1, 16), (2, 3, 16), (2, 1, 24))

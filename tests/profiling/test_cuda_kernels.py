@@ -28,11 +28,15 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map  # noqa: E402
 
 from specsim.profiles.store import load_profile  # noqa: E402
-from specsim.profiling import attention, collectives, machine, timer  # noqa: E402
-from specsim.profiling.kernels import Kernels  # noqa: E402
-from specsim.profiling.passes import CHECKED, PassTimer, captures_of  # noqa: E402
-from specsim.profiling.plan import CUDA, ELEMENTWISE, NARROW, SAMPLING, Block, Grid, Shape, shapes  # noqa: E402
-from specsim.profiling.sweep import run_sweep  # noqa: E402
+from specsim.profiling.device import (  # noqa: E402
+    machine,
+    timer,
+)
+from specsim.profiling.kernels import attention, collectives  # noqa: E402
+from specsim.profiling.kernels.launches import Kernels  # noqa: E402
+from specsim.profiling.kernels.passes import CHECKED, PassTimer, captures_of  # noqa: E402
+from specsim.profiling.sweep.plan import CUDA, ELEMENTWISE, NARROW, SAMPLING, Block, Grid, Shape, shapes  # noqa: E402
+from specsim.profiling.sweep.run import run_sweep  # noqa: E402
 from specsim.reference.decoding.generate import Engine  # noqa: E402
 from specsim.reference.decoding.sampling import Sampler  # noqa: E402
 from specsim.reference.drafters import (  # noqa: E402
@@ -294,7 +298,7 @@ def corners() -> list[Shape]:
 
 def test_launches_of_every_kind_run_on_the_gpu_alone(gpu: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     """All operators take their arguments, in capture too, where nothing of the CPU's may be; with room to spare."""
-    monkeypatch.setattr("specsim.profiling.kernels.MOST_BUFFERS", 3)
+    monkeypatch.setattr("specsim.profiling.kernels.launches.MOST_BUFFERS", 3)
     chosen = corners()
     assert {(shape.kind, shape.operation, shape.dtype) for shape in chosen} == {
         (shape.kind, shape.operation, shape.dtype) for shape in shapes(CUDA, "bfloat16", H200.last_level_cache_bytes)
@@ -497,9 +501,9 @@ def test_rounds_of_the_engine_keep_each_operator_on_one_device(
 
 def test_a_sweep_writes_a_profile_of_every_kind(gpu: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """From header to whole passes: all that a sweep of a GPU calls runs, and nothing is noted as missing."""
-    monkeypatch.setattr("specsim.profiling.kernels.MOST_BUFFERS", 3)
+    monkeypatch.setattr("specsim.profiling.kernels.launches.MOST_BUFFERS", 3)
     monkeypatch.setattr("specsim.reference.timing.host.CELL_S", 0.01)
-    monkeypatch.setattr("specsim.profiling.host.LAUNCHES", 2)
+    monkeypatch.setattr("specsim.profiling.kernels.host.LAUNCHES", 2)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     small = Grid(
         blocks=(

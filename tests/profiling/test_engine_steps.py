@@ -12,8 +12,8 @@ import pytest
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.profiles.steps import StepGrid, StepShape
 from specsim.profiles.store import HEADER, load_profile
-from specsim.profiling import engine_machine, engine_steps
-from specsim.profiling.engine_steps import coarse_first, measure_steps
+from specsim.profiling.steps import engine_machine, engine_steps
+from specsim.profiling.steps.engine_steps import coarse_first, measure_steps
 from specsim.speculation.engine_steps import EngineSteps
 
 GRID = StepGrid((1, 4), (0, 2), (100, 300), (64,), (4,))
@@ -307,8 +307,8 @@ def test_specsims_own_python_needs_no_torch(bench):
         "import sys; sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
         "from specsim.profiles.steps import StepGrid\n"
-        "from specsim.profiling import engine_machine\n"
-        "from specsim.profiling.engine_steps import measure_steps\n"
+        "from specsim.profiling.steps import engine_machine\n"
+        "from specsim.profiling.steps.engine_steps import measure_steps\n"
         "engine_machine.EngineMachine.rates = lambda self, dtype, limit_s: {'launch_s': 1e-6, 'ceilings': "
         "{'copy_bytes_per_s': 3e10, 'flops_per_s': {dtype: 5e11}}}\n"
         f"grid = StepGrid((1,), (0, 2), (100,), (), ())\n"

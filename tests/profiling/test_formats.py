@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from specsim.profiling.formats import convert, kernel_name, multiply, weight_bytes  # noqa: E402
+from specsim.profiling.kernels.formats import convert, kernel_name, multiply, weight_bytes  # noqa: E402
 
 M, N, K = 5, 128, 256
 ROUNDING = 2.0**-8  # of a bfloat16

@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the profile extra")
 
-from specsim.profiling import in_pass  # noqa: E402
-from specsim.profiling.machine import default_dtype, inspect  # noqa: E402
+from specsim.profiling.device.machine import default_dtype, inspect  # noqa: E402
+from specsim.profiling.kernels import in_pass  # noqa: E402
 from specsim.reference.network.layers import Layers  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="specsim.profiling needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from specsim.profiling import plan  # noqa: E402
+from specsim.profiling.sweep import plan  # noqa: E402
 from specsim.specs.catalog import load_model, model_names  # noqa: E402
 
 CACHE_BYTES = 32 * 2**20

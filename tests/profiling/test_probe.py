@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from specsim.profiling.probe import ATTEMPTS, DISTURBED, SHORT, MachineProbe  # noqa: E402
-from specsim.profiling.timer import CallCapture, Timing  # noqa: E402
+from specsim.profiling.device.probe import ATTEMPTS, DISTURBED, SHORT, MachineProbe  # noqa: E402
+from specsim.profiling.device.timer import CallCapture, Timing  # noqa: E402
 
 
 class ScriptedClock:
@@ -90,5 +90,5 @@ def test_interruptions_are_what_the_mean_exceeds_the_median_by(monkeypatch: pyte
         waited = (probes + after + 19) // 20 * 0.008
         return (probes + after) * 0.002 + waited
 
-    monkeypatch.setattr("specsim.profiling.probe.time.perf_counter", now)
+    monkeypatch.setattr("specsim.profiling.device.probe.time.perf_counter", now)
     assert probe.interrupted() == pytest.approx(0.2)

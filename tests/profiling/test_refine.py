@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch", reason="specsim.profiling needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from specsim.profiling.refine import Midpoint, midpoints  # noqa: E402
+from specsim.profiling.sweep.refine import Midpoint, midpoints  # noqa: E402
 
 
 def worst_midpoint(*arguments: Any, **options: Any) -> Midpoint | None:

@@ -9,8 +9,8 @@ from scipy.stats import chisquare
 torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from specsim.profiling.experts import Experts, visits  # noqa: E402
-from specsim.profiling.sampling import reject, sample, softmax  # noqa: E402
+from specsim.profiling.kernels.experts import Experts, visits  # noqa: E402
+from specsim.profiling.kernels.sampling import reject, sample, softmax  # noqa: E402
 
 ROWS, VOCAB = 40_000, 12
 SURELY_WRONG = 1e-4  # p value; draws are seeded

@@ -16,23 +16,27 @@ pytestmark = pytest.mark.torch
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
 from specsim.profiles.schema import Ceilings, Probe, Row  # noqa: E402
 from specsim.profiles.store import HEADER, Profile, load_profile, read_rows, write_header  # noqa: E402
-from specsim.profiling import (  # noqa: E402
+from specsim.profiling.device import (  # noqa: E402
     anchors,
     ceilings,
     facts,
-    in_pass,
-    kernels,
     machine,
-    passes,
-    plan,
     probe,
-    sweep,
-    table,
     timer,
 )
-from specsim.profiling import host as host_module  # noqa: E402
-from specsim.profiling.anchors import ANCHORS  # noqa: E402
-from specsim.profiling.ceilings import compute_ceilings  # noqa: E402
+from specsim.profiling.device.anchors import ANCHORS  # noqa: E402
+from specsim.profiling.device.ceilings import compute_ceilings  # noqa: E402
+from specsim.profiling.kernels import host as host_module  # noqa: E402
+from specsim.profiling.kernels import (  # noqa: E402
+    in_pass,
+    passes,
+)
+from specsim.profiling.kernels import launches as kernels  # noqa: E402
+from specsim.profiling.sweep import (  # noqa: E402
+    plan,
+    table,
+)
+from specsim.profiling.sweep import run as sweep  # noqa: E402
 from specsim.reference.network import (  # noqa: E402
     cpu,
     layers,

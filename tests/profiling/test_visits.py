@@ -11,8 +11,8 @@ pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
 from specsim.profiles.schema import Ceilings  # noqa: E402
-from specsim.profiling.plan import Shape  # noqa: E402
-from specsim.profiling.visits import Visits  # noqa: E402
+from specsim.profiling.sweep.plan import Shape  # noqa: E402
+from specsim.profiling.sweep.visits import Visits  # noqa: E402
 
 COPY, RATE = 4e10, 8e11
 CEILINGS = Ceilings(copy_bytes_per_s=COPY, flops_per_s={"bfloat16": RATE})

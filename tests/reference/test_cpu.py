@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from specsim.profiling.machine import default_dtype, inspect  # noqa: E402
+from specsim.profiling.device.machine import default_dtype, inspect  # noqa: E402
 from specsim.reference.network import cpu  # noqa: E402
 from specsim.reference.network.kernels import linear, pack  # noqa: E402
 from specsim.reference.network.transformer import TokenGroup, Transformer  # noqa: E402

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces, read_traces
+from specsim.profiling.acceptance.record_file import RecordedRequest, RecordedTraces, read_traces
 from specsim.speculation.acceptance import ConstantAcceptance, RoundHistory, TraceAcceptance
 from specsim.speculation.fit import autocorrelation
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from acceptance_study import ALL, HERE, LENGTHS, SHAPE_AT, Score, document, fitting_half
 
-from specsim.profiling.acceptance_file import read_traces
+from specsim.profiling.acceptance.record_file import read_traces
 from specsim.report.markdown import markdown_table
 
 TARGETS = {"greedy": "temperature 0", "sampled": "temperature 1"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces, read_traces
+from specsim.profiling.acceptance.record_file import RecordedRequest, RecordedTraces, read_traces
 from specsim.speculation.acceptance import (
     AcceptanceDraws,
     AcceptanceLaw,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from acceptance_study import ALL, HERE, Rounds, document, fitting_half, half
 
-from specsim.profiling.acceptance_file import RecordedTraces, read_traces
+from specsim.profiling.acceptance.record_file import RecordedTraces, read_traces
 from specsim.speculation.fit import fit_constant
 
 ROUNDS_OF = 4  # draft length of the rounds that the pooled rate is counted over

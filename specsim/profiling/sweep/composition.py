@@ -23,11 +23,11 @@ from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
 from specsim.errors import InvalidInput
 from specsim.profiles.store import Profile, load_profile
-from specsim.profiling.anchors import ANCHORS, Anchors, ratios, typical
-from specsim.profiling.machine import default_dtype
-from specsim.profiling.passes import Cell, PassTimer
-from specsim.profiling.probe import MachineProbe
-from specsim.profiling.timer import clock_and_capture
+from specsim.profiling.device.anchors import ANCHORS, Anchors, ratios, typical
+from specsim.profiling.device.machine import default_dtype
+from specsim.profiling.device.probe import MachineProbe
+from specsim.profiling.device.timer import clock_and_capture
+from specsim.profiling.kernels.passes import Cell, PassTimer
 from specsim.specs.conditions import Conditions
 from specsim.specs.model import ModelSpec
 

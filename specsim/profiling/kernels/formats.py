@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specsim.profiling.machine import DTYPES
+from specsim.profiling.device.machine import DTYPES
 from specsim.reference.network.kernels import linear, pack
 
 INT4_STEPS, INT4_MIDDLE = 15, 8  # unsigned 4-bit codes; the kernels multiply (code - 8) by the scale

@@ -15,10 +15,10 @@ from scipy.stats import trim_mean
 
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import ProfileHeader
-from specsim.profiling.kernels import Kernels
-from specsim.profiling.machine import Machine, inspect
-from specsim.profiling.plan import Shape
-from specsim.profiling.timer import Clock, WallClock, clock_and_capture
+from specsim.profiling.device.machine import Machine, inspect
+from specsim.profiling.device.timer import Clock, WallClock, clock_and_capture
+from specsim.profiling.kernels.launches import Kernels
+from specsim.profiling.sweep.plan import Shape
 from specsim.specs.conditions import Conditions
 
 ANCHORS = tuple(Conditions.model_fields)

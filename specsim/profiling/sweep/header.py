@@ -10,7 +10,7 @@ from typing import Any
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import HeldoutError, ProfileHeader
 from specsim.profiles.store import HEADER, lacks_ceilings, read_header
-from specsim.profiling.table import Table
+from specsim.profiling.sweep.table import Table
 from specsim.surfaces.heldout import heldout_error
 
 HELD_OUT = ("gemm", "attention", "elementwise", "sampling", "moe", "collective")

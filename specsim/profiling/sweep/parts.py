@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import get_args
 
 from specsim.profiles.schema import Row
-from specsim.profiling import in_pass
-from specsim.profiling.collectives import collective_rows
-from specsim.profiling.host import LAUNCHED, copy_rows, engine_rows, launch_rows
-from specsim.profiling.machine import Machine
-from specsim.profiling.passes import Cell, captures_of, pass_rows
-from specsim.profiling.plan import Grid
-from specsim.profiling.probe import MachineProbe
-from specsim.profiling.table import Table
-from specsim.profiling.timer import Capture, Clock
+from specsim.profiling.device.machine import Machine
+from specsim.profiling.device.probe import MachineProbe
+from specsim.profiling.device.timer import Capture, Clock
+from specsim.profiling.kernels import in_pass
+from specsim.profiling.kernels.collectives import collective_rows
+from specsim.profiling.kernels.host import LAUNCHED, copy_rows, engine_rows, launch_rows
+from specsim.profiling.kernels.passes import Cell, captures_of, pass_rows
+from specsim.profiling.sweep.plan import Grid
+from specsim.profiling.sweep.table import Table
 from specsim.reference.timing.host import HostPart
 from specsim.specs.model import ModelSpec
 

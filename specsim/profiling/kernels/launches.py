@@ -19,9 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specsim.profiling.attention import CPU_KERNEL, fastest_on_gpu, mask_of, reference_launch
-from specsim.profiling.experts import Experts, visits
-from specsim.profiling.formats import (
+from specsim.profiling.device.machine import DTYPES, Machine
+from specsim.profiling.device.timer import Capture, Clock, Launch
+from specsim.profiling.kernels.attention import CPU_KERNEL, fastest_on_gpu, mask_of, reference_launch
+from specsim.profiling.kernels.experts import Experts, visits
+from specsim.profiling.kernels.formats import (
     Weight,
     activation_dtype,
     convert,
@@ -30,10 +32,8 @@ from specsim.profiling.formats import (
     rows_multiplied,
     weight_bytes,
 )
-from specsim.profiling.machine import DTYPES, Machine
-from specsim.profiling.plan import Shape
-from specsim.profiling.sampling import reject, sample, softmax
-from specsim.profiling.timer import Capture, Clock, Launch
+from specsim.profiling.kernels.sampling import reject, sample, softmax
+from specsim.profiling.sweep.plan import Shape
 from specsim.reference.network.kernels import (
     add,
     embed,

@@ -13,7 +13,7 @@ import torch
 
 from specsim.arrays import Integers
 from specsim.errors import InvalidInput
-from specsim.profiling.acceptance_file import RecordedRequest, RecordedTraces
+from specsim.profiling.acceptance.record_file import RecordedRequest, RecordedTraces
 from specsim.reference.decoding.engine import Engine
 from specsim.reference.decoding.generate import run_step
 from specsim.reference.decoding.models import load_transformer

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from specsim.errors import SpecsimError
-from specsim.profiling.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s
-from specsim.profiling.machine import Machine, default_dtype, inspect
-from specsim.profiling.probe import probe_s
-from specsim.profiling.timer import Capture, Clock, clock_and_capture
+from specsim.profiling.device.ceilings import compute_ceilings, copy_ceiling, launch_overhead_s
+from specsim.profiling.device.machine import Machine, default_dtype, inspect
+from specsim.profiling.device.probe import probe_s
+from specsim.profiling.device.timer import Capture, Clock, clock_and_capture
 
 
 def machine_facts(machine: Machine) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specsim.profiles.schema import Row
-from specsim.profiling.plan import Shape, size
+from specsim.profiling.sweep.plan import Shape, size
 
 Point = tuple[float, ...]
 CLOSEST = 1.5  # neighbours closer than this ratio are not split: between them noise says more than shape

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 
-from specsim.profiling.timer import Capture, Clock, Launch
+from specsim.profiling.device.timer import Capture, Clock, Launch
 from specsim.reference.network.kernels import attend, attention_mask, tree_mask
 
 LATENT_SHARE = 512 / 576  # values of absorbed latent attention are the first 512 of its 576 (DeepSeek-V2)

@@ -17,21 +17,21 @@ import numpy as np
 
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Probe, ProfileHeader, Row
-from specsim.profiling import parts
-from specsim.profiling.anchors import Anchors, Looks, typical
-from specsim.profiling.budget import Budget
-from specsim.profiling.ceilings import copy_ceiling
-from specsim.profiling.facts import machine_facts, measured_rates
-from specsim.profiling.header import heldout_errors, known_header, new_header
-from specsim.profiling.kernels import Kernels
-from specsim.profiling.machine import DTYPES, Machine, default_dtype, inspect
-from specsim.profiling.passes import CHECKED
-from specsim.profiling.plan import CPU, CUDA, Grid, Shape, by_weights, levels, shapes, thinned, worthwhile
-from specsim.profiling.probe import MachineProbe
-from specsim.profiling.refine import REFINED, worst_shapes
-from specsim.profiling.table import Table
-from specsim.profiling.timer import Capture, Clock, Replay, clock_and_capture
-from specsim.profiling.visits import Visits
+from specsim.profiling.device.anchors import Anchors, Looks, typical
+from specsim.profiling.device.ceilings import copy_ceiling
+from specsim.profiling.device.facts import machine_facts, measured_rates
+from specsim.profiling.device.machine import DTYPES, Machine, default_dtype, inspect
+from specsim.profiling.device.probe import MachineProbe
+from specsim.profiling.device.timer import Capture, Clock, Replay, clock_and_capture
+from specsim.profiling.kernels.launches import Kernels
+from specsim.profiling.kernels.passes import CHECKED
+from specsim.profiling.sweep import parts
+from specsim.profiling.sweep.budget import Budget
+from specsim.profiling.sweep.header import heldout_errors, known_header, new_header
+from specsim.profiling.sweep.plan import CPU, CUDA, Grid, Shape, by_weights, levels, shapes, thinned, worthwhile
+from specsim.profiling.sweep.refine import REFINED, worst_shapes
+from specsim.profiling.sweep.table import Table
+from specsim.profiling.sweep.visits import Visits
 from specsim.reference.network.cpu import this_cpu
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured

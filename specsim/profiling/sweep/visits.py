@@ -15,9 +15,9 @@ import numpy as np
 
 from specsim.cost.conditioned import stretch
 from specsim.profiles.schema import Ceilings, Row
-from specsim.profiling.anchors import ratios
-from specsim.profiling.plan import Shape, size
-from specsim.profiling.timer import summary
+from specsim.profiling.device.anchors import ratios
+from specsim.profiling.device.timer import summary
+from specsim.profiling.sweep.plan import Shape, size
 from specsim.specs.conditions import Conditions
 
 

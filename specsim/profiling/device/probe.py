@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from specsim.profiling.machine import DTYPES
-from specsim.profiling.timer import Capture, Clock
+from specsim.profiling.device.machine import DTYPES
+from specsim.profiling.device.timer import Capture, Clock
 from specsim.reference.network.cpu import this_cpu
 
 Taken = TypeVar("Taken")

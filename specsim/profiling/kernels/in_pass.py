@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from specsim.profiles.schema import Row
-from specsim.profiling.machine import DTYPES, Machine
-from specsim.profiling.timer import displacements
+from specsim.profiling.device.machine import DTYPES, Machine
+from specsim.profiling.device.timer import displacements
 from specsim.reference.network import layers, transformer
 from specsim.reference.network.transformer import TokenGroup, Transformer
 from specsim.specs.model import ModelSpec

@@ -17,7 +17,7 @@ import importlib.util, sys
 found = importlib.util.spec_from_file_location("specsim", {file!r}, submodule_search_locations=[{folder!r}])
 sys.modules["specsim"] = importlib.util.module_from_spec(found)
 found.loader.exec_module(sys.modules["specsim"])
-from specsim.profiling.facts import main
+from specsim.profiling.device.facts import main
 main()
 """
 

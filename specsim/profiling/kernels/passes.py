@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from specsim.profiles.schema import Row
-from specsim.profiling.machine import DTYPES
-from specsim.profiling.probe import MachineProbe
-from specsim.profiling.timer import CallCapture, Capture, Clock, Timing, clock_of_mode, measure
+from specsim.profiling.device.machine import DTYPES
+from specsim.profiling.device.probe import MachineProbe
+from specsim.profiling.device.timer import CallCapture, Capture, Clock, Timing, clock_of_mode, measure
 from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from specsim.errors import NoAnswer
-from specsim.profiling.formats import activation_dtype, convert, multiply
-from specsim.profiling.timer import Capture, Clock, WallClock, measure
+from specsim.profiling.device.timer import Capture, Clock, WallClock, measure
+from specsim.profiling.kernels.formats import activation_dtype, convert, multiply
 
 SIZES = {"cpu": (512, 1024, 2048, 4096), "cuda": (4096, 8192)}  # of the matrices whose product is a ceiling, ascending
 LAUNCHES = 8  # of each size, about

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from specsim.profiles.schema import Row
-from specsim.profiling import in_pass
-from specsim.profiling.machine import inspect
-from specsim.profiling.timer import WallClock
+from specsim.profiling.device.machine import inspect
+from specsim.profiling.device.timer import WallClock
+from specsim.profiling.kernels import in_pass
 from specsim.reference.timing.host import host_times
 
 REPEATS, LAUNCHES = 15, 200

@@ -1,0 +1,1 @@
+"""What trained drafters accept, position by position."""

@@ -1,0 +1,1 @@
+"""Whole steps of a real engine, run as a subprocess."""

@@ -1,0 +1,1 @@
+"""A sweep over a device's kernels: which shapes, when again, and the folder they land in."""
