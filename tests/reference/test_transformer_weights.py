@@ -18,10 +18,7 @@ tokenizers = pytest.importorskip("tokenizers")
 
 from specsim.assembly import assemble  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
-from specsim.profiling.acceptance.record import (
-    record,
-    stored_candidates,
-)
+from specsim.profiling.acceptance.record import record, stored_candidates  # noqa: E402
 from specsim.reference.decoding.engine import Engine  # noqa: E402
 from specsim.reference.decoding.generate import Outcome, generate, run_step  # noqa: E402
 from specsim.reference.decoding.models import load_transformer  # noqa: E402
