@@ -87,7 +87,7 @@ def between_kernels_s(machine: Machine, dtype: str) -> list[float]:
 def _hook_s() -> float:
     """What a timed call takes beside what it notes down."""
     noted: list[float] = []
-    call = _timed(lambda: None, noted)
+    call = _timed(lambda: None, noted, [])
     start_s = time.perf_counter()
     for _ in range(HOOK_CALLS):
         call()
@@ -115,22 +115,26 @@ def _spec(hidden: int, layers: int) -> ModelSpec:
 
 
 def _timed_passes(model: Transformer, tokens: int, calls: dict[str, list[float]]) -> float:
-    """Add the seconds of every call of every operation that no other process interrupted; seconds of all PASSES."""
+    """Add the seconds of every call of every operation that no other process interrupted.
+
+    Seconds of all PASSES, less the calls that were interrupted.
+    """
     text = torch.arange(tokens).remainder(model.spec.vocab_size)[None, :]
     start = np.zeros(1, dtype=np.int64)
     plan = model.plan([TokenGroup(start, text, start, 1)])
     for _ in range(WARM_UP_PASSES):
         model.run(plan)
-    with _recorded(calls):
+    with _recorded(calls) as interrupted_s:
         start_s = time.perf_counter()
         for _ in range(PASSES):
             model.run(plan)
-        return time.perf_counter() - start_s
+        return time.perf_counter() - start_s - sum(interrupted_s)
 
 
 @contextmanager
-def _recorded(calls: dict[str, list[float]]) -> Iterator[None]:
-    """Replace the engine's functions by timed ones while the context lasts."""
+def _recorded(calls: dict[str, list[float]]) -> Iterator[list[float]]:
+    """Replace the engine's functions by timed ones while the context lasts; yields seconds of interrupted calls."""
+    interrupted_s: list[float] = []
     calling = [
         (module, name, operation)
         for operation, (name, _) in KERNELS.items()
@@ -140,21 +144,21 @@ def _recorded(calls: dict[str, list[float]]) -> Iterator[None]:
     originals = [getattr(module, name) for module, name, _ in calling]
     try:
         for (module, name, operation), original in zip(calling, originals, strict=True):
-            setattr(module, name, _timed(original, calls[operation]))
-        yield
+            setattr(module, name, _timed(original, calls[operation], interrupted_s))
+        yield interrupted_s
     finally:
         for (module, name, _), original in zip(calling, originals, strict=True):
             setattr(module, name, original)
 
 
-def _timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+def _timed(function: Callable[..., Any], seconds: list[float], interrupted_s: list[float]) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
         displaced = displacements()
         start_s = time.perf_counter()
         result = function(*arguments)
         elapsed_s = time.perf_counter() - start_s
-        if displacements() == displaced or not seconds:
-            seconds.append(elapsed_s)
+        counts = displacements() == displaced or not seconds
+        (seconds if counts else interrupted_s).append(elapsed_s)
         return result
 
     return call

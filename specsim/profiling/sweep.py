@@ -8,29 +8,24 @@ folder skips what its tables hold; a folder begun on another device or dtype is 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Probe, ProfileHeader, Row
-from specsim.profiles.store import ROOFLINE_CLASSES
-from specsim.profiling import in_pass
+from specsim.profiling import parts
 from specsim.profiling.anchors import Anchors, Looks, typical
 from specsim.profiling.budget import Budget
 from specsim.profiling.ceilings import copy_ceiling
-from specsim.profiling.collectives import collective_rows
 from specsim.profiling.facts import machine_facts, measured_rates
 from specsim.profiling.header import heldout_errors, known_header, new_header
-from specsim.profiling.host import LAUNCHED, copy_rows, engine_rows, launch_rows
 from specsim.profiling.kernels import Kernels
 from specsim.profiling.machine import DTYPES, Machine, default_dtype, inspect
-from specsim.profiling.passes import CHECKED, Cell, captures_of, pass_rows
+from specsim.profiling.passes import CHECKED
 from specsim.profiling.plan import CPU, CUDA, Grid, Shape, by_weights, levels, shapes, thinned, worthwhile
 from specsim.profiling.probe import MachineProbe
 from specsim.profiling.refine import REFINED, worst_shapes
@@ -38,8 +33,6 @@ from specsim.profiling.table import Table
 from specsim.profiling.timer import Capture, Clock, Replay, clock_and_capture
 from specsim.profiling.visits import Visits
 from specsim.reference.network.cpu import this_cpu
-from specsim.reference.timing.host import HostPart
-from specsim.specs.kernel_work import work
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 SEED = 0
@@ -91,8 +84,8 @@ def run_sweep(
         )  # fmt: skip
     table = Table(folder)
     table.write_header(header)
+    table.raise_ceilings()  # to the rows of an earlier run that was ended before it could
     sweep = _Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
-    sweep.adopt_rows()
     sweep.note_emulation()
     try:
         sweep.measure_grid()
@@ -145,12 +138,6 @@ class _Sweep:
         self._groups: list[list[Shape]] = []  # visited so far
         self._unsettled: list[Shape] = []
 
-    def adopt_rows(self) -> None:
-        """Bring the header up to the rows of an earlier run that was ended before it could."""
-        for kind in ROOFLINE_CLASSES:
-            for row in self._table.rows(kind):
-                self._raise_ceiling(kind, row)
-
     def note_emulation(self) -> None:
         """Say so where the CPU has no instructions for the sweep's dtype."""
         told = this_cpu().emulation(self._dtype) if self._machine.device == "cpu" else None
@@ -173,20 +160,23 @@ class _Sweep:
                 return
 
     def _tasks(self, grid: Grid) -> list[_Task]:
-        device = self._machine.device
-        found = list(shapes(grid, self._dtype, self._machine.last_level_cache_bytes))
+        machine, dtype, table, device = self._machine, self._dtype, self._table, self._machine.device
+        found = list(shapes(grid, dtype, machine.last_level_cache_bytes))
         tasks = [_Task(group[0].kind, partial(self._measure, group)) for group in by_weights(found, SEED)]
-        tasks += [
-            _Task("elementwise", partial(self._measure_in_passes, hidden, grid)) for hidden in grid.pass_hidden_sizes
-        ]
-        tasks.append(_Task("host", partial(self._measure_host, grid.host_batches)))
+
+        def part(kind: str, missing: Callable[..., parts.Rows | None], *arguments: object, **named: object) -> None:
+            tasks.append(_Task(kind, partial(self._measure_part, kind, partial(missing, *arguments, **named))))
+
+        for hidden in grid.pass_hidden_sizes:
+            part("elementwise", parts.elementwise, table, machine, dtype, hidden, grid)
+        part("host", parts.host, table, device, dtype, grid.host_batches, HOST_CELL_SHARE * self._budget.total_s)
         if device == "cuda":
-            tasks.append(_Task("collective", self._measure_collectives))
-        if grid.whole_passes:
-            tasks += [
-                _Task("pass", partial(self._measure_whole_passes, index, grid.whole_passes))
-                for index in range(len(CHECKED[device]))
-            ]
+            part("collective", parts.collectives, table)
+        for spec in CHECKED[device] if grid.whole_passes else ():
+            part(
+                "pass", parts.whole_passes, table, spec, grid.whole_passes, device, dtype, clock=self._clock,
+                capture=self._capture, probe=self._probe,
+            )  # fmt: skip
         return tasks
 
     def refine(self) -> None:
@@ -262,9 +252,7 @@ class _Sweep:
         if found:
             self._groups.append(found)
         for shape in found:
-            row = self._visits.row(shape, self._typical())
-            self._raise_ceiling(shape.kind, row)
-            self._table.add(shape.kind, row)
+            self._table.add(shape.kind, self._visits.row(shape, self._typical()))
         return all(self._is_known(shape) for shape in group)
 
     def _visit(self, shapes: list[Shape]) -> list[Shape]:
@@ -298,21 +286,9 @@ class _Sweep:
         rows: dict[str, list[Row]] = {}
         reference = self._typical()
         for shape in shapes:
-            row = self._visits.row(shape, reference)
-            self._raise_ceiling(shape.kind, row)
-            rows.setdefault(shape.kind, []).append(row)
+            rows.setdefault(shape.kind, []).append(self._visits.row(shape, reference))
         for kind, better in rows.items():
             self._table.correct(kind, better)
-
-    def _raise_ceiling(self, kind: str, row: Row) -> None:
-        """A kernel that runs faster than its dtype's ceiling is one: the large products met a slower machine."""
-        header = self._table.header
-        known = {str(name): rate for name, rate in header.ceilings.flops_per_s.items()}
-        _, flops = work(kind, row.shape, row.dtype)
-        rate = float(flops) / row.median_s
-        if rate > known.get(row.dtype, math.inf):
-            ceilings = header.ceilings.model_copy(update={"flops_per_s": known | {row.dtype: rate}})
-            self._table.write_header(header.model_copy(update={"ceilings": ceilings}))
 
     def _is_known(self, shape: Shape) -> bool:
         key = (*shape.shape, shape.operation, shape.dtype, shape.cache, self._capture.mode)
@@ -350,47 +326,10 @@ class _Sweep:
 
     # -- whole parts ------------------------------------------------------------------------------------------------
 
-    def _measure_in_passes(self, hidden: int, grid: Grid) -> bool:
-        """Elementwise kernels inside passes of a generic model; what is already in the table is left out."""
-        machine, dtype, widths = self._machine, self._dtype, in_pass.widths(hidden)
-
-        def missing(tokens: int) -> bool:
-            keys = ((float(tokens), float(width), name, dtype, "cold", "eager") for name, width in widths.items())
-            short = in_pass.pass_flops(machine, hidden, tokens) <= grid.most_pass_flops
-            return short and not all(self._table.holds("elementwise", key) for key in keys)
-
-        tokens = [count for count in grid.pass_tokens if missing(count)]
-        return not tokens or self._add_all("elementwise", lambda: in_pass.times(machine, dtype, hidden, tokens))
-
-    def _measure_host(self, batches: tuple[int, ...]) -> bool:
-        device, dtype = self._machine.device, self._dtype
-        known = {(row.operation, int(row.shape[0])) for row in self._table.rows("host")}
-        missing = [batch for batch in batches if not {(part, batch) for part in get_args(HostPart)} <= known]
-        if not missing and LAUNCHED[device] <= {operation for operation, _ in known}:
-            return True
-        seconds = HOST_CELL_SHARE * self._budget.total_s
-
-        def rows() -> Iterator[Row]:
-            if not LAUNCHED[device] <= {operation for operation, _ in known}:
-                yield from launch_rows(device, dtype)
-            if missing:
-                yield from engine_rows(missing, device, dtype, seconds)
-            if device == "cuda":
-                yield from copy_rows(missing, dtype)
-
-        return self._add_all("host", rows)
-
-    def _measure_collectives(self) -> bool:
-        return bool(self._table.rows("collective")) or self._add_all("collective", collective_rows)
-
-    def _measure_whole_passes(self, index: int, cells: Sequence[Cell]) -> bool:
-        device, modes = self._machine.device, captures_of(self._capture)
-        spec = CHECKED[device][index]
-        known = {row.shape for row in self._table.rows("pass") if row.operation == spec.name}
-        missing = [cell for cell in cells if tuple(map(float, cell)) not in known]
-        return not missing or self._add_all(
-            "pass", lambda: pass_rows(spec, missing, device, self._dtype, self._clock, modes, self._probe)
-        )
+    def _measure_part(self, kind: str, missing: Callable[[], parts.Rows | None]) -> bool:
+        """Measure what the table lacks of a part; whether there was time for it."""
+        rows = missing()
+        return rows is None or self._add_all(kind, rows)
 
     def _add_all(self, kind: str, rows: Callable[[], Iterable[Row]]) -> bool:
         """Add what a part yields, row by row; whether there was time for it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
 from specsim.errors import NoAnswer
 from specsim.profiles.schema import SHAPE_COLUMNS, ProfileHeader, Row
-from specsim.profiles.store import append_rows, read_rows, replace_rows, write_header
+from specsim.profiles.store import ROOFLINE_CLASSES, append_rows, read_rows, replace_rows, write_header
+from specsim.specs.kernel_work import work
 
 
 class Table:
@@ -49,6 +51,7 @@ class Table:
     def add(self, kind: str, row: Row) -> None:
         """Append a row, on disk when this returns."""
         self.rows(kind)
+        self._raise_ceiling(kind, row)
         try:
             append_rows(self._folder, kind, [row])
         except OSError as error:
@@ -61,11 +64,30 @@ class Table:
         better = {row.key(): row for row in rows}
         if not better:
             return
+        for row in better.values():
+            self._raise_ceiling(kind, row)
         self._rows[kind] = [better.get(row.key(), row) for row in self.rows(kind)]
         try:
             replace_rows(self._folder, kind, self._rows[kind])
         except OSError as error:
             raise self._full(error) from error
+
+    def raise_ceilings(self) -> None:
+        """Bring the header's ceilings up to the rows that are there."""
+        for kind in ROOFLINE_CLASSES:
+            for row in self.rows(kind):
+                self._raise_ceiling(kind, row)
+
+    def _raise_ceiling(self, kind: str, row: Row) -> None:
+        """A kernel that runs faster than its dtype's ceiling is one: the large products met a slower machine."""
+        if kind not in ROOFLINE_CLASSES:
+            return
+        known = {str(name): rate for name, rate in self.header.ceilings.flops_per_s.items()}
+        _, flops = work(kind, row.shape, row.dtype)
+        rate = float(flops) / row.median_s
+        if rate > known.get(row.dtype, math.inf):
+            ceilings = self.header.ceilings.model_copy(update={"flops_per_s": known | {row.dtype: rate}})
+            self.write_header(self.header.model_copy(update={"ceilings": ceilings}))
 
     def _full(self, error: OSError) -> NoAnswer:
         return NoAnswer(

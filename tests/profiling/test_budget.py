@@ -14,7 +14,7 @@ pytestmark = pytest.mark.torch
 
 from specsim.profiles.schema import Row  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
-from specsim.profiling import budget, facts, kernels, plan, sweep  # noqa: E402
+from specsim.profiling import budget, facts, kernels, parts, plan, sweep  # noqa: E402
 from specsim.reference.network.cpu import this_cpu  # noqa: E402
 
 DTYPE = this_cpu().default_dtype
@@ -69,7 +69,7 @@ class Machine:
         monkeypatch.setattr(facts, "launch_overhead_s", lambda *_: 1e-6)
         monkeypatch.setattr(sweep, "MachineProbe", lambda *_: FakeProbe())
         monkeypatch.setattr(sweep, "Anchors", lambda *_: self)
-        monkeypatch.setattr(sweep, "launch_rows", lambda *_: iter([HOST]))
+        monkeypatch.setattr(parts, "launch_rows", lambda *_: iter([HOST]))
         monkeypatch.setattr(sweep.Kernels, "prepare", lambda _, shape: self._prepare(shape))
         monkeypatch.setattr(sweep, "Replay", FakeReplay)
 

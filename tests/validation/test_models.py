@@ -128,7 +128,7 @@ def test_every_drafter_learns_a_text_that_repeats(tmp_path: Path) -> None:
     shape = network.Shape(6, 32, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=48, head_dim=8)
     trained = fresh(shape, shape)
     stream = cycle.repeat(60)
-    train.train(trained, train.stages(trained, (60, 60, 120)), stream, tmp_path / "c.pt", seed=0, minutes=10)
+    train.train(trained, train.stages(trained, (60, 120, 120)), stream, tmp_path / "c.pt", seed=0, minutes=10)
     runs = acceptance.all_runs(trained, cycle.repeat(5)[None], start=16, cap=4)
     expected = {"draft": 4, "medusa": 2, "exit": 4, "eagle": 4}  # two heads guess two tokens
     for name, most in expected.items():

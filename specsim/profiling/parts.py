@@ -1,0 +1,70 @@
+"""Parts of a sweep that are not single kernels: which rows a table lacks of each, and how they are measured.
+
+Each function gives the rows to measure, or None where the table holds them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import get_args
+
+from specsim.profiles.schema import Row
+from specsim.profiling import in_pass
+from specsim.profiling.collectives import collective_rows
+from specsim.profiling.host import LAUNCHED, copy_rows, engine_rows, launch_rows
+from specsim.profiling.machine import Machine
+from specsim.profiling.passes import Cell, captures_of, pass_rows
+from specsim.profiling.plan import Grid
+from specsim.profiling.probe import MachineProbe
+from specsim.profiling.table import Table
+from specsim.profiling.timer import Capture, Clock
+from specsim.reference.timing.host import HostPart
+from specsim.specs.model import ModelSpec
+
+Rows = Callable[[], Iterable[Row]]
+
+
+def elementwise(table: Table, machine: Machine, dtype: str, hidden: int, grid: Grid) -> Rows | None:
+    """Elementwise kernels inside passes of a generic model of this hidden size."""
+    widths = in_pass.widths(hidden)
+
+    def is_missing(tokens: int) -> bool:
+        keys = ((float(tokens), float(width), name, dtype, "cold", "eager") for name, width in widths.items())
+        short = in_pass.pass_flops(machine, hidden, tokens) <= grid.most_pass_flops
+        return short and not all(table.holds("elementwise", key) for key in keys)
+
+    tokens = [count for count in grid.pass_tokens if is_missing(count)]
+    return (lambda: in_pass.times(machine, dtype, hidden, tokens)) if tokens else None
+
+
+def host(table: Table, device: str, dtype: str, batches: Sequence[int], seconds_per_cell: float) -> Rows | None:
+    """Launches, and the engine's own time by batch: a batch that lacks one of its parts is measured again."""
+    known = {(row.operation, int(row.shape[0])) for row in table.rows("host")}
+    missing = [batch for batch in batches if not {(part, batch) for part in get_args(HostPart)} <= known]
+    launched = LAUNCHED[device] <= {operation for operation, _ in known}
+
+    def rows() -> Iterator[Row]:
+        if not launched:
+            yield from launch_rows(device, dtype)
+        if missing:
+            yield from engine_rows(missing, device, dtype, seconds_per_cell)
+        if device == "cuda":
+            yield from copy_rows(missing, dtype)
+
+    return None if launched and not missing else rows
+
+
+def collectives(table: Table) -> Rows | None:
+    """Collectives over all GPUs of this machine."""
+    return None if table.rows("collective") else collective_rows
+
+
+def whole_passes(
+    table: Table, spec: ModelSpec, cells: Sequence[Cell], device: str, dtype: str, *, clock: Clock, capture: Capture,
+    probe: MachineProbe,
+) -> Rows | None:  # fmt: skip
+    """Whole passes of a model, for the check that kernels add up."""
+    known = {row.shape for row in table.rows("pass") if row.operation == spec.name}
+    missing = [cell for cell in cells if tuple(map(float, cell)) not in known]
+    modes = captures_of(capture)
+    return (lambda: pass_rows(spec, missing, device, dtype, clock, modes, probe)) if missing else None
