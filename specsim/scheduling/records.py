@@ -83,7 +83,20 @@ GROUP = mixed_record((), ("sequences", "query_tokens", "kv_tokens"))
 """Sequences of equal width in a step, as ``cost.forward.Group``; ``kv_tokens`` is their mean."""
 
 WORK = mixed_record(
-    ("groups", "num_groups", "num_widths", "chunks", "num_chunks", "num_emitting", "num_drafting", "rank"),
+    (
+        "groups",
+        "num_groups",
+        "num_widths",
+        "chunks",
+        "num_chunks",
+        "num_emitting",
+        "num_drafting",
+        "rank",
+        "prefill_tokens",
+        "verify_tokens",
+        "drafts",
+        "accepted",
+    ),
     ("drafting_kv_tokens", "context_tokens", "seconds"),
 )
 """A step as its price and its policy see it, and its price.
@@ -93,6 +106,7 @@ groups               GROUP records: those of decoding sequences, one for each of
 chunks               GROUP records of the other prompt chunks, ``num_emitting`` of which yield a token
 num_drafting         sequences that emit and go on; the mean of their KV lengths after the step
 context_tokens       the same; where nobody goes on, the mean KV length in the step
+prefill_tokens, ..   what StepRecord tells of it
 seconds, rank        its price, and how good the source of it is (index into ``cost.forward.SOURCES``)
 """
 

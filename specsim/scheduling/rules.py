@@ -203,8 +203,8 @@ def preempt(replica: Any, engine: Any, index: int) -> None:
 
 @jit
 def _admit(replica: Any, engine: Any, budget: int, longest_chunk: int) -> None:
-    decodes, uniform = replica.num_shares > 0, True
-    for index in range(replica.num_shares):
+    decodes, uniform = replica.num_shares > 0, bool(engine.pads_new_decodes and replica.num_waiting)
+    for index in range(replica.num_shares if uniform else 0):
         uniform &= request_at(share_of(replica, index).request).prefilling == 0
     while replica.num_waiting and budget > engine.draft_slots and replica.num_running < engine.max_num_seqs:
         address, room = replica.first_waiting, budget - engine.draft_slots
@@ -213,7 +213,7 @@ def _admit(replica: Any, engine: Any, budget: int, longest_chunk: int) -> None:
         hit_tokens = hits * engine.block_size
         missing, padding = known_tokens(one) - hit_tokens, 0
         fits = hit_tokens + engine.max_draft_tokens + 2 <= engine.max_model_len
-        if engine.pads_new_decodes and uniform and (decodes or hits) and missing == 1 and fits:
+        if uniform and (decodes or hits) and missing == 1 and fits:
             padding = engine.max_draft_tokens
         wanted = min(missing, longest_chunk) + padding
         if wanted > room and (padding or not engine.chunked_prefill):

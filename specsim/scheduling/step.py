@@ -16,7 +16,7 @@ from typing import Any
 from specsim.scheduling.accept import accepted, proposed
 from specsim.scheduling.jit import floats_at, integers_at, jit
 from specsim.scheduling.price import GROUP_BYTES, prices_at, step_seconds
-from specsim.scheduling.records import engine_at, group_at, log_at, request_at, work_at
+from specsim.scheduling.records import NONE, engine_at, group_at, log_at, request_at, work_at
 from specsim.scheduling.rules import beyond_known, book, share_of
 from specsim.scheduling.schedule import schedule
 
@@ -29,9 +29,11 @@ def begin(replica: Any, now_s: float) -> None:
     verifies = engine_at(replica.engine).verifies_drafts
     work, kv_drafting, kv_all = work_at(replica.work), 0, 0
     count = schedule(replica)
-    replica.start_s = now_s
+    k = _draft_tokens(replica, count)
+    replica.start_s, replica.draft_tokens = now_s, k
     work.num_groups, work.num_chunks, work.num_emitting, work.num_drafting = 0, 0, 0, 0
-    singles = False
+    work.prefill_tokens, work.verify_tokens, work.drafts, work.accepted = 0, 0, 0, 0
+    singles = 0
     for index in range(count):
         share = share_of(replica, index)
         one = request_at(share.request)
@@ -40,19 +42,14 @@ def begin(replica: Any, now_s: float) -> None:
         share.kv_tokens = kv_tokens
         kv_all += kv_tokens
         share.request_id, share.request_class = one.request_id, one.request_class
-        share.accepted, share.proposed, share.position = right, 0, one.emitted_tokens + 1 + right
+        share.accepted, share.proposed, share.position = right, k, one.emitted_tokens + 1 + right
         share.goes_on = share.emits and share.position < one.output_tokens
         if share.goes_on:
             work.num_drafting += 1
             kv_drafting += kv_tokens - beyond_known(share, verifies) + 1 + (right if verifies else 0)
-        if not share.prefill:
-            _add_decode(work, share.tokens, kv_tokens)
-        elif share.tokens > 1:
-            _put(work.chunks, work.num_chunks, 1.0, share.tokens, kv_tokens)
-            work.num_chunks += 1
-            work.num_emitting += share.emits
-        else:
-            singles = True
+        work.drafts += share.drafts
+        work.accepted += right
+        singles += _add_to_groups(work, share)
     work.num_widths = work.num_groups
     for g in range(work.num_groups):
         group = group_at(work.groups + g * GROUP_BYTES)
@@ -61,6 +58,22 @@ def begin(replica: Any, now_s: float) -> None:
         _add_singles(replica, work)
     work.drafting_kv_tokens = kv_drafting / work.num_drafting if work.num_drafting else 0.0
     work.context_tokens = work.drafting_kv_tokens if work.num_drafting else kv_all / max(1, count)
+
+
+@jit
+def _add_to_groups(work: Any, share: Any) -> int:
+    """1 for a chunk of one token, which is left out."""
+    if not share.prefill:
+        work.verify_tokens += share.tokens
+        _add_decode(work, share.tokens, share.kv_tokens)
+        return 0
+    work.prefill_tokens += share.tokens
+    if share.tokens == 1:
+        return 1
+    _put(work.chunks, work.num_chunks, 1.0, share.tokens, share.kv_tokens)
+    work.num_chunks += 1
+    work.num_emitting += share.emits
+    return 0
 
 
 @jit
@@ -91,12 +104,12 @@ def _add_singles(replica: Any, work: Any) -> None:
 
 
 @jit
-def decide(replica: Any) -> None:
-    """k by the number of sequences in the step, for all that go on."""
-    table = integers_at(replica.draft_lengths, replica.last_draft_length + 1)
-    replica.draft_tokens = table[min(replica.num_shares, replica.last_draft_length)]
-    for index in range(replica.num_shares):
-        share_of(replica, index).proposed = replica.draft_tokens
+def _draft_tokens(replica: Any, count: int) -> int:
+    """k by the number of sequences in the step; 0 for now where Python decides."""
+    if replica.draft_lengths == NONE:
+        return 0
+    last = replica.last_draft_length
+    return int(integers_at(replica.draft_lengths, last + 1)[min(count, last)])
 
 
 @jit
@@ -115,13 +128,8 @@ def launch(replica: Any) -> float:
     row = log.num_steps
     log.num_steps = row + 1
     out = integers_at(log.steps + 8 * STEP_COLUMNS * row, STEP_COLUMNS)
-    out[:] = 0
-    out[0] = replica.num_shares
-    for index in range(replica.num_shares):
-        share = share_of(replica, index)
-        out[1 if share.prefill else 2] += share.tokens
-        out[3] += share.drafts
-        out[4] += share.accepted
+    out[0], out[1], out[2] = replica.num_shares, work.prefill_tokens, work.verify_tokens
+    out[3], out[4] = work.drafts, work.accepted
     out[5] = engine.num_blocks - replica.free_plain - replica.free_named
     out[6], out[7] = replica.num_waiting, replica.number
     times = floats_at(log.step_times + 8 * STEP_TIMES * row, STEP_TIMES)

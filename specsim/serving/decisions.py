@@ -40,8 +40,8 @@ class Decisions:
     def _decide(self, decider: Decider, shares: Records) -> int:
         """Sets what each share proposes; returns how many tokens the drafter computes."""
         ids, drafted, accepted = shares["request_id"], shares["drafts"], shares["accepted"]
-        seen = drafted > 0
-        if not seen.all():
+        if not drafted.all():
+            seen = drafted > 0
             ids, drafted, accepted = ids[seen], drafted[seen], accepted[seen]
         decider.observe(Rounds(ids, drafted, accepted, len(shares)))
         k = min(decider.draft_tokens(len(shares), self._work["context_tokens"].item()), self._assembly.longest)

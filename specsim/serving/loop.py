@@ -25,7 +25,7 @@ from specsim.scheduling.records import (
     request_at,
 )
 from specsim.scheduling.rules import share_of, submit
-from specsim.scheduling.step import begin, decide, end, launch, price
+from specsim.scheduling.step import begin, end, launch, price
 from specsim.serving.router import route
 
 ENDS, ARRIVES, STARTS = range(3)
@@ -241,8 +241,6 @@ def start_step(fleet: Any, number: int) -> bool:
     """A replica starts its next step; whether Python must decide or price it before it is launched."""
     replica = _replica_of(fleet, number)
     begin(replica, fleet.now_s)
-    if replica.draft_lengths != NONE:
-        decide(replica)
     return bool(replica.draft_lengths == NONE or replica.prices == NONE)
 
 
@@ -258,9 +256,10 @@ def launch_step(fleet: Any, number: int) -> float:
 @jit
 def end_step(fleet: Any, number: int) -> bool:
     """A replica's step ends; whether there is work for another."""
-    replica = _replica_of(fleet, number)
+    replica, log = _replica_of(fleet, number), log_at(fleet.log)
+    before = log.num_requests
     end(replica)
-    for index in range(replica.num_shares):
+    for index in range(replica.num_shares if log.num_requests > before else 0):
         address = share_of(replica, index).request
         one = request_at(address)
         if one.emitted_tokens >= one.output_tokens:

@@ -24,6 +24,7 @@ class Job:
     merged: int = 0  # emitted tokens that took no position of their own
     computed: int = 0
     drafts: int = 0
+    prefilling: bool = False  # its last step left tokens to compute
     reserved: int = 0  # positions that its KV blocks were taken for
     preemptions: int = 0
     rounds: int = 0
@@ -120,7 +121,7 @@ class Plain:
             shares.append(self.share(job, tokens, 0))
         if preempted:
             return shares
-        decodes_only = bool(shares) and all(share.emits for share in shares)
+        decodes_only = bool(shares) and not any(share.job.prefilling for share in shares)
         while self.queue and budget > slots and len(self.running) < limits.max_num_seqs:
             job = self.queue[0]
             padding = self.server.longest if self.server.pads_new_decodes and decodes_only and job.known == 1 else 0
@@ -237,7 +238,7 @@ class Plain:
 
     def book(self, share: Share, now: float) -> None:
         job = share.job
-        job.drafts = 0
+        job.drafts, job.prefilling = 0, not share.emits
         extra = share.padding + (share.drafts if self.server.verifies_drafts else 0)
         job.computed += share.tokens - extra + (share.right if self.server.verifies_drafts else 0)
         if not share.emits:

@@ -127,3 +127,21 @@ def test_event_for_event(policy: str, data: st.DataObject) -> None:
     assert found.rejected == expected.rejected
     assert found.itl_request is not None
     assert sorted(zip(found.itl_request.tolist(), found.itl_s.tolist(), strict=True)) == sorted(expected.gaps)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_admissions_of_one_token_beside_last_chunks(data: st.DataObject) -> None:
+    """Whether they are padded depends on what the others did in the step before."""
+    count = data.draw(st.integers(2, 12))
+    gaps = data.draw(st.lists(st.sampled_from([0.0, 0.013, 0.02, 0.03]), min_size=count, max_size=count))
+    prompts = [data.draw(st.sampled_from([1, 1, 1, 14, 25, 33])) for _ in range(count)]
+    limits = EngineLimits(max_num_seqs=8, max_num_batched_tokens=data.draw(st.integers(9, 24)), block_size=4)
+    fixed = speculating("fixed", "constant", "ngram").model_dump() | {"policy": {"kind": "fixed", "k": 4}}
+    machine = replica(limits, data.draw(st.integers(20, 60)), Bent(), Speculation.model_validate(fixed), 3)
+    requests = [
+        RequestSpec(i, at, prompts[i], data.draw(st.integers(1, 12))) for i, at in enumerate(np.cumsum(gaps).tolist())
+    ]
+    expected, found = Plain(machine).run(requests), run(requests, machine)
+    assert found.steps == expected.steps
+    assert found.requests == expected.requests

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from operator import mul
@@ -61,10 +60,12 @@ class PositionRates:
 
     def observe(self, rounds: Rounds) -> None:
         """Drafts of one step count alike; n of them move an average by 1 - (1 - weight)^n of the way."""
-        seen, right = [0] * len(self.rates), [0] * len(self.rates)
-        alike = Counter(zip(rounds.drafted.tolist(), rounds.accepted.tolist(), strict=True))
-        for (drafted, accepted), count in alike.items():
-            for position in range(min(drafted, accepted + 1, len(seen))):
+        size, seen, right = len(self.rates) + 1, [0] * len(self.rates), [0] * len(self.rates)
+        for code, count in enumerate(np.bincount(rounds.drafted * size + rounds.accepted).tolist()):
+            if not count:
+                continue
+            drafted, accepted = divmod(code, size)
+            for position in range(min(drafted, accepted + 1)):
                 seen[position] += count
                 right[position] += count if position < accepted else 0
         for position, count in enumerate(seen):
