@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from specsim.results import RunResult
     from specsim.scenario import Scenario
-    from specsim.serving.uncertainty import Predicted3
+    from specsim.serving.uncertainty import PredictedInterval
 
 SERIES_INTERVALS = 500
 
@@ -103,13 +103,13 @@ def simulate(
         messages().print(f"wrote {path}")
 
 
-def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> dict[str, dict[str, Predicted3]]:
+def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> dict[str, dict[str, PredictedInterval]]:
     """Intervals of each alternative's metrics under equal draws; of those that are done when Ctrl-C is pressed."""
     from specsim.assembly import assemble
     from specsim.report.replications import ROWS
     from specsim.serving.uncertainty import predicted_metrics
 
-    found: dict[str, dict[str, Predicted3]] = {}
+    found: dict[str, dict[str, PredictedInterval]] = {}
     with _progress() as progress:
         for name, scenario in alternatives.items():
             task = progress.add_task(f"{name}, intervals", total=runs)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from specsim.results.intervals import Interval, metric_intervals, paired_differences
-from specsim.serving.uncertainty import Predicted3
+from specsim.serving.uncertainty import PredictedInterval
 
 ROWS = (
     "completed", "failed", "duration", "request_throughput", "request_goodput", "output_throughput",
@@ -53,12 +53,12 @@ def replications_table(summaries: Summaries, main: str) -> Table:
     return table
 
 
-def predicted_json(metrics: Mapping[str, Predicted3]) -> dict[str, dict[str, float]]:
+def predicted_json(metrics: Mapping[str, PredictedInterval]) -> dict[str, dict[str, float]]:
     """Value, low and high of each metric."""
     return {name: asdict(metric) for name, metric in metrics.items()}
 
 
-def predicted_table(alternatives: Mapping[str, Mapping[str, Predicted3]]) -> Table:
+def predicted_table(alternatives: Mapping[str, Mapping[str, PredictedInterval]]) -> Table:
     """Each alternative's metrics with what the errors of prices and the luck of acceptance leave open."""
     table = Table(title="90 % intervals: errors of prices, luck in acceptance")
     table.add_column("metric", no_wrap=True)
@@ -70,7 +70,7 @@ def predicted_table(alternatives: Mapping[str, Mapping[str, Predicted3]]) -> Tab
     return table
 
 
-def _ends(metric: Predicted3 | None) -> str:
+def _ends(metric: PredictedInterval | None) -> str:
     if metric is None:
         return "-"
     if metric.low == metric.high:

@@ -24,16 +24,16 @@ class Prices(NamedTuple):
 
     kv_knots: Floats  # [c]
     verify_s: Floats  # [w, n, c] a step of n sequences, nothing drafted
-    own_s: Floats  # [w, n, c] of it, what adds up over groups: attention; the whole where the source has no parts
+    attention_s: Floats  # [w, n, c] of it, what adds up over groups; the whole where the source has no parts
     rank: Integers  # [w, n, c] of the source
-    additive: bool  # whether own_s adds up over groups of several widths
+    additive: bool  # whether attention_s adds up over groups of several widths
     k_index: Integers  # [k]
     draft_s: Floats  # [k_index, n, c] what drafting adds to a step that verified drafts of the same length
-    late_s: Floats  # [k_index, n, c] what drafting for n sequences takes, the first pass carrying one sequence
+    draft_alone_s: Floats  # [k_index, n, c] what drafting for n sequences takes, the first pass carrying one sequence
     graph_sizes: Integers
     token_knots: Floats  # [m]
     row_knots: Floats  # [m, f]
-    mixed_s: Floats  # [m, f] a step of so many tokens and rows, own_s and chunks left out
+    mixed_s: Floats  # [m, f] a step of so many tokens and rows, attention_s and chunks left out
     alone_s: Floats  # [m, 2] the same with chunks only, of which none or one yields a token
     first_s: Floats  # [k_index, m, f] the draft's first pass over such a step
     first_alone_s: Floats  # [k_index, m, 2]
@@ -195,13 +195,13 @@ def _as_tabulated(prices: Any, step: Any, k: int) -> tuple[float, int]:
         plane = min(int(width) - 1, prices.num_widths - 1) * prices.num_sequences + n
         rank = integers_at(prices.rank + 8 * plane * prices.num_kv, prices.num_kv)[i]
         if step.num_groups > 1 and prices.additive:
-            seconds = _beyond_mean(prices, step) - _at(prices, prices.own_s, width, n, kv)
+            seconds = _beyond_mean(prices, step) - _at(prices, prices.attention_s, width, n, kv)
     if index >= 0:
         seconds += _drafting(prices, step, index, n, kv)
     if step.num_chunks == 0:
         return max(seconds + _at(prices, prices.verify_s, width, n, kv), 1e-9), int(rank)
     if step.num_groups:
-        seconds += _at(prices, prices.own_s, width, n, kv)
+        seconds += _at(prices, prices.attention_s, width, n, kv)
     seconds += _with_chunks(prices, step, index, tokens)
     return max(seconds, 1e-9), int(max(rank, integers_at(prices.mixed_rank, 1)[0]))
 
@@ -212,7 +212,7 @@ def _beyond_mean(prices: Any, step: Any) -> float:
     own = 0.0
     for g in range(step.num_groups):
         group = group_at(step.groups + g * GROUP_BYTES)
-        own += _at(prices, prices.own_s, group.query_tokens, int(group.sequences), group.kv_tokens)
+        own += _at(prices, prices.attention_s, group.query_tokens, int(group.sequences), group.kv_tokens)
     return own
 
 
@@ -221,9 +221,9 @@ def _drafting(prices: Any, step: Any, index: int, n: int, kv: float) -> float:
     """Drafting but for the first pass over prompt chunks; ``n`` sequences of a mean ``kv`` decode in the step."""
     length, first = prices.num_kv, index * prices.num_sequences
     drafter_kv = step.drafting_kv_tokens if step.num_drafting else kv
-    seconds = _along(prices.kv_knots, _row(prices.late_s, first + step.num_drafting, length), drafter_kv)
+    seconds = _along(prices.kv_knots, _row(prices.draft_alone_s, first + step.num_drafting, length), drafter_kv)
     if step.num_groups:
-        late, draft = _row(prices.late_s, first + n, length), _row(prices.draft_s, first + n, length)
+        late, draft = _row(prices.draft_alone_s, first + n, length), _row(prices.draft_s, first + n, length)
         i, t = _span(floats_at(prices.kv_knots, length), kv)
         seconds += _between(draft, i, t) - _between(late, i, t)
         seconds += (step.num_groups - 1) * floats_at(prices.split_s, index + 1)[index]

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES
-from specsim.results import RequestRecord, RunResult, StepRecord, left_waiting, queue_kept_growing
+from specsim.results import RequestRecord, RunResult, Slo, StepRecord, left_waiting, queue_kept_growing
 from specsim.results.metrics import Waiting
 from specsim.serving.fleet import Fleet
+from specsim.serving.router import RouterName
 from specsim.serving.sinks import Records, Streamed
-from specsim.workload.request import DEFAULT_CLASS
+from specsim.workload.request import DEFAULT_CLASS, Requests
 
-if TYPE_CHECKING:
-    from specsim.serving.simulate import Progress, Run
+Progress = Callable[[int, int], None]  # requests finished, and all
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What to simulate: requests in parts, and what each replica is made of."""
+
+    parts: Callable[[], Iterable[Requests]]
+    count: int
+    replicas: Sequence[Assembly]
+    router: RouterName = "round_robin"
+    clients: int | None = None  # of a closed loop
+    slo: Slo | None = None  # whose goodput a streamed run counts
 
 
 def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | None) -> RunResult:
@@ -25,7 +39,7 @@ def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | N
     first = next(parts, None)
     classes = (DEFAULT_CLASS,) if first is None else first.classes
     fleet = Fleet(asked.replicas, classes, router=asked.router, clients=asked.clients)
-    sink = _Told(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
+    sink = _ReportingSink(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
     whole, interrupted = [] if first is None else chain([first], parts), False
     try:
         if by_events:
@@ -71,7 +85,7 @@ def _left_waiting(requests: Sequence[RequestRecord], steps: Sequence[StepRecord]
     return left_waiting([one.arrival_s for one in requests], by_replica)
 
 
-class _Told:
+class _ReportingSink:
     """A sink that tells how far the run is."""
 
     def __init__(self, inner: Records | Streamed, count: int, progress: Progress | None) -> None:

@@ -8,9 +8,8 @@ from functools import lru_cache
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from specsim.arrays import Reals
+from specsim.arrays import Floats, Reals
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
@@ -20,8 +19,6 @@ from specsim.scheduling.records import GROUP, WORK
 from specsim.serving.entry import PRICE, compiled
 from specsim.serving.tabulate import SHORT, Shape, tabulate
 from specsim.speculation.round import StepCost
-
-Floats = NDArray[np.float64]
 
 MOST_MEDIAN, MOST_P90 = 0.005, 0.02  # errors of the tables beyond which every step is priced on its own
 MOST_CHUNKS = 8  # in a step that is tried

@@ -10,8 +10,8 @@ one at a time here; what it hides of the host's time is in the price.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import simpy
@@ -19,28 +19,14 @@ import simpy
 import specsim
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
-from specsim.results import RunResult, Slo
-from specsim.serving.drive import serve_all
+from specsim.results import RunResult
+from specsim.serving.drive import Progress, Run, serve_all
 from specsim.serving.price_table import looked_up
 from specsim.serving.router import RouterName
 from specsim.workload.request import Requests, RequestSpec, requests_of
 
-Progress = Callable[[int, int], None]
-
 MOST_RECORDS = 20_000  # requests that a result keeps one by one; more are kept as totals
 SHORTEST_PARTS = 64  # a streamed run is read in at least so many parts, to see its queue grow
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What to simulate: requests in parts, and what each replica is made of."""
-
-    parts: Callable[[], Iterable[Requests]]
-    count: int
-    replicas: Sequence[Assembly]
-    router: RouterName = "round_robin"
-    clients: int | None = None  # of a closed loop
-    slo: Slo | None = None  # whose goodput a streamed run counts
 
 
 def simulate(

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Floats, Integers
 from specsim.results import RequestRecord, Slo, StepRecord, Totals
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 class Sink(Protocol):

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.arrays import Floats
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.scheduling.price import Prices
 from specsim.speculation.round import StepCost
-
-Floats = NDArray[np.float64]
 
 KV_RATIO, CHUNK_RATIO = 1.3, 1.25  # of neighbouring knots
 TOKEN_RATIO = 1.03  # finer: products step where they outgrow a round of tiles

@@ -23,18 +23,17 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.arrays import Reals
+from specsim.arrays import Floats, Reals
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.results import RunResult
+from specsim.serving.drive import Progress
 from specsim.serving.price_table import TablePrices
-from specsim.serving.simulate import Progress, priced_replicas, simulate
+from specsim.serving.simulate import priced_replicas, simulate
 from specsim.speculation.round import SHARED_ERRORS, StepCost
 from specsim.surfaces.estimates import Z90
-
-Floats = NDArray[np.float64]
 
 RUNS, FEWEST_RUNS = 24, 8
 PRICE_STREAM, ACCEPTANCE_STREAM = 301, 302  # generators of a seed
@@ -44,7 +43,7 @@ STAND_INS = SOURCES.index("extrapolated")  # from here on a source is no measure
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted3:
+class PredictedInterval:
     """A metric at the central price under the scenario's own seed, and its 90 % interval."""
 
     value: float
@@ -60,7 +59,7 @@ def predicted_metrics(
     vary_acceptance: bool,
     counted: Callable[[RunResult], RunResult] | None = None,
     progress: Progress | None = None,
-) -> dict[str, Predicted3]:
+) -> dict[str, PredictedInterval]:
     """Keys of ``RunResult.summary`` with intervals from ``runs`` simulations; a key without a number is left out.
 
     ``vary_acceptance``: every run draws its acceptance (and the luck of a router or policy) anew, as another run of
@@ -256,7 +255,7 @@ class _Grid:
         return TablePrices(cost.prices._replace(off_tokens=self._log_tokens, off=off[:, :size].copy()))
 
 
-def _interval(value: float, found: Sequence[float]) -> Predicted3:
+def _interval(value: float, found: Sequence[float]) -> PredictedInterval:
     """The spread of the runs around ``value``, the run at the central price.
 
     In logarithms, unless a value is 0. The ends lie Z90 spreads off the runs' mean, each side with a spread of its
@@ -271,14 +270,14 @@ def _interval(value: float, found: Sequence[float]) -> Predicted3:
         values = np.log(values)
     moved = values[1:] - values[0]
     if not moved.any():
-        return Predicted3(value, value, value)
+        return PredictedInterval(value, value, value)
     beyond = moved - moved.mean()
     below, above = (float(np.sqrt(2.0 * (side**2).sum() / (len(moved) - 1))) for side in _sides(beyond))
     middle = float(values[0] + moved.mean())
     ends = middle - Z90 * below, middle + Z90 * above
     low, high = (math.exp(end) for end in ends) if logs else (max(0.0, end) for end in ends)
     # The shift of few runs' mean can exceed their spread; the prediction itself belongs inside.
-    return Predicted3(value, min(low, value), max(high, value))
+    return PredictedInterval(value, min(low, value), max(high, value))
 
 
 def _sides(beyond: Floats) -> tuple[Floats, Floats]:

@@ -37,7 +37,7 @@ from specsim.results.served_rows import (
     load_rows,
 )
 from specsim.serving import uncertainty
-from specsim.serving.uncertainty import Predicted3
+from specsim.serving.uncertainty import PredictedInterval
 from specsim.workload.arrivals import ClosedLoopArrivals
 from tests.cases.tiny import LOADS, write_case
 
@@ -220,10 +220,10 @@ def test_acceptance_varies_where_the_engine_does_not_draw_what_the_simulator_dra
 ) -> None:
     asked: list[tuple[bool, Assembly]] = []
 
-    def metrics(assembly: Assembly, names: Sequence[str], *, vary_acceptance: bool) -> dict[str, Predicted3]:
+    def metrics(assembly: Assembly, names: Sequence[str], *, vary_acceptance: bool) -> dict[str, PredictedInterval]:
         assert set(names) == set(METRICS)
         asked.append((vary_acceptance, assembly))
-        return {"duration": Predicted3(2.0, 1.0, 4.0)}
+        return {"duration": PredictedInterval(2.0, 1.0, 4.0)}
 
     monkeypatch.setattr(uncertainty, "predicted_metrics", metrics)
     weights = "weights={target: t, drafter: d, prompts: p.jsonl}"  # a prediction needs none of the files
@@ -256,7 +256,7 @@ def test_a_served_case_is_repeated_elsewhere_step_by_step(tmp_path: Path, monkey
         if what == "saturation":
             saturate(copy, {"off": [8.0, 8.0], "k2": [8.0, 8.0]})
 
-    def metrics(assembly: Assembly, *_: object, **__: object) -> dict[str, Predicted3]:
+    def metrics(assembly: Assembly, *_: object, **__: object) -> dict[str, PredictedInterval]:
         steps.append(assembly.price_name)
         return {}
 
