@@ -6,6 +6,7 @@ Exit status 0: done. 2: the input breaks a rule. 3: the question is valid and ha
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -40,7 +41,13 @@ def run() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit status."""
+    """Run one command line and return its exit status; a warning is one line too."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"specsim: {message}", file=sys.stderr)
+        return _status_of(arguments)
+
+
+def _status_of(arguments: Sequence[str]) -> int:
     try:
         status = app(args=list(arguments), prog_name="specsim", standalone_mode=False)
     except SpecsimError as error:

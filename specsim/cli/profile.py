@@ -25,6 +25,8 @@ app.command("compose")(profile_compose.compose)
 app.command("acceptance")(profile_acceptance.acceptance)
 app.command("now")(profile_now.now)
 
+MOST_DRIFT = 0.3  # of the fixed probe over a sweep, from which on a reader is warned
+
 NameArgument = Annotated[str, typer.Argument(help="A profile's name or folder.")]
 DataOption = Annotated[
     Path | None, typer.Option(help="Folder of AIConfigurator's systems; default: the installed package's.")
@@ -190,7 +192,13 @@ def merge(
     """Put two profiles of one card into one, the first's kernel classes before the second's."""
     from specsim.profiles.store import load_profile, merged, write_profile
 
-    profile, lost = merged(load_profile(first), load_profile(second))
+    one, other = load_profile(first), load_profile(second)
+    for what, mine, its in (
+        ("dtype", one.header.dtype, other.header.dtype), ("threads", one.header.threads, other.header.threads),
+    ):  # fmt: skip
+        if mine != its and one.header.importer is None and other.header.importer is None:
+            raise InvalidInput(f"{first} has {what} {mine} and {second} has {its}; merge profiles measured alike")
+    profile, lost = merged(one, other)
     write_profile(out, profile.header, profile.rows)
     counts = ", ".join(f"{kind} {count}" for kind, count in lost.items()) or "none"
     messages().print(f"wrote {out}; rows of {second} left out in favour of {first}: {counts}")
@@ -216,7 +224,11 @@ def _print_header(profile: Profile) -> None:
         rejected = ", ".join(f"{kind} {count}" for kind, count in header.rejected_rows.items() if count)
         out.print(f"rejected rows: {rejected or 'none'}")
     if header.probe is not None and header.probe.after_s is not None:
-        out.print(f"probe drift over the sweep: {header.probe.after_s / header.probe.before_s - 1:+.1%}")
+        drift = header.probe.after_s / header.probe.before_s - 1
+        remark = (
+            "; the machine changed meanwhile: profile it again when it is quieter" if abs(drift) > MOST_DRIFT else ""
+        )
+        out.print(f"probe drift over the sweep: {drift:+.1%}{remark}")
     for note in header.notes:
         out.print(f"note: {note}")
 

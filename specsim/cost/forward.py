@@ -74,8 +74,11 @@ class Precision:
         if not hardware.computes_16_bit_floats:
             weight_bits, kv_bits = (32 if bits == 16 else bits for bits in (weight_bits, kv_bits))
         wide = weight_bits == 32 or not hardware.computes_16_bit_floats
-        dtype = "float32" if wide and "float32" in hardware.flops_per_s else "bfloat16"
-        kv = {8: "fp8", 32: "float32"}.get(int(kv_bits), "bfloat16")
+        half = (
+            "float16" if "float16" in hardware.flops_per_s and "bfloat16" not in hardware.flops_per_s else "bfloat16"
+        )
+        dtype = "float32" if wide and "float32" in hardware.flops_per_s else half
+        kv = {8: "fp8", 32: "float32"}.get(int(kv_bits), half)
         if weight_bits > 8:
             return cls(weight_bits, kv_bits, dtype, dtype, kv)
         if weight_bits > 4:

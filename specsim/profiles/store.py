@@ -67,12 +67,17 @@ class _Files:
         digest = hashlib.sha256()
         for name, content in contents.items():
             digest.update(f"{name} {len(content)} ".encode() + content)
-        texts = {Path(name).stem: _text(content) for name, content in contents.items() if name != HEADER}
+        texts = {
+            Path(name).stem: _text(folder / name, content) for name, content in contents.items() if name != HEADER
+        }
         return cls(folder, digest.hexdigest(), texts)
 
 
-def _text(content: bytes) -> str:
-    return content.decode().replace("\r\n", "\n")
+def _text(path: Path, content: bytes) -> str:
+    try:
+        return content.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not text ({error.reason}); remove the file, or measure it again") from error
 
 
 def profiles_folder() -> Path:
@@ -254,7 +259,8 @@ def merged(first: Profile, second: Profile) -> tuple[Profile, dict[str, int]]:
         for name, error in header.heldout_error.items()
         if (name.split()[0] not in taken) == own
     }
-    flops = dict(second.header.ceilings.flops_per_s) | dict(first.header.ceilings.flops_per_s)
+    flops = dict(first.header.ceilings.flops_per_s)  # its own dtype stays the first
+    flops |= {name: rate for name, rate in second.header.ceilings.flops_per_s.items() if name not in flops}
     header = first.header.model_copy(update={
         "heldout_error": errors,
         "ceilings": first.header.ceilings.model_copy(update={"flops_per_s": flops}),
@@ -272,7 +278,7 @@ def read_rows(path: Path, kind: str) -> tuple[Row, ...]:
     """
     if not path.exists():
         return ()
-    return parsed_rows(_text(path.read_bytes()), path, kind)
+    return parsed_rows(_text(path, path.read_bytes()), path, kind)
 
 
 def parsed_rows(text: str, path: Path, kind: str) -> tuple[Row, ...]:

@@ -103,7 +103,9 @@ class Scenario(BaseModel):
                     f"{name} is 16 and {gpu.name} has rates of {', '.join(gpu.flops_per_s)} only; leave it out for "
                     "float32, or profile the machine with --dtype bfloat16 into another folder"
                 )
-        return deployment.model_copy(update=dict.fromkeys({"weight_bits", "kv_bits"} - given, 32))
+        model = info.data.get("model")
+        wide = {"kv_bits"} | ({"weight_bits"} if model is not None and model.weight_bits == 16 else set())
+        return deployment.model_copy(update=dict.fromkeys(wide - given, 32))
 
     @model_validator(mode="after")
     def _drafter_fits_the_model(self) -> Scenario:

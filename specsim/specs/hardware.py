@@ -41,4 +41,4 @@ class Hardware(BaseModel):
             if name == dtype:
                 return rate
         listed = ", ".join(self.flops_per_s)
-        raise InvalidInput(f"{self.name} has no {dtype} rate; its datasheet lists {listed}: choose one of these")
+        raise InvalidInput(f"{self.name} has no {dtype} rate, only of {listed}: choose one of these")

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
+from specsim.profiling.device import probe  # noqa: E402
 from specsim.profiling.device.probe import ATTEMPTS, DISTURBED, SHORT, MachineProbe  # noqa: E402
 from specsim.profiling.device.timer import CallCapture, Timing  # noqa: E402
 
@@ -92,3 +93,16 @@ def test_interruptions_are_what_the_mean_exceeds_the_median_by(monkeypatch: pyte
 
     monkeypatch.setattr("specsim.profiling.device.probe.time.perf_counter", now)
     assert probe.interrupted() == pytest.approx(0.2)
+
+
+def test_a_series_of_probes_ends_in_time_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def slow() -> float:
+        now[0] += 0.25
+        return 0.25
+
+    monkeypatch.setattr(probe.time, "monotonic", lambda: now[0])
+    assert probe._within(0.6, 200, slow) == [0.25] * 5
+    assert probe._within(0.6, 3, slow) == [0.25] * 3
+    assert len(probe._within(10.0, 200, slow)) == 40

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
 from specsim.profiles.schema import Ceilings, Probe, Row  # noqa: E402
-from specsim.profiles.store import HEADER, Profile, load_profile, read_rows, write_header  # noqa: E402
+from specsim.profiles.store import HEADER, MOST_OF_MEASURED, Profile, load_profile, read_rows, write_header  # noqa: E402
 from specsim.profiling.device import (  # noqa: E402
     anchors,
     ceilings,
@@ -369,11 +369,14 @@ def test_ceilings_that_met_a_slow_machine_are_raised_by_what_runs_faster(
     monkeypatch.setattr(facts, "compute_ceilings", lambda device, dtypes, *_: {dtypes[0]: 1.0})
     monkeypatch.setattr(facts, "copy_ceiling", lambda *_: 1e8)
     folder = measure_tiny(tmp_path / "p")
-    profile = load_profile(str(folder))
+    with pytest.raises(InvalidInput, match="faster than the ceilings"):
+        load_profile(str(folder))  # no neighbour makes products a billion times slower
+    monkeypatch.setattr(table, "MOST_RAISE", 1e12)
+    profile = load_profile(str(measure_tiny(folder)))
     assert profile.header.ceilings.copy_bytes_per_s == 1e10  # the second copy
     rates = [2 * row.shape[0] * row.shape[1] * row.shape[2] / row.median_s for row in profile.rows["gemm"]]
     own = [rate for rate, row in zip(rates, profile.rows["gemm"], strict=True) if row.dtype == DTYPE]
-    assert profile.header.ceilings.flops_per_s[DTYPE] >= max(own) * 0.999
+    assert profile.header.ceilings.flops_per_s[DTYPE] >= max(own) / MOST_OF_MEASURED
     write_header(folder, profile.header.model_copy(update={"ceilings": facts_of_a_slow_start(profile)}))
     with pytest.raises(InvalidInput, match="faster than the ceilings"):
         load_profile(str(folder))
@@ -383,3 +386,35 @@ def test_ceilings_that_met_a_slow_machine_are_raised_by_what_runs_faster(
 def facts_of_a_slow_start(profile: Profile) -> Ceilings:
     """What a header holds whose sweep was killed before it came back to its rows."""
     return profile.header.ceilings.model_copy(update={"flops_per_s": {DTYPE: 1.0}})
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "measured_rates", lambda *_: pytest.fail("measured"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NoAnswer, match=r"cannot be written .*; give another folder with --out"):
+        measure_tiny(tmp_path / "file" / "p")
+    table.require_writable(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("what", ["threads", "instructions"])
+def test_a_folder_of_other_threads_or_instructions_is_not_gone_on_with(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = measure_tiny(tmp_path / "p")
+    known = machine.inspect("cpu")
+    other = replace(known, threads=known.threads + 1)
+    if what == "instructions":
+        other = replace(known, versions=known.versions | {"instructions": "another"})
+    monkeypatch.setattr(sweep, "inspect", lambda _: other)
+    with pytest.raises(InvalidInput, match=f"made with {what} .*make them equal .*or write to another folder"):
+        measure_tiny(folder)
+
+
+def test_a_note_that_is_no_longer_true_goes(tmp_path: Path) -> None:
+    folder = measure_tiny(tmp_path / "p")
+    header = load_profile(str(folder)).header
+    write_header(folder, header.model_copy(update={"notes": [f"{sweep.INCOMPLETE}: 3 of 4", "another"]}))
+    assert load_profile(str(measure_tiny(folder))).header.notes == ["another"]

@@ -12,13 +12,13 @@ pytestmark = pytest.mark.torch
 
 from specsim.profiles.schema import Ceilings  # noqa: E402
 from specsim.profiling.sweep.plan import Shape  # noqa: E402
-from specsim.profiling.sweep.visits import Visits  # noqa: E402
+from specsim.profiling.sweep.visits import MOST_CORRECTION, Visits  # noqa: E402
 
 COPY, RATE = 4e10, 8e11
 CEILINGS = Ceilings(copy_bytes_per_s=COPY, flops_per_s={"bfloat16": RATE})
 TYPICAL = {"memory": 1e-4, "compute": 2e-4, "attention": 3e-4, "elementwise": 4e-4, "host": 5e-4}
 GEMM = Shape("gemm", "", (8, 2048, 1024), "cold", "bfloat16")
-factors = st.floats(0.5, 3.0)
+factors = st.floats(1.0 / MOST_CORRECTION, MOST_CORRECTION)  # beyond them nothing more is corrected
 
 
 def look(**factor: float) -> dict[str, float]:
@@ -49,7 +49,7 @@ def test_a_warm_product_does_not_mind_slow_memory() -> None:
     found = visits()
     found.add(warm, "linear", [2e-5], look(memory=2.0))
     assert found.row(warm, TYPICAL).median_s == 2e-5
-    found.add(warm, "linear", [4e-5], look(compute=2.0))
+    found.add(warm, "linear", [3e-5], look(compute=1.5))
     assert found.row(warm, TYPICAL).median_s == pytest.approx(2e-5)
 
 
@@ -70,3 +70,11 @@ def test_visits_without_a_look_count_as_they_are() -> None:
     found.add(GEMM, "linear", [2e-3, 3e-3], look())
     row = found.row(GEMM, TYPICAL)
     assert (row.median_s, row.samples, row.kernel, row.mode) == (2e-3, 3, "linear", "eager")
+
+
+def test_anchors_far_off_correct_no_further_than_was_ever_seen() -> None:
+    """Anchors that took ten times as long met time slices which short kernels are spared: the row is not a tenth."""
+    visits = Visits(CEILINGS, RATE, "eager")
+    wild = dict.fromkeys(("memory", "compute", "attention", "elementwise", "host"), 1.0)
+    visits.add(GEMM, "linear", [1e-3] * 5, dict.fromkeys(wild, 10.0))
+    assert visits.row(GEMM, wild).median_s == pytest.approx(1e-3 / MOST_CORRECTION)

@@ -46,6 +46,7 @@ def inspect(device: str) -> Machine:
     if device == "cuda":
         return _inspect_cuda(versions)
     cpu = this_cpu()
+    versions = versions | {"instructions": cpu.instructions}
     return Machine(
         device, cpu.name, cpu.threads, _cpu_clock(), "none", versions, cpu.last_level_cache_bytes,
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

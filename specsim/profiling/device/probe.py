@@ -20,6 +20,7 @@ from specsim.reference.network.cpu import this_cpu
 Taken = TypeVar("Taken")
 LONG, SHORT = 40, 5  # samples of a probe that is kept, and of a look between two measurements
 UNBROKEN = 200  # consecutive probes, a third of a second or so, in which interruptions of milliseconds are counted
+PROBING_S, LEAST_PROBES = 0.6, 5  # of such a series on a slow machine
 DISTURBED = 1.4  # times the typical probe; memory bandwidth alone moves it by 1.25
 ATTEMPTS = 3  # at a measurement that no disturbance follows
 
@@ -46,11 +47,12 @@ class MachineProbe:
 
     def seconds(self, samples: int = LONG) -> float:
         """Median seconds of the probe."""
-        return float(np.median([self._clock.seconds(self._replay) for _ in range(samples)])) / self._launches
+        taken = _within(PROBING_S, samples, lambda: self._clock.seconds(self._replay))
+        return float(np.median(taken)) / self._launches
 
     def interrupted(self) -> float:
         """Mean over median of consecutive probes, less 1; on a CPU by the wall clock, whatever comes between."""
-        seconds = np.array([self._unbroken() for _ in range(UNBROKEN)])
+        seconds = np.array(_within(PROBING_S, UNBROKEN, self._unbroken))
         return max(0.0, float(seconds.mean() / np.median(seconds)) - 1.0)
 
     def steadily(self, take: Callable[[], Taken]) -> Taken:
@@ -73,6 +75,15 @@ class MachineProbe:
         look_s = self.seconds(SHORT)
         self._looks_s.append(look_s)
         return look_s <= DISTURBED * float(np.median(self._looks_s))
+
+
+def _within(limit_s: float, count: int, take: Callable[[], float]) -> list[float]:
+    """``count`` values, or those that take ``limit_s`` seconds, LEAST_PROBES at least where so many are asked."""
+    until_s = time.monotonic() + limit_s
+    taken: list[float] = []
+    while len(taken) < count and (len(taken) < LEAST_PROBES or time.monotonic() < until_s):
+        taken.append(take())
+    return taken
 
 
 def probe_s(device: str, dtype: str, clock: Clock, capture: Capture) -> float:

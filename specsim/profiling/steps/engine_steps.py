@@ -30,6 +30,7 @@ from specsim.speculation.engine_steps import withheld_error
 SAMPLES, MODEL, LOG = "samples.jsonl", "model", "vllm.log"
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
 PARTS = ("total", "verify", "sample", "draft", "host")
+DTYPES = ("bfloat16", "float16", "float32")
 CEILINGS_SHARE, MOST_CEILINGS_S = 0.125, 60.0  # of the time, and in all
 Progress = Callable[[int, int, str], None]  # cells done, cells in all, what goes on
 
@@ -82,11 +83,13 @@ def measure_steps(
     folder of another machine or model, NoAnswer if the engine cannot start or dies.
     """
     until = time.monotonic() + 60 * minutes
+    if dtype is not None and dtype not in DTYPES:
+        raise InvalidInput(f"--dtype {dtype!r}: engines' steps are measured in {', '.join(DTYPES)}; choose one")
     config, python = _config_of(model, folder), engine_python(vllm)
     machine = EngineMachine(python, device)
     dtype = dtype or machine.default_dtype
     setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, draft_model)
-    header = known_header(folder, machine.facts["device_name"], dtype)
+    header = known_header(folder, machine.facts, dtype)
     if header is None:
         rates = machine.rates(dtype, min(MOST_CEILINGS_S, CEILINGS_SHARE * 60 * minutes))
         header = new_header(

@@ -16,20 +16,28 @@ from specsim.surfaces.heldout import heldout_error
 HELD_OUT = ("gemm", "attention", "elementwise", "sampling", "moe", "collective")
 
 
-def known_header(folder: Path, device_name: str, dtype: str) -> ProfileHeader | None:
+def known_header(folder: Path, facts: Mapping[str, Any], dtype: str) -> ProfileHeader | None:
     """The header of a profile that is being resumed; None where there is none, or one that was never complete.
 
-    Raises InvalidInput for one of another machine or dtype.
+    ``facts``: of the machine (``machine_facts``). Raises InvalidInput for one of another machine, number of threads,
+    instruction set or dtype.
     """
     if not (folder / HEADER).exists() or lacks_ceilings(folder):
         return None
     header = read_header(folder)
     rates = header.ceilings.flops_per_s
-    if header.device_name != device_name or dtype not in rates or header.probe is None:
+    if header.device_name != facts["device_name"] or dtype not in rates or header.probe is None:
         raise InvalidInput(
             f"{folder} holds a profile of {header.device_name} in {', '.join(rates)}, and this would be one of "
-            f"{device_name} in {dtype}; write to another folder with --out"
+            f"{facts['device_name']} in {dtype}; write to another folder with --out"
         )
+    instructions = header.versions.get("instructions"), facts["versions"].get("instructions")
+    for what, known, here in (("threads", header.threads, facts["threads"]), ("instructions", *instructions)):
+        if known != here and known is not None:
+            raise InvalidInput(
+                f"{folder} holds a profile made with {what} {known} and this run has {here}; make them equal "
+                "(OMP_NUM_THREADS, ATEN_CPU_CAPABILITY), or write to another folder with --out"
+            )
     return header
 
 

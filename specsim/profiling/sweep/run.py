@@ -8,6 +8,7 @@ folder skips what its tables hold; a folder begun on another device or dtype is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ import numpy as np
 
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Probe, ProfileHeader, Row
-from specsim.profiling.device.anchors import Anchors, Looks, typical
+from specsim.profiling.device.anchors import Anchors, Looks, ratios, typical
 from specsim.profiling.device.ceilings import copy_ceiling
 from specsim.profiling.device.facts import machine_facts, measured_rates
 from specsim.profiling.device.machine import DTYPES, Machine, default_dtype, inspect
@@ -30,13 +31,14 @@ from specsim.profiling.sweep.budget import Budget
 from specsim.profiling.sweep.header import heldout_errors, known_header, new_header
 from specsim.profiling.sweep.plan import CPU, CUDA, Grid, Shape, by_weights, levels, shapes, thinned, worthwhile
 from specsim.profiling.sweep.refine import REFINED, worst_shapes
-from specsim.profiling.sweep.table import Table
-from specsim.profiling.sweep.visits import Visits
+from specsim.profiling.sweep.table import Table, require_writable
+from specsim.profiling.sweep.visits import MOST_CORRECTION, Visits
 from specsim.reference.network.cpu import this_cpu
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 SEED = 0
 LEAST_MINUTES = 1.0
+INCOMPLETE = "the grid is incomplete"
 FINISHING_SHARE = 0.08  # of the time, kept for what comes after the last shape
 CEILINGS_SHARE = 0.125  # of the time at most, half of what a header may take
 HOST_CELL_SHARE = 0.002  # of the time at most, for one batch and drafter of the engine's own host time
@@ -63,8 +65,10 @@ def run_sweep(
     """
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInput(f"--dtype {dtype!r}: the reference kernels run in {', '.join(DTYPES)}; choose one")
-    if not minutes >= LEAST_MINUTES:
-        raise InvalidInput(f"--minutes {minutes:g}: a coarse grid needs at least {LEAST_MINUTES:g}; give more")
+    if not LEAST_MINUTES <= minutes < math.inf:
+        raise InvalidInput(
+            f"--minutes {minutes:g}: give a number from {LEAST_MINUTES:g}, which a coarse grid needs, on"
+        )
     budget = Budget(60.0 * minutes, FINISHING_SHARE, progress)
     device_of = clock_and_capture(device)
     machine = inspect(device)
@@ -73,7 +77,8 @@ def run_sweep(
     folder = Path("profiles") / machine.slug() if folder is None else folder
     grid = grid or (CPU if device == "cpu" else CUDA)
     grid = thinned(grid) if quick else grid
-    header = known_header(folder, machine.device_name, dtype)
+    header = known_header(folder, machine_facts(machine), dtype)
+    require_writable(folder)
     if header is None:
         formats = {name for block in grid.blocks for name in block.dtypes}
         dtypes = [dtype, *(name for name in ("fp8", "int8") if name in formats)]
@@ -85,6 +90,7 @@ def run_sweep(
     table = Table(folder)
     table.write_header(header)
     table.raise_ceilings()  # to the rows of an earlier run that was ended before it could
+    table.forget_notes(INCOMPLETE)
     sweep = _Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
     sweep.note_emulation()
     try:
@@ -154,8 +160,8 @@ class _Sweep:
             incomplete = sum(not task.measure() for task in [*first, *(task for task in order if task not in first)])
             if incomplete:
                 self._note(
-                    f"the grid is incomplete: {incomplete} of {len(tasks)} parts of level {number} of {len(grids)} "
-                    "had no time left; run the same command again to go on"
+                    f"{INCOMPLETE}: {incomplete} of {len(tasks)} parts of level {number} of {len(grids)} (coarse to "
+                    "fine) had no time left; it can be used, and the same command goes on"
                 )
                 return
 
@@ -209,6 +215,7 @@ class _Sweep:
 
     def finish(self) -> None:
         """Put into the header what is known only at the end; a shared memory's ceiling is the faster of two copies."""
+        self._note_slowdown()
         header = self._probed(during=False)
         if self._machine.device == "cpu":
             again = copy_ceiling("cpu", self._clock, self._capture)
@@ -217,6 +224,16 @@ class _Sweep:
             header = header.model_copy(update={"ceilings": ceilings})
         self._table.write_header(header)
         self._table.write_header(header.model_copy(update={"heldout_error": heldout_errors(self._table)}))
+
+    def _note_slowdown(self) -> None:
+        """Say so where the anchors took much longer than in the run that this one goes on with."""
+        now = ratios(self._looks.typical(), self._known_anchors)
+        slowest = max(now.values(), default=1.0)
+        if slowest > MOST_CORRECTION:
+            self._note(
+                f"the machine was {slowest:.1f} times slower than when this folder was begun, so these rows are too "
+                "long; measure on a quieter machine into another folder"
+            )
 
     def _note(self, line: str, where: str = "") -> None:
         """Warn, and keep the line in the header, once for all the shapes it holds ``where``."""

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from specsim.errors import NoAnswer
 from specsim.profiles.schema import SHAPE_COLUMNS, ProfileHeader, Row
-from specsim.profiles.store import ROOFLINE_CLASSES, append_rows, read_rows, replace_rows, write_header
+from specsim.profiles.store import (
+    MOST_OF_MEASURED,
+    ROOFLINE_CLASSES,
+    append_rows,
+    read_rows,
+    replace_rows,
+    write_header,
+)
 from specsim.specs.kernel_work import work
+
+MOST_RAISE = 20.0  # of a ceiling: cores shared with a dozen others while it was measured
 
 
 class Table:
@@ -72,6 +82,12 @@ class Table:
         except OSError as error:
             raise self._full(error) from error
 
+    def forget_notes(self, beginning: str) -> None:
+        """Drop the notes that begin so: this run says it again if it is true still."""
+        notes = [note for note in self.header.notes if not note.startswith(beginning)]
+        if notes != self.header.notes:
+            self.write_header(self.header.model_copy(update={"notes": notes}))
+
     def raise_ceilings(self) -> None:
         """Bring the header's ceilings up to the rows that are there."""
         for kind in ROOFLINE_CLASSES:
@@ -79,13 +95,17 @@ class Table:
                 self._raise_ceiling(kind, row)
 
     def _raise_ceiling(self, kind: str, row: Row) -> None:
-        """A kernel that runs faster than its dtype's ceiling is one: the large products met a slower machine."""
+        """A kernel too fast for its dtype's ceiling is one itself: the large products met a slower machine.
+
+        Not where it is MOST_RAISE times as fast: that is no neighbour's doing, and the profile is refused as it is.
+        """
         if kind not in ROOFLINE_CLASSES:
             return
         known = {str(name): rate for name, rate in self.header.ceilings.flops_per_s.items()}
         _, flops = work(kind, row.shape, row.dtype)
         rate = float(flops) / row.median_s
-        if rate > known.get(row.dtype, math.inf):
+        ceiling = known.get(row.dtype, math.inf)
+        if MOST_OF_MEASURED * ceiling < rate < MOST_RAISE * ceiling:
             ceilings = self.header.ceilings.model_copy(update={"flops_per_s": known | {row.dtype: rate}})
             self.write_header(self.header.model_copy(update={"ceilings": ceilings}))
 
@@ -94,6 +114,19 @@ class Table:
             f"{self._folder} cannot be written ({error.strerror}); what was measured is kept: make room and run the "
             "same command again"
         )
+
+
+def require_writable(folder: Path) -> None:
+    """Raises NoAnswer where nothing can be written there, before minutes are spent on it; leaves nothing behind."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        for place in made:
+            place.rmdir()
+    except OSError as error:
+        raise NoAnswer(f"{folder} cannot be written ({error.strerror}); give another folder with --out") from error
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -20,6 +20,8 @@ from specsim.profiling.device.timer import summary
 from specsim.profiling.sweep.plan import Shape, size
 from specsim.specs.conditions import Conditions
 
+MOST_CORRECTION = 1.6  # what was seen of one machine; anchors further off met time slices that short kernels do not
+
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
@@ -61,4 +63,5 @@ class Visits:
         moved, flops = size(shape)
         memory_s = 0.0 if shape.cache == "warm" else moved / self._rates[0]
         conditions = Conditions.model_validate(ratios(visit.look, typical))
-        return float(stretch(shape.kind, memory_s, flops / self._rates[1], conditions))
+        factor = float(stretch(shape.kind, memory_s, flops / self._rates[1], conditions))
+        return min(max(factor, 1.0 / MOST_CORRECTION), MOST_CORRECTION)

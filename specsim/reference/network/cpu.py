@@ -43,8 +43,8 @@ class Cpu:
         if dtype in self.native:
             return None
         return (
-            f"{dtype} is emulated on this CPU ({self.instructions}, no instructions for it): these times are slow and "
-            f"true; {self.default_dtype} is native"
+            f"{dtype} is emulated on this CPU ({self.instructions} has no instructions for it): these are its times, "
+            f"longer than in {self.default_dtype}, which is native"
         )
 
 
