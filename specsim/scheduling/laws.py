@@ -45,7 +45,8 @@ class LawRecords:
         width = law.table.width
         children = np.full((longest + 1, longest + 1, width + 1), -1, dtype=np.int64)
         for nodes in range(1, longest + 1):
-            children[nodes, : nodes + 1, :width] = law.shape(nodes).children(width)
+            found = law.shape(nodes).children(width)  # fewer nodes where the table has no more that are ever right
+            children[nodes, : len(found), :width] = found
         record["kind"], record["depth"], record["candidates"], record["most_nodes"] = (
             TREE, law.table.depth, width, longest,
         )  # fmt: skip

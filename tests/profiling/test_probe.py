@@ -91,6 +91,7 @@ def test_interruptions_are_what_the_mean_exceeds_the_median_by(monkeypatch: pyte
         waited = (probes + after + 19) // 20 * 0.008
         return (probes + after) * 0.002 + waited
 
+    monkeypatch.setattr("specsim.profiling.device.probe.PROBING_S", 60.0)
     monkeypatch.setattr("specsim.profiling.device.probe.time.perf_counter", now)
     assert probe.interrupted() == pytest.approx(0.2)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -95,7 +94,7 @@ class Table:
                 self._raise_ceiling(kind, row)
 
     def _raise_ceiling(self, kind: str, row: Row) -> None:
-        """A kernel too fast for its dtype's ceiling is one itself: the large products met a slower machine.
+        """A kernel too fast for its ceiling (its dtype's, else the highest) is one: the products met a slower machine.
 
         Not where it is MOST_RAISE times as fast: that is no neighbour's doing, and the profile is refused as it is.
         """
@@ -104,9 +103,9 @@ class Table:
         known = {str(name): rate for name, rate in self.header.ceilings.flops_per_s.items()}
         _, flops = work(kind, row.shape, row.dtype)
         rate = float(flops) / row.median_s
-        ceiling = known.get(row.dtype, math.inf)
-        if MOST_OF_MEASURED * ceiling < rate < MOST_RAISE * ceiling:
-            ceilings = self.header.ceilings.model_copy(update={"flops_per_s": known | {row.dtype: rate}})
+        own = row.dtype if row.dtype in known else max(known, key=lambda name: known[name])
+        if MOST_OF_MEASURED * known[own] < rate < MOST_RAISE * known[own]:
+            ceilings = self.header.ceilings.model_copy(update={"flops_per_s": known | {own: rate}})
             self.write_header(self.header.model_copy(update={"ceilings": ceilings}))
 
     def _full(self, error: OSError) -> NoAnswer:
