@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from specsim.analytic.rounds import speedup_map
 from specsim.assembly import assemble
+from specsim.cases.anchor_rows import conditions_of, profile_anchors, read_anchors, run_conditions
 from specsim.cases.case import Case
-from specsim.cases.conditions import conditions_of, profile_anchors, read_anchors, run_conditions
 from specsim.cases.loads import OWN, Loads
 from specsim.cases.map import committed_prediction, committed_score, measured_rows, predicted_cells
 from specsim.cases.pin import read_prediction, retired

@@ -18,7 +18,7 @@ from specsim.cases import (
     write_machine,
     write_prediction,
 )
-from specsim.cases.conditions import AnchorRow, append_anchors
+from specsim.cases.anchor_rows import AnchorRow, append_anchors
 from specsim.cases.served import run_name
 from specsim.cli.options import messages
 from specsim.errors import InvalidInput

@@ -19,7 +19,7 @@ from specsim.arrays import Reals
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import attention_work, experts_work, product_work
 from specsim.specs.model import Linear, MixtureOfExperts, ModelSpec
-from specsim.specs.part import ModelPart, as_part
+from specsim.specs.model_part import ModelPart, as_part
 
 Source = Literal["measured", "interpolated", "extrapolated", "roofline"]
 SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "roofline")  # best first: rank 0 to 3

@@ -22,7 +22,7 @@ from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
-from specsim.specs.part import ModelPart, as_part
+from specsim.specs.model_part import ModelPart, as_part
 from specsim.units import GB
 
 GIB = 2**30

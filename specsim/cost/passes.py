@@ -26,7 +26,7 @@ from specsim.cost.forward import (
 from specsim.cost.step_time import Charge
 from specsim.specs.engine import pad_to_graph
 from specsim.specs.model import ModelSpec
-from specsim.specs.part import ModelPart, as_part
+from specsim.specs.model_part import ModelPart, as_part
 
 PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph piece, one attention
 

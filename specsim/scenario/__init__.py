@@ -3,8 +3,8 @@
 Names, paths and inline values are resolved while the scenario is read, so that its hash covers what they stood for.
 """
 
-from specsim.scenario.load import load_scenario, scenario_names
 from specsim.scenario.question import CostChoice, Scenario
+from specsim.scenario.read import load_scenario, scenario_names
 from specsim.scenario.speculation import Speculation
 from specsim.scenario.weights import Weights
 from specsim.scenario.workload import SyntheticWorkload, TraceWorkload, Workload

@@ -20,7 +20,7 @@ from pydantic import (
 
 from specsim.profiles.store import profile_hardware, profile_names
 from specsim.results import Slo
-from specsim.scenario.part import Model, Part
+from specsim.scenario.section import Model, Section
 from specsim.scenario.speculation import Speculation
 from specsim.scenario.weights import Weights
 from specsim.scenario.workload import Workload
@@ -47,7 +47,7 @@ def _is_profile_folder(gpu: str) -> bool:
     return Path(gpu).is_dir() and gpu.lower() not in hardware_names()
 
 
-class CostChoice(Part):
+class CostChoice(Section):
     """``profile``: a profile's name or folder; None takes one measured on this hardware if there is one.
 
     ``source``: ``kernels`` prices any model from kernel times, ``steps`` the one engine, model and drafter whose whole

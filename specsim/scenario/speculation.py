@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from specsim.scenario.part import Model, Part
+from specsim.scenario.section import Model, Section
 from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.policy import FixedPolicy, Policy
 from specsim.speculation.program import DraftProgram, load_program
@@ -18,7 +18,7 @@ def _program(value: object) -> object:
     return load_program(value) if isinstance(value, str) else value
 
 
-class Speculation(Part):
+class Speculation(Section):
     """A drafter, how long it may draft, how often it is right, and who decides the length.
 
     ``acceptance`` and ``max_draft_tokens`` fall back on what the program names, ``policy`` too: on its stop rule only

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from specsim.scenario.part import Part
+from specsim.scenario.section import Section
 from specsim.scenario.speculation import Speculation
 from specsim.specs.model import ModelSpec
 
 
-class Weights(Part):
+class Weights(Section):
     """What a measurement runs on; a prediction never looks at it, and need not have the files.
 
     ``target`` and ``drafter`` are folders in Hugging Face layout, the target's with its tokenizer; the drafter's holds

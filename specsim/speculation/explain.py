@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from specsim.cost.memory import resident_weight_bytes
 from specsim.specs.model import ModelSpec
-from specsim.specs.part import ModelPart
+from specsim.specs.model_part import ModelPart
 from specsim.speculation.program import DraftProgram, Phase
 
 

@@ -7,7 +7,7 @@ from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
-from specsim.specs.part import ModelPart
+from specsim.specs.model_part import ModelPart
 from specsim.speculation.program import DraftProgram, TargetModifier
 
 

@@ -12,7 +12,7 @@ from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
-from specsim.specs.part import ModelPart
+from specsim.specs.model_part import ModelPart
 
 
 class Entry(NamedTuple):

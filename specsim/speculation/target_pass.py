@@ -18,7 +18,7 @@ from specsim.cost.forward import Group, Kernel, Precision
 from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
 from specsim.specs.model import ModelSpec
-from specsim.specs.part import ModelPart
+from specsim.specs.model_part import ModelPart
 from specsim.speculation.pricing import Entry, PassPricing, seconds_of
 from specsim.speculation.program import DraftProgram, TargetModifier
 from specsim.speculation.program.modifier import ExitLaw, HostExperts

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from specsim.cases import Case, case_names, load_case
-from specsim.cases.conditions import run_conditions
+from specsim.cases.anchor_rows import run_conditions
 from specsim.cases.pin import pin, profile_sha256, read_prediction, retired
 from specsim.profiles.store import HEADER, load_profile, profile_names
 from specsim.scenario import Scenario

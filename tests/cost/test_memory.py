@@ -28,7 +28,7 @@ from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.model import ModelSpec
-from specsim.specs.part import ModelPart
+from specsim.specs.model_part import ModelPart
 
 QWEN2_5_05B = ModelSpec(
     name="Qwen2.5-0.5B", source="config.json of huggingface.co/Qwen/Qwen2.5-0.5B", num_layers=24, hidden_size=896,

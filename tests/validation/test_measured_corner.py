@@ -11,7 +11,7 @@ from specsim.cost.roofline import Roofline
 from specsim.profiles.store import Profile, load_profile
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.hardware import Hardware
-from specsim.specs.part import as_part
+from specsim.specs.model_part import as_part
 from tests.validation.studies import study_module
 
 study = study_module("spec-bench", "measured_corner")

@@ -17,7 +17,7 @@ from pydantic import (
 
 from specsim.errors import InvalidInput
 from specsim.specs.model import ModelSpec
-from specsim.specs.part import ModelPart
+from specsim.specs.model_part import ModelPart
 from specsim.speculation.acceptance import Acceptance, AcceptanceLaw, ConfidenceAcceptance, RecallAcceptance
 from specsim.speculation.program.draft_weights import DraftModelWeights, Piece, TargetLayers, check_layer
 from specsim.speculation.program.modifier import TargetModifier

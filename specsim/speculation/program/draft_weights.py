@@ -18,7 +18,7 @@ from pydantic import (
 
 from specsim.errors import InvalidInput
 from specsim.specs.model import Bits, Linear, ModelSpec
-from specsim.specs.part import ModelPart
+from specsim.specs.model_part import ModelPart
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

@@ -15,7 +15,7 @@ from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.specs.catalog import load_model
 from specsim.specs.hardware import Hardware
-from specsim.specs.part import as_part
+from specsim.specs.model_part import as_part
 
 MODELS = ("vicuna-7b", "vicuna-13b", "vicuna-33b")
 ROWS = (4, 8, 16, 26, 32, 48, 64, 81, 96, 128, 192, 256, 384, 512)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from specsim.cost.forward import Group, Precision, attention_kernels, token_kernels
 from specsim.specs.catalog import load_model, model_names
 from specsim.specs.model import ModelSpec
-from specsim.specs.part import ModelPart, as_part
+from specsim.specs.model_part import ModelPart, as_part
 
 BF16 = Precision(16, 16, "bfloat16")
 

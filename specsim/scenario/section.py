@@ -21,7 +21,7 @@ def _model(value: object) -> object:
 Model = Annotated[ModelSpec, BeforeValidator(_model)]
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     """A section of a scenario."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

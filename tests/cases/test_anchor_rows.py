@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from specsim.cases.conditions import ANCHORS, AnchorRow, append_anchors, conditions_of, read_anchors
+from specsim.cases.anchor_rows import ANCHORS, AnchorRow, append_anchors, conditions_of, read_anchors
 from specsim.errors import InvalidInput
 
 PROFILED = {"memory": 1e-3, "compute": 2e-3, "attention": 4e-4, "elementwise": 2e-5, "host": 3e-4}
