@@ -6,13 +6,23 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from specsim import scheduling
 from specsim.jit import entry, is_kept
 from specsim.scheduling.price import prices_at, step_seconds
 from specsim.scheduling.records import work_at
-from specsim.serving.loop import end_step, fleet_at, launch_step, log_full, send, serve, start_step, take_row
+from specsim.scheduling.sources import sources
+from specsim.serving.loop import (
+    decide_step,
+    end_step,
+    fleet_at,
+    launch_step,
+    log_full,
+    send,
+    serve,
+    start_step,
+    take_row,
+)
 
-SERVE, TAKE, SEND, START, LAUNCH, END, PRICE = range(7)
+SERVE, TAKE, SEND, START, DECIDE, LAUNCH, END, PRICE = range(8)
 
 
 @lru_cache(maxsize=1)
@@ -38,14 +48,15 @@ def compiled() -> Callable[[int, int, int, int], int]:
             return send(fleet, argument)
         if operation == START:
             return int(start_step(fleet, argument))
+        if operation == DECIDE:
+            return int(decide_step(fleet, argument))
         if operation == LAUNCH:
             launch_step(fleet, argument)
             return 0
         return int(end_step(fleet, argument)) + 2 * int(log_full(fleet))
 
-    rules, here = Path(str(scheduling.__file__)).parent.glob("*.py"), Path(__file__)
-    sources = [*rules, here, here.with_name("loop.py"), here.with_name("router.py")]
-    return entry(serving, sources)
+    here = Path(__file__)
+    return entry(serving, [*sources(), here, here.with_name("loop.py"), here.with_name("router.py")])
 
 
 def is_compiled() -> bool:

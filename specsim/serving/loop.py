@@ -14,19 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import floats_at, integers_at, jit, record_at
-from specsim.scheduling.accept import LAW, key_of
-from specsim.scheduling.records import (
-    NONE,
-    REPLICA,
-    log_at,
-    mixed_record,
-    replica_at,
-    request_at,
-)
+from specsim.jit import NONE, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.scheduling.accept import LAW
+from specsim.scheduling.decide import decide
+from specsim.scheduling.records import REPLICA, log_at, replica_at, request_at
 from specsim.scheduling.rules import share_of, submit
 from specsim.scheduling.step import begin, end, launch, price
 from specsim.serving.router import route
+from specsim.speculation.compiled_uniform import key_of
 
 ENDS, ARRIVES, STARTS = range(3)
 DONE, ROWS_WANTED, RECORDS_WANTED, LOG_FULL, ASKS = range(5)
@@ -38,7 +33,7 @@ FLEET = mixed_record((
     "replicas", "num_replicas", "unfinished", "router", "router_seed", "sent",
     "events", "winners", "num_slots", "num_sources", "closed", "idle_sources", "first_idle", "num_idle", "taken",
     "row", "num_rows", "no_more_rows", "request_ids", "arrival_s", "think_s", "prompt_tokens", "output_tokens",
-    "class_index", "priorities", "hash_starts", "hashes", "hash_block_tokens", "tracks",
+    "class_index", "priorities", "hash_starts", "hashes", "hash_block_tokens", "track", "levels",
     "seed", "spare_request", "asking", "log", "most_requests", "most_steps", "most_gaps", "most_in_step",
 ), ("now_s",))  # fmt: skip
 """All there is to a run.
@@ -49,9 +44,9 @@ events, winners      EVENT of each source and then of each replica; the tree ove
 idle_sources         sources that may take their next request, from the ``first_idle`` on
 taken                requests that sources have taken
 row, num_rows, ..    the requests of the part at hand from the next one on, as ``workload.request.Requests`` has them;
-                     ``tracks``: addresses of their tracks
+                     ``track``, ``levels``: addresses of theirs
 spare_request        REQUEST records in no use, linked by ``after``
-asking               the replica whose step waits for Python to decide or price, or -1
+asking               the replica whose step waits for a price from Python, or -1
 most_..              rows of the log, and sequences in a step
 """
 fleet_at, event_at = record_at(FLEET), record_at(EVENT)
@@ -175,8 +170,8 @@ def take_row(fleet: Any, source: int) -> int:
         starts = integers_at(fleet.hash_starts, row + 2)
         one.hashes, one.num_hashes = fleet.hashes + 8 * starts[row], starts[row + 1] - starts[row]
         one.hash_block_tokens = fleet.hash_block_tokens
-    if fleet.tracks != NONE:
-        one.track = integers_at(fleet.tracks, fleet.num_rows)[row]
+    one.track = integers_at(fleet.track, fleet.num_rows)[row]
+    one.levels = integers_at(fleet.levels, fleet.num_rows)[row]
     _event_of(fleet, source).request = address
     return int(address)
 
@@ -186,7 +181,8 @@ def _clear(one: Any) -> None:
     one.computed_tokens, one.emitted_tokens, one.draft_tokens, one.prefilling = 0, 0, 0, 0
     one.in_flight_tokens, one.awaited_tokens, one.stale_tokens, one.merged_tokens = 0, 0, 0, 0
     one.blocks, one.named_blocks, one.table, one.hashes, one.num_hashes, one.hash_block_tokens = 0, 0, NONE, NONE, 0, 0
-    one.hit_tokens, one.lost_tokens, one.preemptions, one.track, one.law = 0, 0, 0, NONE, NONE
+    one.hit_tokens, one.lost_tokens, one.preemptions, one.memory = 0, 0, 0, 0
+    one.law = NONE
     one.rounds, one.drafted, one.accepted = 0, 0, 0
     one.first_token_s, one.last_token_s = 0.0, 0.0
 
@@ -238,10 +234,16 @@ def _leave(fleet: Any, address: int) -> None:
 
 @jit
 def start_step(fleet: Any, number: int) -> bool:
-    """A replica starts its next step; whether Python must decide or price it before it is launched."""
+    """A replica starts its next step; whether Python must price it, or something for its policy, before it goes on."""
     replica = _replica_of(fleet, number)
     begin(replica, fleet.now_s)
-    return bool(replica.draft_lengths == NONE or replica.prices == NONE)
+    return bool(not decide(replica) or replica.prices == NONE)
+
+
+@jit
+def decide_step(fleet: Any, number: int) -> bool:
+    """Whether a replica's policy has all it needs to decide, and has done so."""
+    return decide(_replica_of(fleet, number))
 
 
 @jit
