@@ -11,6 +11,15 @@ from specsim.errors import InvalidInput
 Dtype = Literal["float64", "float32", "bfloat16", "float16", "fp8", "int8", "int4"]
 
 
+class Sibling(BaseModel):
+    """A measured card whose kernels are taken to come as near to its ceilings as this one's to its own, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    card: str  # its name, as profiles have it
+    reason: str
+
+
 class Hardware(BaseModel):
     """Peak rates of one GPU (or one CPU socket), dense (no structured sparsity), per second."""
 
@@ -26,6 +35,7 @@ class Hardware(BaseModel):
     processors: PositiveInt | None = None  # streaming multiprocessors that are switched on
     link_bytes_per_s: PositiveFloat | None = None  # one direction, to a peer of the same node
     launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
+    sibling: Sibling | None = None  # whose efficiencies price this card while no profile of its own does
 
     @property
     def computes_16_bit_floats(self) -> bool:
