@@ -17,8 +17,9 @@ from pydantic import (
 )
 
 from specsim.errors import InvalidInput
-from specsim.specs.model import Bits, Linear, ModelSpec
+from specsim.specs.model import UNIFORM, Bits, Linear, ModelSpec
 from specsim.specs.model_part import ModelPart
+from specsim.specs.stack import Stack
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -83,14 +84,8 @@ class TargetSublayers(_DraftWeights):
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         whole = ModelPart.whole(target)
-        part = ModelPart(
-            target,
-            max(1, round(self.attention_share * whole.attention)),
-            round(self.mlp_share * whole.dense),
-            round(self.mlp_share * whole.routed),
-            embedding=True,
-        )
-        return Piece(part, owned=False)
+        kept = whole.stack.share(self.attention_share, self.mlp_share)
+        return Piece(ModelPart(target, kept, embedding=True), owned=False)
 
 
 class OwnLayers(_DraftWeights):
@@ -114,22 +109,21 @@ class OwnLayers(_DraftWeights):
         shape = target.model_copy(
             update={
                 "name": f"{target.name}'s drafter",
-                "num_layers": max(1, self.attention),
                 "weight_bits": self.bits or target.weight_bits,
-                "sliding_window": None,
-                "sliding_layers": None,
-                "moe": target.moe if self.experts else None,
                 "num_kv_heads": target.num_heads if self.kv_heads == "all" else target.num_kv_heads,
+                **UNIFORM,
             }
         )
-        routed = self.mlp if shape.moe is not None else 0
-        wider = []
+        mixer, feed_forward = shape.usual_sublayers(routed=self.experts)
+        stack = Stack(
+            ((mixer, self.attention),) if self.attention else (), ((feed_forward, self.mlp),) if self.mlp else ()
+        )
+        wider: tuple[Linear, ...] = ()
         if self.input_width > 1:
-            qkv = shape.attention_linears(1)[0]
-            wider = [
-                Linear("qkv_input", qkv.n, (self.input_width - 1) * target.hidden_size, self.attention, split=True)
-            ]
-        part = ModelPart(shape, self.attention, self.mlp - routed, routed, matrices=tuple(wider), cached=self.cached)
+            qkv = mixer.linears(shape.hidden_size, 1)[0]
+            more = (self.input_width - 1) * target.hidden_size
+            wider = (Linear("qkv_input", qkv.n, more, self.attention, split=True),)
+        part = ModelPart(shape, stack, matrices=wider, cached=self.cached)
         return Piece(part, owned=True)
 
 
@@ -198,7 +192,7 @@ def check_layer(layer: int, target: ModelSpec, field: str) -> None:
 
 
 def _without_head(part: ModelPart) -> ModelPart:
-    return ModelPart(part.model, part.attention, part.dense, part.routed, embedding=part.embedding)
+    return ModelPart(part.model, part.stack, embedding=part.embedding, matrices=part.matrices)
 
 
 def _plain(target: ModelSpec, bits: float | None) -> ModelSpec:
