@@ -1,9 +1,9 @@
 """How a sequence takes blocks of one pool, where layers keep all tokens, the last ones, or a state.
 
-As vLLM's hybrid cache manager has it (``kv_cache_utils.py``, read in 0.32): layers are grouped so that a block of any
-group has as many bytes as one of the layers that keep all tokens; each group takes blocks of its own. A window's group
-gives back what the window has left behind. A state takes one block a sequence, and one more for each draft that may yet
-be rejected; blocks grow until one holds a layer's whole state.
+As vLLM's hybrid cache manager has it (``kv_cache_utils.py``, read in 0.32): layers are grouped so that a block of
+any group has as many bytes as one of the layers that keep all tokens; each group takes blocks of its own. A window's
+group gives back what the window has left behind. A state takes one block a sequence, and one more for each draft that
+may yet be rejected; blocks grow until one holds a layer's whole state.
 
 Not modelled: blocks that a window holds until a chunk of a prompt is computed; SGLang's split of memory into two pools.
 """
@@ -51,8 +51,8 @@ def cache_layout(
 ) -> CacheLayout:
     """The layout of a target and what its drafter caches, both one rank's.
 
-    Llama: a block for each 16 tokens. gpt-oss-20b: the same twice, once for its 12 full layers and once, for 128 tokens
-    at most, for its 12 sliding ones.
+    Llama: a block for each 16 tokens. gpt-oss-20b: the same twice, once for its 12 full layers and once, for 128
+    tokens at most, for its 12 sliding ones.
     """
     kept = _Kept.of(parts, kv_bits)
     block_tokens, state_layers = block_size, kept.states
@@ -70,9 +70,9 @@ def cache_layout(
         return CacheLayout(block_tokens, block_bytes)
     window, window_bytes = max(kept.windows.items(), default=(0, 0.0))
     smaller = sum(tokens * size for tokens, size in kept.windows.items() if tokens != window)
-    states = (
-        ceil(sum(count for _, count in state_layers) / kept.full_layers) if kept.full_layers else bool(state_layers)
-    )
+    states = int(bool(state_layers))
+    if kept.full_layers:
+        states = ceil(sum(count for _, count in state_layers) / kept.full_layers)
     return CacheLayout(
         block_tokens,
         block_bytes,
@@ -85,8 +85,8 @@ def cache_layout(
 
 @dataclass(slots=True)
 class _Kept:
-    """What the layers keep: of all tokens (bytes a token, layers), of a window's (bytes a token by window), whole states
-    (bytes, layers), and bytes a sequence beside.
+    """What the layers keep: of all tokens (bytes a token, layers), of a window's (bytes a token by window), whole
+    states (bytes, layers), and bytes a sequence beside.
     """
 
     full_bytes: float

@@ -22,8 +22,8 @@ from specsim.specs.model import Linear, ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
 from specsim.specs.sublayers import Dense, Experts, Recurrent
 
-Source = Literal["measured", "interpolated", "extrapolated", "roofline"]
-SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "roofline")  # best first: rank 0 to 3
+Source = Literal["measured", "interpolated", "extrapolated", "borrowed", "roofline"]
+SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "borrowed", "roofline")  # best first
 Part = Literal["gemm", "lm_head", "attention", "elementwise", "sampling", "communication"]
 
 

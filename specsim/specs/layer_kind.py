@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.errors import InvalidInput
 from specsim.specs.kernel_work import distinct_experts
+from specsim.validated import Validated
 
 Bits = Annotated[float, Field(gt=0, le=64)]
 Matrices = Literal["attention", "state", "dense", "experts", "shared"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MixtureOfExperts(_Part):
+class MixtureOfExperts(Validated):
     """Routed feed-forward layers: ``experts_per_token`` of ``num_experts`` run for each token.
 
     ``shared_experts`` run for every token, each as wide as a routed one unless ``shared_intermediate_size`` says how
@@ -65,7 +62,7 @@ class MixtureOfExperts(_Part):
         )
 
 
-class LatentAttention(_Part):
+class LatentAttention(Validated):
     """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): the cache holds one compressed vector a token."""
 
     kv_lora_rank: PositiveInt
@@ -75,7 +72,7 @@ class LatentAttention(_Part):
     v_head_dim: PositiveInt
 
 
-class SparseIndex(_Part):
+class SparseIndex(Validated):
     """A small attention that chooses the ``top_k`` keys of a query (DeepSeek-V3.2, arXiv 2512.02556).
 
     ``cache_bytes`` a token: its own keys, in whatever format (FP8 with a float32 scale for each 128: 132).
@@ -92,7 +89,7 @@ class SparseIndex(_Part):
     bits: Bits | None = None
 
 
-class Compression(_Part):
+class Compression(Validated):
     """Low-rank queries and outputs of attention over compressed vectors (DeepSeek-V4).
 
     The heads' outputs are brought down to ``o_lora_rank`` in ``o_groups`` groups of heads.
@@ -102,10 +99,9 @@ class Compression(_Part):
     o_lora_rank: PositiveInt
     o_groups: PositiveInt
     window: PositiveInt
-    index: SparseIndex
 
 
-class Recurrence(_Part):
+class Recurrence(Validated):
     """A layer that keeps a state of fixed size: a product in, a short convolution, the state, a product out.
 
     ``inner``: products (outputs, inputs) between both. The state is ``heads`` matrices of ``rows`` x ``columns``; a
@@ -148,7 +144,7 @@ class Recurrence(_Part):
         )  # fmt: skip
 
 
-class LayerKind(_Part):
+class LayerKind(Validated):
     """What layers of one kind have in place of the model's usual parts.
 
     ``attention`` and ``mlp`` false: no such sublayer. ``mlp`` dense: a feed-forward part that is not routed.
@@ -174,7 +170,7 @@ class LayerKind(_Part):
     shared_cache: bool = False
     sinks: bool | None = None
     vectors: NonNegativeInt = 0  # parameters a layer beside what its sublayers count
-    bits: dict[Matrices, Bits] = {}
+    bits: dict[Matrices, Bits] = Field(default_factory=dict)
 
     def shard(self, ranks: int) -> LayerKind:
         """What one rank of tensor parallelism holds of it."""

@@ -1,16 +1,16 @@
 """One model: its layers as a few kinds, and from them what it weighs, what it caches, what it computes.
 
 The flat fields tell the usual layer, and a model whose layers are alike needs no more. ``layer_kinds`` and
-``layer_pattern`` tell the layers of others. Bytes and FLOPs of single kernels are in ``kernel_work``, those of a kind of
-layer in ``sublayers``. Norms, biases and rotary embeddings are left out of FLOPs (they are bytes, priced as elementwise
-kernels) but counted as parameters. Sizes are per whole model; tensor parallelism divides them in ``cost``.
+``layer_pattern`` tell the layers of others. What a kind of layer weighs is in ``sublayers``, bytes and FLOPs of single
+kernels in ``kernel_work``. Norms, biases and rotary embeddings are left out of FLOPs (they are bytes, priced as
+elementwise kernels) but counted as parameters. Sizes are per whole model; tensor parallelism divides them in ``cost``.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.errors import InvalidInput
@@ -27,6 +27,7 @@ from specsim.specs.sublayers import (
     Mixer,
     Recurrent,
 )
+from specsim.validated import Validated
 
 __all__ = ["Bits", "LatentAttention", "LayerKind", "Linear", "MixtureOfExperts", "ModelSpec"]
 
@@ -38,22 +39,20 @@ UNIFORM: dict[str, object] = {
 }  # fmt: skip
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Validated):
     """The shape of a decoder-only language model, as serving engines need it.
 
-    ``num_heads`` to ``intermediate_size`` are those of the usual layer, and what a drafter of the model's own shape is
-    built of. ``layer_pattern`` names the kind of each layer by one letter of ``layer_kinds``, over and over to the last
-    layer; a letter that ``layer_kinds`` leaves out is a usual layer:
+    ``num_heads`` to ``intermediate_size`` are those of the usual layer, and what a drafter of its shape is built of.
+    ``layer_pattern`` names the kind of each layer by one letter of ``layer_kinds``, over and over to the last layer; a
+    letter that ``layer_kinds`` leaves out is a usual layer:
 
         layer_kinds: {S: {window: 1024}}
         layer_pattern: SSSSSF
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     source: str
-    num_layers: PositiveInt
+    num_layers: int = Field(gt=0, le=10_000)  # each is looked at
     hidden_size: PositiveInt
     num_heads: PositiveInt
     num_kv_heads: PositiveInt
@@ -83,7 +82,7 @@ class ModelSpec(BaseModel):
     mla: LatentAttention | None = None
     index: SparseIndex | None = None
     compression: Compression | None = None
-    layer_kinds: dict[str, LayerKind] = {}
+    layer_kinds: dict[str, LayerKind] = Field(default_factory=dict)
     layer_pattern: str = ""
     mtp_layers: NonNegativeInt = 0  # trained with it to predict further tokens; a drafter, not counted here
 

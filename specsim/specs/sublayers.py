@@ -60,10 +60,11 @@ class Linear:
 class Attention:
     """Heads of queries, groups of which share a head of keys and values.
 
-    ``window``: tokens a query looks back on; ``chunk``: it sees those of its own chunk of the sequence alone (Llama 4).
+    ``window``: tokens a query looks back on; ``chunk``: it sees those of its own chunk of the sequence (Llama 4).
     ``index``: it sees those that an indexer chooses. ``qk_norm``: norm vectors of one head for queries and one for
-    keys, or of all heads together. ``gate_width``: values a head by which its output is multiplied. ``one_projection``:
-    keys and values are one product, cached twice. ``shared_cache``: an earlier layer's keys and values are read.
+    keys, or of all heads together. ``gate_width``: values a head by which its output is multiplied.
+    ``one_projection``: keys and values are one product, cached twice. ``shared_cache``: an earlier layer's keys and
+    values are read.
     """
 
     num_heads: int

@@ -55,7 +55,7 @@ def test_presets_are_those_promised() -> None:
         "opt-125m", "opt-6.7b", "qwen3-0.6b", "qwen3-8b", "vicuna-13b", "vicuna-33b", "vicuna-68m", "vicuna-7b",
     )  # fmt: skip
     assert hardware_names() == (
-        "a100-80gb", "b200", "cpu-generic", "h100-sxm", "h200", "l40s", "rtx-3090", "rtx-4090",
+        "a100-80gb", "b200", "cpu-generic", "gh200-96gb", "h100-sxm", "h200", "l40s", "rtx-3090", "rtx-4090",
     )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         (MODEL + "tide_embeddings: true\n", "FILE: unknown field tide_embeddings; did you mean tied_embeddings?"),
         (
             MODEL.replace("num_layers", "num_layer"),
-            "FILE: unknown field num_layer; did you mean num_layers or sliding_layers? (and 1 more)",
+            "FILE: unknown field num_layer; did you mean num_layers or mtp_layers or norms_per_layer? (and 1 more)",
         ),
         (
             MODEL + "moe: {num_experts: 2, experts_per_token: 1, intermediate_size: 8, shared_expert: 1}\n",
