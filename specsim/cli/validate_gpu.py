@@ -10,6 +10,7 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
     from specsim.report.validation.study_tables import (
         decision_lines,
         error_sheet,
+        naive_sheet,
         row_sheet,
         study_document,
         study_sheet,
@@ -21,7 +22,8 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
     paths = [study_path(name) for name in (study_names() if study is None else [study])]
     scores = []
     for path in paths:
-        messages().print(path.stem) if study is None else None
+        if study is None:
+            messages().print(path.stem)
         scores.append(score_study(path.stem, *load_study(path)))
     if as_json:
         print_json(study_document(scores))
@@ -36,8 +38,8 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
     for split in SPLITS:
         if any(score.part(split) for score in scores):
             out.print(study_sheet(scores, split).table())
-            if len(scores) > 1:
-                out.print(error_sheet(scores, split).table())
+            out.print(error_sheet(scores, split).table())
+            out.print(naive_sheet(scores, split).table())
     lines = [line for split in SPLITS for line in decision_lines(scores, split)]
     for line in [*lines, *unpredicted_lines(scores)]:
         out.print(line, soft_wrap=True, markup=False)

@@ -21,8 +21,8 @@ from specsim.specs.kernel_work import attention_work, experts_work, product_work
 from specsim.specs.model import Linear, MixtureOfExperts, ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
 
-Source = Literal["measured", "interpolated", "extrapolated", "roofline"]
-SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "roofline")  # best first: rank 0 to 3
+Source = Literal["measured", "interpolated", "extrapolated", "borrowed", "roofline"]
+SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "borrowed", "roofline")  # best first
 Part = Literal["gemm", "lm_head", "attention", "elementwise", "sampling", "communication"]
 
 

@@ -11,19 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.errors import InvalidInput
 from specsim.specs.kernel_work import distinct_experts
+from specsim.validated import Validated
 
 Bits = Annotated[float, Field(gt=0, le=64)]
 
 
-class MixtureOfExperts(BaseModel):
+class MixtureOfExperts(Validated):
     """Routed feed-forward layers: ``experts_per_token`` of ``num_experts`` run for each token."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_experts: PositiveInt
     experts_per_token: PositiveInt
@@ -45,10 +44,8 @@ class MixtureOfExperts(BaseModel):
         return distinct_experts(self.num_experts, self.experts_per_token, tokens)
 
 
-class LatentAttention(BaseModel):
+class LatentAttention(Validated):
     """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): the cache holds one compressed vector a token."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kv_lora_rank: PositiveInt
     q_lora_rank: PositiveInt | None = None
@@ -75,10 +72,8 @@ class Linear:
     split: bool = False
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Validated):
     """The shape of a decoder-only transformer, as serving engines need it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     source: str

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from specsim.errors import InvalidInput, unknown_name
 from specsim.specs.yaml_file import read_yaml
 from specsim.studies.quantities import QUANTITIES
+from specsim.validated import Validated
 
 Split = Literal["calibration", "test"]
 SPLITS: tuple[Split, ...] = ("calibration", "test")
@@ -30,7 +31,7 @@ LOADS = {
 DRAFTER = "drafter"
 
 
-class Study(BaseModel):
+class Study(Validated):
     """What NAME.yaml holds.
 
     ``scenario``: fields of a scenario that every row shares; ``name`` and ``schema`` may be left out. ``columns``: by
@@ -38,8 +39,6 @@ class Study(BaseModel):
     fields that this one sets. ``conditions``: what the source says of the runs, and what is assumed where it is
     silent.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     source: str

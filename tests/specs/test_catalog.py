@@ -55,7 +55,7 @@ def test_presets_are_those_promised() -> None:
         "opt-125m", "opt-6.7b", "qwen3-0.6b", "qwen3-8b", "vicuna-13b", "vicuna-33b", "vicuna-68m", "vicuna-7b",
     )  # fmt: skip
     assert hardware_names() == (
-        "a100-80gb", "b200", "cpu-generic", "h100-sxm", "h200", "l40s", "rtx-3090", "rtx-4090",
+        "a100-80gb", "b200", "cpu-generic", "gh200-96gb", "h100-sxm", "h200", "l40s", "rtx-3090", "rtx-4090",
     )  # fmt: skip
 
 

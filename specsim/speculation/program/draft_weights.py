@@ -5,20 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from specsim.errors import InvalidInput
 from specsim.specs.model import Bits, Linear, ModelSpec
 from specsim.specs.model_part import ModelPart
+from specsim.validated import Validated
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -31,11 +23,7 @@ class Piece:
     owned: bool
 
 
-class _DraftWeights(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DraftModelWeights(_DraftWeights):
+class DraftModelWeights(Validated):
     """A model of its own, embedding and head included."""
 
     kind: Literal["draft_model"] = "draft_model"
@@ -46,7 +34,7 @@ class DraftModelWeights(_DraftWeights):
         return Piece(ModelPart.whole(draft), owned=True)
 
 
-class TargetLayers(_DraftWeights):
+class TargetLayers(Validated):
     """The target's layers ``first`` to ``last`` - 1, with the target's own KV cache.
 
     ``exits``: values of ``last`` among which an engine chooses each round by what it has seen, ``last`` one of them;
@@ -74,7 +62,7 @@ class TargetLayers(_DraftWeights):
         return Piece(_without_head(whole), owned=False)
 
 
-class TargetSublayers(_DraftWeights):
+class TargetSublayers(Validated):
     """The target with sublayers skipped: the shares of attention and feed-forward sublayers that are kept."""
 
     kind: Literal["target_sublayers"] = "target_sublayers"
@@ -93,7 +81,7 @@ class TargetSublayers(_DraftWeights):
         return Piece(part, owned=False)
 
 
-class OwnLayers(_DraftWeights):
+class OwnLayers(Validated):
     """Sublayers of the target's shape with weights and KV cache of their own.
 
     ``input_width``: the first projection reads this many times the hidden size (EAGLE-3: 2). ``kv_heads``: as the
@@ -133,7 +121,7 @@ class OwnLayers(_DraftWeights):
         return Piece(part, owned=True)
 
 
-class OwnMatrices(_DraftWeights):
+class OwnMatrices(Validated):
     """``count`` matrices; sizes in units of the target's hidden size. ``on_rows``: only for positions with logits."""
 
     kind: Literal["matrices"] = "matrices"
@@ -151,7 +139,7 @@ class OwnMatrices(_DraftWeights):
         return Piece(ModelPart(_plain(target, self.bits), matrices=(matrix,)), owned=True)
 
 
-class Head(_DraftWeights):
+class Head(Validated):
     """Products that give logits. ``vocabulary``: tokens, None the target's. ``own``: not the target's LM head."""
 
     kind: Literal["head"] = "head"
