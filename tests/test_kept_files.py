@@ -18,9 +18,14 @@ from specsim.kept_files import append_csv, only_writer, read_csv, replace_text, 
 def test_a_file_is_replaced_whole_or_left_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "table.txt"
     replace_text(file, "old\n")
-    with pytest.raises(RuntimeError), replacing(file) as draft:
-        draft.write_text("half")
-        raise RuntimeError
+
+    def stop_half_way() -> None:
+        with replacing(file) as draft:
+            draft.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stop_half_way()
     assert file.read_text() == "old\n"
     assert [path.name for path in tmp_path.iterdir()] == ["table.txt"]
 

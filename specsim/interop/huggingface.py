@@ -222,7 +222,7 @@ def _shape(config: _Config, family: _Family, where: str) -> dict[str, Any]:
         "qkv_bias": family.qkv_bias or (config.attention_bias and not config.mlp_bias),
         "linear_bias": (family.gpt and config.enable_bias) or (config.attention_bias and config.mlp_bias),
         "norm_bias": family.gpt,
-        "qk_norm": family.qk_norm,
+        "qk_norm": "head" if family.qk_norm else None,
         "max_position": config.max_position,
         "learned_positions": config.max_position + family.extra_positions if family.gpt else 0,
         "sliding_window": _sliding_window(config, where),

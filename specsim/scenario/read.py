@@ -36,6 +36,15 @@ def load_scenario(reference: str, settings: Sequence[str] = (), *, settings_fold
     return build(Scenario, data, where=str(path))
 
 
+def scenario_of(fields: dict[str, Any], *, folder: Path, where: str) -> Scenario:
+    """A scenario of fields that another file holds; relative paths count from ``folder``.
+
+    Raises InvalidInput, which names ``where``, for a malformed field.
+    """
+    _resolve_paths(fields, folder)
+    return build(Scenario, fields, where=where)
+
+
 def _find(reference: str) -> Path:
     if reference.endswith((".yaml", ".yml")) or "/" in reference:
         return Path(reference)

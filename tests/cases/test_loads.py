@@ -299,5 +299,5 @@ def test_a_row_of_fewer_cells_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{}", "[1]", '{"rows": [{"load": "a"}]}', "no json"])
 def test_a_file_that_is_no_prediction_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "predicted.json").write_text(text)
-    with pytest.raises(InvalidInput, match="a prediction of served loads|is no prediction"):
+    with pytest.raises(InvalidInput, match=r"a prediction of served loads|is no prediction"):
         load_predictions(tmp_path / "predicted.json")

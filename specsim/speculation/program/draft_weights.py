@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from specsim.errors import InvalidInput
-from specsim.specs.model import Bits, Linear, ModelSpec
+from specsim.specs.model import UNIFORM, Bits, Linear, ModelSpec
 from specsim.specs.model_part import ModelPart
+from specsim.specs.stack import Stack
 from specsim.validated import Validated
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -71,14 +72,8 @@ class TargetSublayers(Validated):
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         whole = ModelPart.whole(target)
-        part = ModelPart(
-            target,
-            max(1, round(self.attention_share * whole.attention)),
-            round(self.mlp_share * whole.dense),
-            round(self.mlp_share * whole.routed),
-            embedding=True,
-        )
-        return Piece(part, owned=False)
+        kept = whole.stack.share(self.attention_share, self.mlp_share)
+        return Piece(ModelPart(target, kept, embedding=True), owned=False)
 
 
 class OwnLayers(Validated):
@@ -102,22 +97,21 @@ class OwnLayers(Validated):
         shape = target.model_copy(
             update={
                 "name": f"{target.name}'s drafter",
-                "num_layers": max(1, self.attention),
                 "weight_bits": self.bits or target.weight_bits,
-                "sliding_window": None,
-                "sliding_layers": None,
-                "moe": target.moe if self.experts else None,
                 "num_kv_heads": target.num_heads if self.kv_heads == "all" else target.num_kv_heads,
+                **UNIFORM,
             }
         )
-        routed = self.mlp if shape.moe is not None else 0
-        wider = []
+        mixer, feed_forward = shape.usual_sublayers(routed=self.experts)
+        stack = Stack(
+            ((mixer, self.attention),) if self.attention else (), ((feed_forward, self.mlp),) if self.mlp else ()
+        )
+        wider: tuple[Linear, ...] = ()
         if self.input_width > 1:
-            qkv = shape.attention_linears(1)[0]
-            wider = [
-                Linear("qkv_input", qkv.n, (self.input_width - 1) * target.hidden_size, self.attention, split=True)
-            ]
-        part = ModelPart(shape, self.attention, self.mlp - routed, routed, matrices=tuple(wider), cached=self.cached)
+            qkv = mixer.linears(shape.hidden_size, 1)[0]
+            more = (self.input_width - 1) * target.hidden_size
+            wider = (Linear("qkv_input", qkv.n, more, self.attention, split=True),)
+        part = ModelPart(shape, stack, matrices=wider, cached=self.cached)
         return Piece(part, owned=True)
 
 
@@ -134,7 +128,12 @@ class OwnMatrices(Validated):
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         hidden = target.hidden_size
         matrix = Linear(
-            "matrix", round(self.outputs * hidden), round(self.inputs * hidden), self.count, on_rows=self.on_rows
+            "matrix",
+            round(self.outputs * hidden),
+            round(self.inputs * hidden),
+            self.count,
+            on_rows=self.on_rows,
+            bias=target.linear_bias,
         )
         return Piece(ModelPart(_plain(target, self.bits), matrices=(matrix,)), owned=True)
 
@@ -186,7 +185,7 @@ def check_layer(layer: int, target: ModelSpec, field: str) -> None:
 
 
 def _without_head(part: ModelPart) -> ModelPart:
-    return ModelPart(part.model, part.attention, part.dense, part.routed, embedding=part.embedding)
+    return ModelPart(part.model, part.stack, embedding=part.embedding, matrices=part.matrices)
 
 
 def _plain(target: ModelSpec, bits: float | None) -> ModelSpec:
