@@ -184,7 +184,7 @@ def _text_part(raw: dict[str, Any]) -> dict[str, Any]:
 def _refuse_draft_head(content: dict[str, Any], where: str) -> None:
     keys = ("speculators_model_type", "draft_vocab_size", "medusa_num_heads", "eagle_config")
     marks = [key for key in keys if content.get(key) is not None]
-    marks += [name for name in content.get("architectures") or () if re.search("eagle|medusa", name, re.I)]
+    marks += [name for name in content.get("architectures") or () if re.search("eagle|medusa", str(name), re.I)]
     if marks:
         raise InvalidInput(
             f"{where} describes a draft head ({marks[0]}), not a whole model; "
