@@ -5,7 +5,7 @@ any group has as many bytes as one of the layers that keep all tokens; each grou
 group gives back what the window has left behind. A state takes one block a sequence, and one more for each draft that
 may yet be rejected; blocks grow until one holds a layer's whole state.
 
-Not modelled: blocks that a window holds until a chunk of a prompt is computed; SGLang's split of memory into two pools.
+Not modelled: blocks that a window holds until a chunk of a prompt is computed; SGLang's split of memory into pools.
 """
 
 from __future__ import annotations
