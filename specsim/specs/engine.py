@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
 from specsim.arrays import Reals
+from specsim.validated import Validated
 
 EngineKind = Literal["vllm", "sglang", "tensorrt-llm", "reference"]
 GraphMode = Literal["full_and_piecewise", "full_decode_only", "piecewise", "none"]
 
 
-class EngineLimits(BaseModel):
+class EngineLimits(Validated):
     """What one replica may hold and schedule.
 
     The defaults here are those of the reference engine. In a scenario what is left out is what the engine of ``kind``
@@ -42,15 +43,13 @@ class EngineLimits(BaseModel):
     longest sequence, as the reference engine does on a CPU: half the range of the lengths in a batch over their mean.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: EngineKind | None = None
     version: str | None = None
-    max_num_seqs: PositiveInt = 256
-    max_num_batched_tokens: PositiveInt = 8192
-    block_size: PositiveInt = 16
+    max_num_seqs: int = Field(256, gt=0, le=65_536)
+    max_num_batched_tokens: int = Field(8192, gt=0, le=10_000_000)
+    block_size: int = Field(16, gt=0, le=65_536)
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
-    num_kv_blocks: PositiveInt | None = None  # None: computed from memory, see cost.memory
+    num_kv_blocks: Annotated[int, Field(gt=0, le=100_000_000)] | None = None  # None: from memory, see cost.memory
     chunked_prefill: bool = True
     prefix_caching: bool = False
     rules: Literal["vllm", "sglang"] = "vllm"
@@ -64,7 +63,7 @@ class EngineLimits(BaseModel):
     graph_sizes: tuple[PositiveInt, ...] | None = None
     graph_mode: GraphMode = "full_and_piecewise"
     graph_grid: Literal["vllm", "sglang", "tensorrt-llm"] = "vllm"
-    max_graph_size: PositiveInt = 512
+    max_graph_size: int = Field(512, gt=0, le=65_536)
     draft_slots_for: Literal["scheduled", "max_num_seqs"] = "scheduled"
     attention_backend: str | None = None
     fused_kernels: tuple[tuple[str, ...], ...] = ()

@@ -13,19 +13,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import NonNegativeFloat, PositiveInt, field_validator
 
 from specsim.errors import InvalidInput
 from specsim.specs.engine import EngineKind, EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.yaml_file import build, read_yaml
+from specsim.validated import Validated
 
 _ENGINES = Path(__file__).parent / "presets" / "engines"
 GIB = 2**30
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Circumstances:
     schedules_by_batch: bool = False  # k follows the batch size
 
 
-class When(_Data):
+class When(Validated):
     """Conditions, all of which must hold. ``gpus``: any of these is part of the card's name, ``not_gpus``: none is.
 
     ``memory_gib``: at least, and less than (None: no limit). ``drafters``: programs by name, ``drafting``: with or
@@ -70,7 +67,7 @@ class When(_Data):
         )
 
 
-class Rule(_Data):
+class Rule(Validated):
     """Fields of EngineLimits that hold from version ``since`` on and before version ``before``."""
 
     set: dict[str, Any]
@@ -90,7 +87,7 @@ class Rule(_Data):
         return since <= version < before and self.when.holds(here)
 
 
-class EngineDefaults(_Data):
+class EngineDefaults(Validated):
     """One engine's file. ``oldest`` and ``newest``: versions whose defaults are known."""
 
     name: EngineKind
