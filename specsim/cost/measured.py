@@ -91,7 +91,7 @@ class MeasuredPrices:
     def __init__(
         self, profile: Profile, hardware: Hardware, dtype: str, widths: Profile | None = None, *, medians: bool = False
     ) -> None:
-        self._profile = profile
+        self.profile = profile
         self._stretch = 1.0 if medians else 1.0 + interrupted_share(profile)
         self._roofline = Roofline(hardware, dtype)
         self._surfaces = _Surfaces(profile)
@@ -101,12 +101,12 @@ class MeasuredPrices:
 
     @property
     def name(self) -> str:
-        return self._profile.name
+        return self.profile.name
 
     @property
     def machine_error(self) -> float:
         """As ``machine_error`` of the profile."""
-        return machine_error(self._profile)
+        return machine_error(self.profile)
 
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         """Seconds of one launch, from the profile as far as it goes."""
@@ -125,6 +125,11 @@ class MeasuredPrices:
             ratio = roofline.price(kernel, warm=warm).seconds / roofline.price(measured, warm=warm).seconds
         error = np.hypot(estimate.error, STAND_IN_ERROR)
         return Price(estimate.seconds * ratio * self._stretch, EXTRAPOLATED, error, bound)
+
+    def floor_s(self, kernel: Kernel, *, warm: bool) -> float | None:
+        """The shortest time of the kernel's class as measured; None where the profile does not hold the class."""
+        found = self._find(kernel, warm)
+        return None if found is None else found.surface.floor_s
 
     def _find(self, kernel: Kernel, warm: bool) -> _Found | None:
         queries = kernel.shape[1] if kernel.kind == "attention" else None

@@ -38,6 +38,7 @@ BALANCED = "power_law_1.01"  # how tokens spread over experts: the mildest skew 
 MLA_CACHED_DIM, MLA_PROMPT_DIM, MLA_HEADS = 576, 192, 128
 PRESETS = {
     "h200_sxm": "h200", "h100_sxm": "h100-sxm", "a100_sxm": "a100-80gb", "l40s": "l40s", "b200_sxm": "b200",
+    "b300_sxm": "b300", "gb200": "gb200", "gb300": "gb300", "rtx_pro_6000_server": "rtx-pro-6000",
 }  # fmt: skip
 
 ROWS = 10500

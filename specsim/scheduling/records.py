@@ -30,7 +30,7 @@ ENGINE = mixed_record((
 """Limits of an engine and needs of its drafter, under the names of ``EngineLimits`` and ``Scheduler``. ``num_blocks``
 can be held, the null block is not among them; ``max_model_len`` is huge where there is no limit; ``role``: BOTH,
 PREFILL or DECODE."""
-BOTH, PREFILL, DECODE = range(3)  # as specs.deployment.ROLES
+BOTH, PREFILL, DECODE = range(3)
 
 REQUEST = mixed_record((
     "request_id", "prompt_tokens", "output_tokens", "priority", "arrival", "computed_tokens", "emitted_tokens",

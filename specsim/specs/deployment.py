@@ -5,45 +5,39 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationError,
     model_validator,
 )
 
 from specsim.specs.model import Bits
-
-Role = Literal["both", "prefill", "decode"]
-ROLES: tuple[Role, ...] = ("both", "prefill", "decode")
+from specsim.validated import Validated
 
 
-class KvLink(BaseModel):
+class KvLink(Validated):
     """What each GPU's KV cache crosses from a prefill to a decode replica.
 
     The default is a network adapter of 400 Gb/s a GPU (NVIDIA's DGX H100 has eight ConnectX-7 for eight GPUs), at its
     datasheet's rate. ``latency_s``: of a transfer, beside what its bytes take.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     bandwidth_bytes_per_s: PositiveFloat = 50e9
     latency_s: NonNegativeFloat = 0.0
 
 
-class Disaggregation(BaseModel):
+class Disaggregation(Validated):
     """A pool of replicas that compute prompts, and one of replicas that decode (see ``scheduling.disaggregation``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    prefill_replicas: PositiveInt = 1
-    decode_replicas: PositiveInt = 1
+    prefill_replicas: int = Field(1, gt=0, le=100_000)
+    decode_replicas: int = Field(1, gt=0, le=100_000)
     kv_link: KvLink = KvLink()
 
 
-class Deployment(BaseModel):
+class Deployment(Validated):
     """Replicas of one model, each over ``tensor_parallel`` GPUs.
 
     ``weight_bits`` None keeps the model's own precision; ``group_size`` is how many weights of up to 4 bits share a
@@ -53,10 +47,8 @@ class Deployment(BaseModel):
     replicas are those of its two pools, and each pool has such a router.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tensor_parallel: PositiveInt = 1
-    replicas: PositiveInt = 1
+    tensor_parallel: int = Field(1, gt=0, le=1024)
+    replicas: int = Field(1, gt=0, le=100_000)
     disaggregation: Disaggregation | None = None
     weight_bits: Bits | None = None
     group_size: PositiveInt = 128
@@ -71,7 +63,10 @@ class Deployment(BaseModel):
         pools = data.get("disaggregation") if isinstance(data, dict) else None
         if pools is None:
             return data
-        pools = Disaggregation.model_validate(pools)
+        try:
+            pools = Disaggregation.model_validate(pools)
+        except ValidationError:
+            return data  # its own field tells of it
         count = pools.prefill_replicas + pools.decode_replicas
         if data.get("replicas", count) != count:
             raise ValueError(

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from specsim.cost.attention import attention_kernels
 from specsim.cost.forward import (
     SOURCES,
     Group,
     Kernel,
     Precision,
-    attention_kernels,
     collective_kernels,
     token_kernels,
 )
@@ -27,7 +27,7 @@ from specsim.profiles.store import Profile, load_profile, profile_names
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
-from specsim.specs.model import MixtureOfExperts, ModelSpec
+from specsim.specs.model import LayerKind, MixtureOfExperts, ModelSpec
 
 BF16 = Precision(16, 16, "bfloat16")
 TOY = ModelSpec(
@@ -128,12 +128,12 @@ def test_ranks_that_do_not_divide_are_refused() -> None:
 
 def test_a_sliding_window_bounds_what_attention_reads() -> None:
     """One of two layers sees 100 tokens: at a context of 1000 it reads a tenth, below the window both read all."""
-    half = TOY.model_copy(update={"sliding_window": 100, "sliding_layers": 1})
+    half = TOY.model_copy(update={"layer_kinds": {"S": LayerKind(window=100)}, "layer_pattern": "SF"})
     keys = [(k.shape[2], k.count) for k in attention_kernels(half, Group(3, 1, 1000.0), BF16)]
     assert keys == [(100.0, 1), (1000.0, 1)]
     assert {k.shape[2] for k in attention_kernels(half, Group(3, 1, 60.0), BF16)} == {60.0}
-    with pytest.raises(ValidationError, match="without a sliding_window"):
-        ModelSpec.model_validate(TOY.model_dump() | {"sliding_layers": 1})
+    with pytest.raises(ValidationError, match="layer kind 'S' is in no place of layer_pattern"):
+        ModelSpec.model_validate(TOY.model_dump() | {"layer_kinds": {"S": {"window": 100}}})
 
 
 def test_latent_attention_reads_one_vector_a_token_whatever_the_heads() -> None:

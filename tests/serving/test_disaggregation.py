@@ -240,5 +240,7 @@ def test_the_pools_are_the_replicas() -> None:
     assert Deployment.model_validate({"disaggregation": asked}).replicas == 5
     with pytest.raises(ValidationError, match="replicas is 4 and the pools of disaggregation have 5; leave replicas"):
         Deployment.model_validate({"disaggregation": asked, "replicas": 4})
+    with pytest.raises(ValidationError, match=r"disaggregation\.decode_replicas\s+Input should be greater than 0"):
+        Deployment.model_validate({"disaggregation": asked | {"decode_replicas": 0}})
     with pytest.raises(ValidationError, match="replicas_without_speculation is given and disaggregation moves"):
         Deployment.model_validate({"disaggregation": asked, "replicas_without_speculation": 1})
