@@ -41,8 +41,8 @@ PRESETS = {
     "b300_sxm": "b300", "gb200": "gb200", "gb300": "gb300", "rtx_pro_6000_server": "rtx-pro-6000",
 }  # fmt: skip
 # Whose all-reduce table of a system is read where the backend's own was measured on a poor host: eight L40S of vLLM's
-# (and NCCL's) tables reach 2 GB/s of bus bandwidth over PCI Express 4.0, the same cards in SGLang 0.5.12's 21. With more
-# than two cards over PCI Express both engines leave all-reduce to NCCL. All-gathers, NCCL's alone, are left out.
+# (and NCCL's) tables reach 2 GB/s of bus bandwidth over PCI Express 4.0, the same cards in SGLang 0.5.12's 21. Both
+# engines leave all-reduce over more than two such cards to NCCL. All-gathers, NCCL's alone, are left out.
 COLLECTIVES = {"l40s": ("sglang", "0.5.12")}
 COLLECTIVES_NOTE = (
     "collectives are {} {}'s: those of the other tables are of a host that gives its cards a sixteenth of their links"
