@@ -10,7 +10,6 @@ Field names follow transformers' configuration classes; their aliases, vLLM's ``
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveInt
 
 from specsim.errors import InvalidInput
+from specsim.json_file import read_json_object
 from specsim.specs.model import ModelSpec
 from specsim.specs.yaml_file import build
 
@@ -167,15 +167,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str, str]:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidInput(f"there is no file {file}; give the path of a model's config.json") from None
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"cannot read {file}: {error}; give the path of a model's config.json") from None
-    if not isinstance(content, dict):
-        raise InvalidInput(f"{file} holds a {type(content).__name__}; a model's config.json is a JSON object")
-    return content
+    return read_json_object(file, "a model's config.json")
 
 
 def _text_part(raw: dict[str, Any]) -> dict[str, Any]:
