@@ -60,9 +60,8 @@ def collective_s(kernel: Kernel, hardware: Hardware) -> Reals:
     """
     size, ranks = kernel.shape
     constants = LINKS[hardware.link]
-    rate = constants.efficiency * _link_rate(hardware, float(np.max(ranks)))
-    if hardware.link in MESHES:
-        rate = rate * (ranks - 1)
+    links = ranks - 1 if hardware.link in MESHES else 1
+    rate = constants.efficiency * _link_rate(hardware, float(np.max(ranks))) * links
     share_s = (ranks - 1) / ranks * size / rate  # a rank's share of all others' data
     if kernel.operation == "all_gather":
         return constants.meeting_s + (ranks - 1) * constants.hop_s + share_s
