@@ -181,10 +181,15 @@ def _text_part(raw: dict[str, Any]) -> dict[str, Any]:
     return kept | {key: value for key, value in inner.items() if value is not None}
 
 
+def _list(content: dict[str, Any], key: str) -> list[Any]:
+    value = content.get(key)
+    return value if isinstance(value, list) else []
+
+
 def _refuse_draft_head(content: dict[str, Any], where: str) -> None:
     keys = ("speculators_model_type", "draft_vocab_size", "medusa_num_heads", "eagle_config")
     marks = [key for key in keys if content.get(key) is not None]
-    marks += [name for name in content.get("architectures") or () if re.search("eagle|medusa", str(name), re.I)]
+    marks += [name for name in _list(content, "architectures") if re.search("eagle|medusa", str(name), re.I)]
     if marks:
         raise InvalidInput(
             f"{where} describes a draft head ({marks[0]}), not a whole model; "
