@@ -17,7 +17,7 @@ from specsim.cost.borrowed import BorrowedPrices, borrowed_name
 from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices, drift
-from specsim.cost.memory import memory_budget
+from specsim.cost.memory import MemoryBudget, memory_budget
 from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput
 from specsim.profiles.store import Profile, find_profile, find_widths, load_profile
@@ -26,7 +26,7 @@ from specsim.specs.catalog import load_hardware
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.speculation.acceptance import AcceptanceLaw
-from specsim.speculation.footprint import program_blocks
+from specsim.speculation.footprint import program_budget, request_blocks
 from specsim.speculation.policy import Decider, Policy, Setting
 from specsim.speculation.round import RoundCost, StepCost
 
@@ -112,9 +112,12 @@ class Assembly:
     @cached_property
     def precision(self) -> Precision:
         """Bits and formats of the target's weights and cache."""
-        deployment = self.scenario.deployment
-        bits = deployment.weight_bits or self.scenario.model.weight_bits
-        return Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        deployment, model = self.scenario.deployment, self.scenario.model
+        bits = deployment.weight_bits or model.weight_bits
+        precision = Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        if deployment.weight_bits is None and model.weight_group is not None:
+            return precision.stored(model.stored_bits)
+        return precision
 
     @cached_property
     def prices(self) -> KernelPrices:
@@ -173,14 +176,25 @@ class Assembly:
     @cached_property
     def num_kv_blocks(self) -> int:
         """KV blocks of one replica. Raises NoAnswer if the weights do not fit."""
+        program = None if self.speculation is None else self.speculation.program
+        return self.memory.blocks if program is None else request_blocks(program, self.memory)
+
+    @cached_property
+    def memory(self) -> MemoryBudget:
+        """Where the memory of each GPU goes. Raises NoAnswer if the weights do not fit."""
         scenario, speculation = self.scenario, self.speculation
         if speculation is None:
             shard = scenario.model.shard(scenario.deployment.tensor_parallel)
-            return memory_budget(shard, (), scenario.gpu, scenario.deployment, scenario.engine).blocks
-        return program_blocks(
+            return memory_budget(shard, (), scenario.gpu, scenario.deployment, scenario.engine)
+        return program_budget(
             speculation.program, scenario.model, speculation.draft_model, scenario.gpu, scenario.deployment,
             scenario.engine, speculation.max_draft_tokens,
         )  # fmt: skip
+
+    @property
+    def kv_block_bytes(self) -> float:
+        """Of a KV block on one GPU, the drafter's cache included."""
+        return self.memory.block_bytes
 
     @cached_property
     def graph_sizes(self) -> tuple[int, ...]:
@@ -249,8 +263,8 @@ class Assembly:
         )  # fmt: skip
         return (policy or speculation.policy).start(setting)
 
-    def engine(self) -> Records:
-        """The rules that one replica schedules by."""
+    def engine(self, role: int = 0) -> Records:
+        """The rules that one replica of a role (``scheduling.records``) schedules by."""
         from specsim.scheduling.replica import engine_of  # numba comes with it, which most verbs do without
 
         return engine_of(
@@ -258,6 +272,7 @@ class Assembly:
             draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,
             recompute_last_hit=self.speculation is not None and self.speculation.program.recompute_last_hit,
+            role=role,
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
         decision_lines,
         error_sheet,
         naive_sheet,
-        row_sheet,
+        row_lines,
         study_document,
         study_sheet,
         unpredicted_lines,
@@ -34,12 +34,14 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
         out.print(f"[bold]{about.title}[/bold]\n{about.source} ({about.licence})\n{about.conditions}", soft_wrap=True)
     if rows:
         for score in scores:
-            out.print(row_sheet(score).table())
+            for line in row_lines(score):
+                out.print(line, soft_wrap=True, markup=False)
     for split in SPLITS:
         if any(score.part(split) for score in scores):
             out.print(study_sheet(scores, split).table())
             out.print(error_sheet(scores, split).table())
-            out.print(naive_sheet(scores, split).table())
+            if (naive := naive_sheet(scores, split)).rows:
+                out.print(naive.table())
     lines = [line for split in SPLITS for line in decision_lines(scores, split)]
     for line in [*lines, *unpredicted_lines(scores)]:
         out.print(line, soft_wrap=True, markup=False)

@@ -39,11 +39,12 @@ WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them bo
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The surface that prices a kernel; of a stand-in also its format, and the width of attention it has."""
+    """The surface that prices a kernel; of a stand-in also its format, its operation, and the width of attention."""
 
     surface: EfficiencySurface
     exact: bool
     dtype: str
+    operation: str
     query_tokens: float | None = None
 
 
@@ -146,7 +147,7 @@ class MeasuredPrices:
             surface = self._surfaces.get((kernel.kind, operation, dtype, cache, which))
             if surface is not None:
                 exact = which == regimes[0] and operation == kernel.operation and dtype in ("", kernel.dtype)
-                return _Found(surface, exact, dtype, _nearest_width(kernel, which))
+                return _Found(surface, exact, dtype, operation, _nearest_width(kernel, which))
         return None
 
     def _formats(self, kernel: Kernel) -> list[str]:
@@ -163,7 +164,7 @@ class MeasuredPrices:
         if found.query_tokens is not None:
             shape = (shape[0], found.query_tokens, *shape[2:])
         if kernel.kind not in ("gemm", "attention", "moe"):
-            return replace(kernel, shape=shape)
+            return replace(kernel, shape=shape, operation=found.operation)
         moved, flops = work(kernel.kind, shape, found.dtype)
         return replace(kernel, shape=shape, dtype=found.dtype, bytes=moved, flops=flops)
 

@@ -30,7 +30,8 @@ class Hardware(Validated):
     flops_per_s: dict[Dtype, PositiveFloat] = Field(min_length=1)
     last_level_cache_bytes: PositiveInt
     processors: PositiveInt | None = None  # streaming multiprocessors that are switched on
-    link_bytes_per_s: PositiveFloat | None = None  # one direction, to a peer of the same node
+    link: Literal["nvlink", "pcie", "infinity-fabric"] = "nvlink"  # to the other cards of its node
+    link_bytes_per_s: PositiveFloat | None = None  # one direction, to one peer
     launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
     sibling: Sibling | None = None  # whose efficiencies price this card while no profile of its own does
 

@@ -21,7 +21,7 @@ from specsim.cost.forward import (
 )
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import BANDWIDTH_EFFICIENCY, COMPUTE_EFFICIENCY, KERNEL_FLOOR_S, Roofline
-from specsim.errors import InvalidInput, NoAnswer
+from specsim.errors import InvalidInput
 from specsim.profiles.schema import Row
 from specsim.profiles.store import Profile, load_profile, profile_names
 from specsim.specs.catalog import load_hardware, load_model
@@ -178,16 +178,6 @@ def test_roofline_takes_the_slower_of_compute_and_memory() -> None:
     assert compute.seconds == pytest.approx(KERNEL_FLOOR_S["gpu"] + 7e12 / (1e15 * COMPUTE_EFFICIENCY))
     with pytest.raises(InvalidInput, match="has no fp8 rate"):
         Roofline(hardware, "fp8")
-
-
-def test_an_all_reduce_by_hand() -> None:
-    """1 MiB over 2 H200: 5 us + 2·(1/2)·1048576 / (0.4·450e9) s; the L40S has no figure for a link."""
-    kernel = Kernel("collective", "communication", (2.0**20, 2.0), "all_reduce", "bfloat16", 1, 0.0, 2.0**20)
-    price = Roofline(load_hardware("h200"), "bfloat16").price(kernel, warm=False)
-    assert price.seconds == pytest.approx(5e-6 + 2**20 / (0.4 * 450e9))
-    unlinked = load_hardware("h200").model_copy(update={"link_bytes_per_s": None})
-    with pytest.raises(NoAnswer, match="no link_bytes_per_s"):
-        Roofline(unlinked, "bfloat16").price(kernel, warm=False)
 
 
 def rows(bytes_per_s: float, flops_per_s: float, efficiency: float) -> tuple[Row, ...]:

@@ -75,7 +75,8 @@ def every_sixth(keys: Keys, fields: Fields, layers: Layers) -> None:
 def chunks(keys: Keys, fields: Fields, layers: Layers) -> None:
     """Layers without rotary embedding attend to everything, the others to their chunk (Llama 4: every fourth)."""
     if keys.has("layer_types"):
-        return windows(keys, fields, layers)
+        windows(keys, fields, layers)
+        return
     chunk = keys.size("attention_chunk_size")
     rotary = keys.per_layer(len(layers), "no_rope_layers")
     interval = keys.size("no_rope_layer_interval", default=4)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from specsim.errors import InvalidInput
+from specsim.json_file import read_json_object
 
 _SHARED = ("quantization_config", "compression_config", "dtype", "torch_dtype", "tie_word_embeddings")
 _NESTS = ("text_config", "llm_config", "language_config")
@@ -52,12 +51,4 @@ def text_part(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidInput(f"there is no file {file}; give the path of a model's config.json") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"cannot read {file}: {error}; give the path of a model's config.json") from None
-    if not isinstance(content, dict):
-        raise InvalidInput(f"{file} holds a {type(content).__name__}; a model's config.json is a JSON object")
-    return content
+    return read_json_object(file, "a model's config.json")

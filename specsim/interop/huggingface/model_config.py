@@ -27,13 +27,14 @@ def model_from_config(config: Mapping[str, Any] | Path | str, name: str | None =
     """The ModelSpec of a config.json: a path to it, to its folder, or its parsed content.
 
     ``name`` defaults to the folder's name or the file's ``_name_or_path``. A 32-bit checkpoint counts as 16 bits,
-    because engines load it so (vLLM's ``--dtype auto``). Layers for multi-token prediction are drafters: ``mtp_layers``
-    tells how many, and they are not counted. ``source`` names what the file holds and was not read.
+    because engines load it so (vLLM's ``--dtype auto``). Layers for multi-token prediction are drafters:
+    ``mtp_layers`` tells how many, and they are not counted. ``source`` names what the file holds and was not read.
     Raises InvalidInput, one line, for a file that is missing or malformed or an architecture that is not covered.
     """
     raw, where, named = read_config(config)
     content = text_part(raw)
-    refuse_draft_head(raw, content, where)
+    refuse_draft_head(raw, where)
+    refuse_draft_head(content, where)
     family = _family(content, where)
     keys = Keys(content, where)
     layers: Layers = [{} for _ in range(_num_layers(keys))]
@@ -90,7 +91,7 @@ def _reader(name: str) -> Reader:
 
 
 def _refuse_unread_layers(keys: Keys, fields: Fields) -> None:
-    """Raises InvalidInput for experts or latent vectors in a family that has none: they would be left out in silence."""
+    """Raises InvalidInput for experts or latent vectors in a family that has none: they would be left out."""
     for name, part in (("num_experts", "moe"), ("num_local_experts", "moe"), ("n_routed_experts", "moe"),
                        ("kv_lora_rank", "mla")):  # fmt: skip
         if keys.find(name) not in (None, 0, 1) and not fields.get(part) and not fields.get("compression"):
@@ -168,8 +169,11 @@ def _intermediate(keys: Keys, hidden: int, *, quadruple: bool) -> int:
     found = keys.find(*names)
     if isinstance(found, list) and found and all(isinstance(one, int) for one in found):
         return int(max(set(found), key=found.count))
-    default = 4 * hidden if quadruple or keys.has("block_configs", "state_size") else keys.optional("moe_intermediate_size")
-    return keys.size(*names, default=default)
+    if keys.has(*names):
+        return keys.size(*names)
+    if quadruple or keys.has("block_configs", "state_size"):
+        return 4 * hidden
+    return keys.size("intermediate_size", "moe_intermediate_size")
 
 
 def _biases(keys: Keys, family: Mapping[str, Any], given: Fields) -> Fields:

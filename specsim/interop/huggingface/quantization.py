@@ -1,8 +1,8 @@
 """Bits of every matrix as a checkpoint stores it: scales and zero points counted, what is left wide kept wide.
 
 Read are ``quantization_config``, also as ``compression_config`` or ModelOpt's ``hf_quant_config.json``: one scheme for
-all linear layers, or groups of them by name, and the layers that are left out. Names are matched as engines do, without
-what stands before ``layers.`` (vLLM's ``is_layer_skipped``; compressed-tensors' ``re:`` targets).
+all linear layers, or groups of them by name, and the layers that are left out. Names are matched as engines do,
+without what stands before ``layers.`` (vLLM's ``is_layer_skipped``; compressed-tensors' ``re:`` targets).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Scheme:
 Find = Callable[[Sequence[str]], Scheme | None]  # of what a module may be called; None: it stays wide
 
 _ALGORITHMS = {
-    **dict.fromkeys(("fp8", "fbgemm_fp8", "ptpc_fp8", "fp8_pb_wo", "int8_sq", "experts_int8", "fp8_per_channel_per_token"),
+    **dict.fromkeys(("fp8", "fbgemm_fp8", "ptpc_fp8", "fp8_pb_wo", "int8_sq", "experts_int8"),
                     Scheme(8.0)),
     **dict.fromkeys(("nvfp4", "w4a16_nvfp4", "nvfp4_awq"), Scheme(4.0, 16, 8.0)),
     "mxfp4": Scheme(4.0, 32, 8.0),
@@ -267,7 +267,7 @@ def _bare(name: str) -> str:
 
 
 class _Names:
-    """Modules that patterns name: whole names or their beginnings, with ``*``, or regular expressions after ``re:``."""
+    """Modules that patterns name: whole names or beginnings, with ``*``, or regular expressions after ``re:``."""
 
     def __init__(self, patterns: list[str]) -> None:
         self._exact: set[str] = set()

@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from specsim.errors import InvalidInput
-from specsim.interop.json_file import read_json_lines
+from specsim.json_file import read_json_lines
+from specsim.kept_files import replace_text
 from specsim.speculation.acceptance import TraceAcceptance
 from specsim.validated import Validated
 
@@ -49,7 +50,7 @@ class RecordedTraces(Validated):
         lines = [self.model_dump(exclude={"requests"})]
         lines += [one.model_dump(exclude_none=True) for one in self.requests]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+        replace_text(path, "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
 
 
 def read_traces(path: Path) -> RecordedTraces:

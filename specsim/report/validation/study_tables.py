@@ -82,25 +82,22 @@ def _sources(figures: Iterable[Figure], label: str) -> str:
     return ", ".join(dict.fromkeys(figure.smallest.source for figure in figures if figure.label == label))
 
 
-def row_sheet(score: StudyScore) -> Sheet:
-    """Every figure of a study."""
-    rows = []
+def row_lines(score: StudyScore) -> list[str]:
+    """Every figure of a study in a line, its errors with acceptance as in the cell and as at the smallest batch."""
+    lines = [
+        f"{score.name}: measured, predicted, its 90 % interval, error (acceptance as at the smallest batch), source"
+    ]
     for figure in score.figures:
         told = figure.measured or figure.smallest
-        one = figure.comparison("measured") or figure.comparison("smallest")
-        assert one is not None
-        between = "-" if told.low is None or told.high is None else f"{told.low:.4g} to {told.high:.4g}"
-        small = figure.comparison("smallest")
-        rows.append([
-            figure.row.split, " ".join(f"{name}={value}" for name, value in figure.row.condition.items()),
-            figure.label, f"{figure.value:.4g}", f"{told.value:.4g}", f"{one.error:+.1%}", between,
-            "-" if small is None else f"{small.error:+.1%}", told.source,
-        ])  # fmt: skip
-    header = (
-        "split", "condition", "figure", "measured", "predicted", "error", "90 % interval",
-        "error, acceptance at the smallest batch", "priced by",
-    )  # fmt: skip
-    return Sheet(score.name, header, rows)
+        between = "" if told.low is None or told.high is None else f"{told.low:.4g} to {told.high:.4g}"
+        one, small = figure.comparison("measured"), figure.comparison("smallest")
+        errors = "-" if one is None else f"{one.error:+.1%}", "" if small is None else f"({small.error:+.1%})"
+        condition = " ".join(f"{name}={value}" for name, value in figure.row.condition.items())
+        lines.append(
+            f"{figure.row.split:11s} {figure.label:15s} {figure.value:9.4g} {told.value:9.4g} {between:18s} "
+            f"{errors[0]:>7s} {errors[1]:9s} {told.source:12s} {condition}"
+        )
+    return lines
 
 
 def decision_lines(scores: Sequence[StudyScore], split: Split) -> list[str]:
