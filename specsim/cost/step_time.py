@@ -25,7 +25,8 @@ class StepTime:
 
     ``parts``: seconds by name of PARTS. ``low_s`` and ``high_s`` bound a 90 % interval: errors inside a kernel class
     fully correlated, between classes (and the machine's drift, and the host) independent. ``bound``: what most of the
-    time waits for, one of BOUNDS.
+    time waits for, one of BOUNDS. ``seconds`` occupy the replica: then the next step may start. This one's tokens are
+    out ``lag_s`` later: time of the host that overlaps with what follows, or of later pipeline stages.
     """
 
     seconds: Reals
@@ -35,6 +36,12 @@ class StepTime:
     high_s: Reals
     errors_s: dict[str, Reals] = field(default_factory=dict)  # one standard deviation by kernel class
     bound: str | NDArray[np.str_] = "memory"
+    lag_s: float = 0.0
+
+    @property
+    def latency_s(self) -> Reals:
+        """From the step's start until its tokens are out."""
+        return self.seconds + self.lag_s
 
 
 def mixture(steps: Sequence[StepTime], shares: Sequence[NDArray[np.float64]]) -> StepTime:

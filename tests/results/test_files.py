@@ -42,6 +42,7 @@ def runs(draw: st.DrawFn) -> RunResult:
             st.builds(
                 StepRecord, start_s=TIMES, duration_s=TIMES, sequences=COUNTS, prefill_tokens=COUNTS,
                 verify_tokens=COUNTS, draft_tokens=COUNTS, accepted=COUNTS, kv_blocks=COUNTS, waiting=COUNTS,
+                lag_s=TIMES,
             ),
             max_size=5,
         )
@@ -57,7 +58,7 @@ def runs(draw: st.DrawFn) -> RunResult:
         duration_s=draw(TIMES), requests=requests, steps=steps, itl_s=np.array([gap for gap, _ in gaps]),
         acceptance=acceptance, price_source="roofline", versions={"specsim": "0"}, saturated=draw(st.booleans()),
         truncated=draw(st.booleans()), interrupted=draw(st.booleans()), num_gpus=draw(st.integers(1, 64)),
-        rejected=draw(COUNTS), num_kv_blocks=draw(st.none() | COUNTS),
+        rejected=draw(COUNTS), kv_transfers=draw(st.none() | st.builds(KvTransfers, COUNTS, TIMES)), num_kv_blocks=draw(st.none() | COUNTS),
         itl_request=draw(st.sampled_from((None, np.array([number for _, number in gaps], dtype=np.int64)))),
         trim=draw(st.none() | st.builds(Trim, TIMES, TIMES, COUNTS)),
     )  # fmt: skip
