@@ -34,7 +34,8 @@ def predict(
     speedups = speedup_map(machine, batches=sizes, context_tokens=context)
     exits = best_exits(machine, layers, batches=sizes, context_tokens=context) if layers else ()
     if as_json:
-        print_json(speedups.as_json() | ({"exits": [best.as_json() for best in exits]} if exits else {}))
+        engine = {"serving_engine": question.assumed_engine()}
+        print_json(speedups.as_json() | engine | ({"exits": [best.as_json() for best in exits]} if exits else {}))
         return
     out = console()
     answer = verdict(speedups, batch)
@@ -45,6 +46,7 @@ def predict(
         out.print(exit_table(exits))
     out.print(
         f"{question.model.name} on {question.gpu.name}, prices: {speedups.price_name}, "
+        f"engine: {question.engine.name}, "
         f"context {speedups.cells[0].context_tokens:.0f} tokens",
         soft_wrap=True,
     )
