@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from specsim.cost.borrowed import BorrowedPrices, borrowed_name
 from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices, drift
@@ -21,6 +22,7 @@ from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput
 from specsim.profiles.store import Profile, find_profile, find_widths, load_profile
 from specsim.scenario import Scenario, Speculation
+from specsim.specs.catalog import load_hardware
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.speculation.acceptance import AcceptanceLaw
@@ -76,15 +78,19 @@ class Assembly:
 
     @cached_property
     def profile(self) -> Profile | None:
-        """The named profile, or what is known of this hardware; None without any, and for the roofline.
+        """The named profile, or what is known of this hardware, or of its sibling; None without any, and for the
+        roofline.
 
         Raises InvalidInput for a profile of other hardware.
         """
         choice, gpu = self.scenario.cost, self.scenario.gpu
         if choice.source == "roofline":
             return None
-        profile = find_profile(gpu.name) if choice.profile is None else load_profile(choice.profile)
-        if profile is not None and profile.header.gpu.lower() != gpu.name.lower():
+        cards = (gpu.name,) if gpu.sibling is None or choice.source == "steps" else (gpu.name, gpu.sibling.card)
+        if choice.profile is None:
+            return next((profile for card in cards if (profile := find_profile(card)) is not None), None)
+        profile = load_profile(choice.profile)
+        if profile.header.gpu.lower() not in (card.lower() for card in cards):
             raise InvalidInput(
                 f"profile {profile.name} was measured on {profile.header.gpu} and the scenario's gpu is {gpu.name}; "
                 "choose a profile of that hardware or set cost.source to roofline"
@@ -92,9 +98,16 @@ class Assembly:
         return profile
 
     @property
+    def borrows(self) -> bool:
+        """Whether the profile is not of this hardware but of its sibling."""
+        return self.profile is not None and self.profile.header.gpu.lower() != self.scenario.gpu.name.lower()
+
+    @property
     def price_name(self) -> str:
-        """What prices the scenario: the profile's name, or roofline."""
-        return "roofline" if self.profile is None else self.profile.name
+        """What prices the scenario: the profile's name, whose it is if it is borrowed, or roofline."""
+        if self.profile is None:
+            return "roofline"
+        return borrowed_name(self.profile, self.scenario.gpu) if self.borrows else self.profile.name
 
     @cached_property
     def precision(self) -> Precision:
@@ -249,9 +262,13 @@ class Assembly:
 
 
 @lru_cache(maxsize=KEPT)
-def _measured(profile: Profile, gpu: str, dtype: str) -> MeasuredPrices:
+def _measured(profile: Profile, gpu: str, dtype: str) -> MeasuredPrices | BorrowedPrices:
     """``gpu``: the hardware's fields as JSON."""
-    return MeasuredPrices(profile, Hardware.model_validate_json(gpu), dtype, widths=find_widths(profile))
+    hardware, widths = Hardware.model_validate_json(gpu), find_widths(profile)
+    if profile.header.gpu.lower() == hardware.name.lower():
+        return MeasuredPrices(profile, hardware, dtype, widths=widths)
+    sibling = load_hardware(profile.header.gpu)
+    return BorrowedPrices(MeasuredPrices(profile, sibling, dtype, widths=widths), sibling, hardware, dtype)
 
 
 @dataclass(frozen=True)

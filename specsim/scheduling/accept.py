@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.scheduling.jit import floats_at, integers_at, jit, record_at
+from specsim.jit import floats_at, integers_at, jit, record_at
 from specsim.scheduling.records import NONE, mixed_record
 
 LEVELS, RUNS, TREE = range(3)

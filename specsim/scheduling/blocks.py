@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.scheduling.jit import integers_at, jit
+from specsim.jit import integers_at, jit
 from specsim.scheduling.records import BLOCK, NONE, block_at, engine_at
 
 BLOCK_BYTES = BLOCK.itemsize

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from specsim.arrays import Floats, Integers
+from specsim.jit import address_of
 from specsim.scheduling.accept import LAW, LEVELS, RUNS, TREE
-from specsim.scheduling.jit import address_of
 from specsim.scheduling.replica import Records
 from specsim.speculation.acceptance import (
     AcceptanceLaw,

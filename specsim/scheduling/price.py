@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specsim.arrays import Floats, Integers
-from specsim.scheduling.jit import address_of, floats_at, integers_at, jit, record_at
+from specsim.jit import address_of, floats_at, integers_at, jit, record_at
 from specsim.scheduling.records import GROUP, group_at, mixed_record
 
 

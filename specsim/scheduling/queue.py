@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specsim.scheduling.jit import jit
+from specsim.jit import jit
 from specsim.scheduling.records import NONE, request_at
 
 

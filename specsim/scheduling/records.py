@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.scheduling.jit import record_at
+from specsim.jit import record_at
 
 NONE = 0  # the address of nothing
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.scheduling.jit import address_of
+from specsim.jit import address_of
 from specsim.scheduling.records import BLOCK, ENGINE, REPLICA, SHARE
 from specsim.specs.engine import EngineLimits
 

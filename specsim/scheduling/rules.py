@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from specsim.jit import integers_at, jit
 from specsim.scheduling.blocks import (
     allocate,
     blocks_for,
@@ -46,7 +47,6 @@ from specsim.scheduling.blocks import (
     name_blocks,
     release,
 )
-from specsim.scheduling.jit import integers_at, jit
 from specsim.scheduling.queue import enqueue, goes_before, leave_queue
 from specsim.scheduling.records import NONE, SHARE, engine_at, request_at, share_at
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specsim.scheduling.jit import jit
+from specsim.jit import jit
 from specsim.scheduling.records import engine_at
 from specsim.scheduling.rules import launch_share, schedule_vllm, share_of
 from specsim.scheduling.sglang import schedule_sglang

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specsim.errors import InvalidInput
+from specsim.jit import address_of, array_at, entry
 from specsim.scheduling import rules
-from specsim.scheduling.jit import address_of, array_at, entry
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at
 from specsim.scheduling.replica import Records, engine_of, new_replica, new_shares, refuse_endless
 from specsim.scheduling.schedule import schedule

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from specsim.jit import integers_at, jit
 from specsim.scheduling.blocks import blocks_for, can_allocate, find_prefix
-from specsim.scheduling.jit import integers_at, jit
 from specsim.scheduling.records import request_at
 from specsim.scheduling.rules import (
     add_share,

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from specsim.jit import floats_at, integers_at, jit
 from specsim.scheduling.accept import accepted, proposed
-from specsim.scheduling.jit import floats_at, integers_at, jit
 from specsim.scheduling.price import GROUP_BYTES, prices_at, step_seconds
 from specsim.scheduling.records import NONE, engine_at, group_at, log_at, request_at, work_at
 from specsim.scheduling.rules import beyond_known, book, share_of

@@ -9,7 +9,7 @@ import numpy as np
 
 from specsim.arrays import Floats
 from specsim.cost.forward import SOURCES, Group, Source
-from specsim.scheduling.jit import array_at
+from specsim.jit import array_at
 from specsim.scheduling.records import GROUP
 from specsim.scheduling.replica import Records, ReplicaArrays
 from specsim.speculation.acceptance import AcceptanceDraws

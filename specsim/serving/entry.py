@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from specsim import scheduling
-from specsim.scheduling.jit import entry, is_kept
+from specsim.jit import entry, is_kept
 from specsim.scheduling.price import prices_at, step_seconds
 from specsim.scheduling.records import work_at
 from specsim.serving.loop import end_step, fleet_at, launch_step, log_full, send, serve, start_step, take_row

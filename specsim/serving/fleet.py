@@ -15,9 +15,9 @@ import numpy as np
 from specsim.arrays import Floats, Integers
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
+from specsim.jit import address_of, array_at
 from specsim.results import AcceptanceCounts
 from specsim.results.metrics import Waiting
-from specsim.scheduling.jit import address_of, array_at
 from specsim.scheduling.laws import LawRecords, tracks
 from specsim.scheduling.price import PriceRecord
 from specsim.scheduling.records import GROUP, LOG, REPLICA, REQUEST, WORK

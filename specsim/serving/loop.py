@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from specsim.jit import floats_at, integers_at, jit, record_at
 from specsim.scheduling.accept import LAW, key_of
-from specsim.scheduling.jit import floats_at, integers_at, jit, record_at
 from specsim.scheduling.records import (
     NONE,
     REPLICA,

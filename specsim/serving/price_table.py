@@ -13,7 +13,7 @@ from specsim.arrays import Floats, Reals
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
-from specsim.scheduling.jit import address_of
+from specsim.jit import address_of
 from specsim.scheduling.price import PriceRecord, Prices
 from specsim.scheduling.records import GROUP, WORK
 from specsim.serving.entry import PRICE, compiled

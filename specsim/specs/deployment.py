@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.specs.model import Bits
+from specsim.validated import Validated
 
 
-class Deployment(BaseModel):
+class Deployment(Validated):
     """Replicas of one model, each over ``tensor_parallel`` GPUs.
 
     ``weight_bits`` None keeps the model's own precision; ``group_size`` is how many weights of up to 4 bits share a
@@ -18,10 +19,8 @@ class Deployment(BaseModel):
     one that finds ``max_queue`` requests waiting there is turned away (None: no limit).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tensor_parallel: PositiveInt = 1
-    replicas: PositiveInt = 1
+    tensor_parallel: int = Field(1, gt=0, le=1024)
+    replicas: int = Field(1, gt=0, le=100_000)
     weight_bits: Bits | None = None
     group_size: PositiveInt = 128
     kv_bits: Bits = 16

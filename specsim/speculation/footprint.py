@@ -30,7 +30,10 @@ def program_budget(
     if modifier.experts is not None:
         scratch -= (1 - modifier.experts.resident_share) * _expert_bytes(target.shard(ranks), deployment)
     parts = [part.shard(ranks) for part in program.own_parts(target, draft)]
-    return memory_budget(target.shard(ranks), parts, hardware, deployment, engine, scratch_bytes=scratch)
+    return memory_budget(
+        target.shard(ranks), parts, hardware, deployment, engine, scratch_bytes=scratch,
+        max_draft_tokens=max_draft_tokens,
+    )  # fmt: skip
 
 
 def program_blocks(
@@ -49,4 +52,4 @@ def program_blocks(
 
 def _expert_bytes(target: ModelSpec, deployment: Deployment) -> float:
     routed = [linear for linear in ModelPart.whole(target).linears() if linear.routed]
-    return target.matrix_parameters(routed) * (deployment.weight_bits or target.weight_bits) / 8
+    return sum(linear.parameters for linear in routed) * (deployment.weight_bits or target.weight_bits) / 8

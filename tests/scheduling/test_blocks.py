@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.jit import address_of, array_at
 from specsim.scheduling import blocks
-from specsim.scheduling.jit import address_of, array_at
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at, request_at
 from specsim.scheduling.replica import engine_of, new_replica
 from specsim.specs.engine import EngineLimits

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from specsim.assembly import Assembly, assemble
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
+from specsim.jit import address_of
 from specsim.scenario import Scenario
-from specsim.scheduling.jit import address_of
 from specsim.serving.loop import FLEET, fleet_at
 from specsim.serving.router import ROUTERS, route, router_seed
 from specsim.serving.simulate import run, simulate

@@ -34,9 +34,9 @@ def entry(function: Callable[..., Any], sources: Iterable[Path]) -> Callable[...
     """A function that Python may call, compiled when first called and then read from numba's cache.
 
     numba notices a change only of the file that holds the function itself, so the function's name tells the state of
-    all ``sources``: each state has a cache of its own.
+    all ``sources`` and of this module: each state has a cache of its own.
     """
-    content = b"".join(path.read_bytes() for path in sorted(sources))
+    content = b"".join(path.read_bytes() for path in sorted({*sources, Path(__file__)}))
     function.__qualname__ = f"{function.__name__}_{hashlib.sha256(content).hexdigest()[:16]}"
     return cast(Callable[..., Any], numba.njit(cache=True, error_model="numpy")(function))
 
