@@ -86,26 +86,27 @@ def _naive(rows: Iterable[Comparison], says: Callable[[Comparison], float | None
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """Of speed-ups outside of 1 ± NEAR_ONE: on how many the prediction takes the right side of 1."""
+    """Of ``count`` speed-ups outside of 1 ± NEAR_ONE: on how many the prediction takes the right side of 1.
+
+    ``by_length``, ``by_smallest``: (right, asked) of the naive predictors, asked only where they say something.
+    """
 
     right: int
     count: int
-    right_by_length: int
-    right_by_smallest: int
+    by_length: tuple[int, int]
+    by_smallest: tuple[int, int]
 
 
 def signs(rows: Iterable[Comparison]) -> Signs:
-    """Whether speed-ups are told from slow-downs; a naive predictor that says nothing is wrong."""
+    """Whether speed-ups are told from slow-downs."""
     told = [row for row in rows if abs(row.measured - 1.0) > NEAR_ONE]
 
-    def right(said: float | None, measured: float) -> bool:
-        return said is not None and (said > 1.0) is (measured > 1.0)
+    def right(says: Callable[[Comparison], float | None]) -> tuple[int, int]:
+        asked = [(said, row.measured) for row in told if (said := says(row)) is not None]
+        return sum((said > 1.0) is (measured > 1.0) for said, measured in asked), len(asked)
 
-    return Signs(
-        sum(right(row.predicted, row.measured) for row in told), len(told),
-        sum(right(row.by_length, row.measured) for row in told),
-        sum(right(row.by_smallest if row.by_smallest is not None else row.measured, row.measured) for row in told),
-    )  # fmt: skip
+    ours, count = right(lambda row: row.predicted)
+    return Signs(ours, count, right(lambda row: row.by_length), right(lambda row: row.by_smallest))
 
 
 @dataclass(frozen=True, slots=True)

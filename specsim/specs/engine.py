@@ -25,7 +25,8 @@ class EngineLimits(Validated):
     fits the free blocks. ``watermark``: share of all blocks that an admission leaves free while others run.
     ``max_model_len``: the longest sequence; None: no limit but the KV cache.
     ``rules``: whose scheduler chooses a step's work, see ``scheduling.rules`` and ``scheduling.sglang``;
-    ``mixed_chunks``: under SGLang's, decoding does not pause while prompts are computed.
+    ``mixed_chunks``: under SGLang's, decoding does not pause while prompts are computed;
+    ``num_reserved_decode_tokens``: under SGLang's, what a decode replica keeps free for each request that it holds.
     ``kv_spread``: 0 where attention reads each sequence's own keys (paged attention). Where it pads a batch to its
     longest sequence, as the reference engine does on a CPU: half the range of the lengths in a batch over their mean.
     """
@@ -41,6 +42,7 @@ class EngineLimits(Validated):
     prefix_caching: bool = False
     rules: Literal["vllm", "sglang"] = "vllm"
     mixed_chunks: bool = False
+    num_reserved_decode_tokens: NonNegativeInt = 512
     scheduling_policy: Literal["fcfs", "priority"] = "fcfs"
     long_prefill_token_threshold: NonNegativeInt = 0
     long_prefill_token_threshold_adaptive: bool = False

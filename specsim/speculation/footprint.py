@@ -36,18 +36,9 @@ def program_budget(
     )  # fmt: skip
 
 
-def program_blocks(
-    program: DraftProgram,
-    target: ModelSpec,
-    draft: ModelSpec | None,
-    hardware: Hardware,
-    deployment: Deployment,
-    engine: EngineLimits,
-    max_draft_tokens: int,
-) -> int:
+def request_blocks(program: DraftProgram, budget: MemoryBudget) -> int:
     """KV blocks of one replica for requests, each of whose beams caches its own tokens."""
-    blocks = program_budget(program, target, draft, hardware, deployment, engine, max_draft_tokens).blocks
-    return blocks // (program.modifier.sequences if program.modifier else 1)
+    return budget.blocks // (program.modifier.sequences if program.modifier else 1)
 
 
 def _expert_bytes(target: ModelSpec, deployment: Deployment) -> float:

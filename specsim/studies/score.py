@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from specsim.errors import NoAnswer
+from specsim.errors import SpecsimError
 from specsim.fidelity.study_errors import Comparison
+from specsim.scenario import Scenario
 from specsim.studies.predict import Forecast, NotPredicted, accepting, forecasts, scenario_of_row
 from specsim.studies.quantities import QUANTITIES, SPEEDUP
 from specsim.studies.study import DRAFT_TOKENS, DRAFTER, Row, Split, Study
@@ -76,12 +77,17 @@ class _Told:
 
 
 def score_study(name: str, study: Study, rows: Sequence[Row]) -> StudyScore:
-    """Predict every row. Raises InvalidInput for settings that break a rule of scenarios."""
+    """Predict every row; a row that cannot be says why. Raises InvalidInput for settings that make no scenario."""
     lengths, told, unpredicted = _smallest_lengths(rows), list[_Told](), list[tuple[Row, str]]()
     for row in rows:
         try:
-            told.append(_told(study, row, lengths.get(_alike(row))))
-        except (NotPredicted, NoAnswer) as error:
+            scenario = scenario_of_row(study, row)
+        except NotPredicted as error:
+            unpredicted.append((row, str(error)))
+            continue
+        try:
+            told.append(_told(scenario, row, lengths.get(_alike(row))))
+        except SpecsimError as error:
             unpredicted.append((row, str(error)))
     told = _with_speedups(told)
     plain = {_without_drafter(one.row): one.row for one in told if not one.row.k}
@@ -107,8 +113,7 @@ def _as_measured(told: _Told, quantity: str) -> Forecast | None:
     return None if found is None else found[quantity]
 
 
-def _told(study: Study, row: Row, smallest_length: float | None) -> _Told:
-    scenario = scenario_of_row(study, row)
+def _told(scenario: Scenario, row: Row, smallest_length: float | None) -> _Told:
     if not row.k:
         found = forecasts(scenario, row)
         return _Told(row, found, found)

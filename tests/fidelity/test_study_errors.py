@@ -29,8 +29,8 @@ def test_signs_leave_out_what_is_near_one() -> None:
     ]
     told = signs(rows)
     assert (told.right, told.count) == (2, 3)
-    assert told.right_by_length == 1
-    assert told.right_by_smallest == 2  # the two smallest loads are their own measurement, the third is misled
+    assert told.by_length == (1, 3)
+    assert told.by_smallest == (0, 1)
 
 
 def test_regret_is_what_the_predicted_choice_gives_away() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from specsim.fidelity.bars import COVERAGE, judge_coverage
-from specsim.fidelity.study_errors import Comparison, ErrorSummary, choices, signs, summarise
+from specsim.fidelity.study_errors import Comparison, ErrorSummary, Signs, choices, signs, summarise
 from specsim.report.sheet import Sheet
 from specsim.studies.quantities import LABELS, QUANTITIES, SPEEDUP
 from specsim.studies.score import Acceptance, Figure, StudyScore
@@ -117,10 +117,13 @@ def decision_lines(scores: Sequence[StudyScore], split: Split) -> list[str]:
 
 def _sign_words(speedups: Sequence[Comparison]) -> str:
     told = signs(speedups)
-    return (
-        f"right side of 1 on {told.right} of {told.count} outside 0.95 to 1.05 (acceptance length: "
-        f"{told.right_by_length}, smallest batch: {told.right_by_smallest})"
-    )
+    naive = [f"{name} {right} of {asked}" for name, (right, asked) in _naive_signs(told) if asked]
+    beside = f" ({', '.join(naive)})" if naive else ""
+    return f"right side of 1 on {told.right} of {told.count} outside 0.95 to 1.05{beside}"
+
+
+def _naive_signs(told: Signs) -> list[tuple[str, tuple[int, int]]]:
+    return [("acceptance length", told.by_length), ("as at the smallest batch", told.by_smallest)]
 
 
 def _choice_words(speedups: Sequence[Comparison]) -> str:
@@ -165,7 +168,7 @@ def _split_document(scores: Sequence[StudyScore], split: Split) -> dict[str, Any
         told, made = signs(speedups), choices(speedups)
         found[acceptance] = {
             "errors": {label: _summary_document(summarise(rows)) for label, rows in labels.items() if rows},
-            "sign": {"right": told.right, "of": told.count},
+            "sign": {"right": told.right, "of": told.count, "acceptance_length": told.by_length, "smallest_batch": told.by_smallest},
             "regret": {
                 "decisions": len(made), "mean": _mean(one.regret for one in made) if made else None,
                 "worst": max((one.regret for one in made), default=None),
