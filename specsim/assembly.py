@@ -145,8 +145,9 @@ class Assembly:
     def _what_prices(self) -> str:
         """All of the scenario on which the cost of a step depends but the profile's content."""
         drafter = {"program": True, "draft_model": True, "max_draft_tokens": True}
-        sections = {"model": True, "gpu": True, "deployment": True, "engine": True, "cost": True, "conditions": True}
-        return self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+        sections = {"model": True, "gpu": True, "deployment": True, "cost": True, "conditions": True}
+        rest = self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+        return rest + self.limits.model_dump_json()
 
     # What one replica runs under
 

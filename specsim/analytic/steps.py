@@ -61,10 +61,13 @@ class Steps:
 
     def prompt_steps(self, batch: Floats, prompts: Floats, output_tokens: float, *, waves: bool) -> PromptSteps:
         """Where the steps of batches [batches] go that serve such ``prompts`` [requests] and mean outputs."""
-        limits = self._replica.limits
+        limits, slots = self._replica.limits, self._replica.draft_slots
+        tokens = limits.max_num_batched_tokens
+        if limits.draft_slots_for == "max_num_seqs":
+            tokens, slots = tokens - limits.max_num_seqs * slots, 0
         budget = Budget(
-            limits.max_num_batched_tokens, 1.0 + self._verified, self._replica.draft_slots,
-            mixed=limits.rules == "vllm" or limits.mixed_chunks, chunked=limits.chunked_prefill,
+            tokens, 1.0 + self._verified, slots, mixed=limits.rules == "vllm" or limits.mixed_chunks,
+            chunked=limits.chunked_prefill,
         )  # fmt: skip
         return prompt_steps(batch, prompts, self.rounds(output_tokens), budget, waves=waves and self.sure)
 

@@ -25,11 +25,11 @@ def workload_line(speedups: SpeedupMap) -> str:
 
 
 def engine_line(scenario: Scenario) -> str:
-    """Whose rules and limits."""
+    """Whose behaviour, and its limits."""
     engine = scenario.engine
     host = "asynchronous" if engine.async_scheduling else "synchronous"
     return (
-        f"Engine: {engine.rules}'s scheduler, {host}; at most {engine.max_num_seqs} sequences and "
+        f"Engine: {engine.name}, {host} scheduling; at most {engine.max_num_seqs} sequences and "
         f"{engine.max_num_batched_tokens:,} tokens a step."
     )
 

@@ -59,7 +59,7 @@ def test_a_closed_loop_runs_its_clients_as_far_as_they_fit() -> None:
 
 
 def test_a_given_batch_is_the_one_that_is_answered() -> None:
-    asked = assemble(scenario({"kind": "closed_loop", "concurrency": 4}))
+    asked = assemble(scenario({"kind": "closed_loop", "concurrency": 4}, engine={"max_num_seqs": 256}))
     found, chosen = answered_map(asked, batch=24)
     assert chosen.batch == 24
     assert found.cell(24, 3).batch == 24

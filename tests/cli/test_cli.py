@@ -58,7 +58,8 @@ def test_predict_prints_the_contracted_json(scenario: Path, capsys: pytest.Captu
         "batch", "draft_tokens", "context_tokens", "round_s", "round_low_s", "round_high_s", "tokens_per_round",
         "step_s", "output_tokens_per_s", "speedup", "low", "high", "source", "bound", "parts",
     }  # fmt: skip
-    assert len(document["grid"]) == 9 * 5
+    assert len(document["grid"]) == 11 * 5  # batches 1 to 1,024, vLLM's max_num_seqs on an H200
+    assert document["serving_engine"]["kind"] == "vllm"
     assert {cell["source"] for cell in document["grid"]} <= {"measured", "interpolated", "extrapolated", "roofline"}
 
 

@@ -144,6 +144,11 @@ class DraftProgram(Validated):
         return self.proposal.kind != "none"
 
     @property
+    def drafts_on_gpu(self) -> bool:
+        """Whether no part of drafting runs on the host."""
+        return all(phase.where == "gpu" for phase in self.phases)
+
+    @property
     def verifies(self) -> bool:
         """False: what is drafted is emitted as it is; a round computes one position and caches one."""
         return self.verify.rule != "none"

@@ -57,7 +57,7 @@ def scenario(program: str | None, *, model: str, gpu: str, batch: int = 1, **set
     data = {
         "schema": 1, "name": f"{program} on {model}", "model": model, "gpu": gpu,
         "deployment": {field: settings.pop(field) for field in places if field in settings},
-        "engine": {"max_num_seqs": max(BATCHES)} | settings, "speculation": speculation,
+        "engine": {"kind": "reference", "max_num_seqs": max(BATCHES)} | settings, "speculation": speculation,
         "workload": {
             "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": batch},
             "lengths": {"kind": "fixed", "prompt_tokens": PROMPT_TOKENS, "output_tokens": OUTPUT_TOKENS},
