@@ -14,7 +14,7 @@ from types import FrameType
 import pytest
 
 from specsim.cli.main import main
-from tests.fuzz.inputs import KINDS
+from tests.fuzz.inputs import KINDS, SHORT
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(10**6))
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
@@ -52,6 +52,12 @@ def _answers(index: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> st
         assert told, again
         assert len(told[-1]) < LONGEST_LINE, again
     return f"{kind} {status}"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled() -> None:
+    """The simulator's compilation is no hang."""
+    assert main(["simulate", "quickstart", *SHORT]) == 0
 
 
 def test_every_input_gets_a_result_or_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
