@@ -13,18 +13,20 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from specsim.cost.borrowed import BorrowedPrices, borrowed_name
 from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices, drift
-from specsim.cost.memory import memory_budget
+from specsim.cost.memory import MemoryBudget, memory_budget
 from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput
 from specsim.profiles.store import Profile, find_profile, find_widths, load_profile
 from specsim.scenario import Scenario, Speculation
+from specsim.specs.catalog import load_hardware
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.speculation.acceptance import AcceptanceLaw
-from specsim.speculation.footprint import program_blocks
+from specsim.speculation.footprint import program_budget, request_blocks
 from specsim.speculation.policy import Decider, Policy, Setting
 from specsim.speculation.round import RoundCost, StepCost
 
@@ -76,15 +78,19 @@ class Assembly:
 
     @cached_property
     def profile(self) -> Profile | None:
-        """The named profile, or what is known of this hardware; None without any, and for the roofline.
+        """The named profile, or what is known of this hardware, or of its sibling; None without any, and for the
+        roofline.
 
         Raises InvalidInput for a profile of other hardware.
         """
         choice, gpu = self.scenario.cost, self.scenario.gpu
         if choice.source == "roofline":
             return None
-        profile = find_profile(gpu.name) if choice.profile is None else load_profile(choice.profile)
-        if profile is not None and profile.header.gpu.lower() != gpu.name.lower():
+        cards = (gpu.name,) if gpu.sibling is None or choice.source == "steps" else (gpu.name, gpu.sibling.card)
+        if choice.profile is None:
+            return next((profile for card in cards if (profile := find_profile(card)) is not None), None)
+        profile = load_profile(choice.profile)
+        if profile.header.gpu.lower() not in (card.lower() for card in cards):
             raise InvalidInput(
                 f"profile {profile.name} was measured on {profile.header.gpu} and the scenario's gpu is {gpu.name}; "
                 "choose a profile of that hardware or set cost.source to roofline"
@@ -92,16 +98,26 @@ class Assembly:
         return profile
 
     @property
+    def borrows(self) -> bool:
+        """Whether the profile is not of this hardware but of its sibling."""
+        return self.profile is not None and self.profile.header.gpu.lower() != self.scenario.gpu.name.lower()
+
+    @property
     def price_name(self) -> str:
-        """What prices the scenario: the profile's name, or roofline."""
-        return "roofline" if self.profile is None else self.profile.name
+        """What prices the scenario: the profile's name, whose it is if it is borrowed, or roofline."""
+        if self.profile is None:
+            return "roofline"
+        return borrowed_name(self.profile, self.scenario.gpu) if self.borrows else self.profile.name
 
     @cached_property
     def precision(self) -> Precision:
         """Bits and formats of the target's weights and cache."""
-        deployment = self.scenario.deployment
-        bits = deployment.weight_bits or self.scenario.model.weight_bits
-        return Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        deployment, model = self.scenario.deployment, self.scenario.model
+        bits = deployment.weight_bits or model.weight_bits
+        precision = Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        if deployment.weight_bits is None and model.weight_group is not None:
+            return precision.stored(model.stored_bits)
+        return precision
 
     @cached_property
     def prices(self) -> KernelPrices:
@@ -132,8 +148,9 @@ class Assembly:
     def _what_prices(self) -> str:
         """All of the scenario on which the cost of a step depends but the profile's content."""
         drafter = {"program": True, "draft_model": True, "max_draft_tokens": True}
-        sections = {"model": True, "gpu": True, "deployment": True, "engine": True, "cost": True, "conditions": True}
-        return self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+        sections = {"model": True, "gpu": True, "deployment": True, "cost": True, "conditions": True}
+        rest = self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+        return rest + self.limits.model_dump_json()
 
     # What one replica runs under
 
@@ -160,14 +177,25 @@ class Assembly:
     @cached_property
     def num_kv_blocks(self) -> int:
         """KV blocks of one replica. Raises NoAnswer if the weights do not fit."""
+        program = None if self.speculation is None else self.speculation.program
+        return self.memory.blocks if program is None else request_blocks(program, self.memory)
+
+    @cached_property
+    def memory(self) -> MemoryBudget:
+        """Where the memory of each GPU goes. Raises NoAnswer if the weights do not fit."""
         scenario, speculation = self.scenario, self.speculation
         if speculation is None:
             shard = scenario.model.shard(scenario.deployment.tensor_parallel)
-            return memory_budget(shard, (), scenario.gpu, scenario.deployment, scenario.engine).blocks
-        return program_blocks(
+            return memory_budget(shard, (), scenario.gpu, scenario.deployment, scenario.engine)
+        return program_budget(
             speculation.program, scenario.model, speculation.draft_model, scenario.gpu, scenario.deployment,
             scenario.engine, speculation.max_draft_tokens,
         )  # fmt: skip
+
+    @property
+    def kv_block_bytes(self) -> float:
+        """Of a KV block on one GPU, the drafter's cache included."""
+        return self.memory.block_bytes
 
     @cached_property
     def graph_sizes(self) -> tuple[int, ...]:
@@ -236,8 +264,8 @@ class Assembly:
         )  # fmt: skip
         return (policy or speculation.policy).start(setting)
 
-    def engine(self) -> Records:
-        """The rules that one replica schedules by."""
+    def engine(self, role: int = 0) -> Records:
+        """The rules that one replica of a role (``scheduling.records``) schedules by."""
         from specsim.scheduling.replica import engine_of  # numba comes with it, which most verbs do without
 
         return engine_of(
@@ -245,13 +273,18 @@ class Assembly:
             draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,
             recompute_last_hit=self.speculation is not None and self.speculation.program.recompute_last_hit,
+            role=role,
         )  # fmt: skip
 
 
 @lru_cache(maxsize=KEPT)
-def _measured(profile: Profile, gpu: str, dtype: str) -> MeasuredPrices:
+def _measured(profile: Profile, gpu: str, dtype: str) -> MeasuredPrices | BorrowedPrices:
     """``gpu``: the hardware's fields as JSON."""
-    return MeasuredPrices(profile, Hardware.model_validate_json(gpu), dtype, widths=find_widths(profile))
+    hardware, widths = Hardware.model_validate_json(gpu), find_widths(profile)
+    if profile.header.gpu.lower() == hardware.name.lower():
+        return MeasuredPrices(profile, hardware, dtype, widths=widths)
+    sibling = load_hardware(profile.header.gpu)
+    return BorrowedPrices(MeasuredPrices(profile, sibling, dtype, widths=widths), sibling, hardware, dtype)
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ def simulate(
         print_json(first.get(main, {}) | extra)
         return
     console().print(replications_table(pairs, main) if pairs else summary_table(first))
+    console().print(f"{question.model.name} on {question.gpu.name}, engine: {question.engine.name}", soft_wrap=True)
     if sure:
         console().print(predicted_table(sure))
     if len({json.dumps(run | {"scenario_sha256": None}) for run in pairs.get(main, ())}) == 1 < replications:

@@ -39,11 +39,12 @@ WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them bo
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The surface that prices a kernel; of a stand-in also its format, and the width of attention it has."""
+    """The surface that prices a kernel; of a stand-in also its format, its operation, and the width of attention."""
 
     surface: EfficiencySurface
     exact: bool
     dtype: str
+    operation: str
     query_tokens: float | None = None
 
 
@@ -91,7 +92,7 @@ class MeasuredPrices:
     def __init__(
         self, profile: Profile, hardware: Hardware, dtype: str, widths: Profile | None = None, *, medians: bool = False
     ) -> None:
-        self._profile = profile
+        self.profile = profile
         self._stretch = 1.0 if medians else 1.0 + interrupted_share(profile)
         self._roofline = Roofline(hardware, dtype)
         self._surfaces = _Surfaces(profile)
@@ -101,12 +102,12 @@ class MeasuredPrices:
 
     @property
     def name(self) -> str:
-        return self._profile.name
+        return self.profile.name
 
     @property
     def machine_error(self) -> float:
         """As ``machine_error`` of the profile."""
-        return machine_error(self._profile)
+        return machine_error(self.profile)
 
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         """Seconds of one launch, from the profile as far as it goes."""
@@ -126,6 +127,11 @@ class MeasuredPrices:
         error = np.hypot(estimate.error, STAND_IN_ERROR)
         return Price(estimate.seconds * ratio * self._stretch, EXTRAPOLATED, error, bound)
 
+    def floor_s(self, kernel: Kernel, *, warm: bool) -> float | None:
+        """The shortest time of the kernel's class as measured; None where the profile does not hold the class."""
+        found = self._find(kernel, warm)
+        return None if found is None else found.surface.floor_s
+
     def _find(self, kernel: Kernel, warm: bool) -> _Found | None:
         queries = kernel.shape[1] if kernel.kind == "attention" else None
         key = (kernel.kind, kernel.operation, kernel.dtype, warm, queries)
@@ -141,7 +147,7 @@ class MeasuredPrices:
             surface = self._surfaces.get((kernel.kind, operation, dtype, cache, which))
             if surface is not None:
                 exact = which == regimes[0] and operation == kernel.operation and dtype in ("", kernel.dtype)
-                return _Found(surface, exact, dtype, _nearest_width(kernel, which))
+                return _Found(surface, exact, dtype, operation, _nearest_width(kernel, which))
         return None
 
     def _formats(self, kernel: Kernel) -> list[str]:
@@ -158,7 +164,7 @@ class MeasuredPrices:
         if found.query_tokens is not None:
             shape = (shape[0], found.query_tokens, *shape[2:])
         if kernel.kind not in ("gemm", "attention", "moe"):
-            return replace(kernel, shape=shape)
+            return replace(kernel, shape=shape, operation=found.operation)
         moved, flops = work(kernel.kind, shape, found.dtype)
         return replace(kernel, shape=shape, dtype=found.dtype, bytes=moved, flops=flops)
 

@@ -8,28 +8,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
 
 from specsim.profiles.store import profile_hardware, profile_names
 from specsim.results import Slo
-from specsim.scenario.section import Model, Section
+from specsim.scenario.model_reference import Model
 from specsim.scenario.speculation import Speculation
 from specsim.scenario.weights import Weights
 from specsim.scenario.workload import Workload
 from specsim.specs.catalog import hardware_names, load_hardware
 from specsim.specs.conditions import Conditions
 from specsim.specs.deployment import Deployment
-from specsim.specs.engine import EngineLimits
+from specsim.specs.engine import EngineKind, EngineLimits
+from specsim.specs.engine_defaults import Circumstances, with_defaults
 from specsim.specs.hardware import Hardware
 from specsim.speculation.program import ABOUT
+from specsim.validated import Validated
 from specsim.workload.request import RequestSpec
 
 
@@ -47,7 +49,7 @@ def _is_profile_folder(gpu: str) -> bool:
     return Path(gpu).is_dir() and gpu.lower() not in hardware_names()
 
 
-class CostChoice(Section):
+class CostChoice(Validated):
     """``profile``: a profile's name or folder; None takes one measured on this hardware if there is one.
 
     ``source``: ``kernels`` prices any model from kernel times, ``steps`` the one engine, model and drafter whose whole
@@ -60,17 +62,17 @@ class CostChoice(Section):
     tables: bool = True
 
 
-class Scenario(BaseModel):
+class Scenario(Validated):
     """Everything a prediction, a simulation and a measurement need to know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(1, alias="schema")
     name: str
     model: Model
     gpu: Annotated[Hardware, BeforeValidator(_hardware)]
     deployment: Deployment = Field(Deployment(), validate_default=True)
-    engine: EngineLimits = EngineLimits()
+    stated_engine: EngineLimits = Field(EngineLimits(), alias="engine")
     speculation: Speculation | None = None
     workload: Workload
     weights: Weights | None = None  # None: random ones, and acceptance is imposed by its law
@@ -108,6 +110,16 @@ class Scenario(BaseModel):
         return deployment.model_copy(update=dict.fromkeys(wide - given, 32))
 
     @model_validator(mode="after")
+    def _engine_is_known(self) -> Scenario:
+        """Refuses a version whose defaults nobody knows."""
+        _ = self.engine
+        return self
+
+    @field_serializer("stated_engine")
+    def _as_stated(self, engine: EngineLimits) -> dict[str, Any]:
+        return engine.model_dump(exclude_unset=True)
+
+    @model_validator(mode="after")
     def _drafter_fits_the_model(self) -> Scenario:
         if self.speculation is not None:
             self.speculation.program.check(self.model)
@@ -139,6 +151,35 @@ class Scenario(BaseModel):
             self.weights.check(self.model, self.speculation)
         return self
 
+    @property
+    def engine(self) -> EngineLimits:
+        """What is stated of the engine, and for the rest what it does by default on this card, with this drafter."""
+        return with_defaults(self.stated_engine, self._circumstances())
+
+    def assumed_engine(self) -> dict[str, Any]:
+        """Whose behaviour an answer assumes, and each default of it that nobody stated."""
+        engine, stated = self.engine, self.stated_engine.model_fields_set | {"kind", "version"}
+        assumed = engine.model_dump(mode="json", exclude=stated, exclude_none=True)
+        return {"kind": engine.kind, "version": engine.version, "assumed": assumed}
+
+    def run_by(self, kind: EngineKind) -> Scenario:
+        """The same question to an engine, if it names none; a CPU stays the reference engine's."""
+        if self.stated_engine.kind is not None or self.gpu.kind == "cpu":
+            return self
+        stated = self.stated_engine.model_copy(update={"kind": kind})
+        asked: Scenario = self.model_copy(update={"stated_engine": stated})
+        return asked
+
+    def _circumstances(self) -> Circumstances:
+        ranks, speculation = self.deployment.tensor_parallel, self.speculation
+        if speculation is None or not speculation.max_draft_tokens:
+            return Circumstances(self.gpu, ranks)
+        program = speculation.program
+        return Circumstances(
+            self.gpu, ranks, program.name, "gpu" if program.drafts_on_gpu else "cpu",
+            schedules_by_batch=speculation.policy.kind != "fixed",
+        )  # fmt: skip
+
     def sha256(self) -> str:
         """Hash of the resolved scenario and of what its traces hold.
 
@@ -150,6 +191,7 @@ class Scenario(BaseModel):
             "speculation": {"program": ABOUT}, "weights": True, "conditions": True, "cost": {"tables"},
         }  # fmt: skip
         fields = self.model_dump(mode="json", by_alias=True, exclude=about)
+        fields["engine"] = self.engine.model_dump(mode="json")
         text = json.dumps(fields, sort_keys=True)
         contents = [file.content_sha256() for file in self.workload.trace_files()]
         return hashlib.sha256("".join((text, *contents)).encode()).hexdigest()

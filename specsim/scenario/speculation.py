@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from specsim.scenario.section import Model, Section
+from specsim.interop.draft_program import head_program
+from specsim.scenario.model_reference import Model
 from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.policy import FixedPolicy, Policy
 from specsim.speculation.program import DraftProgram, load_program
+from specsim.validated import Validated
 
 NOTHING_ACCEPTED = {"kind": "constant", "rate": 0.0}
 
 
 def _program(value: object) -> object:
-    return load_program(value) if isinstance(value, str) else value
+    """A preset's name, a YAML file, or a draft head's config.json or folder."""
+    if not isinstance(value, str):
+        return value
+    if value.endswith(".json") or (Path(value) / "config.json").is_file():
+        return head_program(value)
+    return load_program(value)
 
 
-class Speculation(Section):
+class Speculation(Validated):
     """A drafter, how long it may draft, how often it is right, and who decides the length.
 
     ``acceptance`` and ``max_draft_tokens`` fall back on what the program names, ``policy`` too: on its stop rule only

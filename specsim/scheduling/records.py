@@ -14,18 +14,20 @@ ENGINE = mixed_record((
     "scheduler_reserve_full_isl", "chunked_prefill", "long_prefill_token_threshold",
     "long_prefill_token_threshold_adaptive", "max_model_len", "prefix_caching", "by_priority", "async_scheduling",
     "recompute_last_hit", "max_draft_tokens", "lookahead_tokens", "draft_slots", "pads_new_decodes", "verifies_drafts",
-    "sglang", "mixed_chunks",
+    "sglang", "mixed_chunks", "num_reserved_decode_tokens", "role",
 ))  # fmt: skip
 """Limits of an engine and needs of its drafter, under the names of ``EngineLimits`` and ``Scheduler``. ``num_blocks``
-can be held, the null block is not among them; ``max_model_len`` is huge where there is no limit."""
+can be held, the null block is not among them; ``max_model_len`` is huge where there is no limit; ``role``: BOTH,
+PREFILL or DECODE."""
+BOTH, PREFILL, DECODE = range(3)
 
 REQUEST = mixed_record((
     "request_id", "prompt_tokens", "output_tokens", "priority", "arrival", "computed_tokens", "emitted_tokens",
     "draft_tokens", "prefilling", "in_flight_tokens", "awaited_tokens", "stale_tokens", "merged_tokens", "blocks",
     "named_blocks", "table", "hashes", "num_hashes", "hash_block_tokens", "hit_tokens", "lost_tokens", "preemptions",
     "before", "after", "serial", "request_class", "law", "key", "track", "levels", "memory", "client", "rounds",
-    "drafted", "accepted",
-), ("arrival_s", "first_token_s", "last_token_s"))  # fmt: skip
+    "drafted", "accepted", "replica", "other_half",
+), ("arrival_s", "first_token_s", "last_token_s", "kv_s"))  # fmt: skip
 """A request on its replica.
 
 Its known tokens are the prompt and what was emitted; ``computed_tokens`` of them are in the KV cache, as far as steps
@@ -47,7 +49,9 @@ before, after        its neighbours in the queue
 
 What a step with a clock knows besides: its ``serial`` number in the run (-1 where the record is spare), its class, the
 LAW of its acceptance, the key of its uniform numbers, its ``track`` or the ``levels`` of its drafts (see ``accept``),
-what its policy keeps in ``memory`` for it, the client that waits for it, and what RequestRecord tells of it.
+what its policy keeps in ``memory`` for it, the client that waits for it, its replica's number, and what RequestRecord
+tells of it. Under disaggregation a request has two records, on a prefill and on a decode replica, each the
+``other_half`` of the other until the KV has moved, which it has at ``kv_s``.
 """
 
 SHARE = mixed_record((*ROUND_FIELDS, "request", "tokens", "padding", "emits", "prefill", "emitted", "kv_tokens"))
@@ -86,7 +90,7 @@ WORK = mixed_record(
         "stage",
         "confidences",
     ),
-    ("drafting_kv_tokens", "context_tokens", "seconds"),
+    ("drafting_kv_tokens", "context_tokens", "seconds", "lag_s"),
 )
 """A step as its price and its policy see it, and its price.
 
@@ -98,17 +102,19 @@ context_tokens       the same; where nobody goes on, the mean KV length in the s
 prefill_tokens, ..   what StepRecord tells of it
 stage                how far its policy has decided
 confidences          of the drafts to come, [sequences, most drafts]; none where no policy looks at them
-seconds, rank        its price, and how good the source of it is (index into ``cost.forward.SOURCES``)
+seconds, lag_s       its price, as ``cost.step_time.StepTime`` has it
+rank                 how good the source of it is, an index into ``cost.forward.SOURCES``
 """
 
 REPLICA = mixed_record((
     "engine", "running", "num_running", "first_waiting", "last_waiting", "num_waiting", "arrivals",
     "free_plain", "free_named", "first_free", "last_free", "spare_block", "fresh_block", "buckets", "num_buckets",
     "spare_tables", "num_spare_tables", "shares", "num_shares", "preempted", "num_preempted",
+    "reserved", "num_reserved", "num_pending", "first_moving", "last_moving",
     "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "decider",
     "draft_tokens", "log",
     "ran", "refused",
-), ("start_s", "now_s", "new_token_ratio"))  # fmt: skip
+), ("start_s", "now_s", "out_s", "link_free_s", "new_token_ratio"))  # fmt: skip
 """One replica.
 
 engine               its ENGINE
@@ -121,6 +127,9 @@ buckets              the oldest BLOCK of each bucket of names; their number is a
 spare_tables         addresses of block tables that no running request uses
 shares, num_shares   of the step scheduled last, SHARE records
 preempted            requests preempted by the step scheduled last
+reserved             requests that were given blocks for KV to come, see ``disaggregation``; who moves it empties this
+num_pending          requests that hold such blocks and do not run yet
+moving               queue of those whose KV is on the way, linked by ``after``
 
 ran, refused         under SGLang's rules: how many ran after the last step, whether none may be admitted;
                      new_token_ratio is the share of their output that running requests are expected to write yet
@@ -135,7 +144,9 @@ draft_lengths        k by the number of sequences in a step, up to ``last_draft_
 decider              DECIDER; none where the draft lengths are those
 draft_tokens         most tokens that the drafter computes a sequence after this step
 log                  LOG
-start_s, now_s       when the step began; when it ends
+start_s, now_s       when the step began; when it ends, so that the next may begin
+out_s                when its tokens are out
+link_free_s          when its link has moved all KV that it was asked to
 """
 
 LOG = mixed_record((

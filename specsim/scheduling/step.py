@@ -16,11 +16,11 @@ from specsim.jit import NONE, floats_at, integers_at, jit
 from specsim.scheduling.accept import accepted, proposed, put_confidences
 from specsim.scheduling.decide import tabled_length
 from specsim.scheduling.price import GROUP_BYTES, prices_at, step_seconds
-from specsim.scheduling.records import engine_at, group_at, log_at, request_at, work_at
+from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, request_at, work_at
 from specsim.scheduling.rules import beyond_known, book, share_of
 from specsim.scheduling.schedule import schedule
 
-REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 9, 3, 8, 2
+REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 9, 3, 8, 3
 
 
 @jit
@@ -29,8 +29,11 @@ def begin(replica: Any, now_s: float) -> None:
     engine = engine_at(replica.engine)
     verifies, longest = engine.verifies_drafts, engine.max_draft_tokens
     work, kv_drafting, kv_all = work_at(replica.work), 0, 0
+    replica.start_s = now_s
     count = schedule(replica)
-    replica.start_s, replica.draft_tokens = now_s, tabled_length(replica)
+    if count == 0 and replica.num_preempted:  # who was in the way is gone
+        count = schedule(replica)
+    replica.draft_tokens = tabled_length(replica)
     work.num_groups, work.num_chunks, work.num_emitting, work.num_drafting, work.stage = 0, 0, 0, 0, 0
     work.prefill_tokens, work.verify_tokens, work.drafts, work.accepted = 0, 0, 0, 0
     singles = 0
@@ -109,7 +112,9 @@ def _add_singles(replica: Any, work: Any) -> None:
 def price(replica: Any) -> None:
     """What the step takes, from tables."""
     work = work_at(replica.work)
-    work.seconds, work.rank = step_seconds(prices_at(replica.prices), work, replica.draft_tokens)
+    prices = prices_at(replica.prices)
+    work.seconds, work.rank = step_seconds(prices, work, replica.draft_tokens)
+    work.lag_s = prices.lag_s
 
 
 @jit
@@ -117,6 +122,7 @@ def launch(replica: Any) -> float:
     """Everything about the step is known: note it down, and return when it ends."""
     work, log, engine = work_at(replica.work), log_at(replica.log), engine_at(replica.engine)
     replica.now_s = replica.start_s + work.seconds
+    replica.out_s = replica.now_s + work.lag_s
     log.worst_rank = max(log.worst_rank, work.rank)
     row = log.num_steps
     log.num_steps = row + 1
@@ -126,7 +132,7 @@ def launch(replica: Any) -> float:
     out[5] = engine.num_blocks - replica.free_plain - replica.free_named
     out[6], out[7] = replica.num_waiting, replica.number
     times = floats_at(log.step_times + 8 * STEP_TIMES * row, STEP_TIMES)
-    times[0], times[1] = replica.start_s, work.seconds
+    times[0], times[1], times[2] = replica.start_s, work.seconds, work.lag_s
     return float(replica.now_s)
 
 
@@ -141,12 +147,12 @@ def end(replica: Any) -> None:
             continue
         one = request_at(share.request)
         if one.emitted_tokens == share.emitted:
-            one.first_token_s = replica.now_s
+            one.first_token_s = replica.out_s
         else:
-            floats_at(log.gaps, log.num_gaps + 1)[log.num_gaps] = replica.now_s - one.last_token_s
+            floats_at(log.gaps, log.num_gaps + 1)[log.num_gaps] = replica.out_s - one.last_token_s
             integers_at(log.gap_requests, log.num_gaps + 1)[log.num_gaps] = one.request_id
             log.num_gaps += 1
-        one.last_token_s = replica.now_s
+        one.last_token_s = replica.out_s
         if not share.prefill:
             one.rounds += 1
             one.drafted += share.drafts
@@ -154,13 +160,16 @@ def end(replica: Any) -> None:
             cell = share.drafts * (log.longest_draft + 1) + share.accepted
             integers_at(log.acceptance, cell + 1)[cell] += 1
         if one.emitted_tokens >= one.output_tokens:
-            _note_finished(replica, log, one)
+            if engine_at(replica.engine).role != PREFILL:
+                note_finished(replica, one)
         elif share.proposed:
             one.draft_tokens = proposed(one, one.emitted_tokens, share.proposed)
 
 
 @jit
-def _note_finished(replica: Any, log: Any, one: Any) -> None:
+def note_finished(replica: Any, one: Any) -> None:
+    """To the log."""
+    log = log_at(replica.log)
     row = log.num_requests
     log.num_requests = row + 1
     out = integers_at(log.requests + 8 * REQUEST_COLUMNS * row, REQUEST_COLUMNS)

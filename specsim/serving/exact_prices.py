@@ -24,6 +24,7 @@ def price_step(assembly: Assembly, replica: ReplicaArrays, work: Records) -> Non
         drafting_kv_tokens=float(work["drafting_kv_tokens"][0]),
     )  # fmt: skip
     work["seconds"], work["rank"] = float(cast(Any, price.seconds)), SOURCES.index(cast(Source, price.source))
+    work["lag_s"] = price.lag_s
 
 
 _CHUNK = ("tokens", "kv_tokens", "emits")

@@ -66,14 +66,16 @@ class EfficiencySurface:
     ``error_scale``: one standard deviation of time a unit of kriging spread; None: found from the rows themselves,
     some of them left out in turn. ``metric``: index of the metric of the class's axes; None: the one that predicts
     rows left out best. ``features`` [rows, features] and ``values`` [rows]: the rows as interpolation sees
-    them, in units of correlation length, and their log(time / ideal time). ``kept_as``: the key of ``disk_cache``
-    under which it was kept, as the tables that it makes will be; None: they are not.
+    them, in units of correlation length, and their log(time / ideal time). ``floor_s``: the shortest of their times.
+    ``kept_as``: the key of ``disk_cache`` under which it was kept, as the tables that it makes will be; None: they are
+    not.
     """
 
     features: Floats
     values: Floats
     error_scale: float
     metric: int
+    floor_s: float
     kept_as: str | None = None
 
     def __init__(
@@ -83,7 +85,7 @@ class EfficiencySurface:
         self._kind = kind
         self._dtype = rows[0].dtype
         self._rates = (bytes_per_s, flops_per_s)
-        self._floor_s = min(row.median_s for row in rows)
+        self.floor_s = min(row.median_s for row in rows)
         shapes = np.array([row.shape for row in rows], dtype=np.float64)
         self._axes: Axes = axes_of(kind, shapes, processors)
         self._processors, self._shapes = processors, shapes
@@ -180,7 +182,7 @@ class EfficiencySurface:
         if tile > 1.0:
             computed = computed * (np.ceil(shape[0] / tile) * tile / shape[0])
         memory, compute = moved / self._rates[0], computed / self._rates[1]
-        return self._floor_s + (memory * memory + compute * compute) ** 0.5
+        return self.floor_s + (memory * memory + compute * compute) ** 0.5
 
     def _table(self, fixed: tuple[float, ...]) -> _Table:
         if fixed not in self._tables:

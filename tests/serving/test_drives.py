@@ -25,6 +25,7 @@ from specsim.serving.price_table import TablePrices
 from specsim.serving.router import ROUTERS, RouterName
 from specsim.serving.simulate import run
 from specsim.serving.tabulate import Shape, tabulate
+from specsim.specs.deployment import Disaggregation, KvLink
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program
@@ -36,7 +37,10 @@ pytestmark = pytest.mark.slow  # numba compiles for some ten seconds the first t
 
 
 class Bent:
-    """Seconds that bend in every argument, with attention told apart."""
+    """Seconds that bend in every argument, with attention told apart; tokens are out ``lag_s`` later."""
+
+    def __init__(self, lag_s: float = 0.0) -> None:
+        self.lag_s = lag_s
 
     def step(
         self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
@@ -46,7 +50,7 @@ class Bent:
         seconds = 0.01 + 1e-4 * tokens**1.1 + attention
         if draft_tokens:
             seconds = seconds + 2e-4 * draft_tokens * (1.0 + drafting**0.7) + 1e-6 * drafting * drafting_kv_tokens
-        return StepTime(seconds, {"attention": attention}, "roofline", seconds, seconds)
+        return StepTime(seconds, {"attention": attention}, "roofline", seconds, seconds, lag_s=self.lag_s)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
         group = Group(batch, draft_tokens + 1, context_tokens + draft_tokens, draft_tokens + 1)
@@ -54,7 +58,8 @@ class Bent:
 
 
 LONGEST = 4
-PRICES = TablePrices(tabulate(Bent(), Shape(8, 96, 2048, tuple(range(LONGEST + 1)))))
+SHAPE = Shape(8, 96, 2048, tuple(range(LONGEST + 1)))
+PRICES, LATE_PRICES = (TablePrices(tabulate(Bent(lag_s), SHAPE)) for lag_s in (0.0, 0.03))
 LAWS: list[dict[str, Any]] = [
     {"kind": "constant", "rate": 0.7},
     {"kind": "conditional", "rates": [0.9, 0.5, 0.8, 0.2, 0.6]},
@@ -99,9 +104,13 @@ class Case:
     replicas: list[Assembly]
     router: RouterName
     clients: int | None
+    disaggregation: Disaggregation | None = None
 
     def run(self, *, by_events: bool) -> RunResult:
-        return run(self.requests, self.replicas, router=self.router, clients=self.clients, by_events=by_events)
+        return run(
+            self.requests, self.replicas, router=self.router, clients=self.clients,
+            disaggregation=self.disaggregation, by_events=by_events,
+        )  # fmt: skip
 
 
 @st.composite
@@ -112,6 +121,7 @@ def engines(draw: st.DrawFn) -> EngineLimits:
         max_num_batched_tokens=draw(st.integers(16 if rules == "sglang" else 9, 96)) if chunked else 96,
         rules=rules,
         mixed_chunks=draw(st.booleans()),
+        num_reserved_decode_tokens=draw(st.sampled_from([0, 16])),
         chunked_prefill=chunked,
         block_size=draw(st.sampled_from([1, 4, 16])),
         prefix_caching=draw(st.booleans()),
@@ -147,20 +157,33 @@ def requests_to(draw: st.DrawFn, *, closed: bool) -> list[RequestSpec]:
 
 
 @st.composite
+def pools(draw: st.DrawFn) -> Disaggregation:
+    bandwidth, latency = draw(st.sampled_from([1e6, 1e8, 1e12])), draw(st.sampled_from([0.0, 0.02]))
+    return Disaggregation(
+        prefill_replicas=draw(st.integers(1, 3)), decode_replicas=draw(st.integers(1, 3)),
+        kv_link=KvLink(bandwidth_bytes_per_s=bandwidth, latency_s=latency),
+    )  # fmt: skip
+
+
+@st.composite
 def cases(draw: st.DrawFn) -> Case:
     clients = draw(st.sampled_from([None, None, 1, 3, 12]))
     requests = draw(requests_to(closed=clients is not None))
     limits, speculation = draw(engines()), draw(speculations())
     learned_alone = speculation is not None and speculation.policy.kind in ("confidence", "verify_budget")
     longest = max(one.prompt_tokens + one.output_tokens for one in requests) + 3 * LONGEST
-    blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30)) + 2 * (limits.rules == "sglang")
-    cost, seed = draw(st.sampled_from([PRICES, Bent()])), draw(st.integers(0, 2**32))
+    room = 2 * limits.block_size + limits.num_reserved_decode_tokens if limits.rules == "sglang" else 0
+    blocks = -(-(longest + room) // limits.block_size) + 1 + draw(st.integers(0, 30))
+    cost, seed = draw(st.sampled_from([PRICES, LATE_PRICES, Bent(0.01)])), draw(st.integers(0, 2**32))
     queue = draw(st.sampled_from([None, None, 2]))
     by_class = {} if learned_alone or draw(st.booleans()) else {"code": ConstantAcceptance(rate=0.95)}
     one = replica(limits, blocks, cost, speculation, seed, acceptance_by_class=by_class, max_queue=queue)
     plain = replica(limits, blocks, cost, None, seed, max_queue=queue)
-    replicas = [one] * draw(st.integers(1, 3)) + [plain] * draw(st.integers(0, 1))
-    return Case(requests, replicas, draw(st.sampled_from(ROUTERS)), clients)
+    router, disaggregation = draw(st.sampled_from(ROUTERS)), draw(st.none() | pools())
+    if disaggregation is not None:
+        replicas = [one] * (disaggregation.prefill_replicas + disaggregation.decode_replicas)
+        return Case(requests, replicas, router, clients, disaggregation)
+    return Case(requests, [one] * draw(st.integers(1, 3)) + [plain] * draw(st.integers(0, 1)), router, clients)
 
 
 def same(one: RunResult, other: RunResult) -> None:
@@ -169,6 +192,7 @@ def same(one: RunResult, other: RunResult) -> None:
     assert sorted(one.steps, key=key) == sorted(other.steps, key=key)
     assert one.acceptance.as_table() == other.acceptance.as_table()
     assert (one.rejected, one.saturated, one.price_source) == (other.rejected, other.saturated, other.price_source)
+    assert one.kv_transfers == other.kv_transfers
     gaps = [sorted(zip(r.itl_request.tolist(), r.itl_s.tolist(), strict=True)) for r in (one, other)]  # type: ignore[union-attr]
     assert gaps[0] == gaps[1]
 

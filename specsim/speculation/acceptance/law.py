@@ -11,18 +11,19 @@ from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, overload
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from specsim.arrays import Floats, Integers
 from specsim.speculation.uniform import uniform
+from specsim.validated import Validated
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
-class AcceptanceLaw(BaseModel, ABC):
+class AcceptanceLaw(Validated, ABC):
     """A law's parameters; immutable and without state."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    smallest: ClassVar[float] = 0.0
 
     track_fields: ClassVar[int] = 0
 
@@ -77,13 +78,14 @@ class AcceptanceLaw(BaseModel, ABC):
         """Tokens each round proposes when it may propose ``draft_tokens``; arguments as for ``draw``."""
         return draft_tokens
 
-    def expected_rounds(self, output_tokens: int, draft_tokens: int) -> float:
+    def expected_rounds(self, output_tokens: float, draft_tokens: int) -> float:
         """Mean rounds of a request whose first token comes from the prefill: (N - 1 + (E[X²]/E[X] - 1)/2) / E[X].
 
-        The second term is the mean overshoot of the last round (renewal theory, tokens being whole numbers); exact for
-        long outputs and independent rounds. Rate 0.8, k = 4, N = 33: (32 + 1.56)/3.36 = 9.98, while 32/3.36 = 9.52.
+        N may be a mean: rounds are linear in it. The second term is the mean overshoot of the last round (renewal
+        theory, tokens being whole numbers); exact for long outputs and independent rounds.
+        Rate 0.8, k = 4, N = 33: (32 + 1.56)/3.36 = 9.98, while 32/3.36 = 9.52.
         """
-        if output_tokens < 2:
+        if output_tokens <= 1:
             return 0.0
         survival = self.survival(draft_tokens)
         mean = 1.0 + float(survival.sum())

@@ -6,21 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_validator
+from pydantic import NonNegativeInt, PositiveInt, field_validator
 
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceLaw, RecallAcceptance
 from specsim.speculation.policy.deciders import ByBatch, at_most, held, limited
 from specsim.speculation.policy.protocol import Decider, Setting
+from specsim.validated import Validated
 
 if TYPE_CHECKING:
     from specsim.speculation.policy.learning import Learning
 
 
-class PolicyData(BaseModel, ABC):
+class PolicyData(Validated, ABC):
     """A policy's parameters; immutable and without state."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @property
     @abstractmethod

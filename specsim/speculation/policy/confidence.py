@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat
 
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance
 from specsim.speculation.policy.base import ChoosingPolicy
 from specsim.speculation.policy.protocol import Setting
+from specsim.validated import Validated
 
 if TYPE_CHECKING:
     from specsim.speculation.policy.learning import Learning
@@ -18,15 +19,13 @@ if TYPE_CHECKING:
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class ThresholdAdaptation(BaseModel):
+class ThresholdAdaptation(Validated):
     """Moves the threshold up while too few drafts are accepted, down otherwise.
 
     Self-speculative decoding (Draft & Verify, arXiv 2309.08168, section 3.3): a moving average of the acceptance rate,
     the newest round weighing 1 - ``memory``, against ``target``; the threshold keeps ``smoothing`` of itself and takes
     the rest from itself plus or minus ``step``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: Share = 0.9
     step: NonNegativeFloat = 0.01

@@ -1,11 +1,11 @@
-"""What the sections of a scenario share."""
+"""A model in a scenario: its fields, a bundled name, or the path of a model file, a ``config.json`` or its folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
 from specsim.interop.huggingface import model_from_config
 from specsim.specs.catalog import load_model
@@ -15,13 +15,9 @@ from specsim.specs.model import ModelSpec
 def _model(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return model_from_config(Path(value)) if value.endswith(".json") else load_model(value)
+    if value.endswith(".json") or Path(value).is_dir():
+        return model_from_config(Path(value))
+    return load_model(value)
 
 
 Model = Annotated[ModelSpec, BeforeValidator(_model)]
-
-
-class Section(BaseModel):
-    """A section of a scenario."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
