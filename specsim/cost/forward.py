@@ -211,8 +211,7 @@ def _exchanges(
     for routed, layers in part.stack.feed_forward:
         if isinstance(routed, Experts):
             width = routed.moe.latent_size or part.model.hidden_size
-            narrow = precision.stored(routed.bits).weights == "fp8"
-            there = 1.0 + 4.0 / 128 if narrow else precision.activation_bytes
+            there = 1.0 + 4.0 / 128 if _stored(routed, precision).weights == "fp8" else precision.activation_bytes
             values = tokens / ranks * routed.moe.experts_per_token * width * experts.imbalance
             for value_bytes in (there, precision.activation_bytes):
                 yield _collective("all_to_all", values * value_bytes, experts.gpus, layers)
@@ -234,7 +233,7 @@ def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
 
 def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, precision: Precision) -> Kernel:
     """One routed layer, the activation between its products included."""
-    moe, stored = routed.moe, precision.stored(routed.bits)
+    moe, stored = routed.moe, _stored(routed, precision)
     hidden, inner = moe.latent_size or hidden_size, moe.intermediate_size
     moved, flops = experts_work(
         tokens, hidden, inner, moe.num_experts, moe.experts_per_token, weight_bytes=stored.weight_bits / 8,
@@ -242,6 +241,11 @@ def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, prec
     )  # fmt: skip
     shape = (tokens, float(hidden), float(inner), float(moe.num_experts), float(moe.experts_per_token))
     return Kernel("moe", "gemm", shape, "", stored.weights, layers, flops, moved)
+
+
+def _stored(routed: Experts, precision: Precision) -> Precision:
+    """Of the routed experts' weights."""
+    return precision.stored(dict(routed.bits).get("expert_gate_up"))
 
 
 def _elementwise(part: ModelPart, tokens: Reals, precision: Precision) -> Iterator[Kernel]:
