@@ -26,9 +26,10 @@ def test_acceptance_of_a_bench_result_goes_into_a_scenario(tmp_path: Path, capsy
     }))  # fmt: skip
     fields, text = answer(["acceptance", str(path)], capsys)
     assert "# acceptance_length: 2.7\n" in text
-    scenario = load_scenario(
-        "quickstart", [f"speculation.acceptance={json.dumps(fields['speculation']['acceptance'])}"]
-    )  # type: ignore[index]
+    speculation = fields["speculation"]
+    assert isinstance(speculation, dict)
+    settings = [f"speculation.{name}={json.dumps(value)}" for name, value in speculation.items()]
+    scenario = load_scenario("quickstart", settings)
     assert scenario.speculation is not None
     assert scenario.speculation.acceptance.expected_tokens(3) == pytest.approx(2.7)
 
