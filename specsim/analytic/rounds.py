@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.analytic.acceptance_error import unsure_of_acceptance
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.cost.forward import Group
@@ -25,6 +26,7 @@ from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Speculation
 from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance, StoppedRound
+from specsim.speculation.acceptance.origin import Origin
 from specsim.speculation.policy import ConfidencePolicy
 from specsim.speculation.round import SHARED_ERRORS, StepCost
 from specsim.speculation.stopping import stopped_round
@@ -33,7 +35,7 @@ from specsim.surfaces.estimates import Z90
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval."""
+    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval, acceptance's own error in it."""
 
     batch: int
     draft_tokens: int
@@ -66,6 +68,7 @@ class SpeedupMap:
 
     cells: tuple[Cell, ...]
     price_name: str  # the profile's name, or roofline
+    acceptance: Origin  # where the acceptance law is from
 
     def best(self) -> tuple[Best, ...]:
         """The best draft length of each batch size; the shorter one wins a tie."""
@@ -105,6 +108,7 @@ class SpeedupMap:
             "break_even_batch": self.break_even_batch(),
             "never_breaks_even": self.never_breaks_even(),
             "prices": self.price_name,
+            "acceptance": self.acceptance.model_dump(),
         }
 
 
@@ -132,7 +136,9 @@ def speedup_map(
             f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
             "ask for smaller batches or a shorter context"
         )
-    return SpeedupMap(tuple(_cells(assembly, sorted(set(batches)), context)), assembly.price_name)
+    sizes = sorted(set(batches))
+    cells = unsure_of_acceptance(assembly, lambda asked: _cells(asked, sizes, context))
+    return SpeedupMap(tuple(cells), assembly.price_name, scenario.speculation.acceptance_origin)
 
 
 def _cells(assembly: Assembly, batches: Sequence[int], context: float) -> list[Cell]:

@@ -24,7 +24,7 @@ def predict(
     from specsim.analytic.exits import best_exits
     from specsim.analytic.rounds import speedup_map
     from specsim.assembly import assemble
-    from specsim.report.tables import exit_table, map_table, split_table
+    from specsim.report.tables import acceptance_line, exit_table, map_table, split_table
     from specsim.report.verdict import verdict
     from specsim.scenario import load_scenario
 
@@ -43,6 +43,7 @@ def predict(
     out.print(split_table(speedups))
     if exits:
         out.print(exit_table(exits))
+    out.print(acceptance_line(speedups), soft_wrap=True, markup=False)
     out.print(
         f"{question.model.name} on {question.gpu.name}, prices: {speedups.price_name}, "
         f"context {speedups.cells[0].context_tokens:.0f} tokens",

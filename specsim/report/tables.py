@@ -33,6 +33,15 @@ def map_table(speedups: SpeedupMap) -> Table:
     return table
 
 
+def acceptance_line(speedups: SpeedupMap) -> str:
+    """How many tokens a round of the longest draft commits, and where that is from."""
+    longest = max(speedups.cells, key=lambda cell: cell.draft_tokens)
+    return (
+        f"acceptance: {longest.tokens_per_round:.2f} tokens a round with {longest.draft_tokens} drafts, "
+        f"{speedups.acceptance.sentence()}"
+    )
+
+
 def split_table(speedups: SpeedupMap) -> Table:
     """Where the time of each batch size's best round goes, and what it waits for; ± is its 90 % interval."""
     cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]

@@ -144,6 +144,11 @@ class DraftProgram(Validated):
         return self.proposal.kind != "none"
 
     @property
+    def copies(self) -> bool:
+        """Whether drafts are tokens of a text that went before."""
+        return self.proposal.kind in ("copy", "copy_tree")
+
+    @property
     def verifies(self) -> bool:
         """False: what is drafted is emitted as it is; a round computes one position and caches one."""
         return self.verify.rule != "none"
