@@ -123,9 +123,12 @@ class Assembly:
     @cached_property
     def precision(self) -> Precision:
         """Bits and formats of the target's weights and cache."""
-        deployment = self.scenario.deployment
-        bits = deployment.weight_bits or self.scenario.model.weight_bits
-        return Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        deployment, model = self.scenario.deployment, self.scenario.model
+        bits = deployment.weight_bits or model.weight_bits
+        precision = Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        if deployment.weight_bits is None and model.weight_group is not None:
+            return precision.stored(model.stored_bits)
+        return precision
 
     @cached_property
     def prices(self) -> KernelPrices:
@@ -156,8 +159,9 @@ class Assembly:
     def _what_prices(self) -> str:
         """All of the scenario on which the cost of a step depends but the profile's content."""
         drafter = {"program": True, "draft_model": True, "max_draft_tokens": True}
-        sections = {"model": True, "gpu": True, "deployment": True, "engine": True, "cost": True, "conditions": True}
-        return self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+        sections = {"model": True, "gpu": True, "deployment": True, "cost": True, "conditions": True}
+        rest = self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+        return rest + self.limits.model_dump_json()
 
     # What one replica runs under
 

@@ -19,7 +19,7 @@ from math import ceil
 from specsim.cost.cache import CacheLayout, cache_layout
 from specsim.errors import NoAnswer
 from specsim.specs.deployment import Deployment
-from specsim.specs.engine import EngineLimits, default_graph_sizes
+from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
@@ -191,7 +191,7 @@ def _experts_width(routed: Experts, hidden: int) -> int:
 
 def _graph_bytes(target: ModelSpec, drafter: Sequence[ModelPart], engine: EngineLimits) -> float:
     """Graphs of every size for mixed steps, and for steps of decodes alone those up to ``max_num_seqs``."""
-    sizes = engine.graph_sizes if engine.graph_sizes is not None else default_graph_sizes(engine.max_num_seqs)
+    sizes = engine.captured_sizes(0, on_gpu=True)
     decode = sum(size <= engine.max_num_seqs for size in sizes)
     draft_layers = sum(part.mixers for part in drafter)
     return GRAPH_BYTES * (target.num_layers * (len(sizes) + decode) + draft_layers * len(sizes))

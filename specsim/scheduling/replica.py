@@ -30,15 +30,22 @@ def engine_of(
         raise InvalidInput(f"num_kv_blocks is {num_kv_blocks} and one block never holds tokens; give at least 2")
     # A found prefix, or KV that was moved, may leave one token, which is padded even where nobody runs: it must fit.
     padding = max_draft_tokens if pads_new_decodes and (limits.prefix_caching or role == DECODE) else 0
+    budget = limits.max_num_batched_tokens
+    if limits.draft_slots_for == "max_num_seqs":
+        budget, draft_slots = budget - draft_slots * limits.max_num_seqs, 0
     least = draft_slots + 1 + padding
     if limits.rules == "sglang":
         least = limits.block_size  # prompts are cut to whole pages
-    if limits.max_num_batched_tokens < least:
+    if budget < least:
+        kept = limits.max_num_batched_tokens - budget
+        drafting = f" beside the {kept} that are kept for drafts" if kept else ""
         raise InvalidInput(
-            f"max_num_batched_tokens is {limits.max_num_batched_tokens} and one request may take {least}; raise it"
+            f"max_num_batched_tokens is {limits.max_num_batched_tokens} and one request may take {least}{drafting}; "
+            "raise it"
         )
     given = limits.model_dump() | {
-        "max_draft_tokens": max_draft_tokens, "lookahead_tokens": lookahead_tokens, "draft_slots": draft_slots,
+        "max_num_batched_tokens": budget, "max_draft_tokens": max_draft_tokens,
+        "lookahead_tokens": lookahead_tokens, "draft_slots": draft_slots,
         "recompute_last_hit": recompute_last_hit, "pads_new_decodes": pads_new_decodes,
         "verifies_drafts": verifies_drafts, "num_blocks": num_kv_blocks - 1, "role": role,
         "watermark_blocks": int(limits.watermark * num_kv_blocks),
