@@ -206,6 +206,11 @@ class Assembly:
         )  # fmt: skip
 
     @property
+    def longest_cached(self) -> int:
+        """Tokens of the longest sequence that one replica's KV blocks hold."""
+        return self.memory.layout.tokens_in(self.num_kv_blocks)
+
+    @property
     def kv_block_bytes(self) -> float:
         """Of a KV block on one GPU, the drafter's cache included."""
         return self.memory.block_bytes
@@ -287,7 +292,7 @@ class Assembly:
             draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,
             recompute_last_hit=self.speculation is not None and self.speculation.program.recompute_last_hit,
-            role=role,
+            role=role, layout=self.memory.layout,
         )  # fmt: skip
 
 

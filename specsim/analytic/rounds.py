@@ -15,7 +15,6 @@ simulator's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -244,10 +243,9 @@ class _Row:
 
 def largest_batch(assembly: Assembly, context_tokens: float) -> int:
     """Sequences of a KV length that fit one replica's cache. Raises NoAnswer if not even one does."""
-    blocks, block_size = assembly.num_kv_blocks, assembly.limits.block_size
-    each = math.ceil(context_tokens / block_size)
+    blocks, each = assembly.num_kv_blocks, assembly.memory.layout.blocks_for(context_tokens)
     if blocks < each:
-        room = blocks * block_size
+        room = assembly.longest_cached
         raise NoAnswer(
             f"a sequence of {context_tokens:.0f} tokens does not fit: the KV cache holds {room}; "
             "shorten the context or take a larger GPU"

@@ -145,7 +145,7 @@ def _served(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool)
 
 
 def _memory(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
-    tokens = float(assembly.num_kv_blocks * assembly.limits.block_size)
+    tokens = float(assembly.longest_cached)
     return dict.fromkeys(names, Forecast(tokens, None, None, "counted"))
 
 
