@@ -14,6 +14,7 @@ import numpy as np
 from specsim.arrays import Floats, Integers
 from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
 from specsim.scheduling.records import GROUP, group_at
+from specsim.surfaces import look_up
 
 
 class Prices(NamedTuple):
@@ -81,17 +82,7 @@ def _row(table: int, index: int, length: int) -> Any:
     return floats_at(table + 8 * index * length, length)
 
 
-@jit
-def _span(knots: Floats, x: float) -> tuple[int, float]:
-    """The interval that holds x and the place in it; beyond the ends the outer intervals go on."""
-    low, high = 0, len(knots) - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if knots[middle] <= x:
-            low = middle
-        else:
-            high = middle
-    return low, (x - knots[low]) / (knots[low + 1] - knots[low])
+_span = jit(look_up.bracket)
 
 
 @jit

@@ -31,7 +31,7 @@ SEQUENCE_SHARES = (0.0, 0.1, 0.35, 1.0)  # of the most sequences that leave room
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Extent:
     """What the tables must span."""
 
     max_num_seqs: int
@@ -42,9 +42,9 @@ class Shape:
     graph_sizes: tuple[int, ...] = ()
 
 
-def tabulate(cost: StepCost, shape: Shape) -> Prices:
+def tabulate(cost: StepCost, extent: Extent) -> Prices:
     """The tables of a price source. About 0.1 s, and as much again for each draft length."""
-    return _Tabulator(cost, shape).prices()
+    return _Tabulator(cost, extent).prices()
 
 
 class _Mixed(NamedTuple):
@@ -59,13 +59,13 @@ class _Mixed(NamedTuple):
 
 
 class _Tabulator:
-    def __init__(self, cost: StepCost, shape: Shape) -> None:
-        self.cost, self.shape = cost, shape
-        self.ks = tuple(k for k in shape.choices if k > 0)
-        self.width = 1 + (max(shape.choices) if shape.verifies else 0)
-        self.kv = _knots(1.0, max(64.0, float(shape.longest_kv)), KV_RATIO)
-        self.n = np.arange(1.0, shape.max_num_seqs + 1)[:, None]
-        self.size = (shape.max_num_seqs + 1, len(self.kv))
+    def __init__(self, cost: StepCost, extent: Extent) -> None:
+        self.cost, self.extent = cost, extent
+        self.ks = tuple(k for k in extent.choices if k > 0)
+        self.width = 1 + (max(extent.choices) if extent.verifies else 0)
+        self.kv = _knots(1.0, max(64.0, float(extent.longest_kv)), KV_RATIO)
+        self.n = np.arange(1.0, extent.max_num_seqs + 1)[:, None]
+        self.size = (extent.max_num_seqs + 1, len(self.kv))
         probe = cost.step([Group(1, 1, REFERENCE_KV, 1)], drafting=0, draft_tokens=0, drafting_kv_tokens=0.0)
         self.additive, self.lag_s = "attention" in probe.parts, probe.lag_s
 
@@ -77,10 +77,10 @@ class _Tabulator:
         reading -= reading[:, :, :1]
         chunk_knots, prefix_knots, chunks, drafted_chunks = self._chunks()
         mixed = self._mixed(tokens, late, reading, (chunk_knots, drafted_chunks[:, :, 0]))
-        k_index = np.full(max(self.shape.choices) + 1, -1, dtype=np.int64)
+        k_index = np.full(max(self.extent.choices) + 1, -1, dtype=np.int64)
         for index, k in enumerate(self.ks):
             k_index[k] = index
-        sizes = np.array(self.shape.graph_sizes, dtype=np.int64)
+        sizes = np.array(self.extent.graph_sizes, dtype=np.int64)
         return Prices(
             self.kv, verify, own, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows, mixed.mixed_s,
             mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots,
@@ -114,7 +114,7 @@ class _Tabulator:
         draft = np.zeros((len(self.ks), *self.size))
         late = np.zeros((len(self.ks), *self.size))
         for index, k in enumerate(self.ks):
-            width = k + 1 if self.shape.verifies else 1
+            width = k + 1 if self.extent.verifies else 1
             group = Group(self.n, width, np.maximum(self.kv, width), width)
             draft[index] = self._plane(self._step([group], self.n, k, self.kv).seconds) - verify[width - 1]
             one = Group(1, 1, self.kv, 1)
@@ -135,12 +135,12 @@ class _Tabulator:
 
     def _token_knots(self) -> Floats:
         """Geometric; on captured sizes up to the largest of them, and one token more begins the eager part."""
-        most = max(4, self.shape.max_num_batched_tokens)
+        most = max(4, self.extent.max_num_batched_tokens)
         full = 2.0 ** np.arange(FIRST_ROUND, np.log2(most))
         knots = np.sort(np.concatenate([_knots(2.0, float(most), TOKEN_RATIO).round(), full, full + 1.0]))
-        sizes = np.array([size for size in self.shape.graph_sizes if size <= most], dtype=np.float64)
-        if len(self.shape.graph_sizes) and len(sizes) < len(self.shape.graph_sizes):
-            sizes = np.array(self.shape.graph_sizes, dtype=np.float64)[: len(sizes) + 1]
+        sizes = np.array([size for size in self.extent.graph_sizes if size <= most], dtype=np.float64)
+        if len(self.extent.graph_sizes) and len(sizes) < len(self.extent.graph_sizes):
+            sizes = np.array(self.extent.graph_sizes, dtype=np.float64)[: len(sizes) + 1]
         if len(sizes):
             captured = sizes[np.minimum(np.searchsorted(sizes, knots), len(sizes) - 1)]
             above = knots[knots > sizes[-1] + 1]
@@ -176,7 +176,7 @@ class _Tabulator:
         self, found: _Mixed, m: int, total: int, later_s: Floats, own_first: tuple[Floats, Floats]
     ) -> None:  # fmt: skip
         width = min(self.width, total - 2)
-        most = min(self.shape.max_num_seqs, (total - 2) // width)
+        most = min(self.extent.max_num_seqs, (total - 2) // width)
         counts = np.unique(np.maximum(1, np.round(np.array(SEQUENCE_SHARES) * most))).astype(int).tolist()
         for f, n in enumerate(counts):
             chunk = total - n * width
@@ -209,10 +209,10 @@ class _Tabulator:
         return np.broadcast_to(self._own(self._step([beside, Group(1, tokens, kv, 1)], 0, 0, 0.0)) - alone, kv.shape)
 
     def _chunks(self) -> tuple[Floats, Floats, Floats, Floats]:
-        most = max(4.0, float(self.shape.max_num_batched_tokens))
+        most = max(4.0, float(self.extent.max_num_batched_tokens))
         narrow = [width for width in WIDEST_NARROW if width < most]
         tokens = np.unique(np.concatenate([_knots(2.0, most, CHUNK_RATIO).round(), narrow]))
-        before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.shape.longest_kv)), CHUNK_RATIO**2)])
+        before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.extent.longest_kv)), CHUNK_RATIO**2)])
         beside = Group(1, 1, REFERENCE_KV, 1)
         own, drafted = np.zeros((len(tokens), len(before))), np.zeros((len(self.ks), len(tokens), len(before)))
         for row, q in enumerate(tokens.astype(int).tolist()):
