@@ -22,8 +22,8 @@ from specsim.scheduling.price import Prices
 from specsim.speculation.round import StepCost
 
 KV_RATIO, CHUNK_RATIO = 1.3, 1.25  # of neighbouring knots
-TOKEN_RATIO = 1.03  # finer: products step where they outgrow a round of tiles
-FIRST_ROUND = 8  # log2 of the tokens from which they step mostly just above a power of two
+TOKEN_RATIO = 1.03
+SMALLEST_STEP = 0.003  # of a step's seconds, from one token to the next: a product has outgrown a round of tiles
 REFERENCE_KV = 512.0  # KV length at which what does not depend on it is tabulated
 SHORT = 16  # tokens of prompts so short that their attention is next to nothing
 WIDEST_NARROW = (64.0, 65.0)  # between them attention changes its kernel, see cost.efficiency.regime
@@ -134,10 +134,12 @@ class _Tabulator:
         return extra
 
     def _token_knots(self) -> Floats:
-        """Geometric; on captured sizes up to the largest of them, and one token more begins the eager part."""
+        """Geometric, and on both sides of each step; on captured sizes up to the largest of them, where one token more
+        begins the eager part.
+        """
         most = max(4, self.extent.max_num_batched_tokens)
-        full = 2.0 ** np.arange(FIRST_ROUND, np.log2(most))
-        knots = np.sort(np.concatenate([_knots(2.0, float(most), TOKEN_RATIO).round(), full, full + 1.0]))
+        steps = self._token_steps(most)
+        knots = np.sort(np.concatenate([_knots(2.0, float(most), TOKEN_RATIO).round(), steps, steps + 1.0]))
         sizes = np.array([size for size in self.extent.graph_sizes if size <= most], dtype=np.float64)
         if len(self.extent.graph_sizes) and len(sizes) < len(self.extent.graph_sizes):
             sizes = np.array(self.extent.graph_sizes, dtype=np.float64)[: len(sizes) + 1]
@@ -148,6 +150,15 @@ class _Tabulator:
             knots = np.concatenate([captured, eager, above])
         knots = np.unique(np.maximum(knots, 2.0))
         return knots if len(knots) > 1 else np.array([knots[0], knots[0] + 1.0])
+
+    def _token_steps(self, most: int) -> Floats:
+        """Token counts at which one more takes much longer."""
+        tokens = np.arange(2.0, most + 1.0)
+        price = self._step([_short(tokens)], 0, 0, 0.0)
+        seconds: Any = price.seconds - price.parts["attention"] if self.additive else price.seconds
+        rises = np.abs(np.diff(np.log(np.broadcast_to(seconds, tokens.shape))))
+        usual = np.minimum(np.roll(rises, 1), np.roll(rises, -1))
+        return np.asarray(tokens[:-1][(rises > SMALLEST_STEP) & (rises > 3.0 * usual)])
 
     def _mixed(self, tokens: Floats, late: Floats, reading: Floats, own_first: tuple[Floats, Floats]) -> _Mixed:
         """Steps that one chunk fills up to each token count; alone, and beside several numbers of decodes.
@@ -228,7 +239,7 @@ class _Tabulator:
         return drafted - self._step(groups, 0, 0, 0.0).seconds
 
 
-def _short(tokens: int) -> Group:
+def _short(tokens: Any) -> Group:
     """So many tokens of short prompts."""
     return Group(tokens / SHORT, SHORT, SHORT, 0)
 
