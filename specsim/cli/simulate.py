@@ -59,6 +59,7 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
+    from specsim.report.assumed import deployment_lines
     from specsim.report.replications import predicted_json, predicted_table, replications_json, replications_table
     from specsim.report.tables import summary_table
     from specsim.scenario import load_scenario
@@ -96,6 +97,8 @@ def simulate(
         return
     console().print(replications_table(pairs, main) if pairs else summary_table(first))
     console().print(f"{question.model.name} on {question.gpu.name}, engine: {question.engine.name}", soft_wrap=True)
+    for line in deployment_lines(question):
+        console().print(line)
     if sure:
         console().print(predicted_table(sure))
     if len({json.dumps(run | {"scenario_sha256": None}) for run in pairs.get(main, ())}) == 1 < replications:

@@ -66,9 +66,10 @@ class _Feed:
         """Let something happen now, and plan what it brings about."""
         self._clock["now_s"] = self._environment.now
         status = self._call(operation, self.fleet.at, argument, 0)
-        for event in self.fleet.ahead[: self._clock["num_ahead"]]:
-            self.waiting[int(event["slot"])].plan(float(event["time_s"]))
-        self._clock["num_ahead"] = 0
+        if count := self._clock["num_ahead"]:
+            for event in self.fleet.ahead[:count]:
+                self.waiting[int(event["slot"])].plan(float(event["time_s"]))
+            self._clock["num_ahead"] = 0
         return status
 
     def tell(self, log_full: int) -> None:
