@@ -123,7 +123,7 @@ class _Replica:
             self._environment.at(time_s, STARTS, self._number, self._idle)
 
     def _serve(self) -> Generator[simpy.Event, Any, None]:
-        environment, feed, number = self._environment, self._feed, self._number
+        environment, feed, number, call = self._environment, self._feed, self._number, compiled()
         own, start = feed.fleet.replicas[number], self._idle
         while True:
             yield start
@@ -131,7 +131,7 @@ class _Replica:
             if begun == ASKS:
                 feed.fleet.answer(number)
             if begun != IDLES:
-                feed.call(LAUNCH, number)
+                call(LAUNCH, feed.fleet.at, number, 0)
                 yield environment.at(float(own["now_s"]), ENDS, number)
                 status = feed.call(END, number)
                 feed.tell(status // 2)
