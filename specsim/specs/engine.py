@@ -27,7 +27,9 @@ class EngineLimits(Validated):
     verifying) and mixed steps are captured whole and in pieces around attention (full_and_piecewise), only the former
     and whole (full_decode_only), both in pieces (piecewise), or nothing is (none). ``graph_grid``: whose sizes;
     ``max_graph_size``: the largest, in tokens for vLLM, else in requests.
-    ``async_scheduling`` hides the host's work behind the device's.
+    ``async_scheduling`` hides the host's work behind the device's, and chooses a step's work when the one before it
+    begins. ``frontend_request_s``: from a client to the scheduler (HTTP, template, tokens); ``frontend_response_s``:
+    of a token back to it.
     ``draft_slots_for``: whom the tokens of the budget that drafting takes are kept free for, the requests of the step
     (scheduled) or ``max_num_seqs`` of them, however few there are.
     ``attention_backend``: whose attention kernels run; ``fused_kernels``: operations that run as one kernel.
@@ -70,6 +72,8 @@ class EngineLimits(Validated):
     attention_backend: str | None = None
     fused_kernels: tuple[tuple[str, ...], ...] = ()
     async_scheduling: bool = False
+    frontend_request_s: float = Field(0.0, ge=0, le=60)
+    frontend_response_s: float = Field(0.0, ge=0, le=60)
     host_step_s: NonNegativeFloat | None = None  # None: from the profile, else the documented default
     host_draft_pass_s: NonNegativeFloat | None = None
     kv_spread: float = Field(0.0, ge=0, lt=1)
