@@ -25,6 +25,7 @@ from specsim.scenario import Scenario, Speculation
 from specsim.specs.catalog import load_hardware
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
+from specsim.specs.model_part import as_part
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.footprint import program_budget, request_blocks
 from specsim.speculation.policy import Decider, Policy, Setting
@@ -185,8 +186,9 @@ class Assembly:
         """Where the memory of each GPU goes. Raises NoAnswer if the weights do not fit."""
         scenario, speculation = self.scenario, self.speculation
         if speculation is None:
-            shard = scenario.model.shard(scenario.deployment.tensor_parallel)
-            return memory_budget(shard, (), scenario.gpu, scenario.deployment, scenario.engine)
+            deployment = scenario.deployment
+            part = as_part(scenario.model).shard(deployment.tensor_parallel, deployment.expert_group)
+            return memory_budget(part, (), scenario.gpu, scenario.deployment, scenario.engine)
         return program_budget(
             speculation.program, scenario.model, speculation.draft_model, scenario.gpu, scenario.deployment,
             scenario.engine, speculation.max_draft_tokens,
@@ -307,7 +309,8 @@ def _made_cost(assembly: Assembly) -> StepCost:
         return _measured_steps(assembly)
     return RoundCost(
         scenario.model, assembly.prices, hardware=scenario.gpu, engine=scenario.engine, precision=assembly.precision,
-        ranks=scenario.deployment.tensor_parallel, program=speculation.program if speculation else None,
+        ranks=scenario.deployment.tensor_parallel, experts=scenario.deployment.expert_group,
+        program=speculation.program if speculation else None,
         draft=speculation.draft_model if speculation else None, max_draft_tokens=assembly.longest,
     )  # fmt: skip
 

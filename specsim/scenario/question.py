@@ -30,6 +30,8 @@ from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineKind, EngineLimits
 from specsim.specs.engine_defaults import Circumstances, with_defaults
 from specsim.specs.hardware import Hardware
+from specsim.specs.model_part import as_part
+from specsim.specs.sublayers import Experts
 from specsim.speculation.program import ABOUT
 from specsim.validated import Validated
 from specsim.workload.request import RequestSpec
@@ -123,6 +125,22 @@ class Scenario(Validated):
     def _drafter_fits_the_model(self) -> Scenario:
         if self.speculation is not None:
             self.speculation.program.check(self.model)
+        return self
+
+    @model_validator(mode="after")
+    def _experts_can_be_divided(self) -> Scenario:
+        group = self.deployment.expert_group
+        if group is None:
+            return self
+        routed = [one for one, _ in as_part(self.model).stack.feed_forward if isinstance(one, Experts)]
+        if not routed:
+            raise ValueError(f"expert_parallel is on and {self.model.name} has no routed experts; turn it off")
+        for one in routed:
+            if one.moe.num_experts % group.gpus:
+                raise ValueError(
+                    f"tensor_parallel · data_parallel is {group.gpus} GPUs and does not divide {one.moe.num_experts} "
+                    f"experts of {self.model.name}; choose a divisor"
+                )
         return self
 
     @model_validator(mode="after")
