@@ -112,9 +112,12 @@ class Assembly:
     @cached_property
     def precision(self) -> Precision:
         """Bits and formats of the target's weights and cache."""
-        deployment = self.scenario.deployment
-        bits = deployment.weight_bits or self.scenario.model.weight_bits
-        return Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        deployment, model = self.scenario.deployment, self.scenario.model
+        bits = deployment.weight_bits or model.weight_bits
+        precision = Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        if deployment.weight_bits is None and model.weight_group is not None:
+            return precision.stored(model.stored_bits)
+        return precision
 
     @cached_property
     def prices(self) -> KernelPrices:

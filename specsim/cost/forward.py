@@ -208,7 +208,7 @@ def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
 
 def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, precision: Precision) -> Kernel:
     """One routed layer, the activation between its products included."""
-    moe, stored = routed.moe, precision.stored(routed.bits)
+    moe, stored = routed.moe, precision.stored(dict(routed.bits).get("expert_gate_up"))
     hidden, inner = moe.latent_size or hidden_size, moe.intermediate_size
     moved, flops = experts_work(
         tokens, hidden, inner, moe.num_experts, moe.experts_per_token, weight_bytes=stored.weight_bits / 8,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from specsim.interop.draft_program import head_program
 from specsim.scenario.model_reference import Model
 from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.policy import FixedPolicy, Policy
@@ -16,7 +18,12 @@ NOTHING_ACCEPTED = {"kind": "constant", "rate": 0.0}
 
 
 def _program(value: object) -> object:
-    return load_program(value) if isinstance(value, str) else value
+    """A preset's name, a YAML file, or a draft head's config.json or folder."""
+    if not isinstance(value, str):
+        return value
+    if value.endswith(".json") or (Path(value) / "config.json").is_file():
+        return head_program(value)
+    return load_program(value)
 
 
 class Speculation(Validated):

@@ -101,7 +101,7 @@ WORK = mixed_record(
         "drafts",
         "accepted",
     ),
-    ("drafting_kv_tokens", "context_tokens", "seconds"),
+    ("drafting_kv_tokens", "context_tokens", "seconds", "lag_s"),
 )
 """A step as its price and its policy see it, and its price.
 
@@ -111,7 +111,8 @@ chunks               GROUP records of the other prompt chunks, ``num_emitting`` 
 num_drafting         sequences that emit and go on; the mean of their KV lengths after the step
 context_tokens       the same; where nobody goes on, the mean KV length in the step
 prefill_tokens, ..   what StepRecord tells of it
-seconds, rank        its price, and how good the source of it is (index into ``cost.forward.SOURCES``)
+seconds, lag_s       its price, as ``cost.step_time.StepTime`` has it
+rank                 how good the source of it is, an index into ``cost.forward.SOURCES``
 """
 
 REPLICA = mixed_record((
@@ -121,7 +122,7 @@ REPLICA = mixed_record((
     "reserved", "num_reserved", "num_pending", "first_moving", "last_moving",
     "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "draft_tokens", "log",
     "ran", "refused",
-), ("start_s", "now_s", "link_free_s", "new_token_ratio"))  # fmt: skip
+), ("start_s", "now_s", "out_s", "link_free_s", "new_token_ratio"))  # fmt: skip
 """One replica.
 
 engine               its ENGINE
@@ -150,7 +151,8 @@ prices               PRICES; none where Python prices each step
 draft_lengths        k by the number of sequences in a step, up to ``last_draft_length``; none where Python decides
 draft_tokens         most tokens that the drafter computes a sequence after this step
 log                  LOG
-start_s, now_s       when the step began; when it ends
+start_s, now_s       when the step began; when it ends, so that the next may begin
+out_s                when its tokens are out
 link_free_s          when its link has moved all KV that it was asked to
 """
 

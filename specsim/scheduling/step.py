@@ -20,7 +20,7 @@ from specsim.scheduling.records import NONE, PREFILL, engine_at, group_at, log_a
 from specsim.scheduling.rules import beyond_known, book, share_of
 from specsim.scheduling.schedule import schedule
 
-REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 9, 3, 8, 2
+REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 9, 3, 8, 3
 
 
 @jit
@@ -119,7 +119,9 @@ def _draft_tokens(replica: Any, count: int) -> int:
 def price(replica: Any) -> None:
     """What the step takes, from tables."""
     work = work_at(replica.work)
-    work.seconds, work.rank = step_seconds(prices_at(replica.prices), work, replica.draft_tokens)
+    prices = prices_at(replica.prices)
+    work.seconds, work.rank = step_seconds(prices, work, replica.draft_tokens)
+    work.lag_s = prices.lag_s
 
 
 @jit
@@ -127,6 +129,7 @@ def launch(replica: Any) -> float:
     """Everything about the step is known: note it down, and return when it ends."""
     work, log, engine = work_at(replica.work), log_at(replica.log), engine_at(replica.engine)
     replica.now_s = replica.start_s + work.seconds
+    replica.out_s = replica.now_s + work.lag_s
     log.worst_rank = max(log.worst_rank, work.rank)
     row = log.num_steps
     log.num_steps = row + 1
@@ -136,7 +139,7 @@ def launch(replica: Any) -> float:
     out[5] = engine.num_blocks - replica.free_plain - replica.free_named
     out[6], out[7] = replica.num_waiting, replica.number
     times = floats_at(log.step_times + 8 * STEP_TIMES * row, STEP_TIMES)
-    times[0], times[1] = replica.start_s, work.seconds
+    times[0], times[1], times[2] = replica.start_s, work.seconds, work.lag_s
     return float(replica.now_s)
 
 
@@ -151,12 +154,12 @@ def end(replica: Any) -> None:
             continue
         one = request_at(share.request)
         if one.emitted_tokens == share.emitted:
-            one.first_token_s = replica.now_s
+            one.first_token_s = replica.out_s
         else:
-            floats_at(log.gaps, log.num_gaps + 1)[log.num_gaps] = replica.now_s - one.last_token_s
+            floats_at(log.gaps, log.num_gaps + 1)[log.num_gaps] = replica.out_s - one.last_token_s
             integers_at(log.gap_requests, log.num_gaps + 1)[log.num_gaps] = one.request_id
             log.num_gaps += 1
-        one.last_token_s = replica.now_s
+        one.last_token_s = replica.out_s
         if not share.prefill:
             one.rounds += 1
             one.drafted += share.drafts

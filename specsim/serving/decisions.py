@@ -80,6 +80,7 @@ class Decisions:
             drafting_kv_tokens=float(work["drafting_kv_tokens"]),
         )  # fmt: skip
         work["seconds"], work["rank"] = float(cast(Any, price.seconds)), SOURCES.index(cast(Source, price.source))
+        work["lag_s"] = price.lag_s
 
 
 _CHUNK = ("tokens", "kv_tokens", "emits")

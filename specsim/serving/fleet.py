@@ -163,7 +163,7 @@ class Fleet:
         for node in range(slots - 1, 0, -1):  # any slot below a node will do while nothing is planned
             self._winners[node] = 2 * node - slots if 2 * node >= slots else self._winners[2 * node]
         self.idle, self._unfinished = np.arange(sources), np.zeros(len(self.replicas), np.int64)
-        self.num_sources, self.ahead = sources, np.zeros(seqs + 3, EVENT)
+        self.num_sources, self.idle_since, self.ahead = sources, np.zeros(sources), np.zeros(seqs + 3, EVENT)
         fields: dict[str, float] = {
             "replicas": address_of(self.replicas), "num_replicas": len(self.replicas),
             "unfinished": address_of(self._unfinished), "router": ROUTERS.index(router),
@@ -172,7 +172,7 @@ class Fleet:
             "num_sources": sources, "closed": self.closed, "idle_sources": address_of(self.idle),
             "num_idle": sources, "asking": -1, "log": address_of(self.log.record), "most_requests": self.log_rows,
             "most_steps": self.log_rows, "most_gaps": self.log_gaps, "most_in_step": seqs,
-            "ahead": address_of(self.ahead),
+            "ahead": address_of(self.ahead), "idle_since": address_of(self.idle_since),
         }  # fmt: skip
         if self.disaggregation is not None:
             link, made_of = self.disaggregation.kv_link, self.kinds[0].assembly

@@ -137,7 +137,7 @@ def _fill_sources(fleet: Any) -> int:
 def _arrive(fleet: Any, source: int, event: Any) -> None:
     _plan(fleet, source, np.inf, ARRIVES, 0)
     if not send(fleet, event.request) or not fleet.closed:
-        set_idle(fleet, source)
+        set_idle(fleet, source, fleet.now_s)
 
 
 @jit

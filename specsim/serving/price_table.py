@@ -135,7 +135,7 @@ class TablePrices:
         work["num_drafting"], work["drafting_kv_tokens"] = int(cast(int, drafting)), drafting_kv_tokens
         compiled()(PRICE, address_of(self._record.record), address_of(work), draft_tokens)
         seconds = float(work["seconds"][0])
-        return StepTime(seconds, {}, SOURCES[int(work["rank"][0])], seconds, seconds)
+        return StepTime(seconds, {}, SOURCES[int(work["rank"][0])], seconds, seconds, lag_s=self.prices.lag_s)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
         """As StepCost."""
@@ -146,4 +146,4 @@ class TablePrices:
             return float(price.seconds)
 
         seconds = np.vectorize(seconds_of, otypes=[np.float64])(batch, context_tokens)
-        return StepTime(seconds, {}, SOURCES[-1], seconds, seconds)
+        return StepTime(seconds, {}, SOURCES[-1], seconds, seconds, lag_s=self.prices.lag_s)

@@ -37,7 +37,8 @@ send. ``slot``: whose event it is, sources first, then replicas, then links."""
 
 FLEET = mixed_record((
     "replicas", "num_replicas", "unfinished", "router", "router_seed", "sent",
-    "events", "winners", "num_slots", "num_sources", "closed", "idle_sources", "first_idle", "num_idle", "taken",
+    "events", "winners", "num_slots", "num_sources", "closed",
+    "idle_sources", "idle_since", "first_idle", "num_idle", "taken",
     "row", "num_rows", "no_more_rows", "request_ids", "arrival_s", "think_s", "prompt_tokens", "output_tokens",
     "class_index", "priorities", "hash_starts", "hashes", "hash_block_tokens", "tracks",
     "seed", "spare_request", "asking", "log", "most_requests", "most_steps", "most_gaps", "most_in_step",
@@ -49,6 +50,7 @@ unfinished           requests at each replica, [num_replicas]
 router, sent         how a request finds its replica, and how many have been sent
 events, winners      EVENT of each slot; the tree over ``num_slots``, a power of two
 idle_sources         sources that may take their next request, from the ``first_idle`` on
+idle_since           when each source had its last answer
 taken                requests that sources have taken
 row, num_rows, ..    the requests of the part at hand from the next one on, as ``workload.request.Requests`` has them;
                      ``tracks``: addresses of their tracks
@@ -105,11 +107,11 @@ def take_row(fleet: Any, source: int) -> int:
         return NONE
     one = request_at(address)
     fleet.spare_request, fleet.row = one.after, row + 1
-    time_s = fleet.now_s
+    time_s = floats_at(fleet.idle_since, fleet.num_sources)[source]
     if not fleet.closed:
         time_s = floats_at(fleet.arrival_s, fleet.num_rows)[row]
     elif fleet.taken >= fleet.num_sources:  # each client's first request comes at once
-        time_s += floats_at(fleet.think_s, fleet.num_rows)[row]
+        time_s = max(fleet.now_s, time_s + floats_at(fleet.think_s, fleet.num_rows)[row])
     _clear(one)
     one.request_id, one.arrival_s = integers_at(fleet.request_ids, fleet.num_rows)[row], time_s
     one.serial, one.client = fleet.taken, source
@@ -195,8 +197,9 @@ def _hand_over(fleet: Any, address: int, begin_: int, end_: int) -> None:
 
 
 @jit
-def set_idle(fleet: Any, source: int) -> None:
-    """The source may take its next request."""
+def set_idle(fleet: Any, source: int, since_s: float) -> None:
+    """The source has its answer, and may take its next request."""
+    floats_at(fleet.idle_since, fleet.num_sources)[source] = since_s
     integers_at(fleet.idle_sources, fleet.num_idle + 1)[fleet.num_idle] = source
     fleet.num_idle += 1
 
@@ -215,7 +218,7 @@ def _finish(fleet: Any, address: int) -> None:
     one = request_at(address)
     integers_at(fleet.unfinished, fleet.num_replicas)[one.replica] -= 1
     if fleet.closed:
-        set_idle(fleet, one.client)
+        set_idle(fleet, one.client, one.last_token_s)
     _leave(fleet, address)
 
 

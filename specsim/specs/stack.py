@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -62,7 +62,7 @@ class Stack:
     def linears(self, hidden: int) -> tuple[Linear, ...]:
         """Every weight matrix, fused as engines run them."""
         return tuple(
-            linear for one, count in (*self.mixers, *self.feed_forward) for linear in one.linears(hidden, count)
+            linear for one, count in (*self.mixers, *self.feed_forward) for linear in _stored(one, hidden, count)
         )
 
     def vector_parameters(self) -> int:
@@ -85,6 +85,12 @@ class Stack:
             self, mixers=tuple((one.shard(ranks), count) for one, count in self.mixers),
             feed_forward=tuple((one.shard(ranks), count) for one, count in self.feed_forward),
         )  # fmt: skip
+
+
+def _stored(one: Mixer | FeedForward, hidden: int, count: int) -> Iterator[Linear]:
+    bits = dict(one.bits)
+    for linear in one.linears(hidden, count):
+        yield replace(linear, bits=bits[linear.name]) if linear.name in bits else linear
 
 
 def token_bytes(mixer: Mixer, bits: float) -> float:

@@ -37,7 +37,10 @@ pytestmark = pytest.mark.slow  # numba compiles for some ten seconds the first t
 
 
 class Bent:
-    """Seconds that bend in every argument, with attention told apart."""
+    """Seconds that bend in every argument, with attention told apart; tokens are out ``lag_s`` later."""
+
+    def __init__(self, lag_s: float = 0.0) -> None:
+        self.lag_s = lag_s
 
     def step(
         self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
@@ -47,7 +50,7 @@ class Bent:
         seconds = 0.01 + 1e-4 * tokens**1.1 + attention
         if draft_tokens:
             seconds = seconds + 2e-4 * draft_tokens * (1.0 + drafting**0.7) + 1e-6 * drafting * drafting_kv_tokens
-        return StepTime(seconds, {"attention": attention}, "roofline", seconds, seconds)
+        return StepTime(seconds, {"attention": attention}, "roofline", seconds, seconds, lag_s=self.lag_s)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
         group = Group(batch, draft_tokens + 1, context_tokens + draft_tokens, draft_tokens + 1)
@@ -55,7 +58,8 @@ class Bent:
 
 
 LONGEST = 4
-PRICES = TablePrices(tabulate(Bent(), Shape(8, 96, 2048, tuple(range(LONGEST + 1)))))
+SHAPE = Shape(8, 96, 2048, tuple(range(LONGEST + 1)))
+PRICES, LATE_PRICES = (TablePrices(tabulate(Bent(lag_s), SHAPE)) for lag_s in (0.0, 0.03))
 LAWS: list[dict[str, Any]] = [
     {"kind": "constant", "rate": 0.7},
     {"kind": "conditional", "rates": [0.9, 0.5, 0.8, 0.2, 0.6]},
@@ -170,7 +174,7 @@ def cases(draw: st.DrawFn) -> Case:
     longest = max(one.prompt_tokens + one.output_tokens for one in requests) + 3 * LONGEST
     room = 2 * limits.block_size + limits.num_reserved_decode_tokens if limits.rules == "sglang" else 0
     blocks = -(-(longest + room) // limits.block_size) + 1 + draw(st.integers(0, 30))
-    cost, seed = draw(st.sampled_from([PRICES, Bent()])), draw(st.integers(0, 2**32))
+    cost, seed = draw(st.sampled_from([PRICES, LATE_PRICES, Bent(0.01)])), draw(st.integers(0, 2**32))
     queue = draw(st.sampled_from([None, None, 2]))
     by_class = {} if learned_alone or draw(st.booleans()) else {"code": ConstantAcceptance(rate=0.95)}
     one = replica(limits, blocks, cost, speculation, seed, acceptance_by_class=by_class, max_queue=queue)
