@@ -124,14 +124,15 @@ class PassCost:
         )
 
     def _launches(self, charges: Sequence[Charge], captured: Reals, *, uniform: bool) -> Charge:
-        """Seconds that the device waits for the host to launch its kernels, and idles between pieces of a graph."""
+        """What the device waits for the host to launch its kernels, and idles between pieces of a graph."""
         whole = uniform and self._graph_mode != "piecewise"
         pieces = 0 if whole else PIECES_PER_LAYER * self._part.mixers + 1
         kernels = sum((charge.launches for charge in charges), 0.0)
         kernels_s = sum((charge.seconds for charge in charges), 0.0)
         busy_s = np.where(captured, pieces * self._launching.piece_s, kernels * self._launching.kernel_s)
         idle_s = np.where(captured, pieces * self._launching.gap_s, 0.0)
-        waiting_s = np.maximum(0.0, busy_s - kernels_s - idle_s) + idle_s
+        waiting_s = np.maximum(0.0, busy_s - kernels_s - idle_s)
         if waiting_s.ndim:
-            return Charge("host", "host", waiting_s, 0.0, 0.0, 0.0, 0, busy_s)
-        return Charge("host", "host", float(waiting_s), 0.0, 0.0, 0.0, 0, float(busy_s))
+            return Charge("host", "host", waiting_s + idle_s, 0.0, 0.0, 0.0, 0, busy_s, waiting_s)
+        waiting, idle = float(waiting_s), float(idle_s)
+        return Charge("host", "host", waiting + idle, 0.0, 0.0, 0.0, 0, float(busy_s), waiting)
