@@ -11,7 +11,19 @@ from collections.abc import Sequence
 
 import typer
 
-from specsim.cli import dashboard, measure, predict, profile, quickstart, report, simulate, systems, tune, validate
+from specsim.cli import (
+    dashboard,
+    import_files,
+    measure,
+    predict,
+    profile,
+    quickstart,
+    report,
+    simulate,
+    systems,
+    tune,
+    validate,
+)
 from specsim.errors import SpecsimError
 
 INTERRUPTED = 130
@@ -31,6 +43,7 @@ app.command("simulate")(simulate.simulate)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
 app.command("tune")(tune.tune)
+app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
 app.command("systems")(systems.systems)
 app.command("dashboard", context_settings={"allow_extra_args": False})(dashboard.dashboard)

@@ -30,6 +30,8 @@ from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineKind, EngineLimits
 from specsim.specs.engine_defaults import Circumstances, with_defaults
 from specsim.specs.hardware import Hardware
+from specsim.specs.model_part import as_part
+from specsim.specs.sublayers import Experts
 from specsim.speculation.program import ABOUT
 from specsim.validated import Validated
 from specsim.workload.request import RequestSpec
@@ -126,6 +128,22 @@ class Scenario(Validated):
         return self
 
     @model_validator(mode="after")
+    def _experts_can_be_divided(self) -> Scenario:
+        group = self.deployment.expert_group
+        if group is None:
+            return self
+        routed = [one for one, _ in as_part(self.model).stack.feed_forward if isinstance(one, Experts)]
+        if not routed:
+            raise ValueError(f"expert_parallel is on and {self.model.name} has no routed experts; turn it off")
+        for one in routed:
+            if one.moe.num_experts % group.gpus:
+                raise ValueError(
+                    f"tensor_parallel · data_parallel is {group.gpus} GPUs and does not divide {one.moe.num_experts} "
+                    f"experts of {self.model.name}; choose a divisor"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _one_vocabulary(self) -> Scenario:
         draft = self.speculation.draft_model if self.speculation else None
         if draft is not None and draft.vocab_size != self.model.vocab_size:
@@ -183,12 +201,13 @@ class Scenario(Validated):
     def sha256(self) -> str:
         """Hash of the resolved scenario and of what its traces hold.
 
-        What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do
-        weights, which no prediction looks at, conditions, which are the machine's of one moment, and tables, which
-        are another way to the same prices.
+        What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do the
+        origin of acceptance, weights, which no prediction looks at, conditions, which are the machine's of one moment,
+        and tables, which are another way to the same prices.
         """
         about: dict[str, Any] = {
-            "speculation": {"program": ABOUT}, "weights": True, "conditions": True, "cost": {"tables"},
+            "speculation": {"program": ABOUT, "acceptance_origin": True}, "weights": True, "conditions": True,
+            "cost": {"tables"},
         }  # fmt: skip
         fields = self.model_dump(mode="json", by_alias=True, exclude=about)
         fields["engine"] = self.engine.model_dump(mode="json")

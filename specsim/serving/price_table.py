@@ -60,7 +60,7 @@ def shape_of(assembly: Assembly) -> Shape:
     mixed_sizes = () if limits.graph_mode == "full_decode_only" else assembly.graph_sizes
     return Shape(
         limits.max_num_seqs, limits.max_num_batched_tokens,
-        min(LONGEST_KV, assembly.num_kv_blocks * limits.block_size), choices, assembly.verifies_drafts,
+        min(LONGEST_KV, assembly.longest_cached), choices, assembly.verifies_drafts,
         mixed_sizes,
     )  # fmt: skip
 

@@ -56,6 +56,20 @@ class MixtureOfExperts(Validated):
         """Distinct experts that ``tokens`` tokens touch under uniform routing."""
         return distinct_experts(self.num_experts, self.experts_per_token, tokens)
 
+    def spread(self, gpus: int, ranks: int = 1) -> MixtureOfExperts:
+        """What one of ``gpus`` GPUs holds, each of which has whole experts: of a token's K copies it gets K / gpus.
+
+        Those that every token runs are divided among ``ranks``. 256 experts of which 8 run, on 32: 8, of which 0.25.
+        """
+        shared = self.shared_width // ranks
+        return self.model_copy(
+            update={
+                "num_experts": self.num_experts // gpus,
+                "experts_per_token": self.experts_per_token / gpus,
+                "shared_intermediate_size": shared or None,
+            }
+        )
+
     def shard(self, ranks: int) -> MixtureOfExperts:
         """Every rank holds a slice of each expert."""
         shared = self.shared_intermediate_size

@@ -363,11 +363,15 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """Routed experts with their router, and those that every token runs."""
+    """Routed experts with their router, and those that every token runs.
+
+    ``elsewhere``: experts that the router chooses among and other GPUs hold.
+    """
 
     moe: MixtureOfExperts
     gated: bool = True
     bits: StoredBits = ()
+    elsewhere: int = 0
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
         moe, inputs, inside = self.moe, 2 if self.gated else 1, self.moe.latent_size or hidden
@@ -376,7 +380,7 @@ class Experts:
             "bias": moe.bias,
         }  # fmt: skip
         rows = [
-            Linear("router", moe.num_experts, hidden, count, bias=moe.bias),
+            Linear("router", moe.num_experts + self.elsewhere, hidden, count, bias=moe.bias),
             Linear("expert_gate_up", inputs * moe.intermediate_size, inside, count, **routed),
             Linear("expert_down", inside, moe.intermediate_size, count, **routed),
         ]
@@ -390,10 +394,14 @@ class Experts:
 
     @property
     def vector_values(self) -> int:
-        return self.moe.vectors + (self.moe.num_experts if self.moe.router_bias else 0)
+        return self.moe.vectors + (self.moe.num_experts + self.elsewhere if self.moe.router_bias else 0)
 
-    def shard(self, ranks: int) -> Experts:
-        return replace(self, moe=self.moe.shard(ranks))
+    def shard(self, ranks: int, expert_gpus: int = 1) -> Experts:
+        """A slice of each expert, or a share of the whole experts where ``expert_gpus`` divide them."""
+        if expert_gpus == 1:
+            return replace(self, moe=self.moe.shard(ranks))
+        spread = self.moe.spread(expert_gpus, ranks)
+        return replace(self, moe=spread, elsewhere=self.moe.num_experts - spread.num_experts)
 
 
 Caching = Attention | Latent | Compressed

@@ -10,6 +10,7 @@ from specsim.arrays import Reals
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.passes import Launching, PassCost
 from specsim.cost.step_time import Charge
+from specsim.specs.deployment import ExpertGroup
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
@@ -32,14 +33,15 @@ class PassPricing:
     engine: EngineLimits
     graph_sizes: tuple[int, ...]
     ranks: int
+    experts: ExpertGroup | None = None
 
     def cost(self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True) -> PassCost:
         """Prices of passes over a model or a part of one."""
         sizes = self.graph_sizes if graphs else ()
         launching = self._launching() if self.hardware.kind == "gpu" else Launching()
         return PassCost(
-            model, self.prices, precision, ranks=self.ranks, graph_sizes=sizes, graph_mode=self.engine.graph_mode,
-            launching=launching,
+            model, self.prices, precision, ranks=self.ranks, experts=self.experts, graph_sizes=sizes,
+            graph_mode=self.engine.graph_mode, launching=launching,
         )  # fmt: skip
 
     def _launching(self) -> Launching:

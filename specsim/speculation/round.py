@@ -19,6 +19,7 @@ import numpy as np
 from specsim.arrays import Reals
 from specsim.cost.forward import Group, KernelPrices, Precision
 from specsim.cost.step_time import Bill, StepTime
+from specsim.specs.deployment import ExpertGroup
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
@@ -46,11 +47,15 @@ class StepCost(Protocol):
 
 
 class RoundCost:
-    """Prices steps of one target model, with or without a drafter, on ``ranks`` GPUs."""
+    """Prices steps of one target model, with or without a drafter, on ``ranks`` GPUs.
+
+    ``experts``: the GPUs that its routed experts are divided among, where these hold whole ones.
+    """
 
     def __init__(
         self, target: ModelSpec, prices: KernelPrices, *, hardware: Hardware, engine: EngineLimits,
-        precision: Precision, ranks: int = 1, program: DraftProgram | None = None, draft: ModelSpec | None = None,
+        precision: Precision, ranks: int = 1, experts: ExpertGroup | None = None,
+        program: DraftProgram | None = None, draft: ModelSpec | None = None,
         max_draft_tokens: int = 0,
     ) -> None:  # fmt: skip
         self._prices = prices
@@ -59,7 +64,7 @@ class RoundCost:
         self._program = program
         self._host = HostPrices(engine, prices, on_gpu=on_gpu)
         sizes = engine.captured_sizes(max_draft_tokens, on_gpu=on_gpu)
-        pricing = PassPricing(prices, hardware, engine, sizes, ranks)
+        pricing = PassPricing(prices, hardware, engine, sizes, ranks, experts)
         self._target = TargetPass(target, pricing, precision, program)
         self._phases = (
             [

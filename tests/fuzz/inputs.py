@@ -53,6 +53,34 @@ TRACE_JSON = "".join(
     json.dumps({"timestamp": n * 500, "input_length": 600, "output_length": 20, "hash_ids": [0, n]}) + "\n"
     for n in range(12)
 )
+METRICS = "".join(
+    f'vllm:spec_decode_num_{name}_total{{model_name="m"}} {value}.0\n'
+    for name, value in (("drafts", 100), ("draft_tokens", 300), ("accepted_tokens", 200))
+) + "".join(
+    f'vllm:spec_decode_num_accepted_tokens_per_pos_total{{model_name="m",position="{at}"}} {count}.0\n'
+    for at, count in enumerate((90, 70, 40))
+)
+LOGS = (
+    "INFO SpecDecoding metrics: Mean acceptance length: 3.00, Accepted: 200 tokens, Drafted: 300 tokens, "
+    "Per-position acceptance rate: 0.900, 0.700, 0.400, Avg Draft acceptance rate: 66.7%\n",
+    "Decode batch. #running-req: 8, #token: 7352, accept len: 2.50, accept rate: 0.50, #queue-req: 0,\n",
+)
+RESULTS = (
+    {
+        "completed": 64, "total_input_tokens": 46_000, "total_output_tokens": 16_384, "output_throughput": 1638.4,
+        "request_throughput": 6.4, "request_rate": "inf", "max_concurrency": 8, "spec_decode_num_drafts": 100,
+        "spec_decode_per_position_acceptance_rates": [0.9, 0.7, 0.4], "spec_decode_draft_tokens": 300,
+    },
+    {
+        "time_to_first_token": {"avg": 1.0}, "request_throughput": {"avg": 2.0}, "total_draft_tokens": {"avg": 300.0},
+        "output_token_throughput": {"avg": 9.0}, "input_sequence_length": {"avg": 7.0},
+        "output_sequence_length": {"avg": 3.0}, "pooled_spec_decode_acceptance_histogram": {"0": 10, "3": 40},
+    },
+    {"metrics": {"speculative_decoding": {"per_step_accepted": [1, 0], "per_step_drafted": [3, 3]}}},
+    {"timings": {"predicted_n": 256, "draft_n": 259, "draft_n_accepted": 167}},
+    {"spec_decode_acceptance_counts": {"3": [10, 20, 30, 40]}},
+    CONFIG,
+)  # fmt: skip
 COMMANDS = (
     "vllm serve meta-llama/Llama-3.1-8B --speculative-config "
     '\'{"method": "eagle3", "model": "yuhuili/EAGLE3", "num_speculative_tokens": 3}\' --max-num-seqs 64 -tp 2',
@@ -130,6 +158,27 @@ def profile(chance: random.Random, folder: Path) -> list[str]:
     return chance.choice((["profile", "show", f"{copy}/"], ["predict", "quickstart", f"--set=cost.profile={copy}/"]))
 
 
+def log(chance: random.Random, folder: Path) -> list[str]:
+    """Logs, metrics and results with wrong counts."""
+    file = folder / "server.txt"
+    kind = chance.randrange(4)
+    if kind == 0:
+        file.write_bytes(damaged(METRICS, chance))
+    elif kind == 1:
+        file.write_bytes(damaged(chance.choice(LOGS), chance))
+    else:
+        document = chance.choice(RESULTS)
+        file.write_text(json.dumps(mutated(document, chance)))
+    return ["import", chance.choice(("acceptance", "acceptance", "bench", "trace", "model")), str(file)]
+
+
+def command_line(chance: random.Random, folder: Path) -> list[str]:
+    """An engine's command line, damaged."""
+    text = damaged(chance.choice(COMMANDS), chance).decode(errors="replace").replace("\x00", " ")
+    return ["import", "config", text]
+
+
 KINDS: dict[str, Callable[[random.Random, Path], list[str]]] = {
     "scenario": scenario, "setting": setting, "config": model_config, "trace": trace, "profile": profile,
+    "log": log, "command line": command_line,
 }  # fmt: skip
