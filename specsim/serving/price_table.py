@@ -59,7 +59,7 @@ def shape_of(assembly: Assembly) -> Shape:
         choices = tuple(sorted({0, *(min(k, assembly.longest) for k in by_batch)}))
     return Shape(
         limits.max_num_seqs, limits.max_num_batched_tokens,
-        min(LONGEST_KV, assembly.num_kv_blocks * limits.block_size), choices, assembly.verifies_drafts,
+        min(LONGEST_KV, assembly.longest_cached), choices, assembly.verifies_drafts,
         assembly.graph_sizes,
     )  # fmt: skip
 
