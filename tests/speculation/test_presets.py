@@ -243,8 +243,8 @@ def test_a_drafters_window_bounds_what_it_reads_and_keeps(name: str) -> None:
 
     def draft_s(program: DraftProgram, context: float) -> float:
         cost = RoundCost(
-            LLAMA, Roofline(H200, "bfloat16"), hardware=H200, engine=EngineLimits(), precision=Precision(16, 16, "bfloat16"), program=program,
-            max_draft_tokens=7,
+            LLAMA, Roofline(H200, "bfloat16"), hardware=H200, engine=EngineLimits(),
+            precision=Precision(16, 16, "bfloat16"), program=program, max_draft_tokens=7,
         )  # fmt: skip
         return float(np.asarray(cost.decode_round(32, 7, context).parts["draft"]))
 
