@@ -47,13 +47,14 @@ class Assembly:
     """What a scenario's replicas are made of.
 
     ``given_prices`` (of kernels) and ``given_cost`` (of steps) stand in for the scenario's own. ``believed_cost``:
-    what its policy takes steps to cost; None: what they do cost.
+    what its policy takes steps to cost; None: what they do cost. ``believed_acceptance``: likewise.
     """
 
     scenario: Scenario
     given_prices: KernelPrices | None = None
     given_cost: StepCost | None = None
     believed_cost: StepCost | None = None
+    believed_acceptance: AcceptanceLaw | None = None
 
     def priced_by(self, cost: StepCost) -> Assembly:
         """The same replicas at other prices; their policy believes what it did."""
@@ -62,6 +63,16 @@ class Assembly:
     def seeded(self, seed: int) -> Assembly:
         """The same replicas under another seed."""
         return replace(self, scenario=self.scenario.model_copy(update={"seed": seed}))
+
+    def accepting(self, law: AcceptanceLaw) -> Assembly:
+        """The same replicas under another acceptance law; their policy believes what it did.
+
+        Classes of requests with a law of their own keep it.
+        """
+        speculation = self.scenario.speculation
+        assert speculation is not None  # without drafts nothing is accepted
+        other = self.scenario.model_copy(update={"speculation": speculation.model_copy(update={"acceptance": law})})
+        return replace(self, scenario=other, believed_acceptance=self.believed_acceptance or speculation.acceptance)
 
     @cached_property
     def plain(self) -> Assembly:
@@ -155,9 +166,9 @@ class Assembly:
 
     # What one replica runs under
 
-    @property
+    @cached_property
     def limits(self) -> EngineLimits:
-        """Limits of one replica."""
+        """The engine of one replica, its defaults filled in."""
         return self.scenario.engine
 
     @property
@@ -193,6 +204,11 @@ class Assembly:
             speculation.program, scenario.model, speculation.draft_model, scenario.gpu, scenario.deployment,
             scenario.engine, speculation.max_draft_tokens,
         )  # fmt: skip
+
+    @property
+    def longest_cached(self) -> int:
+        """Tokens of the longest sequence that one replica's KV blocks hold."""
+        return self.memory.layout.tokens_in(self.num_kv_blocks)
 
     @property
     def kv_block_bytes(self) -> float:
@@ -260,7 +276,8 @@ class Assembly:
         if speculation is None:
             return None
         setting = Setting(
-            cost=self.believed_cost or self.cost, acceptance=speculation.acceptance, choices=self.choices(),
+            cost=self.believed_cost or self.cost, acceptance=self.believed_acceptance or speculation.acceptance,
+            choices=self.choices(),
             max_num_seqs=self.limits.max_num_seqs, context_tokens=self.context_tokens, graph_sizes=self.graph_sizes,
             seed=self.seed,
         )  # fmt: skip
@@ -275,7 +292,7 @@ class Assembly:
             draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,
             recompute_last_hit=self.speculation is not None and self.speculation.program.recompute_last_hit,
-            role=role,
+            role=role, layout=self.memory.layout,
         )  # fmt: skip
 
 

@@ -15,7 +15,6 @@ simulator's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,37 +22,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.analytic.steps import PROMPTS, Steps
+from specsim.analytic.acceptance_error import unsure_of_acceptance
+from specsim.analytic.steps import PROMPTS, Served, Steps
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
+from specsim.speculation.acceptance.origin import Origin
 from specsim.speculation.round import SHARED_ERRORS
 from specsim.surfaces.estimates import Z90
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What a map's batches are taken to serve: prompts as they come [requests], and mean outputs.
-
-    ``waves``: requests start together and are equally long, so that they end together where rounds are sure.
-    """
-
-    prompts: Floats
-    output_tokens: float
-    waves: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """Mean lengths, and whether requests come in waves."""
-        return {
-            "prompt_tokens": float(self.prompts.mean()), "output_tokens": self.output_tokens, "waves": self.waves,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
 class Cell:
-    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval.
+    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval, acceptance's own error in it.
 
     ``step_s``: of a mean step, which is a decode round where nothing but decoding is asked for.
     """
@@ -90,6 +73,7 @@ class SpeedupMap:
 
     cells: tuple[Cell, ...]
     price_name: str  # the profile's name, or roofline
+    acceptance: Origin  # where the acceptance law is from
     served: Served | None = None  # None: decoding alone
 
     @property
@@ -136,6 +120,7 @@ class SpeedupMap:
             "never_breaks_even": self.never_breaks_even(),
             "prices": self.price_name,
             "served": None if self.served is None else self.served.as_json(),
+            "acceptance": self.acceptance.model_dump(),
         }
 
 
@@ -167,7 +152,9 @@ def speedup_map(
             f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
             "ask for smaller batches or a shorter context"
         )
-    return SpeedupMap(tuple(_cells(assembly, sorted(set(batches)), context, served)), assembly.price_name, served)
+    sizes = sorted(set(batches))
+    cells = unsure_of_acceptance(assembly, lambda asked: _cells(asked, sizes, context, served))
+    return SpeedupMap(tuple(cells), assembly.price_name, scenario.speculation.acceptance_origin, served)
 
 
 SAMPLE = 1024  # requests looked at to tell how lengths vary
@@ -182,7 +169,9 @@ def served_by(assembly: Assembly) -> Served:
     equal = bool(drawn.output_tokens.min() == drawn.output_tokens.max())
     together = arrivals is not None and not (arrivals.think_s and arrivals.think == "exponential")
     prompts = drawn.prompt_tokens.astype(np.float64)
-    return Served(prompts * (prompt / prompts.mean()), output, equal and together)
+    engine = assembly.scenario.engine
+    turnaround_s = None if arrivals is None else engine.frontend_request_s + engine.frontend_response_s
+    return Served(prompts * (prompt / prompts.mean()), output, equal and together, turnaround_s)
 
 
 def _cells(assembly: Assembly, batches: Sequence[int], context: float, served: Served | None) -> list[Cell]:
@@ -212,9 +201,10 @@ class _Row:
         price = steps.round(sizes, context)
         if served is None:
             return cls(steps.draft_tokens, steps.tokens, price, price, np.full(len(sizes), steps.tokens))
-        found = steps.prompt_steps(sizes, served.prompts, served.output_tokens, waves=served.waves)
-        mean = steps.mean(sizes, context, served.prompts, found, price)
-        return cls(steps.draft_tokens, steps.tokens, price, mean, served.output_tokens / found.steps)
+        found = steps.prompt_steps(sizes, np.asarray(price.seconds), served)
+        mean = steps.mean(context, served.prompts, found)
+        paused = np.where(found.pauses, (served.turnaround_s or 0.0) / np.asarray(mean.seconds), 0.0)
+        return cls(steps.draft_tokens, steps.tokens, price, mean, served.output_tokens / (found.steps + paused))
 
     def cells(self, batches: Sequence[int], context: float, base: _Row) -> list[Cell]:
         gain = self.tokens / base.tokens
@@ -240,10 +230,9 @@ class _Row:
 
 def largest_batch(assembly: Assembly, context_tokens: float) -> int:
     """Sequences of a KV length that fit one replica's cache. Raises NoAnswer if not even one does."""
-    blocks, block_size = assembly.num_kv_blocks, assembly.limits.block_size
-    each = math.ceil(context_tokens / block_size)
+    blocks, each = assembly.num_kv_blocks, assembly.memory.layout.blocks_for(context_tokens)
     if blocks < each:
-        room = blocks * block_size
+        room = assembly.longest_cached
         raise NoAnswer(
             f"a sequence of {context_tokens:.0f} tokens does not fit: the KV cache holds {room}; "
             "shorten the context or take a larger GPU"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from specsim.cost.cache import CacheLayout
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.jit import address_of
 from specsim.scheduling.records import BLOCK, BOTH, DECODE, ENGINE, PREFILL, REPLICA, SHARE
@@ -19,12 +20,13 @@ Records = np.ndarray[Any, Any]
 def engine_of(
     limits: EngineLimits, num_kv_blocks: int, *, max_draft_tokens: int = 0, lookahead_tokens: int = 0,
     draft_slots: int = 0, recompute_last_hit: bool = False, pads_new_decodes: bool = False,
-    verifies_drafts: bool = True, role: int = BOTH,
+    verifies_drafts: bool = True, role: int = BOTH, layout: CacheLayout | None = None,
 ) -> Records:  # fmt: skip
     """The ENGINE record, [1]; ``num_kv_blocks`` as the engine counts them, null block included.
 
-    ``max_draft_tokens`` is the most that a sequence will ever draft. Raises InvalidInput for limits that leave no
-    block or no token to schedule.
+    ``layout``: how a sequence takes them, None: one for each ``block_size`` tokens. What does not grow with a sequence
+    has no blocks that others could share. ``max_draft_tokens`` is the most that a sequence will ever draft. Raises
+    InvalidInput for limits that leave no block or no token to schedule.
     """
     if num_kv_blocks < 2:
         raise InvalidInput(f"num_kv_blocks is {num_kv_blocks} and one block never holds tokens; give at least 2")
@@ -43,7 +45,11 @@ def engine_of(
             f"max_num_batched_tokens is {limits.max_num_batched_tokens} and one request may take {least}{drafting}; "
             "raise it"
         )
+    layout = layout or CacheLayout(limits.block_size, 0.0)
     given = limits.model_dump() | {
+        "block_size": layout.block_tokens, "grows": layout.grows, "window_blocks": layout.window_blocks,
+        "window_span": layout.window_span, "state_blocks": layout.state_blocks,
+        "prefix_caching": limits.prefix_caching and layout.grows,
         "max_num_batched_tokens": budget, "max_draft_tokens": max_draft_tokens,
         "lookahead_tokens": lookahead_tokens, "draft_slots": draft_slots,
         "recompute_last_hit": recompute_last_hit, "pads_new_decodes": pads_new_decodes,
@@ -89,7 +95,10 @@ def refuse_endless(engine: Records, request_id: int, prompt_tokens: int, output_
     found = rules["prefix_caching"] or rules["role"] == DECODE
     pads = rules["pads_new_decodes"] and found and rules["max_draft_tokens"] + 3 <= most
     longest = min(known + rules["lookahead_tokens"] + (rules["max_draft_tokens"] if pads else 0), most)
-    room = rules["num_blocks"] * rules["block_size"]
+    layout = CacheLayout(
+        rules["block_size"], 0.0, rules["grows"], rules["window_blocks"], rules["window_span"], rules["state_blocks"]
+    )
+    room = layout.tokens_in(rules["num_blocks"])
     if longest > room:
         raise NoAnswer(
             f"{name} needs room for {longest} tokens and the KV cache holds {room}; "
@@ -118,6 +127,7 @@ class ReplicaArrays:
         for name in ("engine", "running", "preempted", "reserved"):
             record[name] = address_of(getattr(self, name))
         record["shares"], record["free_plain"] = address_of(self.shares), blocks
+        record["seen_s"] = np.inf
         if engine["prefix_caching"][0]:
             longest = -(-int(engine["max_model_len"][0]) // int(engine["block_size"][0]))
             tables = seqs * (1 if engine["role"][0] == BOTH else HOLDING)

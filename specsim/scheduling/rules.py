@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specsim.jit import integers_at, jit
+from specsim.jit import NONE, integers_at, jit
 from specsim.scheduling.blocks import (
     allocate,
     blocks_for,
@@ -50,7 +50,7 @@ from specsim.scheduling.blocks import (
 )
 from specsim.scheduling.disaggregation import kv_has_come, kv_is_elsewhere, reserve
 from specsim.scheduling.queue import enqueue, goes_before, leave_queue
-from specsim.scheduling.records import NONE, SHARE, engine_at, request_at, share_at
+from specsim.scheduling.records import SHARE, engine_at, request_at, share_at
 
 SHARE_BYTES = SHARE.itemsize
 
@@ -228,7 +228,9 @@ def _admit(replica: Any, engine: Any, budget: int, longest_chunk: int) -> None:
 
 @jit
 def may_admit(replica: Any, engine: Any) -> bool:
-    """Whether one more may run: prompts that wait to be moved keep their block tables."""
+    """Whether the next of the queue may run: prompts that wait to be moved keep their block tables."""
+    if request_at(replica.first_waiting).submitted_s >= replica.seen_s:
+        return False
     has_table = not engine.prefix_caching or replica.num_spare_tables > 0
     return bool(replica.num_running < engine.max_num_seqs and has_table)
 
