@@ -6,8 +6,8 @@ query anew, and its indexer reads all of its own keys before. A state is read on
 that may yet be rejected; a prompt's chunked form keeps it on the chip for ``span`` tokens at a time.
 
 FlashAttention 2 computes a step that holds a prompt chunk in one call, by the kernel of prompts: 64 rows of queries of
-one head at a time, so that a decoding sequence pays for 64 tokens, and neither packs the heads that share a KV head nor
-splits the keys (vLLM pull request 58013, of A100, A10, L4 and RTX cards; FlashAttention 3 and 4 have a scheduler of
+one head at a time, so that a decoding sequence pays for 64 tokens, neither packing the heads that share a KV head nor
+splitting the keys (vLLM pull request 58013, of A100, A10, L4 and RTX cards; FlashAttention 3 and 4 have a scheduler of
 tiles, and FlashInfer calls both kernels apart).
 """
 
