@@ -41,8 +41,9 @@ class Circumstances:
 class When(Validated):
     """Conditions, all of which must hold. ``gpus``: any of these is part of the card's name, ``not_gpus``: none is.
 
-    ``memory_gib``, ``ranks``: at least, and less than (None: no limit). ``kv_bits``: of a cached value. ``drafters``: programs by name, ``drafting``: with or
-    without any; ``drafts_on``: where they draft; ``schedules_by_batch``: k follows the batch size.
+    ``memory_gib``, ``ranks``: at least, and less than (None: no limit). ``kv_bits``: of a cached value. ``drafters``:
+    programs by name, ``drafting``: with or without any; ``drafts_on``: where they draft; ``schedules_by_batch``: k
+    follows the batch size.
     """
 
     gpus: tuple[str, ...] = ()
