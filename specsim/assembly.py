@@ -50,13 +50,14 @@ class Assembly:
     """What a scenario's replicas are made of.
 
     ``given_prices`` (of kernels) and ``given_cost`` (of steps) stand in for the scenario's own. ``believed_cost``:
-    what its policy takes steps to cost; None: what they do cost.
+    what its policy takes steps to cost; None: what they do cost. ``believed_acceptance``: likewise.
     """
 
     scenario: Scenario
     given_prices: KernelPrices | None = None
     given_cost: StepCost | None = None
     believed_cost: StepCost | None = None
+    believed_acceptance: AcceptanceLaw | None = None
 
     def priced_by(self, cost: StepCost) -> Assembly:
         """The same replicas at other prices; their policy believes what it did."""
@@ -65,6 +66,16 @@ class Assembly:
     def seeded(self, seed: int) -> Assembly:
         """The same replicas under another seed."""
         return replace(self, scenario=self.scenario.model_copy(update={"seed": seed}))
+
+    def accepting(self, law: AcceptanceLaw) -> Assembly:
+        """The same replicas under another acceptance law; their policy believes what it did.
+
+        Classes of requests with a law of their own keep it.
+        """
+        speculation = self.scenario.speculation
+        assert speculation is not None  # without drafts nothing is accepted
+        other = self.scenario.model_copy(update={"speculation": speculation.model_copy(update={"acceptance": law})})
+        return replace(self, scenario=other, believed_acceptance=self.believed_acceptance or speculation.acceptance)
 
     @cached_property
     def plain(self) -> Assembly:
@@ -268,7 +279,8 @@ class Assembly:
         if speculation is None:
             return None
         setting = Setting(
-            cost=self.believed_cost or self.cost, acceptance=speculation.acceptance, choices=self.choices(),
+            cost=self.believed_cost or self.cost, acceptance=self.believed_acceptance or speculation.acceptance,
+            choices=self.choices(),
             max_num_seqs=self.limits.max_num_seqs, context_tokens=self.context_tokens, graph_sizes=self.graph_sizes,
             seed=self.seed,
         )  # fmt: skip

@@ -246,7 +246,8 @@ def test_saturation_throughput_is_the_closed_form(k: int) -> None:
     batch, output = 16, 1500
     scenario = Scenario.model_validate(
         {
-            "name": "full", "model": "vicuna-7b", "gpu": "a100-80gb", "engine": {"max_num_seqs": batch},
+            "name": "full", "model": "vicuna-7b", "gpu": "a100-80gb",
+            "engine": {"max_num_seqs": batch, "async_scheduling": False},
             "speculation": {
                 "program": "ngram", "max_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.6},
                 "policy": {"kind": "fixed", "k": k},

@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.analytic.acceptance_error import unsure_of_acceptance
 from specsim.analytic.steps import PROMPTS, Steps
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
+from specsim.speculation.acceptance.origin import Origin
 from specsim.speculation.round import SHARED_ERRORS
 from specsim.surfaces.estimates import Z90
 
@@ -52,7 +54,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval.
+    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval, acceptance's own error in it.
 
     ``step_s``: of a mean step, which is a decode round where nothing but decoding is asked for.
     """
@@ -89,6 +91,7 @@ class SpeedupMap:
 
     cells: tuple[Cell, ...]
     price_name: str  # the profile's name, or roofline
+    acceptance: Origin  # where the acceptance law is from
     served: Served | None = None  # None: decoding alone
 
     @property
@@ -135,6 +138,7 @@ class SpeedupMap:
             "never_breaks_even": self.never_breaks_even(),
             "prices": self.price_name,
             "served": None if self.served is None else self.served.as_json(),
+            "acceptance": self.acceptance.model_dump(),
         }
 
 
@@ -164,7 +168,9 @@ def speedup_map(
             f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
             "ask for smaller batches or a shorter context"
         )
-    return SpeedupMap(tuple(_cells(assembly, sorted(set(batches)), context, served)), assembly.price_name, served)
+    sizes = sorted(set(batches))
+    cells = unsure_of_acceptance(assembly, lambda asked: _cells(asked, sizes, context, served))
+    return SpeedupMap(tuple(cells), assembly.price_name, scenario.speculation.acceptance_origin, served)
 
 
 SAMPLE = 1024  # requests looked at to tell how lengths vary

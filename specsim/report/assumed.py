@@ -1,14 +1,17 @@
-"""What a map rests on, in lines: the requests it serves, the engine, the machine and its prices."""
+"""What an answer rests on, in lines: the requests it serves, acceptance, the engine, the machine and its prices."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from specsim.analytic.rounds import SpeedupMap
 from specsim.scenario import Scenario
 
 
 def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
-    """For people: three lines, each of one sentence or list."""
-    return [workload_line(speedups), engine_line(scenario), price_line(scenario, speedups)]
+    """For people: lines of one sentence or list each."""
+    prices = price_line(scenario, speedups.price_name, speedups.worst_source())
+    return [workload_line(speedups), acceptance_line(speedups), engine_line(scenario), prices]
 
 
 def workload_line(speedups: SpeedupMap) -> str:
@@ -24,6 +27,15 @@ def workload_line(speedups: SpeedupMap) -> str:
     )
 
 
+def acceptance_line(speedups: SpeedupMap) -> str:
+    """How many tokens a round of the longest draft commits, and where that is from."""
+    longest = max(speedups.cells, key=lambda cell: cell.draft_tokens)
+    return (
+        f"Acceptance: {longest.tokens_per_round:.2f} tokens a round with {longest.draft_tokens} drafts, "
+        f"{speedups.acceptance.sentence()}."
+    )
+
+
 def engine_line(scenario: Scenario) -> str:
     """Whose behaviour, and its limits."""
     engine = scenario.engine
@@ -34,9 +46,19 @@ def engine_line(scenario: Scenario) -> str:
     )
 
 
-def price_line(scenario: Scenario, speedups: SpeedupMap) -> str:
+def price_line(scenario: Scenario, price_name: str, worst_source: str) -> str:
     """Model, machine, and where seconds come from."""
+    model, gpu = scenario.model.name, scenario.gpu.name
+    return f"Prices: {model} on {gpu} by {price_name}, worst source of a step: {worst_source}."
+
+
+def ranking_line(scenarios: Sequence[Scenario]) -> str | None:
+    """What comparing techniques is worth where acceptance was not measured on this workload; None: no such ones."""
+    asked = [one.speculation for one in scenarios if one.speculation is not None and one.speculation.program.drafts]
+    foreign = [one.drafter_name() for one in asked if one.acceptance_origin.basis != "measured"]
+    if len({one.program.name for one in asked}) < 2 or not foreign:
+        return None
     return (
-        f"Prices: {scenario.model.name} on {scenario.gpu.name} by {speedups.price_name}, worst source of a round: "
-        f"{speedups.worst_source()}."
+        f"Acceptance of {', '.join(dict.fromkeys(foreign))} is that of their own publications, each on its own target "
+        "and data: this ranks benchmarks, not drafters on your traffic."
     )

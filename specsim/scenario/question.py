@@ -201,12 +201,13 @@ class Scenario(Validated):
     def sha256(self) -> str:
         """Hash of the resolved scenario and of what its traces hold.
 
-        What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do
-        weights, which no prediction looks at, conditions, which are the machine's of one moment, and tables, which
-        are another way to the same prices.
+        What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do the
+        origin of acceptance, weights, which no prediction looks at, conditions, which are the machine's of one moment,
+        and tables, which are another way to the same prices.
         """
         about: dict[str, Any] = {
-            "speculation": {"program": ABOUT}, "weights": True, "conditions": True, "cost": {"tables"},
+            "speculation": {"program": ABOUT, "acceptance_origin": True}, "weights": True, "conditions": True,
+            "cost": {"tables"},
         }  # fmt: skip
         fields = self.model_dump(mode="json", by_alias=True, exclude=about)
         fields["engine"] = self.engine.model_dump(mode="json")

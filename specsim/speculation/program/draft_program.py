@@ -156,6 +156,11 @@ class DraftProgram(Validated):
         return self.proposal.kind != "none"
 
     @property
+    def copies(self) -> bool:
+        """Whether drafts are tokens of a text that went before."""
+        return self.proposal.kind in ("copy", "copy_tree")
+
+    @property
     def drafts_on_gpu(self) -> bool:
         """Whether no part of drafting runs on the host."""
         return all(phase.where == "gpu" for phase in self.phases)
