@@ -38,6 +38,7 @@ class HostPrices:
         elif self._assumed:
             yield _work(host.step)
             yield _work(host.sequence, sequences)
+            yield _work(host.plan)
 
     def drafts(self, verifying: Reals, drafted: Reals) -> Iterator[HostWork]:
         """Once a step that drafts: handing ``verifying`` sequences' drafts over, and each of ``drafted`` tokens."""
@@ -48,6 +49,11 @@ class HostPrices:
             yield HostWork(measured * (verifying > 0), MEASURED_HOST_ERROR, self._engine.host.draft_pass.exposed)
         elif self._assumed:
             yield _work(self._engine.host.draft_token, drafted)
+
+    def plan(self, phase: Phase) -> HostWork:
+        """Attention's work division before a pass that runs any."""
+        counts = self._assumed and phase.host_s_per_pass is None and self._engine.host_draft_pass_s is None
+        return _work(self._engine.host.plan, 1.0 if counts else 0.0)
 
     def draft_pass(self, phase: Phase, sequences: Reals) -> HostWork:
         """One pass of a phase; what the scenario gives is all that drafting costs."""
