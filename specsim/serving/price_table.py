@@ -62,10 +62,11 @@ def extent_of(assembly: Assembly) -> Extent:
     by_batch = None if decider is None else decider.table()
     if by_batch is not None:
         choices = tuple(sorted({0, *(min(k, assembly.longest) for k in by_batch)}))
+    mixed_sizes = () if limits.graph_mode == "full_decode_only" else assembly.graph_sizes
     return Extent(
         limits.max_num_seqs, limits.max_num_batched_tokens,
         min(LONGEST_KV, assembly.longest_cached), choices, assembly.verifies_drafts,
-        assembly.graph_sizes,
+        mixed_sizes,
     )  # fmt: skip
 
 
