@@ -139,6 +139,7 @@ def with_defaults(stated: EngineLimits, here: Circumstances) -> EngineLimits:
     return stated.model_copy(update=filled | {"kind": kind, "version": version})
 
 
+@cache
 def numbers(version: str) -> tuple[int, ...]:
     """``0.23.1rc1`` as (0, 23, 1). Raises InvalidInput for what does not begin with a number."""
     match = re.match(r"v?(\d+(?:\.\d+)*)", version)
