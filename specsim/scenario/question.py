@@ -198,7 +198,7 @@ class Scenario(Validated):
 
     def _circumstances(self) -> Circumstances:
         deployment, speculation = self.deployment, self.speculation
-        here = Circumstances(self.gpu, deployment.tensor_parallel, deployment.kv_bits)
+        here = Circumstances(self.gpu, deployment.tensor_parallel, deployment.kv_bits, self.model.moe is not None)
         if speculation is None or not speculation.max_draft_tokens:
             return here
         program = speculation.program
