@@ -26,6 +26,7 @@ class Prices(NamedTuple):
     kv_knots: Floats  # [c]
     verify_s: Floats  # [w, n, c] a step of n sequences, nothing drafted
     attention_s: Floats  # [w, n, c] of it, what adds up over groups; the whole where the source has no parts
+    beside_s: Floats  # [w, n, c] the same in a step that holds prompt chunks
     rank: Integers  # [w, n, c] of the source
     additive: bool  # whether attention_s adds up over groups of several widths
     k_index: Integers  # [k]
@@ -188,24 +189,25 @@ def _as_tabulated(prices: Any, step: Any, k: int) -> tuple[float, int]:
         plane = min(int(width) - 1, prices.num_widths - 1) * prices.num_sequences + n
         rank = integers_at(prices.rank + 8 * plane * prices.num_kv, prices.num_kv)[i]
         if step.num_groups > 1 and prices.additive:
-            seconds = _beyond_mean(prices, step) - _at(prices, prices.attention_s, width, n, kv)
+            table = prices.beside_s if step.num_chunks else prices.attention_s
+            seconds = _groups_alone(prices, table, step) - _at(prices, table, width, n, kv)
     if index >= 0:
         seconds += _drafting(prices, step, index, n, kv)
     if step.num_chunks == 0:
         return max(seconds + _at(prices, prices.verify_s, width, n, kv), 1e-9), int(rank)
     if step.num_groups:
-        seconds += _at(prices, prices.attention_s, width, n, kv)
+        seconds += _at(prices, prices.beside_s, width, n, kv)
     seconds += _with_chunks(prices, step, index, tokens)
     return max(seconds, 1e-9), int(max(rank, integers_at(prices.mixed_rank, 1)[0]))
 
 
 @jit
-def _beyond_mean(prices: Any, step: Any) -> float:
+def _groups_alone(prices: Any, table: int, step: Any) -> float:
     """What groups of several widths add of their own, where it replaces one group of their mean width and length."""
     own = 0.0
     for g in range(step.num_groups):
         group = group_at(step.groups + g * GROUP_BYTES)
-        own += _at(prices, prices.attention_s, group.query_tokens, int(group.sequences), group.kv_tokens)
+        own += _at(prices, table, group.query_tokens, int(group.sequences), group.kv_tokens)
     return own
 
 

@@ -70,7 +70,7 @@ class _Tabulator:
         self.additive, self.lag_s = "attention" in probe.parts, probe.lag_s
 
     def prices(self) -> Prices:
-        verify, own, rank = self._verify()
+        verify, own, beside, rank = self._verify()
         draft, late = self._draft(verify)
         tokens = self._token_knots()
         reading = draft - late
@@ -82,8 +82,8 @@ class _Tabulator:
             k_index[k] = index
         sizes = np.array(self.extent.graph_sizes, dtype=np.int64)
         return Prices(
-            self.kv, verify, own, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows, mixed.mixed_s,
-            mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots,
+            self.kv, verify, own, beside, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows,
+            mixed.mixed_s, mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots,
             prefix_knots, chunks, drafted_chunks, self._splitting(), np.zeros(0), np.zeros((2, len(k_index), 0)),
             self.lag_s,
         )  # fmt: skip
@@ -101,14 +101,18 @@ class _Tabulator:
         plane[1:] = np.broadcast_to(cast(Floats, values), (self.size[0] - 1, self.size[1]))
         return plane
 
-    def _verify(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        seconds, own, rank = [], [], []
+    def _verify(self) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+        seconds, own, beside, rank = [], [], [], []
+        chunk = self._own(self._step([_short(SHORT)], 0, 0, 0.0))
         for width in range(1, self.width + 1):
-            price = self._step([Group(self.n, width, np.maximum(self.kv, width), width)], 0, 0, 0.0)
+            group = Group(self.n, width, np.maximum(self.kv, width), width)
+            price = self._step([group], 0, 0, 0.0)
             seconds.append(self._plane(price.seconds))
             own.append(self._plane(self._own(price)))
+            mixed = self._own(self._step([group, _short(SHORT)], 0, 0, 0.0)) - chunk
+            beside.append(self._plane(mixed) if self.additive else own[-1])
             rank.append(self._plane(_ranks(price)).astype(np.int64))
-        return np.stack(seconds), np.stack(own), np.stack(rank)
+        return np.stack(seconds), np.stack(own), np.stack(beside), np.stack(rank)
 
     def _draft(self, verify: Floats) -> tuple[Floats, Floats]:
         draft = np.zeros((len(self.ks), *self.size))
@@ -215,6 +219,8 @@ class _Tabulator:
 
     def _of_chunks(self, tokens: int, kv: Floats) -> Floats:
         """What a chunk adds of its own to a step, by its KV length."""
+        if self.additive:
+            return np.broadcast_to(self._own(self._step([Group(1, tokens, kv, 1)], 0, 0, 0.0)), kv.shape)
         beside = Group(1, 1, REFERENCE_KV, 1)
         alone = self._own(self._step([beside], 0, 0, 0.0))
         return np.broadcast_to(self._own(self._step([beside, Group(1, tokens, kv, 1)], 0, 0, 0.0)) - alone, kv.shape)

@@ -82,7 +82,7 @@ def asked_with(name: str) -> Scenario:
 
 @pytest.mark.parametrize("name", program_names())
 def test_tables_hold_the_prices_of_every_program_or_are_not_used(name: str) -> None:
-    machine = assemble(asked_with(name, "h100-sxm"))
+    machine = assemble(asked_with(name))
     priced = looked_up(machine)
     if priced is machine:
         assert name in PRICED_STEP_BY_STEP
