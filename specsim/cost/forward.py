@@ -136,10 +136,13 @@ class KernelPrices(Protocol):
         ...
 
 
-def token_kernels(model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision) -> Iterator[Kernel]:
+def token_kernels(
+    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision, *, fused: bool = False
+) -> Iterator[Kernel]:
     """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
-    ``model`` is one rank's share (``ModelPart.shard``), or a whole model.
+    ``model`` is one rank's share (``ModelPart.shard``), or a whole model. ``fused``: elementwise kernels as serving
+    engines compile them, else one for each operation.
     """
     part = as_part(model)
     for linear in part.linears():
@@ -148,7 +151,7 @@ def token_kernels(model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, prec
             yield _gemm(linear, m, precision)
     if part.routed and part.model.moe is not None:
         yield _experts(part, part.model.moe, tokens, precision)
-    yield from _elementwise(part, tokens, precision)
+    yield from _elementwise(part, tokens, precision, fused=fused)
 
 
 def attention_kernels(
@@ -235,19 +238,24 @@ def _experts(part: ModelPart, moe: MixtureOfExperts, tokens: Reals, precision: P
     return Kernel("moe", "gemm", shape, "", precision.weights, part.routed, flops, moved)
 
 
-def _elementwise(part: ModelPart, tokens: Reals, precision: Precision) -> Iterator[Kernel]:
-    """Norms, rotary, cache write, activation, residual adds and the embedding; widths in values a token."""
+def _elementwise(part: ModelPart, tokens: Reals, precision: Precision, *, fused: bool) -> Iterator[Kernel]:
+    """Norms, rotary, cache write, activation, residual adds and the embedding; widths in values a token.
+
+    ``fused``: as serving engines compile them, a residual add is the norm's that follows it: one kernel that reads the
+    sublayer's output and the residual and writes the sum and its norm (vLLM ``fused_add_rms_norm``, and what Inductor
+    makes of the same operations). Rotary and the cache write stay two kernels: vLLM 0.24 joins them on AMD only.
+    """
     model, sublayers = part.model, part.attention + part.feed_forward
     hidden = model.hidden_size
     heads_width = (model.num_heads + model.num_kv_heads) * model.head_dim
     gated = 2 if model.gated_mlp else 1
+    norms = sublayers + part.final_norm
     operations = (
         ("embedding", hidden, int(part.embedding), 2),
-        ("norm", hidden, sublayers + part.final_norm, 2),
+        *((("add_norm", hidden, norms, 4),) if fused else (("norm", hidden, norms, 2), ("add", hidden, sublayers, 3))),
         ("rotary", heads_width, part.attention, 2),
         ("kv_write", model.kv_values_per_token(), part.attention, 2),
         ("activation", model.intermediate_size, part.dense, gated + 1),
-        ("add", hidden, sublayers, 3),
     )
     for operation, width, count, passes in operations:
         if count and np.any(tokens):

@@ -122,7 +122,8 @@ class MeasuredPrices:
         estimate = found.surface.seconds(measured.shape)
         ratio = self._width_ratio(kernel, measured)
         if ratio is None:
-            ratio = roofline.price(kernel, warm=warm).seconds / roofline.price(measured, warm=warm).seconds
+            asked = _counted(kernel, kernel.dtype)  # by the formula that counts the measured one
+            ratio = roofline.price(asked, warm=warm).seconds / roofline.price(measured, warm=warm).seconds
         error = np.hypot(estimate.error, STAND_IN_ERROR)
         return Price(estimate.seconds * ratio * self._stretch, EXTRAPOLATED, error, bound)
 
@@ -162,10 +163,7 @@ class MeasuredPrices:
         shape = kernel.shape
         if found.query_tokens is not None:
             shape = (shape[0], found.query_tokens, *shape[2:])
-        if kernel.kind not in ("gemm", "attention", "moe"):
-            return replace(kernel, shape=shape)
-        moved, flops = work(kernel.kind, shape, found.dtype)
-        return replace(kernel, shape=shape, dtype=found.dtype, bytes=moved, flops=flops)
+        return _counted(replace(kernel, shape=shape), found.dtype)
 
     def _width_ratio(self, kernel: Kernel, measured: Kernel) -> Reals | None:
         """How much longer attention takes at its width than at the measured one, by the other machine's profile."""
@@ -224,6 +222,14 @@ class _Surfaces:
         return surface
 
 
+def _counted(kernel: Kernel, dtype: str) -> Kernel:
+    """A kernel in this format, its bytes and FLOPs counted from its shape as surfaces count them."""
+    if kernel.kind not in ("gemm", "attention", "moe"):
+        return kernel
+    moved, flops = work(kernel.kind, kernel.shape, dtype)
+    return replace(kernel, dtype=dtype, bytes=moved, flops=flops)
+
+
 def _regimes(kernel: Kernel) -> tuple[str, ...]:
     """Where attention of this width was measured, then the nearest other widths."""
     if kernel.kind != "attention":
@@ -244,7 +250,10 @@ def _nearest_width(kernel: Kernel, which: str) -> float | None:
 
 def _operations(kernel: Kernel) -> tuple[str, ...]:
     """The kernel's own operation, then what is closest to it."""
-    nearest = {"tree": "", "softmax": "greedy", "sample": "greedy", "rejection": "greedy", "all_gather": "all_reduce"}
+    nearest = {
+        "tree": "", "softmax": "greedy", "sample": "greedy", "rejection": "greedy", "all_gather": "all_reduce",
+        "add_norm": "add",
+    }  # fmt: skip
     other = nearest.get(kernel.operation)
     return (kernel.operation,) if other is None else (kernel.operation, other)
 

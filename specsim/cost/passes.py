@@ -35,12 +35,12 @@ class PassCost:
     """Prices passes of one model, or of a part of one, over ``ranks`` GPUs.
 
     ``graph_sizes``: captured token counts, empty for eager; ``launch_s``: host seconds to launch one kernel, 0 where
-    the kernel times hold it already.
+    the kernel times hold it already. ``fused``: elementwise kernels as serving engines compile them (forward.py).
     """
 
     def __init__(
         self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
-        graph_sizes: tuple[int, ...] = (), launch_s: float = 0.0,
+        graph_sizes: tuple[int, ...] = (), launch_s: float = 0.0, fused: bool = False,
     ) -> None:  # fmt: skip
         self._whole = as_part(model)
         self._part = self._whole.shard(ranks)
@@ -49,6 +49,7 @@ class PassCost:
         self._precision = precision
         self._graph_sizes = graph_sizes
         self._launch_s = launch_s
+        self._fused = fused
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
         self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
 
@@ -89,7 +90,7 @@ class PassCost:
         )
 
     def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> tuple[Charge, ...]:
-        own = token_kernels(self._part, tokens, rows, self._precision)
+        own = token_kernels(self._part, tokens, rows, self._precision, fused=self._fused)
         shared = collective_kernels(self._whole, self._ranks, tokens, rows, self._precision)
         return tuple(self.charge(kernel, warm) for kernel in (*own, *shared))
 

@@ -34,9 +34,11 @@ class PassPricing:
     def cost(self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True) -> PassCost:
         """Prices of passes over a model or a part of one."""
         # Kernels profiled on a CPU were launched eagerly, one by one: their times hold the launch.
-        launch_s = self.hardware.launch_s if self.hardware.kind == "gpu" else 0.0
-        sizes = self.graph_sizes if graphs else ()
-        return PassCost(model, self.prices, precision, ranks=self.ranks, graph_sizes=sizes, launch_s=launch_s)
+        gpu = self.hardware.kind == "gpu"
+        return PassCost(
+            model, self.prices, precision, ranks=self.ranks, graph_sizes=self.graph_sizes if graphs else (),
+            launch_s=self.hardware.launch_s if gpu else 0.0, fused=gpu,
+        )  # fmt: skip
 
 
 def seconds_of(entries: Sequence[Entry]) -> Reals:
