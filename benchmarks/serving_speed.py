@@ -44,13 +44,14 @@ BLOCK = 16  # tokens
 
 def question(
     lengths: dict[str, Any] = FIXED, *, requests: int = REQUESTS, replicas: int = 1, router: str = "round_robin",
-    rate: float = RATE_PER_S, engine: dict[str, Any] | None = None, **speculation: Any,
+    rate: float = RATE_PER_S, engine: dict[str, Any] | None = None, pools: dict[str, Any] | None = None,
+    **speculation: Any,
 ) -> Scenario:  # fmt: skip
     """The scenario of one line; any of ``speculation`` makes it draft 4 tokens."""
     fields: dict[str, Any] = {
         "name": "benchmark", "model": "llama-3.1-8b", "gpu": "a100-80gb",
         "engine": {"max_num_batched_tokens": 512, "max_num_seqs": 256} | (engine or {}),
-        "deployment": {"replicas": replicas, "router": router},
+        "deployment": {"replicas": replicas, "router": router, "disaggregation": pools},
         "workload": {
             "kind": "synthetic", "requests": requests, "lengths": lengths,
             "arrivals": {"kind": "poisson", "rate_per_s": rate * replicas},
@@ -101,6 +102,10 @@ LINES: dict[str, Line] = {
     "four replicas, least outstanding": (
         lambda: question(replicas=4, router="least_outstanding", rate=RATE_PER_S / 4), unchanged
     ),
+    "disaggregated": (
+        lambda: question(replicas=2, pools={"prefill_replicas": 1, "decode_replicas": 1}, rate=RATE_PER_S / 2),
+        unchanged,
+    ),
 }  # fmt: skip
 
 
@@ -118,7 +123,10 @@ def measure(
     clients = CLIENTS if requests.arrival_s is None else None
     spent_s = []
     for _ in range(REPEATS + 1):  # the first one loads what is compiled
-        fleet = Fleet(replicas, requests.classes, router=scenario.deployment.router, clients=clients)
+        fleet = Fleet(
+            replicas, requests.classes, router=scenario.deployment.router, clients=clients,
+            disaggregation=scenario.deployment.disaggregation,
+        )  # fmt: skip
         serve, sink = partial(serve_by_events, fleet) if by_events else fleet.serve, Records(requests.classes)
         begun_s = time.process_time()
         serve([requests], sink)

@@ -17,7 +17,7 @@ from specsim.cost.borrowed import BorrowedPrices, borrowed_name
 from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.measured import MeasuredPrices, drift
-from specsim.cost.memory import memory_budget
+from specsim.cost.memory import MemoryBudget, memory_budget
 from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput
 from specsim.profiles.store import Profile, find_profile, find_widths, load_profile
@@ -26,7 +26,7 @@ from specsim.specs.catalog import load_hardware
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.speculation.acceptance import AcceptanceLaw
-from specsim.speculation.footprint import program_blocks
+from specsim.speculation.footprint import program_budget, request_blocks
 from specsim.speculation.policy import Decider, Policy, Setting
 from specsim.speculation.round import RoundCost, StepCost
 
@@ -173,14 +173,25 @@ class Assembly:
     @cached_property
     def num_kv_blocks(self) -> int:
         """KV blocks of one replica. Raises NoAnswer if the weights do not fit."""
+        program = None if self.speculation is None else self.speculation.program
+        return self.memory.blocks if program is None else request_blocks(program, self.memory)
+
+    @cached_property
+    def memory(self) -> MemoryBudget:
+        """Where the memory of each GPU goes. Raises NoAnswer if the weights do not fit."""
         scenario, speculation = self.scenario, self.speculation
         if speculation is None:
             shard = scenario.model.shard(scenario.deployment.tensor_parallel)
-            return memory_budget(shard, (), scenario.gpu, scenario.deployment, scenario.engine).blocks
-        return program_blocks(
+            return memory_budget(shard, (), scenario.gpu, scenario.deployment, scenario.engine)
+        return program_budget(
             speculation.program, scenario.model, speculation.draft_model, scenario.gpu, scenario.deployment,
             scenario.engine, speculation.max_draft_tokens,
         )  # fmt: skip
+
+    @property
+    def kv_block_bytes(self) -> float:
+        """Of a KV block on one GPU, the drafter's cache included."""
+        return self.memory.block_bytes
 
     @cached_property
     def graph_sizes(self) -> tuple[int, ...]:
@@ -249,8 +260,8 @@ class Assembly:
         )  # fmt: skip
         return (policy or speculation.policy).start(setting)
 
-    def engine(self) -> Records:
-        """The rules that one replica schedules by."""
+    def engine(self, role: int = 0) -> Records:
+        """The rules that one replica of a role (``scheduling.records``) schedules by."""
         from specsim.scheduling.replica import engine_of  # numba comes with it, which most verbs do without
 
         return engine_of(
@@ -258,6 +269,7 @@ class Assembly:
             draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,
             recompute_last_hit=self.speculation is not None and self.speculation.program.recompute_last_hit,
+            role=role,
         )  # fmt: skip
 
 

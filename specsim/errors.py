@@ -43,4 +43,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInput:
     names = sorted(known)
     near = get_close_matches(name.lower(), names, n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return InvalidInput(f"unknown {kind} {name!r}; {hint}")
+    return InvalidInput(f"unknown {kind} {shown(name)}; {hint}")
+
+
+def shown(value: object) -> str:
+    """A value as an error message quotes it: on one line, at most 60 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from specsim.cost.forward import SOURCES, Group, Kernel, Precision, attention_kernels, token_kernels
+from specsim.cost.attention import attention_kernels
+from specsim.cost.forward import SOURCES, Group, Kernel, Precision, token_kernels
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row

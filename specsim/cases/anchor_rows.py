@@ -6,7 +6,6 @@ anchors in a profile's header they say how the machine's state differed from the
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.errors import InvalidInput
+from specsim.kept_files import append_csv, read_csv
 from specsim.profiles.store import Profile
 from specsim.specs.conditions import Conditions
 
@@ -35,12 +35,8 @@ class AnchorRow:
 
 def append_anchors(path: Path, row: AnchorRow) -> None:
     """Append a row to a CSV: a checkpoint."""
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if fresh:
-            writer.writerow(_COLUMNS)
-        writer.writerow([row.repeat, row.run, row.looks, *(f"{row.seconds[name]:.4g}" for name in ANCHORS)])
+    seconds = (f"{row.seconds[name]:.4g}" for name in ANCHORS)
+    append_csv(path, _COLUMNS, [[row.repeat, row.run, row.looks, *seconds]])
 
 
 def read_anchors(path: Path) -> list[AnchorRow]:
@@ -48,15 +44,14 @@ def read_anchors(path: Path) -> list[AnchorRow]:
     rows: list[AnchorRow] = []
     if not path.exists():
         return rows
-    with path.open(newline="", encoding="utf-8") as file:
-        for line, record in enumerate(csv.DictReader(file), start=2):
-            try:
-                seconds = {name: float(record[f"{name}_s"]) for name in ANCHORS}
-                rows.append(AnchorRow(int(record["repeat"]), record["run"], int(record["looks"]), seconds))
-            except (KeyError, TypeError, ValueError) as error:
-                raise InvalidInput(
-                    f"{path}:{line}: {error} is missing or not a number; remove the row, or the file and do without"
-                ) from None
+    for line, record in read_csv(path):
+        try:
+            seconds = {name: float(record[f"{name}_s"]) for name in ANCHORS}
+            rows.append(AnchorRow(int(record["repeat"]), record["run"], int(record["looks"]), seconds))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"{path}:{line}: {error} is missing or not a number; remove the row, or the file and do without"
+            ) from None
     return rows
 
 

@@ -13,6 +13,7 @@ import yaml
 from specsim.cases.drafters import drafting_scenarios
 from specsim.cases.loads import Loads
 from specsim.errors import InvalidInput, unknown_name
+from specsim.kept_files import replace_text
 from specsim.scenario import Scenario, load_scenario
 from specsim.specs.yaml_file import read_mapping, read_yaml
 
@@ -110,4 +111,4 @@ def write_machine(folder: Path, device_name: str, versions: dict[str, str], prob
         "versions": versions,
         "probe": {"before_s": probe_s[0], "after_s": probe_s[1]},
     }
-    (folder / "machine.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))
+    replace_text(folder / "machine.yaml", yaml.safe_dump(facts, sort_keys=False))

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from specsim.results.served_rows import SATURATION, SCENARIO
+from specsim.validated import Validated
 from specsim.workload.arrivals import Arrivals, ClosedLoopArrivals, OpenArrivals
 
 OWN = "own"
@@ -28,20 +29,18 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 
 
-class Loads(BaseModel):
+class Loads(Validated):
     """What a served case runs: every load under every alternative, ``repeats`` times.
 
     Alternatives and variants are settings applied to the scenario. A load's rates are shares of the saturation, in
     requests/s, of the alternative itself (``own``) or of the one that ``saturation_of`` names.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     alternatives: dict[Name, Settings] = Field(min_length=1)
     loads: dict[Name, Arrivals] = Field(min_length=1)
     saturation_of: str = OWN
     repeats: PositiveInt = 3
-    variants: dict[Name, Settings | dict[Name, Settings]] = {}
+    variants: dict[Name, Settings | dict[Name, Settings]] = Field(default_factory=dict)
 
     def laws(self, alternative: str) -> dict[str, Settings]:
         """The variants of an alternative and their settings."""

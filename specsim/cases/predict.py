@@ -17,6 +17,7 @@ from specsim.cases.pin import pin
 from specsim.cases.served import ServedRun, load_runs, require_saturation, saturation_runs
 from specsim.errors import InvalidInput
 from specsim.fidelity import Predicted
+from specsim.kept_files import replace_text
 from specsim.results.served_rows import METRICS, SCENARIO, PredictedMetric, PredictedRun, write_predictions
 from specsim.scenario import Scenario
 
@@ -53,7 +54,7 @@ def _write_maps(case: Case) -> Path:
         | {"cells": [asdict(cell) for cell in predicted_cells(speedup_map(assemble(scenario)))]}
         for name, scenario in case.drafters.items()
     }
-    case.predicted.write_text(json.dumps(document, indent=1) + "\n")
+    replace_text(case.predicted, json.dumps(document, indent=1) + "\n")
     return case.predicted
 
 

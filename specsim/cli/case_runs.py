@@ -23,6 +23,7 @@ from specsim.cases.served import run_name
 from specsim.cli.options import messages
 from specsim.errors import InvalidInput
 from specsim.fidelity import read_grid, write_grid
+from specsim.kept_files import only_writer
 from specsim.results import GridRow
 from specsim.results.served_rows import METRICS, ServedRow, append_row
 from specsim.scenario import Scenario
@@ -42,16 +43,22 @@ def measure_maps(
     drafters: Mapping[str, Scenario], out: Path, *, device: str, repeats: int, cell_seconds: float
 ) -> None:
     """Measure every cell of each drafter's batch x k map into a table, skipping those it already holds."""
+    if repeats < 2:
+        raise InvalidInput(f"--repeats {repeats}: choosing and scoring the best k needs at least 2")
+    with only_writer(out.parent):
+        _measure_missing_cells(drafters, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
+
+
+def _measure_missing_cells(
+    drafters: Mapping[str, Scenario], out: Path, *, device: str, repeats: int, cell_seconds: float
+) -> None:
     from specsim.profiling.device.anchors import Anchors, Looks
     from specsim.profiling.device.machine import inspect
     from specsim.profiling.device.probe import probe_s
     from specsim.profiling.device.timer import clock_and_capture
 
-    if repeats < 2:
-        raise InvalidInput(f"--repeats {repeats}: choosing and scoring the best k needs at least 2")
     held = read_grid(out) if out.exists() else {}
     done = {name: {(r.repeat, r.batch, r.draft_tokens) for r in held.get(name, ())} for name in drafters}
-    out.parent.mkdir(parents=True, exist_ok=True)
     machine = inspect(device)
     dtype = assemble(next(iter(drafters.values()))).precision.dtype
     looks = Looks(Anchors(device, dtype, machine), LOOK_EVERY_S)
@@ -104,6 +111,11 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
 
     Loads need their prediction first. Raises InvalidInput without it, or for a table of another scenario.
     """
+    with only_writer(case.folder):
+        return _measure_missing_runs(case, what, device=device)
+
+
+def _measure_missing_runs(case: Case, what: Served, *, device: str) -> Path:
     from specsim.profiling.device.anchors import Anchors, Looks
     from specsim.profiling.device.machine import inspect
     from specsim.profiling.device.probe import probe_s

@@ -8,11 +8,20 @@ from typing import Annotated
 import typer
 
 from specsim.cli.options import JsonOption, messages, print_json
+from specsim.cli.validate_gpu import validate_gpu
 from specsim.errors import InvalidInput
+
+GPU = "gpu"
 
 
 def validate(
-    case: Annotated[str | None, typer.Argument(help="A case's name or folder; none: all that are shipped.")] = None,
+    case: Annotated[
+        str | None, typer.Argument(help="A case's name or folder; gpu: published GPU runs; none: all cases.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Argument(help="After gpu: one study's name or path; none: all of them.")
+    ] = None,
+    rows: Annotated[bool, typer.Option("--rows", help="Of gpu: every figure, predicted beside measured.")] = False,
     predict: Annotated[bool, typer.Option("--predict", help="Only write the prediction, before a run.")] = False,
     here: Annotated[bool, typer.Option("--here", help="Profile, predict and measure it on this machine.")] = False,
     out: Annotated[Path, typer.Option(help="Folder that --here writes.")] = Path("validation-here"),
@@ -27,6 +36,15 @@ def validate(
     from specsim.cli.case_scores import measured, print_all, print_case, write_report
     from specsim.cli.here import repeat_here
 
+    if case == GPU:
+        if here or predict or report or plot is not None:
+            raise InvalidInput(
+                "validate gpu takes --rows and --json; --here, --predict, --report and --plot are of cases"
+            )
+        validate_gpu(study, rows=rows, as_json=as_json)
+        return
+    if study is not None or rows:
+        raise InvalidInput(f"{study or '--rows'} goes with validate gpu; write specsim validate gpu [STUDY] [--rows]")
     if case is None and (here or predict):
         raise InvalidInput(
             f"--{'here' if here else 'predict'} is about one case; name one of {', '.join(case_names())}"

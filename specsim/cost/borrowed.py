@@ -72,8 +72,10 @@ class BorrowedPrices:
         return ideal
 
     def _same_link(self) -> bool:
-        one, other = self._sibling.link_bytes_per_s, self._hardware.link_bytes_per_s
-        return one is not None and other is not None and math.isclose(one, other, rel_tol=SAME_LINK)
+        one, other = self._sibling, self._hardware
+        if one.link_bytes_per_s is None or other.link_bytes_per_s is None:
+            return False
+        return one.link == other.link and math.isclose(one.link_bytes_per_s, other.link_bytes_per_s, rel_tol=SAME_LINK)
 
     def host_s(self, part: str, sequences: Reals) -> Reals | None:
         """As on the sibling: the host's time is not the card's."""

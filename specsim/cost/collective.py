@@ -1,34 +1,87 @@
-"""Collectives between the GPUs of one replica without measurements: a latency and a bandwidth term (α-β).
+"""Collectives between the GPUs of one replica without measurements: what crosses each link, and how often ranks meet.
 
-An all-reduce of S bytes over p ranks sends 2(p-1)/p·S over each link, an all-gather (p-1)/p·S (ring; Thakur,
-Rabenseifner and Gropp 2005, sections 4.1 and 4.5). The latency is of a one-shot kernel, not of 2(p-1) ring steps:
-small messages are what decoding exchanges.
+An all-reduce of S bytes over p ranks sends at least 2(p-1)/p·S over each rank's link, an all-gather (p-1)/p·S (Thakur,
+Rabenseifner and Gropp 2005, sections 4.1 and 4.5). How it is done decides the latency:
+
+- **one-shot**: every rank reads all others' data at once: one meeting, (p-1)·S over the link;
+- **two-shot**: each reduces its share, then all gather: two meetings, 2(p-1)/p·S;
+- **ring**: 2(p-1) hops, or p-1 of an all-gather, from neighbour to neighbour.
+
+On NVLink and Infinity Fabric every rank reaches every other directly, and engines take the faster of the first two
+(vLLM's and SGLang's custom all-reduce, TensorRT-LLM's). Over PCI Express they do so for two ranks only and leave more
+to NCCL's ring (vLLM, custom_all_reduce.py: "not supported on more than two PCIe-only GPUs"). Reduction inside the
+switch, by which NCCL moves 445 GB/s over eight H100 at 512 MiB, is left out: such messages take 1.8 times too long.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
 
 from specsim.arrays import Reals
 from specsim.cost.forward import Kernel
 from specsim.errors import NoAnswer
 from specsim.specs.hardware import Hardware
 
-# TensorRT-LLM's all-reduce on NVLink, from the tables of aiconfigurator-core 0.12 for H200: 3 to 9 us up to 64 KiB,
-# and a third (2 ranks) to a half (8 ranks) of the link's rate at 128 MiB.
-LATENCY_S = 5e-6
-LINK_EFFICIENCY = 0.4
-ROUNDS = {"all_reduce": 2.0, "all_gather": 1.0}
+
+@dataclass(frozen=True, slots=True)
+class LinkConstants:
+    """``meeting_s``: until all ranks have seen each other; ``hop_s``: of a ring; ``efficiency``: of the link's rate.
+
+    ``error``: one standard deviation of collectives as a share of their time.
+    """
+
+    meeting_s: float
+    hop_s: float
+    efficiency: float
+    error: float
+
+
+# NVLink and PCI Express: what leaves the least squares of log errors over vLLM's and NCCL's tables of
+# aiconfigurator-core 0.12, 4 KiB to 256 MiB over 2, 4 and 8 ranks (rms 0.30 on A100, H100, H200, B200, B300, GB200 and
+# GB300; 0.28 on RTX PRO 6000 and L40S). Over PCI Express hosts differ more than that: eight RTX PRO 6000 reach 22 to
+# 41 GB/s of bus bandwidth in four servers (github.com/voipmonitor/rtx6kpro, hardware/pcie-bandwidth.md). Infinity
+# Fabric: its protocol leaves 48 of 64 GB/s a link (AMD, Understanding RCCL Bandwidth and xGMI Performance on MI300X);
+# the rest is assumed.
+LINKS = {
+    "nvlink": LinkConstants(6e-6, 1.5e-6, 0.55, error=0.3),
+    "pcie": LinkConstants(5e-6, 2e-6, 0.45, error=0.4),
+    "infinity-fabric": LinkConstants(8e-6, 2e-6, 0.7, error=0.4),
+}
+MESHES = ("infinity-fabric",)  # a link to each peer, so that p ranks have p-1 of them
+MEET_IN_PAIRS_ONLY = ("pcie",)
 
 
 def collective_s(kernel: Kernel, hardware: Hardware) -> Reals:
     """Seconds of one collective; raises NoAnswer if the hardware's link rate is unknown.
 
-    1 MiB over 2 H200: 5 us + 2·(1/2)·1048576 / (0.4·450e9) = 10.8 us.
+    1 MiB over 8 H200: two-shot, 2·6 us + 2·(7/8)·1048576 / (0.55·450e9) = 19.4 us; one-shot would take 35.7.
     """
     size, ranks = kernel.shape
-    link = hardware.link_bytes_per_s
-    if link is None:
+    constants = LINKS[hardware.link]
+    links = ranks - 1 if hardware.link in MESHES else 1
+    rate = constants.efficiency * _link_rate(hardware, float(np.max(ranks))) * links
+    share_s = (ranks - 1) / ranks * size / rate  # a rank's share of all others' data
+    if kernel.operation == "all_gather":
+        return constants.meeting_s + (ranks - 1) * constants.hop_s + share_s
+    together_s = np.minimum(constants.meeting_s + ranks * share_s, 2 * (constants.meeting_s + share_s))
+    if hardware.link not in MEET_IN_PAIRS_ONLY:
+        return together_s if np.ndim(together_s) else float(together_s)
+    ring_s = np.maximum(constants.meeting_s, 2 * (ranks - 1) * constants.hop_s) + 2 * share_s
+    seconds = np.where(np.asarray(ranks) == 2, together_s, ring_s)
+    return seconds if seconds.ndim else float(seconds)
+
+
+def collective_error(hardware: Hardware) -> float:
+    """One standard deviation of collectives over this hardware's links, as a share of their time."""
+    return LINKS[hardware.link].error
+
+
+def _link_rate(hardware: Hardware, ranks: float) -> float:
+    if hardware.link_bytes_per_s is None:
         raise NoAnswer(
             f"{hardware.name} has no link_bytes_per_s, so tensor_parallel {ranks:g} has no price; "
             "give the hardware its link rate or set tensor_parallel to 1"
         )
-    return LATENCY_S + ROUNDS[kernel.operation] * (ranks - 1) / ranks * size / (LINK_EFFICIENCY * link)
+    return hardware.link_bytes_per_s

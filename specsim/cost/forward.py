@@ -10,16 +10,17 @@ Counts and lengths may be arrays of alternatives that broadcast like NumPy's, so
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
 
 from specsim.arrays import Reals
 from specsim.specs.hardware import Hardware
-from specsim.specs.kernel_work import attention_work, experts_work, product_work
-from specsim.specs.model import Linear, MixtureOfExperts, ModelSpec
+from specsim.specs.kernel_work import experts_work, product_work
+from specsim.specs.model import Linear, ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
+from specsim.specs.sublayers import Dense, Experts, Recurrent
 
 Source = Literal["measured", "interpolated", "extrapolated", "borrowed", "roofline"]
 SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "borrowed", "roofline")  # best first
@@ -62,6 +63,7 @@ class Precision:
     dtype: str
     weights: str = "bfloat16"
     kv: str = "bfloat16"
+    eight_bits: str = "fp8"  # how this hardware multiplies 8-bit weights
 
     @classmethod
     def on(cls, hardware: Hardware, weight_bits: float, kv_bits: float = 16, group_size: int = 128) -> Precision:
@@ -79,11 +81,22 @@ class Precision:
         )
         dtype = "float32" if wide and "float32" in hardware.flops_per_s else half
         kv = {8: "fp8", 32: "float32"}.get(int(kv_bits), half)
+        eight = "fp8" if "fp8" in hardware.flops_per_s else "int8-weight"
         if weight_bits > 8:
-            return cls(weight_bits, kv_bits, dtype, dtype, kv)
+            return cls(weight_bits, kv_bits, dtype, dtype, kv, eight)
         if weight_bits > 4:
-            return cls(weight_bits, kv_bits, dtype, "fp8" if "fp8" in hardware.flops_per_s else "int8-weight", kv)
-        return cls(weight_bits + 16 / group_size, kv_bits, dtype, f"int4-weight-g{group_size}", kv)
+            return cls(weight_bits, kv_bits, dtype, eight, kv, eight)
+        return cls(weight_bits + 16 / group_size, kv_bits, dtype, f"int4-weight-g{group_size}", kv, eight)
+
+    def stored(self, bits: float | None) -> Precision:
+        """The same with weights stored at so many bits, scales included; None: as they are."""
+        if bits is None:
+            return self
+        if bits > 9:
+            return replace(self, weight_bits=max(bits, self.activation_bytes * 8), weights=self.dtype)
+        if bits > 5:
+            return replace(self, weight_bits=bits, weights=self.eight_bits)
+        return replace(self, weight_bits=bits, weights=f"int4-weight-g{128 if bits < 4.2 else 32}")
 
     @property
     def activation_bytes(self) -> float:
@@ -149,41 +162,10 @@ def token_kernels(
         m = rows if linear.on_rows else tokens
         if not linear.routed and np.any(m):
             yield _gemm(linear, m, precision)
-    if part.routed and part.model.moe is not None:
-        yield _experts(part, part.model.moe, tokens, precision)
+    for routed, layers in part.stack.feed_forward:
+        if isinstance(routed, Experts):
+            yield _experts(routed, layers, part.model.hidden_size, tokens, precision)
     yield from _elementwise(part, tokens, precision, fused=fused)
-
-
-def attention_kernels(
-    model: ModelSpec | ModelPart, group: Group, precision: Precision, mask: str = ""
-) -> Iterator[Kernel]:
-    """Attention of one group, launched once a layer; layers with a sliding window see only so much of the cache.
-
-    ``mask``: empty for causal, ``tree`` where the new tokens are a tree of drafts.
-    """
-    part = as_part(model)
-    for layers, window in part.layer_windows():
-        keys = group.kv_tokens if window is None else np.minimum(group.kv_tokens, window + group.query_tokens - 1)
-        yield _attention(part.model, group, keys, layers, precision, mask)
-
-
-def _attention(model: ModelSpec, group: Group, keys: Reals, layers: float, precision: Precision, mask: str) -> Kernel:
-    kv_heads, width = model.num_kv_heads, model.head_dim
-    if model.mla is not None:  # absorbed: one latent vector a token serves all heads; a prompt expands it to heads
-        latent = model.kv_values_per_token(), model.mla.qk_nope_head_dim + model.mla.qk_rope_head_dim
-        kv_heads, width = (model.num_heads, latent[1]) if group.is_prefill else (1, latent[0])
-    moved, flops = attention_work(
-        group.sequences,
-        group.query_tokens,
-        keys,
-        flops_per_pair=model.attention_flops(1, 1) / model.num_layers,
-        cached=model.kv_values_per_token(),
-        width=model.num_heads * width,
-        cache_bytes=precision.kv_bits / 8,
-        value_bytes=precision.activation_bytes,
-    )
-    shape = (group.sequences, float(group.query_tokens), keys, float(model.num_heads), float(kv_heads), float(width))
-    return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, moved)
 
 
 def sampling_kernels(operation: str, rows: Reals, vocab_size: int, heads: int = 1) -> Iterator[Kernel]:
@@ -204,7 +186,7 @@ def collective_kernels(
     if ranks == 1:
         return
     part = as_part(whole)
-    count = part.attention + part.feed_forward + part.embedding
+    count = part.mixers + part.feed_forward + part.embedding
     if count:
         reduced = tokens * part.model.hidden_size * precision.activation_bytes
         yield _collective("all_reduce", reduced, ranks, count)
@@ -219,23 +201,24 @@ def _collective(operation: str, size: Reals, ranks: int, count: int) -> Kernel:
 
 def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
     head = linear.name == "lm_head"
-    values = precision.activation_bytes
-    weight_bytes = values if head else precision.weight_bits / 8
+    values, stored = precision.activation_bytes, precision.stored(linear.bits)
+    weight_bytes = values if head else stored.weight_bits / 8
     moved, flops = product_work(m, linear.n, linear.k, weight_bytes=weight_bytes, value_bytes=values)
     shape = (m, float(linear.n), float(linear.k))
-    dtype = precision.dtype if head else precision.weights
+    dtype = precision.dtype if head else stored.weights
     return Kernel("gemm", "lm_head" if head else "gemm", shape, "", dtype, linear.count, flops, moved)
 
 
-def _experts(part: ModelPart, moe: MixtureOfExperts, tokens: Reals, precision: Precision) -> Kernel:
+def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, precision: Precision) -> Kernel:
     """One routed layer, the activation between its products included."""
-    hidden, inner = part.model.hidden_size, moe.intermediate_size
+    moe, stored = routed.moe, precision.stored(routed.bits)
+    hidden, inner = moe.latent_size or hidden_size, moe.intermediate_size
     moved, flops = experts_work(
-        tokens, hidden, inner, moe.num_experts, moe.experts_per_token, weight_bytes=precision.weight_bits / 8,
-        value_bytes=precision.activation_bytes, gated=part.model.gated_mlp,
+        tokens, hidden, inner, moe.num_experts, moe.experts_per_token, weight_bytes=stored.weight_bits / 8,
+        value_bytes=precision.activation_bytes, gated=routed.gated,
     )  # fmt: skip
     shape = (tokens, float(hidden), float(inner), float(moe.num_experts), float(moe.experts_per_token))
-    return Kernel("moe", "gemm", shape, "", precision.weights, part.routed, flops, moved)
+    return Kernel("moe", "gemm", shape, "", stored.weights, layers, flops, moved)
 
 
 def _elementwise(part: ModelPart, tokens: Reals, precision: Precision, *, fused: bool) -> Iterator[Kernel]:
@@ -245,20 +228,25 @@ def _elementwise(part: ModelPart, tokens: Reals, precision: Precision, *, fused:
     sublayer's output and the residual and writes the sum and its norm (vLLM ``fused_add_rms_norm``, and what Inductor
     makes of the same operations). Rotary and the cache write stay two kernels: vLLM 0.24 joins them on AMD only.
     """
-    model, sublayers = part.model, part.attention + part.feed_forward
-    hidden = model.hidden_size
-    heads_width = (model.num_heads + model.num_kv_heads) * model.head_dim
-    gated = 2 if model.gated_mlp else 1
-    norms = sublayers + part.final_norm
-    operations = (
+    model, sublayers = part.model, part.mixers + part.feed_forward
+    hidden, norms = model.hidden_size, model.norms_per_layer * sublayers / 2 + part.final_norm
+    attention = [(one, count) for one, count in part.stack.mixers if not isinstance(one, Recurrent)]
+    joined = min(norms, sublayers) if fused else 0
+    operations: list[tuple[str, float, float, int]] = [
         ("embedding", hidden, int(part.embedding), 2),
-        *((("add_norm", hidden, norms, 4),) if fused else (("norm", hidden, norms, 2), ("add", hidden, sublayers, 3))),
-        ("rotary", heads_width, part.attention, 2),
-        ("kv_write", model.kv_values_per_token(), part.attention, 2),
-        ("activation", model.intermediate_size, part.dense, gated + 1),
-    )
+        ("add_norm", hidden, joined, 4),
+        ("norm", hidden, norms - joined, 2),
+        *(("rotary", one.rotary_values, count, 2) for one, count in attention),
+        *(("kv_write", one.token_values, count, 2) for one, count in attention),
+        *(
+            ("activation", one.intermediate_size, count, 3 if one.gated else 2)
+            for one, count in part.stack.feed_forward
+            if isinstance(one, Dense)
+        ),
+        ("add", hidden, sublayers - joined, 3),
+    ]
     for operation, width, count, passes in operations:
-        if count and np.any(tokens):
+        if count and width and np.any(tokens):
             moved = passes * tokens * width * precision.activation_bytes
             shape, flops = (tokens, float(width)), 5.0 * tokens * width
             yield Kernel("elementwise", "elementwise", shape, operation, precision.dtype, count, flops, moved)

@@ -42,11 +42,12 @@ WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them bo
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The surface that prices a kernel; of a stand-in also its format, and the width of attention it has."""
+    """The surface that prices a kernel; of a stand-in also its format, its operation, and the width of attention."""
 
     surface: EfficiencySurface
     exact: bool
     dtype: str
+    operation: str
     query_tokens: float | None = None
     in_whole_blocks: bool = False  # attention of several query tokens by a library as ``blocks_s`` says
 
@@ -96,6 +97,7 @@ class MeasuredPrices:
         self, profile: Profile, hardware: Hardware, dtype: str, widths: Profile | None = None, *, medians: bool = False
     ) -> None:
         self.profile = profile
+        self._gpu = profile.header.device == "cuda"
         self._stretch = 1.0 if medians else 1.0 + interrupted_share(profile)
         self._roofline = Roofline(hardware, dtype)
         self._surfaces = _Surfaces(profile)
@@ -122,7 +124,7 @@ class MeasuredPrices:
         if found.exact:
             estimate = found.surface.seconds(kernel.shape)
             seconds, rank = estimate.seconds, estimate.rank
-            if kernel.kind == "attention" and kernel.shape[1] > WIDEST_VERIFICATION:
+            if kernel.kind == "attention" and kernel.shape[1] > WIDEST_VERIFICATION and self._gpu:
                 seconds, rank = self._prompt(kernel, found, estimate)
             return Price(seconds * self._stretch, rank, estimate.error, bound)
         estimate, seconds = self._stand_in(kernel, found, warm)
@@ -219,7 +221,7 @@ class MeasuredPrices:
             if surface is not None:
                 exact = which == regimes[0] and operation == kernel.operation and dtype in ("", kernel.dtype)
                 whole = which == "prefill" and self._surfaces.library(kernel.kind) in IN_WHOLE_BLOCKS
-                return _Found(surface, exact, dtype, _nearest_width(kernel, which), whole)
+                return _Found(surface, exact, dtype, operation, _nearest_width(kernel, which), whole)
         return None
 
     def _formats(self, kernel: Kernel) -> list[str]:
@@ -235,7 +237,7 @@ class MeasuredPrices:
         shape = kernel.shape
         if found.query_tokens is not None:
             shape = (shape[0], found.query_tokens, *shape[2:])
-        return _counted(replace(kernel, shape=shape), found.dtype)
+        return _counted(replace(kernel, shape=shape, operation=found.operation), found.dtype)
 
     def _width_ratio(self, kernel: Kernel, measured: Kernel) -> Reals | None:
         """How much longer attention takes at its width than at the measured one, by the other machine's profile."""

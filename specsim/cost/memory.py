@@ -7,8 +7,7 @@ to count, so its share does not pay for them. What else it counts changed with i
 which are meant. Its constants come from the logs of single starts; others are met to 0.1 GiB in the median and missed
 by up to 0.9 (tests/cost/test_memory.py lists them). An engine's own block count, ``num_kv_blocks``, is better.
 
-Not modelled: caches of several kinds in one model (sliding windows, Mamba states), whose pages vLLM pads to one size,
-multimodal encoders, and buffers of expert parallelism.
+How a sequence takes blocks is in ``cache``. Not modelled: multimodal encoders, and buffers of expert parallelism.
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from specsim.cost.cache import CacheLayout, cache_layout
 from specsim.errors import NoAnswer
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits, default_graph_sizes
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
+from specsim.specs.sublayers import Dense, Experts
 from specsim.units import GB
 
 GIB = 2**30
@@ -64,7 +65,7 @@ COLD_COMPILE_FACTOR = 6.3
 class MemoryBudget:
     """Where one GPU's memory goes; all in bytes but ``blocks``.
 
-    ``kv`` is the whole cache: ``blocks`` of ``block_bytes``, target and drafter together.
+    ``kv`` is the whole cache: ``blocks`` of ``block_bytes``, target and drafter together, taken as ``layout`` says.
     """
 
     total_bytes: float
@@ -76,7 +77,11 @@ class MemoryBudget:
     graphs: float
     kv: float
     blocks: int
-    block_bytes: float
+    layout: CacheLayout
+
+    @property
+    def block_bytes(self) -> float:
+        return self.layout.block_bytes
 
 
 def memory_budget(
@@ -88,6 +93,7 @@ def memory_budget(
     accounting: Accounting = VLLM_0_32,
     *,
     scratch_bytes: float = 0.0,
+    max_draft_tokens: int = 0,
 ) -> MemoryBudget:
     """The memory of one GPU as vLLM divides it; the models are one rank's (``ModelSpec.shard``).
 
@@ -99,7 +105,7 @@ def memory_budget(
     full-attention layers into one group, whatever their width). On a CPU there are no context and no graphs. Raises
     NoAnswer, unless ``num_kv_blocks`` is given, if not one block fits.
     """
-    models = [target, *(part.model for part in drafter if part.attention)]
+    parts = [as_part(target), *(part for part in drafter if part.mixers)]
     on_gpu = hardware.kind == "gpu"
     weights = resident_weight_bytes(target, deployment.weight_bits, deployment.group_size)
     draft_weights = sum(resident_weight_bytes(part) for part in drafter) + scratch_bytes
@@ -107,19 +113,18 @@ def memory_budget(
     context = accounting.context_bytes if on_gpu else 0.0
     if on_gpu and deployment.tensor_parallel > 1:
         context += accounting.communication_bytes
-    activations = _activation_bytes(models, deployment.tensor_parallel, engine, accounting)
+    activations = _activation_bytes(parts, deployment.tensor_parallel, engine, accounting)
     graphs = _graph_bytes(target, drafter, engine) if on_gpu and accounting.graphs_counted else 0.0
-    cached: tuple[ModelSpec | ModelPart, ...] = (target, *drafter)
-    block_bytes = engine.block_size * sum(part.kv_bytes_per_token(deployment.kv_bits) for part in cached)
+    layout = cache_layout([parts[0], *drafter], engine.block_size, deployment.kv_bits, max_draft_tokens)
     blocks = engine.num_kv_blocks
     if blocks is None:
         room = usable - weights - draft_weights - context - activations - graphs
-        if room < block_bytes:
-            raise _does_not_fit(models, hardware, weights + draft_weights, usable)
-        blocks = int(room // block_bytes)
+        if room < layout.block_bytes:
+            raise _does_not_fit(parts, hardware, weights + draft_weights, usable)
+        blocks = int(room // layout.block_bytes)
     return MemoryBudget(
-        hardware.memory_bytes, usable, weights, draft_weights, context, activations, graphs, blocks * block_bytes,
-        blocks, block_bytes,
+        hardware.memory_bytes, usable, weights, draft_weights, context, activations, graphs,
+        blocks * layout.block_bytes, blocks, layout,
     )  # fmt: skip
 
 
@@ -134,54 +139,66 @@ def resident_weight_bytes(model: ModelSpec | ModelPart, bits: float | None = Non
     spec = part.model
     narrow = bits or spec.weight_bits
     wide = max(narrow, WIDE_BITS)
-    scale = SCALE_BITS / group_size if narrow <= 4 else 0.0
-    quantised = spec.matrix_parameters(m for m in part.linears() if m.name not in ("lm_head", "router"))
+    if bits is None and spec.weight_group:
+        narrow = spec.stored_bits
+    elif narrow <= 4:
+        narrow += SCALE_BITS / group_size
+    linears = [linear for linear in part.linears() if linear.name not in ("lm_head", "router")]
+    usual = sum(linear.parameters for linear in linears if linear.bits is None)
+    others = {linear.bits: 0 for linear in linears if linear.bits is not None}
+    for linear in linears:
+        if linear.bits is not None:
+            others[linear.bits] += linear.parameters
+    stored = usual * narrow + sum(count * width for width, count in others.items())
     rotary = 0
     if part.embedding and not spec.learned_positions:  # a drafter's layers look up the target's table
         rotary = spec.max_position * (spec.mla.qk_rope_head_dim if spec.mla else spec.head_dim)
-    return (quantised * (narrow + scale) + (part.parameter_count() - quantised + rotary) * wide) / 8
+    return (stored + (part.parameter_count() - usual - sum(others.values()) + rotary) * wide) / 8
 
 
 def _activation_bytes(
-    models: list[ModelSpec], tensor_parallel: int, engine: EngineLimits, accounting: Accounting
+    parts: Sequence[ModelPart], tensor_parallel: int, engine: EngineLimits, accounting: Accounting
 ) -> float:
     """Peak of the profiling run: its widest layer, or the sampler while the hidden states wait.
 
     The vocabulary is gathered before sampling, so every rank holds whole rows of logits.
     """
     tokens = engine.max_num_batched_tokens
-    forward = max(tokens * _layer_bytes_per_token(model) for model in models) * accounting.compile_factor
-    target = models[0]
+    forward = max(tokens * _layer_bytes_per_token(part) for part in parts) * accounting.compile_factor
+    target = parts[0].model
     logits = min(engine.max_num_seqs, tokens) * target.vocab_size * tensor_parallel
     return max(forward, tokens * target.hidden_size * WIDE_BITS / 8 + logits * accounting.logit_bytes)
 
 
-def _layer_bytes_per_token(model: ModelSpec) -> float:
+def _layer_bytes_per_token(part: ModelPart) -> float:
     """Bytes a token holds inside the widest layer: residual, normed input and output, and a product's two sides.
 
     Llama-3.1-8B: 3·4,096 + 2·14,336 + 14,336 values of 16 bits, 110,592 bytes.
     """
-    widths = [model.num_heads * model.head_dim * 2 + model.num_kv_heads * model.head_dim * 2]
-    inputs = 2 if model.gated_mlp else 1
-    if model.moe is None or model.moe.first_dense_layers:
-        widths.append((inputs + 1) * model.intermediate_size)
-    if model.moe is not None:  # every routed copy of a token has its own row; input side and output share a buffer
-        moe = model.moe
-        row = max(inputs * moe.intermediate_size, model.hidden_size) + moe.intermediate_size
-        widths.append(moe.experts_per_token * row)
-    return (3 * model.hidden_size + max(widths)) * WIDE_BITS / 8
+    hidden = part.model.hidden_size
+    widths = [one.width for one, _ in part.stack.mixers]
+    for one, _ in part.stack.feed_forward:
+        widths.append(one.width if isinstance(one, Dense) else _experts_width(one, hidden))
+    return (3 * hidden + max(widths)) * WIDE_BITS / 8
+
+
+def _experts_width(routed: Experts, hidden: int) -> int:
+    """Every routed copy of a token has its own row; input side and output share a buffer."""
+    moe, inputs = routed.moe, 2 if routed.gated else 1
+    row = max(inputs * moe.intermediate_size, moe.latent_size or hidden) + moe.intermediate_size
+    return moe.experts_per_token * row
 
 
 def _graph_bytes(target: ModelSpec, drafter: Sequence[ModelPart], engine: EngineLimits) -> float:
     """Graphs of every size for mixed steps, and for steps of decodes alone those up to ``max_num_seqs``."""
     sizes = engine.graph_sizes if engine.graph_sizes is not None else default_graph_sizes(engine.max_num_seqs)
     decode = sum(size <= engine.max_num_seqs for size in sizes)
-    draft_layers = sum(part.attention for part in drafter)
+    draft_layers = sum(part.mixers for part in drafter)
     return GRAPH_BYTES * (target.num_layers * (len(sizes) + decode) + draft_layers * len(sizes))
 
 
-def _does_not_fit(models: list[ModelSpec], hardware: Hardware, weights: float, usable: float) -> NoAnswer:
-    names = " and ".join(model.name for model in models) + (" does" if len(models) == 1 else " do")
+def _does_not_fit(parts: Sequence[ModelPart], hardware: Hardware, weights: float, usable: float) -> NoAnswer:
+    names = " and ".join(part.model.name for part in parts) + (" does" if len(parts) == 1 else " do")
     return NoAnswer(
         f"{names} not fit {hardware.name}: {weights / GB:.1f} GB of weights, {usable / GB:.1f} GB usable; "
         "lower weight_bits, raise tensor_parallel or gpu_memory_utilization, or take a larger GPU"

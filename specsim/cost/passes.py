@@ -13,12 +13,12 @@ from functools import lru_cache
 import numpy as np
 
 from specsim.arrays import Reals
+from specsim.cost.attention import attention_kernels
 from specsim.cost.forward import (
     Group,
     Kernel,
     KernelPrices,
     Precision,
-    attention_kernels,
     collective_kernels,
     sampling_kernels,
     token_kernels,
@@ -70,7 +70,7 @@ class PassCost:
             kernels = attention_kernels(self._part, group, self._precision, own_mask)
             charges.extend(self.charge(kernel, warm) for kernel in kernels)
         if between_s := self._prices.host_s("layer", 1):
-            charges.append(Charge("elementwise", "host", between_s * self._part.attention, 0.0, 0.0, 0.0, 0))
+            charges.append(Charge("elementwise", "host", between_s * self._part.mixers, 0.0, 0.0, 0.0, 0))
         if self._launch_s:
             uniform = not any(group.is_prefill for group in groups)
             charges.append(self._waiting_for_launches(charges, captured, uniform))
@@ -110,7 +110,7 @@ class PassCost:
 
     def _waiting_for_launches(self, charges: Sequence[Charge], captured: Reals, uniform: bool) -> Charge:
         """Seconds that the device waits for the host to launch its kernels."""
-        pieces = 0 if uniform else PIECES_PER_LAYER * self._part.attention + 1
+        pieces = 0 if uniform else PIECES_PER_LAYER * self._part.mixers + 1
         launches = np.where(captured, pieces, sum((charge.launches for charge in charges), 0.0))
         kernels_s = sum((charge.seconds for charge in charges), 0.0)
         waiting = np.maximum(0.0, launches * self._launch_s - kernels_s)

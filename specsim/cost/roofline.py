@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from specsim.arrays import Reals
-from specsim.cost.collective import collective_s
+from specsim.cost.collective import collective_error, collective_s
 from specsim.cost.forward import SOURCES, Kernel, Price
 from specsim.specs.hardware import Hardware
 
@@ -50,7 +50,7 @@ class Roofline:
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         """``warm`` changes nothing here: a datasheet has no cache bandwidth."""
         if kernel.kind == "collective":
-            return Price(collective_s(kernel, self._hardware), ROOFLINE_RANK, RELATIVE_ERROR, 0.0)
+            return Price(collective_s(kernel, self._hardware), ROOFLINE_RANK, collective_error(self._hardware), 0.0)
         compute_s, memory_s = kernel.flops / self._flops_per_s(kernel), kernel.bytes / self._bandwidth
         seconds = self._floor_s + _larger(compute_s, memory_s)
         return Price(seconds, ROOFLINE_RANK, RELATIVE_ERROR, 1.0 * (compute_s > memory_s))

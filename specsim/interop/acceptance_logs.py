@@ -6,7 +6,6 @@ number of drafted tokens shows that some drafted fewer. Rounds in which nothing 
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterable
@@ -16,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from specsim.errors import InvalidInput
+from specsim.json_file import read_json_documents
 from specsim.results import AcceptanceCounts
 from specsim.speculation.acceptance import RoundHistory, TraceAcceptance
 from specsim.speculation.fit import counts_from_rates
+from specsim.text_file import read_text
 
 SAMPLE = re.compile(r"^vllm:spec_decode_num_(\w+?)(?:_total)?(?:\{([^}]*)\})?\s+([-+.\w]+)(?:\s+\d+)?\s*$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -200,32 +201,11 @@ def _scrape(path: Path, model: str | None) -> dict[tuple[str, str], float]:
 
 
 def _documents(path: Path) -> list[dict[str, Any]]:
-    """JSON objects that follow each other in a file, on one line or many."""
-    text, decoder, position = _text(path), json.JSONDecoder(), 0
-    found: list[dict[str, Any]] = []
-    while text[position:].strip():
-        position += len(text[position:]) - len(text[position:].lstrip())
-        try:
-            document, position = decoder.raw_decode(text, position)
-        except ValueError:
-            line = text.count("\n", 0, position) + 1
-            raise InvalidInput(f"{path}, line {line}: not JSON; give the file as it was written") from None
-        for one in document if isinstance(document, list) else [document]:
-            if not isinstance(one, dict):
-                raise InvalidInput(f"{path}: holds a {type(one).__name__} where a JSON object belongs")
-            found.append(one)
-    if not found:
-        raise InvalidInput(f"{path} is empty; give a result file")
-    return found
+    return read_json_documents(path, "an engine's or a load generator's results")
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}; give the file's path") from None
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{path} is not text; give the file as it was written") from None
+    return read_text(path, "an engine's metrics, log or results")
 
 
 def _request_stats(document: dict[str, Any]) -> dict[str, Any] | None:

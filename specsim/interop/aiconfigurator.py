@@ -38,7 +38,15 @@ BALANCED = "power_law_1.01"  # how tokens spread over experts: the mildest skew 
 MLA_CACHED_DIM, MLA_PROMPT_DIM, MLA_HEADS = 576, 192, 128
 PRESETS = {
     "h200_sxm": "h200", "h100_sxm": "h100-sxm", "a100_sxm": "a100-80gb", "l40s": "l40s", "b200_sxm": "b200",
+    "b300_sxm": "b300", "gb200": "gb200", "gb300": "gb300", "rtx_pro_6000_server": "rtx-pro-6000",
 }  # fmt: skip
+# Whose all-reduce table of a system is read where the backend's own was measured on a poor host: eight L40S of vLLM's
+# (and NCCL's) tables reach 2 GB/s of bus bandwidth over PCI Express 4.0, the same cards in SGLang 0.5.12's 21. Both
+# engines leave all-reduce over more than two such cards to NCCL. All-gathers, NCCL's alone, are left out.
+COLLECTIVES = {"l40s": ("sglang", "0.5.12")}
+COLLECTIVES_NOTE = (
+    "collectives are {} {}'s: those of the other tables are of a host that gives its cards a sixteenth of their links"
+)
 
 ROWS = 10500
 SEED = 20260611
@@ -134,8 +142,10 @@ def read_tables(folder: Path, system: str, backend: str, version: str | None, ce
         raise unknown_name(f"version of {backend} on {system}", version, versions)
     tables = Tables(system, backend, version)
     for operation, name, kind, read in _READERS:
-        home = backend if operation != "nccl" else "nccl"
-        path = _table(folder / system / ("comm" if operation == "nccl" else operation) / home, version, name)
+        home, wanted = ("nccl" if operation == "nccl" else backend), version
+        if kind == "collective" and system in COLLECTIVES:
+            home, wanted = COLLECTIVES[system]
+        path = _table(folder / system / ("comm" if operation == "nccl" else operation) / home, wanted, name)
         if path is not None:
             _read(path, kind, read, f"{home} {path.parent.name}", tables)
     for kind, rows in tables.rows.items():
@@ -282,6 +292,7 @@ def header_of(tables: Tables, hardware: Hardware, heldout: dict[str, HeldoutErro
         last_level_cache_bytes=hardware.last_level_cache_bytes, memory_bytes=int(hardware.memory_bytes),
         launch_s=hardware.launch_s, ceilings=ceilings_of(hardware), backend=f"{tables.backend} {tables.version}",
         importer=IMPORTER, system=tables.system, rejected_rows=dict(tables.rejected), heldout_error=heldout,
+        notes=[COLLECTIVES_NOTE.format(*COLLECTIVES[tables.system])] if tables.system in COLLECTIVES else [],
     )  # fmt: skip
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from specsim.errors import NoAnswer
 from specsim.specs.catalog import model_names
@@ -25,6 +25,7 @@ from specsim.specs.engine import EngineLimits
 from specsim.specs.yaml_file import build
 from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, Policy, TablePolicy, TieredPolicy
 from specsim.speculation.program import load_program, program_names
+from specsim.validated import Validated
 
 Engine = Literal["vllm", "sglang", "tensorrt-llm"]
 Method = Literal[
@@ -35,11 +36,7 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Steps = tuple[tuple[int, int], ...]
 
 
-class _EnginePart(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DraftTree(_EnginePart):
+class DraftTree(Validated):
     """EAGLE-2's tree: ``num_steps`` levels of ``topk`` branches, ``num_draft_tokens`` verified with the root."""
 
     topk: PositiveInt
@@ -47,7 +44,7 @@ class DraftTree(_EnginePart):
     num_draft_tokens: int = Field(ge=2)
 
 
-class EngineConfig(_EnginePart):
+class EngineConfig(Validated):
     """One engine's speculation.
 
     ``engine``: whose text it was and whose keys ``kept`` holds; None for an object that specsim made.
@@ -56,6 +53,8 @@ class EngineConfig(_EnginePart):
     n-gram looked up. ``acceptance_rates``: imposed for a benchmark, unconditional, position 1 first. ``limits``:
     fields of EngineLimits that the text states. ``graph_batch_sizes``: batch sizes with a captured decode graph.
     """
+
+    smallest: ClassVar[float] = 0.0
 
     engine: Engine | None = None
     method: Method

@@ -10,7 +10,6 @@ Field names follow transformers' configuration classes; their aliases, vLLM's ``
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveInt
 
 from specsim.errors import InvalidInput
+from specsim.json_file import read_json_object
 from specsim.specs.model import ModelSpec
 from specsim.specs.yaml_file import build
 
@@ -167,15 +167,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str, str]:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidInput(f"there is no file {file}; give the path of a model's config.json") from None
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"cannot read {file}: {error}; give the path of a model's config.json") from None
-    if not isinstance(content, dict):
-        raise InvalidInput(f"{file} holds a {type(content).__name__}; a model's config.json is a JSON object")
-    return content
+    return read_json_object(file, "a model's config.json")
 
 
 def _text_part(raw: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +222,7 @@ def _shape(config: _Config, family: _Family, where: str) -> dict[str, Any]:
         "qkv_bias": family.qkv_bias or (config.attention_bias and not config.mlp_bias),
         "linear_bias": (family.gpt and config.enable_bias) or (config.attention_bias and config.mlp_bias),
         "norm_bias": family.gpt,
-        "qk_norm": family.qk_norm,
+        "qk_norm": "head" if family.qk_norm else None,
         "max_position": config.max_position,
         "learned_positions": config.max_position + family.extra_positions if family.gpt else 0,
         "sliding_window": _sliding_window(config, where),

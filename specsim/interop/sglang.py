@@ -24,7 +24,6 @@ from specsim.interop.engine_config import (
     mean_length_rates,
     used_steps,
 )
-from specsim.interop.json_file import read_json_object
 from specsim.interop.sglang_adaptive import (
     DEFAULT_TIERS,
     FILE,
@@ -33,6 +32,7 @@ from specsim.interop.sglang_adaptive import (
     tier_fields,
     tiers_text,
 )
+from specsim.json_file import read_json_object
 from specsim.specs.engine import EngineLimits
 from specsim.specs.yaml_file import build
 from specsim.speculation.policy import Tier, TieredPolicy

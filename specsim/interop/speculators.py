@@ -17,7 +17,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveInt
 
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.engine_config import EngineConfig
-from specsim.interop.json_file import read_json_object
+from specsim.json_file import read_json_object
 from specsim.specs.yaml_file import build
 
 _METHODS = {

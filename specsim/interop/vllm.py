@@ -28,6 +28,7 @@ from specsim.interop.engine_config import (
     steps_ranges,
     used_steps,
 )
+from specsim.json_file import parse_json
 from specsim.specs.yaml_file import build
 from specsim.speculation.policy import TablePolicy
 
@@ -148,11 +149,9 @@ def write_vllm(config: EngineConfig) -> EngineText:
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidInput(
-            f"{_FLAG} is not JSON ({error.msg}, character {error.pos + 1}); quote it as '{{\"method\": ...}}'"
-        ) from None
+        content = parse_json(text)
+    except ValueError as error:
+        raise InvalidInput(f"{_FLAG} is not JSON ({error}); quote it as '{{\"method\": ...}}'") from None
     if not isinstance(content, dict):
         raise InvalidInput(f"{_FLAG} is a {type(content).__name__}; write a JSON object")
     return content
@@ -180,8 +179,8 @@ def _from_flags(command: Command) -> dict[str, Any]:
 
 def _literal(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text)
+    except ValueError:
         return text
 
 

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from specsim.errors import InvalidInput
+from specsim.json_file import parse_json
 from specsim.profiles.schema import Row
 from specsim.profiles.steps import StepShape
+from specsim.text_file import read_text
 
 RESULT_KEYS = {"case", "requests", "median_us", "ranks"}
 RANK_KEYS = {
@@ -128,9 +130,7 @@ class _Case:
 
 def _read(path: Path, results: ForwardResults) -> list[_Case]:
     try:
-        document = json.loads(path.read_text())
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}; give a vllm bench forward --output-json") from None
+        document = parse_json(read_text(path, "a vllm bench forward --output-json"))
     except ValueError:
         raise InvalidInput(f"{path} is not JSON; give the file of vllm bench forward --output-json") from None
     if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):

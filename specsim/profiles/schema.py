@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from specsim.specs.hardware import Dtype
+from specsim.validated import Validated
 
 Cache = Literal["cold", "warm"]
 
@@ -63,11 +64,7 @@ class Row:
         return (*self.shape, self.operation, self.dtype, self.cache, self.mode)
 
 
-class _HeaderPart(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Ceilings(_HeaderPart):
+class Ceilings(Validated):
     """The two measured rates every efficiency refers to: a large copy (read plus write) and large matrix products."""
 
     copy_bytes_per_s: PositiveFloat
@@ -75,7 +72,7 @@ class Ceilings(_HeaderPart):
     processors: PositiveInt | None = None  # that share out a matrix product's tiles, where known
 
 
-class HeldoutError(_HeaderPart):
+class HeldoutError(Validated):
     """|predicted / measured - 1| over rows predicted from a profile without them.
 
     ``coverage``: share of them inside the stated 90 % intervals; ``interval``: half the width of these as a share of
@@ -96,7 +93,7 @@ class HeldoutError(_HeaderPart):
     unseen: NonNegativeInt | None = None
 
 
-class Probe(_HeaderPart):
+class Probe(Validated):
     """The same GEMM and copy before, during and after the sweep: how far the machine drifted meanwhile.
 
     ``interrupted``: mean over median of consecutive probes, less 1, each time: the share of its time that the system
@@ -111,7 +108,7 @@ class Probe(_HeaderPart):
     anchors: dict[str, PositiveFloat] = Field(default_factory=dict)
 
 
-class ProfileHeader(_HeaderPart):
+class ProfileHeader(Validated):
     """Who measured what, where and with what.
 
     A profile from another project's tables has ``importer``, ``backend`` and ``rejected_rows`` (by class, rows that

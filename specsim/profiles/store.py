@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 import yaml
 
 from specsim.errors import InvalidInput, NoAnswer, unknown_name
+from specsim.kept_files import append_text, replace_text
 from specsim.profiles.schema import MEASUREMENT_COLUMNS, SHAPE_COLUMNS, Ceilings, ProfileHeader, Row
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
@@ -346,7 +346,7 @@ def write_header(folder: Path, header: ProfileHeader) -> None:
         name: {key: value for key, value in error.items() if value is not None}
         for name, error in data["heldout_error"].items()
     }
-    _replace(folder / HEADER, yaml.safe_dump(data, sort_keys=False, width=110))
+    replace_text(folder / HEADER, yaml.safe_dump(data, sort_keys=False, width=110))
 
 
 def write_profile(folder: Path, header: ProfileHeader, rows: Mapping[str, Iterable[Row]]) -> None:
@@ -364,7 +364,7 @@ def write_profile(folder: Path, header: ProfileHeader, rows: Mapping[str, Iterab
 
 def replace_rows(folder: Path, kind: str, rows: Iterable[Row]) -> None:
     """Write a class's table anew, in one piece: an interrupted write leaves the one that was there."""
-    _replace(folder / f"{kind}.csv", _csv_text(kind, rows, fresh=True))
+    replace_text(folder / f"{kind}.csv", _csv_text(kind, rows, fresh=True))
 
 
 def append_rows(folder: Path, kind: str, rows: Iterable[Row]) -> None:
@@ -372,18 +372,7 @@ def append_rows(folder: Path, kind: str, rows: Iterable[Row]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind}.csv"
     fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        file.write(_csv_text(kind, rows, fresh=fresh))
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".new")
-    try:
-        draft.write_text(text)
-        os.replace(draft, path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    append_text(path, _csv_text(kind, rows, fresh=fresh))
 
 
 def _csv_text(kind: str, rows: Iterable[Row], *, fresh: bool) -> str:

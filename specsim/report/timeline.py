@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from specsim.errors import InvalidInput
+from specsim.kept_files import replacing
 from specsim.results import RequestRecord, RunResult, StepRecord
 
 Event = dict[str, Any]
@@ -32,15 +33,15 @@ def write_timeline(path: Path, result: RunResult) -> None:
         raise InvalidInput("the run kept no steps to draw; simulate fewer requests")
     path.parent.mkdir(parents=True, exist_ok=True)
     other = {"engine": result.engine, "scenario_sha256": result.scenario_sha256, "versions": result.versions}
-    with _opened(path) as file:
+    with replacing(path) as draft, _opened(draft, compressed=path.suffix == ".gz") as file:
         file.write(f'{{"displayTimeUnit":"ms","otherData":{json.dumps(other)},"traceEvents":[\n')
         for index, event in enumerate(events(result)):
             file.write(("" if index == 0 else ",\n") + json.dumps(event, separators=(",", ":"), allow_nan=False))
         file.write("\n]}\n")
 
 
-def _opened(path: Path) -> TextIO:
-    if path.suffix == ".gz":
+def _opened(path: Path, *, compressed: bool) -> TextIO:
+    if compressed:
         return gzip.open(path, "wt", compresslevel=4, encoding="utf-8")
     return path.open("w", encoding="utf-8")
 

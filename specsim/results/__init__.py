@@ -2,13 +2,14 @@
 
 from specsim.results.metrics import goodput_per_s, left_waiting, meets, queue_kept_growing
 from specsim.results.records import AcceptanceCounts, GridRow, RequestRecord, Slo, StepRecord
-from specsim.results.run import Engine, RunResult, Totals, Trim
+from specsim.results.run import Engine, KvTransfers, RunResult, Totals, Trim
 from specsim.results.sketch import QuantileSketch
 
 __all__ = [
     "AcceptanceCounts",
     "Engine",
     "GridRow",
+    "KvTransfers",
     "QuantileSketch",
     "RequestRecord",
     "RunResult",

@@ -19,6 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 from specsim.errors import InvalidInput, MissingExtra
+from specsim.json_file import read_json_object
+from specsim.kept_files import replace_text, replacing
 from specsim.results.records import AcceptanceCounts, RequestRecord, Slo, StepRecord
 from specsim.results.run import RunResult, Totals, Trim
 from specsim.results.series import Series
@@ -44,13 +46,13 @@ def write_run(
     ``tables`` None takes Parquet where pyarrow is installed. Raises MissingExtra for Parquet without it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    summary = folder / "summary.json"
+    summary.unlink(missing_ok=True)  # a folder without it is no run: it is written last
     for name in ("requests", "steps", "itl", "totals"):  # of a former run, perhaps in the other format
         for suffix in ("parquet", "csv", "json"):
             (folder / f"{name}.{suffix}").unlink(missing_ok=True)
     kind = tables or ("parquet" if find_spec("pyarrow") else "csv")
-    summary = folder / "summary.json"
-    _write_json(summary, dict(header or {}) | result.summary(slo))
-    written = [summary]
+    written = list[Path]()
     for name, record in _RECORDS:
         rows = getattr(result, name)
         columns = {one.name: list(map(attrgetter(one.name), rows)) for one in fields(record)}
@@ -64,7 +66,8 @@ def write_run(
         sketches = {name: getattr(result.totals, name).as_table() for name in SKETCHES}
         written.append(folder / "totals.json")
         _write_json(written[-1], totals | sketches)
-    return written
+    _write_json(summary, dict(header or {}) | result.summary(slo))
+    return [summary, *written]
 
 
 def read_run(folder: Path) -> RunResult:
@@ -109,7 +112,7 @@ def write_series(path: Path, found: Series) -> None:
     """The series as CSV, one row an interval; what has no value is empty."""
     names = [one.name for one in fields(Series)]
     rows = zip(*(getattr(found, name).tolist() for name in names), strict=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         writer.writerows(["" if value != value else value for value in row] for row in rows)
@@ -123,16 +126,11 @@ def _types(record: type) -> dict[str, type]:
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidInput(f"there is no {path}; give a folder that simulate --out wrote") from None
-    except (ValueError, OSError):
-        raise InvalidInput(f"{path} is not readable JSON; write the run anew") from None
+    return read_json_object(path, "a file of a folder that simulate --out wrote to its end")
 
 
 def _read_totals(path: Path) -> Totals | None:
@@ -151,9 +149,10 @@ def _write_table(path: Path, columns: Columns, types: Mapping[str, type]) -> Pat
 
         arrow = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
         schema = pyarrow.schema([(name, arrow[types[name]]) for name in columns])
-        pyarrow.parquet.write_table(pyarrow.Table.from_pydict(columns, schema=schema), path)
+        with replacing(path) as draft:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pydict(columns, schema=schema), draft)
         return path
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         # Texts quoted throughout: a bare carriage return in a class name would read as the end of its row.
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(columns)
@@ -167,11 +166,11 @@ def _read_records(folder: Path, name: str, record: type) -> list[dict[str, Any]]
 
 
 def _read_table(folder: Path, name: str, types: Mapping[str, type], optional: Sequence[str] = ()) -> Columns:
-    """Columns of ``name.parquet`` or ``name.csv`` by their types; both absent reads as no rows."""
+    """Columns of ``name.parquet`` or ``name.csv`` by their types. Raises InvalidInput where both are absent."""
     parquet, text = folder / f"{name}.parquet", folder / f"{name}.csv"
     needed = [column for column in types if column not in optional]
     if not parquet.exists() and not text.exists():
-        return {column: [] for column in needed}
+        raise InvalidInput(f"{folder} is half a run: its table {name!r} is missing; write the run anew")
     found = _read_parquet(parquet) if parquet.exists() else _read_csv(text)
     absent = [column for column in needed if column not in found]
     if absent:

@@ -57,10 +57,13 @@ def queue_kept_growing(waiting: Waiting, arrived: int) -> bool:
     return at_end > 2 * arrived**0.5 and at_end > 1.5 * half_way
 
 
-def left_waiting(arrivals_s: Sequence[float], steps: Sequence[Sequence[StepRecord]]) -> Waiting:
+def left_waiting(
+    arrivals_s: Sequence[float], steps: Sequence[Sequence[StepRecord]], others: Sequence[Sequence[StepRecord]] = ()
+) -> Waiting:
     """Requests that the steps under way half-way and at the last arrival left waiting; ``steps`` by replica.
 
-    What each replica's last step that started by then left, and its share of what came since.
+    What each replica's last step that started by then left, and its share of what came since. ``others``: of replicas
+    to which requests come only from other replicas.
     """
     if not arrivals_s:
         return 0.0, 0.0
@@ -68,11 +71,13 @@ def left_waiting(arrivals_s: Sequence[float], steps: Sequence[Sequence[StepRecor
 
     def at(time_s: float) -> float:
         count = 0.0
-        for one in steps:
+        for number, one in enumerate((*steps, *others)):
             index = bisect_right(one, time_s, key=lambda step: step.start_s)
-            begun_s = one[index - 1].start_s if index else -np.inf
-            since = np.searchsorted(in_order, [begun_s, time_s], side="right")
-            count += (one[index - 1].waiting if index else 0) + float(since[1] - since[0]) / len(steps)
+            count += one[index - 1].waiting if index else 0
+            if number < len(steps):
+                begun_s = one[index - 1].start_s if index else -np.inf
+                since = np.searchsorted(in_order, [begun_s, time_s], side="right")
+                count += float(since[1] - since[0]) / len(steps)
         return count
 
     first_s, last_s = float(in_order[0]), float(in_order[-1])

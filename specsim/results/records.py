@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import Field, PositiveFloat
+
+from specsim.validated import Validated
 
 
-class Slo(BaseModel):
+class Slo(Validated):
     """Latency limits; an absent one is always met. ``percentile`` of requests should meet them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ttft_s: PositiveFloat | None = None
     tpot_s: PositiveFloat | None = None

@@ -44,6 +44,14 @@ class Trim:
     dropped: int
 
 
+@dataclass(frozen=True, slots=True)
+class KvTransfers:
+    """Requests whose KV moved from a prefill to a decode replica, and the bytes that each GPU sent in all."""
+
+    count: int
+    bytes_per_gpu: float
+
+
 @dataclass(slots=True)
 class RunResult:
     """One run of one scenario.
@@ -66,6 +74,7 @@ class RunResult:
     interrupted: bool = False  # by Ctrl-C
     num_gpus: int = 1
     rejected: int = 0  # requests turned away by a full queue
+    kv_transfers: KvTransfers | None = None  # None: every replica does all
     num_kv_blocks: int | None = None  # of one replica
     itl_request: NDArray[np.int64] | None = None
     totals: Totals | None = None
@@ -92,6 +101,8 @@ class RunResult:
             "mean_batch": self._mean_batch(),
             "num_gpus": self.num_gpus,
             "num_kv_blocks": self.num_kv_blocks,
+            "kv_transfers": None if self.kv_transfers is None else self.kv_transfers.count,
+            "kv_transfer_bytes_per_gpu": None if self.kv_transfers is None else self.kv_transfers.bytes_per_gpu,
             "engine": self.engine,
             "price_source": self.price_source,
             "saturated": self.saturated,

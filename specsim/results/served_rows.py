@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from specsim.errors import InvalidInput
+from specsim.json_file import read_json_object
+from specsim.kept_files import append_csv, read_csv, replace_text
 
 METRICS = (
     "output_throughput", "request_throughput",
@@ -63,14 +64,9 @@ class PredictedRun:
 
 def append_row(path: Path, row: ServedRow) -> None:
     """Append a measured run to a CSV: a checkpoint."""
-    fresh = not path.exists()
     values = [row.metrics.get(name) for name in METRICS]
     cells = [row.repeat, row.load, row.alternative, *map(_cell, (row.probe_s, *values)), row.scenario_sha256]
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if fresh:
-            writer.writerow(_COLUMNS)
-        writer.writerow(cells)
+    append_csv(path, _COLUMNS, [cells])
 
 
 def load_rows(path: Path) -> list[ServedRow]:
@@ -78,31 +74,28 @@ def load_rows(path: Path) -> list[ServedRow]:
     if not path.exists():
         raise InvalidInput(f"there is no {path}; measure it first: specsim measure CASE --saturation, then --loads")
     rows = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for line, record in enumerate(csv.DictReader(file), start=2):
-            try:
-                if None in record.values():
-                    raise ValueError("a cell")
-                rows.append(
-                    ServedRow(
-                        int(record["repeat"]),
-                        record["load"],
-                        record["alternative"],
-                        float(record["probe_s"]),
-                        {name: None if record[name] == "" else float(record[name]) for name in METRICS},
-                        record["scenario_sha256"],
-                    )
+    for line, record in read_csv(path):
+        try:
+            rows.append(
+                ServedRow(
+                    int(record["repeat"]),
+                    record["load"],
+                    record["alternative"],
+                    float(record["probe_s"]),
+                    {name: None if record[name] == "" else float(record[name]) for name in METRICS},
+                    record["scenario_sha256"],
                 )
-            except (KeyError, TypeError, ValueError) as error:
-                raise InvalidInput(
-                    f"{path}:{line}: {error} is missing or not a number; remove the row and measure it again"
-                ) from None
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"{path}:{line}: {error} is missing or not a number; remove the row and measure it again"
+            ) from None
     return rows
 
 
 def write_predictions(path: Path, header: Mapping[str, Any], runs: Iterable[PredictedRun]) -> None:
     """Write predicted runs as JSON under ``rows``, after the keys of ``header``."""
-    path.write_text(json.dumps(dict(header) | {"rows": [asdict(run) for run in runs]}, indent=1) + "\n")
+    replace_text(path, json.dumps(dict(header) | {"rows": [asdict(run) for run in runs]}, indent=1) + "\n")
 
 
 def load_predictions(path: Path) -> list[PredictedRun]:
@@ -110,7 +103,7 @@ def load_predictions(path: Path) -> list[PredictedRun]:
     if not path.exists():
         raise InvalidInput(f"there is no {path}; predict before measuring: specsim validate CASE --predict")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = read_json_object(path, "a prediction of served loads")["rows"]
         return [
             PredictedRun(
                 row["load"],

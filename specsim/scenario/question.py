@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -20,7 +19,7 @@ from pydantic import (
 
 from specsim.profiles.store import profile_hardware, profile_names
 from specsim.results import Slo
-from specsim.scenario.section import Model, Section
+from specsim.scenario.model_reference import Model
 from specsim.scenario.speculation import Speculation
 from specsim.scenario.weights import Weights
 from specsim.scenario.workload import Workload
@@ -30,6 +29,7 @@ from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.speculation.program import ABOUT
+from specsim.validated import Validated
 from specsim.workload.request import RequestSpec
 
 
@@ -47,7 +47,7 @@ def _is_profile_folder(gpu: str) -> bool:
     return Path(gpu).is_dir() and gpu.lower() not in hardware_names()
 
 
-class CostChoice(Section):
+class CostChoice(Validated):
     """``profile``: a profile's name or folder; None takes one measured on this hardware if there is one.
 
     ``source``: ``kernels`` prices any model from kernel times, ``steps`` the one engine, model and drafter whose whole
@@ -60,10 +60,10 @@ class CostChoice(Section):
     tables: bool = True
 
 
-class Scenario(BaseModel):
+class Scenario(Validated):
     """Everything a prediction, a simulation and a measurement need to know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(1, alias="schema")
     name: str

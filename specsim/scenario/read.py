@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from specsim.errors import InvalidInput, unknown_name
+from specsim.errors import InvalidInput, shown, unknown_name
 from specsim.scenario.question import Scenario
 from specsim.specs.yaml_file import build, read_mapping
+from specsim.specs.yaml_text import parse_yaml
 
 PRESETS = Path(__file__).parents[1] / "presets"
 
@@ -35,6 +34,15 @@ def load_scenario(reference: str, settings: Sequence[str] = (), *, settings_fold
     if settings_folder is not None:
         _resolve_paths(data, settings_folder)
     return build(Scenario, data, where=str(path))
+
+
+def scenario_of(fields: dict[str, Any], *, folder: Path, where: str) -> Scenario:
+    """A scenario of fields that another file holds; relative paths count from ``folder``.
+
+    Raises InvalidInput, which names ``where``, for a malformed field.
+    """
+    _resolve_paths(fields, folder)
+    return build(Scenario, fields, where=where)
 
 
 def _find(reference: str) -> Path:
@@ -70,15 +78,15 @@ def _apply(data: dict[str, Any], setting: str) -> None:
     path, separator, text = setting.partition("=")
     keys = path.split(".")
     if not separator or not all(keys):
-        raise InvalidInput(f"--set {setting!r} is not path.to.field=value; write for instance --set seed=1")
+        raise InvalidInput(f"--set {shown(setting)} is not path.to.field=value; write for instance --set seed=1")
     owner = data
     for key in keys[:-1]:
         if owner.get(key) is None:
             owner[key] = {}
         owner = owner[key]
         if not isinstance(owner, dict):
-            raise InvalidInput(f"--set {setting!r}: {key!r} holds a single value; set it as a whole")
+            raise InvalidInput(f"--set {shown(setting)}: {key!r} holds a single value; set it as a whole")
     try:
-        owner[keys[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"--set {setting!r}: {text!r} is not a YAML value; quote it or correct it") from error
+        owner[keys[-1]] = parse_yaml(text)
+    except ValueError as error:
+        raise InvalidInput(f"--set {shown(setting)}{error}; quote the value or correct it") from None

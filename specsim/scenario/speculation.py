@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from specsim.scenario.section import Model, Section
+from specsim.scenario.model_reference import Model
 from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.policy import FixedPolicy, Policy
 from specsim.speculation.program import DraftProgram, load_program
+from specsim.validated import Validated
 
 NOTHING_ACCEPTED = {"kind": "constant", "rate": 0.0}
 
@@ -18,7 +19,7 @@ def _program(value: object) -> object:
     return load_program(value) if isinstance(value, str) else value
 
 
-class Speculation(Section):
+class Speculation(Validated):
     """A drafter, how long it may draft, how often it is right, and who decides the length.
 
     ``acceptance`` and ``max_draft_tokens`` fall back on what the program names, ``policy`` too: on its stop rule only

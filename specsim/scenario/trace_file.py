@@ -13,7 +13,7 @@ from pydantic import Field
 
 from specsim.errors import InvalidInput
 from specsim.interop.traces import TimeUnit, Trace, TraceFormat, read_trace
-from specsim.scenario.section import Section
+from specsim.validated import Validated
 from specsim.workload.lengths import (
     EmpiricalLengths,
     FixedLengths,
@@ -25,7 +25,7 @@ from specsim.workload.lengths import (
 )
 
 
-class TraceFile(Section):
+class TraceFile(Validated):
     """A trace and how to read it. ``longer``: what becomes of requests above a maximum, capped or dropped."""
 
     path: Path

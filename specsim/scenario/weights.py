@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from specsim.scenario.section import Section
 from specsim.scenario.speculation import Speculation
 from specsim.specs.model import ModelSpec
+from specsim.validated import Validated
 
 
-class Weights(Section):
+class Weights(Validated):
     """What a measurement runs on; a prediction never looks at it, and need not have the files.
 
     ``target`` and ``drafter`` are folders in Hugging Face layout, the target's with its tokenizer; the drafter's holds

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from specsim.errors import InvalidInput
-from specsim.scenario.section import Section
 from specsim.scenario.trace_file import Lengths, TraceFile
 from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.uniform import uniform
+from specsim.validated import Validated
 from specsim.workload.arrivals import Arrivals, ClosedLoopArrivals, Rate
 from specsim.workload.lengths import LengthLaw
 from specsim.workload.request import DEFAULT_CLASS, MAX_CLASSES, Requests, joined
@@ -44,7 +44,7 @@ def _generator(seed: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
 
 
-class TraceClass(Section):
+class TraceClass(Validated):
     """What sets a class of requests apart; a trace names classes in its class column."""
 
     name: str = Field(min_length=1)
@@ -59,7 +59,7 @@ class RequestClass(TraceClass):
     lengths: Lengths | None = None  # None: the workload's
 
 
-class SyntheticWorkload(Section):
+class SyntheticWorkload(Validated):
     """Requests drawn from arrival and length laws; without ``classes`` all are of one class, ``default``."""
 
     kind: Literal["synthetic"] = "synthetic"

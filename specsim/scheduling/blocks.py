@@ -23,6 +23,12 @@ _ODD, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 
 
 @jit
+def known_tokens(one: Any) -> int:
+    """Positions whose token is known."""
+    return int(one.prompt_tokens + one.emitted_tokens - one.merged_tokens)
+
+
+@jit
 def blocks_for(tokens: int, engine: Any) -> int:
     """Blocks for so many positions, of which the model's limit leaves some out: 17 in blocks of 16 take 2."""
     return int(-(-min(tokens, engine.max_model_len) // engine.block_size))
@@ -54,8 +60,7 @@ def find_prefix(replica: Any, one: Any, table: int) -> int:
     engine = engine_at(replica.engine)
     if not engine.prefix_caching:
         return 0
-    known = one.prompt_tokens + one.emitted_tokens - one.merged_tokens
-    found, most = 0, (known - 1) // engine.block_size
+    found, most = 0, (known_tokens(one) - 1) // engine.block_size
     blocks = integers_at(table, most)
     while found < most:
         private, name = _name(one, found, engine.block_size)
@@ -103,6 +108,38 @@ def name_blocks(replica: Any, one: Any, tokens: int) -> None:
         _remember(replica, address)
         blocks[index] = address
     one.named_blocks = max(one.named_blocks, full)
+
+
+@jit
+def spare_table(replica: Any) -> int:
+    """A block table that nobody uses; NONE where there are none, without prefix caching."""
+    count = replica.num_spare_tables
+    return int(integers_at(replica.spare_tables, count)[count - 1]) if count else NONE
+
+
+@jit
+def take_blocks(replica: Any, engine: Any, one: Any, table: int, hits: int, tokens: int) -> bool:
+    """Blocks for an admission that computes ``tokens`` positions after the ``hits`` in ``table``, or False.
+
+    Hits that nobody holds are taken from the free blocks too.
+    """
+    hit_tokens = hits * engine.block_size
+    target = blocks_for(hit_tokens + tokens + engine.lookahead_tokens, engine)
+    needed = target
+    if engine.scheduler_reserve_full_isl:
+        needed = max(needed, blocks_for(known_tokens(one), engine))
+    needed -= held_by_others(table, hits)
+    if replica.num_running:
+        needed += engine.watermark_blocks
+    if not can_allocate(replica, needed):
+        return False
+    hold(replica, table, hits)
+    allocate(replica, target - hits)
+    replica.num_spare_tables -= table != NONE
+    one.blocks, one.named_blocks, one.table = target, hits, table
+    one.computed_tokens = hit_tokens
+    one.hit_tokens += hit_tokens
+    return True
 
 
 @jit

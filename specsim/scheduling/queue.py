@@ -2,6 +2,7 @@
 
 Under ``fcfs`` that is the order of arrival, under ``priority`` the lower number, then arrival. A preempted request
 takes the place that its rank gives it: under ``fcfs`` the head, since whoever was admitted came before all that wait.
+Those that hold blocks, because their KV came from elsewhere, go before all others.
 """
 
 from __future__ import annotations
@@ -22,14 +23,20 @@ def goes_before(by_priority: int, address: int, other: int) -> bool:
 
 
 @jit
+def _stands_before(by_priority: int, address: int, other: int) -> bool:
+    holds, other_holds = request_at(address).blocks > 0, request_at(other).blocks > 0
+    return bool(holds) if holds != other_holds else goes_before(by_priority, address, other)
+
+
+@jit
 def enqueue(replica: Any, by_priority: int, address: int) -> None:
     """To the place of its rank, looked for from both ends at once."""
     before, after = replica.last_waiting, replica.first_waiting
     while True:
-        if before == NONE or goes_before(by_priority, before, address):
+        if before == NONE or _stands_before(by_priority, before, address):
             after = replica.first_waiting if before == NONE else request_at(before).after
             break
-        if goes_before(by_priority, address, after):
+        if _stands_before(by_priority, address, after):
             before = request_at(after).before
             break
         before, after = request_at(before).before, request_at(after).after

@@ -25,17 +25,20 @@ ENGINE = mixed_record((
     "scheduler_reserve_full_isl", "chunked_prefill", "long_prefill_token_threshold",
     "long_prefill_token_threshold_adaptive", "max_model_len", "prefix_caching", "by_priority", "async_scheduling",
     "recompute_last_hit", "max_draft_tokens", "lookahead_tokens", "draft_slots", "pads_new_decodes", "verifies_drafts",
-    "sglang", "mixed_chunks",
+    "sglang", "mixed_chunks", "num_reserved_decode_tokens", "role",
 ))  # fmt: skip
 """Limits of an engine and needs of its drafter, under the names of ``EngineLimits`` and ``Scheduler``. ``num_blocks``
-can be held, the null block is not among them; ``max_model_len`` is huge where there is no limit."""
+can be held, the null block is not among them; ``max_model_len`` is huge where there is no limit; ``role``: BOTH,
+PREFILL or DECODE."""
+BOTH, PREFILL, DECODE = range(3)
 
 REQUEST = mixed_record((
     "request_id", "prompt_tokens", "output_tokens", "priority", "arrival", "computed_tokens", "emitted_tokens",
     "draft_tokens", "prefilling", "in_flight_tokens", "awaited_tokens", "stale_tokens", "merged_tokens", "blocks",
     "named_blocks", "table", "hashes", "num_hashes", "hash_block_tokens", "hit_tokens", "lost_tokens", "preemptions",
     "before", "after", "serial", "request_class", "law", "key", "track", "client", "rounds", "drafted", "accepted",
-), ("arrival_s", "first_token_s", "last_token_s"))  # fmt: skip
+    "replica", "other_half",
+), ("arrival_s", "first_token_s", "last_token_s", "kv_s"))  # fmt: skip
 """A request on its replica.
 
 Its known tokens are the prompt and what was emitted; ``computed_tokens`` of them are in the KV cache, as far as steps
@@ -57,7 +60,8 @@ before, after        its neighbours in the queue
 
 What a step with a clock knows besides: its ``serial`` number in the run (-1 where the record is spare), its class, the
 LAW of its acceptance, the key of its uniform numbers and its ``track`` (see ``accept``), the client that waits for it,
-and what RequestRecord tells of it.
+its replica's number, and what RequestRecord tells of it. Under disaggregation a request has two records, on a prefill
+and on a decode replica, each the ``other_half`` of the other until the KV has moved, which it has at ``kv_s``.
 """
 
 SHARE = mixed_record((
@@ -114,9 +118,10 @@ REPLICA = mixed_record((
     "engine", "running", "num_running", "first_waiting", "last_waiting", "num_waiting", "arrivals",
     "free_plain", "free_named", "first_free", "last_free", "spare_block", "fresh_block", "buckets", "num_buckets",
     "spare_tables", "num_spare_tables", "shares", "num_shares", "preempted", "num_preempted",
+    "reserved", "num_reserved", "num_pending", "first_moving", "last_moving",
     "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "draft_tokens", "log",
     "ran", "refused",
-), ("start_s", "now_s", "new_token_ratio"))  # fmt: skip
+), ("start_s", "now_s", "link_free_s", "new_token_ratio"))  # fmt: skip
 """One replica.
 
 engine               its ENGINE
@@ -129,6 +134,9 @@ buckets              the oldest BLOCK of each bucket of names; their number is a
 spare_tables         addresses of block tables that no running request uses
 shares, num_shares   of the step scheduled last, SHARE records
 preempted            requests preempted by the step scheduled last
+reserved             requests that were given blocks for KV to come, see ``disaggregation``; who moves it empties this
+num_pending          requests that hold such blocks and do not run yet
+moving               queue of those whose KV is on the way, linked by ``after``
 
 ran, refused         under SGLang's rules: how many ran after the last step, whether none may be admitted;
                      new_token_ratio is the share of their output that running requests are expected to write yet
@@ -143,6 +151,7 @@ draft_lengths        k by the number of sequences in a step, up to ``last_draft_
 draft_tokens         most tokens that the drafter computes a sequence after this step
 log                  LOG
 start_s, now_s       when the step began; when it ends
+link_free_s          when its link has moved all KV that it was asked to
 """
 
 LOG = mixed_record((

@@ -8,17 +8,18 @@ import numpy as np
 
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.jit import address_of
-from specsim.scheduling.records import BLOCK, ENGINE, REPLICA, SHARE
+from specsim.scheduling.records import BLOCK, BOTH, DECODE, ENGINE, PREFILL, REPLICA, SHARE
 from specsim.specs.engine import EngineLimits
 
 NO_LIMIT = 2**60
+HOLDING = 4  # times max_num_seqs: the most requests that hold blocks of a prefill replica with prefix caching
 Records = np.ndarray[Any, Any]
 
 
 def engine_of(
     limits: EngineLimits, num_kv_blocks: int, *, max_draft_tokens: int = 0, lookahead_tokens: int = 0,
     draft_slots: int = 0, recompute_last_hit: bool = False, pads_new_decodes: bool = False,
-    verifies_drafts: bool = True,
+    verifies_drafts: bool = True, role: int = BOTH,
 ) -> Records:  # fmt: skip
     """The ENGINE record, [1]; ``num_kv_blocks`` as the engine counts them, null block included.
 
@@ -27,8 +28,8 @@ def engine_of(
     """
     if num_kv_blocks < 2:
         raise InvalidInput(f"num_kv_blocks is {num_kv_blocks} and one block never holds tokens; give at least 2")
-    # A found prefix may leave one token, which is padded even where nobody runs: it must fit then.
-    padding = max_draft_tokens if pads_new_decodes and limits.prefix_caching else 0
+    # A found prefix, or KV that was moved, may leave one token, which is padded even where nobody runs: it must fit.
+    padding = max_draft_tokens if pads_new_decodes and (limits.prefix_caching or role == DECODE) else 0
     least = draft_slots + 1 + padding
     if limits.rules == "sglang":
         least = limits.block_size  # prompts are cut to whole pages
@@ -39,13 +40,14 @@ def engine_of(
     given = limits.model_dump() | {
         "max_draft_tokens": max_draft_tokens, "lookahead_tokens": lookahead_tokens, "draft_slots": draft_slots,
         "recompute_last_hit": recompute_last_hit, "pads_new_decodes": pads_new_decodes,
-        "verifies_drafts": verifies_drafts, "num_blocks": num_kv_blocks - 1,
+        "verifies_drafts": verifies_drafts, "num_blocks": num_kv_blocks - 1, "role": role,
         "watermark_blocks": int(limits.watermark * num_kv_blocks),
         "by_priority": limits.scheduling_policy == "priority", "sglang": limits.rules == "sglang",
         "max_model_len": NO_LIMIT if limits.max_model_len is None else limits.max_model_len,
     }  # fmt: skip
     if limits.rules == "sglang":  # these are vLLM's
         given |= {"watermark_blocks": 0, "scheduler_reserve_full_isl": False, "pads_new_decodes": False}
+        given["prefix_caching"] &= role != DECODE  # off there by default
     engine = np.zeros(1, ENGINE)
     for name in engine.dtype.names or ():
         engine[name] = given[name]
@@ -57,6 +59,7 @@ def refuse_endless(engine: Records, request_id: int, prompt_tokens: int, output_
     than a whole step's budget when prefill is not chunked. Of two requests the longer one needs more.
     """
     rules = {name: int(engine[name][0]) for name in engine.dtype.names or ()}
+    output_tokens = 1 if rules["role"] == PREFILL else output_tokens
     name, total, most = f"request {request_id}", prompt_tokens + output_tokens, rules["max_model_len"]
     if total > most:
         raise NoAnswer(
@@ -68,9 +71,16 @@ def refuse_endless(engine: Records, request_id: int, prompt_tokens: int, output_
             f"{name} is taken to fill {total + rules['block_size']} KV slots and there must be more than that; "
             "raise num_kv_blocks or gpu_memory_utilization, or drop the request"
         )
+    kept = rules["num_reserved_decode_tokens"] if rules["sglang"] and rules["role"] == DECODE else 0
+    if kept and prompt_tokens + kept > rules["num_blocks"] * rules["block_size"]:
+        raise NoAnswer(
+            f"{name} has {prompt_tokens} prompt tokens beside num_reserved_decode_tokens of {kept} and the KV cache "
+            "holds less; raise num_kv_blocks or gpu_memory_utilization, or lower num_reserved_decode_tokens"
+        )
     # The last output token is never computed. A sequence that finds no room for its drafts runs without them.
     known = total - 1
-    pads = rules["pads_new_decodes"] and rules["prefix_caching"] and rules["max_draft_tokens"] + 3 <= most
+    found = rules["prefix_caching"] or rules["role"] == DECODE
+    pads = rules["pads_new_decodes"] and found and rules["max_draft_tokens"] + 3 <= most
     longest = min(known + rules["lookahead_tokens"] + (rules["max_draft_tokens"] if pads else 0), most)
     room = rules["num_blocks"] * rules["block_size"]
     if longest > room:
@@ -96,27 +106,28 @@ class ReplicaArrays:
         self.record = record
         self.engine = engine
         self.running = np.zeros(seqs, np.int64)
-        self.preempted = np.zeros(seqs, np.int64)
+        self.preempted, self.reserved = np.zeros(seqs, np.int64), np.zeros(seqs, np.int64)
         self.shares = new_shares(engine) if shares is None else shares
-        for name, array in (("engine", engine), ("running", self.running), ("preempted", self.preempted)):
-            record[name] = address_of(array)
+        for name in ("engine", "running", "preempted", "reserved"):
+            record[name] = address_of(getattr(self, name))
         record["shares"], record["free_plain"] = address_of(self.shares), blocks
         if engine["prefix_caching"][0]:
             longest = -(-int(engine["max_model_len"][0]) // int(engine["block_size"][0]))
-            self._name_blocks(seqs, blocks, min(blocks, longest))
+            tables = seqs * (1 if engine["role"][0] == BOTH else HOLDING)
+            self._name_blocks(tables, blocks, min(blocks, longest))
 
-    def _name_blocks(self, seqs: int, blocks: int, longest: int) -> None:
+    def _name_blocks(self, tables: int, blocks: int, longest: int) -> None:
         """Room for the names of all blocks. The system gives out zeros only where they are written to, so it takes
         as much memory as there are names.
         """
         self.blocks = np.zeros(blocks, BLOCK)
         self.buckets = np.zeros(1 << (blocks - 1).bit_length(), np.int64)
-        self.tables = np.zeros((seqs, longest), np.int64)
-        self.spare_tables = address_of(self.tables) + self.tables.strides[0] * np.arange(seqs)[::-1]
+        self.tables = np.zeros((tables, longest), np.int64)
+        self.spare_tables = address_of(self.tables) + self.tables.strides[0] * np.arange(tables)[::-1]
         record = self.record
         record["fresh_block"], record["buckets"] = address_of(self.blocks), address_of(self.buckets)
         record["num_buckets"] = len(self.buckets)
-        record["spare_tables"], record["num_spare_tables"] = address_of(self.spare_tables), seqs
+        record["spare_tables"], record["num_spare_tables"] = address_of(self.spare_tables), tables
 
 
 def new_shares(engine: Records) -> Records:

@@ -29,7 +29,7 @@ tokens, and the sequence grows by that one position.
 **Padding.** vLLM pads an admitted sequence with one token to compute to 1 + k positions where the batch else
 only decodes, if k is fixed (``pads_new_decodes``): the graph of a uniform batch runs then.
 
-Deliberate differences are listed in tests/scheduling/test_differences.py.
+Prompts computed elsewhere: see ``disaggregation``. Deliberate differences: tests/scheduling/test_differences.py.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ from specsim.scheduling.blocks import (
     blocks_for,
     can_allocate,
     find_prefix,
-    held_by_others,
-    hold,
+    known_tokens,
     name_blocks,
     release,
+    spare_table,
+    take_blocks,
 )
+from specsim.scheduling.disaggregation import kv_has_come, kv_is_elsewhere, reserve
 from specsim.scheduling.queue import enqueue, goes_before, leave_queue
 from specsim.scheduling.records import NONE, SHARE, engine_at, request_at, share_at
 
@@ -59,12 +61,6 @@ def submit(replica: Any, address: int) -> None:
     request_at(address).arrival = replica.arrivals
     replica.arrivals += 1
     enqueue(replica, engine_at(replica.engine).by_priority, address)
-
-
-@jit
-def known_tokens(one: Any) -> int:
-    """Positions whose token is known."""
-    return int(one.prompt_tokens + one.emitted_tokens - one.merged_tokens)
 
 
 @jit
@@ -206,66 +202,47 @@ def _admit(replica: Any, engine: Any, budget: int, longest_chunk: int) -> None:
     decodes, uniform = replica.num_shares > 0, bool(engine.pads_new_decodes and replica.num_waiting)
     for index in range(replica.num_shares if uniform else 0):
         uniform &= request_at(share_of(replica, index).request).prefilling == 0
-    while replica.num_waiting and budget > engine.draft_slots and replica.num_running < engine.max_num_seqs:
-        address, room = replica.first_waiting, budget - engine.draft_slots
-        one, table = request_at(address), spare_table(replica)
-        hits = find_prefix(replica, one, table)
-        hit_tokens = hits * engine.block_size
-        missing, padding = known_tokens(one) - hit_tokens, 0
-        fits = hit_tokens + engine.max_draft_tokens + 2 <= engine.max_model_len
-        if uniform and (decodes or hits) and missing == 1 and fits:
+    while replica.num_waiting and budget > engine.draft_slots and may_admit(replica, engine):
+        one, room = request_at(replica.first_waiting), budget - engine.draft_slots
+        if kv_is_elsewhere(engine, one):
+            if not reserve(replica, engine):
+                return
+            continue
+        table, moved = spare_table(replica), kv_has_come(one)
+        hits = 0 if moved else find_prefix(replica, one, table)
+        present = one.computed_tokens + hits * engine.block_size
+        missing, padding = known_tokens(one) - present, 0
+        fits = present + engine.max_draft_tokens + 2 <= engine.max_model_len
+        if uniform and (decodes or present) and missing == 1 and fits:
             padding = engine.max_draft_tokens
         wanted = min(missing, longest_chunk) + padding
         if wanted > room and (padding or not engine.chunked_prefill):
             return
         tokens = min(wanted, room)
-        if not take_blocks(replica, engine, one, table, hits, tokens):
+        if not moved and not take_blocks(replica, engine, one, table, hits, tokens):
             return
-        admit_next(replica, engine, tokens, padding)
+        replica.num_pending -= moved
+        add_share(replica, engine, admit_next(replica, engine, tokens), tokens, padding)
         budget -= tokens + engine.draft_slots
 
 
 @jit
-def admit_next(replica: Any, engine: Any, tokens: int, padding: int) -> None:
-    """The next of the queue runs, and gets its share of the step."""
+def may_admit(replica: Any, engine: Any) -> bool:
+    """Whether one more may run: prompts that wait to be moved keep their block tables."""
+    has_table = not engine.prefix_caching or replica.num_spare_tables > 0
+    return bool(replica.num_running < engine.max_num_seqs and has_table)
+
+
+@jit
+def admit_next(replica: Any, engine: Any, tokens: int) -> int:
+    """The next of the queue runs and computes so many tokens; its address."""
     address = replica.first_waiting
+    one = request_at(address)
     leave_queue(replica, address)
+    name_blocks(replica, one, min(one.computed_tokens + tokens, known_tokens(one)))
     integers_at(replica.running, engine.max_num_seqs)[replica.num_running] = address
     replica.num_running += 1
-    add_share(replica, engine, address, tokens, padding)
-
-
-@jit
-def spare_table(replica: Any) -> int:
-    """A block table that nobody uses; NONE where there are none, without prefix caching."""
-    count = replica.num_spare_tables
-    return int(integers_at(replica.spare_tables, count)[count - 1]) if count else NONE
-
-
-@jit
-def take_blocks(replica: Any, engine: Any, one: Any, table: int, hits: int, tokens: int) -> bool:
-    """Blocks for an admission that computes ``tokens`` positions after the ``hits`` in ``table``, or False.
-
-    Hits that nobody holds are taken from the free blocks too.
-    """
-    hit_tokens, known = hits * engine.block_size, known_tokens(one)
-    target = blocks_for(hit_tokens + tokens + engine.lookahead_tokens, engine)
-    needed = target
-    if engine.scheduler_reserve_full_isl:
-        needed = max(needed, blocks_for(known, engine))
-    needed -= held_by_others(table, hits)
-    if replica.num_running:
-        needed += engine.watermark_blocks
-    if not can_allocate(replica, needed):
-        return False
-    hold(replica, table, hits)
-    allocate(replica, target - hits)
-    replica.num_spare_tables -= table != NONE
-    one.blocks, one.named_blocks, one.table = target, hits, table
-    one.computed_tokens = hit_tokens
-    one.hit_tokens += hit_tokens
-    name_blocks(replica, one, min(hit_tokens + tokens, known))
-    return True
+    return int(address)
 
 
 @jit
@@ -305,7 +282,7 @@ def book(replica: Any, shares: int, count: int) -> None:
 
     ``emitted`` of each becomes the tokens that come out: accepted drafts and one token of the target's own, cut at the
     request's length limit; 0 for a prefill chunk that is not the last, and for a request that an earlier step ended.
-    Finished sequences leave and free their blocks.
+    Finished sequences leave and free their blocks, but those that a decode replica has yet to read.
     """
     engine, finished = engine_at(replica.engine), False
     for index in range(count):
@@ -346,4 +323,5 @@ def _book_share(replica: Any, engine: Any, one: Any, share: Any) -> None:
     if one.emitted_tokens >= one.output_tokens:
         if stale:
             leave_queue(replica, share.request)
-        release(replica, one)
+        if one.other_half == NONE:
+            release(replica, one)

@@ -25,21 +25,26 @@ from __future__ import annotations
 from typing import Any
 
 from specsim.jit import integers_at, jit
-from specsim.scheduling.blocks import blocks_for, can_allocate, find_prefix
+from specsim.scheduling.blocks import (
+    blocks_for,
+    can_allocate,
+    find_prefix,
+    known_tokens,
+    spare_table,
+    take_blocks,
+)
+from specsim.scheduling.disaggregation import CLIPPED_OUTPUT, kv_has_come, kv_is_elsewhere, reserve
 from specsim.scheduling.records import request_at
 from specsim.scheduling.rules import (
     add_share,
     admit_next,
     extend,
-    known_tokens,
+    may_admit,
     missing_tokens,
     preempt,
-    spare_table,
-    take_blocks,
     wanted_tokens,
 )
 
-CLIPPED_OUTPUT = 4096
 FIRST_RATIO, LEAST_SHARE, DECAY_STEPS, RETRACT_STEPS = 0.7, 0.14, 600, 20
 
 
@@ -50,6 +55,7 @@ def schedule_sglang(replica: Any, engine: Any) -> None:
         replica.new_token_ratio = FIRST_RATIO
     if replica.num_running < replica.ran or replica.num_running == 0:
         replica.refused = 0
+    _take_in_moved(replica, engine)
     ran, room = replica.num_running, engine.max_num_batched_tokens
     if engine.mixed_chunks:
         for index in range(ran):
@@ -60,6 +66,19 @@ def schedule_sglang(replica: Any, engine: Any) -> None:
     if replica.num_shares == 0 or engine.mixed_chunks:
         _decode(replica, engine, ran)
     replica.ran = replica.num_running
+
+
+@jit
+def _take_in_moved(replica: Any, engine: Any) -> None:
+    """Requests whose KV has come run, and their first token, which came with it, is out. Others get pages for it."""
+    while replica.num_waiting and kv_has_come(request_at(replica.first_waiting)) and may_admit(replica, engine):
+        one = request_at(replica.first_waiting)
+        one.first_token_s, one.last_token_s = replica.start_s, replica.start_s
+        replica.num_pending -= 1
+        admit_next(replica, engine, 0)
+    while replica.num_waiting and kv_is_elsewhere(engine, request_at(replica.first_waiting)):
+        if not reserve(replica, engine):
+            return
 
 
 @jit
@@ -90,9 +109,10 @@ def _go_on_with_cut(replica: Any, engine: Any, room: int) -> int:
 
 @jit
 def _admit(replica: Any, engine: Any, room: int) -> None:
-    while replica.num_waiting and room > 0 and replica.num_running < engine.max_num_seqs:
-        address = replica.first_waiting
-        one, table = request_at(address), spare_table(replica)
+    while replica.num_waiting and room > 0 and may_admit(replica, engine):
+        one, table = request_at(replica.first_waiting), spare_table(replica)
+        if kv_is_elsewhere(engine, one):
+            return
         hits = find_prefix(replica, one, table)
         missing = known_tokens(one) - hits * engine.block_size
         if missing + _may_write(one) + engine.block_size >= _tokens_left(replica, engine):
@@ -105,7 +125,7 @@ def _admit(replica: Any, engine: Any, room: int) -> None:
                 return
         if not take_blocks(replica, engine, one, table, hits, tokens):
             return
-        admit_next(replica, engine, tokens, 0)
+        add_share(replica, engine, admit_next(replica, engine, tokens), tokens, 0)
         room -= tokens
         if tokens < missing:
             return
@@ -141,10 +161,10 @@ def _decode(replica: Any, engine: Any, ran: int) -> None:
             _retract(replica, engine, _first_to_give_up(replica, ran))
             decoding -= 1
         elif not _drop_drafts(replica, ran):
-            cut = _cut(replica, ran)
-            if cut < 0 or replica.num_shares:
+            index = _cut(replica, ran) if replica.num_pending == 0 else ran - 1
+            if index < 0 or replica.num_shares:
                 return
-            _retract(replica, engine, cut)
+            _retract(replica, engine, index)
         else:
             continue
         ran -= 1

@@ -16,7 +16,7 @@ from typing import Any
 from specsim.jit import floats_at, integers_at, jit
 from specsim.scheduling.accept import accepted, proposed
 from specsim.scheduling.price import GROUP_BYTES, prices_at, step_seconds
-from specsim.scheduling.records import NONE, engine_at, group_at, log_at, request_at, work_at
+from specsim.scheduling.records import NONE, PREFILL, engine_at, group_at, log_at, request_at, work_at
 from specsim.scheduling.rules import beyond_known, book, share_of
 from specsim.scheduling.schedule import schedule
 
@@ -28,9 +28,12 @@ def begin(replica: Any, now_s: float) -> None:
     """Schedule a step that starts now, draw what it accepts, and sum up what it computes."""
     verifies = engine_at(replica.engine).verifies_drafts
     work, kv_drafting, kv_all = work_at(replica.work), 0, 0
+    replica.start_s = now_s
     count = schedule(replica)
+    if count == 0 and replica.num_preempted:  # who was in the way is gone
+        count = schedule(replica)
     k = _draft_tokens(replica, count)
-    replica.start_s, replica.draft_tokens = now_s, k
+    replica.draft_tokens = k
     work.num_groups, work.num_chunks, work.num_emitting, work.num_drafting = 0, 0, 0, 0
     work.prefill_tokens, work.verify_tokens, work.drafts, work.accepted = 0, 0, 0, 0
     singles = 0
@@ -161,13 +164,16 @@ def end(replica: Any) -> None:
             cell = share.drafts * (log.longest_draft + 1) + share.accepted
             integers_at(log.acceptance, cell + 1)[cell] += 1
         if one.emitted_tokens >= one.output_tokens:
-            _note_finished(replica, log, one)
+            if engine_at(replica.engine).role != PREFILL:
+                note_finished(replica, one)
         elif share.proposed:
             one.draft_tokens = proposed(one, one.emitted_tokens, share.proposed)
 
 
 @jit
-def _note_finished(replica: Any, log: Any, one: Any) -> None:
+def note_finished(replica: Any, one: Any) -> None:
+    """To the log."""
+    log = log_at(replica.log)
     row = log.num_requests
     log.num_requests = row + 1
     out = integers_at(log.requests + 8 * REQUEST_COLUMNS * row, REQUEST_COLUMNS)

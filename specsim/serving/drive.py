@@ -16,6 +16,7 @@ from specsim.results.metrics import Waiting
 from specsim.serving.fleet import Fleet
 from specsim.serving.router import RouterName
 from specsim.serving.sinks import Records, Streamed
+from specsim.specs.deployment import Disaggregation
 from specsim.workload.request import DEFAULT_CLASS, Requests
 
 Progress = Callable[[int, int], None]  # requests finished, and all
@@ -30,6 +31,7 @@ class Run:
     replicas: Sequence[Assembly]
     router: RouterName = "round_robin"
     clients: int | None = None  # of a closed loop
+    disaggregation: Disaggregation | None = None
     slo: Slo | None = None  # whose goodput a streamed run counts
 
 
@@ -38,7 +40,9 @@ def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | N
     parts = iter(asked.parts())
     first = next(parts, None)
     classes = (DEFAULT_CLASS,) if first is None else first.classes
-    fleet = Fleet(asked.replicas, classes, router=asked.router, clients=asked.clients)
+    fleet = Fleet(
+        asked.replicas, classes, router=asked.router, clients=asked.clients, disaggregation=asked.disaggregation
+    )
     sink = _ReportingSink(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
     whole, interrupted = [] if first is None else chain([first], parts), False
     try:
@@ -57,7 +61,7 @@ def _result(asked: Run, fleet: Fleet, sink: Records | Streamed, interrupted: boo
     kept, streamed = (sink, None) if isinstance(sink, Records) else (None, sink)
     requests, steps = (kept.requests(), kept.steps()) if kept else ([], [])
     gaps, owners = kept.gaps() if kept else (np.zeros(0), None)
-    waiting = fleet.left_waiting() if streamed else _left_waiting(requests, steps, len(asked.replicas))
+    waiting = fleet.left_waiting() if streamed else _left_waiting(requests, steps, fleet)
     return RunResult(
         engine="simulated",
         scenario_sha256="",
@@ -72,17 +76,20 @@ def _result(asked: Run, fleet: Fleet, sink: Records | Streamed, interrupted: boo
         interrupted=interrupted,
         num_gpus=len(asked.replicas),
         rejected=int(fleet.log.record["rejected"][0]),
+        kv_transfers=fleet.kv_transfers(),
         num_kv_blocks=asked.replicas[0].num_kv_blocks,
         itl_request=owners,
         totals=streamed.totals if streamed else None,
     )
 
 
-def _left_waiting(requests: Sequence[RequestRecord], steps: Sequence[StepRecord], replicas: int) -> Waiting:
-    by_replica: list[list[StepRecord]] = [[] for _ in range(replicas)]
+def _left_waiting(requests: Sequence[RequestRecord], steps: Sequence[StepRecord], fleet: Fleet) -> Waiting:
+    by_replica: list[list[StepRecord]] = [[] for _ in fleet.replicas]
     for step in steps:
         by_replica[step.replica].append(step)
-    return left_waiting([one.arrival_s for one in requests], by_replica)
+    first = slice(*fleet.first_pool)
+    others = by_replica[: first.start] + by_replica[first.stop :]
+    return left_waiting([one.arrival_s for one in requests], by_replica[first], others)
 
 
 class _ReportingSink:

@@ -10,16 +10,26 @@ from specsim import scheduling
 from specsim.jit import entry, is_kept
 from specsim.scheduling.price import prices_at, step_seconds
 from specsim.scheduling.records import work_at
-from specsim.serving.loop import end_step, fleet_at, launch_step, log_full, send, serve, start_step, take_row
+from specsim.serving.loop import serve
+from specsim.serving.transitions import (
+    end_move,
+    end_step,
+    fleet_at,
+    launch_step,
+    log_full,
+    send,
+    start_step,
+    take_row,
+)
 
-SERVE, TAKE, SEND, START, LAUNCH, END, PRICE = range(7)
+SERVE, TAKE, SEND, START, LAUNCH, END, MOVE, PRICE = range(8)
 
 
 @lru_cache(maxsize=1)
 def compiled() -> Callable[[int, int, int, int], int]:
     """``call(operation, address, argument, k)``: of a fleet with a replica's number, a source or a request's address;
     or PRICE of a PRICES record and a WORK record, whose ``seconds`` and ``rank`` it sets. END returns whether there is
-    work for another step, plus 2 where the log must be emptied.
+    work for another step, plus 2 where the log must be emptied, as MOVE does, which ends a transfer.
 
     Compiled when first called, which takes some ten seconds, and then read from numba's cache.
     """
@@ -35,16 +45,19 @@ def compiled() -> Callable[[int, int, int, int], int]:
         if operation == TAKE:
             return take_row(fleet, argument)
         if operation == SEND:
-            return send(fleet, argument)
+            return int(send(fleet, argument))
         if operation == START:
-            return int(start_step(fleet, argument))
+            return start_step(fleet, argument)
         if operation == LAUNCH:
             launch_step(fleet, argument)
             return 0
+        if operation == MOVE:
+            end_move(fleet, argument)
+            return 2 * int(log_full(fleet))
         return int(end_step(fleet, argument)) + 2 * int(log_full(fleet))
 
     rules, here = Path(str(scheduling.__file__)).parent.glob("*.py"), Path(__file__)
-    sources = [*rules, here, here.with_name("loop.py"), here.with_name("router.py")]
+    sources = [*rules, here, *(here.with_name(f"{name}.py") for name in ("loop", "router", "transitions"))]
     return entry(serving, sources)
 
 

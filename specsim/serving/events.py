@@ -1,8 +1,9 @@
-"""The SimPy drive: arrivals, clients, and one timeout a step of each replica; the step itself is the compiled one.
+"""The SimPy drive: arrivals, clients, transfers, and one timeout a step of each replica; the step itself is compiled.
 
-What happens at one instant happens in this order: steps end, then requests arrive, then steps start; among steps the
-replica with the lower number goes first, among requests the earlier one. So a request that arrives as a step ends is
-in the next one, and a router sees what has finished by then. ``loop`` keeps the same order without SimPy.
+What happens at one instant happens in this order: steps end, then KV arrives, then requests do, then steps start;
+among steps and transfers the replica with the lower number goes first, among requests the earlier one. So a request
+that arrives as a step ends is in the next one, and a router sees what has finished by then. ``loop`` keeps the same
+order without SimPy.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 
 import simpy
 
-from specsim.serving.entry import END, LAUNCH, SEND, START, TAKE, compiled
+from specsim.serving.entry import END, LAUNCH, MOVE, SEND, START, TAKE, compiled
 from specsim.serving.fleet import Fleet, request_view
-from specsim.serving.loop import ARRIVES, ENDS, STARTS
 from specsim.serving.sinks import Sink
+from specsim.serving.transitions import ARRIVES, ASKS, ENDS, IDLES, MOVES, STARTS
 from specsim.workload.request import Requests
 
 ORDERS = 2**40  # more than there are requests
@@ -41,26 +42,45 @@ def serve_by_events(fleet: Fleet, whole: Iterable[Requests], sink: Sink, *, at_o
     Raises NoAnswer for a request that could never run.
     """
     environment = Environment()
-    feed = _Feed(environment, fleet, whole)
-    feed.replicas = [
-        _Replica(environment, fleet, feed, sink, number, at_once) for number in range(len(fleet.replicas))
-    ]
+    feed = _Feed(environment, fleet, whole, sink, at_once)
+    numbers = range(len(fleet.replicas))
+    feed.waiting = {fleet.num_sources + number: _Replica(environment, feed, number) for number in numbers}
+    feed.waiting |= {fleet.num_sources + len(numbers) + number: _Link(environment, feed, number) for number in numbers}
     feed.fill()
     environment.run()
     fleet.log.empty(sink)
 
 
 class _Feed:
-    """Requests on their way to the replicas."""
+    """Requests on their way to the replicas, and what an event brings about."""
 
-    def __init__(self, environment: Environment, fleet: Fleet, whole: Iterable[Requests]) -> None:
-        self.replicas: list[_Replica] = []
-        self._environment, self._fleet, self._call = environment, fleet, compiled()
+    def __init__(
+        self, environment: Environment, fleet: Fleet, whole: Iterable[Requests], sink: Sink, at_once: bool
+    ) -> None:  # fmt: skip
+        self.waiting: dict[int, _Replica | _Link] = {}  # by slot
+        self.fleet, self._clock, self._call = fleet, fleet.record[0], compiled()
+        self._environment, self._sink, self._at_once = environment, sink, at_once
         self._parts: Iterator[Requests] = iter(fleet.parts(whole))
+
+    def call(self, operation: int, argument: int) -> int:
+        """Let something happen now, and plan what it brings about."""
+        self._clock["now_s"] = self._environment.now
+        status = self._call(operation, self.fleet.at, argument, 0)
+        for event in self.fleet.ahead[: self._clock["num_ahead"]]:
+            self.waiting[int(event["slot"])].plan(float(event["time_s"]))
+        self._clock["num_ahead"] = 0
+        return status
+
+    def tell(self, log_full: int) -> None:
+        """Hand on what has happened, and let clients go on that have their answer."""
+        if log_full or (self._at_once and self.fleet.log.finished):
+            self.fleet.log.empty(self._sink)
+        if self._clock["num_idle"]:
+            self.fill()
 
     def fill(self) -> None:
         """Give each idle source the next request, if there is one, which comes at its time."""
-        fleet, record = self._fleet, self._fleet.record[0]
+        fleet, record = self.fleet, self._clock
         while record["first_idle"] < record["num_idle"]:
             if record["row"] == record["num_rows"]:
                 if record["no_more_rows"]:
@@ -68,11 +88,12 @@ class _Feed:
                 fleet.end_part()
                 fleet.bring(next(self._parts, None))
                 continue
-            if not record["spare_request"]:
-                fleet.more_records()
             source = int(fleet.idle[record["first_idle"]])
-            record["first_idle"] += 1
             address = self._call(TAKE, fleet.at, source, 0)
+            if not address:
+                fleet.more_records()
+                continue
+            record["first_idle"] += 1
             one = request_view(address)[0]
             arrival = self._environment.at(float(one["arrival_s"]), ARRIVES, int(one["serial"]))
             assert arrival.callbacks is not None
@@ -80,50 +101,56 @@ class _Feed:
         record["first_idle"] = record["num_idle"] = 0
 
     def _arrive(self, source: int, address: int, _: simpy.Event) -> None:
-        fleet = self._fleet
-        fleet.record["now_s"] = self._environment.now
-        number = self._call(SEND, fleet.at, address, 0)
-        if number >= 0:
-            self.replicas[number].wake()
-        if number < 0 or not fleet.closed:
-            fleet.idle[0] = source
-            fleet.record["num_idle"] = 1
+        sent = self.call(SEND, address)
+        if not sent or not self.fleet.closed:
+            self.fleet.idle[0] = source
+            self._clock["num_idle"] = 1
             self.fill()
 
 
 class _Replica:
     """One replica: a step begins, passes and ends, as long as there is work."""
 
-    def __init__(
-        self, environment: Environment, fleet: Fleet, feed: _Feed, sink: Sink, number: int, at_once: bool
-    ) -> None:  # fmt: skip
-        self._environment, self._fleet, self._feed, self._sink = environment, fleet, feed, sink
-        self._number, self._at_once, self._idle = number, at_once, environment.event()
+    def __init__(self, environment: Environment, feed: _Feed, number: int) -> None:
+        self._environment, self._feed, self._number = environment, feed, number
+        self._idle = environment.event()
         environment.process(self._serve())
 
-    def wake(self) -> None:
-        """There is work."""
+    def plan(self, time_s: float) -> None:
+        """There may be work."""
         if not self._idle.triggered:
-            self._environment.at(self._environment.now, STARTS, self._number, self._idle)
+            self._environment.at(time_s, STARTS, self._number, self._idle)
 
     def _serve(self) -> Generator[simpy.Event, Any, None]:
-        environment, fleet, number, call = self._environment, self._fleet, self._number, compiled()
-        clock, own = fleet.record[0], fleet.replicas[number]
-        start: simpy.Event = self._idle
+        environment, feed, number = self._environment, self._feed, self._number
+        own, start = feed.fleet.replicas[number], self._idle
         while True:
             yield start
-            clock["now_s"] = environment.now
-            if call(START, fleet.at, number, 0):
-                fleet.answer(number)
-            call(LAUNCH, fleet.at, number, 0)
-            yield environment.at(float(own["now_s"]), ENDS, number)
-            clock["now_s"] = environment.now
-            status = call(END, fleet.at, number, 0)
-            if status >= 2 or (self._at_once and fleet.log.finished):
-                fleet.log.empty(self._sink)
-            if clock["num_idle"]:
-                self._feed.fill()
+            begun, status = feed.call(START, number), 0
+            if begun == ASKS:
+                feed.fleet.answer(number)
+            if begun != IDLES:
+                feed.call(LAUNCH, number)
+                yield environment.at(float(own["now_s"]), ENDS, number)
+                status = feed.call(END, number)
+                feed.tell(status // 2)
             if status % 2:
                 start = environment.at(environment.now, STARTS, number)
             else:
                 start = self._idle = environment.event()
+
+
+class _Link:
+    """What brings KV to one replica: the transfer that ends next tells of the one behind it."""
+
+    def __init__(self, environment: Environment, feed: _Feed, number: int) -> None:
+        self._environment, self._feed, self._number = environment, feed, number
+
+    def plan(self, time_s: float) -> None:
+        """KV will be there."""
+        event = self._environment.at(time_s, MOVES, self._number)
+        assert event.callbacks is not None
+        event.callbacks.append(self._end)
+
+    def _end(self, _: simpy.Event) -> None:
+        self._feed.tell(self._feed.call(MOVE, self._number))

@@ -16,19 +16,21 @@ from specsim.arrays import Floats, Integers
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.jit import address_of, array_at
-from specsim.results import AcceptanceCounts
+from specsim.results import AcceptanceCounts, KvTransfers
 from specsim.results.metrics import Waiting
 from specsim.scheduling.laws import LawRecords, tracks
 from specsim.scheduling.price import PriceRecord
-from specsim.scheduling.records import GROUP, LOG, REPLICA, REQUEST, WORK
+from specsim.scheduling.records import BOTH, DECODE, GROUP, LOG, PREFILL, REPLICA, REQUEST, WORK
 from specsim.scheduling.replica import NO_LIMIT, Records, ReplicaArrays, refuse_endless
 from specsim.scheduling.step import REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES
 from specsim.serving.decisions import Decisions
 from specsim.serving.entry import SERVE, compiled
-from specsim.serving.loop import ASKS, DONE, EVENT, FLEET, LOG_FULL, RECORDS_WANTED
+from specsim.serving.loop import DONE, LOG_FULL, RECORDS_WANTED, STEP_ASKS
 from specsim.serving.price_table import TablePrices
 from specsim.serving.router import ROUTERS, RouterName, router_seed
 from specsim.serving.sinks import Sink
+from specsim.serving.transitions import EVENT, FLEET
+from specsim.specs.deployment import Disaggregation
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.workload.request import Requests
 
@@ -37,11 +39,11 @@ ROWS_WITH_TRACKS = 256  # requests whose tracks are drawn at once
 
 
 class Kind:
-    """What replicas of one assembly have in common."""
+    """What replicas of one assembly and role have in common."""
 
-    def __init__(self, assembly: Assembly, classes: Sequence[str]) -> None:
+    def __init__(self, assembly: Assembly, classes: Sequence[str], role: int = BOTH) -> None:
         self.assembly = assembly
-        self.engine = assembly.engine()
+        self.engine = assembly.engine(role)
         laws = [law for name in classes if (law := assembly.law(name)) is not None]
         self.laws = LawRecords(laws, _most_drafts(assembly), assembly.seed) if laws else None
         self.prices = PriceRecord(assembly.cost.prices) if isinstance(assembly.cost, TablePrices) else None
@@ -100,13 +102,20 @@ class Log:
 
 
 class Fleet:
-    """``replicas[r]`` is what replica r is made of; ``clients``: how many, in a closed loop."""
+    """``replicas[r]`` is what replica r is made of; ``clients``: how many, in a closed loop.
+
+    With ``disaggregation`` the first replicas are its prefill pool and the others its decode pool.
+    """
 
     def __init__(
-        self, replicas: Sequence[Assembly], classes: Sequence[str], *, router: RouterName, clients: int | None = None
-    ) -> None:
+        self, replicas: Sequence[Assembly], classes: Sequence[str], *, router: RouterName, clients: int | None = None,
+        disaggregation: Disaggregation | None = None,
+    ) -> None:  # fmt: skip
         """Raises InvalidInput where replicas would accept drafts by different laws."""
-        kinds = {one: Kind(one, classes) for one in dict.fromkeys(replicas)}
+        self.disaggregation = disaggregation
+        self.roles = roles_of(len(replicas), disaggregation)
+        each = list(zip(replicas, self.roles, strict=True))
+        kinds = {(one, role): Kind(one, classes, role) for one, role in dict.fromkeys(each)}
         self.kinds = list(kinds.values())
         self.classes, self.seed, self.closed = tuple(classes), replicas[0].seed, clients is not None
         self.laws = [self._law(name) for name in self.classes]
@@ -117,11 +126,11 @@ class Fleet:
         self.work, self._groups, self._chunks = np.zeros(1, WORK), np.zeros(seqs, GROUP), np.zeros(seqs, GROUP)
         self.work["groups"], self.work["chunks"] = address_of(self._groups), address_of(self._chunks)
         self.replicas = np.zeros(len(replicas), REPLICA)
-        self.arrays = [self._replica(number, kinds[one]) for number, one in enumerate(replicas)]
+        self.arrays = [self._replica(number, kinds[one]) for number, one in enumerate(each)]
         self.decisions = [
             Decisions(kind, self.classes, arrays, self.work)
             if kind.draft_lengths is None or kind.prices is None else None
-            for kind, arrays in zip(map(kinds.__getitem__, replicas), self.arrays, strict=True)
+            for kind, arrays in zip(map(kinds.__getitem__, each), self.arrays, strict=True)
         ]  # fmt: skip
         self.record = self._record(router, clients, seqs)
         self.at = address_of(self.record)
@@ -147,13 +156,15 @@ class Fleet:
 
     def _record(self, router: RouterName, clients: int | None, seqs: int) -> Records:
         record, sources = np.zeros(1, FLEET), 1 if clients is None else clients
-        slots = 1 << max(1, (sources + len(self.replicas) - 1).bit_length())
+        waiting = sources + len(self.replicas) * (1 if self.disaggregation is None else 2)
+        slots = 1 << max(1, (waiting - 1).bit_length())
         self._events, self._winners = np.zeros(slots, EVENT), np.zeros(slots, np.int64)
         self._events["time_s"] = np.inf
         for node in range(slots - 1, 0, -1):  # any slot below a node will do while nothing is planned
             self._winners[node] = 2 * node - slots if 2 * node >= slots else self._winners[2 * node]
         self.idle, self._unfinished = np.arange(sources), np.zeros(len(self.replicas), np.int64)
-        fields = {
+        self.num_sources, self.ahead = sources, np.zeros(seqs + 3, EVENT)
+        fields: dict[str, float] = {
             "replicas": address_of(self.replicas), "num_replicas": len(self.replicas),
             "unfinished": address_of(self._unfinished), "router": ROUTERS.index(router),
             "router_seed": router_seed(self.seed), "seed": (self.seed + 2**63) % 2**64 - 2**63,
@@ -161,7 +172,14 @@ class Fleet:
             "num_sources": sources, "closed": self.closed, "idle_sources": address_of(self.idle),
             "num_idle": sources, "asking": -1, "log": address_of(self.log.record), "most_requests": self.log_rows,
             "most_steps": self.log_rows, "most_gaps": self.log_gaps, "most_in_step": seqs,
+            "ahead": address_of(self.ahead),
         }  # fmt: skip
+        if self.disaggregation is not None:
+            link, made_of = self.disaggregation.kv_link, self.kinds[0].assembly
+            fields |= {
+                "num_prefill": self.disaggregation.prefill_replicas, "decode_first": made_of.limits.rules == "sglang",
+                "move_block_s": made_of.kv_block_bytes / link.bandwidth_bytes_per_s, "move_latency_s": link.latency_s,
+            }  # fmt: skip
         for name, value in fields.items():
             record[name] = value
         return record
@@ -261,7 +279,7 @@ class Fleet:
         status = -1
         while status != DONE:
             status = call(SERVE, self.at, 0, 0)
-            if status == ASKS:
+            if status == STEP_ASKS:
                 self.answer(int(self.record["asking"][0]))
             elif status == RECORDS_WANTED:
                 self.more_records()
@@ -272,6 +290,21 @@ class Fleet:
                 self.end_part()
                 self.bring(next(parts, None))
         self.log.empty(sink)
+
+    @property
+    def first_pool(self) -> tuple[int, int]:
+        """The replicas, from the first to before the second, that requests come to when they arrive."""
+        prefill, count = int(self.record["num_prefill"][0]), len(self.replicas)
+        if not prefill:
+            return 0, count
+        return (prefill, count) if self.record["decode_first"][0] else (0, prefill)
+
+    def kv_transfers(self) -> KvTransfers | None:
+        """What moved between the pools so far."""
+        if self.disaggregation is None:
+            return None
+        moved = int(self.record["moved_blocks"][0]) * self.kinds[0].assembly.kv_block_bytes
+        return KvTransfers(int(self.record["num_moves"][0]), moved)
 
     def left_waiting(self) -> Waiting:
         """As ``results.metrics.left_waiting``, half-way at the end of a part."""
@@ -293,13 +326,22 @@ def _most_drafts(assembly: Assembly) -> int:
     return assembly.longest if asked is None else min(asked, assembly.longest)
 
 
+def roles_of(replicas: int, disaggregation: Disaggregation | None) -> list[int]:
+    """The role of each replica."""
+    if disaggregation is None:
+        return [BOTH] * replicas
+    prefill = disaggregation.prefill_replicas
+    return [PREFILL] * prefill + [DECODE] * (replicas - prefill)
+
+
 def _refuse_endless(engine: Records, part: Requests) -> None:
     """Raises NoAnswer for a request that a replica would never finish.
 
     What a request needs grows with its length and with nothing else, so the longest one speaks for all.
     """
     if len(part):
-        row = int(np.argmax(part.prompt_tokens.astype(np.int64) + part.output_tokens))
+        outputs = 1 if engine["role"][0] == PREFILL else part.output_tokens
+        row = int(np.argmax(part.prompt_tokens.astype(np.int64) + outputs))
         refuse_endless(engine, int(part.request_ids[row]), int(part.prompt_tokens[row]), int(part.output_tokens[row]))
 
 

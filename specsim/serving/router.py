@@ -2,7 +2,8 @@
 
 Round robin takes turns. Least outstanding asks every replica how many of its requests are unfinished and takes the
 fewest; power of two choices asks two at random (Mitzenmacher, IEEE TPDS 2001). Ties go to the replica asked first. The
-random choices are a function of the seed and of how many requests were sent before.
+random choices are a function of the seed and of how many requests were sent before. Where prefill and decode replicas
+are pools of their own, each pool has such a router.
 """
 
 from __future__ import annotations
@@ -25,18 +26,21 @@ def router_seed(seed: int) -> int:
 
 
 @jit
-def route(fleet: Any) -> int:
-    """The replica that the next request goes to; ``fleet``: a loop.FLEET record."""
-    count, unfinished = fleet.num_replicas, integers_at(fleet.unfinished, fleet.num_replicas)
+def route(fleet: Any, begin: int, end: int, sent: int) -> int:
+    """The replica, from ``begin`` to before ``end``, that a request goes to after ``sent`` others.
+
+    ``fleet``: a loop.FLEET record.
+    """
+    count, unfinished = end - begin, integers_at(fleet.unfinished, end)
     if fleet.router == ROUND_ROBIN:
-        return int(fleet.sent % count)
+        return int(begin + sent % count)
     if fleet.router == LEAST_OUTSTANDING or count <= 2:
-        chosen = 0
-        for number in range(1, count):
+        chosen = begin
+        for number in range(begin + 1, end):
             if unfinished[number] < unfinished[chosen]:
                 chosen = number
-        return chosen
-    key = key_of(fleet.router_seed, fleet.sent)
+        return int(chosen)
+    key = key_of(fleet.router_seed + begin, sent)
     first, other = int(uniform_of(key, 0) * count), int(uniform_of(key, 1) * (count - 1))
     other += other >= first
-    return other if unfinished[other] < unfinished[first] else first
+    return int(begin + (other if unfinished[begin + other] < unfinished[begin + first] else first))

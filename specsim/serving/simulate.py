@@ -23,6 +23,7 @@ from specsim.results import RunResult
 from specsim.serving.drive import Progress, Run, serve_all
 from specsim.serving.price_table import looked_up
 from specsim.serving.router import RouterName
+from specsim.specs.deployment import Disaggregation
 from specsim.workload.request import Requests, RequestSpec, requests_of
 
 MOST_RECORDS = 20_000  # requests that a result keeps one by one; more are kept as totals
@@ -52,7 +53,7 @@ def simulate(
         parts=lambda: workload.chunks(scenario.seed, size),
         count=count, replicas=priced_replicas(assembly) if replicas is None else replicas,
         router=deployment.router, clients=None if workload.clients is None else workload.clients.concurrency,
-        slo=scenario.slo,
+        disaggregation=deployment.disaggregation, slo=scenario.slo,
     )  # fmt: skip
     result = _served(asked, keep=keep, progress=progress)
     return replace(
@@ -77,12 +78,14 @@ def run(
     replicas: int = 1,
     clients: int | None = None,
     router: RouterName = "round_robin",
+    disaggregation: Disaggregation | None = None,
     by_events: bool = False,
     keep: bool = True,
     progress: Progress | None = None,
 ) -> RunResult:
     """Serve ``requests`` on ``replicas`` replicas alike, or on the given ones; with ``clients`` in a closed loop.
 
+    With ``disaggregation`` these are replicas of its prefill pool and then of its decode pool.
     ``by_events``: SimPy drives it, not the compiled loop. The result's ``scenario_sha256`` is empty.
     """
     fleet = [replica] * replicas if isinstance(replica, Assembly) else list(replica)
@@ -90,7 +93,7 @@ def run(
         parts = [requests]
     else:
         parts = [requests_of(list(requests) if clients is not None else sorted(requests, key=_arrival_s))]
-    asked = Run(lambda: parts, len(requests), fleet, router, clients)
+    asked = Run(lambda: parts, len(requests), fleet, router, clients, disaggregation)
     return _served(asked, keep=keep, progress=progress, by_events=by_events)
 
 

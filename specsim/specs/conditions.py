@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat
+from pydantic import PositiveFloat
+
+from specsim.validated import Validated
 
 
-class Conditions(BaseModel):
+class Conditions(Validated):
     """How many times longer each kind of work takes than when the profile was taken.
 
     ``memory``: streaming weights; ``compute``: matrix products out of the cache; ``attention``; ``elementwise``: norms
@@ -13,8 +15,6 @@ class Conditions(BaseModel):
 
         conditions: {memory: 1.3, elementwise: 1.1}
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     memory: PositiveFloat = 1.0
     compute: PositiveFloat = 1.0

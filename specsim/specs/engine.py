@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
 from specsim.arrays import Reals
+from specsim.validated import Validated
 
 
-class EngineLimits(BaseModel):
+class EngineLimits(Validated):
     """What one replica may hold and schedule.
 
     ``graph_sizes``: token counts with a captured CUDA graph, ascending; None is ``default_graph_sizes`` on a GPU and
@@ -24,22 +25,24 @@ class EngineLimits(BaseModel):
     fits the free blocks. ``watermark``: share of all blocks that an admission leaves free while others run.
     ``max_model_len``: the longest sequence; None: no limit but the KV cache.
     ``rules``: whose scheduler chooses a step's work, see ``scheduling.rules`` and ``scheduling.sglang``;
-    ``mixed_chunks``: under SGLang's, decoding does not pause while prompts are computed.
+    ``mixed_chunks``: under SGLang's, decoding does not pause while prompts are computed;
+    ``num_reserved_decode_tokens``: under SGLang's, what a decode replica keeps free for each request that it holds.
     ``kv_spread``: 0 where attention reads each sequence's own keys (paged attention). Where it pads a batch to its
     longest sequence, as the reference engine does on a CPU: half the range of the lengths in a batch over their mean.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_num_seqs: PositiveInt = 256
-    max_num_batched_tokens: PositiveInt = 8192
-    block_size: PositiveInt = 16
+    max_num_seqs: int = Field(256, gt=0, le=65_536)
+    max_num_batched_tokens: int = Field(8192, gt=0, le=10_000_000)
+    block_size: int = Field(16, gt=0, le=65_536)
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
-    num_kv_blocks: PositiveInt | None = None  # None: computed from memory, see cost.memory
+    num_kv_blocks: Annotated[int, Field(gt=0, le=100_000_000)] | None = (
+        None  # None: computed from memory, see cost.memory
+    )
     chunked_prefill: bool = True
     prefix_caching: bool = False
     rules: Literal["vllm", "sglang"] = "vllm"
     mixed_chunks: bool = False
+    num_reserved_decode_tokens: NonNegativeInt = 512
     scheduling_policy: Literal["fcfs", "priority"] = "fcfs"
     long_prefill_token_threshold: NonNegativeInt = 0
     long_prefill_token_threshold_adaptive: bool = False

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from specsim.errors import InvalidInput
+from specsim.validated import Validated
 
 Dtype = Literal["float64", "float32", "bfloat16", "float16", "fp8", "int8", "int4"]
 
 
-class Sibling(BaseModel):
+class Sibling(Validated):
     """A measured card whose kernels are taken to come as near to its ceilings as this one's to its own, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     card: str  # its name, as profiles have it
     reason: str
 
 
-class Hardware(BaseModel):
+class Hardware(Validated):
     """Peak rates of one GPU (or one CPU socket), dense (no structured sparsity), per second."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     source: str
@@ -33,7 +30,8 @@ class Hardware(BaseModel):
     flops_per_s: dict[Dtype, PositiveFloat] = Field(min_length=1)
     last_level_cache_bytes: PositiveInt
     processors: PositiveInt | None = None  # streaming multiprocessors that are switched on
-    link_bytes_per_s: PositiveFloat | None = None  # one direction, to a peer of the same node
+    link: Literal["nvlink", "pcie", "infinity-fabric"] = "nvlink"  # to the other cards of its node
+    link_bytes_per_s: PositiveFloat | None = None  # one direction, to one peer
     launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
     sibling: Sibling | None = None  # whose efficiencies price this card while no profile of its own does
 

@@ -73,6 +73,34 @@ def experts_work(
     return weight_bytes * weights * touched + value_bytes * rows * values, 2.0 * rows * weights
 
 
+def index_work(
+    sequences: Any, queries: Any, keys: Any, *, num_heads: float, head_dim: float, key_bytes: float
+) -> tuple[Any, Any]:
+    """(bytes, FLOPs) of scoring ``keys`` keys of ``key_bytes`` each for every query, and of choosing the best.
+
+    Keys are read once a sequence; a score a query and key goes out in float32 and in again. A query sees on average
+    half of its sequence's new tokens.
+    """
+    pairs = sequences * queries * (keys - (queries - 1.0) / 2.0)
+    return sequences * keys * key_bytes + 8.0 * pairs, 2.0 * num_heads * head_dim * pairs
+
+
+def state_work(
+    sequences: Any, queries: Any, *, state_bytes: float, heads: float, rows: float, columns: float, operations: float,
+    token_bytes: float, span: float,
+) -> tuple[Any, Any]:  # fmt: skip
+    """(bytes, FLOPs) of taking ``queries`` tokens a sequence into states of ``state_bytes``.
+
+    A state is read once a sequence and ``span`` tokens and written as often, and so are a token's own values. With a
+    span, tokens inside it meet each other too, half of it on average (the chunked form of Mamba-2, arXiv 2405.21060).
+    """
+    spans = np.ceil(np.asarray(queries) / span)
+    reads = 1.0 if span == 1 else spans
+    inside = 2.0 * (span - 1.0) / 2.0 * (rows + columns)
+    moved = sequences * (state_bytes * (reads + spans) + queries * token_bytes)
+    return moved, sequences * queries * heads * (operations * rows * columns + inside)
+
+
 def work(kind: str, shape: Dimensions, dtype: str = "bfloat16") -> tuple[Any, Any]:
     """(bytes, FLOPs) of one launch, from the shape columns of its class (profiles/schema.py) and its format.
 

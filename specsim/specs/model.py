@@ -1,107 +1,90 @@
-"""One transformer: what it weighs, what it caches, what it computes.
+"""One model: its layers as a few kinds, and from them what it weighs, what it caches, what it computes.
 
-The only home of parameter and cache formulas; bytes and FLOPs of single kernels are in ``kernel_work``. Norms, biases
-and rotary embeddings are left out of FLOPs (they are bytes, priced as elementwise kernels) but counted as parameters.
-Sizes are per whole model; tensor parallelism divides them in ``cost``.
+The flat fields tell the usual layer, and a model whose layers are alike needs no more. ``layer_kinds`` and
+``layer_pattern`` tell the layers of others. What a kind of layer weighs is in ``sublayers``, bytes and FLOPs of single
+kernels in ``kernel_work``. Norms, biases and rotary embeddings are left out of FLOPs (they are bytes, priced as
+elementwise kernels) but counted as parameters. Sizes are per whole model; tensor parallelism divides them in ``cost``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.errors import InvalidInput
-from specsim.specs.kernel_work import distinct_experts
+from specsim.specs.layer_kind import Bits, Compression, LatentAttention, LayerKind, MixtureOfExperts, SparseIndex
+from specsim.specs.stack import Layer, Stack
+from specsim.specs.sublayers import (
+    Attention,
+    Compressed,
+    Dense,
+    Experts,
+    FeedForward,
+    Latent,
+    Linear,
+    Mixer,
+    Recurrent,
+)
+from specsim.validated import Validated
 
-Bits = Annotated[float, Field(gt=0, le=64)]
-
-
-class MixtureOfExperts(BaseModel):
-    """Routed feed-forward layers: ``experts_per_token`` of ``num_experts`` run for each token."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    num_experts: PositiveInt
-    experts_per_token: PositiveInt
-    intermediate_size: PositiveInt
-    shared_experts: int = Field(0, ge=0)
-    first_dense_layers: int = Field(0, ge=0)
-    router_bias: bool = False  # one correction term an expert (DeepSeek-V3 counts it as a parameter)
-
-    @model_validator(mode="after")
-    def _routes_exist(self) -> MixtureOfExperts:
-        if self.experts_per_token > self.num_experts:
-            raise ValueError(
-                f"experts_per_token {self.experts_per_token} exceeds num_experts {self.num_experts}; lower it"
-            )
-        return self
-
-    def expected_experts(self, tokens: Reals) -> Reals:
-        """Distinct experts that ``tokens`` tokens touch under uniform routing."""
-        return distinct_experts(self.num_experts, self.experts_per_token, tokens)
+__all__ = ["Bits", "LatentAttention", "LayerKind", "Linear", "MixtureOfExperts", "ModelSpec"]
 
 
-class LatentAttention(BaseModel):
-    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): the cache holds one compressed vector a token."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kv_lora_rank: PositiveInt
-    q_lora_rank: PositiveInt | None = None
-    qk_rope_head_dim: PositiveInt
-    qk_nope_head_dim: PositiveInt
-    v_head_dim: PositiveInt
+# What makes layers differ from each other, and what is beside them: nothing of it.
+UNIFORM: dict[str, object] = {
+    "layer_kinds": {}, "layer_pattern": "", "layer_matrices": (), "tables": 0, "sliding_window": None, "sinks": False,
+    "index": None, "compression": None, "norms_per_layer": 2,
+}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """``count`` weight matrices of the same shape; a product with M rows costs 2·M·n·k FLOPs each.
+class ModelSpec(Validated):
+    """The shape of a decoder-only language model, as serving engines need it.
 
-    ``routed`` marks the experts of one MoE layer: ``count`` is then layers, and which experts run depends on tokens.
-    ``on_rows``: only positions whose logits are wanted go through it. ``split``: a drafter's own matrix whose outputs
-    ranks of tensor parallelism divide.
+    ``num_heads`` to ``intermediate_size`` are those of the usual layer, and what a drafter of its shape is built of.
+    ``layer_pattern`` names the kind of each layer by one letter of ``layer_kinds``, over and over to the last layer; a
+    letter that ``layer_kinds`` leaves out is a usual layer:
+
+        layer_kinds: {S: {window: 1024}}
+        layer_pattern: SSSSSF
     """
 
     name: str
-    n: int  # output features
-    k: int  # input features
-    count: int
-    routed: bool = False
-    on_rows: bool = False
-    split: bool = False
-
-
-class ModelSpec(BaseModel):
-    """The shape of a decoder-only transformer, as serving engines need it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
     source: str
-    num_layers: PositiveInt
+    num_layers: int = Field(gt=0, le=10_000)  # each is looked at
     hidden_size: PositiveInt
     num_heads: PositiveInt
     num_kv_heads: PositiveInt
     head_dim: PositiveInt
+    value_dim: PositiveInt | None = None  # of a head's values; None: head_dim
     intermediate_size: PositiveInt
     vocab_size: PositiveInt
     tied_embeddings: bool = False
     gated_mlp: bool = True  # gate and up projections (Llama); False: one up projection (OPT)
     qkv_bias: bool = False
+    output_bias: bool = False  # on the attention output (gpt-oss)
     linear_bias: bool = False  # biases on every linear layer of a block (OPT)
     norm_bias: bool = False  # LayerNorm (weight and bias) instead of RMSNorm
-    qk_norm: bool = False  # one norm vector of head_dim for queries and one for keys (Qwen3)
+    norms_per_layer: NonNegativeInt = 2  # Gemma 2: 4; Command-R: 1, for both sublayers side by side
+    qk_norm: Literal["head", "heads"] | None = None  # norms of queries and keys, each head (Qwen3) or all (MiniMax-M2)
+    output_gate: NonNegativeInt = 0  # values a head that gate the attention output (Qwen3-Next: head_dim)
+    sinks: bool = False  # one learned logit a head that takes attention to nothing (gpt-oss)
     learned_positions: int = Field(0, ge=0)  # rows of a learned position table (OPT)
+    layer_matrices: tuple[tuple[PositiveInt, PositiveInt], ...] = ()  # further products a layer, (outputs, inputs)
+    tables: NonNegativeInt = 0  # parameters of further look-up tables and of what no kind of layer counts
     max_position: PositiveInt = 4096
-    sliding_window: PositiveInt | None = None  # tokens a query looks back on in layers that have a window
-    sliding_layers: int | None = Field(None, ge=0)  # how many layers have it; None: all
+    sliding_window: PositiveInt | None = None  # tokens a query looks back on, in layers whose kind does not say
     weight_bits: Bits = 16
+    weight_group: PositiveInt | None = None  # weights that share a scale; None: scales are not told
+    scale_bits: float = Field(16, ge=0)  # of that scale, a zero point included
     moe: MixtureOfExperts | None = None
     mla: LatentAttention | None = None
+    index: SparseIndex | None = None
+    compression: Compression | None = None
+    layer_kinds: dict[str, LayerKind] = Field(default_factory=dict)
+    layer_pattern: str = ""
+    mtp_layers: NonNegativeInt = 0  # trained with it to predict further tokens; a drafter, not counted here
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelSpec:
@@ -110,19 +93,86 @@ class ModelSpec(BaseModel):
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}; "
                 "grouped-query attention shares each KV head among equally many query heads"
             )
-        if (self.sliding_layers or 0) > self.num_layers:
-            raise ValueError(f"sliding_layers {self.sliding_layers} exceeds num_layers {self.num_layers}; lower it")
-        if self.sliding_layers is not None and self.sliding_window is None:
-            raise ValueError(f"sliding_layers is {self.sliding_layers} without a sliding_window; give its tokens")
         return self
 
-    def layer_windows(self) -> tuple[tuple[int, int | None], ...]:
-        """(layers, tokens they look back on or None for all), the kinds of attention layer this model has."""
-        if self.sliding_window is None:
-            return ((self.num_layers, None),)
-        sliding = self.num_layers if self.sliding_layers is None else self.sliding_layers
-        kinds = ((sliding, self.sliding_window), (self.num_layers - sliding, None))
-        return tuple((layers, window) for layers, window in kinds if layers)
+    @model_validator(mode="after")
+    def _kinds_have_letters(self) -> ModelSpec:
+        odd = [name for name in self.layer_kinds if len(name) != 1]
+        if odd:
+            raise ValueError(f"layer kind {odd[0]!r} is named by more than one letter; layer_pattern has one a layer")
+        unused = sorted(set(self.layer_kinds) - set(self.layer_pattern))
+        if unused:
+            raise ValueError(f"layer kind {unused[0]!r} is in no place of layer_pattern; name it there or remove it")
+        return self
+
+    # -- layers -------------------------------------------------------------------------------------------------
+
+    def kind_of(self, index: int) -> LayerKind:
+        """The kind of a layer, from 0."""
+        if not self.layer_pattern:
+            return LayerKind()
+        return self.layer_kinds.get(self.layer_pattern[index % len(self.layer_pattern)], LayerKind())
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer's sublayers, first to last; equal layers are equal."""
+        first = self.moe.first_dense_layers if self.moe is not None else 0
+        made: dict[tuple[str, bool], Layer] = {}
+        found = []
+        for index in range(self.num_layers):
+            letter = self.layer_pattern[index % len(self.layer_pattern)] if self.layer_pattern else ""
+            key = (letter, index < first)
+            if key not in made:
+                made[key] = self._layer(self.kind_of(index), dense=index < first)
+            found.append(made[key])
+        return tuple(found)
+
+    def stack(self) -> Stack:
+        """All sublayers."""
+        return Stack.of(self.layers())
+
+    def _layer(self, kind: LayerKind, *, dense: bool) -> Layer:
+        mixers: list[Mixer] = []
+        if kind.attention:
+            mixers.append(self._attention(kind))
+        if kind.state is not None:
+            mixers.append(Recurrent(kind.state, kind.bits.get("state")))
+        feed_forward = () if kind.mlp == "none" else (self._feed_forward(kind, dense=dense or kind.mlp == "dense"),)
+        return Layer(tuple(mixers), feed_forward, kind.vectors)
+
+    def _attention(self, kind: LayerKind) -> Mixer:
+        bits, heads = kind.bits.get("attention"), kind.num_heads or self.num_heads
+        index = kind.index or self.index
+        if self.compression is not None:
+            ratio = kind.compress_ratio or 0
+            sparse = kind.index if kind.index is not None and ratio else None
+            width = kind.head_dim or self.head_dim
+            return Compressed(heads, width, self.compression.window, self.compression, ratio, sparse, bits)
+        if self.mla is not None and kind.latent:
+            return Latent(
+                heads, kind.num_kv_heads or self.num_kv_heads, self.head_dim, self.mla, index, self.output_gate, bits,
+                qkv_bias=self.linear_bias, output_bias=self.output_bias or self.linear_bias,
+            )  # fmt: skip
+        head_dim = kind.head_dim or self.head_dim
+        window = kind.window if kind.window is not None else self.sliding_window
+        return Attention(
+            heads, kind.num_kv_heads or self.num_kv_heads, head_dim,
+            kind.value_dim or (None if kind.head_dim else self.value_dim) or head_dim,
+            window=None if kind.chunk else window or None, chunk=kind.chunk, index=index, qk_norm=self.qk_norm,
+            gate_width=self.output_gate, one_projection=kind.one_projection, shared_cache=kind.shared_cache,
+            sinks=self.sinks if kind.sinks is None else kind.sinks, qkv_bias=self.qkv_bias or self.linear_bias,
+            output_bias=self.output_bias or self.linear_bias, bits=bits,
+        )  # fmt: skip
+
+    def _feed_forward(self, kind: LayerKind, *, dense: bool) -> FeedForward:
+        moe = kind.moe or self.moe
+        if moe is None or dense:
+            width = kind.intermediate_size or self.intermediate_size
+            return Dense(width, self.gated_mlp, self.linear_bias, kind.bits.get("dense"))
+        return Experts(moe, self.gated_mlp, kind.bits.get("experts"), kind.bits.get("shared"))
+
+    def usual_sublayers(self, *, routed: bool) -> tuple[Mixer, FeedForward]:
+        """The attention and the feed-forward part that the flat fields tell, routed where there are experts."""
+        return self._attention(LayerKind()), self._feed_forward(LayerKind(), dense=not routed)
 
     def shard(self, ranks: int) -> ModelSpec:
         """What one rank of tensor parallelism holds and computes (Megatron-LM, arXiv 1909.08053, section 3).
@@ -145,127 +195,66 @@ class ModelSpec(BaseModel):
                 f"tensor_parallel {ranks} and num_kv_heads {self.num_kv_heads} of {self.name} do not divide each "
                 "other; choose a divisor"
             )
-        moe = self.moe
-        if moe is not None:
-            moe = moe.model_copy(update={"intermediate_size": moe.intermediate_size // ranks})
+        compression = self.compression
+        if compression is not None:
+            groups = max(1, compression.o_groups // ranks)
+            compression = compression.model_copy(update={"o_groups": groups})
         shares: dict[str, object] = {
             "num_heads": self.num_heads // ranks,
             "num_kv_heads": max(1, self.num_kv_heads // ranks),
             "intermediate_size": self.intermediate_size // ranks,
             "vocab_size": -(-self.vocab_size // ranks),
-            "moe": moe,
+            "moe": None if self.moe is None else self.moe.shard(ranks),
+            "compression": compression,
+            "layer_kinds": {name: kind.shard(ranks) for name, kind in self.layer_kinds.items()},
         }
         return self.model_copy(update=shares)
 
     # -- shapes -------------------------------------------------------------------------------------------------
 
-    @property
-    def dense_layers(self) -> int:
-        """Layers whose feed-forward part is not routed."""
-        return self.num_layers if self.moe is None else min(self.moe.first_dense_layers, self.num_layers)
-
     def linears(self) -> tuple[Linear, ...]:
         """Every weight matrix that a pass multiplies by, the LM head included, fused as engines run them."""
-        dense = self.dense_layers
-        return (
-            *self.attention_linears(self.num_layers),
-            *self.dense_linears(dense),
-            *self.expert_linears(self.num_layers - dense),
-            self.lm_head(),
-        )
+        return (*self.stack().linears(self.hidden_size), *self.further_matrices(self.num_layers), self.lm_head())
+
+    def further_matrices(self, layers: int) -> tuple[Linear, ...]:
+        """``layer_matrices`` of so many layers."""
+        return tuple(Linear("layer_matrix", n, k, layers) for n, k in self.layer_matrices)
 
     def lm_head(self) -> Linear:
         """The product that gives logits."""
         return Linear("lm_head", self.vocab_size, self.hidden_size, 1, on_rows=True)
 
-    def dense_linears(self, layers: int) -> tuple[Linear, ...]:
-        """Feed-forward matrices of so many layers that are not routed."""
-        if not layers:
-            return ()
-        inputs = 2 if self.gated_mlp else 1
-        return (
-            Linear("gate_up", inputs * self.intermediate_size, self.hidden_size, layers),
-            Linear("down", self.hidden_size, self.intermediate_size, layers),
-        )
-
-    def attention_linears(self, layers: int) -> tuple[Linear, ...]:
-        """Projections of so many attention sublayers."""
-        hidden = self.hidden_size
-        if not layers:
-            return ()
-        if self.mla is None:
-            width = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
-            return (
-                Linear("qkv", width, hidden, layers),
-                Linear("attention_output", hidden, self.num_heads * self.head_dim, layers),
-            )
-        mla = self.mla
-        query_width = self.num_heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim)
-        kv_up_width = self.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim)
-        query = (
-            (Linear("query", query_width, hidden, layers),)
-            if mla.q_lora_rank is None
-            else (
-                Linear("query_down", mla.q_lora_rank, hidden, layers),
-                Linear("query_up", query_width, mla.q_lora_rank, layers),
-            )
-        )
-        return (
-            *query,
-            Linear("kv_down", mla.kv_lora_rank + mla.qk_rope_head_dim, hidden, layers),
-            Linear("kv_up", kv_up_width, mla.kv_lora_rank, layers),
-            Linear("attention_output", hidden, self.num_heads * mla.v_head_dim, layers),
-        )
-
-    def expert_linears(self, layers: int) -> tuple[Linear, ...]:
-        """Routed feed-forward matrices of so many layers, with their router and shared experts."""
-        moe = self.moe
-        if moe is None or not layers:
-            return ()
-        inputs = 2 if self.gated_mlp else 1
-        rows = [
-            Linear("router", moe.num_experts, self.hidden_size, layers),
-            Linear("expert_gate_up", inputs * moe.intermediate_size, self.hidden_size, layers, routed=True),
-            Linear("expert_down", self.hidden_size, moe.intermediate_size, layers, routed=True),
-        ]
-        if moe.shared_experts:
-            shared = moe.shared_experts * moe.intermediate_size
-            rows.append(Linear("shared_gate_up", inputs * shared, self.hidden_size, layers))
-            rows.append(Linear("shared_down", self.hidden_size, shared, layers))
-        return tuple(rows)
-
     # -- weights ------------------------------------------------------------------------------------------------
 
     def parameter_count(self) -> int:
         """All parameters; tied embeddings count once. Llama-3.1-8B: 8,030,261,248."""
+        linears = self.linears()
         embedding = 0 if self.tied_embeddings else self.vocab_size * self.hidden_size
-        matrices = self.matrix_parameters(self.linears())
-        vectors = self.vector_parameters(self.linears(), 2 * self.num_layers + 1, self.num_layers)
-        return matrices + embedding + self.learned_positions * self.hidden_size + vectors
+        return (
+            sum(linear.parameters + linear.bias_values for linear in linears)
+            + embedding
+            + self.table_parameters()
+            + self.stack().vector_parameters()
+            + self.norm_parameters(self.stack(), final=True)
+        )
 
-    def matrix_parameters(self, linears: Iterable[Linear]) -> int:
-        """Parameters of matrices of this model, every expert counted."""
-        experts = self.moe.num_experts if self.moe else 1
-        return sum(m.n * m.k * m.count * (experts if m.routed else 1) for m in linears)
+    def table_parameters(self) -> int:
+        """Look-up tables beside the embedding."""
+        return self.learned_positions * self.hidden_size + self.tables
+
+    def norm_parameters(self, stack: Stack, *, final: bool) -> int:
+        """Of the norms between these sublayers, and after the last."""
+        norms = self.norms_per_layer * (stack.num_mixers + stack.num_feed_forward) // 2 + final
+        return norms * self.hidden_size * (2 if self.norm_bias else 1)
 
     def active_parameter_count(self) -> int:
         """Parameters one token multiplies by (embedding look-up left out; the LM head counts)."""
-        experts = self.moe.experts_per_token if self.moe else 1
-        return sum(m.n * m.k * m.count * (experts if m.routed else 1) for m in self.linears())
+        return sum(linear.active_parameters for linear in self.linears())
 
-    def vector_parameters(self, linears: Iterable[Linear], norms: int, attention_layers: int) -> int:
-        """Parameters of so many norms, of the biases of ``linears``, and of what attention sublayers add."""
-        found = norms * self.hidden_size * (2 if self.norm_bias else 1)
-        if self.qk_norm:
-            found += 2 * self.head_dim * attention_layers
-        if self.mla is not None:
-            found += (self.mla.kv_lora_rank + (self.mla.q_lora_rank or 0)) * attention_layers
-        for m in linears:
-            if (self.linear_bias and m.name != "lm_head") or (self.qkv_bias and m.name == "qkv"):
-                found += m.n * m.count
-            if m.name == "router" and self.moe is not None and self.moe.router_bias:
-                found += self.moe.num_experts * m.count
-        return found
+    @property
+    def stored_bits(self) -> float:
+        """Bits a weight of narrow matrices takes, its share of a scale included: 4.25 for MXFP4."""
+        return self.weight_bits + (self.scale_bits / self.weight_group if self.weight_group else 0.0)
 
     def weight_bytes(self, bits: float | None = None) -> float:
         """Bytes of all weights in memory, at ``bits`` a weight (default: the model's own)."""
@@ -274,25 +263,27 @@ class ModelSpec(BaseModel):
     # -- cache --------------------------------------------------------------------------------------------------
 
     def kv_values_per_token(self) -> int:
-        """Cached values a token in one layer: 2·kv_heads·head_dim, or the latent vector of MLA."""
+        """Cached values a token in the usual attention layer: 2·kv_heads·head_dim, or the latent vector of MLA."""
         if self.mla is not None:
             return self.mla.kv_lora_rank + self.mla.qk_rope_head_dim
-        return 2 * self.num_kv_heads * self.head_dim
+        return self.num_kv_heads * (self.head_dim + (self.value_dim or self.head_dim))
 
     def kv_bytes_per_token(self, bits: float = 16) -> float:
-        """KV-cache bytes a token over all layers. Llama-3.1-8B at 16 bits: 131,072."""
-        return self.num_layers * self.kv_values_per_token() * bits / 8
+        """KV-cache bytes a token over all layers, those of a window too. Llama-3.1-8B at 16 bits: 131,072."""
+        return self.stack().token_bytes(bits)
+
+    def state_bytes(self, bits: float = 16) -> float:
+        """Bytes a sequence takes however long it is: states and windows of compressed attention."""
+        return self.stack().state_bytes(bits)
 
     # -- compute ------------------------------------------------------------------------------------------------
 
     def attention_flops(self, query_tokens: Reals, kv_tokens: Reals) -> Reals:
         """FLOPs of QKᵀ and PV over all layers for one sequence whose queries all see ``kv_tokens`` keys."""
-        if self.mla is None:
-            per_pair = 4 * self.num_heads * self.head_dim
-        else:  # absorbed form: queries meet the latent vector itself (DeepSeek-V2, appendix)
-            latent = self.mla.kv_lora_rank
-            per_pair = 2 * self.num_heads * (2 * latent + self.mla.qk_rope_head_dim)
-        return self.num_layers * per_pair * query_tokens * kv_tokens
+        per_pair = sum(
+            mixer.flops_per_pair * count for mixer, count in self.stack().mixers if not isinstance(mixer, Recurrent)
+        )
+        return per_pair * query_tokens * kv_tokens
 
     def flops_per_token(self, context_tokens: float = 0) -> float:
         """FLOPs to decode one token at a context: 2·active parameters + attention."""

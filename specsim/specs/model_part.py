@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from specsim.specs.model import Linear, ModelSpec
+from specsim.specs.model import ModelSpec
+from specsim.specs.stack import EMPTY, Stack
+from specsim.specs.sublayers import Linear
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPart:
-    """``model`` gives the shapes; a part runs so many sublayers of each kind, and more matrices.
+    """``model`` gives the widths; a part runs the sublayers of ``stack``, and more matrices.
 
     ``heads`` are products that give logits, ``matrices`` others. ``cached``: attention keeps keys and values from pass
     to pass; else it sees the tokens of its own pass alone.
     """
 
     model: ModelSpec
-    attention: int = 0  # sublayers
-    dense: int = 0  # feed-forward sublayers that are not routed
-    routed: int = 0
+    stack: Stack = EMPTY
     embedding: bool = False
     final_norm: bool = False
     heads: tuple[Linear, ...] = ()
@@ -32,75 +32,60 @@ class ModelPart:
     @classmethod
     def whole(cls, model: ModelSpec) -> ModelPart:
         """All of a model."""
-        dense = model.dense_layers
-        return cls(
-            model,
-            model.num_layers,
-            dense,
-            model.num_layers - dense,
-            embedding=True,
-            final_norm=True,
-            heads=(model.lm_head(),),
-        )
+        return cls.layers(model, 0, model.num_layers)
 
     @classmethod
     def layers(cls, model: ModelSpec, first: int, last: int) -> ModelPart:
         """Layers first to last - 1; the embedding if it begins the model, norm and head if it ends it."""
-        dense = min(last, model.dense_layers) - min(first, model.dense_layers)
         ends = last == model.num_layers
         return cls(
             model,
-            last - first,
-            dense,
-            last - first - dense,
+            Stack.of(model.layers()[first:last]),
             embedding=first == 0,
             final_norm=ends,
             heads=(model.lm_head(),) if ends else (),
+            matrices=model.further_matrices(last - first),
         )
 
     @property
+    def mixers(self) -> int:
+        """Sublayers of attention or with a state."""
+        return self.stack.num_mixers
+
+    @property
     def feed_forward(self) -> int:
-        return self.dense + self.routed
+        return self.stack.num_feed_forward
 
     def linears(self) -> tuple[Linear, ...]:
         """Every weight matrix of the part."""
-        model = self.model
-        return (
-            *model.attention_linears(self.attention),
-            *model.dense_linears(self.dense),
-            *model.expert_linears(self.routed),
-            *self.matrices,
-            *self.heads,
-        )
-
-    def layer_windows(self) -> tuple[tuple[float, int | None], ...]:
-        """(attention sublayers, tokens they look back on or None for all); kinds in the model's own proportion."""
-        model = self.model
-        if self.attention == model.num_layers:
-            return model.layer_windows()
-        share = self.attention / model.num_layers
-        return tuple((layers * share, window) for layers, window in model.layer_windows() if self.attention)
+        return (*self.stack.linears(self.model.hidden_size), *self.matrices, *self.heads)
 
     def active_parameters(self) -> int:
         """Parameters that one token multiplies by: of experts those routed to; no norms, biases and embedding."""
-        experts = self.model.moe.experts_per_token if self.model.moe else 1
-        return sum(m.n * m.k * m.count * (experts if m.routed else 1) for m in self.linears())
+        return sum(linear.active_parameters for linear in self.linears())
 
     def parameter_count(self) -> int:
         """All parameters; of a whole model those of ``ModelSpec.parameter_count``."""
         model = self.model
         embedding = 0
         if self.embedding:
-            embedding = model.learned_positions * model.hidden_size
+            embedding = model.table_parameters()
             if not (model.tied_embeddings and self.heads):
                 embedding += model.vocab_size * model.hidden_size
-        norms = self.attention + self.feed_forward + self.final_norm
-        matrices = model.matrix_parameters(self.linears())
-        return matrices + embedding + model.vector_parameters(self.linears(), norms, self.attention)
+        return (
+            sum(linear.parameters + linear.bias_values for linear in self.linears())
+            + embedding
+            + self.stack.vector_parameters()
+            + model.norm_parameters(self.stack, final=self.final_norm)
+        )
 
     def kv_bytes_per_token(self, bits: float = 16) -> float:
-        """KV-cache bytes a token over the part's attention sublayers."""
-        return self.attention * self.model.kv_values_per_token() * bits / 8 if self.cached else 0.0
+        """KV-cache bytes a token over the part's attention sublayers, those of a window too."""
+        return self.stack.token_bytes(bits) if self.cached else 0.0
+
+    def state_bytes(self, bits: float = 16) -> float:
+        """Bytes that a sequence takes however long it is."""
+        return self.stack.state_bytes(bits) if self.cached else 0.0
 
     def shard(self, ranks: int) -> ModelPart:
         """What one rank of tensor parallelism holds: layers and heads are divided, other matrices mostly repeated."""
@@ -108,7 +93,9 @@ class ModelPart:
             return self
         heads = tuple(replace(head, n=-(-head.n // ranks)) for head in self.heads)
         matrices = tuple(replace(m, n=-(-m.n // ranks)) if m.split else m for m in self.matrices)
-        return replace(self, model=self.model.shard(ranks), heads=heads, matrices=matrices)
+        return replace(
+            self, model=self.model.shard(ranks), stack=self.stack.shard(ranks), heads=heads, matrices=matrices
+        )
 
 
 def as_part(model: ModelSpec | ModelPart) -> ModelPart:

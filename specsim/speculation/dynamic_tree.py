@@ -8,21 +8,23 @@ context to context: here each expanded node draws its context, and with it the r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from specsim.arrays import Floats
 from specsim.speculation.tree import RecallTable
 from specsim.speculation.uniform import uniform
+from specsim.validated import Validated
 
 
-class ContextRecall(BaseModel):
+class ContextRecall(Validated):
     """Recall tables of several kinds of context and how common each is. Confidence is taken to be calibrated: the
     drafter's probability of a candidate is its recall in that context.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    smallest: ClassVar[float] = 0.0
 
     tables: tuple[RecallTable, ...] = Field(min_length=1)
     weights: tuple[PositiveFloat, ...]
@@ -59,10 +61,8 @@ class TreeEstimate:
     standard_error: float
 
 
-class ExpandedTree(BaseModel):
+class ExpandedTree(Validated):
     """``nodes`` verified, out of ``depth`` passes that expand ``top_k`` candidates each (the first pass one)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     nodes: PositiveInt
     depth: PositiveInt

@@ -30,23 +30,17 @@ def program_budget(
     if modifier.experts is not None:
         scratch -= (1 - modifier.experts.resident_share) * _expert_bytes(target.shard(ranks), deployment)
     parts = [part.shard(ranks) for part in program.own_parts(target, draft)]
-    return memory_budget(target.shard(ranks), parts, hardware, deployment, engine, scratch_bytes=scratch)
+    return memory_budget(
+        target.shard(ranks), parts, hardware, deployment, engine, scratch_bytes=scratch,
+        max_draft_tokens=max_draft_tokens,
+    )  # fmt: skip
 
 
-def program_blocks(
-    program: DraftProgram,
-    target: ModelSpec,
-    draft: ModelSpec | None,
-    hardware: Hardware,
-    deployment: Deployment,
-    engine: EngineLimits,
-    max_draft_tokens: int,
-) -> int:
+def request_blocks(program: DraftProgram, budget: MemoryBudget) -> int:
     """KV blocks of one replica for requests, each of whose beams caches its own tokens."""
-    blocks = program_budget(program, target, draft, hardware, deployment, engine, max_draft_tokens).blocks
-    return blocks // (program.modifier.sequences if program.modifier else 1)
+    return budget.blocks // (program.modifier.sequences if program.modifier else 1)
 
 
 def _expert_bytes(target: ModelSpec, deployment: Deployment) -> float:
     routed = [linear for linear in ModelPart.whole(target).linears() if linear.routed]
-    return target.matrix_parameters(routed) * (deployment.weight_bits or target.weight_bits) / 8
+    return sum(linear.parameters for linear in routed) * (deployment.weight_bits or target.weight_bits) / 8

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from specsim.arrays import Floats
 from specsim.errors import InvalidInput
+from specsim.validated import Validated
 
 ROOT = -1
 Row = tuple[Annotated[float, Field(ge=0, le=1)], ...]
 
 
-class RecallTable(BaseModel):
+class RecallTable(Validated):
     """``recall[depth][rank]``, both from 0: depth 0 holds the candidates for the next token."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    smallest: ClassVar[float] = 0.0
 
     recall: tuple[Row, ...] = Field(min_length=1)
 

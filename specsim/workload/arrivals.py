@@ -12,16 +12,10 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from specsim.arrays import Floats
+from specsim.validated import Validated
 
 Rate = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
@@ -29,11 +23,7 @@ CoefficientOfVariation = Annotated[float, Field(gt=0, le=100, allow_inf_nan=Fals
 DAY_S = 86_400.0
 
 
-class _Arrivals(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _OpenLoop(_Arrivals, ABC):
+class _OpenLoop(Validated, ABC):
     @abstractmethod
     def _gaps(self, count: int, generator: np.random.Generator) -> Floats:
         """Gaps of mean 1."""
@@ -168,7 +158,7 @@ class DiurnalArrivals(_GammaGaps):
         return self.rate_per_s
 
 
-class ClosedLoopArrivals(_Arrivals):
+class ClosedLoopArrivals(Validated):
     """``concurrency`` clients, each sending its next request a think time after its last one finished.
 
     Think times are ``think_s``, or exponential of that mean. Every client's first request is sent at 0.

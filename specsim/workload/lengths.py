@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from specsim.validated import Validated
 from specsim.workload.request import MAX_TOKENS
 
 Tokens = NDArray[np.int32]
@@ -16,10 +17,8 @@ MeanLength = Annotated[float, Field(gt=0, le=MAX_TOKENS, allow_inf_nan=False)]
 Spread = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
-class LengthLaw(BaseModel):
+class LengthLaw(Validated):
     """Draws of prompt and output lengths."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def draw(self, count: int, generator: np.random.Generator) -> tuple[Tokens, Tokens]:
         """Prompt and output tokens, each of shape [count], at least 1."""

@@ -279,17 +279,25 @@ def test_a_served_case_is_no_map(tmp_path: Path) -> None:
         score(case_in(tmp_path), "draft-model")
 
 
-def test_a_cut_off_row_is_told(tmp_path: Path) -> None:
+def test_a_row_that_a_kill_cut_off_is_measured_again(tmp_path: Path) -> None:
     case = case_in(tmp_path)
     saturate(case, {"off": [8.0], "k2": [8.0]})
     text = case.saturation.read_text()
     case.saturation.write_text(text[: -len(text.splitlines()[-1]) + 30])
-    with pytest.raises(InvalidInput, match=r"saturation.csv:3: .* remove the row and measure it again"):
+    assert [row.alternative for row in load_rows(case.saturation)] == ["off"]
+
+
+def test_a_row_of_fewer_cells_is_told(tmp_path: Path) -> None:
+    case = case_in(tmp_path)
+    saturate(case, {"off": [8.0], "k2": [8.0]})
+    text = case.saturation.read_text()
+    case.saturation.write_text(text[: -len(text.splitlines()[-1]) + 30] + "\n")
+    with pytest.raises(InvalidInput, match=r"saturation.csv, line 3: .* remove the row, it is measured again"):
         load_rows(case.saturation)
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '{"rows": [{"load": "a"}]}', "no json"])
 def test_a_file_that_is_no_prediction_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "predicted.json").write_text(text)
-    with pytest.raises(InvalidInput, match="is no prediction of served loads"):
+    with pytest.raises(InvalidInput, match=r"a prediction of served loads|is no prediction"):
         load_predictions(tmp_path / "predicted.json")

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specsim.assembly import assemble
+from specsim.cost.attention import attention_kernels
 from specsim.cost.conditioned import ConditionedPrices
-from specsim.cost.forward import Group, Kernel, Precision, attention_kernels, sampling_kernels, token_kernels
+from specsim.cost.forward import Group, Kernel, Precision, sampling_kernels, token_kernels
 from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput
 from specsim.scenario import load_scenario

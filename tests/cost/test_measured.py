@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specsim.cost.forward import SOURCES, Group, Kernel, Precision, attention_kernels
+from specsim.cost.attention import attention_kernels
+from specsim.cost.forward import SOURCES, Group, Kernel, Precision
 from specsim.cost.measured import MeasuredPrices, machine_error
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row

@@ -43,11 +43,11 @@ QWEN2_5_7B = ModelSpec(
 QWEN3_4B = ModelSpec(
     name="Qwen3-4B", source="config.json of huggingface.co/Qwen/Qwen3-4B", num_layers=36, hidden_size=2560,
     num_heads=32, num_kv_heads=8, head_dim=128, intermediate_size=9728, vocab_size=151936, tied_embeddings=True,
-    qk_norm=True, max_position=40960,
+    qk_norm="head", max_position=40960,
 )  # fmt: skip
 QWEN3_32B = ModelSpec(
     name="Qwen3-32B", source="config.json of huggingface.co/Qwen/Qwen3-32B", num_layers=64, hidden_size=5120,
-    num_heads=64, num_kv_heads=8, head_dim=128, intermediate_size=25600, vocab_size=151936, qk_norm=True,
+    num_heads=64, num_kv_heads=8, head_dim=128, intermediate_size=25600, vocab_size=151936, qk_norm="head",
     max_position=40960,
 )  # fmt: skip
 MODELS = {model.name: model for model in (QWEN2_5_05B, QWEN3_4B, QWEN3_32B)}

@@ -77,7 +77,7 @@ def test_counters_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     other.write_text("vllm:num_requests_running 3.0\n")
     with pytest.raises(InvalidInput, match="no vllm:spec_decode counters;"):
         read_prometheus(other)
-    with pytest.raises(InvalidInput, match="cannot read"):
+    with pytest.raises(InvalidInput, match="there is no file"):
         read_prometheus(tmp_path / "none.prom")
 
 
@@ -115,7 +115,7 @@ def test_own_results_keep_their_record(tmp_path: Path) -> None:
     [
         ("{", "line 1: not JSON"),
         ("", "is empty"),
-        ("[1]", "holds a int where a JSON object belongs"),
+        ("[1]", "a int where a JSON object belongs"),
         (json.dumps({"completed": 3}), "no spec_decode_per_position_acceptance_rates"),
         (json.dumps(bench(spec_decode_per_position_acceptance_rates=[0.9, "x"])), "no spec_decode_per_position"),
         (json.dumps(bench(spec_decode_per_position_acceptance_rates=[0.4, 0.9])), "exceeds the one before it"),

@@ -113,7 +113,7 @@ def test_another_file_is_refused(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(InvalidInput, match=said):
         read(path)
-    with pytest.raises(InvalidInput, match="No such file"):
+    with pytest.raises(InvalidInput, match="there is no file"):
         read(tmp_path / "absent.json")
 
 

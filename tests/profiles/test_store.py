@@ -187,7 +187,7 @@ def test_own_measurements_come_before_imported_ones(tmp_path: Path, monkeypatch:
 def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(tmp_path / "p", gemm=[ROW])
 
-    def full(self: Path, text: str) -> int:
+    def full(self: Path, text: str, **encoding: str) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)

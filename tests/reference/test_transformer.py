@@ -222,7 +222,7 @@ def test_noise_makes_a_near_copy() -> None:
         ({"moe": MixtureOfExperts(num_experts=4, experts_per_token=2, intermediate_size=32)}, "moe"),
         ({"mla": LatentAttention(kv_lora_rank=8, qk_rope_head_dim=4, qk_nope_head_dim=8, v_head_dim=8)}, "mla"),
         ({"learned_positions": 64, "norm_bias": True, "linear_bias": True, "gated_mlp": False}, "learned_positions"),
-        ({"qk_norm": True}, "qk_norm"),
+        ({"qk_norm": "head"}, "qk_norm"),
         ({"qkv_bias": True}, "qkv_bias"),
         ({"sliding_window": 32}, "sliding_window"),
     ],

@@ -277,7 +277,7 @@ def test_more_heads_than_were_trained_and_another_exit_are_refused(folder: Path)
 def test_shapes_that_do_not_hold_the_checkpoint_are_refused(folder: Path) -> None:
     assert "hidden_size 8 of target is below the 16" in refusal(question(folder, None, model={"hidden_size": 8}))
     assert "vocab_size 5" in refusal(question(folder, None, model={"vocab_size": 5}))
-    assert "qk_norm" in refusal(question(folder, None, model={"qk_norm": True}))
+    assert "qk_norm" in refusal(question(folder, None, model={"qk_norm": "head"}))
 
 
 def test_skipping_layers_that_do_nothing_is_refused(folder: Path) -> None:

@@ -150,9 +150,9 @@ def test_a_former_run_in_the_other_format_leaves_nothing_behind(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("file", "text", "fault"),
     [
-        ("summary.json", "{", "not readable JSON"),
+        ("summary.json", "{", "cannot read .*summary.json"),
         ("summary.json", "{}", "no run of specsim"),
-        ("summary.json", "[]", "no run of specsim"),
+        ("summary.json", "[]", "is a JSON object"),
         ("requests.csv", "request_id\n1\n", "no column 'request_class'"),
         ("steps.csv", "start_s,duration_s\n1\n", "different widths"),
         ("itl.csv", "itl_s\nsoon\n", "could not convert"),
@@ -167,7 +167,7 @@ def test_damaged_folders_are_told(tmp_path: Path, file: str, text: str, fault: s
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"there is no .*summary\.json"):
+    with pytest.raises(InvalidInput, match=r"there is no file .*summary\.json"):
         read_run(tmp_path)
 
 
@@ -179,3 +179,13 @@ def test_series_file_leaves_empty_what_has_no_value(tmp_path: Path) -> None:
     assert [row["tokens_per_step"] for row in rows] == ["6.0", "", "7.0"]
     assert [row["accepted_per_round"] for row in rows] == ["0.5", "", ""]
     assert [float(row["waiting"]) for row in rows] == [1.5, 0.0, 0.0]
+
+
+def test_a_run_that_was_not_written_to_its_end_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, small_run(), tables="csv")
+    (tmp_path / "steps.csv").unlink()
+    with pytest.raises(InvalidInput, match="half a run: its table 'steps' is missing"):
+        read_run(tmp_path)
+    (tmp_path / "summary.json").unlink()
+    with pytest.raises(InvalidInput, match=r"there is no file .*summary\.json"):
+        read_run(tmp_path)

@@ -25,6 +25,7 @@ from specsim.serving.price_table import TablePrices
 from specsim.serving.router import ROUTERS, RouterName
 from specsim.serving.simulate import run
 from specsim.serving.tabulate import Shape, tabulate
+from specsim.specs.deployment import Disaggregation, KvLink
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program
@@ -99,9 +100,13 @@ class Case:
     replicas: list[Assembly]
     router: RouterName
     clients: int | None
+    disaggregation: Disaggregation | None = None
 
     def run(self, *, by_events: bool) -> RunResult:
-        return run(self.requests, self.replicas, router=self.router, clients=self.clients, by_events=by_events)
+        return run(
+            self.requests, self.replicas, router=self.router, clients=self.clients,
+            disaggregation=self.disaggregation, by_events=by_events,
+        )  # fmt: skip
 
 
 @st.composite
@@ -112,6 +117,7 @@ def engines(draw: st.DrawFn) -> EngineLimits:
         max_num_batched_tokens=draw(st.integers(16 if rules == "sglang" else 9, 96)) if chunked else 96,
         rules=rules,
         mixed_chunks=draw(st.booleans()),
+        num_reserved_decode_tokens=draw(st.sampled_from([0, 16])),
         chunked_prefill=chunked,
         block_size=draw(st.sampled_from([1, 4, 16])),
         prefix_caching=draw(st.booleans()),
@@ -147,20 +153,33 @@ def requests_to(draw: st.DrawFn, *, closed: bool) -> list[RequestSpec]:
 
 
 @st.composite
+def pools(draw: st.DrawFn) -> Disaggregation:
+    bandwidth, latency = draw(st.sampled_from([1e6, 1e8, 1e12])), draw(st.sampled_from([0.0, 0.02]))
+    return Disaggregation(
+        prefill_replicas=draw(st.integers(1, 3)), decode_replicas=draw(st.integers(1, 3)),
+        kv_link=KvLink(bandwidth_bytes_per_s=bandwidth, latency_s=latency),
+    )  # fmt: skip
+
+
+@st.composite
 def cases(draw: st.DrawFn) -> Case:
     clients = draw(st.sampled_from([None, None, 1, 3, 12]))
     requests = draw(requests_to(closed=clients is not None))
     limits, speculation = draw(engines()), draw(speculations())
     learned_alone = speculation is not None and speculation.policy.kind in ("confidence", "verify_budget")
     longest = max(one.prompt_tokens + one.output_tokens for one in requests) + 3 * LONGEST
-    blocks = -(-longest // limits.block_size) + 1 + draw(st.integers(0, 30)) + 2 * (limits.rules == "sglang")
+    room = 2 * limits.block_size + limits.num_reserved_decode_tokens if limits.rules == "sglang" else 0
+    blocks = -(-(longest + room) // limits.block_size) + 1 + draw(st.integers(0, 30))
     cost, seed = draw(st.sampled_from([PRICES, Bent()])), draw(st.integers(0, 2**32))
     queue = draw(st.sampled_from([None, None, 2]))
     by_class = {} if learned_alone or draw(st.booleans()) else {"code": ConstantAcceptance(rate=0.95)}
     one = replica(limits, blocks, cost, speculation, seed, acceptance_by_class=by_class, max_queue=queue)
     plain = replica(limits, blocks, cost, None, seed, max_queue=queue)
-    replicas = [one] * draw(st.integers(1, 3)) + [plain] * draw(st.integers(0, 1))
-    return Case(requests, replicas, draw(st.sampled_from(ROUTERS)), clients)
+    router, disaggregation = draw(st.sampled_from(ROUTERS)), draw(st.none() | pools())
+    if disaggregation is not None:
+        replicas = [one] * (disaggregation.prefill_replicas + disaggregation.decode_replicas)
+        return Case(requests, replicas, router, clients, disaggregation)
+    return Case(requests, [one] * draw(st.integers(1, 3)) + [plain] * draw(st.integers(0, 1)), router, clients)
 
 
 def same(one: RunResult, other: RunResult) -> None:
@@ -169,6 +188,7 @@ def same(one: RunResult, other: RunResult) -> None:
     assert sorted(one.steps, key=key) == sorted(other.steps, key=key)
     assert one.acceptance.as_table() == other.acceptance.as_table()
     assert (one.rejected, one.saturated, one.price_source) == (other.rejected, other.saturated, other.price_source)
+    assert one.kv_transfers == other.kv_transfers
     gaps = [sorted(zip(r.itl_request.tolist(), r.itl_s.tolist(), strict=True)) for r in (one, other)]  # type: ignore[union-attr]
     assert gaps[0] == gaps[1]
 

@@ -15,9 +15,9 @@ from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.jit import address_of
 from specsim.scenario import Scenario
-from specsim.serving.loop import FLEET, fleet_at
 from specsim.serving.router import ROUTERS, route, router_seed
 from specsim.serving.simulate import run, simulate
+from specsim.serving.transitions import FLEET, fleet_at
 from specsim.specs.engine import EngineLimits
 from specsim.workload.request import RequestSpec
 from tests.replicas import replica
@@ -52,8 +52,7 @@ def test_least_outstanding_goes_where_the_fewest_are_unfinished() -> None:
 
 @numba.njit
 def routed(fleet: int, sent: int) -> int:
-    fleet_at(fleet).sent = sent
-    return route(fleet_at(fleet))
+    return route(fleet_at(fleet), 0, fleet_at(fleet).num_replicas, sent)
 
 
 def pairs_asked(replicas: int, seed: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:

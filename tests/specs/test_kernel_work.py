@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from specsim.cost.forward import Group, Kernel, Precision, attention_kernels, token_kernels
+from specsim.cost.attention import attention_kernels
+from specsim.cost.forward import Group, Kernel, Precision, token_kernels
 from specsim.specs.catalog import load_model
 from specsim.specs.kernel_work import distinct_experts, product_work, work
 from specsim.specs.model import MixtureOfExperts, ModelSpec

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specsim.cost.forward import Group, Precision, attention_kernels, token_kernels
+from specsim.cost.attention import attention_kernels
+from specsim.cost.forward import Group, Precision, token_kernels
 from specsim.specs.catalog import load_model, model_names
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
@@ -48,8 +51,8 @@ def test_layers_add_up_to_the_whole(name: str, data: st.DataObject) -> None:
 
 def test_what_is_not_kept_takes_no_cache() -> None:
     model = load_model("llama-3.1-8b")
-    assert ModelPart(model, attention=4, dense=4, cached=False).kv_bytes_per_token() == 0
-    assert ModelPart(model, attention=4).kv_bytes_per_token() == 4 * 4096
+    assert replace(ModelPart.layers(model, 0, 4), cached=False).kv_bytes_per_token() == 0
+    assert ModelPart.layers(model, 0, 4).kv_bytes_per_token() == 4 * 4096
 
 
 def test_ranks_share_a_part_as_they_share_a_model() -> None:

@@ -22,7 +22,7 @@ from specsim.specs.model import ModelSpec
 from specsim.specs.yaml_file import build
 from specsim.speculation.acceptance import RecallAcceptance
 from specsim.speculation.explain import facts, weight_share
-from specsim.speculation.footprint import program_blocks, program_budget
+from specsim.speculation.footprint import program_budget, request_blocks
 from specsim.speculation.program import PRESETS, DraftProgram, load_program, program_names
 from specsim.speculation.program.proposal import StaticTree
 from specsim.speculation.round import RoundCost
@@ -183,9 +183,10 @@ def test_memory_falls_with_what_is_loaded(name: str) -> None:
     program, draft = PROGRAMS[name], draft_of(PROGRAMS[name])
 
     def blocks(k: int, ranks: int = 1) -> int:
-        return program_blocks(program, LLAMA, draft, H200, Deployment(tensor_parallel=ranks), EngineLimits(), k)
+        deployment = Deployment(tensor_parallel=ranks)
+        return request_blocks(program, program_budget(program, LLAMA, draft, H200, deployment, EngineLimits(), k))
 
-    plain = program_blocks(load_program("none"), LLAMA, None, H200, Deployment(), EngineLimits(), 0)
+    plain = program_budget(load_program("none"), LLAMA, None, H200, Deployment(), EngineLimits(), 0).blocks
     k = program.draft_tokens or 0
     assert blocks(2 * k) <= blocks(k) <= blocks(0)
     if program.modifier is None:
@@ -200,7 +201,8 @@ def test_memory_falls_with_what_is_loaded(name: str) -> None:
 def test_modifiers_give_and_take_memory() -> None:
     def blocks(name: str, target: ModelSpec, ranks: int = 1) -> int:
         deployment = Deployment(tensor_parallel=ranks)
-        return program_blocks(PROGRAMS[name], target, None, H200, deployment, EngineLimits(), 0)
+        program = PROGRAMS[name]
+        return request_blocks(program, program_budget(program, target, None, H200, deployment, EngineLimits(), 0))
 
     assert blocks("beam-search", LLAMA) == blocks("none", LLAMA) // 4
     assert blocks("qigen", LLAMA) > blocks("none", LLAMA)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import ConfigDict, Field, PositiveInt
+
+from specsim.validated import Validated
 
 TimeUnit = Literal["s", "ms", "us", "ns", "wall_clock"]
 TICKS_PER_S: dict[TimeUnit, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9, "wall_clock": 1e6}
 
 
-class TraceFormat(BaseModel):
+class TraceFormat(Validated):
     """Column names of a trace, and what they count.
 
     ``marks``: further columns that tell this format from others. ``arrival_optional``: a file without that column
@@ -18,7 +20,7 @@ class TraceFormat(BaseModel):
     ``failed_have_no_output``: rows of 0 output tokens are failed requests, left out and counted.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     prompt: str
     output: str

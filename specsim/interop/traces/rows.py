@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from specsim.errors import InvalidInput
+from specsim.json_file import parse_json
 
 Row = tuple[int, Mapping[str, object]]  # line of the file, fields
 
@@ -35,8 +35,8 @@ def json_rows(lines: Iterable[str], path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError):
+            fields = parse_json(line)
+        except ValueError:
             fields = None
         if not isinstance(fields, dict):
             raise InvalidInput(f"trace {path}, line {number}: not a JSON object; write one {{...}} a line")

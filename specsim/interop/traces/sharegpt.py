@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TextIO
 
 from specsim.errors import InvalidInput
+from specsim.json_file import parse_json
 
 CHARACTERS_PER_TOKEN = 4.0  # English text under the tokenizers of today's models, roughly; a tokenizer would be exact
 
@@ -18,8 +18,8 @@ def read_lengths(file: TextIO, path: Path) -> list[tuple[int, int]]:
     InvalidInput for JSON of another shape.
     """
     try:
-        talks = json.load(file)
-    except (ValueError, RecursionError):
+        talks = parse_json(file.read())
+    except ValueError:
         raise InvalidInput(f"trace {path}: not JSON; give ShareGPT's file, a CSV, or JSON lines") from None
     lengths = []
     for index, talk in enumerate(talks):

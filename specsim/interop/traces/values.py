@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from specsim.errors import InvalidInput
 from specsim.interop.traces.formats import TimeUnit
+from specsim.json_file import parse_json
 from specsim.workload.request import DEFAULT_CLASS, MAX_TOKENS
 
 
@@ -47,7 +47,7 @@ def hashes(fields: Mapping[str, object], column: str, where: str) -> tuple[int, 
         return ()
     if isinstance(value, str):
         try:
-            found = json.loads(value)
+            found = parse_json(value)
         except ValueError:
             found = None
     if not isinstance(found, list) or not all(type(one) is int and -(2**63) <= one < 2**63 for one in found):

@@ -10,27 +10,25 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from specsim.errors import InvalidInput
-from specsim.interop.json_file import read_json_lines
+from specsim.json_file import read_json_lines
+from specsim.kept_files import replace_text
 from specsim.speculation.acceptance import TraceAcceptance
+from specsim.validated import Validated
 
 
-class RecordedRequest(BaseModel):
+class RecordedRequest(Validated):
     """``runs[i]``: drafts right in an unlimited round started when i + 1 output tokens stood."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     domain: str | None = None
     runs: tuple[NonNegativeInt, ...] = Field(min_length=1)
 
 
-class RecordedTraces(BaseModel):
+class RecordedTraces(Validated):
     """K-free runs of one drafter at one temperature of the target; ``cap`` is the longest draft that was tried."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     drafter: str
     target: str
@@ -52,7 +50,7 @@ class RecordedTraces(BaseModel):
         lines = [self.model_dump(exclude={"requests"})]
         lines += [one.model_dump(exclude_none=True) for one in self.requests]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+        replace_text(path, "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
 
 
 def read_traces(path: Path) -> RecordedTraces:

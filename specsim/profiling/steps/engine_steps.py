@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from specsim.errors import InvalidInput
+from specsim.kept_files import only_writer
 from specsim.profiles.schema import ProfileHeader, Row
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
 from specsim.profiles.store import append_rows, write_header
@@ -96,22 +97,23 @@ def measure_steps(
             machine.facts, rates, machine.probe_s(dtype), gpu=gpu or machine.slug,
             attribution="measured by specsim profile steps",
         )  # fmt: skip
-    _adopt(config, folder)
-    write_header(folder, header)
-    cells = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), setup.model)
-    records = _read_records(folder)
-    visits = [(repeat, cell) for repeat in range(repeats) for cell in cells]
-    todo = [(repeat, cell) for repeat, cell in visits if (repeat, setup.drafter(cell), cell) not in records]
-    done = len(cells) * repeats - len(todo)
-    measured = False
-    try:
-        for repeat, cell, answer in _visits(setup, cells, todo, folder, until, seed):
-            _write_record(folder, repeat, setup.drafter(cell), cell, answer)
-            done, measured = done + 1, True
-            progress(done, len(cells) * repeats, f"repeat {repeat + 1} of {repeats}")
-    finally:
-        _finish(header, folder, setup, machine.probe_s(dtype) if measured else None)
-    return done == len(cells) * repeats
+    with only_writer(folder):
+        _adopt(config, folder)
+        write_header(folder, header)
+        cells = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), setup.model)
+        records = _read_records(folder)
+        visits = [(repeat, cell) for repeat in range(repeats) for cell in cells]
+        todo = [(repeat, cell) for repeat, cell in visits if (repeat, setup.drafter(cell), cell) not in records]
+        done = len(cells) * repeats - len(todo)
+        measured = False
+        try:
+            for repeat, cell, answer in _visits(setup, cells, todo, folder, until, seed):
+                _write_record(folder, repeat, setup.drafter(cell), cell, answer)
+                done, measured = done + 1, True
+                progress(done, len(cells) * repeats, f"repeat {repeat + 1} of {repeats}")
+        finally:
+            _finish(header, folder, setup, machine.probe_s(dtype) if measured else None)
+        return done == len(cells) * repeats
 
 
 def _visits(

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from specsim.errors import InvalidInput
+from specsim.kept_files import only_writer
 from specsim.profiles.schema import Probe, ProfileHeader, Row
 from specsim.profiling.device.anchors import Anchors, Looks, ratios, typical
 from specsim.profiling.device.ceilings import copy_ceiling
@@ -87,20 +88,21 @@ def run_sweep(
             machine_facts(machine), rates, probe.seconds(), gpu=gpu or machine.slug(),
             attribution="measured by specsim profile run",
         )  # fmt: skip
-    table = Table(folder)
-    table.write_header(header)
-    table.raise_ceilings()  # to the rows of an earlier run that was ended before it could
-    table.forget_notes(INCOMPLETE)
-    sweep = _Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
-    sweep.note_emulation()
-    try:
-        sweep.measure_grid()
-        if not quick:
-            sweep.refine()
-        sweep.revisit((QUICK_ROUNDS if quick else MOST_ROUNDS)[device])
-    finally:  # an interruption loses nothing either
-        sweep.settle()
-    sweep.finish()
+    with only_writer(folder):
+        table = Table(folder)
+        table.write_header(header)
+        table.raise_ceilings()  # to the rows of an earlier run that was ended before it could
+        table.forget_notes(INCOMPLETE)
+        sweep = _Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
+        sweep.note_emulation()
+        try:
+            sweep.measure_grid()
+            if not quick:
+                sweep.refine()
+            sweep.revisit((QUICK_ROUNDS if quick else MOST_ROUNDS)[device])
+        finally:  # an interruption loses nothing either
+            sweep.settle()
+        sweep.finish()
     return folder
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from specsim.errors import NoAnswer
+from specsim.kept_files import drop_torn_line
 from specsim.profiles.schema import SHAPE_COLUMNS, ProfileHeader, Row
 from specsim.profiles.store import (
     MOST_OF_MEASURED,
@@ -30,7 +31,7 @@ class Table:
         self._keys: dict[str, set[tuple[object, ...]]] = {}
         self._header: ProfileHeader | None = None
         for kind in SHAPE_COLUMNS:
-            _drop_torn_line(folder / f"{kind}.csv")
+            drop_torn_line(folder / f"{kind}.csv")
 
     @property
     def header(self) -> ProfileHeader:
@@ -126,15 +127,3 @@ def require_writable(folder: Path) -> None:
             place.rmdir()
     except OSError as error:
         raise NoAnswer(f"{folder} cannot be written ({error.strerror}); give another folder with --out") from error
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Remove a last line that a full disk or a kill left without its end."""
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if not whole:
-        path.unlink()
-    elif whole != data:
-        path.write_bytes(whole)

@@ -11,7 +11,7 @@ import numpy as np
 
 from specsim.arrays import Integers
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.interop.json_file import read_json_lines
+from specsim.json_file import read_json_lines
 from specsim.scenario.weights import Weights
 from specsim.workload.request import RequestSpec
 

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from specsim.arrays import Floats, Integers
 from specsim.speculation.acceptance.latent import LEVEL_STREAM, span_starts
 from specsim.speculation.acceptance.law import AcceptanceLaw, Rate, leading_right
 from specsim.speculation.acceptance.levels import RoundStatistics, round_statistics
 from specsim.speculation.uniform import uniform
+from specsim.validated import Validated
 
 
-class ConfidenceLevel(BaseModel):
+class ConfidenceLevel(Validated):
     """Drafts of one confidence: their share, and how often they are accepted (None: as often as they claim)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    smallest: ClassVar[float] = 0.0
 
     confidence: Rate
     weight: PositiveFloat

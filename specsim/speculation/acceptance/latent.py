@@ -12,21 +12,20 @@ from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from specsim.arrays import Floats, Integers
 from specsim.speculation.acceptance.law import AcceptanceLaw, Rate, leading_right
 from specsim.speculation.acceptance.levels import beta_levels, round_statistics
 from specsim.speculation.uniform import uniform
+from specsim.validated import Validated
 
 REQUEST_LEVELS, SPAN_LEVELS = 48, 24  # quadrature nodes
 REQUEST_STREAM, SPAN_STREAM, LEVEL_STREAM = 1, 2, 3
 
 
-class BetaLevels(BaseModel):
+class BetaLevels(Validated):
     """Levels of requests follow Beta(mean·concentration, (1-mean)·concentration); variance m(1-m)/(c+1)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["beta"] = "beta"
     mean: float = Field(gt=0, lt=1)
@@ -39,10 +38,10 @@ class BetaLevels(BaseModel):
         return _beta_quantile(np.array(self.mean), self.concentration, u)
 
 
-class DiscreteLevels(BaseModel):
+class DiscreteLevels(Validated):
     """A few kinds of request, for instance domains: the level of each, and its share of the requests."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    smallest: ClassVar[float] = 0.0
 
     kind: Literal["discrete"] = "discrete"
     rates: tuple[Rate, ...] = Field(min_length=1)
@@ -63,12 +62,10 @@ class DiscreteLevels(BaseModel):
         return rates[np.minimum(np.searchsorted(np.cumsum(weights), u, side="right"), len(rates) - 1)]
 
 
-class Spans(BaseModel):
+class Spans(Validated):
     """Within a request: spans of ``mean_tokens`` output tokens, each with a level drawn from a Beta law around the
     request's own. Lengths are geometric, so a token's level is that of the one before with probability 1 - 1/mean.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean_tokens: float = Field(ge=1)
     concentration: PositiveFloat

@@ -11,18 +11,19 @@ from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, overload
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from specsim.arrays import Floats, Integers
 from specsim.speculation.uniform import uniform
+from specsim.validated import Validated
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
-class AcceptanceLaw(BaseModel, ABC):
+class AcceptanceLaw(Validated, ABC):
     """A law's parameters; immutable and without state."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    smallest: ClassVar[float] = 0.0
 
     track_fields: ClassVar[int] = 0
 

@@ -11,20 +11,21 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from specsim.arrays import Floats, Integers
 from specsim.speculation.acceptance.law import AcceptanceLaw, Rate
 from specsim.speculation.uniform import uniform
+from specsim.validated import Validated
 
 NEGLIGIBLE = 1e-15  # probability of a run longer than any that is counted
 FALSE_MATCH_STREAM = 1
 
 
-class GeometricRuns(BaseModel):
+class GeometricRuns(Validated):
     """A run goes on after each token with the same probability: P(L ≥ l | L ≥ 1) = continue_rate^(l-1)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    smallest: ClassVar[float] = 0.0
 
     kind: Literal["geometric"] = "geometric"
     continue_rate: float = Field(ge=0, lt=1)
@@ -39,10 +40,10 @@ class GeometricRuns(BaseModel):
         return 1 if rate == 0 else 1 + math.ceil(math.log(NEGLIGIBLE) / math.log(rate))
 
 
-class EmpiricalRuns(BaseModel):
+class EmpiricalRuns(Validated):
     """``weights[l - 1]``: how often a run of l tokens was seen; any positive scale."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    smallest: ClassVar[float] = 0.0
 
     kind: Literal["empirical"] = "empirical"
     weights: tuple[NonNegativeFloat, ...] = Field(min_length=1)

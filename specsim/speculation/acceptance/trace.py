@@ -15,6 +15,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, model_vali
 
 from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
+from specsim.json_file import read_json_lines
+from specsim.kept_files import replace_text
 from specsim.speculation.acceptance.law import AcceptanceLaw
 from specsim.speculation.uniform import uniform
 
@@ -55,7 +57,7 @@ class TraceAcceptance(AcceptanceLaw):
     def write(self, path: Path) -> None:
         """JSON lines: a head with the cap, then one list of runs a request."""
         lines = [json.dumps({"cap": self.cap})] + [json.dumps({"runs": runs}) for runs in self.runs]
-        path.write_text("\n".join(lines) + "\n")
+        replace_text(path, "\n".join(lines) + "\n")
 
     def survival(self, draft_tokens: int) -> Floats:
         """Counted over the rounds of a replay of every trace, each once."""
@@ -110,11 +112,9 @@ class TraceAcceptance(AcceptanceLaw):
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        lines = read_json_lines(path, "an acceptance trace")
         return {"cap": lines[0]["cap"], "runs": [line["runs"] for line in lines[1:]]}
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}; give an acceptance trace") from None
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (KeyError, IndexError):
         raise InvalidInput(
             f'{path} is no acceptance trace; its first line must be {{"cap": N}}, each other {{"runs": [...]}}'
         ) from None

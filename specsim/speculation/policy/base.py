@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_validator
+from pydantic import NonNegativeInt, PositiveInt, field_validator
 
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceLaw, RecallAcceptance
 from specsim.speculation.policy.deciders import Held, at_most, limited
 from specsim.speculation.policy.protocol import Decider, Setting
+from specsim.validated import Validated
 
 
-class PolicyData(BaseModel, ABC):
+class PolicyData(Validated, ABC):
     """A policy's parameters; immutable and without state."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @property
     @abstractmethod

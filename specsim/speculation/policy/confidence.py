@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat
 
 from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
@@ -14,19 +14,18 @@ from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance
 from specsim.speculation.policy.base import ChoosingPolicy
 from specsim.speculation.policy.deciders import DeciderBase, longest_of
 from specsim.speculation.policy.protocol import Decider, Drafts, Rounds, Setting
+from specsim.validated import Validated
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class ThresholdAdaptation(BaseModel):
+class ThresholdAdaptation(Validated):
     """Moves the threshold up while too few drafts are accepted, down otherwise.
 
     Self-speculative decoding (Draft & Verify, arXiv 2309.08168, section 3.3): a moving average of the acceptance rate,
     the newest round weighing 1 - ``memory``, against ``target``; the threshold keeps ``smoothing`` of itself and takes
     the rest from itself plus or minus ``step``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: Share = 0.9
     step: NonNegativeFloat = 0.01

@@ -7,22 +7,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.base import PolicyData, check_counts_in_a_row
 from specsim.speculation.policy.deciders import DeciderBase
 from specsim.speculation.policy.protocol import Decider, Rounds, Setting
+from specsim.validated import Validated
 
 
-class Tier(BaseModel):
+class Tier(Validated):
     """Draft lengths to choose from at batch sizes from ``first_batch`` on.
 
     ``rise``, ``fall``: what is added to the accepted length at which k goes up or down. ``ema``: weight of the newest
     step in the average. It decides after ``warmup`` of its steps, every ``interval`` of them. Defaults are SGLang's.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     first_batch: PositiveInt
     choices: tuple[NonNegativeInt, ...] = Field(min_length=1)

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.errors import InvalidInput
 from specsim.specs.model import ModelSpec
@@ -23,6 +14,7 @@ from specsim.speculation.program.draft_weights import DraftModelWeights, Piece, 
 from specsim.speculation.program.modifier import TargetModifier
 from specsim.speculation.program.phase import Phase
 from specsim.speculation.program.proposal import Proposal
+from specsim.validated import Validated
 
 Rule = Literal["exact", "rejection", "typical", "relaxed", "none"]
 HIDDEN_BYTES = 2  # of a cached hidden value
@@ -30,11 +22,7 @@ HIDDEN_BYTES = 2  # of a cached hidden value
 ABOUT = {"source", "mechanism", "taxonomy", "draft_tokens", "policy", "stop", "acceptance", "figures", "unknown"}
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class VerifyPlan(_Data):
+class VerifyPlan(Validated):
     """``from_layer``: drafting has run the layers below on every draft but the last, so that of those the target pass
     runs one token a sequence. ``rule`` none: drafts are taken as they are, and the pass computes one position.
     """
@@ -43,7 +31,7 @@ class VerifyPlan(_Data):
     from_layer: NonNegativeInt = 0
 
 
-class Slots(_Data):
+class Slots(Validated):
     """``per_token``·k + ``constant``, at least 0, and 0 without drafts."""
 
     per_token: NonNegativeInt = 0
@@ -53,7 +41,7 @@ class Slots(_Data):
         return max(0, self.per_token * draft_tokens + self.constant) if draft_tokens else 0
 
 
-class StopRule(_Data):
+class StopRule(Validated):
     """Drafting ends at the first confidence below ``threshold``; ``keep_last``: that token is still proposed;
     ``foreseen``: it is not even computed.
     """
@@ -64,7 +52,7 @@ class StopRule(_Data):
     source: str
 
 
-class DefaultAcceptance(_Data):
+class DefaultAcceptance(Validated):
     """The law taken where a scenario gives none. ``basis``: printed by its source, counted by this project, or assumed
     by an analogy that ``source`` states.
     """
@@ -74,7 +62,7 @@ class DefaultAcceptance(_Data):
     source: str
 
 
-class Footprint(_Data):
+class Footprint(Validated):
     """Memory beside weights and cache. ``hidden_per_draft``: cached hidden states a drafted token, times the hidden
     size; ``host_bytes``: a store in host memory or on disk, None where it is not known.
     """
@@ -83,7 +71,7 @@ class Footprint(_Data):
     host_bytes: NonNegativeFloat | None = 0.0
 
 
-class Taxonomy(_Data):
+class Taxonomy(Validated):
     """Where surveys put it (Xia et al., arXiv 2401.07851; Zhang et al., arXiv 2404.14897). How drafts are verified
     follows from proposal and rule.
     """
@@ -102,7 +90,7 @@ def _slots(value: object) -> object:
 SlotRule = Annotated[Slots, BeforeValidator(_slots)]
 
 
-class DraftProgram(_Data):
+class DraftProgram(Validated):
     """A technique. A YAML file holds one; ``specsim systems NAME`` explains it.
 
     ``lookahead``: KV slots reserved beyond a sequence's tokens while it decodes; ``budget_slots``: tokens of a step's
@@ -128,7 +116,7 @@ class DraftProgram(_Data):
     policy: dict[str, Any] | None = None  # where a scenario gives none; None: always draft_tokens
     stop: StopRule | None = None
     acceptance: DefaultAcceptance | None = None
-    figures: dict[str, str] = {}
+    figures: dict[str, str] = Field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
     @model_validator(mode="after")

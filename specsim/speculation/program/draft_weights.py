@@ -5,20 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from specsim.errors import InvalidInput
-from specsim.specs.model import Bits, Linear, ModelSpec
+from specsim.specs.model import UNIFORM, Bits, Linear, ModelSpec
 from specsim.specs.model_part import ModelPart
+from specsim.specs.stack import Stack
+from specsim.validated import Validated
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -31,11 +24,7 @@ class Piece:
     owned: bool
 
 
-class _DraftWeights(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DraftModelWeights(_DraftWeights):
+class DraftModelWeights(Validated):
     """A model of its own, embedding and head included."""
 
     kind: Literal["draft_model"] = "draft_model"
@@ -46,7 +35,7 @@ class DraftModelWeights(_DraftWeights):
         return Piece(ModelPart.whole(draft), owned=True)
 
 
-class TargetLayers(_DraftWeights):
+class TargetLayers(Validated):
     """The target's layers ``first`` to ``last`` - 1, with the target's own KV cache.
 
     ``exits``: values of ``last`` among which an engine chooses each round by what it has seen, ``last`` one of them;
@@ -74,7 +63,7 @@ class TargetLayers(_DraftWeights):
         return Piece(_without_head(whole), owned=False)
 
 
-class TargetSublayers(_DraftWeights):
+class TargetSublayers(Validated):
     """The target with sublayers skipped: the shares of attention and feed-forward sublayers that are kept."""
 
     kind: Literal["target_sublayers"] = "target_sublayers"
@@ -83,17 +72,11 @@ class TargetSublayers(_DraftWeights):
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         whole = ModelPart.whole(target)
-        part = ModelPart(
-            target,
-            max(1, round(self.attention_share * whole.attention)),
-            round(self.mlp_share * whole.dense),
-            round(self.mlp_share * whole.routed),
-            embedding=True,
-        )
-        return Piece(part, owned=False)
+        kept = whole.stack.share(self.attention_share, self.mlp_share)
+        return Piece(ModelPart(target, kept, embedding=True), owned=False)
 
 
-class OwnLayers(_DraftWeights):
+class OwnLayers(Validated):
     """Sublayers of the target's shape with weights and KV cache of their own.
 
     ``input_width``: the first projection reads this many times the hidden size (EAGLE-3: 2). ``kv_heads``: as the
@@ -114,26 +97,25 @@ class OwnLayers(_DraftWeights):
         shape = target.model_copy(
             update={
                 "name": f"{target.name}'s drafter",
-                "num_layers": max(1, self.attention),
                 "weight_bits": self.bits or target.weight_bits,
-                "sliding_window": None,
-                "sliding_layers": None,
-                "moe": target.moe if self.experts else None,
                 "num_kv_heads": target.num_heads if self.kv_heads == "all" else target.num_kv_heads,
+                **UNIFORM,
             }
         )
-        routed = self.mlp if shape.moe is not None else 0
-        wider = []
+        mixer, feed_forward = shape.usual_sublayers(routed=self.experts)
+        stack = Stack(
+            ((mixer, self.attention),) if self.attention else (), ((feed_forward, self.mlp),) if self.mlp else ()
+        )
+        wider: tuple[Linear, ...] = ()
         if self.input_width > 1:
-            qkv = shape.attention_linears(1)[0]
-            wider = [
-                Linear("qkv_input", qkv.n, (self.input_width - 1) * target.hidden_size, self.attention, split=True)
-            ]
-        part = ModelPart(shape, self.attention, self.mlp - routed, routed, matrices=tuple(wider), cached=self.cached)
+            qkv = mixer.linears(shape.hidden_size, 1)[0]
+            more = (self.input_width - 1) * target.hidden_size
+            wider = (Linear("qkv_input", qkv.n, more, self.attention, split=True),)
+        part = ModelPart(shape, stack, matrices=wider, cached=self.cached)
         return Piece(part, owned=True)
 
 
-class OwnMatrices(_DraftWeights):
+class OwnMatrices(Validated):
     """``count`` matrices; sizes in units of the target's hidden size. ``on_rows``: only for positions with logits."""
 
     kind: Literal["matrices"] = "matrices"
@@ -146,12 +128,17 @@ class OwnMatrices(_DraftWeights):
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         hidden = target.hidden_size
         matrix = Linear(
-            "matrix", round(self.outputs * hidden), round(self.inputs * hidden), self.count, on_rows=self.on_rows
+            "matrix",
+            round(self.outputs * hidden),
+            round(self.inputs * hidden),
+            self.count,
+            on_rows=self.on_rows,
+            bias=target.linear_bias,
         )
         return Piece(ModelPart(_plain(target, self.bits), matrices=(matrix,)), owned=True)
 
 
-class Head(_DraftWeights):
+class Head(Validated):
     """Products that give logits. ``vocabulary``: tokens, None the target's. ``own``: not the target's LM head."""
 
     kind: Literal["head"] = "head"
@@ -198,7 +185,7 @@ def check_layer(layer: int, target: ModelSpec, field: str) -> None:
 
 
 def _without_head(part: ModelPart) -> ModelPart:
-    return ModelPart(part.model, part.attention, part.dense, part.routed, embedding=part.embedding)
+    return ModelPart(part.model, part.stack, embedding=part.embedding, matrices=part.matrices)
 
 
 def _plain(target: ModelSpec, bits: float | None) -> ModelSpec:

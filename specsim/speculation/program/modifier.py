@@ -6,26 +6,23 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.specs.model import Bits
+from specsim.validated import Validated
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ExitDepth(_Data):
+class ExitDepth(Validated):
     """Tokens that leave after ``depth`` of the layers, and their share."""
 
     depth: float = Field(gt=0, le=1)
     share: Share
 
 
-class ExitLaw(_Data):
+class ExitLaw(Validated):
     """How deep tokens go. ``batch``: each token leaves alone, all wait for the deepest, or all leave together.
 
     ``check``: the LM head is run at each exit to judge it.
@@ -61,7 +58,7 @@ class ExitLaw(_Data):
         return reaching if self.batch == "together" else 1.0 - np.power(1.0 - reaching, sequences)
 
 
-class NarrowWeights(_Data):
+class NarrowWeights(Validated):
     """Weight-only quantisation: bits, weights that share a scale, operations that widen one weight in a pass."""
 
     bits: Bits
@@ -69,7 +66,7 @@ class NarrowWeights(_Data):
     operations_per_weight: NonNegativeFloat = 0.0
 
 
-class HostExperts(_Data):
+class HostExperts(Validated):
     """Experts kept in host memory: those not resident are loaded in the pass that needs them.
 
     A share ``hit_rate`` of the loads is foreseen and hidden behind computing, as far as the pass is long enough.
@@ -80,7 +77,7 @@ class HostExperts(_Data):
     bytes_per_s: PositiveFloat
 
 
-class TargetModifier(_Data):
+class TargetModifier(Validated):
     """``sequences``: beams of a request, each with its own tokens and cache."""
 
     exit: ExitLaw | None = None

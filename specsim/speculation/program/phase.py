@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.speculation.program.draft_weights import WeightList
 from specsim.speculation.program.proposal import Proposal, Window
+from specsim.validated import Validated
 
 
-class Phase(BaseModel):
+class Phase(Validated):
     """Phases run in order.
 
     ``passes``: sequential ones; per_token is k, depth that of the proposal's tree. ``width``: tokens a sequence of
@@ -20,8 +21,6 @@ class Phase(BaseModel):
     pass from layer ``from_layer`` on and drafts the next tokens in it; overlapped runs beside the target pass, so that
     the longer of the two counts.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     where: Literal["gpu", "cpu"] = "gpu"
     weights: WeightList = ()

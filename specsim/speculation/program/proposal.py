@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from specsim.validated import Validated
 
 
-class _Proposal(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Proposal(Validated):
     tree: ClassVar[bool] = True  # several candidates a position: k nodes are fewer than k in a row
 
     def sizes(self, most: int) -> tuple[int, ...]:

@@ -114,9 +114,9 @@ def test_a_trace_file_is_read_back(tmp_path: Path) -> None:
     law.write(tmp_path / "trace.jsonl")
     assert TraceAcceptance.model_validate({"path": tmp_path / "trace.jsonl"}) == law
     (tmp_path / "bad.jsonl").write_text("[1, 2]\n")
-    with pytest.raises(InvalidInput, match="is no acceptance trace"):
+    with pytest.raises(InvalidInput, match="no JSON object; give an acceptance trace"):
         TraceAcceptance.model_validate({"path": tmp_path / "bad.jsonl"})
-    with pytest.raises(InvalidInput, match="cannot read"):
+    with pytest.raises(InvalidInput, match="there is no file"):
         TraceAcceptance.model_validate({"path": tmp_path / "none.jsonl"})
 
 

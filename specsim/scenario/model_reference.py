@@ -1,11 +1,11 @@
-"""What the sections of a scenario share."""
+"""A model in a scenario: its fields, a bundled name, or the path of a model file or ``config.json``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
 from specsim.interop.huggingface import model_from_config
 from specsim.specs.catalog import load_model
@@ -19,9 +19,3 @@ def _model(value: object) -> object:
 
 
 Model = Annotated[ModelSpec, BeforeValidator(_model)]
-
-
-class Section(BaseModel):
-    """A section of a scenario."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,130 @@
+"""What mixes tokens in a pass: attention of each kind over its cache, indexers, and states.
+
+A window bounds what attention reads; a chunk too, and a long sequence's last chunk is half full on average. A prompt
+longer than a window or chunk is computed in pieces of that size. Sparse attention gathers the chosen keys for every
+query anew, and its indexer reads all of its own keys before. A state is read once and written once for every token
+that may yet be rejected; a prompt's chunked form keeps it on the chip for ``span`` tokens at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from specsim.arrays import Reals
+from specsim.cost.forward import Group, Kernel, Precision
+from specsim.specs.kernel_work import attention_work, index_work, state_work
+from specsim.specs.model import ModelSpec
+from specsim.specs.model_part import ModelPart, as_part
+from specsim.specs.sublayers import Attention, Caching, Compressed, Recurrent
+
+
+def attention_kernels(
+    model: ModelSpec | ModelPart, group: Group, precision: Precision, mask: str = ""
+) -> Iterator[Kernel]:
+    """One group's attention and states, launched once a layer.
+
+    ``mask``: empty for causal, ``tree`` where the new tokens are a tree of drafts.
+    """
+    for mixer, layers in as_part(model).stack.mixers:
+        if isinstance(mixer, Recurrent):
+            yield _state(mixer, group, layers, precision)
+            continue
+        if mixer.index is not None and mixer.index.own:
+            yield _index(mixer, group, layers, precision)
+        yield _attention(mixer, _seen(mixer, group), group.is_prefill, layers, precision, mask)
+
+
+def _seen(mixer: Caching, group: Group) -> Group:
+    """The group as its kernel computes it, with the keys that its queries see."""
+    if isinstance(mixer, Compressed):
+        return _compressed(mixer, group)
+    if mixer.index is not None:
+        return _each_query(group, np.minimum(_mean_keys(group), mixer.index.top_k))
+    if mixer.window is not None:
+        if group.query_tokens > mixer.window:
+            return _pieces(group, mixer.window, 1.5 * mixer.window)
+        return _of(group, np.minimum(group.kv_tokens, mixer.window + group.query_tokens - 1))
+    if mixer.chunk is not None:
+        if group.query_tokens > mixer.chunk:
+            return _pieces(group, mixer.chunk, mixer.chunk)
+        half = np.maximum((mixer.chunk + group.query_tokens) / 2, group.query_tokens)
+        return _of(group, np.where(np.asarray(group.kv_tokens) <= mixer.chunk, group.kv_tokens, half))
+    return group
+
+
+def _compressed(mixer: Compressed, group: Group) -> Group:
+    """Every query sees the window and the compressed vectors, or those of them that the indexer chose."""
+    keys = _mean_keys(group)
+    vectors: Reals = 0.0
+    if mixer.ratio:
+        vectors = keys / mixer.ratio
+        if mixer.index is not None:
+            vectors = np.minimum(vectors, mixer.index.top_k)
+    return _each_query(group, np.minimum(keys, mixer.window) + vectors)
+
+
+def _mean_keys(group: Group) -> Reals:
+    """Keys that a query of the group sees on average, were attention full."""
+    return group.kv_tokens - (group.query_tokens - 1.0) / 2.0
+
+
+def _of(group: Group, keys: Reals) -> Group:
+    return Group(group.sequences, group.query_tokens, keys, group.logit_rows)
+
+
+def _each_query(group: Group, keys: Reals) -> Group:
+    """Queries that each read keys of their own."""
+    return Group(group.tokens, 1, keys, 1)
+
+
+def _pieces(group: Group, size: int, keys: float) -> Group:
+    return Group(group.tokens / size, size, keys, 0)
+
+
+def _attention(mixer: Caching, group: Group, is_prefill: bool, layers: int, precision: Precision, mask: str) -> Kernel:
+    heads, kv_heads, width = mixer.kernel_heads(is_prefill=is_prefill)
+    cached = mixer.token_values
+    if isinstance(mixer, Compressed):
+        cached = mixer.head_dim  # of a vector
+    elif isinstance(mixer, Attention) and mixer.shared_cache:
+        cached = mixer.num_kv_heads * (mixer.head_dim + mixer.value_dim)  # another layer keeps them
+    moved, flops = attention_work(
+        group.sequences,
+        group.query_tokens,
+        group.kv_tokens,
+        flops_per_pair=mixer.flops_per_pair,
+        cached=cached,
+        width=heads * width,
+        cache_bytes=precision.kv_bits / 8,
+        value_bytes=precision.activation_bytes,
+    )
+    shape = (
+        group.sequences, float(group.query_tokens), group.kv_tokens, float(heads), float(kv_heads), float(width),
+    )  # fmt: skip
+    return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, moved)
+
+
+def _index(mixer: Caching, group: Group, layers: int, precision: Precision) -> Kernel:
+    """Scores of all keys, and the choice of the highest."""
+    index = mixer.index
+    assert index is not None
+    per_key = mixer.ratio if isinstance(mixer, Compressed) else 1
+    moved, flops = index_work(
+        group.sequences, group.query_tokens, group.kv_tokens / per_key, num_heads=index.num_heads,
+        head_dim=index.head_dim, key_bytes=index.cache_bytes * per_key,
+    )  # fmt: skip
+    shape = (group.tokens, group.kv_tokens / per_key)
+    return Kernel("elementwise", "attention", shape, "index", precision.dtype, layers, flops, moved)
+
+
+def _state(mixer: Recurrent, group: Group, layers: int, precision: Precision) -> Kernel:
+    one = mixer.recurrence
+    moved, flops = state_work(
+        group.sequences, group.query_tokens, state_bytes=mixer.state_values * 2, heads=one.heads, rows=one.rows,
+        columns=one.columns, operations=one.operations, token_bytes=2 * mixer.width * precision.activation_bytes,
+        span=one.span if group.is_prefill else 1,
+    )  # fmt: skip
+    shape = (group.tokens, float(mixer.width))
+    return Kernel("elementwise", "attention", shape, "state", precision.dtype, layers, flops, moved)

@@ -1,0 +1,104 @@
+"""What is wrong with the fields of a file, in the words of the file: all faults in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from specsim.errors import shown
+
+MOST_TOLD = 20
+
+
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The faults of a validation as one line; with the ``model``, unknown fields get the nearest names.
+
+    Unknown fields come first: a misspelt name also leaves the right one missing. Of a field that could have been one
+    of several things (text, or fields of its own), only what is wrong with it as the nearest of them is told.
+    """
+    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
+    lines: dict[str, str] = {}
+    meant: set[str] = set()  # paths of fields that an unknown name probably stands for
+    for fault in faults:
+        path, line, near = _told(fault, [] if model is None else [model])
+        meant |= near
+        if not (fault["type"] == "missing" and path in meant):
+            lines.setdefault(path or line, line)
+    told = [line for path, line in lines.items() if not any(_is_within(other, path) for other in lines)]
+    if len(told) == 1:
+        return told[0]
+    rest = f" (and {len(told) - MOST_TOLD} more)" if len(told) > MOST_TOLD else ""
+    numbered = "; ".join(f"({number}) {line}" for number, line in enumerate(told[:MOST_TOLD], 1))
+    return f"{len(told)} faults: {numbered}{rest}"
+
+
+def _is_within(path: str, outer: str) -> bool:
+    return path.startswith((f"{outer}.", f"{outer}["))
+
+
+def _told(fault: Any, models: list[type[BaseModel]]) -> tuple[str, str, set[str]]:
+    """The field's path, what is wrong with it, and the paths that an unknown name may have meant."""
+    kind, location = fault["type"], fault["loc"]
+    path, known = _locate(location, models, unknown=kind == "extra_forbidden")
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    if kind == "extra_forbidden":
+        near = get_close_matches(str(location[-1]), sorted(known), n=3, cutoff=0.6)
+        parent = path.removesuffix(str(location[-1]))
+        return path, f"unknown field {path}{_hint(near, known)}", {parent + name for name in near}
+    if kind == "missing":
+        return path, f"field {path} is missing; add it", set()
+    if kind == "value_error":
+        return path, f"{path}: {message}" if path else message, set()
+    return path, f"{path or 'the value'} is {shown(fault['input'])}; {message}", set()
+
+
+def _hint(near: list[str], known: Iterable[str]) -> str:
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; known: {', '.join(sorted(known))}" if known else "; remove it"
+
+
+def _locate(location: tuple[int | str, ...], models: list[type[BaseModel]], *, unknown: bool) -> tuple[str, set[str]]:
+    """The path as the file spells it, and the field names valid where it ends.
+
+    Pydantic's location also holds the branch of a union it tried (a class name or a ``kind``), which no file
+    contains: such a step is dropped and narrows the models instead.
+    """
+    path, fields = "", dict[str, list[FieldInfo]]()
+    for index, step in enumerate(location):
+        fields = _fields(models)
+        last = index == len(location) - 1
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif step in fields or not models or (last and unknown):
+            if step != "[key]":
+                path += f".{step}" if path else step
+            models = [inner for field in fields.get(step, ()) for inner in _models_in(field.annotation)]
+        else:
+            models = [model for model in models if _is_branch(model, step)] or models
+    return path, set(fields)
+
+
+def _fields(models: list[type[BaseModel]]) -> dict[str, list[FieldInfo]]:
+    """The fields of the models by every name that a file may give them."""
+    found: dict[str, list[FieldInfo]] = {}
+    for name, field in (item for model in models for item in model.model_fields.items()):
+        alias = field.validation_alias
+        for spelling in alias.choices if isinstance(alias, AliasChoices) else (alias or name,):
+            found.setdefault(str(spelling), []).append(field)
+    return found
+
+
+def _is_branch(model: type[BaseModel], step: str) -> bool:
+    kind = model.model_fields.get("kind")
+    return model.__name__ == step or (kind is not None and step in get_args(kind.annotation))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

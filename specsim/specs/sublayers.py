@@ -1,0 +1,417 @@
+"""The kinds of sublayer that layers are made of: what each weighs, keeps of a sequence, and multiplies by.
+
+    Attention   keys and values of every token, or of a window or chunk of them
+    Latent      one compressed vector a token serves all heads (MLA)
+    Compressed  one vector stands for several tokens, and the last ones are kept beside (DeepSeek-V4)
+    Recurrent   a state of fixed size a sequence: linear attention, state space, short convolution
+    Dense, Experts  feed-forward parts
+
+Sizes are a whole model's or those of one rank's share (``shard``). A mixer's ``token_values`` are cached for every
+token, of which it keeps all or the last ``window``; ``state_values`` once a sequence. Norm vectors and biases count as
+parameters, not as products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from specsim.specs.layer_kind import Compression, LatentAttention, MixtureOfExperts, Recurrence, SparseIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """``count`` weight matrices of the same shape; a product with M rows costs 2·M·n·k FLOPs each.
+
+    ``routed`` marks the experts of one MoE layer: ``count`` is then layers, each with ``experts`` of which
+    ``experts_per_token`` run for a token. ``on_rows``: only positions whose logits are wanted go through it.
+    ``split``: a drafter's own matrix whose outputs ranks of tensor parallelism divide. ``bits``: stored bits a weight
+    where they are not the model's ``weight_bits``.
+    """
+
+    name: str
+    n: int  # output features
+    k: int  # input features
+    count: int
+    routed: bool = False
+    on_rows: bool = False
+    split: bool = False
+    bias: bool = False
+    bits: float | None = None
+    experts: int = 1
+    experts_per_token: int = 1
+
+    @property
+    def parameters(self) -> int:
+        """Of all of them, every expert counted, biases left out."""
+        return self.n * self.k * self.count * self.experts
+
+    @property
+    def active_parameters(self) -> int:
+        """Those that one token multiplies by."""
+        return self.n * self.k * self.count * self.experts_per_token
+
+    @property
+    def bias_values(self) -> int:
+        return self.n * self.count * self.experts if self.bias else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Heads of queries, groups of which share a head of keys and values.
+
+    ``window``: tokens a query looks back on; ``chunk``: it sees those of its own chunk of the sequence (Llama 4).
+    ``index``: it sees those that an indexer chooses. ``qk_norm``: norm vectors of one head for queries and one for
+    keys, or of all heads together. ``gate_width``: values a head by which its output is multiplied.
+    ``one_projection``: keys and values are one product, cached twice. ``shared_cache``: an earlier layer's keys and
+    values are read.
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    value_dim: int
+    window: int | None = None
+    chunk: int | None = None
+    index: SparseIndex | None = None
+    qk_norm: str | None = None
+    gate_width: int = 0
+    one_projection: bool = False
+    shared_cache: bool = False
+    sinks: bool = False
+    qkv_bias: bool = False
+    output_bias: bool = False
+    bits: float | None = None
+
+    def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
+        width = self.num_heads * (self.head_dim + self.gate_width)
+        if not self.shared_cache:
+            width += self.num_kv_heads * (self.head_dim + (0 if self.one_projection else self.value_dim))
+        return (
+            Linear("qkv", width, hidden, count, bias=self.qkv_bias, bits=self.bits),
+            Linear(
+                "attention_output", hidden, self.num_heads * self.value_dim, count, bias=self.output_bias,
+                bits=self.bits,
+            ),
+            *_index_linears(self.index, hidden, hidden, count),
+        )  # fmt: skip
+
+    @property
+    def vector_values(self) -> int:
+        """Parameters of norm vectors and sinks."""
+        heads = {None: (0, 0), "head": (1, 1), "heads": (self.num_heads, self.num_kv_heads)}[self.qk_norm]
+        normed = heads[0] + (0 if self.shared_cache else heads[1])
+        return normed * self.head_dim + self.sinks * self.num_heads + (2 * self.index.head_dim if self.index else 0)
+
+    @property
+    def token_values(self) -> float:
+        return 0 if self.shared_cache else self.num_kv_heads * (self.head_dim + self.value_dim)
+
+    @property
+    def state_values(self) -> float:
+        return 0
+
+    @property
+    def flops_per_pair(self) -> int:
+        """Of one query and one key, over all heads: QKᵀ and PV."""
+        return 2 * self.num_heads * (self.head_dim + self.value_dim)
+
+    @property
+    def rotary_values(self) -> int:
+        return (self.num_heads + self.num_kv_heads) * self.head_dim
+
+    @property
+    def width(self) -> int:
+        """Values of a token inside the sublayer: queries, keys, values and the heads' output."""
+        return self.num_heads * self.head_dim * 2 + self.num_kv_heads * self.head_dim * 2
+
+    def kernel_heads(self, *, is_prefill: bool) -> tuple[int, int, int]:
+        """(heads, KV heads, head width) of the kernel that computes it."""
+        return self.num_heads, self.num_kv_heads, self.head_dim
+
+    def shard(self, ranks: int) -> Attention:
+        return replace(
+            self, num_heads=self.num_heads // ranks, num_kv_heads=max(1, self.num_kv_heads // ranks)
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """Multi-head latent attention; in its absorbed form queries meet the cached vector itself (DeepSeek-V2, appendix).
+
+    ``rotary_heads``: heads of keys as the model counts them.
+    """
+
+    num_heads: int
+    rotary_heads: int
+    head_dim: int
+    mla: LatentAttention
+    index: SparseIndex | None = None
+    gate_width: int = 0
+    bits: float | None = None
+    window: int | None = None
+    chunk: int | None = None
+    qkv_bias: bool = False
+    output_bias: bool = False
+
+    def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
+        mla, bits = self.mla, self.bits
+        query_width = self.num_heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim)
+        kv_up_width = self.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim)
+        query: tuple[Linear, ...] = (Linear("query", query_width, hidden, count, bias=self.qkv_bias, bits=bits),)
+        if mla.q_lora_rank is not None:
+            query = (
+                Linear("query_down", mla.q_lora_rank, hidden, count, bias=self.qkv_bias, bits=bits),
+                Linear("query_up", query_width, mla.q_lora_rank, count, bits=bits),
+            )
+        gate = Linear("output_gate", self.num_heads * self.gate_width, hidden, count, bits=bits)
+        return (
+            *query,
+            Linear("kv_down", mla.kv_lora_rank + mla.qk_rope_head_dim, hidden, count, bias=self.qkv_bias, bits=bits),
+            Linear("kv_up", kv_up_width, mla.kv_lora_rank, count, bits=bits),
+            Linear(
+                "attention_output", hidden, self.num_heads * mla.v_head_dim, count, bias=self.output_bias, bits=bits
+            ),
+            *((gate,) if self.gate_width else ()),
+            *_index_linears(self.index, hidden, mla.q_lora_rank or hidden, count),
+        )
+
+    @property
+    def vector_values(self) -> int:
+        index = 2 * self.index.head_dim if self.index and self.index.own else 0
+        return self.mla.kv_lora_rank + (self.mla.q_lora_rank or 0) + index
+
+    @property
+    def token_values(self) -> float:
+        return self.mla.kv_lora_rank + self.mla.qk_rope_head_dim
+
+    @property
+    def state_values(self) -> float:
+        return 0
+
+    @property
+    def flops_per_pair(self) -> int:
+        return 2 * self.num_heads * (2 * self.mla.kv_lora_rank + self.mla.qk_rope_head_dim)
+
+    @property
+    def rotary_values(self) -> int:
+        return (self.num_heads + self.rotary_heads) * self.head_dim
+
+    @property
+    def width(self) -> int:
+        return self.num_heads * self.head_dim * 2 + self.rotary_heads * self.head_dim * 2
+
+    def kernel_heads(self, *, is_prefill: bool) -> tuple[int, int, int]:
+        """One latent vector a token serves all heads; a prompt expands it to heads."""
+        if is_prefill and self.index is None:
+            return self.num_heads, self.num_heads, self.mla.qk_nope_head_dim + self.mla.qk_rope_head_dim
+        return self.num_heads, 1, int(self.token_values)
+
+    def shard(self, ranks: int) -> Latent:
+        return replace(self, num_heads=self.num_heads // ranks, rotary_heads=max(1, self.rotary_heads // ranks))
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """Attention over one vector of ``head_dim`` for every ``ratio`` tokens, keys and values in one, and over the last
+    ``window`` tokens one by one (DeepSeek-V4; vLLM's ``deepseek_v4_attention``). Ratio 0: over the window alone.
+
+    A compressor makes the vectors, of overlapping spans where ``overlaps``; it keeps its sums of the tokens that are
+    not yet compressed in float32.
+    """
+
+    num_heads: int
+    head_dim: int
+    window: int
+    compression: Compression
+    ratio: int
+    index: SparseIndex | None = None
+    bits: float | None = None
+    chunk: int | None = None
+
+    @property
+    def _spans(self) -> int:
+        return 2 if self.index else 1
+
+    def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
+        shape, bits = self.compression, self.bits
+        width = self.num_heads * self.head_dim
+        compressor = 2 * self._spans * self.head_dim if self.ratio else 0
+        if self.index:
+            compressor += 2 * self._spans * self.index.head_dim
+        return (
+            Linear("query_down", shape.q_lora_rank + self.head_dim, hidden, count, bits=bits),  # with keys and values
+            Linear("query_up", width, shape.q_lora_rank, count, bits=bits),
+            Linear("output_down", shape.o_lora_rank, width // shape.o_groups, count * shape.o_groups, bits=bits),
+            Linear("attention_output", hidden, shape.o_groups * shape.o_lora_rank, count, bits=bits),
+            *((Linear("compressor", compressor, hidden, count, bits=16),) if self.ratio else ()),
+            *_index_linears(self.index, hidden, shape.q_lora_rank, count, own_keys=False),
+        )
+
+    @property
+    def vector_values(self) -> int:
+        norms = self.compression.q_lora_rank + self.head_dim + self.num_heads  # of queries and keys, and sinks
+        if self.ratio:
+            norms += self.head_dim + self.ratio * self._spans * self.head_dim
+        if self.index:
+            norms += self.index.head_dim * (1 + self.ratio * self._spans)
+        return norms
+
+    @property
+    def token_values(self) -> float:
+        """Of compressed vectors; the window's own are ``state_values``."""
+        return self.head_dim / self.ratio if self.ratio else 0
+
+    @property
+    def state_values(self) -> float:
+        """The window, and the compressors' sums, two 16-bit places for each value in float32."""
+        widths = (self.head_dim if self.ratio else 0) + (self.index.head_dim if self.index else 0)
+        sums = 2 * 2 * self._spans * widths * self._spans * self.ratio
+        return self.window * self.head_dim + sums
+
+    @property
+    def flops_per_pair(self) -> int:
+        return 4 * self.num_heads * self.head_dim
+
+    @property
+    def rotary_values(self) -> int:
+        return (self.num_heads + 1) * self.head_dim
+
+    @property
+    def width(self) -> int:
+        return self.num_heads * self.head_dim * 2 + self.head_dim * 2
+
+    def kernel_heads(self, *, is_prefill: bool) -> tuple[int, int, int]:
+        return self.num_heads, 1, self.head_dim
+
+    def shard(self, ranks: int) -> Compressed:
+        groups = max(1, self.compression.o_groups // ranks)
+        compression = self.compression.model_copy(update={"o_groups": groups})
+        return replace(self, num_heads=self.num_heads // ranks, compression=compression)
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrent:
+    """A state of fixed size a sequence that every token updates."""
+
+    recurrence: Recurrence
+    bits: float | None = None
+
+    def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
+        one = self.recurrence
+        inner = (Linear("state_inner", n, k, count, bits=self.bits) for n, k in one.inner)
+        return (
+            Linear("state_input", one.input_width, hidden, count, bits=self.bits),
+            *inner,
+            Linear("state_output", hidden, one.output_width, count, bits=self.bits),
+        )
+
+    @property
+    def vector_values(self) -> int:
+        one = self.recurrence
+        return one.conv_channels * (one.conv_kernel + one.conv_bias) + one.vectors
+
+    @property
+    def token_values(self) -> float:
+        return 0
+
+    @property
+    def state_values(self) -> float:
+        """In places of 16 bits: the convolution's last inputs and the state."""
+        one = self.recurrence
+        return (one.conv_kernel - 1) * one.conv_channels + one.state_values * one.state_bits / 16
+
+    @property
+    def rotary_values(self) -> int:
+        return 0
+
+    @property
+    def width(self) -> int:
+        return self.recurrence.input_width + self.recurrence.output_width
+
+    def shard(self, ranks: int) -> Recurrent:
+        return replace(self, recurrence=self.recurrence.shard(ranks))
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A feed-forward part that every token runs whole."""
+
+    intermediate_size: int
+    gated: bool = True
+    bias: bool = False
+    bits: float | None = None
+
+    def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
+        inputs = 2 if self.gated else 1
+        return (
+            Linear("gate_up", inputs * self.intermediate_size, hidden, count, bias=self.bias, bits=self.bits),
+            Linear("down", hidden, self.intermediate_size, count, bias=self.bias, bits=self.bits),
+        )
+
+    @property
+    def vector_values(self) -> int:
+        return 0
+
+    @property
+    def width(self) -> int:
+        return ((2 if self.gated else 1) + 1) * self.intermediate_size
+
+    def shard(self, ranks: int) -> Dense:
+        return replace(self, intermediate_size=self.intermediate_size // ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """Routed experts with their router, and those that every token runs."""
+
+    moe: MixtureOfExperts
+    gated: bool = True
+    bits: float | None = None
+    shared_bits: float | None = None
+
+    def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
+        moe, inputs, inside = self.moe, 2 if self.gated else 1, self.moe.latent_size or hidden
+        routed: dict[str, Any] = {
+            "routed": True, "experts": moe.num_experts, "experts_per_token": moe.experts_per_token,
+            "bias": moe.bias, "bits": self.bits,
+        }  # fmt: skip
+        rows = [
+            Linear("router", moe.num_experts, hidden, count, bias=moe.bias),
+            Linear("expert_gate_up", inputs * moe.intermediate_size, inside, count, **routed),
+            Linear("expert_down", inside, moe.intermediate_size, count, **routed),
+        ]
+        if moe.latent_size:
+            rows.append(Linear("expert_input", inside, hidden, count, bits=self.shared_bits))
+            rows.append(Linear("expert_output", hidden, inside, count, bits=self.shared_bits))
+        if shared := moe.shared_width:
+            rows.append(Linear("shared_gate_up", inputs * shared, hidden, count, bits=self.shared_bits))
+            rows.append(Linear("shared_down", hidden, shared, count, bits=self.shared_bits))
+        return tuple(rows)
+
+    @property
+    def vector_values(self) -> int:
+        return self.moe.vectors + (self.moe.num_experts if self.moe.router_bias else 0)
+
+    def shard(self, ranks: int) -> Experts:
+        return replace(self, moe=self.moe.shard(ranks))
+
+
+Caching = Attention | Latent | Compressed
+Mixer = Caching | Recurrent
+FeedForward = Dense | Experts
+
+
+def _index_linears(
+    index: SparseIndex | None, hidden: int, query_input: int, count: int, *, own_keys: bool = True
+) -> tuple[Linear, ...]:
+    """An indexer's products; ``own_keys`` false: a compressor makes its keys."""
+    if index is None or not index.own:
+        return ()
+    keys = index.head_dim if own_keys else 0
+    weights = index.num_heads if index.weighted else 0
+    from_hidden = keys + weights
+    return (
+        Linear("index_query", index.num_heads * index.head_dim, query_input, count, bits=index.bits),
+        *((Linear("index_keys", from_hidden, hidden, count, bits=16),) if from_hidden else ()),
+    )
