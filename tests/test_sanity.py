@@ -113,18 +113,6 @@ def test_longer_contexts_never_take_less_time(card: str, model: str) -> None:
 
 
 @EACH
-@pytest.mark.parametrize("context", [16.0, 4096.0])
-def test_narrow_weights_never_take_longer_than_wide_ones(card: str, model: str, context: float) -> None:
-    if "fp8" not in hardware(card).flops_per_s:
-        pytest.skip("no FP8 on this card")
-    wide, narrow = (decode_s(machine(card, model, weight_bits=bits), BATCHES, 1, context) for bits in (16, 8))
-    assert (narrow <= wide * (1 + ROUNDING)).all(), (BATCHES[narrow > wide], (narrow / wide).max())
-    for tokens in (512, 4096):
-        wide_s, narrow_s = (prompt_s(machine(card, model, weight_bits=bits), tokens) for bits in (16, 8))
-        assert narrow_s <= wide_s * (1 + ROUNDING), tokens
-
-
-@EACH
 def test_a_long_narrow_cache_never_takes_longer_than_a_wide_one(card: str, model: str) -> None:
     if "fp8" not in hardware(card).flops_per_s:
         pytest.skip("no FP8 on this card")

@@ -220,31 +220,47 @@ class EfficiencySurface:
     def _new_table(self, fixed: tuple[float, ...]) -> _Table:
         axes = self._axes
         origin = axes.points(tuple(np.array([x]) for x in fixed), tuple(np.ones(1) for _ in self._log_running))[0]
-        nodes = []
-        for axis, values in zip(axes.running, self._log_running, strict=True):
-            low, high = self._low[axis] - origin[axis], self._high[axis] - origin[axis]
-            inside = values[(values > low + SAME) & (values < high - SAME)]
-            levels = np.array([low, *inside, high] if high - low > SAME else [low])
-            if self._ascends:  # what is measured of other layouts is asked of this one, within its bounds or not
-                levels = np.unique(np.concatenate([levels, values]))
-                levels = self._between(levels, first=axis == axes.running[0])
-            nodes.append(levels)
-        places = grid(nodes)
-        points = np.repeat(origin[None, :], len(places), axis=0)
-        points[:, list(axes.running)] += places
-        clipped = np.clip(points, self._low, self._high)
-        beyond = np.linalg.norm((points - clipped) @ self._metric, axis=1)
-        values, variances = self._kriging.at(self._features(clipped, self.metric))
-        errors = self.error_scale * np.sqrt(variances + REPEAT_VARIANCE) * (1.0 + beyond)
-        exact = np.zeros(len(places), dtype=bool)
+        levels = [
+            self._levels(axis, values, origin[axis])
+            for axis, values in zip(axes.running, self._log_running, strict=True)
+        ]
+        values, errors, outside = self._told(origin, levels)
+        nodes = levels
+        if self._ascends:
+            nodes = [self._between(axis, first=not index) for index, axis in enumerate(levels)]
+            between = LookUp(levels, (errors,)).many(list(grid(nodes).T))[0][0]
+            values, _, outside = self._told(origin, nodes)
+            errors = np.broadcast_to(between, values.shape)
+        exact = np.zeros(len(values), dtype=bool)
         known = self._measured.get(fixed, {})
-        for i, place in enumerate(places):
+        for i, place in enumerate(grid(nodes)):
             if (logs := known.get(_place(place))) is not None:
                 values[i], exact[i] = np.mean(logs) if logs else values[i], True
         if self._ascends:
             values, exact = self._ascending(fixed, nodes, values, errors, exact)
         lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
-        return _Table(LookUp(nodes, (values, errors), lengths), exact, nodes, outside=bool((beyond > SAME).any()))
+        return _Table(LookUp(nodes, (values, errors), lengths), exact, nodes, outside=outside)
+
+    def _levels(self, axis: int, measured: Floats, origin: float) -> Floats:
+        """Where a running dimension is tabulated: where it was measured, and at the ends of what was.
+
+        Of times that ascend also where it was measured of other layouts only, since this one will be asked there.
+        """
+        low, high = self._low[axis] - origin, self._high[axis] - origin
+        inside = measured[(measured > low + SAME) & (measured < high - SAME)]
+        levels = np.array([low, *inside, high] if high - low > SAME else [low])
+        return np.unique(np.concatenate([levels, measured])) if self._ascends else levels
+
+    def _told(self, origin: Floats, nodes: Sequence[Floats]) -> tuple[Floats, Floats, bool]:
+        """Log efficiencies at every node, their errors, and whether any is beyond what was measured."""
+        places = grid(nodes)
+        points = np.repeat(origin[None, :], len(places), axis=0)
+        points[:, list(self._axes.running)] += places
+        clipped = np.clip(points, self._low, self._high)
+        beyond = np.linalg.norm((points - clipped) @ self._metric, axis=1)
+        values, variances = self._kriging.at(self._features(clipped, self.metric))
+        errors = self.error_scale * np.sqrt(variances + REPEAT_VARIANCE) * (1.0 + beyond)
+        return values, errors, bool((beyond > SAME).any())
 
     def _between(self, levels: Floats, *, first: bool) -> Floats:
         """Levels of one dimension and places between them, near enough for times to be linear; of the first also
