@@ -25,6 +25,7 @@ from specsim.scenario import Scenario, Speculation
 from specsim.specs.catalog import load_hardware
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
+from specsim.specs.model_part import as_part
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.footprint import program_budget, request_blocks
 from specsim.speculation.policy import Decider, Policy, Setting
@@ -46,13 +47,14 @@ class Assembly:
     """What a scenario's replicas are made of.
 
     ``given_prices`` (of kernels) and ``given_cost`` (of steps) stand in for the scenario's own. ``believed_cost``:
-    what its policy takes steps to cost; None: what they do cost.
+    what its policy takes steps to cost; None: what they do cost. ``believed_acceptance``: likewise.
     """
 
     scenario: Scenario
     given_prices: KernelPrices | None = None
     given_cost: StepCost | None = None
     believed_cost: StepCost | None = None
+    believed_acceptance: AcceptanceLaw | None = None
 
     def priced_by(self, cost: StepCost) -> Assembly:
         """The same replicas at other prices; their policy believes what it did."""
@@ -61,6 +63,16 @@ class Assembly:
     def seeded(self, seed: int) -> Assembly:
         """The same replicas under another seed."""
         return replace(self, scenario=self.scenario.model_copy(update={"seed": seed}))
+
+    def accepting(self, law: AcceptanceLaw) -> Assembly:
+        """The same replicas under another acceptance law; their policy believes what it did.
+
+        Classes of requests with a law of their own keep it.
+        """
+        speculation = self.scenario.speculation
+        assert speculation is not None  # without drafts nothing is accepted
+        other = self.scenario.model_copy(update={"speculation": speculation.model_copy(update={"acceptance": law})})
+        return replace(self, scenario=other, believed_acceptance=self.believed_acceptance or speculation.acceptance)
 
     @cached_property
     def plain(self) -> Assembly:
@@ -112,9 +124,12 @@ class Assembly:
     @cached_property
     def precision(self) -> Precision:
         """Bits and formats of the target's weights and cache."""
-        deployment = self.scenario.deployment
-        bits = deployment.weight_bits or self.scenario.model.weight_bits
-        return Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        deployment, model = self.scenario.deployment, self.scenario.model
+        bits = deployment.weight_bits or model.weight_bits
+        precision = Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
+        if deployment.weight_bits is None and model.weight_group is not None:
+            return precision.stored(model.stored_bits)
+        return precision
 
     @cached_property
     def prices(self) -> KernelPrices:
@@ -145,8 +160,9 @@ class Assembly:
     def _what_prices(self) -> str:
         """All of the scenario on which the cost of a step depends but the profile's content."""
         drafter = {"program": True, "draft_model": True, "max_draft_tokens": True}
-        sections = {"model": True, "gpu": True, "deployment": True, "engine": True, "cost": True, "conditions": True}
-        return self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+        sections = {"model": True, "gpu": True, "deployment": True, "cost": True, "conditions": True}
+        rest = self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+        return rest + self.limits.model_dump_json()
 
     # What one replica runs under
 
@@ -181,12 +197,18 @@ class Assembly:
         """Where the memory of each GPU goes. Raises NoAnswer if the weights do not fit."""
         scenario, speculation = self.scenario, self.speculation
         if speculation is None:
-            shard = scenario.model.shard(scenario.deployment.tensor_parallel)
-            return memory_budget(shard, (), scenario.gpu, scenario.deployment, scenario.engine)
+            deployment = scenario.deployment
+            part = as_part(scenario.model).shard(deployment.tensor_parallel, deployment.expert_group)
+            return memory_budget(part, (), scenario.gpu, scenario.deployment, scenario.engine)
         return program_budget(
             speculation.program, scenario.model, speculation.draft_model, scenario.gpu, scenario.deployment,
             scenario.engine, speculation.max_draft_tokens,
         )  # fmt: skip
+
+    @property
+    def longest_cached(self) -> int:
+        """Tokens of the longest sequence that one replica's KV blocks hold."""
+        return self.memory.layout.tokens_in(self.num_kv_blocks)
 
     @property
     def kv_block_bytes(self) -> float:
@@ -254,7 +276,8 @@ class Assembly:
         if speculation is None:
             return None
         setting = Setting(
-            cost=self.believed_cost or self.cost, acceptance=speculation.acceptance, choices=self.choices(),
+            cost=self.believed_cost or self.cost, acceptance=self.believed_acceptance or speculation.acceptance,
+            choices=self.choices(),
             max_num_seqs=self.limits.max_num_seqs, context_tokens=self.context_tokens, graph_sizes=self.graph_sizes,
             seed=self.seed,
         )  # fmt: skip
@@ -269,7 +292,7 @@ class Assembly:
             draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,
             recompute_last_hit=self.speculation is not None and self.speculation.program.recompute_last_hit,
-            role=role,
+            role=role, layout=self.memory.layout,
         )  # fmt: skip
 
 
@@ -303,7 +326,8 @@ def _made_cost(assembly: Assembly) -> StepCost:
         return _measured_steps(assembly)
     return RoundCost(
         scenario.model, assembly.prices, hardware=scenario.gpu, engine=scenario.engine, precision=assembly.precision,
-        ranks=scenario.deployment.tensor_parallel, program=speculation.program if speculation else None,
+        ranks=scenario.deployment.tensor_parallel, experts=scenario.deployment.expert_group,
+        program=speculation.program if speculation else None,
         draft=speculation.draft_model if speculation else None, max_draft_tokens=assembly.longest,
     )  # fmt: skip
 

@@ -43,6 +43,8 @@ def read_json_lines(file: Path, what: str) -> list[dict[str, Any]]:
 def read_json_documents(file: Path, what: str) -> list[dict[str, Any]]:
     """The objects of a file, however it was written: one, a list of them, one a line, or one after the other.
 
+    NaN and Infinity, which Python's programs write where they measured nothing, count as null.
+
     Raises InvalidInput: not JSON, something else than objects, or nothing.
     """
     text = read_text(file, what)
@@ -59,7 +61,7 @@ def read_json_documents(file: Path, what: str) -> list[dict[str, Any]]:
 
 def _documents(text: str, file: Path, what: str) -> Iterator[tuple[int, Any]]:
     """(line, document), in order."""
-    decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+    decoder = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_finite)
     line, seen, position = 1, 0, _after_blanks(text, 0)
     while position < len(text):
         line, seen = line + text.count("\n", seen, position), position

@@ -37,7 +37,7 @@ def replica(
     classes = [{"name": name, "acceptance": law} for name, law in (acceptance_by_class or {}).items()]
     scenario = Scenario.model_validate(BASE | {"workload": BASE["workload"] | {"classes": classes}})
     asked = {
-        "engine": limits.model_copy(update={"num_kv_blocks": num_kv_blocks}), "speculation": speculation, "seed": seed,
-        "deployment": Deployment(max_queue=max_queue),
+        "stated_engine": limits.model_copy(update={"kind": "reference", "num_kv_blocks": num_kv_blocks}),
+        "speculation": speculation, "seed": seed, "deployment": Deployment(max_queue=max_queue),
     }  # fmt: skip
     return kind(scenario.model_copy(update=asked), given_cost=cost)

@@ -39,7 +39,7 @@ class Exit:
 
 def best_exits(
     assembly: Assembly, layers: Sequence[int], *, batches: Sequence[int] | None = None,
-    context_tokens: float | None = None,
+    context_tokens: float | None = None, decode_only: bool = False,
 ) -> tuple[Exit, ...]:  # fmt: skip
     """For each batch size; off (k = 0) is a choice, and of equals the earlier layer and the shorter draft.
 
@@ -49,7 +49,8 @@ def best_exits(
         raise InvalidInput("no exit layer to choose from; list at least one")
     scenario, cells = assembly.scenario, dict[int, list[tuple[int, Cell]]]()
     for layer in sorted(set(layers)):
-        found = speedup_map(assemble(leaving_at(scenario, layer)), batches=batches, context_tokens=context_tokens)
+        machine = assemble(leaving_at(scenario, layer))
+        found = speedup_map(machine, batches=batches, context_tokens=context_tokens, decode_only=decode_only)
         for cell in found.cells:
             cells.setdefault(cell.batch, []).append((layer, cell))
     return tuple(_best(batch, options, scenario.model.num_layers) for batch, options in sorted(cells.items()))

@@ -1,39 +1,63 @@
 """The batch × k map: what each draft length does at each batch size, which is best, and up to which batch.
 
-A round at batch B and draft length k commits E[tokens] = 1 + Σ r_i a sequence and takes the round's price, so
+A batch is in steady service: B requests run, and the next one takes the place of each that ends. A request of O output
+tokens takes u steps (``analytic.prompts``), so
 
-    output tokens/s = B · E[tokens] / round seconds        speed-up = the same ÷ tokens/s at k = 0 with no drafter.
+    output tokens/s = B · O / (u · seconds of a mean step)    speed-up = the same ÷ that of k = 0 with no drafter.
 
-Under a confidence stop k is the most that a sequence drafts. Steady decoding at one context length: no prefill, no
-queueing, no end of requests. Those are the simulator's.
+For decoding alone a step is a round that commits E[tokens] = 1 + Σ r_i a sequence:
+
+    output tokens/s = B · E[tokens] / round seconds.
+
+Under a confidence stop k is the most that a sequence drafts. No queueing, no start and no end of a run: those are the
+simulator's.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from specsim.analytic.acceptance_error import unsure_of_acceptance
+from specsim.analytic.steps import PROMPTS, Steps
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
-from specsim.cost.forward import Group
+from specsim.cost.forward import SOURCES
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.scenario import Speculation
-from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance, StoppedRound
-from specsim.speculation.policy import ConfidencePolicy
-from specsim.speculation.round import SHARED_ERRORS, StepCost
-from specsim.speculation.stopping import stopped_round
+from specsim.speculation.acceptance.origin import Origin
+from specsim.speculation.round import SHARED_ERRORS
 from specsim.surfaces.estimates import Z90
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What a map's batches are taken to serve: prompts as they come [requests], and mean outputs.
+
+    ``waves``: requests start together and are equally long, so that they end together where rounds are sure.
+    """
+
+    prompts: Floats
+    output_tokens: float
+    waves: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Mean lengths, and whether requests come in waves."""
+        return {
+            "prompt_tokens": float(self.prompts.mean()), "output_tokens": self.output_tokens, "waves": self.waves,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
-    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval."""
+    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval, acceptance's own error in it.
+
+    ``step_s``: of a mean step, which is a decode round where nothing but decoding is asked for.
+    """
 
     batch: int
     draft_tokens: int
@@ -42,13 +66,14 @@ class Cell:
     round_low_s: float
     round_high_s: float
     tokens_per_round: float
+    step_s: float
     output_tokens_per_s: float
     speedup: float
     low: float
     high: float
     source: str
     bound: str  # what most of the round waits for: memory, compute, host or communication
-    parts: dict[str, float]  # seconds of the round
+    parts: dict[str, float]  # seconds of the mean step
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +91,22 @@ class SpeedupMap:
 
     cells: tuple[Cell, ...]
     price_name: str  # the profile's name, or roofline
+    acceptance: Origin  # where the acceptance law is from
+    served: Served | None = None  # None: decoding alone
+
+    @property
+    def batches(self) -> list[int]:
+        """Its batch sizes, ascending."""
+        return sorted({cell.batch for cell in self.cells})
+
+    def worst_source(self) -> str:
+        """The least sure source of any cell's round."""
+        order: tuple[str, ...] = SOURCES
+        return max((cell.source for cell in self.cells), key=order.index)
 
     def best(self) -> tuple[Best, ...]:
         """The best draft length of each batch size; the shorter one wins a tie."""
-        batches = sorted({cell.batch for cell in self.cells})
-        return tuple(self._best_of(batch) for batch in batches)
+        return tuple(self._best_of(batch) for batch in self.batches)
 
     def _best_of(self, batch: int) -> Best:
         row = [cell for cell in self.cells if cell.batch == batch]
@@ -84,7 +120,7 @@ class SpeedupMap:
 
     def never_breaks_even(self) -> bool:
         """Whether speculation still pays at the largest batch of the map."""
-        return self.break_even_batch() == max(cell.batch for cell in self.cells)
+        return self.break_even_batch() == self.batches[-1]
 
     def cell(self, batch: int, draft_tokens: int) -> Cell:
         """One cell; raises KeyError if the map does not hold it."""
@@ -95,31 +131,31 @@ class SpeedupMap:
 
     def as_json(self) -> dict[str, Any]:
         """The document that ``specsim predict --json`` prints."""
-        keys = (
-            "batch", "draft_tokens", "context_tokens", "round_s", "round_low_s", "round_high_s", "tokens_per_round",
-            "output_tokens_per_s", "speedup", "low", "high", "source", "bound", "parts",
-        )  # fmt: skip
         return {
-            "grid": [{key: getattr(cell, key) for key in keys} for cell in self.cells],
+            "grid": [asdict(cell) for cell in self.cells],
             "best": [{"batch": b.batch, "draft_tokens": b.draft_tokens, "speedup": b.speedup} for b in self.best()],
             "break_even_batch": self.break_even_batch(),
             "never_breaks_even": self.never_breaks_even(),
             "prices": self.price_name,
+            "served": None if self.served is None else self.served.as_json(),
+            "acceptance": self.acceptance.model_dump(),
         }
 
 
 def speedup_map(
-    assembly: Assembly, *, batches: Sequence[int] | None = None, context_tokens: float | None = None
-) -> SpeedupMap:
+    assembly: Assembly, *, batches: Sequence[int] | None = None, context_tokens: float | None = None,
+    decode_only: bool = False,
+) -> SpeedupMap:  # fmt: skip
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
     ``max_draft_tokens`` that the program can run.
 
-    ``context_tokens`` defaults to the workload's mean. Raises NoAnswer if the models do not fit, InvalidInput without
-    a drafter or for a batch below 1.
+    ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean. Raises
+    NoAnswer if the models do not fit, InvalidInput without a drafter or for a batch below 1.
     """
     scenario = assembly.scenario
     if scenario.speculation is None:
         raise InvalidInput(f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter")
+    served = None if decode_only or context_tokens is not None else served_by(assembly)
     context = assembly.context_tokens if context_tokens is None else context_tokens
     if not context >= 1:
         raise InvalidInput(f"a context of {context:g} tokens; a decoding sequence has at least 1")
@@ -132,56 +168,84 @@ def speedup_map(
             f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
             "ask for smaller batches or a shorter context"
         )
-    return SpeedupMap(tuple(_cells(assembly, sorted(set(batches)), context)), assembly.price_name)
+    sizes = sorted(set(batches))
+    cells = unsure_of_acceptance(assembly, lambda asked: _cells(asked, sizes, context, served))
+    return SpeedupMap(tuple(cells), assembly.price_name, scenario.speculation.acceptance_origin, served)
 
 
-def _cells(assembly: Assembly, batches: Sequence[int], context: float) -> list[Cell]:
+SAMPLE = 1024  # requests looked at to tell how lengths vary
+
+
+def served_by(assembly: Assembly) -> Served:
+    """What the scenario's workload asks of a batch."""
+    workload = assembly.scenario.workload
+    prompt, output = workload.mean_lengths()
+    arrivals = workload.clients
+    drawn = next(iter(workload.chunks(0, SAMPLE)))
+    equal = bool(drawn.output_tokens.min() == drawn.output_tokens.max())
+    together = arrivals is not None and not (arrivals.think_s and arrivals.think == "exponential")
+    prompts = drawn.prompt_tokens.astype(np.float64)
+    return Served(prompts * (prompt / prompts.mean()), output, equal and together)
+
+
+def _cells(assembly: Assembly, batches: Sequence[int], context: float, served: Served | None) -> list[Cell]:
     """All cells, each draft length's prices for every batch size at once."""
-    speculation = assembly.speculation
-    assert speculation is not None
-    drafting, plain = assembly.cost, assembly.plain.cost
     sizes = np.array(batches, dtype=np.float64)
-    base = plain.decode_round(sizes, 0, context)
-    by_length = []
-    changed = speculation.program.modifier is not None  # the target's own pass, also without drafts
+    alone = _Row.of(Steps(assembly, 0, drafter=False), sizes, context, served)
+    rows = []
     for k in assembly.choices():
-        price, tokens = base, speculation.acceptance.expected_tokens(k)
-        stopped = _stopped(speculation, k) if k else None
-        if stopped is not None:
-            price = stopped_round(drafting, sizes, context, stopped, verifies=speculation.program.verifies)
-            tokens = stopped.tokens
-        elif k or changed:
-            price = _round(drafting, sizes, k, context, speculation.acceptance)
-        by_length.append(_row(batches, k, context, price, base, tokens))
-    return [row[index] for index in range(len(batches)) for row in by_length]
+        steps = Steps(assembly, k)
+        row = _Row.of(steps, sizes, context, served) if k or steps.drafter else alone
+        rows.append(row.cells(batches, context, alone))
+    return [row[index] for index in range(len(batches)) for row in rows]
 
 
-def _stopped(speculation: Speculation, draft_tokens: int) -> StoppedRound | None:
-    """What a confidence stop makes of rounds; None where nothing stops them, or the threshold moves."""
-    policy, law = speculation.policy, speculation.acceptance
-    if not isinstance(policy, ConfidencePolicy) or policy.adapt is not None:
-        return None
-    if not isinstance(law, ConfidenceAcceptance):
-        return None
-    return law.stopped(draft_tokens, policy.threshold, keep_last=policy.keep_last, foreseen=policy.foreseen)
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One draft length over batch sizes [batches]; ``tokens``: that a step commits a request, prompts' steps too."""
 
+    draft_tokens: int
+    tokens_per_round: float
+    round: StepTime
+    step: StepTime
+    tokens: Floats
 
-def _round(cost: StepCost, sizes: Floats, k: int, context: float, law: AcceptanceLaw) -> StepTime:
-    """A steady round. Where a law lets only some rounds propose anything, the other sequences decode one token."""
-    share = law.expected_drafted(k) / k if k else 1.0
-    if share >= 1.0:
-        return cost.decode_round(sizes, k, context)
-    proposing = share * sizes
-    groups = [Group(proposing, k + 1, context + k, k + 1), Group(sizes - proposing, 1, context)]
-    return cost.step(groups, drafting=sizes, draft_tokens=k, drafting_kv_tokens=context)
+    @classmethod
+    def of(cls, steps: Steps, sizes: Floats, context: float, served: Served | None) -> _Row:
+        price = steps.round(sizes, context)
+        if served is None:
+            return cls(steps.draft_tokens, steps.tokens, price, price, np.full(len(sizes), steps.tokens))
+        found = steps.prompt_steps(sizes, served.prompts, served.output_tokens, waves=served.waves)
+        mean = steps.mean(sizes, context, served.prompts, found, price)
+        return cls(steps.draft_tokens, steps.tokens, price, mean, served.output_tokens / found.steps)
+
+    def cells(self, batches: Sequence[int], context: float, base: _Row) -> list[Cell]:
+        gain = self.tokens / base.tokens
+        ratio = gain * np.asarray(base.step.seconds / self.step.seconds)
+        bounds = _ratio_interval(self.step, base.step) if self is not base else (np.ones(len(batches)),) * 2
+        low, high = (gain * bound for bound in bounds)
+        parts = {part: np.broadcast_to(seconds, ratio.shape) for part, seconds in self.step.parts.items()}
+        price = self.round
+        seconds, round_low, round_high = (np.asarray(v) for v in (price.seconds, price.low_s, price.high_s))
+        step_s = np.asarray(self.step.seconds)
+        return [
+            Cell(
+                batch=batch, draft_tokens=self.draft_tokens, context_tokens=context, round_s=float(seconds[i]),
+                round_low_s=float(round_low[i]), round_high_s=float(round_high[i]),
+                tokens_per_round=self.tokens_per_round, step_s=float(step_s[i]),
+                output_tokens_per_s=batch * float(self.tokens[i] / step_s[i]), speedup=float(ratio[i]),
+                low=float(low[i]), high=float(high[i]), source=str(np.asarray(price.source)[i]),
+                bound=str(np.asarray(price.bound)[i]), parts={part: float(v[i]) for part, v in parts.items()},
+            )
+            for i, batch in enumerate(batches)
+        ]  # fmt: skip
 
 
 def largest_batch(assembly: Assembly, context_tokens: float) -> int:
     """Sequences of a KV length that fit one replica's cache. Raises NoAnswer if not even one does."""
-    blocks, block_size = assembly.num_kv_blocks, assembly.limits.block_size
-    each = math.ceil(context_tokens / block_size)
+    blocks, each = assembly.num_kv_blocks, assembly.memory.layout.blocks_for(context_tokens)
     if blocks < each:
-        room = blocks * block_size
+        room = assembly.longest_cached
         raise NoAnswer(
             f"a sequence of {context_tokens:.0f} tokens does not fit: the KV cache holds {room}; "
             "shorten the context or take a larger GPU"
@@ -195,29 +259,11 @@ def default_batches(largest: int) -> list[int]:
     return powers if powers[-1] == largest else [*powers, largest]
 
 
-def _row(batches: Sequence[int], k: int, context: float, price: StepTime, base: StepTime, tokens: float) -> list[Cell]:
-    """Cells of one draft length, from arrays over the batch sizes."""
-    ratio = np.asarray(base.seconds / price.seconds)
-    low, high = _ratio_interval(price, base) if price is not base else (np.ones(len(batches)), np.ones(len(batches)))
-    arrays = {part: np.broadcast_to(seconds, ratio.shape) for part, seconds in price.parts.items()}
-    seconds, round_low, round_high = (np.asarray(v) for v in (price.seconds, price.low_s, price.high_s))
-    return [
-        Cell(
-            batch=batch, draft_tokens=k, context_tokens=context, round_s=float(seconds[i]),
-            round_low_s=float(round_low[i]), round_high_s=float(round_high[i]), tokens_per_round=tokens,
-            output_tokens_per_s=batch * tokens / float(seconds[i]), speedup=tokens * float(ratio[i]),
-            low=float(low[i]) * tokens, high=float(high[i]) * tokens, source=str(np.asarray(price.source)[i]),
-            bound=str(np.asarray(price.bound)[i]), parts={part: float(v[i]) for part, v in arrays.items()},
-        )
-        for i, batch in enumerate(batches)
-    ]  # fmt: skip
-
-
 def _ratio_interval(price: StepTime, base: StepTime) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """90 % bounds of base/price.
 
-    What the machine and the host get wrong they get wrong in both rounds, so it shifts the ratio only by the
-    difference of its shares. Kernel errors belong to a shape, and the two rounds run their kernels at different
+    What the machine, the host and prompts get wrong they get wrong in both steps, so it shifts the ratio only by the
+    difference of its shares. Other kernel errors belong to a shape, and the two rounds run their kernels at different
     widths: they count as independent. (Tried: fully correlated within a class. Those intervals held for 14 % of the
     cells of a development model, these for 86 %.)
     """
@@ -225,6 +271,6 @@ def _ratio_interval(price: StepTime, base: StepTime) -> tuple[NDArray[np.float64
     variance = np.zeros_like(ratio)
     for kind in base.errors_s.keys() | price.errors_s.keys():
         one, other = base.errors_s.get(kind, 0.0) / base.seconds, price.errors_s.get(kind, 0.0) / price.seconds
-        variance = variance + ((one - other) ** 2 if kind in SHARED_ERRORS else one**2 + other**2)
+        variance = variance + ((one - other) ** 2 if kind in (*SHARED_ERRORS, PROMPTS) else one**2 + other**2)
     half = Z90 * np.sqrt(variance)
     return ratio * np.maximum(0.0, 1 - half), ratio * (1 + half)

@@ -52,7 +52,9 @@ def score(case: Case, drafter: str) -> Fidelity:
     """
     if drafter not in case.drafters:
         raise InvalidInput(f"{case.folder} holds no map of {drafter}; score what it holds with specsim validate")
-    return compare(predicted_cells(speedup_map(assemble(case.drafters[drafter]))), measured_rows(case, drafter))
+    return compare(
+        predicted_cells(speedup_map(assemble(case.drafters[drafter]), decode_only=True)), measured_rows(case, drafter)
+    )
 
 
 def committed_score(case: Case, drafter: str) -> Fidelity | None:

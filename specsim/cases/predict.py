@@ -51,7 +51,7 @@ def _write_maps(case: Case) -> Path:
     """Every drafter's map in one file, by drafter."""
     document = {
         name: _header(scenario)
-        | {"cells": [asdict(cell) for cell in predicted_cells(speedup_map(assemble(scenario)))]}
+        | {"cells": [asdict(cell) for cell in predicted_cells(speedup_map(assemble(scenario), decode_only=True))]}
         for name, scenario in case.drafters.items()
     }
     replace_text(case.predicted, json.dumps(document, indent=1) + "\n")
@@ -59,7 +59,7 @@ def _write_maps(case: Case) -> Path:
 
 
 def _cells(scenario: Scenario) -> list[Predicted]:
-    return predicted_cells(speedup_map(assemble(scenario)))
+    return predicted_cells(speedup_map(assemble(scenario), decode_only=True))
 
 
 def _write_served(case: Case, path: Path, runs: Sequence[ServedRun], progress: Progress | None) -> Path:

@@ -101,7 +101,7 @@ def _score_map(case: Case, drafter: str) -> MapScore:
     why = None if prediction is None else retired(prediction, scenario, conditions)
     if why is None:
         asked = scenario.model_copy(update={"conditions": conditions})
-        now = compare(predicted_cells(speedup_map(assemble(asked))), rows)
+        now = compare(predicted_cells(speedup_map(assemble(asked), decode_only=True)), rows)
     told = now or committed
     parts = [] if told is None else cell_parts(told, rows)
     return MapScore(case, drafter, committed, now, why, parts, len({row.repeat for row in rows}), conditions)

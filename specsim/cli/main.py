@@ -11,10 +11,23 @@ from collections.abc import Sequence
 
 import typer
 
-from specsim.cli import dashboard, measure, predict, profile, quickstart, report, simulate, systems, tune, validate
+from specsim.cli import (
+    dashboard,
+    import_files,
+    measure,
+    predict,
+    profile,
+    quickstart,
+    report,
+    simulate,
+    systems,
+    tune,
+    validate,
+)
 from specsim.errors import SpecsimError
 
 INTERRUPTED = 130
+LONGEST_WORD = 300  # of what was given, repeated in an error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +43,7 @@ app.command("simulate")(simulate.simulate)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
 app.command("tune")(tune.tune)
+app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
 app.command("systems")(systems.systems)
 app.command("dashboard", context_settings={"allow_extra_args": False})(dashboard.dashboard)
@@ -51,7 +65,7 @@ def _status_of(arguments: Sequence[str]) -> int:
     try:
         status = app(args=list(arguments), prog_name="specsim", standalone_mode=False)
     except SpecsimError as error:
-        return _fail(" ".join(str(error).split()), error.exit_status)
+        return _fail(str(error), error.exit_status)
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}; choose a path that can be used", 2)
     except Exception as error:
@@ -61,14 +75,15 @@ def _status_of(arguments: Sequence[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(message(), file=sys.stderr)
             return 2
-        return _fail(f"{' '.join(message().split())}; see specsim --help", 2)
+        return _fail(f"{message()}; see specsim --help", 2)
     if status == INTERRUPTED:  # typer turns Ctrl-C into this status
         return _fail("stopped by Ctrl-C; measured rows are kept, and the same command goes on from there", INTERRUPTED)
     return status if isinstance(status, int) else 0
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"specsim: {message}", file=sys.stderr)
+    words = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}..." for word in message.split())
+    print(f"specsim: {' '.join(words)}", file=sys.stderr)
     return status
 
 

@@ -13,17 +13,24 @@ def predict(
     scenario: ScenarioArgument,
     settings: SetOption = None,
     batches: Annotated[str | None, typer.Option(help="Batch sizes, comma-separated; default 1, 2, 4, ...")] = None,
-    context: Annotated[float | None, typer.Option(help="KV length in tokens; default the workload's mean.")] = None,
-    batch: Annotated[int, typer.Option(help="Running sequences that the verdict speaks about.")] = 1,
+    context: Annotated[
+        float | None, typer.Option(help="Decoding alone at this KV length in tokens, whatever the workload.")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Batch size the verdict speaks about; default what the load leads to."),
+    ] = None,
+    decode_only: Annotated[bool, typer.Option("--decode-only", help="Leave out what prompts cost.")] = False,
     exit_layers: Annotated[
         str | None, typer.Option(help="Also choose among these exit layers of an early-exit drafter, comma-separated.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Speed-up of every draft length at every batch size, by formula."""
-    from specsim.analytic.exits import best_exits
-    from specsim.analytic.rounds import speedup_map
+    """Speed-up of every draft length at every batch size, prompts included, by formula."""
+    from specsim.analytic.exits import Exit, best_exits
+    from specsim.analytic.load import answered_map
     from specsim.assembly import assemble
+    from specsim.report.assumed import assumed_lines
     from specsim.report.tables import exit_table, map_table, split_table
     from specsim.report.verdict import verdict
     from specsim.scenario import load_scenario
@@ -31,23 +38,27 @@ def predict(
     question = load_scenario(scenario, settings or ())
     sizes, layers = whole_numbers(batches, "--batches"), whole_numbers(exit_layers, "--exit-layers")
     machine = assemble(question)
-    speedups = speedup_map(machine, batches=sizes, context_tokens=context)
-    exits = best_exits(machine, layers, batches=sizes, context_tokens=context) if layers else ()
+    speedups, asked = answered_map(
+        machine, batch=batch, batches=sizes, context_tokens=context, decode_only=decode_only
+    )  # fmt: skip
+    exits: tuple[Exit, ...] = ()
+    if layers:
+        exits = best_exits(
+            machine, layers, batches=speedups.batches, context_tokens=context, decode_only=decode_only
+        )  # fmt: skip
+    answer = verdict(speedups, asked)
     if as_json:
-        print_json(speedups.as_json() | ({"exits": [best.as_json() for best in exits]} if exits else {}))
+        document = speedups.as_json() | {"verdict": answer.as_json(), "serving_engine": question.assumed_engine()}
+        print_json(document | ({"exits": [best.as_json() for best in exits]} if exits else {}))
         return
     out = console()
-    answer = verdict(speedups, batch)
-    out.print(f"[bold]{answer.sentence}[/bold]\n{answer.limits}")
+    out.print(f"[bold]{answer.sentence}[/bold]\n{answer.about}\n{answer.limits}\n")
     out.print(map_table(speedups))
     out.print(split_table(speedups))
     if exits:
         out.print(exit_table(exits))
-    out.print(
-        f"{question.model.name} on {question.gpu.name}, prices: {speedups.price_name}, "
-        f"context {speedups.cells[0].context_tokens:.0f} tokens",
-        soft_wrap=True,
-    )
+    for line in assumed_lines(question, speedups):
+        out.print(line)
 
 
 def whole_numbers(text: str | None, option: str) -> list[int] | None:

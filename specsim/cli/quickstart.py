@@ -19,7 +19,7 @@ def quickstart(
     as_json: JsonOption = False,
 ) -> None:
     """Predict the bundled scenario and compare with the run recorded for it on a CPU."""
-    from specsim.analytic.rounds import speedup_map
+    from specsim.analytic.load import answered_map
     from specsim.assembly import assemble
     from specsim.cases import committed_score, load_case, score
     from specsim.report.document import Evidence, write_report
@@ -29,8 +29,8 @@ def quickstart(
     from specsim.scenario import load_scenario
 
     scenario = load_scenario("quickstart")
-    speedups = speedup_map(assemble(scenario))
-    answer = verdict(speedups, 1)
+    speedups, asked = answered_map(assemble(scenario), decode_only=True)  # as the recorded run measured
+    answer = verdict(speedups, asked)
     case = load_case(CASE)
     fidelity, committed = score(case, DRAFTER), committed_score(case, DRAFTER)
     out.mkdir(parents=True, exist_ok=True)
@@ -41,10 +41,10 @@ def quickstart(
         writer.writerows(speedups.as_json()["grid"])
     write_report(out / "report.html", scenario, speedups, answer, Evidence(fidelity, case.origin()))
     if as_json:
-        print_json(speedups.as_json() | {"verdict": answer.sentence, "files": str(out)})
+        print_json(speedups.as_json() | {"verdict": answer.as_json(), "files": str(out)})
         return
     screen = console()
-    screen.print(f"[bold]{answer.sentence}[/bold]\n{answer.limits}\n")
+    screen.print(f"[bold]{answer.sentence}[/bold]\n{answer.about}\n{answer.limits}\n")
     screen.print(map_table(speedups))
     screen.print(
         f"\n{case.origin()}\nmean |error| of round time {fidelity.mean_absolute_error():.1%} over "

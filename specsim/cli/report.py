@@ -14,12 +14,14 @@ from specsim.errors import InvalidInput
 def report(
     scenario: ScenarioArgument,
     settings: SetOption = None,
-    batch: Annotated[int, typer.Option(help="Batch size the verdict speaks about.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(help="Batch size the verdict speaks about; default what the load leads to.")
+    ] = None,
     case: Annotated[str | None, typer.Option(help="Validation case whose measurement is shown beside it.")] = None,
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("specsim-report.html"),
 ) -> None:
     """Verdict, map, anatomy of a round and, with --case, predicted against measured."""
-    from specsim.analytic.rounds import speedup_map
+    from specsim.analytic.load import answered_map
     from specsim.assembly import assemble
     from specsim.cases import load_case, score
     from specsim.report.document import Evidence, write_report
@@ -27,7 +29,7 @@ def report(
     from specsim.scenario import load_scenario
 
     question = load_scenario(scenario, settings or ())
-    speedups = speedup_map(assemble(question))
+    speedups, chosen = answered_map(assemble(question), batch=batch)
     evidence = None
     if case is not None:
         measured = load_case(case)
@@ -35,5 +37,5 @@ def report(
         if not asked:
             raise InvalidInput(f"case {measured.name} measured another scenario than {question.name!r}; drop --case")
         evidence = Evidence(score(measured, asked[0]), measured.origin())
-    write_report(out, question, speedups, verdict(speedups, batch), evidence)
+    write_report(out, question, speedups, verdict(speedups, chosen), evidence)
     messages().print(f"wrote {out}")

@@ -59,6 +59,7 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
+    from specsim.report.assumed import engine_line, price_line, ranking_line
     from specsim.report.replications import predicted_json, predicted_table, replications_json, replications_table
     from specsim.report.tables import summary_table
     from specsim.scenario import load_scenario
@@ -97,6 +98,11 @@ def simulate(
     console().print(replications_table(pairs, main) if pairs else summary_table(first))
     if sure:
         console().print(predicted_table(sure))
+    told = first.get(main) or next(iter(first.values()))
+    lines = [engine_line(question), price_line(question, told["prices"], told["price_source"])]
+    for line in (*lines, ranking_line(list(alternatives.values()))):
+        if line is not None:
+            console().print(line, soft_wrap=True, markup=False)
     if len({json.dumps(run | {"scenario_sha256": None}) for run in pairs.get(main, ())}) == 1 < replications:
         messages().print("the replications are all alike: nothing in this scenario is drawn by the seed")
     for path in runs.written:
@@ -202,6 +208,7 @@ class Runs:
         return {name: found[:whole] for name, found in self.summaries.items()} if whole else {}
 
     def _keep(self, name: str, scenario: Scenario, result: RunResult, folder: Path | None, *, draw: bool) -> None:
+        from specsim.assembly import assemble
         from specsim.report.bench_serve import bench_serve_header
         from specsim.report.timeline import write_timeline
         from specsim.results.files import write_run, write_series
@@ -209,7 +216,8 @@ class Runs:
 
         counted = self.margins.applied(result) if result.requests else result
         header = bench_serve_header(scenario)
-        self.summaries[name].append(header | counted.summary(scenario.slo))
+        prices = {"prices": assemble(scenario).price_name}
+        self.summaries[name].append(header | counted.summary(scenario.slo) | prices)
         if folder is not None:
             dated = {"date": datetime.now(UTC).strftime("%Y%m%d-%H%M%S")} | header
             self.written += write_run(folder, counted, slo=scenario.slo, header=dated)

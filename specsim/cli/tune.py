@@ -57,14 +57,16 @@ def tune(
     from specsim.report.tables import summary_table
     from specsim.scenario import load_scenario
 
-    question = load_scenario(scenario, settings or ())
+    question = load_scenario(scenario, settings or ()).run_by(engine.value)
     rule = rule_of(engine.value, question)
     machine = assemble(question)
     found = find(
         machine, rule=rule, batches=whole_numbers(batches, "--batches"), context_tokens=context,
         prefer=prefer.value, tolerance=tolerance,
     )  # fmt: skip
-    document: dict[str, Any] = {"name": question.name, "for": engine.value, **found.as_json()}
+    document: dict[str, Any] = {
+        "name": question.name, "for": engine.value, "serving_engine": question.assumed_engine(), **found.as_json()
+    }  # fmt: skip
     if not found.pays:
         if as_json:
             print_json(document | {"text": "", "files": {}, "notes": []})
@@ -112,6 +114,6 @@ def _print_schedule(question: Scenario, found: Tuning) -> None:
         f"{mean:.2f}x off (90 %: {low:.2f} to {high:.2f}) and {found.gain_over_fixed():.2f}x the best single k, "
         f"{found.fixed_draft_tokens}: means over batch sizes {found.batches[0].batch} to {found.batches[-1].batch}, "
         f"each doubling alike. {question.model.name} on {question.gpu.name}, context {found.context_tokens:.0f} "
-        f"tokens, prices: {found.price_name}",
+        f"tokens, prices: {found.price_name}, engine: {question.engine.name}",
         soft_wrap=True,
     )

@@ -32,7 +32,7 @@ def attention_kernels(
             yield _state(mixer, group, layers, precision)
             continue
         if mixer.index is not None and mixer.index.own:
-            yield _index(mixer, group, layers, precision)
+            yield from _index(mixer, group, layers, precision)
         yield _attention(mixer, _seen(mixer, group), group.is_prefill, layers, precision, mask)
 
 
@@ -106,17 +106,22 @@ def _attention(mixer: Caching, group: Group, is_prefill: bool, layers: int, prec
     return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, moved)
 
 
-def _index(mixer: Caching, group: Group, layers: int, precision: Precision) -> Kernel:
-    """Scores of all keys, and the choice of the highest."""
+def _index(mixer: Caching, group: Group, layers: int, precision: Precision) -> Iterator[Kernel]:
+    """Scores of all keys, and the choice of the highest where there are more than are wanted."""
     index = mixer.index
     assert index is not None
     per_key = mixer.ratio if isinstance(mixer, Compressed) else 1
+    keys = group.kv_tokens / per_key
     moved, flops = index_work(
-        group.sequences, group.query_tokens, group.kv_tokens / per_key, num_heads=index.num_heads,
-        head_dim=index.head_dim, key_bytes=index.cache_bytes * per_key,
+        group.sequences, group.query_tokens, keys, num_heads=index.num_heads, head_dim=index.head_dim,
+        key_bytes=index.cache_bytes * per_key,
     )  # fmt: skip
-    shape = (group.tokens, group.kv_tokens / per_key)
-    return Kernel("elementwise", "attention", shape, "index", precision.dtype, layers, flops, moved)
+    shape = (group.tokens, keys)
+    yield Kernel("elementwise", "attention", shape, "index", precision.dtype, layers, flops, moved)
+    chosen = layers * (np.asarray(keys) > index.top_k)
+    if np.any(chosen):
+        read = 4.0 * (group.tokens * keys)
+        yield Kernel("elementwise", "attention", shape, "top_k", precision.dtype, chosen, 0.0 * read, read)
 
 
 def _state(mixer: Recurrent, group: Group, layers: int, precision: Precision) -> Kernel:

@@ -19,31 +19,38 @@ from specsim.specs.model_part import ModelPart
 from specsim.specs.stack import state_bytes, token_bytes
 from specsim.specs.sublayers import Attention, Recurrent
 
+UNBOUNDED = 2**40  # tokens
 TOKENS_MULTIPLE = 16  # of the tokens of a block that was made larger to hold a state
 
 
 @dataclass(frozen=True, slots=True)
 class CacheLayout:
-    """A sequence of n tokens takes ``grows`` (0 or 1) blocks for each ``block_tokens`` of them, ``window_blocks`` for
-    each ``block_tokens`` of the last ``window_tokens``, and ``state_blocks``. ``block_bytes``: of one.
+    """A sequence takes ``grows`` (0 or 1) blocks for each ``block_tokens`` of its tokens, ``window_blocks`` for each
+    of them up to ``window_span``, which a window lies in at most, and ``state_blocks``. ``block_bytes``: of one.
     """
 
     block_tokens: int
     block_bytes: float
     grows: int = 1
     window_blocks: int = 0
-    window_tokens: int = 0
+    window_span: int = 0
     state_blocks: int = 0
-
-    @property
-    def window_span(self) -> int:
-        """Blocks of one group that a window lies in at most."""
-        return ceil((self.window_tokens - 1) / self.block_tokens) + 1 if self.window_blocks else 0
 
     def blocks_for(self, tokens: float) -> int:
         """Blocks of a sequence of so many tokens."""
         each = ceil(tokens / self.block_tokens)
         return self.grows * each + self.window_blocks * min(each, self.window_span) + self.state_blocks
+
+    def tokens_in(self, blocks: int) -> int:
+        """The longest sequence that so many blocks hold; UNBOUNDED where it does not grow any more."""
+        left = blocks - self.state_blocks
+        bounded = self.window_blocks * self.window_span
+        if left < 0:
+            return 0
+        each = left // max(1, self.grows + self.window_blocks)
+        if left >= bounded and (not self.grows or each > self.window_span):
+            each = left - bounded if self.grows else UNBOUNDED
+        return min(each * self.block_tokens, UNBOUNDED)
 
 
 def cache_layout(
@@ -78,7 +85,7 @@ def cache_layout(
         block_bytes,
         grows=int(kept.full_layers > 0),
         window_blocks=ceil(window_bytes * block_tokens / block_bytes),
-        window_tokens=window,
+        window_span=ceil((window - 1) / block_tokens) + 1 if window else 0,
         state_blocks=states * (1 + max_draft_tokens) + ceil((smaller + kept.fixed_bytes) / block_bytes),
     )
 

@@ -7,6 +7,9 @@ Rabenseifner and Gropp 2005, sections 4.1 and 4.5). How it is done decides the l
 - **two-shot**: each reduces its share, then all gather: two meetings, 2(p-1)/p·S;
 - **ring**: 2(p-1) hops, or p-1 of an all-gather, from neighbour to neighbour.
 
+An **all-to-all** sends 1/p of a rank's S bytes to each rank: what stays in the node over the link, and at the same
+time the rest over the node's network.
+
 On NVLink and Infinity Fabric every rank reaches every other directly, and engines take the faster of the first two
 (vLLM's and SGLang's custom all-reduce, TensorRT-LLM's). Over PCI Express they do so for two ranks only and leave more
 to NCCL's ring (vLLM, custom_all_reduce.py: "not supported on more than two PCIe-only GPUs"). Reduction inside the
@@ -53,6 +56,12 @@ MESHES = ("infinity-fabric",)  # a link to each peer, so that p ranks have p-1 o
 MEET_IN_PAIRS_ONLY = ("pcie",)
 
 
+# Until ranks of several nodes have exchanged anything. DeepEP's low-latency dispatch (docs/legacy.md; 128 tokens of
+# 7,168 values to 8 experts on H800, one 400 Gb/s adapter each) takes 118 us on 16 ranks, 155 on 32, 173 on 64, 192 on
+# 128 and 194 on 256: 41 to 50 us, 45 in the mean, beside its bytes to other nodes at the adapter's rate.
+EXCHANGE_S = 45e-6
+
+
 def collective_s(kernel: Kernel, hardware: Hardware) -> Reals:
     """Seconds of one collective; raises NoAnswer if the hardware's link rate is unknown.
 
@@ -60,6 +69,8 @@ def collective_s(kernel: Kernel, hardware: Hardware) -> Reals:
     """
     size, ranks = kernel.shape
     constants = LINKS[hardware.link]
+    if kernel.operation == "all_to_all":
+        return _all_to_all_s(size, int(np.max(ranks)), hardware, constants)
     links = ranks - 1 if hardware.link in MESHES else 1
     rate = constants.efficiency * _link_rate(hardware, float(np.max(ranks))) * links
     share_s = (ranks - 1) / ranks * size / rate  # a rank's share of all others' data
@@ -73,6 +84,18 @@ def collective_s(kernel: Kernel, hardware: Hardware) -> Reals:
     return seconds if seconds.ndim else float(seconds)
 
 
+def _all_to_all_s(size: Reals, ranks: int, hardware: Hardware, constants: LinkConstants) -> Reals:
+    near = min(ranks, hardware.node_gpus)
+    links = max(1, near - 1) if hardware.link in MESHES else 1
+    inside_s: Reals = 0.0 * size
+    if near > 1:
+        inside_s = size * (near - 1) / ranks / (constants.efficiency * _link_rate(hardware, ranks) * links)
+    if near == ranks:
+        return constants.meeting_s + inside_s
+    seconds = EXCHANGE_S + np.maximum(inside_s, size * (ranks - near) / ranks / hardware.network_bytes_per_s)
+    return seconds if np.ndim(seconds) else float(seconds)
+
+
 def collective_error(hardware: Hardware) -> float:
     """One standard deviation of collectives over this hardware's links, as a share of their time."""
     return LINKS[hardware.link].error
@@ -81,7 +104,7 @@ def collective_error(hardware: Hardware) -> float:
 def _link_rate(hardware: Hardware, ranks: float) -> float:
     if hardware.link_bytes_per_s is None:
         raise NoAnswer(
-            f"{hardware.name} has no link_bytes_per_s, so tensor_parallel {ranks:g} has no price; "
-            "give the hardware its link rate or set tensor_parallel to 1"
+            f"{hardware.name} has no link_bytes_per_s, so what {ranks:g} GPUs exchange has no price; "
+            "give the hardware its link rate or set tensor_parallel and data_parallel to 1"
         )
     return hardware.link_bytes_per_s

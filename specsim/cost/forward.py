@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from specsim.arrays import Reals
+from specsim.specs.deployment import ExpertGroup
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import experts_work, product_work
 from specsim.specs.model import Linear, ModelSpec
@@ -150,13 +151,16 @@ class KernelPrices(Protocol):
 
 
 def token_kernels(
-    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision, *, fused: bool = False
-) -> Iterator[Kernel]:
+    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision, experts: ExpertGroup | None = None,
+    *, fused: bool = False,
+) -> Iterator[Kernel]:  # fmt: skip
     """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
-    ``model`` is one rank's share (``ModelPart.shard``), or a whole model. ``fused``: elementwise kernels as serving
-    engines compile them, else one for each operation.
+    ``model`` is one rank's share (``ModelPart.shard``), or a whole model. With ``experts`` the routed ones see the
+    tokens of all replicas that share them. ``fused``: elementwise kernels as serving engines compile them, else one
+    for each operation.
     """
+    routed_tokens = tokens if experts is None else tokens * experts.data_parallel * experts.imbalance
     part = as_part(model)
     for linear in part.linears():
         m = rows if linear.on_rows else tokens
@@ -164,7 +168,7 @@ def token_kernels(
             yield _gemm(linear, m, precision)
     for routed, layers in part.stack.feed_forward:
         if isinstance(routed, Experts):
-            yield _experts(routed, layers, part.model.hidden_size, tokens, precision)
+            yield _experts(routed, layers, part.model.hidden_size, routed_tokens, precision)
     yield from _elementwise(part, tokens, precision, fused=fused)
 
 
@@ -176,16 +180,19 @@ def sampling_kernels(operation: str, rows: Reals, vocab_size: int, heads: int = 
 
 
 def collective_kernels(
-    whole: ModelSpec | ModelPart, ranks: int, tokens: Reals, rows: Reals, precision: Precision
-) -> Iterator[Kernel]:
+    whole: ModelSpec | ModelPart, ranks: int, tokens: Reals, rows: Reals, precision: Precision,
+    experts: ExpertGroup | None = None,
+) -> Iterator[Kernel]:  # fmt: skip
     """What ranks of tensor parallelism exchange: an all-reduce a sublayer and one of the embedding, and the logits.
 
     Megatron-LM (arXiv 1909.08053, section 3); engines gather the logits' shares instead of reducing them. ``whole``
-    is not sharded.
+    is not sharded. Replicas that share experts also send each token to those that it chose and back.
     """
+    part = as_part(whole)
+    if experts is not None and experts.data_parallel > 1:
+        yield from _exchanges(part, ranks, tokens, precision, experts)
     if ranks == 1:
         return
-    part = as_part(whole)
     count = part.mixers + part.feed_forward + part.embedding
     if count:
         reduced = tokens * part.model.hidden_size * precision.activation_bytes
@@ -193,6 +200,23 @@ def collective_kernels(
     for head in part.heads:
         if np.any(rows):
             yield _collective("all_gather", rows * head.n * precision.activation_bytes, ranks, head.count)
+
+
+def _exchanges(
+    part: ModelPart, ranks: int, tokens: Reals, precision: Precision, experts: ExpertGroup
+) -> Iterator[Kernel]:
+    """Dispatch and combine of each routed layer: a copy of a token for each expert that it chose.
+
+    As DeepEP's low-latency kernels do it: FP8 with a float32 scale for each 128 values on the way there, where the
+    weights are FP8, and 16 bits back. A replica's GPUs send a share of its tokens each.
+    """
+    for routed, layers in part.stack.feed_forward:
+        if isinstance(routed, Experts):
+            width = routed.moe.latent_size or part.model.hidden_size
+            there = 1.0 + 4.0 / 128 if _stored(routed, precision).weights == "fp8" else precision.activation_bytes
+            values = tokens / ranks * routed.moe.experts_per_token * width * experts.imbalance
+            for value_bytes in (there, precision.activation_bytes):
+                yield _collective("all_to_all", values * value_bytes, experts.gpus, layers)
 
 
 def _collective(operation: str, size: Reals, ranks: int, count: int) -> Kernel:
@@ -211,7 +235,7 @@ def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
 
 def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, precision: Precision) -> Kernel:
     """One routed layer, the activation between its products included."""
-    moe, stored = routed.moe, precision.stored(routed.bits)
+    moe, stored = routed.moe, _stored(routed, precision)
     hidden, inner = moe.latent_size or hidden_size, moe.intermediate_size
     moved, flops = experts_work(
         tokens, hidden, inner, moe.num_experts, moe.experts_per_token, weight_bytes=stored.weight_bits / 8,
@@ -219,6 +243,11 @@ def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, prec
     )  # fmt: skip
     shape = (tokens, float(hidden), float(inner), float(moe.num_experts), float(moe.experts_per_token))
     return Kernel("moe", "gemm", shape, "", stored.weights, layers, flops, moved)
+
+
+def _stored(routed: Experts, precision: Precision) -> Precision:
+    """Of the routed experts' weights."""
+    return precision.stored(dict(routed.bits).get("expert_gate_up"))
 
 
 def _elementwise(part: ModelPart, tokens: Reals, precision: Precision, *, fused: bool) -> Iterator[Kernel]:

@@ -123,7 +123,8 @@ class MeasuredPrices:
         bound = roofline.compute_bound(kernel)
         if found.exact:
             estimate = found.surface.seconds(kernel.shape)
-            seconds, rank = estimate.seconds, estimate.rank
+            seconds: Reals = estimate.seconds
+            rank: Reals = estimate.rank
             if kernel.kind == "attention" and kernel.shape[1] > WIDEST_VERIFICATION and self._gpu:
                 seconds, rank = self._prompt(kernel, found, estimate)
             return Price(seconds * self._stretch, rank, estimate.error, bound)
@@ -175,7 +176,8 @@ class MeasuredPrices:
         Where a library computes whole blocks, its own tokens are as measured and the keys before them come on top.
         """
         sequences, queries, keys, *layout = kernel.shape
-        seconds, rank = estimate.seconds, estimate.rank
+        seconds: Reals = estimate.seconds
+        rank: Reals = estimate.rank
         before = self._in_whole_blocks(kernel, np.maximum(0.0, keys - queries))
         if before is not None and np.any(before):
             seconds = found.surface.seconds((sequences, queries, queries, *layout)).seconds + before

@@ -19,7 +19,7 @@ from math import ceil
 from specsim.cost.cache import CacheLayout, cache_layout
 from specsim.errors import NoAnswer
 from specsim.specs.deployment import Deployment
-from specsim.specs.engine import EngineLimits, default_graph_sizes
+from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
@@ -85,7 +85,7 @@ class MemoryBudget:
 
 
 def memory_budget(
-    target: ModelSpec,
+    target: ModelSpec | ModelPart,
     drafter: Sequence[ModelPart],
     hardware: Hardware,
     deployment: Deployment,
@@ -95,7 +95,7 @@ def memory_budget(
     scratch_bytes: float = 0.0,
     max_draft_tokens: int = 0,
 ) -> MemoryBudget:
-    """The memory of one GPU as vLLM divides it; the models are one rank's (``ModelSpec.shard``).
+    """The memory of one GPU as vLLM divides it; the models are one rank's (``ModelPart.shard``).
 
     ``num_kv_blocks`` of the engine, when given, overrides the arithmetic: it is what the engine's log printed.
     Llama-3.1-8B on an H200 at 0.9: 109.2 GiB of cache, 55,921 blocks. ``drafter`` holds what drafting adds, with its
@@ -114,7 +114,7 @@ def memory_budget(
     if on_gpu and deployment.tensor_parallel > 1:
         context += accounting.communication_bytes
     activations = _activation_bytes(parts, deployment.tensor_parallel, engine, accounting)
-    graphs = _graph_bytes(target, drafter, engine) if on_gpu and accounting.graphs_counted else 0.0
+    graphs = _graph_bytes(parts[0].model, drafter, engine) if on_gpu and accounting.graphs_counted else 0.0
     layout = cache_layout([parts[0], *drafter], engine.block_size, deployment.kv_bits, max_draft_tokens)
     blocks = engine.num_kv_blocks
     if blocks is None:
@@ -191,7 +191,7 @@ def _experts_width(routed: Experts, hidden: int) -> int:
 
 def _graph_bytes(target: ModelSpec, drafter: Sequence[ModelPart], engine: EngineLimits) -> float:
     """Graphs of every size for mixed steps, and for steps of decodes alone those up to ``max_num_seqs``."""
-    sizes = engine.graph_sizes if engine.graph_sizes is not None else default_graph_sizes(engine.max_num_seqs)
+    sizes = engine.captured_sizes(0, on_gpu=True)
     decode = sum(size <= engine.max_num_seqs for size in sizes)
     draft_layers = sum(part.mixers for part in drafter)
     return GRAPH_BYTES * (target.num_layers * (len(sizes) + decode) + draft_layers * len(sizes))

@@ -24,6 +24,7 @@ from specsim.cost.forward import (
     token_kernels,
 )
 from specsim.cost.step_time import Charge
+from specsim.specs.deployment import ExpertGroup
 from specsim.specs.engine import pad_to_graph
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
@@ -32,7 +33,7 @@ PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph
 
 
 class PassCost:
-    """Prices passes of one model, or of a part of one, over ``ranks`` GPUs.
+    """Prices passes of one model, or of a part of one, over ``ranks`` GPUs, its routed experts perhaps over more.
 
     ``graph_sizes``: captured token counts, empty for eager; ``launch_s``: host seconds to launch one kernel, 0 where
     the kernel times hold it already. ``fused``: elementwise kernels as serving engines compile them (forward.py).
@@ -40,11 +41,12 @@ class PassCost:
 
     def __init__(
         self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
-        graph_sizes: tuple[int, ...] = (), launch_s: float = 0.0, fused: bool = False,
+        experts: ExpertGroup | None = None, graph_sizes: tuple[int, ...] = (), launch_s: float = 0.0,
+        fused: bool = False,
     ) -> None:  # fmt: skip
         self._whole = as_part(model)
-        self._part = self._whole.shard(ranks)
-        self._ranks = ranks
+        self._part = self._whole.shard(ranks, experts)
+        self._ranks, self._experts = ranks, experts
         self._prices = prices
         self._precision = precision
         self._graph_sizes = graph_sizes
@@ -90,8 +92,8 @@ class PassCost:
         )
 
     def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> tuple[Charge, ...]:
-        own = token_kernels(self._part, tokens, rows, self._precision, fused=self._fused)
-        shared = collective_kernels(self._whole, self._ranks, tokens, rows, self._precision)
+        own = token_kernels(self._part, tokens, rows, self._precision, self._experts, fused=self._fused)
+        shared = collective_kernels(self._whole, self._ranks, tokens, rows, self._precision, self._experts)
         return tuple(self.charge(kernel, warm) for kernel in (*own, *shared))
 
     def charge(self, kernel: Kernel, warm: bool) -> Charge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,11 @@ from specsim.cost.forward import SOURCES, Source
 from specsim.surfaces.estimates import Z90
 
 WEIGHTY_SHARE = 0.1  # a source behind less of the time than this does not name the whole step's
-# ``verify`` is a whole verify pass, from a price source that does not tell its kernels apart.
-PARTS = ("draft", "verify", "gemm", "lm_head", "attention", "elementwise", "sampling", "communication", "host")
+# ``verify`` is a whole verify pass, from a price source that does not tell its kernels apart; ``prompts`` what steps
+# that compute prompts take beyond decoding.
+PARTS = (
+    "draft", "verify", "gemm", "lm_head", "attention", "elementwise", "sampling", "communication", "host", "prompts",
+)  # fmt: skip
 BOUNDS = ("memory", "compute", "host", "communication")
 
 
@@ -25,7 +28,8 @@ class StepTime:
 
     ``parts``: seconds by name of PARTS. ``low_s`` and ``high_s`` bound a 90 % interval: errors inside a kernel class
     fully correlated, between classes (and the machine's drift, and the host) independent. ``bound``: what most of the
-    time waits for, one of BOUNDS.
+    time waits for, one of BOUNDS. ``seconds`` occupy the replica: then the next step may start. This one's tokens are
+    out ``lag_s`` later: time of the host that overlaps with what follows, or of later pipeline stages.
     """
 
     seconds: Reals
@@ -35,6 +39,12 @@ class StepTime:
     high_s: Reals
     errors_s: dict[str, Reals] = field(default_factory=dict)  # one standard deviation by kernel class
     bound: str | NDArray[np.str_] = "memory"
+    lag_s: float = 0.0
+
+    @property
+    def latency_s(self) -> Reals:
+        """From the step's start until its tokens are out."""
+        return self.seconds + self.lag_s
 
 
 def mixture(steps: Sequence[StepTime], shares: Sequence[NDArray[np.float64]]) -> StepTime:
@@ -64,6 +74,31 @@ def mixture(steps: Sequence[StepTime], shares: Sequence[NDArray[np.float64]]) ->
         mean([step.high_s for step in steps]),
         means([step.errors_s for step in steps]),
         chosen([step.bound for step in steps]),
+    )
+
+
+def placed(steps: Sequence[tuple[NDArray[np.int64], StepTime]], size: int) -> StepTime:
+    """One StepTime of ``size`` alternatives from several of array prices: each with the places of its own."""
+
+    def together(values: Sequence[object], kind: type) -> NDArray[Any]:
+        whole: NDArray[Any] = np.zeros(size, dtype=kind)
+        for (places, _), value in zip(steps, values, strict=True):
+            whole[places] = value
+        return whole
+
+    def tables(found: Sequence[dict[str, Reals]]) -> dict[str, Reals]:
+        names = dict.fromkeys(name for table in found for name in table)
+        return {name: together([table.get(name, 0.0) for table in found], float) for name in names}
+
+    prices = [step for _, step in steps]
+    return StepTime(
+        together([step.seconds for step in prices], float),
+        tables([step.parts for step in prices]),
+        together([step.source for step in prices], object).astype(str),
+        together([step.low_s for step in prices], float),
+        together([step.high_s for step in prices], float),
+        tables([step.errors_s for step in prices]),
+        together([step.bound for step in prices], object).astype(str),
     )
 
 

@@ -6,7 +6,6 @@ bar, the downloaded file and the page say the same words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import streamlit as st
@@ -30,16 +29,11 @@ RATES_HELP = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """``fields`` of the scenario file, and the batch size that the verdict speaks about."""
+def ask() -> dict[str, Any]:
+    """Draw the sidebar and read it: the fields of a scenario file.
 
-    fields: dict[str, Any]
-    batch: int
-
-
-def ask() -> Question:
-    """Draw the sidebar and read it. Raises InvalidInput or NoAnswer, after drawing, for what no scenario can say."""
+    Raises InvalidInput or NoAnswer, after drawing, for what no scenario can say.
+    """
     with st.sidebar:
         st.subheader("Model and GPU")
         model = _choice("Model", model_names(), "llama-3.1-8b", key="model")
@@ -65,7 +59,7 @@ def ask() -> Question:
     if draft is not None:
         speculation["draft_model"] = draft
     fields = {"schema": 1, "name": f"{model}-on-{gpu}", "model": model, "gpu": gpu}
-    return Question(fields | settings | {"speculation": speculation, "workload": workload}, batch)
+    return fields | settings | {"speculation": speculation, "workload": workload}
 
 
 def _choice(label: str, options: list[str] | tuple[str, ...], default: str, *, key: str, help: str = "") -> str:

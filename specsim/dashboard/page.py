@@ -1,6 +1,6 @@
 """The what-if page: one question from the sidebar, the verdict first, then what it rests on.
 
-Draws what the package computes. It knows steady decoding at one context length, as ``analytic.rounds`` does.
+Draws what the package computes: batches in steady service, as ``analytic.rounds`` has them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import Any
 import streamlit as st
 import yaml
 
-from specsim.analytic.rounds import SpeedupMap, default_batches, largest_batch, speedup_map
-from specsim.assembly import Assembly, assemble
-from specsim.cost.forward import SOURCES
-from specsim.dashboard.inputs import Question, ask
+from specsim.analytic.load import answered_map
+from specsim.analytic.rounds import SpeedupMap
+from specsim.assembly import assemble
+from specsim.dashboard.inputs import ask
 from specsim.errors import SpecsimError
+from specsim.report.assumed import engine_line, workload_line
 from specsim.report.figures import OFF, ON, anatomy_figure, speedup_figure
 from specsim.report.verdict import Verdict, verdict
 from specsim.scenario import Scenario
@@ -40,24 +41,17 @@ def page() -> None:
     st.set_page_config("specsim", layout="wide", initial_sidebar_state="expanded")
     st.html(STYLE)
     try:
-        question = ask()
-        scenario = build(Scenario, question.fields, where="scenario")
-        machine = assemble(scenario)
-        speedups = speedup_map(machine, batches=_batches(machine, question.batch))
+        fields = ask()
+        scenario = build(Scenario, fields, where="scenario")
+        speedups, asked = answered_map(assemble(scenario))
     except SpecsimError as error:
         st.error(" ".join(str(error).split()))
         return
-    answer = verdict(speedups, question.batch)
+    answer = verdict(speedups, asked)
     _show_verdict(scenario, speedups, answer)
     _show_map(speedups, answer)
     _show_anatomy(speedups, answer)
-    _show_repeat(question, speedups)
-
-
-def _batches(machine: Assembly, batch: int) -> list[int]:
-    """The rows of the map that fit the KV cache, and the batch asked about."""
-    largest = min(machine.limits.max_num_seqs, largest_batch(machine, machine.context_tokens))
-    return sorted({*default_batches(largest), batch})
+    _show_repeat(fields, scenario, speedups)
 
 
 def _show_verdict(scenario: Scenario, speedups: SpeedupMap, answer: Verdict) -> None:
@@ -69,14 +63,14 @@ def _show_verdict(scenario: Scenario, speedups: SpeedupMap, answer: Verdict) -> 
     colour = ON if answer.on else OFF
     st.html(
         f'<div class="verdict" style="border-color: {colour}"><b>{_unbroken(answer.sentence)}</b>'
-        f"{_unbroken(answer.limits)}</div>"
+        f"{_unbroken(answer.about)}<br>{_unbroken(answer.limits)}</div>"
     )
     cell, plain = answer.drafting or answer.cell, speedups.cell(answer.batch, 0)
     columns = st.columns(4)
     columns[0].metric(f"Output tokens/s/GPU at k = {cell.draft_tokens}", f"{cell.output_tokens_per_s:,.0f}")
     columns[1].metric("The same without a drafter", f"{plain.output_tokens_per_s:,.0f}")
     columns[2].metric("Tokens a round", f"{cell.tokens_per_round:.2f}")
-    columns[3].metric("Round time", format_seconds(cell.round_s))
+    columns[3].metric("Decode round", format_seconds(cell.round_s))
 
 
 def _unbroken(text: str) -> str:
@@ -96,23 +90,22 @@ def _show_map(speedups: SpeedupMap, answer: Verdict) -> None:
 
 
 def _show_anatomy(speedups: SpeedupMap, answer: Verdict) -> None:
-    st.subheader("Where a round's time goes")
+    st.subheader("Where the time goes")
     st.plotly_chart(anatomy_figure(speedups), theme=None, config=PLOT)
     cell = answer.cell
     part = max(cell.parts, key=cell.parts.__getitem__)
     st.caption(
-        f"At batch {cell.batch} and k = {cell.draft_tokens} a round takes {format_seconds(cell.round_s)}; "
+        f"At batch {cell.batch} and k = {cell.draft_tokens} a step takes {format_seconds(cell.step_s)} in the mean; "
         f"its largest part is {part}, {format_seconds(cell.parts[part])}."
     )
 
 
-def _show_repeat(question: Question, speedups: SpeedupMap) -> None:
+def _show_repeat(fields: dict[str, Any], scenario: Scenario, speedups: SpeedupMap) -> None:
     st.subheader("Where this comes from")
-    context = speedups.cells[0].context_tokens
-    st.markdown(f"{_prices(speedups)} Steady decoding at {context:.0f} tokens of context; no prefill, no queueing.")
+    st.markdown(f"{_prices(speedups)} {workload_line(speedups)} {engine_line(scenario)}")
     st.markdown("The same answer on the command line, from the file below:")
-    st.code(_command(question, speedups), language=None)
-    text = scenario_text(question)
+    st.code(f"specsim predict {FILE}", language=None)
+    text = scenario_text(fields)
     st.download_button("Download scenario.yaml", text, FILE, "application/yaml")
     with st.expander(FILE):
         st.code(text, language="yaml")
@@ -120,18 +113,11 @@ def _show_repeat(question: Question, speedups: SpeedupMap) -> None:
 
 def _prices(speedups: SpeedupMap) -> str:
     """Where kernel times come from, in a sentence; the worst source of the map's cells stands for all."""
-    order: tuple[str, ...] = SOURCES
-    worst = max((cell.source for cell in speedups.cells), key=order.index)
     if speedups.price_name == "roofline":
         return "Prices: **datasheet roofline**; no measured profile is in use, so the intervals are wide assumptions."
-    return f"Prices: profile **{speedups.price_name}**; worst source of a cell: **{worst}**."
+    return f"Prices: profile **{speedups.price_name}**; worst source of a round: **{speedups.worst_source()}**."
 
 
-def scenario_text(question: Question) -> str:
+def scenario_text(fields: dict[str, Any]) -> str:
     """The question as a scenario file."""
-    return yaml.safe_dump(question.fields, sort_keys=False, allow_unicode=True)
-
-
-def _command(question: Question, speedups: SpeedupMap) -> str:
-    rows = ",".join(str(batch) for batch in sorted({cell.batch for cell in speedups.cells}))
-    return f"specsim predict {FILE} --batch {question.batch} --batches {rows}"
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)

@@ -1,8 +1,12 @@
 """Kernel profiles from the public tables of NVIDIA's AIConfigurator (package aiconfigurator-core, Apache-2.0).
 
 The package holds measured kernel latencies in milliseconds as parquet files, <system>/<op>/<backend>/<version>/.
-Read here: GEMM, attention of prompts and of decoding, MLA attention, routed MoE layers, all-reduce and all-gather. It
-has no attention of 2 or more query tokens over a cache, no drafting and no sampling times, and none are made up. How
+Read here: GEMM, attention of prompts and of decoding, MLA attention, the indexer of sparse attention at 1 to 64 query
+tokens (the scores of DeepSeek-V4's, the choice of GLM-5's), routed MoE layers, all-reduce and all-gather. It has no
+dense attention of 2 or more query tokens over a cache, no drafting and no sampling times, and none are made up. Its
+modules of sparse attention at 4 to 64 query tokens are not read: DeepSeek-V3.2's, GLM-5's and MiniMax-M3's hold the
+host's launches (0.7 to 1.5 ms whatever the shape, where one decoding token takes 0.05 to 0.1), and all of them run the
+kernels of prompts, with which engines verify no drafts. How
 the rows were timed is in its collectors (github.com/ai-dynamo/aiconfigurator, collector/): 16-bit and FP8 GEMMs rotate
 over six weight matrices in a CUDA graph, so matrices below a sixth of the L2 cache are served by it; attention replays
 one cache; the size of a collective counts elements of 2 bytes.
@@ -48,14 +52,18 @@ COLLECTIVES_NOTE = (
     "collectives are {} {}'s: those of the other tables are of a host that gives its cards a sixteenth of their links"
 )
 
+HOMES = {"nccl": "nccl", "sparse_attention": "sglang"}  # whose tables are read whatever the backend
+WIDEST_INDEX, FEWEST_INDEX_KEYS = 64, 256  # query tokens of a sequence; tokens in its cache
+
 ROWS = 10500
 SEED = 20260611
 QUOTAS = {
     "attention decode bfloat16": 1500, "attention prefill bfloat16": 1475, "attention decode fp8": 375,
-    "gemm fp8": 525, "moe bfloat16": 450,
+    "gemm fp8": 525, "moe bfloat16": 450, "elementwise index bfloat16": 400, "elementwise top_k bfloat16": 400,
 }  # fmt: skip
 TESTS = {
     "gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600, "moe bfloat16": 600,
+    "elementwise index bfloat16": 40, "elementwise top_k bfloat16": 40,
 }  # fmt: skip
 
 
@@ -142,7 +150,7 @@ def read_tables(folder: Path, system: str, backend: str, version: str | None, ce
         raise unknown_name(f"version of {backend} on {system}", version, versions)
     tables = Tables(system, backend, version)
     for operation, name, kind, read in _READERS:
-        home, wanted = ("nccl" if operation == "nccl" else backend), version
+        home, wanted = HOMES.get(operation, backend), version
         if kind == "collective" and system in COLLECTIVES:
             home, wanted = COLLECTIVES[system]
         path = _table(folder / system / ("comm" if operation == "nccl" else operation) / home, wanted, name)
@@ -177,6 +185,8 @@ def _read(path: Path, kind: str, read: Callable[[Record], Row | None], source: s
 
     try:
         records: list[Record] = pyarrow.parquet.read_table(path).to_pylist()
+        if kind == "elementwise":  # of several ways to share tokens out over sequences the narrowest, a decode step's
+            records.sort(key=lambda record: int(record["isl"]))
         found = [(record, read(record)) for record in records]
     except (OSError, pyarrow.ArrowException) as error:
         raise InvalidInput(f"{path}: not a parquet table ({error}); install {PACKAGE} again") from error
@@ -269,6 +279,17 @@ def _nccl(record: Record) -> Row | None:
     return _row(record, (2 * record["message_size"], record["num_gpus"]), "bfloat16", operation="all_gather")
 
 
+def _index(record: Record) -> Row | None:
+    """Scores of cached keys, and the choice of the best: both follow tokens and keys, however sequences share them."""
+    if not 1 <= record["isl"] <= WIDEST_INDEX or record["step"] < FEWEST_INDEX_KEYS:
+        return None
+    if record.get("score_mode", "flat") != "flat":
+        return None
+    operation = "index" if "logits" in record["op_name"] else "top_k"
+    shape = (record["batch_size"] * record["isl"], record["step"] / record["compress_ratio"])
+    return _row(record, shape, "bfloat16", operation=operation)
+
+
 _READERS: tuple[tuple[str, str, str, Callable[[Record], Row | None]], ...] = (
     ("gemm", "gemm_perf.parquet", "gemm", _gemm),
     ("attention", "generation_attention_perf.parquet", "attention", _attention),
@@ -276,6 +297,8 @@ _READERS: tuple[tuple[str, str, str, Callable[[Record], Row | None]], ...] = (
     ("mla", "generation_mla_perf.parquet", "attention", lambda record: _mla(record, cached=True)),
     ("mla", "context_mla_perf.parquet", "attention", lambda record: _mla(record, cached=False)),
     ("moe", "moe_perf.parquet", "moe", _moe),
+    ("sparse_attention", "dsv4_paged_mqa_logits_module_perf.parquet", "elementwise", _index),
+    ("sparse_attention", "glm5_topk_module_perf.parquet", "elementwise", _index),
     ("comm", "custom_allreduce_perf.parquet", "collective", _all_reduce),
     ("nccl", "nccl_perf.parquet", "collective", _nccl),
 )

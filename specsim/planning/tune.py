@@ -147,7 +147,7 @@ def engine_config(
     speculation = drafter_of(scenario).model_dump(mode="json") | {
         "policy": policy.model_dump(mode="json"), "max_draft_tokens": policy.longest
     }  # fmt: skip
-    limits = scenario.engine.model_dump(mode="json", exclude_unset=True)
+    limits = scenario.stated_engine.model_dump(mode="json", exclude_unset=True, exclude={"kind", "version"})
     limits["max_num_seqs"] = scenario.engine.max_num_seqs  # the last batch size of the schedule
     return config_from_fields(speculation, limits, draft_model=draft_model)
 

@@ -9,9 +9,10 @@ from specsim.workload.arrivals import ClosedLoopArrivals, GammaArrivals, Poisson
 
 
 def bench_serve_header(scenario: Scenario) -> dict[str, Any]:
-    """Backend, model and load under that command's keys; ``burstiness`` is the shape of Gamma gaps, 1/cv².
+    """Backend, model and load under that command's keys, and the engine that is assumed.
 
-    A closed loop has request_rate "inf" and its clients as max_concurrency, as that command writes it.
+    ``burstiness`` is the shape of Gamma gaps, 1/cv². A closed loop has request_rate "inf" and its clients as
+    max_concurrency, as that command writes it.
     """
     workload, model = scenario.workload, scenario.model.name
     arrivals, clients = workload.arrivals, workload.clients
@@ -22,6 +23,7 @@ def bench_serve_header(scenario: Scenario) -> dict[str, Any]:
         "endpoint_type": "specsim", "backend": "specsim", "label": scenario.name, "model_id": model,
         "tokenizer_id": model, "num_prompts": workload.count(), "request_rate": _request_rate(scenario),
         "burstiness": burstiness, "max_concurrency": None if clients is None else clients.concurrency,
+        "serving_engine": scenario.assumed_engine(),
     }  # fmt: skip
 
 

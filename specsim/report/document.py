@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from specsim.analytic.rounds import SpeedupMap
 from specsim.fidelity import Fidelity
+from specsim.report.assumed import assumed_lines
 from specsim.report.figures import anatomy_figure, speedup_figure
 from specsim.report.validation.map_figures import map_agreement
 from specsim.report.verdict import Verdict
@@ -33,7 +34,12 @@ def write_report(
         figures.append(map_agreement(evidence.fidelity))
     divs = [figure.to_html(full_html=False, include_plotlyjs=i == 0) for i, figure in enumerate(figures)]
     page = environment.get_template("report.html").render(
-        scenario=scenario, map=speedups, answer=answer, evidence=evidence, figures=divs
+        scenario=scenario,
+        map=speedups,
+        answer=answer,
+        evidence=evidence,
+        figures=divs,
+        assumed=assumed_lines(scenario, speedups),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

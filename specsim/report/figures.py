@@ -8,10 +8,11 @@ import plotly.graph_objects as go
 
 from specsim.analytic.rounds import SpeedupMap
 
-# The target's own work in blues, what speculation adds in amber, the host in grey.
+# The target's own work in blues, what speculation adds in amber, the host in grey, prompts in teal.
 PARTS = {
     "draft": "#f59e0b", "verify": "#1e40af", "gemm": "#1e40af", "attention": "#3b82f6", "lm_head": "#93c5fd",
     "elementwise": "#bfdbfe", "sampling": "#a78bfa", "communication": "#10b981", "host": "#9ca3af",
+    "prompts": "#0f766e",
 }  # fmt: skip
 INK, ON, OFF, LINE = "#1f2937", "#1d4ed8", "#b45309", "#e5e7eb"
 PALETTE = ("#1d4ed8", "#f59e0b", "#10b981", "#8b5cf6", "#ef4444", "#0891b2", "#be185d")  # of things without an order
@@ -47,11 +48,11 @@ def speedup_figure(speedups: SpeedupMap, batch: int | None = None) -> Any:
 
 
 def anatomy_figure(speedups: SpeedupMap) -> Any:
-    """Where a round's time goes at each batch size's best draft length, as shares of the round."""
+    """Where time goes at each batch size's best draft length, as shares of a mean step."""
     cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]
     figure = go.Figure()
     for part, colour in PARTS.items():
-        shares = [100 * cell.parts.get(part, 0.0) / cell.round_s for cell in cells]
+        shares = [100 * cell.parts.get(part, 0.0) / cell.step_s for cell in cells]
         if any(share > 0 for share in shares):
             bars = [f"{cell.batch}<br>k={cell.draft_tokens}" for cell in cells]
             figure.add_bar(
@@ -63,7 +64,7 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
             )
     figure.update_layout(barmode="stack")
     figure.update_xaxes(title="batch size and its best k", type="category")
-    figure.update_yaxes(title="share of the round's time (%)", range=[0, 100])
+    figure.update_yaxes(title="share of the time (%)", range=[0, 100])
     return laid_out(figure, 360)
 
 

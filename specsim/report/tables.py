@@ -5,46 +5,62 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from specsim.analytic.exits import Exit
-from specsim.analytic.rounds import SpeedupMap
-from specsim.cost.step_time import PARTS
+from specsim.analytic.rounds import Cell, SpeedupMap
 from specsim.planning.tune import Tuning
 from specsim.units import format_seconds
+
+SHOWN_PARTS = {  # of PARTS, by column
+    "draft": ("draft",), "verify": ("verify",), "GEMM": ("gemm", "lm_head"), "attention": ("attention",),
+    "links": ("communication",), "other": ("elementwise", "sampling"), "host": ("host",), "prompts": ("prompts",),
+}  # fmt: skip
 
 
 def map_table(speedups: SpeedupMap) -> Table:
     """Speed-up by batch (rows) and draft length (columns); brackets mark the best of each row."""
     lengths = sorted({cell.draft_tokens for cell in speedups.cells})
-    table = Table(title="speed-up over plain decoding, by batch size and draft length k")
+    what = "decoding alone" if speedups.served is None else "prompts included"
+    table = _narrow(f"speed-up over no drafter by batch size and draft length k, {what}")
     table.add_column("batch", justify="right")
     for k in lengths:
-        table.add_column(f"k={k}", justify="right")
-    table.add_column("best round", justify="right")
-    table.add_column("source")
+        table.add_column(f"k={k}", justify="right", no_wrap=True)
+    table.add_column("output\ntokens/s", justify="right")
     for best in speedups.best():
         values = []
         for k in lengths:
             text = f"{speedups.cell(best.batch, k).speedup:.2f}"
             values.append(f"[bold]\\[{text}][/bold]" if k == best.draft_tokens else text)
         cell = speedups.cell(best.batch, best.draft_tokens)
-        table.add_row(str(best.batch), *values, format_seconds(cell.round_s), cell.source)
+        table.add_row(str(best.batch), *values, f"{cell.output_tokens_per_s:,.0f}")
     return table
 
 
 def split_table(speedups: SpeedupMap) -> Table:
-    """Where the time of each batch size's best round goes, and what it waits for; ± is its 90 % interval."""
+    """Where the time of each batch size's best k goes, and what a round waits for; ± is its 90 % interval."""
     cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]
-    parts = [part for part in PARTS if any(cell.parts.get(part) for cell in cells)]
-    table = Table(title="where the best round's time goes")
-    for column in ("batch", "k", "round", *parts, "waits for"):
+    names = [name for name in SHOWN_PARTS if any(_share(cell, name) for cell in cells)]
+    table = _narrow("where the time of the best k goes")
+    for column in ("batch", "k", "round", *names, "waits\nfor"):
         table.add_column(column, justify="right")
     for cell in cells:
-        shares = (f"{share:.0%}" if (share := cell.parts.get(part, 0.0) / cell.round_s) else "-" for part in parts)
-        seconds = f"{format_seconds(cell.round_s)} ± {cell.round_high_s / cell.round_s - 1:.0%}"
+        shares = (f"{share:.0%}" if (share := _share(cell, name)) else "-" for name in names)
+        seconds = f"{format_seconds(cell.round_s)} ±{cell.round_high_s / cell.round_s - 1:.0%}"
         table.add_row(str(cell.batch), str(cell.draft_tokens), seconds, *shares, cell.bound)
     return table
+
+
+def _share(cell: Cell, name: str) -> float:
+    return sum(cell.parts.get(part, 0.0) for part in SHOWN_PARTS[name]) / cell.step_s
+
+
+def _narrow(title: str) -> Table:
+    """A table without side borders, for terminals of 80 columns."""
+    return Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
+    )  # fmt: skip
 
 
 def exit_table(exits: Sequence[Exit]) -> Table:

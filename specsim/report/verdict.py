@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from specsim.analytic.load import LoadBatch
 from specsim.analytic.rounds import Cell, SpeedupMap
-from specsim.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision at one batch size, in the context of the whole map.
 
-    ``drafting`` is the best cell that drafts, also where not drafting is better; None in a map without one.
-    ``certain``: its 90 % interval leaves out 1.
+    ``why`` says where the batch size is from. ``drafting`` is the best cell that drafts, also where not drafting is
+    better; None in a map without one. ``certain``: its 90 % interval leaves out 1.
     """
 
     on: bool
     batch: int
+    why: str
     draft_tokens: int
     cell: Cell
     drafting: Cell | None
@@ -25,20 +27,34 @@ class Verdict:
     sentence: str
     limits: str
 
+    @property
+    def about(self) -> str:
+        """Which batch it speaks about."""
+        return f"Batch {self.batch}: {self.why}"
 
-def verdict(speedups: SpeedupMap, batch: int) -> Verdict:
-    """What to do at ``batch`` running sequences (the map's nearest batch not below it, else its largest)."""
-    if batch < 1:
-        raise InvalidInput(f"a batch of {batch} sequences; ask about at least 1")
-    batches = sorted({cell.batch for cell in speedups.cells})
-    nearest = next((b for b in batches if b >= batch), batches[-1])
-    best = next(b for b in speedups.best() if b.batch == nearest)
-    cell = speedups.cell(nearest, best.draft_tokens)
-    drafting = cell if best.draft_tokens else _best_draft(speedups, nearest)
+    def as_json(self) -> dict[str, Any]:
+        """The decision, its numbers and its words."""
+        drafting = self.drafting
+        gain = {} if drafting is None else {key: getattr(drafting, key) for key in ("speedup", "low", "high")}
+        return {
+            "batch": self.batch, "why": self.why, "on": self.on, "draft_tokens": self.draft_tokens,
+            "best_drafting": None if drafting is None else {"draft_tokens": drafting.draft_tokens} | gain,
+            "sentence": self.sentence, "limits": self.limits,
+        }  # fmt: skip
+
+
+def verdict(speedups: SpeedupMap, asked: LoadBatch) -> Verdict:
+    """What to do at a batch size, which is one of the map's."""
+    batch = asked.batch
+    batches = speedups.batches
+    best = next(b for b in speedups.best() if b.batch == batch)
+    cell = speedups.cell(batch, best.draft_tokens)
+    drafting = cell if best.draft_tokens else _best_draft(speedups, batch)
     certain = drafting is None or not drafting.low <= 1.0 <= drafting.high
     return Verdict(
-        on=best.draft_tokens > 0, batch=nearest, draft_tokens=best.draft_tokens, cell=cell, drafting=drafting,
-        certain=certain, sentence=_sentence(nearest, cell, drafting, certain), limits=_limits(speedups, batches),
+        on=best.draft_tokens > 0, batch=batch, why=asked.why, draft_tokens=best.draft_tokens, cell=cell,
+        drafting=drafting, certain=certain, sentence=_sentence(batch, cell, drafting, certain),
+        limits=_limits(speedups, batches),
     )  # fmt: skip
 
 

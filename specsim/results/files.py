@@ -22,7 +22,7 @@ from specsim.errors import InvalidInput, MissingExtra
 from specsim.json_file import read_json_object
 from specsim.kept_files import replace_text, replacing
 from specsim.results.records import AcceptanceCounts, RequestRecord, Slo, StepRecord
-from specsim.results.run import RunResult, Totals, Trim
+from specsim.results.run import KvTransfers, RunResult, Totals, Trim
 from specsim.results.series import Series
 from specsim.results.sketch import QuantileSketch
 
@@ -81,7 +81,7 @@ def read_run(folder: Path) -> RunResult:
             for accepted, count in enumerate(row):
                 if count:
                     acceptance.add(int(drafted), accepted, count)
-        trim = summary["trimmed"]
+        trim, transfers = summary["trimmed"], summary["kv_transfers"]
         return RunResult(
             engine=summary["engine"],
             scenario_sha256=summary["scenario_sha256"],
@@ -97,6 +97,7 @@ def read_run(folder: Path) -> RunResult:
             interrupted=summary["interrupted"],
             num_gpus=summary["num_gpus"],
             rejected=summary["failed"],
+            kv_transfers=None if transfers is None else KvTransfers(transfers, summary["kv_transfer_bytes_per_gpu"]),
             num_kv_blocks=summary["num_kv_blocks"],
             itl_request=np.array(gaps["request_id"], dtype=np.int64) if "request_id" in gaps else None,
             totals=_read_totals(folder / "totals.json"),

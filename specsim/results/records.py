@@ -57,7 +57,10 @@ class RequestRecord:
 
 @dataclass(slots=True)
 class StepRecord:
-    """One engine step. ``accepted`` counts drafts found right in this step's verification."""
+    """One engine step. ``accepted`` counts drafts found right in this step's verification.
+
+    ``duration_s``: until the next step may start. Its tokens are out ``lag_s`` later.
+    """
 
     start_s: float
     duration_s: float
@@ -69,6 +72,12 @@ class StepRecord:
     kv_blocks: int
     waiting: int
     replica: int = 0
+    lag_s: float = 0.0
+
+    @property
+    def latency_s(self) -> float:
+        """From its start until its tokens are out."""
+        return self.duration_s + self.lag_s
 
 
 @dataclass(slots=True)

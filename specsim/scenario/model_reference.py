@@ -1,4 +1,4 @@
-"""A model in a scenario: its fields, a bundled name, or the path of a model file or ``config.json``."""
+"""A model in a scenario: its fields, a bundled name, or the path of a model file, a ``config.json`` or its folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from specsim.specs.model import ModelSpec
 def _model(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return model_from_config(Path(value)) if value.endswith(".json") else load_model(value)
+    if value.endswith(".json") or Path(value).is_dir():
+        return model_from_config(Path(value))
+    return load_model(value)
 
 
 Model = Annotated[ModelSpec, BeforeValidator(_model)]

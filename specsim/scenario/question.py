@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -26,8 +27,11 @@ from specsim.scenario.workload import Workload
 from specsim.specs.catalog import hardware_names, load_hardware
 from specsim.specs.conditions import Conditions
 from specsim.specs.deployment import Deployment
-from specsim.specs.engine import EngineLimits
+from specsim.specs.engine import EngineKind, EngineLimits
+from specsim.specs.engine_defaults import Circumstances, with_defaults
 from specsim.specs.hardware import Hardware
+from specsim.specs.model_part import as_part
+from specsim.specs.sublayers import Experts
 from specsim.speculation.program import ABOUT
 from specsim.validated import Validated
 from specsim.workload.request import RequestSpec
@@ -70,7 +74,7 @@ class Scenario(Validated):
     model: Model
     gpu: Annotated[Hardware, BeforeValidator(_hardware)]
     deployment: Deployment = Field(Deployment(), validate_default=True)
-    engine: EngineLimits = EngineLimits()
+    stated_engine: EngineLimits = Field(EngineLimits(), alias="engine")
     speculation: Speculation | None = None
     workload: Workload
     weights: Weights | None = None  # None: random ones, and acceptance is imposed by its law
@@ -108,9 +112,35 @@ class Scenario(Validated):
         return deployment.model_copy(update=dict.fromkeys(wide - given, 32))
 
     @model_validator(mode="after")
+    def _engine_is_known(self) -> Scenario:
+        """Refuses a version whose defaults nobody knows."""
+        _ = self.engine
+        return self
+
+    @field_serializer("stated_engine")
+    def _as_stated(self, engine: EngineLimits) -> dict[str, Any]:
+        return engine.model_dump(exclude_unset=True)
+
+    @model_validator(mode="after")
     def _drafter_fits_the_model(self) -> Scenario:
         if self.speculation is not None:
             self.speculation.program.check(self.model)
+        return self
+
+    @model_validator(mode="after")
+    def _experts_can_be_divided(self) -> Scenario:
+        group = self.deployment.expert_group
+        if group is None:
+            return self
+        routed = [one for one, _ in as_part(self.model).stack.feed_forward if isinstance(one, Experts)]
+        if not routed:
+            raise ValueError(f"expert_parallel is on and {self.model.name} has no routed experts; turn it off")
+        for one in routed:
+            if one.moe.num_experts % group.gpus:
+                raise ValueError(
+                    f"tensor_parallel · data_parallel is {group.gpus} GPUs and does not divide {one.moe.num_experts} "
+                    f"experts of {self.model.name}; choose a divisor"
+                )
         return self
 
     @model_validator(mode="after")
@@ -139,17 +169,48 @@ class Scenario(Validated):
             self.weights.check(self.model, self.speculation)
         return self
 
+    @property
+    def engine(self) -> EngineLimits:
+        """What is stated of the engine, and for the rest what it does by default on this card, with this drafter."""
+        return with_defaults(self.stated_engine, self._circumstances())
+
+    def assumed_engine(self) -> dict[str, Any]:
+        """Whose behaviour an answer assumes, and each default of it that nobody stated."""
+        engine, stated = self.engine, self.stated_engine.model_fields_set | {"kind", "version"}
+        assumed = engine.model_dump(mode="json", exclude=stated, exclude_none=True)
+        return {"kind": engine.kind, "version": engine.version, "assumed": assumed}
+
+    def run_by(self, kind: EngineKind) -> Scenario:
+        """The same question to an engine, if it names none; a CPU stays the reference engine's."""
+        if self.stated_engine.kind is not None or self.gpu.kind == "cpu":
+            return self
+        stated = self.stated_engine.model_copy(update={"kind": kind})
+        asked: Scenario = self.model_copy(update={"stated_engine": stated})
+        return asked
+
+    def _circumstances(self) -> Circumstances:
+        ranks, speculation = self.deployment.tensor_parallel, self.speculation
+        if speculation is None or not speculation.max_draft_tokens:
+            return Circumstances(self.gpu, ranks)
+        program = speculation.program
+        return Circumstances(
+            self.gpu, ranks, program.name, "gpu" if program.drafts_on_gpu else "cpu",
+            schedules_by_batch=speculation.policy.kind != "fixed",
+        )  # fmt: skip
+
     def sha256(self) -> str:
         """Hash of the resolved scenario and of what its traces hold.
 
-        What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do
-        weights, which no prediction looks at, conditions, which are the machine's of one moment, and tables, which
-        are another way to the same prices.
+        What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do the
+        origin of acceptance, weights, which no prediction looks at, conditions, which are the machine's of one moment,
+        and tables, which are another way to the same prices.
         """
         about: dict[str, Any] = {
-            "speculation": {"program": ABOUT}, "weights": True, "conditions": True, "cost": {"tables"},
+            "speculation": {"program": ABOUT, "acceptance_origin": True}, "weights": True, "conditions": True,
+            "cost": {"tables"},
         }  # fmt: skip
         fields = self.model_dump(mode="json", by_alias=True, exclude=about)
+        fields["engine"] = self.engine.model_dump(mode="json")
         text = json.dumps(fields, sort_keys=True)
         contents = [file.content_sha256() for file in self.workload.trace_files()]
         return hashlib.sha256("".join((text, *contents)).encode()).hexdigest()

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from specsim.interop.draft_program import head_program
 from specsim.scenario.model_reference import Model
 from specsim.speculation.acceptance import Acceptance
+from specsim.speculation.acceptance.origin import Basis, Origin
 from specsim.speculation.policy import FixedPolicy, Policy
-from specsim.speculation.program import DraftProgram, load_program
+from specsim.speculation.program import DefaultAcceptance, DraftProgram, load_program
 from specsim.validated import Validated
 
 NOTHING_ACCEPTED = {"kind": "constant", "rate": 0.0}
 
 
 def _program(value: object) -> object:
-    return load_program(value) if isinstance(value, str) else value
+    """A preset's name, a YAML file, or a draft head's config.json or folder."""
+    if not isinstance(value, str):
+        return value
+    if value.endswith(".json") or (Path(value) / "config.json").is_file():
+        return head_program(value)
+    return load_program(value)
+
+
+def _fallback(default: DefaultAcceptance) -> Origin:
+    """What a program was measured with is not this workload."""
+    basis: Basis = "assumed" if default.basis == "assumed" else "cited"
+    return Origin(basis=basis, source=" ".join(default.source.split()))
 
 
 class Speculation(Validated):
     """A drafter, how long it may draft, how often it is right, and who decides the length.
 
     ``acceptance`` and ``max_draft_tokens`` fall back on what the program names, ``policy`` too: on its stop rule only
-    where the acceptance has confidences. Else the longest draft is always used.
+    where the acceptance has confidences. Else the longest draft is always used. ``acceptance_origin``: where the law
+    is from; a law that the scenario gives without one counts as measured on its workload.
     """
 
     program: Annotated[DraftProgram, BeforeValidator(_program)]
     draft_model: Model | None = None
     max_draft_tokens: int = Field(ge=0, le=256)  # no engine drafts further; a typing error would fill memory
     acceptance: Acceptance
+    acceptance_origin: Origin = Origin()
     policy: Policy = Field(default_factory=lambda: FixedPolicy(k=0))
 
     @model_validator(mode="before")
@@ -49,8 +65,9 @@ class Speculation(Validated):
                 given = {"max_draft_tokens": 0, "acceptance": NOTHING_ACCEPTED} | given
             if program.draft_tokens is not None:
                 given = {"max_draft_tokens": program.draft_tokens} | given
-            if program.acceptance is not None:
-                given = {"acceptance": program.acceptance.law} | given
+            if program.acceptance is not None and "acceptance" not in given:
+                given = {"acceptance_origin": _fallback(program.acceptance)} | given
+                given["acceptance"] = program.acceptance.law
             if program.policy is not None:
                 given = {"policy": program.policy} | given
             if program.stop is not None and getattr(given.get("acceptance"), "kind", "") == "confidence":
@@ -58,6 +75,11 @@ class Speculation(Validated):
         if "max_draft_tokens" in given:
             given = {"policy": {"kind": "fixed", "k": given["max_draft_tokens"]}} | given
         return given
+
+    @property
+    def acceptance_spread(self) -> float:
+        """One standard deviation of the log of accepted tokens, for where the law is from."""
+        return self.acceptance_origin.spread(copies=self.program.copies)
 
     def drafter_name(self) -> str:
         """The draft model's name, or that of a program without one."""

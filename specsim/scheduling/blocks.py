@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import integers_at, jit
-from specsim.scheduling.records import BLOCK, NONE, block_at, engine_at
+from specsim.jit import NONE, integers_at, jit
+from specsim.scheduling.records import BLOCK, block_at, engine_at
 
 BLOCK_BYTES = BLOCK.itemsize
 _ODD, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
@@ -30,8 +30,13 @@ def known_tokens(one: Any) -> int:
 
 @jit
 def blocks_for(tokens: int, engine: Any) -> int:
-    """Blocks for so many positions, of which the model's limit leaves some out: 17 in blocks of 16 take 2."""
-    return int(-(-min(tokens, engine.max_model_len) // engine.block_size))
+    """Blocks for so many positions, of which the model's limit leaves some out: 17 in blocks of 16 take 2.
+
+    Layers with a window take more up to the window, layers with a state the same for any number (``cost.cache``).
+    """
+    each = -(-min(tokens, engine.max_model_len) // engine.block_size)
+    bounded = engine.window_blocks * min(each, engine.window_span) + engine.state_blocks
+    return int(engine.grows * each + bounded)
 
 
 @jit

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specsim.arrays import Floats, Integers
-from specsim.jit import address_of, floats_at, integers_at, jit, record_at
-from specsim.scheduling.records import GROUP, group_at, mixed_record
+from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.scheduling.records import GROUP, group_at
 
 
 class Prices(NamedTuple):
@@ -45,6 +45,7 @@ class Prices(NamedTuple):
     split_s: Floats  # [k_index] and for each further group of another width
     off_tokens: Floats  # [o] log tokens of a step; empty: the prices are as tabulated
     off: Floats  # [2, k, o] log of what multiplies a step without and with prompt chunks that drafts k tokens
+    lag_s: float  # of every step, as ``cost.step_time.StepTime`` has it
 
 
 _SIZES = {
@@ -54,7 +55,7 @@ _SIZES = {
     "num_off": ("off_tokens", 0),
 }  # fmt: skip
 
-PRICES = mixed_record((*Prices._fields, *_SIZES), ())
+PRICES = mixed_record((*Prices._fields[:-1], *_SIZES), ("lag_s",))
 """Addresses of the tables, and how long their axes are."""
 prices_at = record_at(PRICES)
 GROUP_BYTES = GROUP.itemsize
@@ -65,12 +66,13 @@ class PriceRecord:
 
     def __init__(self, prices: Prices) -> None:
         self._tables = {name: np.ascontiguousarray(table) for name, table in prices._asdict().items()}
+        del self._tables["lag_s"]
         self.record = np.zeros(1, PRICES)
         for name, array in self._tables.items():
             self.record[name] = address_of(array)
         for name, (table, axis) in _SIZES.items():
             self.record[name] = self._tables[table].shape[axis]
-        self.record["additive"] = prices.additive
+        self.record["additive"], self.record["lag_s"] = prices.additive, prices.lag_s
 
 
 @jit

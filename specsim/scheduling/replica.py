@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from specsim.cost.cache import CacheLayout
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.jit import address_of
 from specsim.scheduling.records import BLOCK, BOTH, DECODE, ENGINE, PREFILL, REPLICA, SHARE
@@ -19,26 +20,38 @@ Records = np.ndarray[Any, Any]
 def engine_of(
     limits: EngineLimits, num_kv_blocks: int, *, max_draft_tokens: int = 0, lookahead_tokens: int = 0,
     draft_slots: int = 0, recompute_last_hit: bool = False, pads_new_decodes: bool = False,
-    verifies_drafts: bool = True, role: int = BOTH,
+    verifies_drafts: bool = True, role: int = BOTH, layout: CacheLayout | None = None,
 ) -> Records:  # fmt: skip
     """The ENGINE record, [1]; ``num_kv_blocks`` as the engine counts them, null block included.
 
-    ``max_draft_tokens`` is the most that a sequence will ever draft. Raises InvalidInput for limits that leave no
-    block or no token to schedule.
+    ``layout``: how a sequence takes them, None: one for each ``block_size`` tokens. What does not grow with a sequence
+    has no blocks that others could share. ``max_draft_tokens`` is the most that a sequence will ever draft. Raises
+    InvalidInput for limits that leave no block or no token to schedule.
     """
     if num_kv_blocks < 2:
         raise InvalidInput(f"num_kv_blocks is {num_kv_blocks} and one block never holds tokens; give at least 2")
     # A found prefix, or KV that was moved, may leave one token, which is padded even where nobody runs: it must fit.
     padding = max_draft_tokens if pads_new_decodes and (limits.prefix_caching or role == DECODE) else 0
+    budget = limits.max_num_batched_tokens
+    if limits.draft_slots_for == "max_num_seqs":
+        budget, draft_slots = budget - draft_slots * limits.max_num_seqs, 0
     least = draft_slots + 1 + padding
     if limits.rules == "sglang":
         least = limits.block_size  # prompts are cut to whole pages
-    if limits.max_num_batched_tokens < least:
+    if budget < least:
+        kept = limits.max_num_batched_tokens - budget
+        drafting = f" beside the {kept} that are kept for drafts" if kept else ""
         raise InvalidInput(
-            f"max_num_batched_tokens is {limits.max_num_batched_tokens} and one request may take {least}; raise it"
+            f"max_num_batched_tokens is {limits.max_num_batched_tokens} and one request may take {least}{drafting}; "
+            "raise it"
         )
+    layout = layout or CacheLayout(limits.block_size, 0.0)
     given = limits.model_dump() | {
-        "max_draft_tokens": max_draft_tokens, "lookahead_tokens": lookahead_tokens, "draft_slots": draft_slots,
+        "block_size": layout.block_tokens, "grows": layout.grows, "window_blocks": layout.window_blocks,
+        "window_span": layout.window_span, "state_blocks": layout.state_blocks,
+        "prefix_caching": limits.prefix_caching and layout.grows,
+        "max_num_batched_tokens": budget, "max_draft_tokens": max_draft_tokens,
+        "lookahead_tokens": lookahead_tokens, "draft_slots": draft_slots,
         "recompute_last_hit": recompute_last_hit, "pads_new_decodes": pads_new_decodes,
         "verifies_drafts": verifies_drafts, "num_blocks": num_kv_blocks - 1, "role": role,
         "watermark_blocks": int(limits.watermark * num_kv_blocks),
@@ -82,7 +95,10 @@ def refuse_endless(engine: Records, request_id: int, prompt_tokens: int, output_
     found = rules["prefix_caching"] or rules["role"] == DECODE
     pads = rules["pads_new_decodes"] and found and rules["max_draft_tokens"] + 3 <= most
     longest = min(known + rules["lookahead_tokens"] + (rules["max_draft_tokens"] if pads else 0), most)
-    room = rules["num_blocks"] * rules["block_size"]
+    layout = CacheLayout(
+        rules["block_size"], 0.0, rules["grows"], rules["window_blocks"], rules["window_span"], rules["state_blocks"]
+    )
+    room = layout.tokens_in(rules["num_blocks"])
     if longest > room:
         raise NoAnswer(
             f"{name} needs room for {longest} tokens and the KV cache holds {room}; "

@@ -103,7 +103,7 @@ class _Feed:
     def _arrive(self, source: int, address: int, _: simpy.Event) -> None:
         sent = self.call(SEND, address)
         if not sent or not self.fleet.closed:
-            self.fleet.idle[0] = source
+            self.fleet.idle[0], self.fleet.idle_since[source] = source, self._environment.now
             self._clock["num_idle"] = 1
             self.fill()
 

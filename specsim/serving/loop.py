@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import integers_at, jit
-from specsim.scheduling.records import NONE, request_at
+from specsim.jit import NONE, integers_at, jit
+from specsim.scheduling.records import request_at
 from specsim.serving.transitions import (
     ARRIVES,
     ASKS,
@@ -137,7 +137,7 @@ def _fill_sources(fleet: Any) -> int:
 def _arrive(fleet: Any, source: int, event: Any) -> None:
     _plan(fleet, source, np.inf, ARRIVES, 0)
     if not send(fleet, event.request) or not fleet.closed:
-        set_idle(fleet, source)
+        set_idle(fleet, source, fleet.now_s)
 
 
 @jit

@@ -59,7 +59,7 @@ def shape_of(assembly: Assembly) -> Shape:
         choices = tuple(sorted({0, *(min(k, assembly.longest) for k in by_batch)}))
     return Shape(
         limits.max_num_seqs, limits.max_num_batched_tokens,
-        min(LONGEST_KV, assembly.num_kv_blocks * limits.block_size), choices, assembly.verifies_drafts,
+        min(LONGEST_KV, assembly.longest_cached), choices, assembly.verifies_drafts,
         assembly.graph_sizes,
     )  # fmt: skip
 
@@ -134,7 +134,7 @@ class TablePrices:
         work["num_drafting"], work["drafting_kv_tokens"] = int(cast(int, drafting)), drafting_kv_tokens
         compiled()(PRICE, address_of(self._record.record), address_of(work), draft_tokens)
         seconds = float(work["seconds"][0])
-        return StepTime(seconds, {}, SOURCES[int(work["rank"][0])], seconds, seconds)
+        return StepTime(seconds, {}, SOURCES[int(work["rank"][0])], seconds, seconds, lag_s=self.prices.lag_s)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
         """As StepCost."""
@@ -145,4 +145,4 @@ class TablePrices:
             return float(price.seconds)
 
         seconds = np.vectorize(seconds_of, otypes=[np.float64])(batch, context_tokens)
-        return StepTime(seconds, {}, SOURCES[-1], seconds, seconds)
+        return StepTime(seconds, {}, SOURCES[-1], seconds, seconds, lag_s=self.prices.lag_s)

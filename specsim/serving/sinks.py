@@ -68,7 +68,8 @@ class Records:
             return []
         rows, times = (np.concatenate([part[i] for part in self._parts]) for i in (2, 3))
         order = np.argsort(times[:, 0], kind="stable")
-        columns = (*times[order].T.tolist(), *rows[order].T.tolist())
+        start, duration, lag = times[order].T.tolist()
+        columns = (start, duration, *rows[order].T.tolist(), lag)
         return list(map(StepRecord, *columns))
 
     def gaps(self) -> tuple[Floats, Integers]:

@@ -67,7 +67,7 @@ class _Tabulator:
         self.n = np.arange(1.0, shape.max_num_seqs + 1)[:, None]
         self.size = (shape.max_num_seqs + 1, len(self.kv))
         probe = cost.step([Group(1, 1, REFERENCE_KV, 1)], drafting=0, draft_tokens=0, drafting_kv_tokens=0.0)
-        self.additive = "attention" in probe.parts
+        self.additive, self.lag_s = "attention" in probe.parts, probe.lag_s
 
     def prices(self) -> Prices:
         verify, own, rank = self._verify()
@@ -85,6 +85,7 @@ class _Tabulator:
             self.kv, verify, own, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows, mixed.mixed_s,
             mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots,
             prefix_knots, chunks, drafted_chunks, self._splitting(), np.zeros(0), np.zeros((2, len(k_index), 0)),
+            self.lag_s,
         )  # fmt: skip
 
     def _own(self, price: StepTime) -> Floats:

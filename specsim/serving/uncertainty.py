@@ -8,9 +8,12 @@ of like width are off together, a run over many widths averages. Kernels without
 extrapolated) are off in one direction at every width, thus by one number. A step's seconds are multiplied by
 exp(sum of draw · error), whose median is 1.
 
-**Draws.** Runs come in pairs of opposite draws, and the columns of the draws are orthogonal: first the shared ones,
-then the doublings from 1 token on, as many as there are pairs. Where a metric's logarithm is linear in the draws, the
-spread over the runs is then the true one, whatever the direction. Acceptance is drawn anew in each run.
+**Acceptance.** Every run draws how many tokens rounds accept: the law's, off by one number for all of a run, as far as
+where the law is from leaves open (``speculation.acceptance.origin``). Which round accepts how many is drawn anew too.
+
+**Draws.** Runs come in pairs of opposite draws, and the columns of the draws are orthogonal: first the shared ones and
+acceptance's, then the doublings from 1 token on, as many as there are pairs. Where a metric's logarithm is linear in
+the draws, the spread over the runs is then the true one, whatever the direction.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from specsim.results import RunResult
 from specsim.serving.drive import Progress
 from specsim.serving.price_table import TablePrices
 from specsim.serving.simulate import priced_replicas, simulate
+from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.speculation.round import SHARED_ERRORS, StepCost
 from specsim.surfaces.estimates import Z90
 
@@ -63,7 +67,7 @@ def predicted_metrics(
     """Keys of ``RunResult.summary`` with intervals from ``runs`` simulations; a key without a number is left out.
 
     ``vary_acceptance``: every run draws its acceptance (and the luck of a router or policy) anew, as another run of
-    the same requests would; else all have that of the scenario's seed, as an engine with imposed draws does.
+    the same requests would; else all have that of the scenario's law and seed, as an engine with imposed draws does.
     ``counted``: what of a run counts. ``progress`` hears (finished, all) runs.
 
     Raises InvalidInput for a key that a summary does not have, and as ``check_runs``.
@@ -83,7 +87,8 @@ def predicted_metrics(
         raise InvalidInput(f"a summary has no {', '.join(unknown)}; choose from {', '.join(own)}")
     seeds = acceptance_seeds(scenario.seed, runs) if vary_acceptance else [scenario.seed] * runs
     found = []
-    for done, (draw, seed) in enumerate(zip(price_draws(runs, scenario.seed), seeds, strict=True), start=1):
+    draws = price_draws(runs, scenario.seed, acceptance=vary_acceptance and scenario.speculation is not None)
+    for done, (draw, seed) in enumerate(zip(draws, seeds, strict=True), start=1):
         found.append(summary(priced.off_by(draw, seed)))
         if progress is not None:
             progress(done, runs)
@@ -105,9 +110,13 @@ def check_runs(runs: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PriceDraw:
-    """By how many standard deviations the prices of one run are off; ``by_doubling``: [DOUBLINGS]."""
+    """By how many standard deviations the prices of one run are off; ``by_doubling``: [DOUBLINGS].
+
+    ``acceptance``: by how many the log of accepted tokens is.
+    """
 
     shared: dict[str, float]  # by class of SHARED_ERRORS
+    acceptance: float
     stand_ins: float
     by_doubling: Floats
 
@@ -120,20 +129,26 @@ class PriceDraw:
         return np.asarray(mixed / np.hypot(1.0 - share, share))
 
 
-def price_draws(runs: int, seed: int) -> list[PriceDraw]:
-    """Draws of an even number of runs as this file's head describes them; each column has mean 0, mean square 1."""
+def price_draws(runs: int, seed: int, *, acceptance: bool = True) -> list[PriceDraw]:
+    """Draws of an even number of runs as this file's head describes them; each column has mean 0, mean square 1.
+
+    Without ``acceptance`` it has no column, and is 0.
+    """
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PRICE_STREAM,)))
-    half, width = runs // 2, len(SHARED_ERRORS) + 1 + DOUBLINGS
+    half, width = runs // 2, len(SHARED_ERRORS) + acceptance + 1 + DOUBLINGS
     drawn = generator.standard_normal((half, width))
     orthogonal, upper = np.linalg.qr(drawn[:, :half])
     drawn[:, : orthogonal.shape[1]] = orthogonal * np.sign(np.diag(upper))
     drawn *= math.sqrt(half) / np.linalg.norm(drawn, axis=0)
+    if not acceptance:
+        drawn = np.insert(drawn, len(SHARED_ERRORS), 0.0, axis=1)
     return [_draw(row) for row in np.concatenate((drawn, -drawn))]
 
 
 def _draw(row: Floats) -> PriceDraw:
     count = len(SHARED_ERRORS)
-    return PriceDraw(dict(zip(SHARED_ERRORS, row[:count].tolist(), strict=True)), float(row[count]), row[count + 1 :])
+    shared, (acceptance, stand_ins) = row[:count].tolist(), row[count : count + 2].tolist()
+    return PriceDraw(dict(zip(SHARED_ERRORS, shared, strict=True)), acceptance, stand_ins, row[count + 2 :])
 
 
 def acceptance_seeds(seed: int, runs: int) -> list[int]:
@@ -202,12 +217,23 @@ class PricedReplicas:
         return self._priced
 
     def off_by(self, draw: PriceDraw, seed: int) -> list[Assembly]:
-        """At prices that are off by a draw, all replicas alike; policies still believe the central ones."""
+        """Prices and acceptance off by a draw, all replicas alike; policies still believe the central ones."""
         made = {
-            priced: priced.priced_by(grid.off(priced.cost, self._exact[priced].cost, draw)).seeded(seed)
+            priced: _accepting(
+                priced.priced_by(grid.off(priced.cost, self._exact[priced].cost, draw)).seeded(seed), draw
+            )
             for priced, grid in self._grids.items()
         }
         return [made[priced] for priced in self._priced]
+
+
+def _accepting(replica: Assembly, draw: PriceDraw) -> Assembly:
+    """With the acceptance of a draw; laws of single classes of requests stay."""
+    speculation = replica.speculation
+    if speculation is None or not draw.acceptance:
+        return replica
+    factor = math.exp(draw.acceptance * speculation.acceptance_spread)
+    return replica.accepting(accepting_more(speculation.acceptance, factor, replica.longest))
 
 
 class _Grid:

@@ -5,9 +5,14 @@ Answers which ModelSpec or Hardware a name in a scenario means. It does not read
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from specsim.errors import unknown_name
+from pydantic import BaseModel
+
+from specsim.errors import InvalidInput, unknown_name
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.yaml_file import Model, read_yaml
@@ -18,10 +23,21 @@ _HARDWARE = _PRESETS / "hardware"
 
 
 def load_model(ref: str | Path) -> ModelSpec:
-    """The model of a preset's name (any case) or of a YAML file; ``load_model("Llama-3.1-8B")``.
+    """The model of a preset's name (any case), of a name on the hub, or of a YAML file.
 
-    Raises InvalidInput for an unknown name (with the nearest), a missing file or a wrong field.
+    A hub name (``meta-llama/Llama-3.1-8B-Instruct``) means the preset that cites it, or one of the same name but for
+    how it was tuned. Raises InvalidInput for an unknown name (with the nearest, or with the way to its file), a
+    missing file or a wrong field.
     """
+    name = str(ref)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.lower().endswith((".yaml", ".yml")):
+        preset = _hub_names().get(_untuned(name))
+        if preset is None:
+            raise InvalidInput(
+                f"model {name!r} is not bundled; download its config.json (hf download {name} config.json --local-dir "
+                "DIR) and give the folder DIR as the model"
+            )
+        return load_model(preset)
     return _load("model", ref, _MODELS, ModelSpec)
 
 
@@ -51,6 +67,23 @@ def smallest_of_vocabulary(target: ModelSpec) -> str | None:
     return min(smaller, key=smaller.__getitem__, default=None)
 
 
+@cache
+def _hub_names() -> dict[str, str]:
+    """Presets by the hub names that their sources cite."""
+    found: dict[str, str] = {}
+    for name in model_names():
+        text = (_MODELS / f"{name}.yaml").read_text(encoding="utf-8")
+        for cited in re.findall(r"huggingface\.co/([\w.-]+/[\w.-]*\w)", text):
+            found.setdefault(_untuned(cited), name)
+    return found
+
+
+def _untuned(hub_name: str) -> str:
+    """A name without its owner and what tells how a model of the same shape was tuned, when, or stored in 16 bits."""
+    name = hub_name.split("/")[1].lower().removeprefix("meta-")
+    return re.sub(r"(-(instruct|it|chat|base|thinking|hf|bf16|sft|\d{4}))+$", "", name)
+
+
 def _names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in folder.glob("*.yaml")))
 
@@ -58,7 +91,14 @@ def _names(folder: Path) -> tuple[str, ...]:
 def _load(kind: str, ref: str | Path, folder: Path, model: type[Model]) -> Model:
     name = str(ref).lower()
     if name in _names(folder):
-        return read_yaml(folder / f"{name}.yaml", model)
+        bundled: Model = _preset(folder / f"{name}.yaml", model)
+        return bundled
     if Path(ref).suffix.lower() in {".yaml", ".yml"}:
         return read_yaml(ref, model)
     raise unknown_name(kind, str(ref), _names(folder))
+
+
+@cache
+def _preset(file: Path, model: type[BaseModel]) -> Any:
+    """A bundled file, read once; models of it never change."""
+    return read_yaml(file, model)

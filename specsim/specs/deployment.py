@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import (
@@ -21,11 +22,11 @@ from specsim.validated import Validated
 class KvLink(Validated):
     """What each GPU's KV cache crosses from a prefill to a decode replica.
 
-    The default is a network adapter of 400 Gb/s a GPU (NVIDIA's DGX H100 has eight ConnectX-7 for eight GPUs), at its
-    datasheet's rate. ``latency_s``: of a transfer, beside what its bytes take.
+    ``bandwidth_bytes_per_s`` None: that of the hardware's network. ``latency_s``: of a transfer, beside what its bytes
+    take.
     """
 
-    bandwidth_bytes_per_s: PositiveFloat = 50e9
+    bandwidth_bytes_per_s: PositiveFloat | None = None
     latency_s: NonNegativeFloat = 0.0
 
 
@@ -37,8 +38,26 @@ class Disaggregation(Validated):
     kv_link: KvLink = KvLink()
 
 
+@dataclass(frozen=True, slots=True)
+class ExpertGroup:
+    """GPUs that each hold ``1 / gpus`` of the routed experts, whole: those of ``data_parallel`` replicas in lockstep.
+
+    ``imbalance``: tokens of the busiest GPU's experts over the mean.
+    """
+
+    gpus: int
+    data_parallel: int = 1
+    imbalance: float = 1.0
+
+
 class Deployment(Validated):
     """Replicas of one model, each over ``tensor_parallel`` GPUs.
+
+    With ``expert_parallel`` each GPU holds some routed experts whole instead of a slice of each. ``data_parallel``
+    replicas then share one set of experts (vLLM's data-parallel size, SGLang's dp-size with dp-attention): attention
+    and its KV cache are each replica's own, tokens go to the experts' GPUs and back, and no replica begins a layer
+    before all have ended the last one. They are taken to have equal loads but for ``expert_imbalance``, the busiest
+    GPU's share of the experts' tokens over the mean (1: experts balanced perfectly).
 
     ``weight_bits`` None keeps the model's own precision; ``group_size`` is how many weights of up to 4 bits share a
     scale. A draft model is placed on the same GPUs and keeps its own precision. The last
@@ -50,6 +69,9 @@ class Deployment(Validated):
     tensor_parallel: int = Field(1, gt=0, le=1024)
     replicas: int = Field(1, gt=0, le=100_000)
     disaggregation: Disaggregation | None = None
+    expert_parallel: bool = False
+    data_parallel: int = Field(1, gt=0, le=1024)
+    expert_imbalance: float = Field(1.0, ge=1)
     weight_bits: Bits | None = None
     group_size: PositiveInt = 128
     kv_bits: Bits = 16
@@ -78,6 +100,29 @@ class Deployment(Validated):
                 "replica must hold; leave one of them out"
             )
         return data | {"disaggregation": pools, "replicas": count}
+
+    @property
+    def expert_group(self) -> ExpertGroup | None:
+        """Where the routed experts are; None where every GPU of a replica has a slice of each."""
+        if not self.expert_parallel:
+            return None
+        return ExpertGroup(self.tensor_parallel * self.data_parallel, self.data_parallel, self.expert_imbalance)
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Deployment:
+        pools = self.disaggregation
+        counts = [self.replicas] if pools is None else [pools.prefill_replicas, pools.decode_replicas]
+        if self.data_parallel > 1 and not self.expert_parallel:
+            raise ValueError(
+                f"data_parallel is {self.data_parallel} and expert_parallel is off, so that replicas share nothing; "
+                "turn it on, or raise replicas alone"
+            )
+        if any(count % self.data_parallel for count in counts):
+            raise ValueError(
+                f"data_parallel {self.data_parallel} does not divide {' and '.join(map(str, counts))} replicas; "
+                "choose a divisor"
+            )
+        return self
 
     @model_validator(mode="after")
     def _no_more_than_there_are(self) -> Deployment:

@@ -1,4 +1,4 @@
-"""The serving engine's limits, under vLLM's names for them."""
+"""How a serving engine runs: limits, scheduler, graphs and host, under vLLM's names for them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,25 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field
 from specsim.arrays import Reals
 from specsim.validated import Validated
 
+EngineKind = Literal["vllm", "sglang", "tensorrt-llm", "reference"]
+GraphMode = Literal["full_and_piecewise", "full_decode_only", "piecewise", "none"]
+
 
 class EngineLimits(Validated):
     """What one replica may hold and schedule.
 
-    ``graph_sizes``: token counts with a captured CUDA graph, ascending; None is ``default_graph_sizes`` on a GPU and
-    none on a CPU, an empty list runs eagerly. ``async_scheduling`` hides the host's work behind the device's.
+    The defaults here are those of the reference engine. In a scenario what is left out is what the engine of ``kind``
+    does (``engine_defaults``), at ``version``; without a kind vLLM's newest known on a GPU, else the reference engine.
+
+    ``graph_sizes``: token counts with a captured CUDA graph, ascending; None is ``captured_sizes`` on a GPU and none
+    on a CPU, an empty list runs eagerly. ``graph_mode``, as vLLM names it: steps of one width a sequence (decoding,
+    verifying) and mixed steps are captured whole and in pieces around attention (full_and_piecewise), only the former
+    and whole (full_decode_only), both in pieces (piecewise), or nothing is (none). ``graph_grid``: whose sizes;
+    ``max_graph_size``: the largest, in tokens for vLLM, else in requests.
+    ``async_scheduling`` hides the host's work behind the device's.
+    ``draft_slots_for``: whom the tokens of the budget that drafting takes are kept free for, the requests of the step
+    (scheduled) or ``max_num_seqs`` of them, however few there are.
+    ``attention_backend``: whose attention kernels run; ``fused_kernels``: operations that run as one kernel.
 
     ``num_kv_blocks`` is what vLLM prints as GPU blocks; one of them, the null block, never holds a token.
     ``long_prefill_token_threshold`` cuts prompt chunks while other requests exist (0: no cut), ``_adaptive`` never
@@ -31,13 +44,13 @@ class EngineLimits(Validated):
     longest sequence, as the reference engine does on a CPU: half the range of the lengths in a batch over their mean.
     """
 
+    kind: EngineKind | None = None
+    version: str | None = None
     max_num_seqs: int = Field(256, gt=0, le=65_536)
     max_num_batched_tokens: int = Field(8192, gt=0, le=10_000_000)
     block_size: int = Field(16, gt=0, le=65_536)
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
-    num_kv_blocks: Annotated[int, Field(gt=0, le=100_000_000)] | None = (
-        None  # None: computed from memory, see cost.memory
-    )
+    num_kv_blocks: Annotated[int, Field(gt=0, le=100_000_000)] | None = None  # None: from memory, see cost.memory
     chunked_prefill: bool = True
     prefix_caching: bool = False
     rules: Literal["vllm", "sglang"] = "vllm"
@@ -50,6 +63,12 @@ class EngineLimits(Validated):
     watermark: float = Field(0.0, ge=0, lt=1)
     max_model_len: PositiveInt | None = None
     graph_sizes: tuple[PositiveInt, ...] | None = None
+    graph_mode: GraphMode = "full_and_piecewise"
+    graph_grid: Literal["vllm", "sglang", "tensorrt-llm"] = "vllm"
+    max_graph_size: int = Field(512, gt=0, le=65_536)
+    draft_slots_for: Literal["scheduled", "max_num_seqs"] = "scheduled"
+    attention_backend: str | None = None
+    fused_kernels: tuple[tuple[str, ...], ...] = ()
     async_scheduling: bool = False
     host_step_s: NonNegativeFloat | None = None  # None: from the profile, else the documented default
     host_draft_pass_s: NonNegativeFloat | None = None
@@ -62,11 +81,24 @@ class EngineLimits(Validated):
             raise ValueError(f"sizes {list(sizes)} do not ascend; sort them and name each once")
         return sizes
 
+    @property
+    def name(self) -> str:
+        """Kind and version, for answers."""
+        return " ".join(filter(None, (self.kind, self.version)))
+
     def captured_sizes(self, max_draft_tokens: int, *, on_gpu: bool) -> tuple[int, ...]:
-        """Token counts with a captured graph: as given, else ``default_graph_sizes`` on a GPU and none on a CPU."""
+        """Token counts with a captured graph: as given, else the engine's own on a GPU and none on a CPU."""
+        if self.graph_mode == "none":
+            return ()
         if self.graph_sizes is not None:
             return self.graph_sizes
-        return default_graph_sizes(self.max_num_seqs, max_draft_tokens) if on_gpu else ()
+        if not on_gpu:
+            return ()
+        if self.graph_grid == "vllm":
+            return default_graph_sizes(self.max_num_seqs, max_draft_tokens, self.max_graph_size)
+        most = min(self.max_num_seqs, self.max_graph_size)
+        width = 1 + max_draft_tokens
+        return tuple(count * width for count in graph_batches(self.graph_grid, most, drafting=width > 1))
 
     def padded_kv(self, kv_tokens: Reals, sequences: Reals) -> Reals:
         """Keys that attention reads a sequence, in a batch of a mean KV length.
@@ -92,6 +124,21 @@ def default_graph_sizes(max_num_seqs: int, max_draft_tokens: int = 0, largest: i
     requests = min(max_num_seqs, largest)
     batches = {count * width for count in (*_graph_grid(requests), requests)}
     return tuple(sorted({*_graph_grid(most), *(size for size in batches if size <= most)}))
+
+
+def graph_batches(grid: Literal["sglang", "tensorrt-llm"], most: int, *, drafting: bool) -> tuple[int, ...]:
+    """Numbers of requests whose decode step is captured, up to ``most``, by engines that count requests.
+
+    SGLang: ``ServerArgs._generate_cuda_graph_batch_sizes`` (read in 0.5.6), finer where it drafts. TensorRT-LLM:
+    ``CudaGraphConfig`` (1.0, no padding): every number below 32, then 32, 64, 128 and powers of two.
+    """
+    if grid == "tensorrt-llm":
+        counts = [*range(1, 33), *(2**i for i in range(6, 12))]
+    elif drafting:
+        counts = [*range(1, 9), *range(10, 33, 2), *range(40, 65, 4), *range(72, 257, 8), *range(272, most + 1, 16)]
+    else:
+        counts = [1, 2, 4, 8, 12, *range(16, 257, 8), *range(272, 512, 16), *range(512, most + 1, 32)]
+    return tuple(count for count in counts if count <= most)
 
 
 def _graph_grid(most: int) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ def _is_within(path: str, outer: str) -> bool:
 def _told(fault: Any, models: list[type[BaseModel]]) -> tuple[str, str, set[str]]:
     """The field's path, what is wrong with it, and the paths that an unknown name may have meant."""
     kind, location = fault["type"], fault["loc"]
-    path, known = _locate(location, models, unknown=kind == "extra_forbidden")
+    path, known, inner = _locate(location, models, unknown=kind == "extra_forbidden")
     message = fault["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if kind == "extra_forbidden":
         near = get_close_matches(str(location[-1]), sorted(known), n=3, cutoff=0.6)
@@ -53,7 +53,26 @@ def _told(fault: Any, models: list[type[BaseModel]]) -> tuple[str, str, set[str]
         return path, f"field {path} is missing; add it", set()
     if kind == "value_error":
         return path, f"{path}: {message}" if path else message, set()
+    if kind == "union_tag_invalid":
+        tags = fault["ctx"]["expected_tags"].replace("'", "")
+        near = get_close_matches(str(fault["ctx"]["tag"]), tags.split(", "), n=3, cutoff=0.6)
+        return path, f"{path}.kind {shown(fault['ctx']['tag'])} is unknown{_hint(near, tags.split(', '))}", set()
+    if kind in ("union_tag_not_found", "model_type", "model_attributes_type"):
+        message = _how_to_write(inner)
     return path, f"{path or 'the value'} is {shown(fault['input'])}; {message}", set()
+
+
+def _how_to_write(models: list[type[BaseModel]]) -> str:
+    """The form of a field that holds one of ``models``."""
+    tags = {str(tag) for model in models for tag in _kinds(model)}
+    if tags and all(map(_kinds, models)):
+        return f"write {{kind: ...}} with one of {', '.join(sorted(tags))}"
+    return f"write its fields as {{name: value}}{_hint([], _fields(models))}"
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    kind = model.model_fields.get("kind")
+    return () if kind is None else get_args(kind.annotation)
 
 
 def _hint(near: list[str], known: Iterable[str]) -> str:
@@ -62,8 +81,10 @@ def _hint(near: list[str], known: Iterable[str]) -> str:
     return f"; known: {', '.join(sorted(known))}" if known else "; remove it"
 
 
-def _locate(location: tuple[int | str, ...], models: list[type[BaseModel]], *, unknown: bool) -> tuple[str, set[str]]:
-    """The path as the file spells it, and the field names valid where it ends.
+def _locate(
+    location: tuple[int | str, ...], models: list[type[BaseModel]], *, unknown: bool
+) -> tuple[str, set[str], list[type[BaseModel]]]:
+    """The path as the file spells it, the field names valid where it ends, and the models of what stands there.
 
     Pydantic's location also holds the branch of a union it tried (a class name or a ``kind``), which no file
     contains: such a step is dropped and narrows the models instead.
@@ -80,7 +101,7 @@ def _locate(location: tuple[int | str, ...], models: list[type[BaseModel]], *, u
             models = [inner for field in fields.get(step, ()) for inner in _models_in(field.annotation)]
         else:
             models = [model for model in models if _is_branch(model, step)] or models
-    return path, set(fields)
+    return path, set(fields), models
 
 
 def _fields(models: list[type[BaseModel]]) -> dict[str, list[FieldInfo]]:
@@ -94,8 +115,7 @@ def _fields(models: list[type[BaseModel]]) -> dict[str, list[FieldInfo]]:
 
 
 def _is_branch(model: type[BaseModel], step: str) -> bool:
-    kind = model.model_fields.get("kind")
-    return model.__name__ == step or (kind is not None and step in get_args(kind.annotation))
+    return model.__name__ == step or step in _kinds(model)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -32,6 +32,8 @@ class Hardware(Validated):
     processors: PositiveInt | None = None  # streaming multiprocessors that are switched on
     link: Literal["nvlink", "pcie", "infinity-fabric"] = "nvlink"  # to the other cards of its node
     link_bytes_per_s: PositiveFloat | None = None  # one direction, to one peer
+    node_gpus: PositiveInt = 8  # that reach one another over that link
+    network_bytes_per_s: PositiveFloat = 50e9  # one direction, a GPU's adapter to other nodes; 400 Gb/s in a DGX H100
     launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
     sibling: Sibling | None = None  # whose efficiencies price this card while no profile of its own does
 

@@ -76,13 +76,13 @@ def experts_work(
 def index_work(
     sequences: Any, queries: Any, keys: Any, *, num_heads: float, head_dim: float, key_bytes: float
 ) -> tuple[Any, Any]:
-    """(bytes, FLOPs) of scoring ``keys`` keys of ``key_bytes`` each for every query, and of choosing the best.
+    """(bytes, FLOPs) of scoring ``keys`` keys of ``key_bytes`` each for every query.
 
-    Keys are read once a sequence; a score a query and key goes out in float32 and in again. A query sees on average
-    half of its sequence's new tokens.
+    Keys are read once a sequence; a score a query and key goes out in float32. A query sees on average half of its
+    sequence's new tokens.
     """
     pairs = sequences * queries * (keys - (queries - 1.0) / 2.0)
-    return sequences * keys * key_bytes + 8.0 * pairs, 2.0 * num_heads * head_dim * pairs
+    return sequences * keys * key_bytes + 4.0 * pairs, 2.0 * num_heads * head_dim * pairs
 
 
 def state_work(

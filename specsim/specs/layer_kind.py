@@ -12,7 +12,12 @@ from specsim.specs.kernel_work import distinct_experts
 from specsim.validated import Validated
 
 Bits = Annotated[float, Field(gt=0, le=64)]
-Matrices = Literal["attention", "state", "dense", "experts", "shared"]
+# Matrices of layers, under the names that sublayers give them.
+Matrix = Literal[
+    "qkv", "attention_output", "query", "query_down", "query_up", "kv_down", "kv_up", "output_gate", "output_down",
+    "compressor", "index_query", "index_keys", "state_input", "state_inner", "state_output", "gate_up", "down",
+    "router", "expert_gate_up", "expert_down", "expert_input", "expert_output", "shared_gate_up", "shared_down",
+]  # fmt: skip
 
 
 class MixtureOfExperts(Validated):
@@ -51,6 +56,20 @@ class MixtureOfExperts(Validated):
         """Distinct experts that ``tokens`` tokens touch under uniform routing."""
         return distinct_experts(self.num_experts, self.experts_per_token, tokens)
 
+    def spread(self, gpus: int, ranks: int = 1) -> MixtureOfExperts:
+        """What one of ``gpus`` GPUs holds, each of which has whole experts: of a token's K copies it gets K / gpus.
+
+        Those that every token runs are divided among ``ranks``. 256 experts of which 8 run, on 32: 8, of which 0.25.
+        """
+        shared = self.shared_width // ranks
+        return self.model_copy(
+            update={
+                "num_experts": self.num_experts // gpus,
+                "experts_per_token": self.experts_per_token / gpus,
+                "shared_intermediate_size": shared or None,
+            }
+        )
+
     def shard(self, ranks: int) -> MixtureOfExperts:
         """Every rank holds a slice of each expert."""
         shared = self.shared_intermediate_size
@@ -86,7 +105,6 @@ class SparseIndex(Validated):
     cache_bytes: float = Field(ge=0)
     weighted: bool = True
     own: bool = True
-    bits: Bits | None = None
 
 
 class Compression(Validated):
@@ -147,9 +165,9 @@ class Recurrence(Validated):
 class LayerKind(Validated):
     """What layers of one kind have in place of the model's usual parts.
 
-    ``attention`` and ``mlp`` false: no such sublayer. ``mlp`` dense: a feed-forward part that is not routed.
+    ``attention`` false: none. ``mlp`` dense: a feed-forward part that is not routed; none: no feed-forward part.
     ``window`` 0: all tokens, where the model has a sliding window. ``compress_ratio``: tokens for which one cached
-    vector stands. ``bits``: stored bits a weight of matrices that are not kept in the model's ``weight_bits``.
+    vector stands. ``bits``: stored bits a weight, scales included, of matrices that are not kept in the model's own.
     """
 
     attention: bool = True
@@ -170,7 +188,7 @@ class LayerKind(Validated):
     shared_cache: bool = False
     sinks: bool | None = None
     vectors: NonNegativeInt = 0  # parameters a layer beside what its sublayers count
-    bits: dict[Matrices, Bits] = Field(default_factory=dict)
+    bits: dict[Matrix, Bits] = Field(default_factory=dict)
 
     def shard(self, ranks: int) -> LayerKind:
         """What one rank of tensor parallelism holds of it."""

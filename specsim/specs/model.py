@@ -26,6 +26,7 @@ from specsim.specs.sublayers import (
     Linear,
     Mixer,
     Recurrent,
+    StoredBits,
 )
 from specsim.validated import Validated
 
@@ -135,12 +136,12 @@ class ModelSpec(Validated):
         if kind.attention:
             mixers.append(self._attention(kind))
         if kind.state is not None:
-            mixers.append(Recurrent(kind.state, kind.bits.get("state")))
+            mixers.append(Recurrent(kind.state, _bits(kind)))
         feed_forward = () if kind.mlp == "none" else (self._feed_forward(kind, dense=dense or kind.mlp == "dense"),)
         return Layer(tuple(mixers), feed_forward, kind.vectors)
 
     def _attention(self, kind: LayerKind) -> Mixer:
-        bits, heads = kind.bits.get("attention"), kind.num_heads or self.num_heads
+        bits, heads = _bits(kind), kind.num_heads or self.num_heads
         index = kind.index or self.index
         if self.compression is not None:
             ratio = kind.compress_ratio or 0
@@ -167,8 +168,8 @@ class ModelSpec(Validated):
         moe = kind.moe or self.moe
         if moe is None or dense:
             width = kind.intermediate_size or self.intermediate_size
-            return Dense(width, self.gated_mlp, self.linear_bias, kind.bits.get("dense"))
-        return Experts(moe, self.gated_mlp, kind.bits.get("experts"), kind.bits.get("shared"))
+            return Dense(width, self.gated_mlp, self.linear_bias, _bits(kind))
+        return Experts(moe, self.gated_mlp, _bits(kind))
 
     def usual_sublayers(self, *, routed: bool) -> tuple[Mixer, FeedForward]:
         """The attention and the feed-forward part that the flat fields tell, routed where there are experts."""
@@ -288,3 +289,7 @@ class ModelSpec(Validated):
     def flops_per_token(self, context_tokens: float = 0) -> float:
         """FLOPs to decode one token at a context: 2·active parameters + attention."""
         return 2.0 * self.active_parameter_count() + float(self.attention_flops(1, context_tokens))
+
+
+def _bits(kind: LayerKind) -> StoredBits:
+    return tuple(sorted(kind.bits.items()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from specsim.specs.deployment import ExpertGroup
 from specsim.specs.model import ModelSpec
 from specsim.specs.stack import EMPTY, Stack
 from specsim.specs.sublayers import Linear
@@ -87,14 +88,18 @@ class ModelPart:
         """Bytes that a sequence takes however long it is."""
         return self.stack.state_bytes(bits) if self.cached else 0.0
 
-    def shard(self, ranks: int) -> ModelPart:
-        """What one rank of tensor parallelism holds: layers and heads are divided, other matrices mostly repeated."""
-        if ranks == 1:
+    def shard(self, ranks: int, experts: ExpertGroup | None = None) -> ModelPart:
+        """What one rank of tensor parallelism holds: layers and heads are divided, other matrices mostly repeated.
+
+        Of the routed experts it holds a slice of each, or some whole where a group divides them.
+        """
+        gpus = 1 if experts is None else experts.gpus
+        if ranks == gpus == 1:
             return self
         heads = tuple(replace(head, n=-(-head.n // ranks)) for head in self.heads)
         matrices = tuple(replace(m, n=-(-m.n // ranks)) if m.split else m for m in self.matrices)
         return replace(
-            self, model=self.model.shard(ranks), stack=self.stack.shard(ranks), heads=heads, matrices=matrices
+            self, model=self.model.shard(ranks), stack=self.stack.shard(ranks, gpus), heads=heads, matrices=matrices
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -62,7 +62,7 @@ class Stack:
     def linears(self, hidden: int) -> tuple[Linear, ...]:
         """Every weight matrix, fused as engines run them."""
         return tuple(
-            linear for one, count in (*self.mixers, *self.feed_forward) for linear in one.linears(hidden, count)
+            linear for one, count in (*self.mixers, *self.feed_forward) for linear in _stored(one, hidden, count)
         )
 
     def vector_parameters(self) -> int:
@@ -77,14 +77,22 @@ class Stack:
         """Bytes a sequence, however long."""
         return sum(count * state_bytes(one, bits) for one, count in self.mixers)
 
-    def shard(self, ranks: int) -> Stack:
-        """What one rank of tensor parallelism holds."""
-        if ranks == 1:
+    def shard(self, ranks: int, expert_gpus: int = 1) -> Stack:
+        """What one rank of tensor parallelism holds, with its share of whole experts where GPUs divide them."""
+        if ranks == expert_gpus == 1:
             return self
-        return replace(
-            self, mixers=tuple((one.shard(ranks), count) for one, count in self.mixers),
-            feed_forward=tuple((one.shard(ranks), count) for one, count in self.feed_forward),
-        )  # fmt: skip
+        mixers = tuple((one.shard(ranks), count) for one, count in self.mixers) if ranks > 1 else self.mixers
+        feed_forward = tuple(
+            (one.shard(ranks, expert_gpus) if isinstance(one, Experts) else one.shard(ranks), count)
+            for one, count in self.feed_forward
+        )
+        return replace(self, mixers=mixers, feed_forward=feed_forward)
+
+
+def _stored(one: Mixer | FeedForward, hidden: int, count: int) -> Iterator[Linear]:
+    bits = dict(one.bits)
+    for linear in one.linears(hidden, count):
+        yield replace(linear, bits=bits[linear.name]) if linear.name in bits else linear
 
 
 def token_bytes(mixer: Mixer, bits: float) -> float:

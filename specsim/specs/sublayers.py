@@ -56,6 +56,9 @@ class Linear:
         return self.n * self.count * self.experts if self.bias else 0
 
 
+StoredBits = tuple[tuple[str, float], ...]  # bits a weight by the name of a matrix, where not the model's own
+
+
 @dataclass(frozen=True, slots=True)
 class Attention:
     """Heads of queries, groups of which share a head of keys and values.
@@ -81,17 +84,16 @@ class Attention:
     sinks: bool = False
     qkv_bias: bool = False
     output_bias: bool = False
-    bits: float | None = None
+    bits: StoredBits = ()
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
         width = self.num_heads * (self.head_dim + self.gate_width)
         if not self.shared_cache:
             width += self.num_kv_heads * (self.head_dim + (0 if self.one_projection else self.value_dim))
         return (
-            Linear("qkv", width, hidden, count, bias=self.qkv_bias, bits=self.bits),
+            Linear("qkv", width, hidden, count, bias=self.qkv_bias),
             Linear(
-                "attention_output", hidden, self.num_heads * self.value_dim, count, bias=self.output_bias,
-                bits=self.bits,
+                "attention_output", hidden, self.num_heads * self.value_dim, count, bias=self.output_bias
             ),
             *_index_linears(self.index, hidden, hidden, count),
         )  # fmt: skip
@@ -148,30 +150,28 @@ class Latent:
     mla: LatentAttention
     index: SparseIndex | None = None
     gate_width: int = 0
-    bits: float | None = None
+    bits: StoredBits = ()
     window: int | None = None
     chunk: int | None = None
     qkv_bias: bool = False
     output_bias: bool = False
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
-        mla, bits = self.mla, self.bits
+        mla = self.mla
         query_width = self.num_heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim)
         kv_up_width = self.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim)
-        query: tuple[Linear, ...] = (Linear("query", query_width, hidden, count, bias=self.qkv_bias, bits=bits),)
+        query: tuple[Linear, ...] = (Linear("query", query_width, hidden, count, bias=self.qkv_bias),)
         if mla.q_lora_rank is not None:
             query = (
-                Linear("query_down", mla.q_lora_rank, hidden, count, bias=self.qkv_bias, bits=bits),
-                Linear("query_up", query_width, mla.q_lora_rank, count, bits=bits),
+                Linear("query_down", mla.q_lora_rank, hidden, count, bias=self.qkv_bias),
+                Linear("query_up", query_width, mla.q_lora_rank, count),
             )
-        gate = Linear("output_gate", self.num_heads * self.gate_width, hidden, count, bits=bits)
+        gate = Linear("output_gate", self.num_heads * self.gate_width, hidden, count)
         return (
             *query,
-            Linear("kv_down", mla.kv_lora_rank + mla.qk_rope_head_dim, hidden, count, bias=self.qkv_bias, bits=bits),
-            Linear("kv_up", kv_up_width, mla.kv_lora_rank, count, bits=bits),
-            Linear(
-                "attention_output", hidden, self.num_heads * mla.v_head_dim, count, bias=self.output_bias, bits=bits
-            ),
+            Linear("kv_down", mla.kv_lora_rank + mla.qk_rope_head_dim, hidden, count, bias=self.qkv_bias),
+            Linear("kv_up", kv_up_width, mla.kv_lora_rank, count),
+            Linear("attention_output", hidden, self.num_heads * mla.v_head_dim, count, bias=self.output_bias),
             *((gate,) if self.gate_width else ()),
             *_index_linears(self.index, hidden, mla.q_lora_rank or hidden, count),
         )
@@ -226,7 +226,7 @@ class Compressed:
     compression: Compression
     ratio: int
     index: SparseIndex | None = None
-    bits: float | None = None
+    bits: StoredBits = ()
     chunk: int | None = None
 
     @property
@@ -234,16 +234,16 @@ class Compressed:
         return 2 if self.index else 1
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
-        shape, bits = self.compression, self.bits
+        shape = self.compression
         width = self.num_heads * self.head_dim
         compressor = 2 * self._spans * self.head_dim if self.ratio else 0
         if self.index:
             compressor += 2 * self._spans * self.index.head_dim
         return (
-            Linear("query_down", shape.q_lora_rank + self.head_dim, hidden, count, bits=bits),  # with keys and values
-            Linear("query_up", width, shape.q_lora_rank, count, bits=bits),
-            Linear("output_down", shape.o_lora_rank, width // shape.o_groups, count * shape.o_groups, bits=bits),
-            Linear("attention_output", hidden, shape.o_groups * shape.o_lora_rank, count, bits=bits),
+            Linear("query_down", shape.q_lora_rank + self.head_dim, hidden, count),  # with keys and values
+            Linear("query_up", width, shape.q_lora_rank, count),
+            Linear("output_down", shape.o_lora_rank, width // shape.o_groups, count * shape.o_groups),
+            Linear("attention_output", hidden, shape.o_groups * shape.o_lora_rank, count),
             *((Linear("compressor", compressor, hidden, count, bits=16),) if self.ratio else ()),
             *_index_linears(self.index, hidden, shape.q_lora_rank, count, own_keys=False),
         )
@@ -295,15 +295,15 @@ class Recurrent:
     """A state of fixed size a sequence that every token updates."""
 
     recurrence: Recurrence
-    bits: float | None = None
+    bits: StoredBits = ()
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
         one = self.recurrence
-        inner = (Linear("state_inner", n, k, count, bits=self.bits) for n, k in one.inner)
+        inner = (Linear("state_inner", n, k, count) for n, k in one.inner)
         return (
-            Linear("state_input", one.input_width, hidden, count, bits=self.bits),
+            Linear("state_input", one.input_width, hidden, count),
             *inner,
-            Linear("state_output", hidden, one.output_width, count, bits=self.bits),
+            Linear("state_output", hidden, one.output_width, count),
         )
 
     @property
@@ -340,13 +340,13 @@ class Dense:
     intermediate_size: int
     gated: bool = True
     bias: bool = False
-    bits: float | None = None
+    bits: StoredBits = ()
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
         inputs = 2 if self.gated else 1
         return (
-            Linear("gate_up", inputs * self.intermediate_size, hidden, count, bias=self.bias, bits=self.bits),
-            Linear("down", hidden, self.intermediate_size, count, bias=self.bias, bits=self.bits),
+            Linear("gate_up", inputs * self.intermediate_size, hidden, count, bias=self.bias),
+            Linear("down", hidden, self.intermediate_size, count, bias=self.bias),
         )
 
     @property
@@ -363,38 +363,45 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """Routed experts with their router, and those that every token runs."""
+    """Routed experts with their router, and those that every token runs.
+
+    ``elsewhere``: experts that the router chooses among and other GPUs hold.
+    """
 
     moe: MixtureOfExperts
     gated: bool = True
-    bits: float | None = None
-    shared_bits: float | None = None
+    bits: StoredBits = ()
+    elsewhere: int = 0
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
         moe, inputs, inside = self.moe, 2 if self.gated else 1, self.moe.latent_size or hidden
         routed: dict[str, Any] = {
             "routed": True, "experts": moe.num_experts, "experts_per_token": moe.experts_per_token,
-            "bias": moe.bias, "bits": self.bits,
+            "bias": moe.bias,
         }  # fmt: skip
         rows = [
-            Linear("router", moe.num_experts, hidden, count, bias=moe.bias),
+            Linear("router", moe.num_experts + self.elsewhere, hidden, count, bias=moe.bias),
             Linear("expert_gate_up", inputs * moe.intermediate_size, inside, count, **routed),
             Linear("expert_down", inside, moe.intermediate_size, count, **routed),
         ]
         if moe.latent_size:
-            rows.append(Linear("expert_input", inside, hidden, count, bits=self.shared_bits))
-            rows.append(Linear("expert_output", hidden, inside, count, bits=self.shared_bits))
+            rows.append(Linear("expert_input", inside, hidden, count))
+            rows.append(Linear("expert_output", hidden, inside, count))
         if shared := moe.shared_width:
-            rows.append(Linear("shared_gate_up", inputs * shared, hidden, count, bits=self.shared_bits))
-            rows.append(Linear("shared_down", hidden, shared, count, bits=self.shared_bits))
+            rows.append(Linear("shared_gate_up", inputs * shared, hidden, count))
+            rows.append(Linear("shared_down", hidden, shared, count))
         return tuple(rows)
 
     @property
     def vector_values(self) -> int:
-        return self.moe.vectors + (self.moe.num_experts if self.moe.router_bias else 0)
+        return self.moe.vectors + (self.moe.num_experts + self.elsewhere if self.moe.router_bias else 0)
 
-    def shard(self, ranks: int) -> Experts:
-        return replace(self, moe=self.moe.shard(ranks))
+    def shard(self, ranks: int, expert_gpus: int = 1) -> Experts:
+        """A slice of each expert, or a share of the whole experts where ``expert_gpus`` divide them."""
+        if expert_gpus == 1:
+            return replace(self, moe=self.moe.shard(ranks))
+        spread = self.moe.spread(expert_gpus, ranks)
+        return replace(self, moe=spread, elsewhere=self.moe.num_experts - spread.num_experts)
 
 
 Caching = Attention | Latent | Compressed
@@ -412,6 +419,6 @@ def _index_linears(
     weights = index.num_heads if index.weighted else 0
     from_hidden = keys + weights
     return (
-        Linear("index_query", index.num_heads * index.head_dim, query_input, count, bits=index.bits),
+        Linear("index_query", index.num_heads * index.head_dim, query_input, count),
         *((Linear("index_keys", from_hidden, hidden, count, bits=16),) if from_hidden else ()),
     )

@@ -41,7 +41,7 @@ class PhaseCost:
             own = Precision.on(pricing.hardware, piece.part.model.weight_bits, kv_bits) if piece.owned else precision
             cost = pricing.cost(piece.part, own, graphs=phase.graphs)
             self._parts.append(_PricedPart(cost, piece.owned and piece.part.mixers > 0, piece.part.cached))
-            weights += resident_weight_bytes(piece.part.shard(pricing.ranks))
+            weights += resident_weight_bytes(piece.part.shard(pricing.ranks, pricing.experts))
         self._stays_cached = weights <= pricing.hardware.last_level_cache_bytes / 2
 
     @property

@@ -21,17 +21,18 @@ def program_budget(
     max_draft_tokens: int,
 ) -> MemoryBudget:
     """Where one GPU's memory goes with the program loaded. Raises NoAnswer if not one KV block is left."""
-    ranks = deployment.tensor_parallel
+    ranks, experts = deployment.tensor_parallel, deployment.expert_group
     modifier = program.modifier or TargetModifier()
     if modifier.weights is not None:
         narrow = {"weight_bits": modifier.weights.bits, "group_size": modifier.weights.group_size}
         deployment = deployment.model_copy(update=narrow)
+    whole = ModelPart.whole(target).shard(ranks, experts)
     scratch = program.scratch_bytes(target, engine.max_num_seqs, max_draft_tokens)
     if modifier.experts is not None:
-        scratch -= (1 - modifier.experts.resident_share) * _expert_bytes(target.shard(ranks), deployment)
-    parts = [part.shard(ranks) for part in program.own_parts(target, draft)]
+        scratch -= (1 - modifier.experts.resident_share) * _expert_bytes(whole, deployment)
+    parts = [part.shard(ranks, experts) for part in program.own_parts(target, draft)]
     return memory_budget(
-        target.shard(ranks), parts, hardware, deployment, engine, scratch_bytes=scratch,
+        whole, parts, hardware, deployment, engine, scratch_bytes=scratch,
         max_draft_tokens=max_draft_tokens,
     )  # fmt: skip
 
@@ -41,6 +42,6 @@ def request_blocks(program: DraftProgram, budget: MemoryBudget) -> int:
     return budget.blocks // (program.modifier.sequences if program.modifier else 1)
 
 
-def _expert_bytes(target: ModelSpec, deployment: Deployment) -> float:
-    routed = [linear for linear in ModelPart.whole(target).linears() if linear.routed]
-    return sum(linear.parameters for linear in routed) * (deployment.weight_bits or target.weight_bits) / 8
+def _expert_bytes(part: ModelPart, deployment: Deployment) -> float:
+    routed = [linear for linear in part.linears() if linear.routed]
+    return sum(linear.parameters for linear in routed) * (deployment.weight_bits or part.model.weight_bits) / 8

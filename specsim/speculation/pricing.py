@@ -10,6 +10,7 @@ from specsim.arrays import Reals
 from specsim.cost.forward import KernelPrices, Precision
 from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
+from specsim.specs.deployment import ExpertGroup
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart
@@ -30,14 +31,15 @@ class PassPricing:
     hardware: Hardware
     graph_sizes: tuple[int, ...]
     ranks: int
+    experts: ExpertGroup | None = None
 
     def cost(self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True) -> PassCost:
         """Prices of passes over a model or a part of one."""
         # Kernels profiled on a CPU were launched eagerly, one by one: their times hold the launch.
         gpu = self.hardware.kind == "gpu"
         return PassCost(
-            model, self.prices, precision, ranks=self.ranks, graph_sizes=self.graph_sizes if graphs else (),
-            launch_s=self.hardware.launch_s if gpu else 0.0, fused=gpu,
+            model, self.prices, precision, ranks=self.ranks, experts=self.experts,
+            graph_sizes=self.graph_sizes if graphs else (), launch_s=self.hardware.launch_s if gpu else 0.0, fused=gpu,
         )  # fmt: skip
 
 

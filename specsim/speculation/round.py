@@ -20,6 +20,7 @@ from specsim.arrays import Reals
 from specsim.cost.forward import Group, KernelPrices, Precision
 from specsim.cost.roofline import DEFAULT_HOST_S
 from specsim.cost.step_time import Bill, StepTime
+from specsim.specs.deployment import ExpertGroup
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
@@ -47,11 +48,15 @@ class StepCost(Protocol):
 
 
 class RoundCost:
-    """Prices steps of one target model, with or without a drafter, on ``ranks`` GPUs."""
+    """Prices steps of one target model, with or without a drafter, on ``ranks`` GPUs.
+
+    ``experts``: the GPUs that its routed experts are divided among, where these hold whole ones.
+    """
 
     def __init__(
         self, target: ModelSpec, prices: KernelPrices, *, hardware: Hardware, engine: EngineLimits,
-        precision: Precision, ranks: int = 1, program: DraftProgram | None = None, draft: ModelSpec | None = None,
+        precision: Precision, ranks: int = 1, experts: ExpertGroup | None = None,
+        program: DraftProgram | None = None, draft: ModelSpec | None = None,
         max_draft_tokens: int = 0,
     ) -> None:  # fmt: skip
         self._prices = prices
@@ -59,7 +64,7 @@ class RoundCost:
         self._engine = engine
         self._program = program
         sizes = engine.captured_sizes(max_draft_tokens, on_gpu=self._gpu)
-        pricing = PassPricing(prices, hardware, sizes, ranks)
+        pricing = PassPricing(prices, hardware, sizes, ranks, experts)
         self._target = TargetPass(target, pricing, precision, program)
         self._phases = (
             [

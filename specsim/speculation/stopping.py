@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from specsim.arrays import Floats
@@ -12,19 +14,16 @@ from specsim.speculation.round import StepCost
 
 
 def stopped_round(
-    cost: StepCost, batch: Floats, context_tokens: float, stopped: StoppedRound, *, verifies: bool
+    cost: StepCost, groups: Sequence[Group], drafting: Floats, context_tokens: float, stopped: StoppedRound
 ) -> StepTime:
-    """A steady round of ``batch`` sequences [batches] whose drafts end independently of each other.
+    """A step over ``groups`` after which ``drafting`` sequences [batches] draft, each until it is no longer sure.
 
-    One verification takes all widths, at their mean; how many passes draft is the longest of the batch,
-    P(passes >= i) = 1 - (1 - P(one sequence's >= i))^B. ``verifies``: drafts are verified.
+    How many passes draft is the longest of the batch, P(passes >= i) = 1 - (1 - P(one sequence's >= i))^B.
     """
-    drafted = round(stopped.drafted, 9) if verifies else 0.0  # whole where nothing stops, as prices of whole widths
-    groups = [Group(batch, 1.0 + drafted, context_tokens + drafted, 1.0 + drafted)]
-    reached = 1.0 - (1.0 - stopped.computed[:, None]) ** batch  # [k, batches]
-    passes = -np.diff(np.concatenate([np.ones((1, len(batch))), reached, np.zeros((1, len(batch)))]), axis=0)
+    reached = 1.0 - (1.0 - np.minimum(1.0, stopped.computed[:, None])) ** drafting  # [k, batches]
+    passes = -np.diff(np.concatenate([np.ones((1, len(drafting))), reached, np.zeros((1, len(drafting)))]), axis=0)
     prices = [
-        cost.step(groups, drafting=batch, draft_tokens=count, drafting_kv_tokens=context_tokens)
+        cost.step(groups, drafting=drafting, draft_tokens=count, drafting_kv_tokens=context_tokens)
         for count in range(len(passes))
     ]
     return mixture(prices, list(passes))

@@ -17,6 +17,7 @@ from specsim.serving.simulate import simulate
 from specsim.serving.uncertainty import FEWEST_RUNS, predicted_metrics
 from specsim.specs.catalog import hardware_names, model_names
 from specsim.speculation.acceptance.lengths import of_length
+from specsim.speculation.acceptance.origin import Origin
 from specsim.speculation.program import program_names
 from specsim.studies.quantities import QUANTITIES, Way
 from specsim.studies.study import Row, Study, set_fields, studies_folder
@@ -76,7 +77,8 @@ def accepting(scenario: Scenario, length: float | None) -> Scenario:
     if speculation is None or length is None:
         return scenario
     law = of_length(length, speculation.max_draft_tokens, speculation.acceptance)
-    return scenario.model_copy(update={"speculation": speculation.model_copy(update={"acceptance": law})})
+    known = {"acceptance": law, "acceptance_origin": Origin(source="the study")}
+    return scenario.model_copy(update={"speculation": speculation.model_copy(update=known)})
 
 
 def forecasts(scenario: Scenario, row: Row, *, intervals: bool = True) -> dict[str, Forecast]:
@@ -143,7 +145,7 @@ def _served(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool)
 
 
 def _memory(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
-    tokens = float(assembly.num_kv_blocks * assembly.limits.block_size)
+    tokens = float(assembly.longest_cached)
     return dict.fromkeys(names, Forecast(tokens, None, None, "counted"))
 
 

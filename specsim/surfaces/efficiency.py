@@ -276,7 +276,7 @@ class EfficiencySurface:
             edges = np.log(np.concatenate([full, full + 1.0]))
             found = np.concatenate([found, edges[(edges > levels[0]) & (edges < levels[-1])]])
         found = np.sort(found)
-        return found[np.append(True, np.diff(found) > SAME)]
+        return np.asarray(found[np.append(True, np.diff(found) > SAME)])
 
     def _ascending(
         self, fixed: tuple[float, ...], nodes: list[Floats], values: Floats, errors: Floats, exact: Booleans

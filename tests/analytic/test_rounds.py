@@ -98,15 +98,18 @@ def scenario(**changes: object) -> Scenario:
     return Scenario.model_validate(fields | changes)
 
 
-def test_definitions_hold_in_every_cell() -> None:
-    speedups = speedup_map(assemble(scenario()))
+@pytest.mark.parametrize("decode_only", [False, True])
+def test_definitions_hold_in_every_cell(decode_only: bool) -> None:
+    speedups = speedup_map(assemble(scenario()), decode_only=decode_only)
     assert {c.context_tokens for c in speedups.cells} == {70.0}
     for cell in speedups.cells:
         base = speedups.cell(cell.batch, 0)
-        assert cell.output_tokens_per_s == pytest.approx(cell.batch * cell.tokens_per_round / cell.round_s)
+        if decode_only:
+            assert cell.step_s == cell.round_s
+            assert cell.output_tokens_per_s == pytest.approx(cell.batch * cell.tokens_per_round / cell.round_s)
         assert cell.speedup == pytest.approx(cell.output_tokens_per_s / base.output_tokens_per_s)
         assert cell.low <= cell.speedup <= cell.high
-        assert sum(cell.parts.values()) == pytest.approx(cell.round_s)
+        assert sum(cell.parts.values()) == pytest.approx(cell.step_s)
     assert all(cell.speedup == 1.0 for cell in speedups.cells if cell.draft_tokens == 0)
 
 

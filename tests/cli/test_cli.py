@@ -56,9 +56,10 @@ def test_predict_prints_the_contracted_json(scenario: Path, capsys: pytest.Captu
     assert {"grid", "best", "break_even_batch", "never_breaks_even"} <= set(document)
     assert set(document["grid"][0]) == {
         "batch", "draft_tokens", "context_tokens", "round_s", "round_low_s", "round_high_s", "tokens_per_round",
-        "output_tokens_per_s", "speedup", "low", "high", "source", "bound", "parts",
+        "step_s", "output_tokens_per_s", "speedup", "low", "high", "source", "bound", "parts",
     }  # fmt: skip
-    assert len(document["grid"]) == 9 * 5
+    assert len(document["grid"]) == 11 * 5  # batches 1 to 1,024, vLLM's max_num_seqs on an H200
+    assert document["serving_engine"]["kind"] == "vllm"
     assert {cell["source"] for cell in document["grid"]} <= {"measured", "interpolated", "extrapolated", "roofline"}
 
 
@@ -96,7 +97,8 @@ def test_report_is_one_page_with_nothing_to_fetch(
     status, _, _ = run(capsys, "report", scenario, "--out", page)
     text = page.read_text()
     assert status == 0
-    assert "ON at batch 1" in text
+    assert "ON at batch" in text
+    assert "the mean at 20 requests/s" in text
     assert "plotly" in text
     assert "<script src=" not in text
     assert "<link" not in text
@@ -203,7 +205,7 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("specsim.analytic.rounds.speedup_map", interrupted)
+    monkeypatch.setattr("specsim.analytic.load.answered_map", interrupted)
     code, _, err = run(capsys, "predict", "quickstart")
     assert code == 130
     assert err.strip().startswith("specsim: stopped by Ctrl-C")

@@ -26,7 +26,7 @@ def test_quickstart_answers_first_and_says_where_its_files_are(
     out = capsys.readouterr().out
     assert out.split(" ")[0] in ("ON", "OFF")
     assert "90 % interval" in out.splitlines()[0]
-    assert "reak-even batch" in out.splitlines()[1]
+    assert "reak-even batch" in out.splitlines()[2]
     assert "mean |error| of round time" in out
     assert {path.name for path in (tmp_path / "q").iterdir()} == {"report.html", "prediction.json", "map.csv"}
     assert json.loads((tmp_path / "q" / "prediction.json").read_text())["grid"]

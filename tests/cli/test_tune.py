@@ -20,7 +20,7 @@ SCENARIO: dict[str, Any] = {
     "cost": {"source": "roofline"},
     "workload": {
         "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 20.0}, "requests": 40,
-        "lengths": {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 16},
+        "lengths": {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 256},
     },
 }  # fmt: skip
 DRAFT_MODEL = {"program": "draft-model", "draft_model": "llama-3.2-1b"}
@@ -157,7 +157,7 @@ def test_predict_chooses_an_exit_layer(tmp_path: Path, capsys: pytest.CaptureFix
     law = {"kind": "layer_indexed", "exit_layer": 8, "rates": {2: 0.4, 8: 0.8}}
     speculation = {"program": "layerskip", "max_draft_tokens": 3, "acceptance": law}
     path.write_text(yaml.safe_dump(SCENARIO | {"speculation": speculation}))
-    assert main(["predict", str(path), "--batches", "1,64", "--exit-layers", "2,8", "--json"]) == 0
+    assert main(["predict", str(path), "--batches", "1,64", "--batch", "64", "--exit-layers", "2,8", "--json"]) == 0
     exits = json.loads(capsys.readouterr().out)["exits"]
     assert [row["batch"] for row in exits] == [1, 64]
     assert all(row["exit_layer"] in (2, 8) and row["counted_speedup"] <= row["speedup"] for row in exits)

@@ -48,10 +48,11 @@ def test_a_chunk_is_half_full_on_average() -> None:
 
 def test_sparse_attention_reads_all_index_keys_and_the_chosen_keys_of_every_query() -> None:
     index = SparseIndex(num_heads=4, head_dim=32, top_k=2048, cache_bytes=36)
-    scores, attention = kernels(Group(2, 3, 10_000.0, 3), index=index)
-    assert scores.operation == "index"
+    scores, choice, attention = kernels(Group(2, 3, 10_000.0, 3), index=index)
+    assert (scores.operation, choice.operation) == ("index", "top_k")
+    assert choice.bytes == 6 * 10_000 * 4  # a score a query and key
     assert scores.flops == 2 * 3 * 9999 * 2 * 4 * 32
-    assert scores.bytes == 2 * 10_000 * 36 + 2 * 3 * 9999 * 8
+    assert scores.bytes == 2 * 10_000 * 36 + 2 * 3 * 9999 * 4
     assert pairs(attention) == 2 * 3 * 2048
     _, dense = kernels(Group(2, 1, 500.0, 1), index=index)
     assert pairs(dense) == 2 * 500
@@ -62,7 +63,7 @@ def test_sparse_attention_reads_all_index_keys_and_the_chosen_keys_of_every_quer
 def test_chosen_latent_vectors_are_met_in_absorbed_form_even_by_prompts() -> None:
     mla = LatentAttention(kv_lora_rank=64, qk_rope_head_dim=8, qk_nope_head_dim=16, v_head_dim=16)
     index = SparseIndex(num_heads=4, head_dim=32, top_k=100, cache_bytes=36)
-    _, attention = kernels(Group(1, 1000, 1000.0), mla=mla, index=index)
+    _, _, attention = kernels(Group(1, 1000, 1000.0), mla=mla, index=index)
     assert attention.shape[3:] == (8.0, 1.0, 72.0)
     assert attention.flops == 1000 * 100 * 2 * 8 * (64 + 72)
 
@@ -74,7 +75,7 @@ def test_compressed_attention_sees_the_window_and_a_vector_for_every_ratio() -> 
     found = kernels(
         Group(1, 1, 12_800.0, 1), compression=shape, layer_kinds=kinds, layer_pattern="CAB", num_layers=3
     )  # fmt: skip
-    window, scores, chosen, every = found
+    window, scores, _, chosen, every = found
     assert [pairs(one) for one in (window, chosen, every)] == [128, 128 + 64, 128 + 100]
     assert scores.flops == 3200 * 2 * 4 * 32
     model = TOY.model_copy(

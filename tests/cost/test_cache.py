@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from specsim.cost.cache import cache_layout
+from specsim.cost.cache import UNBOUNDED, cache_layout
 from specsim.specs.catalog import load_model
 from specsim.specs.layer_kind import LayerKind, Recurrence
 from specsim.specs.model import ModelSpec
@@ -63,3 +63,19 @@ def test_what_a_drafter_caches_is_part_of_every_block() -> None:
     target, drafter = load_model("llama-3.1-8b"), load_model("llama-3.2-1b")
     layout = cache_layout([ModelPart.whole(target), ModelPart.whole(drafter)], 16, 16)
     assert layout.block_bytes == 16 * (target.kv_bytes_per_token() + drafter.kv_bytes_per_token())
+
+
+@pytest.mark.parametrize("pattern", ["F", "S", "SF", "SSSF", "LF", "LLLF", "L"])
+@pytest.mark.parametrize("drafts", [0, 3])
+def test_the_longest_sequence_that_fits_is_the_last_that_does(pattern: str, drafts: int) -> None:
+    kinds = {"S": LayerKind(window=128), "L": LayerKind(attention=False, state=STATE)}
+    used = {letter: kind for letter, kind in kinds.items() if letter in pattern}
+    layout = cache_layout(toy(pattern, **used), 16, 16, drafts)
+    for blocks in (20, 57, 1000):
+        longest = layout.tokens_in(blocks)
+        assert longest == UNBOUNDED or longest % layout.block_tokens == 0
+        if longest:
+            assert layout.blocks_for(longest) <= blocks
+        if longest < UNBOUNDED:
+            assert layout.blocks_for(longest + 1) > blocks
+    assert layout.tokens_in(0) == 0

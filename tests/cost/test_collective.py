@@ -102,7 +102,7 @@ def test_published_measurements_lie_within_the_stated_interval(
 
 def test_a_card_without_a_link_has_no_price_beyond_one_rank() -> None:
     unlinked = load_hardware("h200").model_copy(update={"link_bytes_per_s": None})
-    with pytest.raises(NoAnswer, match="no link_bytes_per_s, so tensor_parallel 4 has no price"):
+    with pytest.raises(NoAnswer, match="no link_bytes_per_s, so what 4 GPUs exchange has no price"):
         seconds(unlinked, 1024.0, 4.0)
 
 

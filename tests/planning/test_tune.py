@@ -95,7 +95,7 @@ def test_longest_first_starts_with_its_longest_draft() -> None:
     """As TensorRT-LLM asks. Measured kernels make a longer draft best at a larger batch here, which it cannot say."""
     law = {"kind": "hurdle", "hit_rate": 0.3, "runs": {"kind": "geometric", "continue_rate": 0.8}}
     question = scenario(law, "ngram", max_draft_tokens=6)
-    question = question.model_copy(update={"cost": CostChoice(), "engine": EngineLimits(max_num_seqs=256)})
+    question = question.model_copy(update={"cost": CostChoice(), "stated_engine": EngineLimits(max_num_seqs=256)})
     rows = tune(assemble(question), batches=range(1, 256, 8), tolerance=0.0).batches
     pairs = product(rows, rows)
     low, high = next(

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput
-from specsim.interop.acceptance_logs import read_bench_serve
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, Slo, StepRecord, Totals, Trim
+from specsim.interop.acceptance import read_acceptance
+from specsim.results import AcceptanceCounts, KvTransfers, RequestRecord, RunResult, Slo, StepRecord, Totals, Trim
 from specsim.results.files import Tables, read_run, write_run, write_series
 from specsim.results.series import series
 
@@ -42,6 +42,7 @@ def runs(draw: st.DrawFn) -> RunResult:
             st.builds(
                 StepRecord, start_s=TIMES, duration_s=TIMES, sequences=COUNTS, prefill_tokens=COUNTS,
                 verify_tokens=COUNTS, draft_tokens=COUNTS, accepted=COUNTS, kv_blocks=COUNTS, waiting=COUNTS,
+                lag_s=TIMES,
             ),
             max_size=5,
         )
@@ -57,7 +58,8 @@ def runs(draw: st.DrawFn) -> RunResult:
         duration_s=draw(TIMES), requests=requests, steps=steps, itl_s=np.array([gap for gap, _ in gaps]),
         acceptance=acceptance, price_source="roofline", versions={"specsim": "0"}, saturated=draw(st.booleans()),
         truncated=draw(st.booleans()), interrupted=draw(st.booleans()), num_gpus=draw(st.integers(1, 64)),
-        rejected=draw(COUNTS), num_kv_blocks=draw(st.none() | COUNTS),
+        rejected=draw(COUNTS), kv_transfers=draw(st.none() | st.builds(KvTransfers, COUNTS, TIMES)),
+        num_kv_blocks=draw(st.none() | COUNTS),
         itl_request=draw(st.sampled_from((None, np.array([number for _, number in gaps], dtype=np.int64)))),
         trim=draw(st.none() | st.builds(Trim, TIMES, TIMES, COUNTS)),
     )  # fmt: skip
@@ -114,11 +116,13 @@ def test_acceptance_reads_back_as_a_benchmarks_would(tmp_path: Path) -> None:
         acceptance.add(drafted, accepted, count)
     write_run(tmp_path, small_run(acceptance=acceptance))
     path = tmp_path / "summary.json"
-    assert read_bench_serve(path).as_table() == acceptance.as_table()
+    assert read_acceptance(path).counts == acceptance
     summary = json.loads(path.read_text())
     del summary["spec_decode_acceptance_counts"]
     path.write_text(json.dumps(summary))
-    assert read_bench_serve(path).as_table() == {"3": [5, 4, 0, 2]}
+    found = read_acceptance(path).counts
+    assert found is not None
+    assert found.as_table() == {"3": [5, 4, 0, 2]}
 
 
 def test_a_streamed_run_keeps_its_sketches(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.cost.cache import CacheLayout
 from specsim.jit import address_of, array_at
 from specsim.scheduling import blocks
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at, request_at
@@ -113,6 +114,19 @@ def cached(pool: Pool, *names: int) -> int:
 def test_blocks_are_enough_and_not_one_too_many(tokens: int, size: int) -> None:
     count = blocks_for(tokens, address_of(engine_of(EngineLimits(block_size=size), 2)))
     assert (count - 1) * size < tokens <= count * size or (tokens == 0 and count == 0)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    tokens=st.integers(1, 10_000), size=st.integers(1, 300), grows=st.integers(0, 1), windows=st.integers(0, 5),
+    span=st.integers(1, 20), states=st.integers(0, 30),
+)  # fmt: skip
+def test_windows_and_states_take_what_their_layout_says(
+    tokens: int, size: int, grows: int, windows: int, span: int, states: int
+) -> None:
+    layout = CacheLayout(size, 1.0, grows, windows, span, states)
+    engine = engine_of(EngineLimits(block_size=16), 2, layout=layout)
+    assert blocks_for(tokens, address_of(engine)) == layout.blocks_for(tokens)
 
 
 @numba.njit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from specsim.cost.cache import CacheLayout
 from specsim.errors import NoAnswer
 from specsim.scheduling.scheduler import Scheduler, Sequence, Step
 from specsim.specs.engine import EngineLimits
@@ -351,3 +352,37 @@ def test_a_preempted_requests_token_in_flight_still_counts() -> None:
     while not first.finished:
         run(one)
     assert shares(run(one)) == [(1, 8, 0, True, True)]  # 7 prompt tokens and the one that was in flight
+
+
+@pytest.mark.parametrize(
+    ("layout", "held"),
+    [
+        (CacheLayout(16, 0.0), 63),  # 1,000 tokens
+        (CacheLayout(16, 0.0, 1, 3, 9, 0), 63 + 3 * 9),  # three groups of layers with a window of 128
+        (CacheLayout(16, 0.0, 0, 1, 9, 0), 9),  # nothing but windows
+        (CacheLayout(528, 0.0, 1, 0, 0, 3), 2 + 3),  # states beside full attention
+        (CacheLayout(16, 0.0, 0, 0, 0, 1), 1),  # states alone
+    ],
+)
+def test_a_sequence_holds_what_its_layers_keep(layout: CacheLayout, held: int) -> None:
+    one = Scheduler(EngineLimits(max_num_batched_tokens=8192), 200, layout=layout)
+    one.add(Sequence(0, prompt_tokens=1000, output_tokens=2))
+    run(one)
+    assert one.num_blocks - one.free_blocks == held
+    run(one)
+    assert one.free_blocks == one.num_blocks  # it has ended
+
+
+def test_states_bound_how_many_run_whatever_their_length() -> None:
+    """20 blocks of 4 a sequence: five run, and a sixth waits for one of them."""
+    one = Scheduler(EngineLimits(max_num_batched_tokens=8192), 21, layout=CacheLayout(16, 0.0, 0, 0, 0, 4))
+    for number in range(6):
+        one.add(Sequence(number, prompt_tokens=500, output_tokens=3))
+    assert [len(run(one).scheduled) for _ in range(4)] == [5, 5, 5, 1]
+
+
+def test_a_request_longer_than_any_window_runs() -> None:
+    one = Scheduler(EngineLimits(max_num_batched_tokens=8192), 20, layout=CacheLayout(16, 0.0, 0, 1, 9, 0))
+    one.add(Sequence(0, prompt_tokens=100_000, output_tokens=2))
+    with pytest.raises(NoAnswer, match="needs room for 100001 tokens and the KV cache holds 320"):
+        Scheduler(EngineLimits(), 21).add(Sequence(0, prompt_tokens=100_000, output_tokens=2))

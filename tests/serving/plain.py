@@ -182,6 +182,7 @@ class Plain:
             groups + chunks, drafting=len(going), draft_tokens=computed, drafting_kv_tokens=mean_kv
         )
         end = now + float(price.seconds)
+        out = end + price.lag_s
         self.steps.append(
             StepRecord(
                 now,
@@ -193,10 +194,11 @@ class Plain:
                 sum(s.right for s in shares),
                 used,
                 waiting,
+                lag_s=price.lag_s,
             )
         )
         for share in shares:
-            self.book(share, end)
+            self.book(share, out)
         for (share, _), length in zip(going, lengths, strict=True):
             share.job.drafts = length
         return end

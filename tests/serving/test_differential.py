@@ -32,7 +32,7 @@ class Bent:
         seconds = 0.01 + 1e-4 * tokens**1.1
         seconds = seconds + sum((1e-4 * (g.sequences * g.kv_tokens) ** 0.5 for g in groups), 0.0)
         seconds = seconds + 2e-4 * draft_tokens * (1.0 + drafting**0.7) + 1e-6 * drafting * drafting_kv_tokens
-        return StepTime(seconds, {}, "roofline", seconds, seconds)
+        return StepTime(seconds, {}, "roofline", seconds, seconds, lag_s=0.015)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
         group = Group(batch, draft_tokens + 1, context_tokens + draft_tokens, draft_tokens + 1)

@@ -37,7 +37,10 @@ pytestmark = pytest.mark.slow  # numba compiles for some ten seconds the first t
 
 
 class Bent:
-    """Seconds that bend in every argument, with attention told apart."""
+    """Seconds that bend in every argument, with attention told apart; tokens are out ``lag_s`` later."""
+
+    def __init__(self, lag_s: float = 0.0) -> None:
+        self.lag_s = lag_s
 
     def step(
         self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
@@ -47,7 +50,7 @@ class Bent:
         seconds = 0.01 + 1e-4 * tokens**1.1 + attention
         if draft_tokens:
             seconds = seconds + 2e-4 * draft_tokens * (1.0 + drafting**0.7) + 1e-6 * drafting * drafting_kv_tokens
-        return StepTime(seconds, {"attention": attention}, "roofline", seconds, seconds)
+        return StepTime(seconds, {"attention": attention}, "roofline", seconds, seconds, lag_s=self.lag_s)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
         group = Group(batch, draft_tokens + 1, context_tokens + draft_tokens, draft_tokens + 1)
@@ -55,7 +58,8 @@ class Bent:
 
 
 LONGEST = 4
-PRICES = TablePrices(tabulate(Bent(), Shape(8, 96, 2048, tuple(range(LONGEST + 1)))))
+SHAPE = Shape(8, 96, 2048, tuple(range(LONGEST + 1)))
+PRICES, LATE_PRICES = (TablePrices(tabulate(Bent(lag_s), SHAPE)) for lag_s in (0.0, 0.03))
 LAWS: list[dict[str, Any]] = [
     {"kind": "constant", "rate": 0.7},
     {"kind": "conditional", "rates": [0.9, 0.5, 0.8, 0.2, 0.6]},
@@ -170,7 +174,7 @@ def cases(draw: st.DrawFn) -> Case:
     longest = max(one.prompt_tokens + one.output_tokens for one in requests) + 3 * LONGEST
     room = 2 * limits.block_size + limits.num_reserved_decode_tokens if limits.rules == "sglang" else 0
     blocks = -(-(longest + room) // limits.block_size) + 1 + draw(st.integers(0, 30))
-    cost, seed = draw(st.sampled_from([PRICES, Bent()])), draw(st.integers(0, 2**32))
+    cost, seed = draw(st.sampled_from([PRICES, LATE_PRICES, Bent(0.01)])), draw(st.integers(0, 2**32))
     queue = draw(st.sampled_from([None, None, 2]))
     by_class = {} if learned_alone or draw(st.booleans()) else {"code": ConstantAcceptance(rate=0.95)}
     one = replica(limits, blocks, cost, speculation, seed, acceptance_by_class=by_class, max_queue=queue)
@@ -203,18 +207,22 @@ def test_event_for_event(case: Case) -> None:
 
 PLAIN = """
 import hashlib, warnings
-from tests.serving.test_drives import a_run
+from tests.serving.test_drives import POLICIES, a_run
 warnings.simplefilter("ignore")  # 64-bit arithmetic that wraps round
-result = a_run()
-print(hashlib.sha256(repr((result.requests, result.steps)).encode()).hexdigest())
+results = [a_run(policy) for policy in sorted(POLICIES)]
+print(hashlib.sha256(repr([(one.requests, one.steps) for one in results]).encode()).hexdigest())
 """
 
 
-def a_run() -> RunResult:
-    """Priorities, prefixes, preemptions, two replicas and a copying drafter."""
+def a_run(policy: str) -> RunResult:
+    """Priorities, prefixes, preemptions, two replicas, and a copying drafter where the policy allows it."""
+    law = CONFIDENT if policy in ("confidence", "verify_budget") else LAWS[5]
     speculation = Speculation.model_validate(
-        {"program": "ngram", "max_draft_tokens": 4, "acceptance": LAWS[5], "policy": {"kind": "fixed", "k": 3}}
-    )
+        {
+            "program": "ngram", "max_draft_tokens": 4, "acceptance": law,
+            "policy": {"kind": policy} | POLICIES[policy],
+        }
+    )  # fmt: skip
     lengths = [(1 + 7 * i % 40, 1 + 5 * i % 30) for i in range(20)]
     requests = [
         RequestSpec(i, 0.002 * i, *lengths[i], priority=i % 3, prefix_hashes=(1, 2), hash_block_tokens=8)
@@ -236,4 +244,4 @@ def test_the_compiled_step_does_what_its_python_says() -> None:
         )  # fmt: skip
         digests.add(done.stdout.strip())
     assert len(digests) == 1
-    assert sum(one.preemptions for one in a_run().requests) > 0
+    assert sum(one.preemptions for one in a_run("fixed").requests) > 0

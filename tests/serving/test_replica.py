@@ -22,8 +22,8 @@ from tests.replicas import replica
 class Steady:
     """Every step takes the same time; remembers what it was asked."""
 
-    def __init__(self, seconds: float = 1.0, sources: Sequence[Source] = ("roofline",)) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float = 1.0, sources: Sequence[Source] = ("roofline",), lag_s: float = 0.0) -> None:
+        self.seconds, self.lag_s = seconds, lag_s
         self.sources = sources
         self.asked: list[tuple[list[Group], int, int, float]] = []
 
@@ -32,7 +32,7 @@ class Steady:
     ) -> StepTime:
         self.asked.append((list(groups), drafting, draft_tokens, drafting_kv_tokens))
         source = self.sources[min(len(self.asked), len(self.sources)) - 1]
-        return StepTime(self.seconds, {}, source, self.seconds, self.seconds)
+        return StepTime(self.seconds, {}, source, self.seconds, self.seconds, lag_s=self.lag_s)
 
 
 def speculation(k: int, rate: float, policy: Policy | None = None) -> Speculation:
@@ -75,6 +75,26 @@ def test_a_timeline_by_hand() -> None:
     assert result.acceptance.rounds == {0: {0: 4}}
     assert not result.truncated
     assert not result.saturated
+
+
+def test_tokens_are_out_later_than_the_next_step_starts() -> None:
+    """Steps of 1 s that follow at once, whose tokens take 1.5 s: the first of 3 at 1.5 s, the last at 3.5 s."""
+    result = serve([(0.0, 4, 3), (0.5, 6, 3)], Steady(lag_s=0.5))
+    assert [(r.first_token_s, r.finish_s) for r in result.requests] == [(1.5, 3.5), (2.5, 4.5)]
+    assert [(step.start_s, step.duration_s, step.latency_s) for step in result.steps] == [
+        (float(start), 1.0, 1.5) for start in range(4)
+    ]
+    assert result.itl_s.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("by_events", [False, True])
+def test_a_client_asks_again_when_it_has_its_answer(by_events: bool) -> None:
+    """One step of 1 s a request, out after 1.5 s, and 0.25 s to think: one request each 1.75 s."""
+    server = replica(EngineLimits(), 1000, Steady(lag_s=0.5))
+    rows = [RequestSpec(number, None, 4, 1, think_s=0.25) for number in range(3)]
+    result = run(rows, server, clients=1, by_events=by_events)
+    assert [one.arrival_s for one in result.requests] == [0.0, 1.75, 3.5]
+    assert [one.finish_s for one in result.requests] == [1.5, 3.25, 5.0]
 
 
 def test_requests_of_one_instant_share_a_step() -> None:

@@ -52,10 +52,13 @@ def fault(path: Path, text: str, model: type[BaseModel] = ModelSpec) -> str:
 
 
 def test_presets_are_those_promised() -> None:
-    assert model_names() == (
-        "deepseek-v3", "llama-3.1-8b", "llama-3.2-1b", "llama-3.3-70b", "llama-7b", "mixtral-8x7b", "opt-1.3b",
-        "opt-125m", "opt-6.7b", "qwen3-0.6b", "qwen3-8b", "vicuna-13b", "vicuna-33b", "vicuna-68m", "vicuna-7b",
-    )  # fmt: skip
+    assert {
+        "apertus-8b", "deepseek-v3", "deepseek-v3.2", "gemma-3-27b", "glm-4.5", "gpt-oss-120b", "gpt-oss-20b",
+        "kimi-k2", "llama-3.1-8b", "llama-3.2-1b", "llama-3.3-70b", "llama-4-maverick", "llama-4-scout",
+        "llama-7b", "minicpm-2b", "minimax-m2", "mistral-small-24b", "mixtral-8x7b", "opt-1.3b", "opt-125m",
+        "opt-6.7b", "qwen3-0.6b", "qwen3-1.7b", "qwen3-235b-a22b", "qwen3-30b-a3b", "qwen3-32b", "qwen3-8b",
+        "vicuna-13b", "vicuna-33b", "vicuna-68m", "vicuna-7b",
+    } <= set(model_names())  # fmt: skip
     assert hardware_names() == (
         "a10", "a100-40gb", "a100-80gb", "b200", "b300", "cpu-generic", "gb200", "gb300", "gh200-144gb", "gh200-96gb",
         "h100-nvl", "h100-pcie", "h100-sxm", "h20", "h200", "l4", "l40", "l40s", "mi300x", "mi325x", "mi355x",
@@ -126,9 +129,7 @@ def test_a_rate_that_no_datasheet_lists_is_refused() -> None:
         load_hardware("a100-80gb").peak_flops_per_s("fp8")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "near"), [("llama-3.1-8", "llama-3.1-8b"), ("meta-llama/Llama-3.1-8B", "llama-3.1-8b")]
-)
+@pytest.mark.parametrize(("wrong", "near"), [("llama-3.1-8", "llama-3.1-8b"), ("Llama-3.1-8", "llama-3.1-8b")])
 def test_an_unknown_model_gets_the_nearest_names(wrong: str, near: str) -> None:
     with pytest.raises(InvalidInput, match=f"unknown model '{wrong}'; did you mean .*{near}"):
         load_model(wrong)
@@ -273,3 +274,27 @@ def test_a_fault_is_explained_without_the_model_too() -> None:
     with pytest.raises(ValidationError) as raised:
         _Fixed.model_validate({"draft_tokens": 1, "size": 2})
     assert explain(raised.value) == "unknown field size; remove it"
+
+
+@pytest.mark.parametrize(
+    ("hub", "preset"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+        ("meta-llama/Meta-Llama-3.1-8B", "llama-3.1-8b"),
+        ("Qwen/Qwen3-32B", "qwen3-32b"),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3-30b-a3b"),
+        ("openai/gpt-oss-20b", "gpt-oss-20b"),
+        ("google/gemma-3-27b-it", "gemma-3-27b"),
+        ("unsloth/Llama-4-Scout-17B-16E-Instruct", "llama-4-scout"),
+        ("moonshotai/Kimi-K2-Instruct", "kimi-k2"),
+        ("mistralai/Mistral-Small-24B-Instruct-2501", "mistral-small-24b"),
+    ],
+)
+def test_a_hub_name_is_the_preset_that_cites_it(hub: str, preset: str) -> None:
+    assert load_model(hub) == load_model(preset)
+
+
+@pytest.mark.parametrize("hub", ["nvidia/Llama-3.1-8B-Instruct-FP8", "nobody/Nothing-7B"])
+def test_another_hub_name_says_how_to_get_the_file(hub: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"hf download {hub} config.json --local-dir DIR\) and give the folder"):
+        load_model(hub)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from specsim.analytic.rounds import speedup_map
+from specsim.arrays import Floats
 from specsim.assembly import assemble
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
@@ -32,6 +33,12 @@ class LinearCost:
         return StepTime(seconds, {"draft": seconds}, "roofline", seconds, seconds)
 
 
+def verified(sizes: Sequence[float], drafted: float) -> tuple[list[Group], Floats]:
+    """A step's groups, and who drafts after it."""
+    batch = np.array(sizes, dtype=np.float64)
+    return [Group(batch, 1.0 + drafted, 100.0 + drafted, 1.0 + drafted)], batch
+
+
 @pytest.mark.parametrize("keep_last", [False, True])
 @pytest.mark.parametrize("batch", [1, 3, 20])
 def test_the_mean_of_drawn_rounds(batch: int, keep_last: bool) -> None:
@@ -41,7 +48,7 @@ def test_the_mean_of_drawn_rounds(batch: int, keep_last: bool) -> None:
     proposed = computed if keep_last else sure
     drawn = (PASS_S * computed.max(axis=1) + TOKEN_S * (proposed + 1).sum(axis=1)).mean()
     stopped = LAW.stopped(k, 0.5, keep_last=keep_last)
-    found = stopped_round(LinearCost(), np.array([float(batch)]), 100.0, stopped, verifies=True)  # type: ignore[arg-type]
+    found = stopped_round(LinearCost(), *verified([batch], stopped.drafted), 100.0, stopped)  # type: ignore[arg-type]
     assert float(np.asarray(found.seconds)[0]) == pytest.approx(drawn, rel=0.01)
 
 
@@ -57,14 +64,14 @@ def test_a_stop_that_never_stops_costs_the_whole_draft() -> None:
     cost = assemble(scenario).cost
     sizes = np.array([1.0, 4.0, 16.0])
     for k in (1, 3):
-        stopped = stopped_round(cost, sizes, 192.0, LAW.stopped(k, 0.0), verifies=True)
+        stopped = stopped_round(cost, [Group(sizes, k + 1.0, 192.0 + k, k + 1.0)], sizes, 192.0, LAW.stopped(k, 0.0))
         assert np.allclose(stopped.seconds, cost.decode_round(sizes, k, 192.0).seconds, rtol=1e-12)
 
 
 def test_the_batch_pays_for_its_surest_sequence() -> None:
     sizes = np.array([1.0, 2.0, 8.0, 64.0])
     stopped = LAW.stopped(8, 0.5)
-    found = stopped_round(LinearCost(), sizes, 100.0, stopped, verifies=False)  # type: ignore[arg-type]
+    found = stopped_round(LinearCost(), *verified(sizes, 0.0), 100.0, stopped)  # type: ignore[arg-type]
     passes = (np.asarray(found.seconds) - TOKEN_S * sizes) / PASS_S
     assert passes[0] == pytest.approx(stopped.passes)
     assert np.all(np.diff(passes) > 0)

@@ -112,7 +112,8 @@ def test_what_cannot_be_a_time_is_refused(measured: list[float], shown: str) -> 
 def two_models(**engine: object) -> Scenario:
     return Scenario.model_validate(
         {
-            "name": "pair", "model": "llama-7b", "gpu": "rtx-3090", "engine": engine, "cost": {"source": "roofline"},
+            "name": "pair", "model": "llama-7b", "gpu": "rtx-3090", "engine": {"kind": "reference"} | engine,
+            "cost": {"source": "roofline"},
             "speculation": {
                 "program": "draft-model", "draft_model": "vicuna-68m", "max_draft_tokens": 4,
                 "acceptance": {"kind": "constant", "rate": 0.5},

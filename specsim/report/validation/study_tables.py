@@ -168,7 +168,10 @@ def _split_document(scores: Sequence[StudyScore], split: Split) -> dict[str, Any
         told, made = signs(speedups), choices(speedups)
         found[acceptance] = {
             "errors": {label: _summary_document(summarise(rows)) for label, rows in labels.items() if rows},
-            "sign": {"right": told.right, "of": told.count, "acceptance_length": told.by_length, "smallest_batch": told.by_smallest},
+            "sign": {
+                "right": told.right, "of": told.count, "acceptance_length": told.by_length,
+                "smallest_batch": told.by_smallest,
+            },
             "regret": {
                 "decisions": len(made), "mean": _mean(one.regret for one in made) if made else None,
                 "worst": max((one.regret for one in made), default=None),

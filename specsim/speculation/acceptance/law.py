@@ -78,13 +78,14 @@ class AcceptanceLaw(Validated, ABC):
         """Tokens each round proposes when it may propose ``draft_tokens``; arguments as for ``draw``."""
         return draft_tokens
 
-    def expected_rounds(self, output_tokens: int, draft_tokens: int) -> float:
+    def expected_rounds(self, output_tokens: float, draft_tokens: int) -> float:
         """Mean rounds of a request whose first token comes from the prefill: (N - 1 + (E[X²]/E[X] - 1)/2) / E[X].
 
-        The second term is the mean overshoot of the last round (renewal theory, tokens being whole numbers); exact for
-        long outputs and independent rounds. Rate 0.8, k = 4, N = 33: (32 + 1.56)/3.36 = 9.98, while 32/3.36 = 9.52.
+        N may be a mean: rounds are linear in it. The second term is the mean overshoot of the last round (renewal
+        theory, tokens being whole numbers); exact for long outputs and independent rounds.
+        Rate 0.8, k = 4, N = 33: (32 + 1.56)/3.36 = 9.98, while 32/3.36 = 9.52.
         """
-        if output_tokens < 2:
+        if output_tokens <= 1:
             return 0.0
         survival = self.survival(draft_tokens)
         mean = 1.0 + float(survival.sum())

@@ -10,13 +10,14 @@ From there: ``round.py`` prices a round of it, ``cost/memory.py`` its memory, ``
 """
 
 from specsim.speculation.program.catalog import PRESETS, load_program, program_names
-from specsim.speculation.program.draft_program import ABOUT, DraftProgram, VerifyPlan
+from specsim.speculation.program.draft_program import ABOUT, DefaultAcceptance, DraftProgram, VerifyPlan
 from specsim.speculation.program.modifier import TargetModifier
 from specsim.speculation.program.phase import Phase
 
 __all__ = [
     "ABOUT",
     "PRESETS",
+    "DefaultAcceptance",
     "DraftProgram",
     "Phase",
     "TargetModifier",

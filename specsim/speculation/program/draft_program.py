@@ -19,7 +19,18 @@ from specsim.validated import Validated
 Rule = Literal["exact", "rejection", "typical", "relaxed", "none"]
 HIDDEN_BYTES = 2  # of a cached hidden value
 # Fields of a program that explain it or offer defaults; the others say what it does.
-ABOUT = {"source", "mechanism", "taxonomy", "draft_tokens", "policy", "stop", "acceptance", "figures", "unknown"}
+ABOUT = {
+    "source",
+    "mechanism",
+    "taxonomy",
+    "draft_tokens",
+    "policy",
+    "stop",
+    "acceptance",
+    "figures",
+    "unknown",
+    "max_position",
+}
 
 
 class VerifyPlan(Validated):
@@ -112,6 +123,7 @@ class DraftProgram(Validated):
     budget_slots: SlotRule = Slots()
     recompute_last_hit: bool = False
     footprint: Footprint = Footprint()
+    max_position: PositiveInt | None = None  # positions its weights were trained for
     draft_tokens: PositiveInt | None = None  # k where a scenario gives none
     policy: dict[str, Any] | None = None  # where a scenario gives none; None: always draft_tokens
     stop: StopRule | None = None
@@ -142,6 +154,16 @@ class DraftProgram(Validated):
     @property
     def drafts(self) -> bool:
         return self.proposal.kind != "none"
+
+    @property
+    def copies(self) -> bool:
+        """Whether drafts are tokens of a text that went before."""
+        return self.proposal.kind in ("copy", "copy_tree")
+
+    @property
+    def drafts_on_gpu(self) -> bool:
+        """Whether no part of drafting runs on the host."""
+        return all(phase.where == "gpu" for phase in self.phases)
 
     @property
     def verifies(self) -> bool:

@@ -161,6 +161,59 @@ class Head(Validated):
         return Piece(ModelPart(shape, final_norm=True, heads=(head,)), owned=self.own)
 
 
+class SizedLayers(Validated):
+    """Decoder layers of sizes of their own, whatever the target's: a head that somebody trained.
+
+    Dense, with keys and values of their own. ``input_width``: the first projection reads so many hidden sizes.
+    """
+
+    kind: Literal["sized_layers"] = "sized_layers"
+    count: PositiveInt = 1
+    hidden_size: PositiveInt
+    num_heads: PositiveInt
+    num_kv_heads: PositiveInt
+    head_dim: PositiveInt
+    intermediate_size: PositiveInt
+    input_width: PositiveInt = 1
+
+    def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
+        shape = ModelSpec(
+            name=f"{target.name}'s drafter", source=target.source, num_layers=self.count, hidden_size=self.hidden_size,
+            num_heads=self.num_heads, num_kv_heads=self.num_kv_heads, head_dim=self.head_dim,
+            intermediate_size=self.intermediate_size, vocab_size=target.vocab_size,
+        )  # fmt: skip
+        stack, wider = shape.stack(), tuple[Linear, ...]()
+        if self.input_width > 1:
+            qkv = stack.linears(self.hidden_size)[0]
+            more = (self.input_width - 1) * self.hidden_size
+            wider = (Linear("qkv_input", qkv.n, more, self.count, split=True),)
+        return Piece(ModelPart(shape, stack, matrices=wider), owned=True)
+
+
+class SizedMatrix(Validated):
+    """One matrix of sizes of its own."""
+
+    kind: Literal["sized_matrix"] = "sized_matrix"
+    inputs: PositiveInt
+    outputs: PositiveInt
+
+    def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
+        matrix = Linear("matrix", self.outputs, self.inputs, 1)
+        return Piece(ModelPart(_plain(target, 16), matrices=(matrix,)), owned=True)
+
+
+class SizedHead(Validated):
+    """A product of a drafter's own width that gives logits over a vocabulary of its own."""
+
+    kind: Literal["sized_head"] = "sized_head"
+    vocabulary: PositiveInt
+    hidden_size: PositiveInt
+
+    def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
+        head = Linear("lm_head", self.vocabulary, self.hidden_size, 1, on_rows=True)
+        return Piece(ModelPart(_plain(target, 16), final_norm=True, heads=(head,)), owned=True)
+
+
 def _named(value: object) -> object:
     """``draft_model`` for [{kind: draft_model}], ``none`` for no weights."""
     if isinstance(value, str):
@@ -171,7 +224,16 @@ def _named(value: object) -> object:
 
 
 Weights = Annotated[
-    DraftModelWeights | TargetLayers | TargetSublayers | OwnLayers | OwnMatrices | Head, Field(discriminator="kind")
+    DraftModelWeights
+    | TargetLayers
+    | TargetSublayers
+    | OwnLayers
+    | OwnMatrices
+    | Head
+    | SizedLayers
+    | SizedMatrix
+    | SizedHead,
+    Field(discriminator="kind"),
 ]
 WeightList = Annotated[tuple[Weights, ...], BeforeValidator(_named)]
 

@@ -22,7 +22,7 @@ def serve(
     scenario = Scenario.model_validate(
         {
             "schema": 1, "name": "adaptive", "model": "llama-3.1-8b", "gpu": "h200", "cost": {"source": "roofline"},
-            "speculation": {
+            "engine": {"kind": "reference"}, "speculation": {
                 "program": "draft-model", "draft_model": "llama-3.2-1b", "max_draft_tokens": 6,
                 "acceptance": acceptance, "policy": policy,
             },

@@ -128,7 +128,7 @@ def scenario(target: str, draft: str, gpu: str, host: Host, **changes: Any) -> S
         hardware = hardware.model_copy(update={"launch_s": host.launch_s})
     sections: dict[str, Any] = {
         "name": f"{target} on {gpu}", "model": target, "gpu": hardware,
-        "engine": {"max_num_seqs": max(BATCHES), **host.engine()},
+        "engine": {"kind": "reference", "max_num_seqs": max(BATCHES), **host.engine()},
         "speculation": {
             "program": "draft-model", "draft_model": draft, "max_draft_tokens": LONGEST,
             "acceptance": {"kind": "power_law", "c": 0.8, "gamma": 0.7},

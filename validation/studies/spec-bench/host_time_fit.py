@@ -105,7 +105,7 @@ def with_host_time(scenario: Scenario, kind: HostKind, seconds: float) -> Scenar
     pass_s, launch_s = (seconds, 0.0) if kind == "pass" else (0.0, seconds)
     engine = {"graph_sizes": (), "host_step_s": pass_s, "host_draft_pass_s": pass_s}
     changes = {
-        "engine": scenario.engine.model_copy(update=engine),
+        "stated_engine": scenario.stated_engine.model_copy(update=engine),
         "gpu": scenario.gpu.model_copy(update={"launch_s": launch_s}),
     }
     slow: Scenario = scenario.model_copy(update=changes)

@@ -62,7 +62,7 @@ def scenario(method: str, gpu: str, target: str) -> Scenario:
     program = load_program(PROGRAMS[method])
     sections: dict[str, Any] = {
         "name": f"{method}, {target}, {gpu}", "model": target, "gpu": gpu,
-        "engine": {"max_num_seqs": 1, "graph_sizes": ()},
+        "engine": {"kind": "reference", "max_num_seqs": 1, "graph_sizes": ()},
         "speculation": {
             "program": PROGRAMS[method], "draft_model": "vicuna-68m" if program.needs_draft_model else None,
             "max_draft_tokens": LONGEST if program.needs_draft_model else program.draft_tokens,
@@ -102,7 +102,7 @@ def predict(row: Measured, source: str, host: Host, seconds: float, reading: Rea
     asked = scenario(row.method, row.gpu, row.target)
     if host == "default":
         times = {"host_step_s": DEFAULT_HOST_S["step"], "host_draft_pass_s": DEFAULT_HOST_S["draft_pass"]}
-        asked = asked.model_copy(update={"engine": asked.engine.model_copy(update=times)})
+        asked = asked.model_copy(update={"stated_engine": asked.stated_engine.model_copy(update=times)})
     else:
         asked = with_host_time(asked, host, seconds)
     prices = kernel_prices(row.gpu, source)

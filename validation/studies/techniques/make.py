@@ -57,7 +57,7 @@ def scenario(program: str | None, *, model: str, gpu: str, batch: int = 1, **set
     data = {
         "schema": 1, "name": f"{program} on {model}", "model": model, "gpu": gpu,
         "deployment": {field: settings.pop(field) for field in places if field in settings},
-        "engine": {"max_num_seqs": max(BATCHES)} | settings, "speculation": speculation,
+        "engine": {"kind": "reference", "max_num_seqs": max(BATCHES)} | settings, "speculation": speculation,
         "workload": {
             "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": batch},
             "lengths": {"kind": "fixed", "prompt_tokens": PROMPT_TOKENS, "output_tokens": OUTPUT_TOKENS},
@@ -70,7 +70,7 @@ def scenario(program: str | None, *, model: str, gpu: str, batch: int = 1, **set
 def line(name: str) -> Line:
     """A technique on Llama-3.1-8B and an H200."""
     question = scenario(name, model="llama-3.1-8b", gpu="h200")
-    chart = speedup_map(assemble(question), batches=BATCHES)
+    chart = speedup_map(assemble(question), batches=BATCHES, decode_only=True)
     best = {choice.batch: choice.draft_tokens for choice in chart.best()}
     simulated = {batch: simulated_speedup(name, batch, best[batch]) for batch in SIMULATED}
     return Line(load_program(name), chart, extra_bytes(question) / GB, simulated)
@@ -172,7 +172,7 @@ def beside_published() -> list[str]:
             settings["graph_sizes"] = []
         try:
             question = scenario(case["technique"], model=case["model"], gpu=case["gpu"], **settings)
-            chart = speedup_map(assemble(question), batches=sorted(case["speedup"]))
+            chart = speedup_map(assemble(question), batches=sorted(case["speedup"]), decode_only=True)
         except (InvalidInput, NoAnswer) as error:
             raise SystemExit(f"published.yaml, {case['technique']} on {case['model']}: {error}") from None
         for batch, published in case["speedup"].items():

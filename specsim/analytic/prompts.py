@@ -1,0 +1,116 @@
+"""How a batch in steady service spends its steps when prompts are computed beside decoding.
+
+B requests of P prompt and O output tokens run, and the next one takes the place of each that ends. A request takes n
+rounds after the step that ends its prompt, and its prompt c steps, c = ceil(P / what decoding leaves of the budget).
+
+- Requests end independently of each other where lengths or acceptance vary. A step then computes prompts with the
+  chance that at least one of B requests is at its prompt, 1 - (1 - c/u)^B with u steps a request, and more often where
+  the budget forces it: no step computes more prompt tokens than decoding leaves it. Prompts wait for each other as in
+  a closed queue with one server (``waiting_steps``).
+- Requests that start together and are equally long end together (**waves**): their prompts fill steps one after the
+  other, as many whole prompts a step as the budget takes, and all other steps only decode.
+- SGLang's scheduler pauses decoding while it computes prompts, unless its chunks are mixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from specsim.arrays import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Tokens of a step, and what of them a decoding sequence (``width``, ``slots``) and a chunk (``slots``) take."""
+
+    tokens: int
+    width: float
+    slots: int
+    mixed: bool = True  # False: steps with prompts decode nobody
+    chunked: bool = True  # False: a prompt is computed whole
+
+    def left(self, batch: Floats) -> Floats:
+        """For prompts while all others of the batch decode; at least one token."""
+        decoding = (batch - 1.0) * self.width if self.mixed else 0.0
+        return np.maximum(1.0, self.tokens - decoding - batch * self.slots)
+
+    def parts(self, left: Floats, prompts: Floats) -> Floats:
+        """Mean steps of prompts [requests] in what is left [batches] of a step."""
+        if not self.chunked:
+            return np.ones_like(left)
+        return np.asarray(np.ceil(prompts / left[:, None]).mean(axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSteps:
+    """Arrays [batches]. ``share`` of all steps compute prompts, each of these ``prompts`` of them in the mean.
+
+    ``prompts`` counts tokens in mean prompts, ``spread`` is its standard deviation. ``decoding``: sequences that
+    decode in a step with prompts. ``steps``: of a request, its rounds and those in which it waits for or computes its
+    prompt.
+    """
+
+    steps: Floats
+    share: Floats
+    prompts: Floats
+    spread: Floats
+    decoding: Floats
+
+    def loads(self) -> tuple[PromptSteps, PromptSteps]:
+        """Two equally likely loads of the same mean and spread: a prompt more is a sequence less that decodes."""
+        low, high = (
+            replace(self, prompts=self.prompts + off, decoding=np.maximum(0.0, self.decoding - off))
+            for off in (-self.spread, self.spread)
+        )
+        return low, high
+
+
+def prompt_steps(batch: Floats, prompts: Floats, rounds: float, budget: Budget, *, waves: bool) -> PromptSteps:
+    """Where the steps of batches [batches] go.
+
+    ``prompts``: tokens of prompts as they come, [requests]; ``rounds``: of a request, after its prompt.
+    """
+    left, mean = budget.left(batch), float(prompts.mean())
+    parts, fill = budget.parts(left, prompts), mean / left
+    least = batch * fill  # steps that the prompts of all fill
+    if waves:
+        least = np.where(parts > 1.0, np.ceil(least), np.ceil(batch / np.maximum(1.0, np.floor(1.0 / fill))))
+    # What a request goes through before the next one takes its place: steps, or rounds where these wait for prompts.
+    turns, at_prompt = np.full_like(batch, max(rounds, 1.0)), np.ones_like(batch)
+    if budget.mixed:
+        queued = 0.0 if waves else waiting_steps(batch, fill, rounds + parts, float(prompts.std()) / mean)
+        turns, at_prompt = np.maximum(rounds + parts + queued, least), parts
+    chance = np.minimum(1.0, at_prompt / turns)
+    share = np.maximum(0.0 if waves else 1.0 - (1.0 - chance) ** batch, least / turns)
+    steps, decoding = turns * (1.0 + share), np.zeros_like(batch)
+    if budget.mixed:
+        share, steps = np.minimum(1.0, share), turns
+        decoding = batch - batch * (steps - rounds) / (steps * share)
+    else:
+        share = share / (1.0 + share)
+    found = batch / (steps * share)
+    spread = np.zeros_like(batch) if waves else _spread(batch, chance, found, prompts)
+    return PromptSteps(steps, share, found, np.clip(1.0 / fill - found, 0.0, spread), decoding)
+
+
+def waiting_steps(batch: Floats, fill: Floats, steps: Floats, cv: float) -> Floats:
+    """Steps W that a prompt waits for others, each filling ``fill`` steps; else a request takes ``steps``.
+
+    A prompt finds the queue as B - 1 requests make it, and its wait is Pollaczek and Khinchine's at that load (mean
+    value analysis with Schweitzer's estimate): W = r·f(1 + cv²)/2 / (1 - r), r = (B - 1)·f/(steps + W), a quadratic.
+    No other request: none. So many that they wait all the time: (B - 1)·f - steps.
+    """
+    work = (batch - 1.0) * fill
+    room = steps - work
+    return np.asarray((np.sqrt(room**2 + 2.0 * work * fill * (1.0 + cv**2)) - room) / 2.0)
+
+
+def _spread(batch: Floats, chance: Floats, mean: Floats, prompts: Floats) -> Floats:
+    """Of the prompts in a step with any: a binomial number of them, of lengths that vary."""
+    some = 1.0 - (1.0 - chance) ** batch
+    number = batch * chance / some
+    variance = number * (1.0 - chance + batch * chance) - number**2
+    cv = float(prompts.std() / prompts.mean())
+    return np.asarray(np.sqrt(np.maximum(0.0, variance * (mean / number) ** 2 + mean * cv**2)))

@@ -1,0 +1,147 @@
+"""Steps of a batch in steady service at one draft length: what they commit, and what they take.
+
+A decode round verifies and drafts; a step with prompts also computes chunks of them, and its decodes go on beside.
+Both are prices of the scenario's one price source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from specsim.analytic.prompts import Budget, PromptSteps, prompt_steps
+from specsim.arrays import Floats, Reals
+from specsim.assembly import Assembly
+from specsim.cost.forward import Group
+from specsim.cost.step_time import StepTime, mixture, placed
+from specsim.speculation.acceptance import ConfidenceAcceptance, StoppedRound
+from specsim.speculation.policy import ConfidencePolicy
+from specsim.speculation.round import SHARED_ERRORS
+from specsim.speculation.stopping import stopped_round
+
+PROMPTS = "prompts"
+LEAST_DECODING = 0.5  # sequences; fewer are left out of a step with prompts
+
+
+class Steps:
+    """Steps at one draft length, for arrays of batch sizes.
+
+    ``tokens``: mean tokens that a decode round commits a sequence. At k = 0 no ``drafter`` is loaded, unless the
+    program changes the target's own pass.
+    """
+
+    def __init__(self, assembly: Assembly, draft_tokens: int, *, drafter: bool | None = None) -> None:
+        speculation = assembly.speculation
+        assert speculation is not None
+        changed = speculation.program.modifier is not None
+        self.drafter = bool(draft_tokens) or changed if drafter is None else drafter
+        self._replica = assembly if self.drafter else assembly.plain
+        self._cost, self.draft_tokens, self._law = self._replica.cost, draft_tokens, speculation.acceptance
+        self._stopped = _stopped(assembly, draft_tokens) if draft_tokens else None
+        self.tokens = self._law.expected_tokens(draft_tokens) if self._stopped is None else self._stopped.tokens
+        drafted = draft_tokens if self._stopped is None else round(self._stopped.drafted, 9)
+        self._verified = drafted if speculation.program.verifies else 0.0
+
+    def rounds(self, output_tokens: float) -> float:
+        """Mean decode rounds of a request, whose first token comes with its prompt."""
+        k = self.draft_tokens
+        return self._law.expected_rounds(output_tokens, k) * self._law.expected_tokens(k) / self.tokens
+
+    @property
+    def sure(self) -> bool:
+        """Whether every round commits the same number of tokens."""
+        survival = self._law.survival(self.draft_tokens)
+        return self._stopped is None and bool(np.isin(survival, (0.0, 1.0)).all())
+
+    def round(self, batch: Floats, context_tokens: float) -> StepTime:
+        """A step that only decodes, batch sizes [batches]."""
+        return self._step(self._decodes(batch, context_tokens), batch, context_tokens)
+
+    def prompt_steps(self, batch: Floats, prompts: Floats, output_tokens: float, *, waves: bool) -> PromptSteps:
+        """Where the steps of batches [batches] go that serve such ``prompts`` [requests] and mean outputs."""
+        limits, slots = self._replica.limits, self._replica.draft_slots
+        tokens = limits.max_num_batched_tokens
+        if limits.draft_slots_for == "max_num_seqs":
+            tokens, slots = tokens - limits.max_num_seqs * slots, 0
+        budget = Budget(
+            tokens, 1.0 + self._verified, slots, mixed=limits.rules == "vllm" or limits.mixed_chunks,
+            chunked=limits.chunked_prefill,
+        )  # fmt: skip
+        return prompt_steps(batch, prompts, self.rounds(output_tokens), budget, waves=waves and self.sure)
+
+    def mean(
+        self, batch: Floats, context_tokens: float, prompts: Floats, found: PromptSteps, round_: StepTime
+    ) -> StepTime:  # fmt: skip
+        """The mean step, with and without prompts: its part ``prompts`` is what they add to decoding.
+
+        Seconds are convex in the tokens of a step, which weights bound below and work above, so that steps with
+        prompts are priced at both ends of their spread. Errors of these steps are a class of their own: they run much
+        the same kernels whatever is drafted.
+        """
+        shares, prices = [1.0 - found.share], [round_]
+        for load in found.loads():
+            shares.append(found.share / 2)
+            prices.append(_as_prompts(self._with_prompts(context_tokens, prompts, load)))
+        step = mixture(prices, shares)
+        decoding = (1.0 - found.share) + found.share * found.decoding / batch  # rounds of a request over its steps
+        parts: dict[str, Reals] = {name: decoding * seconds for name, seconds in round_.parts.items()}
+        return replace(step, parts=parts | {PROMPTS: step.seconds - decoding * round_.seconds})
+
+    def _with_prompts(self, context_tokens: float, prompts: Floats, load: PromptSteps) -> StepTime:
+        """Steps with prompts; those that decode nobody apart."""
+        prices = []
+        for some in (False, True):
+            places = np.flatnonzero((load.decoding >= LEAST_DECODING) == some)
+            if len(places):
+                groups = self._decodes(load.decoding[places], context_tokens) if some else []
+                groups.append(_prompt_group(load.prompts[places], prompts))
+                drafting = (load.decoding[places] if some else 0.0) + load.prompts[places]
+                prices.append((places, self._step(groups, drafting, context_tokens)))
+        return placed(prices, len(load.share))
+
+    def _decodes(self, batch: Floats, context_tokens: float) -> list[Group]:
+        """Where a law lets only some rounds propose anything, the other sequences decode one token."""
+        width = 1.0 + self._verified
+        share = self._law.expected_drafted(self.draft_tokens) / self.draft_tokens if self.draft_tokens else 1.0
+        if share >= 1.0 or self._stopped is not None:
+            return [Group(batch, width, context_tokens + self._verified, width)]
+        proposing = share * batch
+        drafts = Group(proposing, width, context_tokens + self._verified, width)
+        return [drafts, Group(batch - proposing, 1, context_tokens)]
+
+    def _step(self, groups: Sequence[Group], drafting: Floats, context_tokens: float) -> StepTime:
+        if self._stopped is not None:
+            return stopped_round(self._cost, groups, drafting, context_tokens, self._stopped)
+        return self._cost.step(
+            groups, drafting=drafting, draft_tokens=self.draft_tokens, drafting_kv_tokens=context_tokens
+        )
+
+
+def _prompt_group(count: Floats, prompts: Floats) -> Group:
+    """The tokens of ``count`` mean prompts, in prompts of such a length that they attend as those [requests] do.
+
+    Chunks of a prompt add up to it: ones of q tokens of a prompt read what they read of it alone, on average.
+    """
+    mean = float(prompts.mean())
+    length = float((prompts.astype(np.float64) ** 2).mean()) / mean
+    return Group(count * mean / length, length, length, length / mean)
+
+
+def _as_prompts(step: StepTime) -> StepTime:
+    """With the errors of its kernels as one class."""
+    shared = {name: error for name, error in step.errors_s.items() if name in SHARED_ERRORS}
+    own = sum((error**2 for name, error in step.errors_s.items() if name not in shared), 0.0) ** 0.5
+    return replace(step, errors_s=shared | {PROMPTS: own})
+
+
+def _stopped(assembly: Assembly, draft_tokens: int) -> StoppedRound | None:
+    """What a confidence stop makes of rounds; None where nothing stops them, or the threshold moves."""
+    assert assembly.speculation is not None
+    policy, law = assembly.speculation.policy, assembly.speculation.acceptance
+    if not isinstance(policy, ConfidencePolicy) or policy.adapt is not None:
+        return None
+    if not isinstance(law, ConfidenceAcceptance):
+        return None
+    return law.stopped(draft_tokens, policy.threshold, keep_last=policy.keep_last, foreseen=policy.foreseen)

@@ -1,0 +1,64 @@
+"""What an answer rests on, in lines: the requests it serves, acceptance, the engine, the machine and its prices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specsim.analytic.rounds import SpeedupMap
+from specsim.scenario import Scenario
+
+
+def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
+    """For people: lines of one sentence or list each."""
+    prices = price_line(scenario, speedups.price_name, speedups.worst_source())
+    return [workload_line(speedups), acceptance_line(speedups), engine_line(scenario), prices]
+
+
+def workload_line(speedups: SpeedupMap) -> str:
+    """The requests that a batch consists of."""
+    context, served = speedups.cells[0].context_tokens, speedups.served
+    if served is None:
+        return f"Serves: decoding alone at {context:,.0f} tokens of context; prompts cost nothing."
+    ends = "all equally long, so that they end together where rounds are alike" if served.waves else "ending at random"
+    prompt, output = float(served.prompts.mean()), served.output_tokens
+    return (
+        f"Serves: requests of {prompt:,.0f} prompt and {output:,.0f} output tokens in the mean, the next one in the "
+        f"place of each that ends, {ends}; no prefix is cached."
+    )
+
+
+def acceptance_line(speedups: SpeedupMap) -> str:
+    """How many tokens a round of the longest draft commits, and where that is from."""
+    longest = max(speedups.cells, key=lambda cell: cell.draft_tokens)
+    return (
+        f"Acceptance: {longest.tokens_per_round:.2f} tokens a round with {longest.draft_tokens} drafts, "
+        f"{speedups.acceptance.sentence()}."
+    )
+
+
+def engine_line(scenario: Scenario) -> str:
+    """Whose behaviour, and its limits."""
+    engine = scenario.engine
+    host = "asynchronous" if engine.async_scheduling else "synchronous"
+    return (
+        f"Engine: {engine.name}, {host} scheduling; at most {engine.max_num_seqs} sequences and "
+        f"{engine.max_num_batched_tokens:,} tokens a step."
+    )
+
+
+def price_line(scenario: Scenario, price_name: str, worst_source: str) -> str:
+    """Model, machine, and where seconds come from."""
+    model, gpu = scenario.model.name, scenario.gpu.name
+    return f"Prices: {model} on {gpu} by {price_name}, worst source of a step: {worst_source}."
+
+
+def ranking_line(scenarios: Sequence[Scenario]) -> str | None:
+    """What comparing techniques is worth where acceptance was not measured on this workload; None: no such ones."""
+    asked = [one.speculation for one in scenarios if one.speculation is not None and one.speculation.program.drafts]
+    foreign = [one.drafter_name() for one in asked if one.acceptance_origin.basis != "measured"]
+    if len({one.program.name for one in asked}) < 2 or not foreign:
+        return None
+    return (
+        f"Acceptance of {', '.join(dict.fromkeys(foreign))} is that of their own publications, each on its own target "
+        "and data: this ranks benchmarks, not drafters on your traffic."
+    )
