@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -189,12 +190,13 @@ class Scenario(Validated):
         return asked
 
     def _circumstances(self) -> Circumstances:
-        ranks, speculation = self.deployment.tensor_parallel, self.speculation
+        deployment, speculation = self.deployment, self.speculation
+        here = Circumstances(self.gpu, deployment.tensor_parallel, deployment.kv_bits)
         if speculation is None or not speculation.max_draft_tokens:
-            return Circumstances(self.gpu, ranks)
+            return here
         program = speculation.program
-        return Circumstances(
-            self.gpu, ranks, program.name, "gpu" if program.drafts_on_gpu else "cpu",
+        return replace(
+            here, drafter=program.name, drafts_on="gpu" if program.drafts_on_gpu else "cpu",
             schedules_by_batch=speculation.policy.kind != "fixed",
         )  # fmt: skip
 
