@@ -70,7 +70,9 @@ class HostPrices:
     def begin(self, sequences: Reals) -> HostWork:
         """Preparing what a drafter's own cache is to take in, once a step."""
         measured = None if self._engine.host_draft_pass_s is not None else self._prices.host_s("propose", sequences)
-        return HostWork(measured or 0.0, MEASURED_HOST_ERROR, self._engine.host.draft_pass.exposed)
+        return HostWork(
+            0.0 if measured is None else measured, MEASURED_HOST_ERROR, self._engine.host.draft_pass.exposed
+        )
 
     def propose(self, phase: Phase, sequences: Reals) -> HostWork:
         """Proposing on the host, which no other work hides."""
