@@ -83,9 +83,9 @@ class _Tabulator:
         sizes = np.array(self.extent.graph_sizes, dtype=np.int64)
         return Prices(
             self.kv, verify, own, beside, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows,
-            mixed.mixed_s, mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots,
-            prefix_knots, chunks, drafted_chunks, self._splitting(), np.zeros(0), np.zeros((2, len(k_index), 0)),
-            self.lag_s,
+            mixed.mixed_s, mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True),
+            chunk_knots, prefix_knots, chunks, drafted_chunks, self._splitting(), np.zeros(0),
+            np.zeros((2, len(k_index), 0)), self.lag_s,
         )  # fmt: skip
 
     def _own(self, price: StepTime) -> Floats:
