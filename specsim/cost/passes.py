@@ -22,6 +22,7 @@ from specsim.cost.forward import (
     KernelPrices,
     Precision,
     collective_kernels,
+    one_prompt_kernel,
     sampling_kernels,
     token_kernels,
 )
@@ -82,7 +83,7 @@ class PassCost:
             charges = list(self._token_charges(padded, rows, warm))
         else:
             charges = list(self._price_tokens(padded, rows, warm))
-        for group in groups:
+        for group in one_prompt_kernel(groups):
             own_mask = "" if group.is_prefill or group.query_tokens == 1 else mask
             kernels = attention_kernels(self._part, group, self._precision, own_mask)
             charges.extend(self.charge(kernel, warm) for kernel in kernels)
