@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, SpecsimError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -73,7 +73,10 @@ def simulate(
     if against_none and question.speculation is not None:
         alternatives["speculation off"] = question.without_speculation()
     for change in compare or ():
-        alternatives[change] = load_scenario(scenario, [*(settings or ()), change])
+        try:
+            alternatives[change] = load_scenario(scenario, [*(settings or ()), change])
+        except SpecsimError as error:
+            _tell_left_out(change, error)
     main = "speculation on" if question.speculation else "no speculation"
     alternatives[main] = question
     trim = Margins(_margin(warmup, "--warmup"), _margin(cooldown, "--cooldown"))
@@ -181,6 +184,8 @@ class Runs:
         with _progress() as progress:
             for number in range(replications):
                 for name, alternative in alternatives.items():
+                    if name not in self.summaries:
+                        continue
                     seeded = alternative.model_copy(update={"seed": alternative.seed + number})
                     task = progress.add_task(name if replications == 1 else f"{name}, seed {seeded.seed}", total=None)
 
@@ -189,6 +194,13 @@ class Runs:
 
                     try:
                         result = run(assemble(seeded), progress=advance, keep=self.whole or None)
+                    except SpecsimError as error:
+                        if name == self.main:
+                            raise
+                        _tell_left_out(name, error)
+                        del self.summaries[name]
+                        progress.remove_task(task)
+                        continue
                     except KeyboardInterrupt:
                         messages().print("stopped by Ctrl-C: these are the runs that were done")
                         return
@@ -252,6 +264,10 @@ def _margin(text: str, option: str) -> tuple[float, str]:
 
 def _folder_name(name: str, seed: int) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._=-]+', '-', name).strip('-.') or 'run'}-seed{seed}"
+
+
+def _tell_left_out(name: str, error: SpecsimError) -> None:
+    messages().print(f"left out, {name}: {error}", markup=False)
 
 
 def _tell_compilation() -> None:
