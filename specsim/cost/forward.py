@@ -151,12 +151,14 @@ class KernelPrices(Protocol):
 
 
 def token_kernels(
-    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision, experts: ExpertGroup | None = None
-) -> Iterator[Kernel]:
+    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision, experts: ExpertGroup | None = None,
+    *, fused: bool = False,
+) -> Iterator[Kernel]:  # fmt: skip
     """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
     ``model`` is one rank's share (``ModelPart.shard``), or a whole model. With ``experts`` the routed ones see the
-    tokens of all replicas that share them.
+    tokens of all replicas that share them. ``fused``: elementwise kernels as serving engines compile them, else one
+    for each operation.
     """
     routed_tokens = tokens if experts is None else tokens * experts.data_parallel * experts.imbalance
     part = as_part(model)
@@ -167,7 +169,7 @@ def token_kernels(
     for routed, layers in part.stack.feed_forward:
         if isinstance(routed, Experts):
             yield _experts(routed, layers, part.model.hidden_size, routed_tokens, precision)
-    yield from _elementwise(part, tokens, precision)
+    yield from _elementwise(part, tokens, precision, fused=fused)
 
 
 def sampling_kernels(operation: str, rows: Reals, vocab_size: int, heads: int = 1) -> Iterator[Kernel]:
@@ -248,14 +250,21 @@ def _stored(routed: Experts, precision: Precision) -> Precision:
     return precision.stored(dict(routed.bits).get("expert_gate_up"))
 
 
-def _elementwise(part: ModelPart, tokens: Reals, precision: Precision) -> Iterator[Kernel]:
-    """Norms, rotary, cache write, activation, residual adds and the embedding; widths in values a token."""
+def _elementwise(part: ModelPart, tokens: Reals, precision: Precision, *, fused: bool) -> Iterator[Kernel]:
+    """Norms, rotary, cache write, activation, residual adds and the embedding; widths in values a token.
+
+    ``fused``: as serving engines compile them, a residual add is the norm's that follows it: one kernel that reads the
+    sublayer's output and the residual and writes the sum and its norm (vLLM ``fused_add_rms_norm``, and what Inductor
+    makes of the same operations). Rotary and the cache write stay two kernels: vLLM 0.24 joins them on AMD only.
+    """
     model, sublayers = part.model, part.mixers + part.feed_forward
-    hidden, norms = model.hidden_size, model.norms_per_layer * sublayers / 2
+    hidden, norms = model.hidden_size, model.norms_per_layer * sublayers / 2 + part.final_norm
     attention = [(one, count) for one, count in part.stack.mixers if not isinstance(one, Recurrent)]
+    joined = min(norms, sublayers) if fused else 0
     operations: list[tuple[str, float, float, int]] = [
         ("embedding", hidden, int(part.embedding), 2),
-        ("norm", hidden, norms + part.final_norm, 2),
+        ("add_norm", hidden, joined, 4),
+        ("norm", hidden, norms - joined, 2),
         *(("rotary", one.rotary_values, count, 2) for one, count in attention),
         *(("kv_write", one.token_values, count, 2) for one, count in attention),
         *(
@@ -263,7 +272,7 @@ def _elementwise(part: ModelPart, tokens: Reals, precision: Precision) -> Iterat
             for one, count in part.stack.feed_forward
             if isinstance(one, Dense)
         ),
-        ("add", hidden, sublayers, 3),
+        ("add", hidden, sublayers - joined, 3),
     ]
     for operation, width, count, passes in operations:
         if count and width and np.any(tokens):

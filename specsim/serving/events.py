@@ -66,9 +66,10 @@ class _Feed:
         """Let something happen now, and plan what it brings about."""
         self._clock["now_s"] = self._environment.now
         status = self._call(operation, self.fleet.at, argument, 0)
-        for event in self.fleet.ahead[: self._clock["num_ahead"]]:
-            self.waiting[int(event["slot"])].plan(float(event["time_s"]))
-        self._clock["num_ahead"] = 0
+        if count := self._clock["num_ahead"]:
+            for event in self.fleet.ahead[:count]:
+                self.waiting[int(event["slot"])].plan(float(event["time_s"]))
+            self._clock["num_ahead"] = 0
         return status
 
     def tell(self, log_full: int) -> None:
@@ -95,7 +96,8 @@ class _Feed:
                 continue
             record["first_idle"] += 1
             one = request_view(address)[0]
-            arrival = self._environment.at(float(one["arrival_s"]), ARRIVES, int(one["serial"]))
+            arrives_s = float(one["arrival_s"] + record["request_s"])
+            arrival = self._environment.at(arrives_s, ARRIVES, int(one["serial"]))
             assert arrival.callbacks is not None
             arrival.callbacks.append(partial(self._arrive, source, address))
         record["first_idle"] = record["num_idle"] = 0
@@ -122,7 +124,7 @@ class _Replica:
             self._environment.at(time_s, STARTS, self._number, self._idle)
 
     def _serve(self) -> Generator[simpy.Event, Any, None]:
-        environment, feed, number = self._environment, self._feed, self._number
+        environment, feed, number, call = self._environment, self._feed, self._number, compiled()
         own, start = feed.fleet.replicas[number], self._idle
         while True:
             yield start
@@ -130,7 +132,7 @@ class _Replica:
             if begun == ASKS:
                 feed.fleet.answer(number)
             if begun != IDLES:
-                feed.call(LAUNCH, number)
+                call(LAUNCH, feed.fleet.at, number, 0)
                 yield environment.at(float(own["now_s"]), ENDS, number)
                 status = feed.call(END, number)
                 feed.tell(status // 2)

@@ -152,6 +152,7 @@ class Fleet:
         arrays = ReplicaArrays(kind.engine, record)
         kind.fill(record)
         record["number"], record["work"], record["log"] = number, address_of(self.work), address_of(self.log.record)
+        record["response_s"] = kind.assembly.limits.frontend_response_s
         return arrays
 
     def _decider(self, number: int, kind: Kind) -> Learning | None:
@@ -185,11 +186,12 @@ class Fleet:
         }  # fmt: skip
         if self.disaggregation is not None:
             link, made_of = self.disaggregation.kv_link, self.kinds[0].assembly
-            bandwidth = link.bandwidth_bytes_per_s or made_of.scenario.gpu.network_bytes_per_s
+            block_s = made_of.kv_block_bytes / link.rate_on(made_of.scenario.gpu)
             fields |= {
                 "num_prefill": self.disaggregation.prefill_replicas, "decode_first": made_of.limits.rules == "sglang",
-                "move_block_s": made_of.kv_block_bytes / bandwidth, "move_latency_s": link.latency_s,
+                "move_block_s": block_s, "move_latency_s": link.latency_s,
             }  # fmt: skip
+        record["request_s"] = self.kinds[0].assembly.limits.frontend_request_s
         for name, value in fields.items():
             record[name] = value
         return record

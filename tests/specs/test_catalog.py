@@ -136,8 +136,8 @@ def test_an_unknown_model_gets_the_nearest_names(wrong: str, near: str) -> None:
 
 
 def test_an_unknown_card_gets_the_nearest_names() -> None:
-    with pytest.raises(InvalidInput, match=r"unknown hardware 'H100'; did you mean .*h100-sxm"):
-        load_hardware("H100")
+    with pytest.raises(InvalidInput, match=r"unknown hardware 'H100-S'; did you mean .*h100-sxm"):
+        load_hardware("H100-S")
 
 
 # -- files --
