@@ -18,12 +18,11 @@ from specsim.errors import InvalidInput, NoAnswer
 from specsim.results import RunResult
 from specsim.scenario import Scenario, load_scenario
 from specsim.serving.fleet import Fleet
-from specsim.serving.price_table import InexactTables, extent_of, looked_up, table_errors, tabled
+from specsim.serving.price_table import InexactTables, extent_of, table_errors, tabled
 from specsim.serving.simulate import priced_replicas, run, simulate
 from specsim.serving.sinks import Streamed
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.compiled_uniform import key_of, uniform_of
-from specsim.speculation.program.catalog import load_program, program_names
 from specsim.speculation.uniform import stream_seed, uniform
 from specsim.workload.request import Requests
 from tests.replicas import replica
@@ -64,30 +63,6 @@ def test_tables_hold_prices(asked: str) -> None:
     """Of 200 random steps, decode, verify and mixed with up to eight chunks: half within 0.3 %, all within 2 %."""
     machine = assemble(ASKED[asked]())
     errors = table_errors(machine.cost, tabled(machine).cost, extent_of(machine), steps=200, seed=5)  # type: ignore[arg-type]
-    assert np.median(errors) <= 0.003
-    assert errors.max() <= 0.02
-
-
-# Their passes run beside each other, or over other tokens and layers than those of the sequences' widths.
-PRICED_STEP_BY_STEP = ("beam-search", "deed", "hidden-transfer", "lookahead", "pearl", "skipdecode", "specbatch")
-
-
-def asked_with(name: str) -> Scenario:
-    """A bundled program as it comes."""
-    speculation = {"program": name}
-    if load_program(name).needs_draft_model:
-        speculation["draft_model"] = "llama-3.2-1b"
-    return scenario(0, gpu="h100-sxm", engine={"max_num_batched_tokens": 1024}, speculation=speculation)
-
-
-@pytest.mark.parametrize("name", program_names())
-def test_tables_hold_the_prices_of_every_program_or_are_not_used(name: str) -> None:
-    machine = assemble(asked_with(name))
-    priced = looked_up(machine)
-    if priced is machine:
-        assert name in PRICED_STEP_BY_STEP
-        return
-    errors = table_errors(machine.cost, priced.cost, extent_of(machine), steps=200, seed=5)  # type: ignore[arg-type]
     assert np.median(errors) <= 0.003
     assert errors.max() <= 0.02
 
