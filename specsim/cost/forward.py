@@ -18,11 +18,12 @@ import numpy as np
 from specsim.arrays import Reals
 from specsim.errors import InvalidInput
 from specsim.specs.deployment import ExpertGroup
+from specsim.specs.feed_forward import Dense, Experts
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import experts_work, product_work
+from specsim.specs.mixers import Recurrent
 from specsim.specs.model import Linear, ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
-from specsim.specs.sublayers import Dense, Experts, Recurrent
 
 Source = Literal["measured", "interpolated", "extrapolated", "borrowed", "roofline"]
 SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "borrowed", "roofline")  # best first
