@@ -38,6 +38,16 @@ RATE_PER_S, REQUESTS, REPEATS, CLIENTS = 6.45, 2000, 5, 64
 MEANS = {"kind": "lognormal", "prompt_mean": 1155, "prompt_cv": 0.96, "output_mean": 211, "output_cv": 0.77}
 FIXED = {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 512}
 CONSTANT = {"kind": "constant", "rate": 0.7}
+LATENT = {
+    "kind": "latent", "requests": {"kind": "beta", "mean": 0.7, "concentration": 6.0},
+    "spans": {"mean_tokens": 20.0, "concentration": 8.0},
+}  # fmt: skip
+CONFIDENT = {
+    "kind": "confidence", "persistence": 0.5,
+    "levels": [
+        {"confidence": 0.95, "weight": 5}, {"confidence": 0.6, "weight": 3}, {"confidence": 0.2, "weight": 2},
+    ],
+}  # fmt: skip
 COPIED = {"kind": "hurdle", "hit_rate": 0.3, "runs": {"kind": "geometric", "continue_rate": 0.8}}
 BLOCK = 16  # tokens
 
@@ -88,16 +98,27 @@ def unchanged(requests: Requests) -> Requests:
 
 Line = tuple[Callable[[], Scenario], Callable[[Requests], Requests]]
 LINES: dict[str, Line] = {
-    "open loop": (question, unchanged),
     "closed loop of 64": (question, closed),
     "prefix caching": (lambda: question(engine={"prefix_caching": True}), conversations),
     "SGLang's rules": (lambda: question(engine={"rules": "sglang"}), unchanged),
     "priorities": (lambda: question(engine={"scheduling_policy": "priority"}), in_three_classes),
     "drafter, k = 4": (lambda: question(acceptance=CONSTANT), unchanged),
-    "learning policy": (lambda: question(policy={"kind": "throughput"}), unchanged),
+    "throughput, learned": (lambda: question(policy={"kind": "throughput"}), unchanged),
     "tiers of k": (
         lambda: question(policy={"kind": "tiers", "tiers": [{"first_batch": 1, "choices": [0, 2, 4]}]}), unchanged
     ),
+    "plus-minus": (lambda: question(policy={"kind": "plus_minus"}), unchanged),
+    "table by KV length": (lambda: question(policy={"kind": "profiled", "contexts": [500.0, 900.0]}), unchanged),
+    "confidence stop": (
+        lambda: question(policy={"kind": "confidence", "threshold": 0.4, "adapt": {}}, acceptance=CONFIDENT), unchanged
+    ),
+    "verify budget of 64": (
+        lambda: question(policy={"kind": "verify_budget", "k": 4, "tokens": 64}, acceptance=CONFIDENT), unchanged
+    ),
+    "verify budget, best": (
+        lambda: question(policy={"kind": "verify_budget", "k": 4}, acceptance=CONFIDENT), unchanged
+    ),
+    "latent levels in spans": (lambda: question(acceptance=LATENT), unchanged),
     "copying drafter": (lambda: question(acceptance=COPIED), unchanged),
     "four replicas, least outstanding": (
         lambda: question(replicas=4, router="least_outstanding", rate=RATE_PER_S / 4), unchanged
@@ -115,9 +136,10 @@ def memory_mb() -> float:
 
 
 def measure(
-    name: str, scenario: Scenario, changed: Callable[[Requests], Requests] = unchanged, *, by_events: bool = False
-) -> None:  # fmt: skip
-    """Print one line."""
+    name: str, scenario: Scenario, changed: Callable[[Requests], Requests] = unchanged, *, by_events: bool = False,
+    beside: float | None = None,
+) -> float:  # fmt: skip
+    """Print one line; requests a second, and what they are of ``beside``."""
     replicas = priced_replicas(assemble(scenario))
     requests = changed(joined(list(scenario.workload.chunks(scenario.seed))))
     clients = CLIENTS if requests.arrival_s is None else None
@@ -133,10 +155,12 @@ def measure(
         spent_s.append(time.process_time() - begun_s)
     best_s, steps = min(spent_s[1:]), sink.steps()
     batch = sum(step.sequences for step in steps) / len(steps)
+    rate = len(requests) / best_s
     print(
-        f"{name:33}{len(requests) / best_s:9,.0f} requests/s {1e6 * best_s / len(steps):6.2f} us a step "
-        f"({len(steps):,} steps, mean batch {batch:.0f})"
+        f"{name:33}{rate:9,.0f} requests/s {'' if beside is None else f'{rate / beside:4.2f} of the open loop'} "
+        f"{1e6 * best_s / len(steps):6.2f} us a step ({len(steps):,} steps, mean batch {batch:.0f})"
     )
+    return rate
 
 
 def million(requests: int) -> None:
@@ -164,9 +188,10 @@ def main() -> None:
     print(
         f"start-up and first line, tables made, code compiled or loaded: {time.process_time() - begun_s:.2f} s of CPU"
     )
+    open_loop = measure("open loop", question())
     for name, (scenario, changed) in LINES.items():
-        measure(name, scenario(), changed)
-    measure("SimPy, open loop", question(), by_events=True)
+        measure(name, scenario(), changed, beside=open_loop)
+    measure("SimPy, open loop", question(), by_events=True, beside=open_loop)
     if chosen.million:
         for requests in (100_000, 1_000_000):
             million(requests)

@@ -1,4 +1,7 @@
-"""numba as this package uses it: functions that work on records behind addresses, and one way in from Python.
+"""numba as this package uses it: functions that work on records behind addresses, and two ways in from Python.
+
+An ``entry`` is compiled with all that it calls. A ``Callback`` is compiled alone, when it is first wanted, and called
+by its address: what only some runs need costs the others nothing.
 
 With NUMBA_DISABLE_JIT=1 in the environment the same functions run as plain, slow Python, to be stepped through.
 
@@ -16,10 +19,12 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
 PLAIN_PYTHON = bool(cast(Any, numba.config).DISABLE_JIT)
+NONE = 0  # the address of nothing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -31,14 +36,59 @@ def jit(function: _Function) -> _Function:
 
 
 def entry(function: Callable[..., Any], sources: Iterable[Path]) -> Callable[..., Any]:
-    """A function that Python may call, compiled when first called and then read from numba's cache.
+    """A function that Python may call, compiled when first called and then read from numba's cache."""
+    options: dict[str, Any] = {"cache": True, "error_model": "numpy"}
+    return cast(Callable[..., Any], numba.njit(**options)(_named(function, sources)))
 
-    numba notices a change only of the file that holds the function itself, so the function's name tells the state of
-    all ``sources`` and of this module: each state has a cache of its own.
+
+def _named(function: _Function, sources: Iterable[Path]) -> _Function:
+    """numba notices a change only of the file that holds the function itself, so the function's name tells the state
+    of all ``sources`` and of this module: each state has a cache of its own.
     """
     content = b"".join(path.read_bytes() for path in sorted({*sources, Path(__file__)}))
     function.__qualname__ = f"{function.__name__}_{hashlib.sha256(content).hexdigest()[:16]}"
-    return cast(Callable[..., Any], numba.njit(cache=True, error_model="numpy")(function))
+    return function
+
+
+class Callback:
+    """A function of two whole numbers, for Python to call and for compiled functions by ``call_at``."""
+
+    def __init__(self, function: Callable[[int, int], int], sources: Iterable[Path]) -> None:
+        """Compiled now, or read from numba's cache."""
+        if PLAIN_PYTHON:
+            self._call: Any = _C_FUNCTION(function)
+        else:
+            options: dict[str, Any] = {"cache": True, "error_model": "numpy"}
+            self._compiled = cast(Any, numba.cfunc)(_TYPE, **options)(_named(function, sources))
+            self._call = self._compiled.ctypes
+        self.address = int(cast(int, ctypes.cast(self._call, ctypes.c_void_p).value))
+
+    def __call__(self, one: int, other: int) -> int:
+        return int(self._call(one, other))
+
+
+_TYPE = types.int64(types.int64, types.int64)
+_C_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+
+
+def _call_at() -> Callable[[int, int, int], int]:
+    if PLAIN_PYTHON:
+        return lambda address, one, other: int(_C_FUNCTION(int(address))(int(one), int(other)))
+
+    @intrinsic
+    def call(_: Any, address: Any, one: Any, other: Any) -> Any:
+        def point(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            whole = ir.IntType(64)
+            function = ir.FunctionType(whole, [whole, whole])
+            return builder.call(builder.inttoptr(arguments[0], function.as_pointer()), arguments[1:])
+
+        return types.int64(types.int64, types.int64, types.int64), point
+
+    return cast(Callable[[int, int, int], int], call)
+
+
+call_at = _call_at()
+"""Calls the ``Callback`` at an address; for compiled functions."""
 
 
 def is_kept(function: Callable[..., Any]) -> bool:
@@ -47,6 +97,11 @@ def is_kept(function: Callable[..., Any]) -> bool:
         return True
     compiled = cast(Any, function)
     return any(Path(compiled.stats.cache_path).glob(f"*{compiled.py_func.__qualname__}*.nbi"))
+
+
+def mixed_record(whole: tuple[str, ...], floating: tuple[str, ...] = ()) -> np.dtype[Any]:
+    """A record of whole numbers, addresses among them, and of floating-point ones."""
+    return np.dtype([(name, np.int64) for name in whole] + [(name, np.float64) for name in floating])
 
 
 def record_at(dtype: np.dtype[Any]) -> Callable[[int], Any]:
@@ -91,6 +146,8 @@ integers_at = _numbers_at(types.int64)
 """``count`` whole numbers behind an address, as an array; for compiled functions."""
 floats_at = _numbers_at(types.float64)
 """The same for floating-point numbers."""
+bytes_at = _numbers_at(types.uint8)
+"""The same for whole numbers below 256."""
 
 
 def array_at(address: int, count: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

@@ -3,8 +3,8 @@
 A draw is a function of (seed, request, output position). What a law fixes about a request before any round is known,
 its track, is drawn by the law itself when the request comes, for all its positions at once. Laws are of three kinds:
 
-levels   draft j is right where u(request, position) < level(position) · rate(j): rates by position, latent levels,
-         confidences. Without a track the level is 1
+levels   draft j is right where u(request, position) < level(position) · rate(j): rates by position, latent levels
+         (the track), confidences (a track of level numbers). Without a track the level is 1
 runs     so many drafts in a row are right at this position: copy drafters, recorded traces
 tree     u says which candidate holds the target's token, and the tree of so many nodes is walked
 """
@@ -15,45 +15,34 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import floats_at, integers_at, jit, record_at
-from specsim.scheduling.records import NONE, mixed_record
+from specsim.jit import NONE, bytes_at, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.speculation.compiled_uniform import key_of, uniform_of
 
 LEVELS, RUNS, TREE = range(3)
 
 LAW = mixed_record(
-    ("kind", "rates", "num_rates", "copies", "limits", "depth", "candidates", "children", "most_nodes", "false_seed"),
+    (
+        "kind",
+        "rates",
+        "num_rates",
+        "level_rates",
+        "level_confidences",
+        "num_levels",
+        "copies",
+        "limits",
+        "depth",
+        "candidates",
+        "children",
+        "most_nodes",
+        "false_seed",
+    ),
     ("match_factor", "min_match", "false_match_rate"),
 )
-"""levels: ``rates``. runs: ``copies`` is 0 where every draft is proposed; ``match_factor`` times the tokens matched
-is then the most that is (below 0: no such limit); ``false_seed`` keys the draws of false matches. tree: ``limits``
-[depth, candidates] cumulate the recalls, ``children`` [nodes of the tree + 1, node + 1, candidate], -1 for none."""
+"""levels: ``rates``, and of each of ``num_levels`` levels its own. runs: ``copies`` is 0 where all is proposed;
+``match_factor`` times the tokens matched is then the most that is (below 0: no such limit); ``false_seed`` keys the
+draws of false matches. tree: ``limits`` [depth, candidates] cumulate the recalls, ``children`` [nodes of the tree + 1,
+node + 1, candidate], -1 for none."""
 law_at = record_at(LAW)
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
-
-
-@jit
-def _mix(bits: Any) -> Any:
-    """As ``speculation.uniform`` has it."""
-    mixed = bits + _GOLDEN
-    mixed = (mixed ^ (mixed >> _30)) * _FIRST
-    mixed = (mixed ^ (mixed >> _27)) * _SECOND
-    return mixed ^ (mixed >> _31)
-
-
-@jit
-def key_of(seed: int, number: int) -> int:
-    """Of a request's uniform numbers under the seed of a stream, 64 bits of any sign."""
-    return int(np.int64(_mix(np.uint64(np.int64(seed)) + _mix(np.uint64(np.int64(number))))))
-
-
-@jit
-def uniform_of(key: int, position: int) -> float:
-    """The uniform number at a position, as ``speculation.uniform`` has it."""
-    bits = _mix(np.uint64(np.int64(key)) + _GOLDEN * np.uint64(position + 1))
-    return float(bits >> _11) * 2.0**-53
 
 
 @jit
@@ -85,12 +74,25 @@ def proposed(one: Any, position: int, drafts: int) -> int:
 @jit
 def _before_wrong(law: Any, one: Any, drafts: int) -> int:
     rates, first = floats_at(law.rates, law.num_rates), one.emitted_tokens
-    levels = floats_at(one.track, first + drafts)
     for j in range(drafts):
-        level = 1.0 if one.track == NONE else levels[first + j]
-        if uniform_of(one.key, first + j) >= level * rates[j]:
+        if uniform_of(one.key, first + j) >= _level(law, one, first + j) * rates[j]:
             return j
     return drafts
+
+
+@jit
+def _level(law: Any, one: Any, position: int) -> float:
+    if one.levels != NONE:
+        return float(floats_at(law.level_rates, law.num_levels)[bytes_at(one.levels, position + 1)[position]])
+    return 1.0 if one.track == NONE else float(floats_at(one.track, position + 1)[position])
+
+
+@jit
+def put_confidences(one: Any, position: int, confidences: Any) -> None:
+    """Of the drafts from an output position on."""
+    law, levels = law_at(one.law), bytes_at(one.levels, position + len(confidences))
+    for j in range(len(confidences)):
+        confidences[j] = floats_at(law.level_confidences, law.num_levels)[levels[position + j]]
 
 
 @jit

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import integers_at, jit
-from specsim.scheduling.records import BLOCK, NONE, block_at, engine_at
+from specsim.jit import NONE, integers_at, jit
+from specsim.scheduling.records import BLOCK, block_at, engine_at
 
 BLOCK_BYTES = BLOCK.itemsize
 _ODD, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)

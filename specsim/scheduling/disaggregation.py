@@ -26,10 +26,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from specsim.jit import integers_at, jit
+from specsim.jit import NONE, integers_at, jit
 from specsim.scheduling.blocks import blocks_for, find_prefix, spare_table, take_blocks
 from specsim.scheduling.queue import enqueue, leave_queue
-from specsim.scheduling.records import DECODE, NONE, engine_at, request_at
+from specsim.scheduling.records import DECODE, engine_at, request_at
 
 CLIPPED_OUTPUT = 4096  # SGLang expects no longer one
 

@@ -40,6 +40,10 @@ class LawRecords:
             else:
                 record["kind"], record["num_rates"] = LEVELS, longest
                 self._point(record, "rates", _rates(law, longest))
+            if isinstance(law, ConfidenceAcceptance):
+                record["num_levels"] = len(law.levels)
+                for name, table in zip(("level_rates", "level_confidences"), law.tables(), strict=True):
+                    self._point(record, name, table)
 
     def _put_tree(self, record: Records, law: RecallAcceptance, longest: int) -> None:
         width = law.table.width
@@ -73,9 +77,10 @@ def _rates(law: AcceptanceLaw, longest: int) -> Floats:
     return law.conditional_rates(longest)
 
 
-def tracks(law: AcceptanceLaw, seed: int, request_ids: Integers, tokens: int) -> Floats | None:
-    """What ``accept`` reads of requests' first ``tokens`` output positions, [requests, tokens, fields]; or None."""
-    if not law.track_fields:
-        return None
-    found = law.track(seed, request_ids, tokens)
-    return np.ascontiguousarray(law.rates(found) if isinstance(law, ConfidenceAcceptance) else found)
+def tracks(law: AcceptanceLaw, seed: int, request_ids: Integers, tokens: int) -> dict[str, Records]:
+    """What ``accept`` reads of requests' first ``tokens`` output positions, by field of REQUEST, a row each: a track
+    [requests, tokens, fields] or levels [requests, tokens]; nothing where a law has none.
+    """
+    if isinstance(law, ConfidenceAcceptance):
+        return {"levels": law.level_of(seed, request_ids, tokens)}
+    return {"track": np.ascontiguousarray(law.track(seed, request_ids, tokens))} if law.track_fields else {}

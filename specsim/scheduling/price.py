@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specsim.arrays import Floats, Integers
-from specsim.jit import address_of, floats_at, integers_at, jit, record_at
-from specsim.scheduling.records import GROUP, group_at, mixed_record
+from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.scheduling.records import GROUP, group_at
 
 
 class Prices(NamedTuple):

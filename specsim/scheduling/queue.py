@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from specsim.jit import jit
-from specsim.scheduling.records import NONE, request_at
+from specsim.jit import NONE, jit
+from specsim.scheduling.records import request_at
 
 
 @jit

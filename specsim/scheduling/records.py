@@ -6,19 +6,8 @@ records may lie in any array, and more room never moves what is there. Whoever m
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from specsim.jit import record_at
-
-NONE = 0  # the address of nothing
-
-
-def mixed_record(whole: tuple[str, ...], floating: tuple[str, ...] = ()) -> np.dtype[Any]:
-    """A record of whole numbers, addresses among them, and of floating-point ones."""
-    return np.dtype([(name, np.int64) for name in whole] + [(name, np.float64) for name in floating])
-
+from specsim.jit import mixed_record, record_at
+from specsim.speculation.policy.learning import ROUND_FIELDS
 
 ENGINE = mixed_record((
     "max_num_seqs", "max_num_batched_tokens", "block_size", "num_blocks", "watermark_blocks",
@@ -38,8 +27,8 @@ REQUEST = mixed_record((
     "request_id", "prompt_tokens", "output_tokens", "priority", "arrival", "computed_tokens", "emitted_tokens",
     "draft_tokens", "prefilling", "in_flight_tokens", "awaited_tokens", "stale_tokens", "merged_tokens", "blocks",
     "named_blocks", "table", "hashes", "num_hashes", "hash_block_tokens", "hit_tokens", "lost_tokens", "preemptions",
-    "before", "after", "serial", "request_class", "law", "key", "track", "client", "rounds", "drafted", "accepted",
-    "replica", "other_half",
+    "before", "after", "serial", "request_class", "law", "key", "track", "levels", "memory", "client", "rounds",
+    "drafted", "accepted", "replica", "other_half",
 ), ("arrival_s", "first_token_s", "last_token_s", "kv_s"))  # fmt: skip
 """A request on its replica.
 
@@ -61,22 +50,20 @@ lost_tokens          computed and thrown away by preemptions
 before, after        its neighbours in the queue
 
 What a step with a clock knows besides: its ``serial`` number in the run (-1 where the record is spare), its class, the
-LAW of its acceptance, the key of its uniform numbers and its ``track`` (see ``accept``), the client that waits for it,
-its replica's number, and what RequestRecord tells of it. Under disaggregation a request has two records, on a prefill
-and on a decode replica, each the ``other_half`` of the other until the KV has moved, which it has at ``kv_s``.
+LAW of its acceptance, the key of its uniform numbers, its ``track`` or the ``levels`` of its drafts (see ``accept``),
+what its policy keeps in ``memory`` for it, the client that waits for it, its replica's number, and what RequestRecord
+tells of it. Under disaggregation a request has two records, on a prefill and on a decode replica, each the
+``other_half`` of the other until the KV has moved, which it has at ``kv_s``.
 """
 
-SHARE = mixed_record((
-    "request", "tokens", "drafts", "padding", "emits", "prefill", "accepted", "emitted", "request_id",
-    "request_class", "kv_tokens", "position", "goes_on", "proposed",
-))  # fmt: skip
-"""One request's part of a step: ``tokens`` new positions.
+SHARE = mixed_record((*ROUND_FIELDS, "request", "tokens", "padding", "emits", "prefill", "emitted", "kv_tokens"))
+"""One request's part of a step, ``tokens`` new positions; it begins as the ROUND that its policy sees.
 
 The last ``padding`` of them are computed for nothing; before them stand ``drafts`` drafted ones (none, where drafts
 are not verified: they take no position then). ``emits``: all known tokens are computed after this step, so at least
 one new token comes out. ``prefill``: computes prompt (or recomputed) tokens, not a plain decode. ``accepted`` and
 ``emitted`` are known when the step has completed. ``kv_tokens`` are in the cache then. ``goes_on``: it emits and is
-not finished then, so drafts follow from output ``position`` on, ``proposed`` of them.
+not finished then, so drafts follow.
 """
 
 BLOCK = mixed_record(("private", "hash", "index", "references", "before", "after", "younger"))
@@ -102,6 +89,8 @@ WORK = mixed_record(
         "verify_tokens",
         "drafts",
         "accepted",
+        "stage",
+        "confidences",
     ),
     ("drafting_kv_tokens", "context_tokens", "seconds", "lag_s"),
 )
@@ -113,6 +102,8 @@ chunks               GROUP records of the other prompt chunks, ``num_emitting`` 
 num_drafting         sequences that emit and go on; the mean of their KV lengths after the step
 context_tokens       the same; where nobody goes on, the mean KV length in the step
 prefill_tokens, ..   what StepRecord tells of it
+stage                how far its policy has decided
+confidences          of the drafts to come, [sequences, most drafts]; none where no policy looks at them
 seconds, lag_s       its price, as ``cost.step_time.StepTime`` has it
 rank                 how good the source of it is, an index into ``cost.forward.SOURCES``
 """
@@ -122,7 +113,8 @@ REPLICA = mixed_record((
     "free_plain", "free_named", "first_free", "last_free", "spare_block", "fresh_block", "buckets", "num_buckets",
     "spare_tables", "num_spare_tables", "shares", "num_shares", "preempted", "num_preempted",
     "reserved", "num_reserved", "num_pending", "first_moving", "last_moving",
-    "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "draft_tokens", "log",
+    "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "decider",
+    "draft_tokens", "log",
     "ran", "refused",
 ), ("start_s", "now_s", "out_s", "link_free_s", "new_token_ratio"))  # fmt: skip
 """One replica.
@@ -150,7 +142,8 @@ number, max_queue    of the replica in its fleet; requests that may wait
 work                 its step's WORK
 laws                 LAW records of the request classes
 prices               PRICES; none where Python prices each step
-draft_lengths        k by the number of sequences in a step, up to ``last_draft_length``; none where Python decides
+draft_lengths        k by the number of sequences in a step, up to ``last_draft_length``
+decider              DECIDER; none where the draft lengths are those
 draft_tokens         most tokens that the drafter computes a sequence after this step
 log                  LOG
 start_s, now_s       when the step began; when it ends, so that the next may begin

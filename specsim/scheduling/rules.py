@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specsim.jit import integers_at, jit
+from specsim.jit import NONE, integers_at, jit
 from specsim.scheduling.blocks import (
     allocate,
     blocks_for,
@@ -50,7 +50,7 @@ from specsim.scheduling.blocks import (
 )
 from specsim.scheduling.disaggregation import kv_has_come, kv_is_elsewhere, reserve
 from specsim.scheduling.queue import enqueue, goes_before, leave_queue
-from specsim.scheduling.records import NONE, SHARE, engine_at, request_at, share_at
+from specsim.scheduling.records import SHARE, engine_at, request_at, share_at
 
 SHARE_BYTES = SHARE.itemsize
 

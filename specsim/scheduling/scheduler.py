@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from specsim.scheduling import rules
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at
 from specsim.scheduling.replica import Records, engine_of, new_replica, new_shares, refuse_endless
 from specsim.scheduling.schedule import schedule
+from specsim.scheduling.sources import sources
 from specsim.specs.engine import EngineLimits
 
 __all__ = ["Scheduled", "Scheduler", "Sequence", "Step"]
@@ -38,7 +38,7 @@ def _compiled() -> Callable[[int, int, int, int], int]:
             rules.book(replica_at(replica), address, count)
         return 0
 
-    return entry(scheduling, Path(__file__).parent.glob("*.py"))
+    return entry(scheduling, sources())
 
 
 class NamedBlock(NamedTuple):

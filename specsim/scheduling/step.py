@@ -4,19 +4,19 @@
 next, and so what the step costs, depends on it. Then the policy says how much is drafted and the step is priced, here
 from tables or by Python. ``end`` books what came out, when the step ends.
 
-As in vLLM the draft length comes from the number of requests scheduled in the step, prefills included; drafts go to
-the sequences that emitted and go on. Drafts accepted beyond a request's last token count as accepted, as vLLM counts
-them: h[d][j] stays unbiased.
+Drafts go to the sequences that emitted and go on. Those accepted beyond a request's last token count as accepted, as
+vLLM counts them: h[d][j] stays unbiased.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from specsim.jit import floats_at, integers_at, jit
-from specsim.scheduling.accept import accepted, proposed
+from specsim.jit import NONE, floats_at, integers_at, jit
+from specsim.scheduling.accept import accepted, proposed, put_confidences
+from specsim.scheduling.decide import tabled_length
 from specsim.scheduling.price import GROUP_BYTES, prices_at, step_seconds
-from specsim.scheduling.records import NONE, PREFILL, engine_at, group_at, log_at, request_at, work_at
+from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, request_at, work_at
 from specsim.scheduling.rules import beyond_known, book, share_of
 from specsim.scheduling.schedule import schedule
 
@@ -26,28 +26,30 @@ REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 9, 3, 8, 3
 @jit
 def begin(replica: Any, now_s: float) -> None:
     """Schedule a step that starts now, draw what it accepts, and sum up what it computes."""
-    verifies = engine_at(replica.engine).verifies_drafts
+    engine = engine_at(replica.engine)
+    verifies, longest = engine.verifies_drafts, engine.max_draft_tokens
     work, kv_drafting, kv_all = work_at(replica.work), 0, 0
     replica.start_s = now_s
     count = schedule(replica)
     if count == 0 and replica.num_preempted:  # who was in the way is gone
         count = schedule(replica)
-    k = _draft_tokens(replica, count)
-    replica.draft_tokens = k
-    work.num_groups, work.num_chunks, work.num_emitting, work.num_drafting = 0, 0, 0, 0
+    replica.draft_tokens = tabled_length(replica)
+    work.num_groups, work.num_chunks, work.num_emitting, work.num_drafting, work.stage = 0, 0, 0, 0, 0
     work.prefill_tokens, work.verify_tokens, work.drafts, work.accepted = 0, 0, 0, 0
     singles = 0
     for index in range(count):
         share = share_of(replica, index)
         one = request_at(share.request)
         right = accepted(one, share.drafts)
-        kv_tokens = one.computed_tokens + share.tokens
+        kv_tokens, position = one.computed_tokens + share.tokens, one.emitted_tokens + 1 + right
         share.kv_tokens = kv_tokens
         kv_all += kv_tokens
-        share.request_id, share.request_class = one.request_id, one.request_class
-        share.accepted, share.proposed, share.position = right, k, one.emitted_tokens + 1 + right
-        share.goes_on = share.emits and share.position < one.output_tokens
+        share.accepted, share.proposed, share.memory = right, replica.draft_tokens, one.memory
+        share.goes_on = share.emits and position < one.output_tokens
         if share.goes_on:
+            if one.levels != NONE:
+                share.confidences = work.confidences + 8 * index * longest
+                put_confidences(one, position, floats_at(share.confidences, longest))
             work.num_drafting += 1
             kv_drafting += kv_tokens - beyond_known(share, verifies) + 1 + (right if verifies else 0)
         work.drafts += share.drafts
@@ -104,15 +106,6 @@ def _add_singles(replica: Any, work: Any) -> None:
         if share.prefill and share.tokens == 1:
             _put(work.groups, work.num_groups, 1.0, 1, request_at(share.request).computed_tokens + 1)
             work.num_groups += 1
-
-
-@jit
-def _draft_tokens(replica: Any, count: int) -> int:
-    """k by the number of sequences in the step; 0 for now where Python decides."""
-    if replica.draft_lengths == NONE:
-        return 0
-    last = replica.last_draft_length
-    return int(integers_at(replica.draft_lengths, last + 1)[min(count, last)])
 
 
 @jit

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from specsim import scheduling
 from specsim.jit import entry, is_kept
 from specsim.scheduling.price import prices_at, step_seconds
 from specsim.scheduling.records import work_at
+from specsim.scheduling.sources import sources
 from specsim.serving.loop import serve
 from specsim.serving.transitions import (
+    decide_step,
     end_move,
     end_step,
     fleet_at,
@@ -22,7 +23,7 @@ from specsim.serving.transitions import (
     take_row,
 )
 
-SERVE, TAKE, SEND, START, LAUNCH, END, MOVE, PRICE = range(8)
+SERVE, TAKE, SEND, START, DECIDE, LAUNCH, END, MOVE, PRICE = range(9)
 
 
 @lru_cache(maxsize=1)
@@ -48,6 +49,8 @@ def compiled() -> Callable[[int, int, int, int], int]:
             return int(send(fleet, argument))
         if operation == START:
             return start_step(fleet, argument)
+        if operation == DECIDE:
+            return int(decide_step(fleet, argument))
         if operation == LAUNCH:
             launch_step(fleet, argument)
             return 0
@@ -56,9 +59,10 @@ def compiled() -> Callable[[int, int, int, int], int]:
             return 2 * int(log_full(fleet))
         return int(end_step(fleet, argument)) + 2 * int(log_full(fleet))
 
-    rules, here = Path(str(scheduling.__file__)).parent.glob("*.py"), Path(__file__)
-    sources = [*rules, here, *(here.with_name(f"{name}.py") for name in ("loop", "router", "transitions"))]
-    return entry(serving, sources)
+    here = Path(__file__)
+    return entry(
+        serving, [*sources(), here, *(here.with_name(f"{one}.py") for one in ("loop", "router", "transitions"))]
+    )
 
 
 def is_compiled() -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.arrays import Floats, Integers
+from specsim.arrays import Integers
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.jit import address_of, array_at
@@ -23,8 +23,8 @@ from specsim.scheduling.price import PriceRecord
 from specsim.scheduling.records import BOTH, DECODE, GROUP, LOG, PREFILL, REPLICA, REQUEST, WORK
 from specsim.scheduling.replica import NO_LIMIT, Records, ReplicaArrays, refuse_endless
 from specsim.scheduling.step import REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES
-from specsim.serving.decisions import Decisions
-from specsim.serving.entry import SERVE, compiled
+from specsim.serving.entry import DECIDE, SERVE, compiled
+from specsim.serving.exact_prices import price_step
 from specsim.serving.loop import DONE, LOG_FULL, RECORDS_WANTED, STEP_ASKS
 from specsim.serving.price_table import TablePrices
 from specsim.serving.router import ROUTERS, RouterName, router_seed
@@ -32,10 +32,11 @@ from specsim.serving.sinks import Sink
 from specsim.serving.transitions import EVENT, FLEET
 from specsim.specs.deployment import Disaggregation
 from specsim.speculation.acceptance import AcceptanceLaw
+from specsim.speculation.policy.learning import Learning
 from specsim.workload.request import Requests
 
 LOG_ROWS, LOG_GAPS, FIRST_RECORDS = 8192, 65_536, 4096
-ROWS_WITH_TRACKS = 256  # requests whose tracks are drawn at once
+ROWS_WITH_TRACKS = 256  # requests whose tracks are held at once
 
 
 class Kind:
@@ -49,7 +50,7 @@ class Kind:
         self.prices = PriceRecord(assembly.cost.prices) if isinstance(assembly.cost, TablePrices) else None
         decider = assembly.decider()
         table = [0] if decider is None else decider.table()
-        self.draft_lengths = None if table is None else np.array([min(k, assembly.longest) for k in table], np.int64)
+        self.draft_lengths = None if table is None else np.array(table, np.int64)
 
     def fill(self, record: Records) -> None:
         """What a replica's record points to."""
@@ -124,14 +125,13 @@ class Fleet:
         self.log_rows, self.log_gaps = max(LOG_ROWS, 2 * seqs), max(LOG_GAPS, 2 * seqs)
         self.log = Log(self.log_rows, self.log_gaps, self.longest)
         self.work, self._groups, self._chunks = np.zeros(1, WORK), np.zeros(seqs, GROUP), np.zeros(seqs, GROUP)
-        self.work["groups"], self.work["chunks"] = address_of(self._groups), address_of(self._chunks)
+        self._confidences = np.zeros((seqs, self.longest))
+        for name in ("groups", "chunks", "confidences"):
+            self.work[name] = address_of(getattr(self, f"_{name}"))
         self.replicas = np.zeros(len(replicas), REPLICA)
         self.arrays = [self._replica(number, kinds[one]) for number, one in enumerate(each)]
-        self.decisions = [
-            Decisions(kind, self.classes, arrays, self.work)
-            if kind.draft_lengths is None or kind.prices is None else None
-            for kind, arrays in zip(map(kinds.__getitem__, each), self.arrays, strict=True)
-        ]  # fmt: skip
+        self.made_of = list(replicas)
+        self.deciders = [self._decider(number, kinds[one]) for number, one in enumerate(each)]
         self.record = self._record(router, clients, seqs)
         self.at = address_of(self.record)
         self._pools: list[Records] = []
@@ -153,6 +153,15 @@ class Fleet:
         kind.fill(record)
         record["number"], record["work"], record["log"] = number, address_of(self.work), address_of(self.log.record)
         return arrays
+
+    def _decider(self, number: int, kind: Kind) -> Learning | None:
+        """Of a replica whose policy looks at more than the batch size."""
+        if kind.draft_lengths is not None:
+            return None
+        decider = kind.assembly.decider()
+        assert isinstance(decider, Learning)
+        self.replicas["decider"][number] = address_of(decider.record)
+        return decider
 
     def _record(self, router: RouterName, clients: int | None, seqs: int) -> Records:
         record, sources = np.zeros(1, FLEET), 1 if clients is None else clients
@@ -215,8 +224,9 @@ class Fleet:
             "request_ids": part.request_ids, "arrival_s": part.arrival_s,
             "think_s": np.zeros(len(part)) if part.think_s is None else part.think_s,
             "prompt_tokens": part.prompt_tokens, "output_tokens": part.output_tokens,
-            "class_index": part.class_index, "priorities": np.array(part.priorities), "tracks": self._tracks(part),
+            "class_index": part.class_index, "priorities": np.array(part.priorities),
         }  # fmt: skip
+        columns |= self._tracks(part)
         if part.prefixes is not None:
             columns |= {"hash_starts": part.prefixes.starts, "hashes": part.prefixes.values}
         record["hash_block_tokens"] = 0 if part.prefixes is None else part.prefixes.block_tokens
@@ -244,20 +254,19 @@ class Fleet:
         if np.any(np.diff(times, prepend=times[0] if last is None else last) < 0):
             raise InvalidInput("arrival times descend; sort the requests by arrival")
 
-    def _tracks(self, part: Requests) -> Integers | None:
-        """Addresses of the requests' tracks, 0 where there is none; None where no request has one."""
-        self._values: list[Floats] = []
-        found = np.zeros(len(part), np.int64)
+    def _tracks(self, part: Requests) -> dict[str, Integers]:
+        """Addresses of what the laws of the requests fix about them, 0 where there is nothing."""
+        self._values: list[Records] = []
+        found = {name: np.zeros(len(part), np.int64) for name in ("track", "levels")}
         for index, law in enumerate(self.laws):
             mine = np.flatnonzero(part.class_index == index)
             if law is None or not len(mine):
                 continue
             tokens = int(part.output_tokens[mine].max()) + self.longest
-            values = tracks(law, self.seed, part.request_ids[mine], tokens)
-            if values is not None:
+            for name, values in tracks(law, self.seed, part.request_ids[mine], tokens).items():
                 self._values.append(values)
-                found[mine] = address_of(values) + values.strides[0] * np.arange(len(mine))
-        return found if self._values else None
+                found[name][mine] = address_of(values) + values.strides[0] * np.arange(len(mine))
+        return found
 
     def _forget_old(self) -> None:
         """What no request in the system needs any more."""
@@ -269,10 +278,12 @@ class Fleet:
     # -- the run --------------------------------------------------------------------------------------------------
 
     def answer(self, number: int) -> None:
-        """Decide and price what Python must of a replica's step."""
-        decisions = self.decisions[number]
-        assert decisions is not None
-        decisions.answer()
+        """Work out the prices that a replica's step waits for."""
+        decider, call = self.deciders[number], compiled()
+        while decider is not None and not call(DECIDE, self.at, number, 0):
+            decider.learn_price()
+        if not self.replicas["prices"][number]:
+            price_step(self.made_of[number], self.arrays[number], self.work)
 
     def serve(self, whole: Iterable[Requests], sink: Sink) -> None:
         """Serve all requests, in order. Raises NoAnswer for one that could never run."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import integers_at, jit
-from specsim.scheduling.records import NONE, request_at
+from specsim.jit import NONE, integers_at, jit
+from specsim.scheduling.records import request_at
 from specsim.serving.transitions import (
     ARRIVES,
     ASKS,

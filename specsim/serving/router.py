@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 from specsim.jit import integers_at, jit
-from specsim.scheduling.accept import key_of, uniform_of
+from specsim.speculation.compiled_uniform import key_of, uniform_of
 from specsim.speculation.uniform import stream_seed
 
 RouterName = Literal["round_robin", "least_outstanding", "power_of_two"]

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from specsim.jit import floats_at, integers_at, jit, record_at
-from specsim.scheduling.accept import LAW, key_of
+from specsim.jit import NONE, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.scheduling.accept import LAW
 from specsim.scheduling.blocks import release
+from specsim.scheduling.decide import decide
 from specsim.scheduling.disaggregation import blocks_to_move, end_moving, start_moving
 from specsim.scheduling.queue import leave_queue
 from specsim.scheduling.records import (
-    NONE,
     PREFILL,
     REPLICA,
     engine_at,
     log_at,
-    mixed_record,
     replica_at,
     request_at,
 )
 from specsim.scheduling.rules import share_of, submit
 from specsim.scheduling.step import begin, end, launch, note_finished, price
 from specsim.serving.router import route
+from specsim.speculation.compiled_uniform import key_of
 
 ENDS, MOVES, ARRIVES, STARTS = range(4)
 IDLES, LAUNCHES, ASKS = range(3)  # of a step that starts
@@ -40,7 +40,7 @@ FLEET = mixed_record((
     "events", "winners", "num_slots", "num_sources", "closed",
     "idle_sources", "idle_since", "first_idle", "num_idle", "taken",
     "row", "num_rows", "no_more_rows", "request_ids", "arrival_s", "think_s", "prompt_tokens", "output_tokens",
-    "class_index", "priorities", "hash_starts", "hashes", "hash_block_tokens", "tracks",
+    "class_index", "priorities", "hash_starts", "hashes", "hash_block_tokens", "track", "levels",
     "seed", "spare_request", "asking", "log", "most_requests", "most_steps", "most_gaps", "most_in_step",
     "num_prefill", "decode_first", "handed_over", "ahead", "num_ahead", "moved_blocks", "num_moves",
 ), ("now_s", "move_block_s", "move_latency_s"))  # fmt: skip
@@ -53,9 +53,9 @@ idle_sources         sources that may take their next request, from the ``first_
 idle_since           when each source had its last answer
 taken                requests that sources have taken
 row, num_rows, ..    the requests of the part at hand from the next one on, as ``workload.request.Requests`` has them;
-                     ``tracks``: addresses of their tracks
+                     ``track``, ``levels``: addresses of theirs
 spare_request        REQUEST records in no use, linked by ``after``
-asking               the replica whose step waits for Python to decide or price, or -1
+asking               the replica whose step waits for a price from Python, or -1
 most_..              rows of the log, and sequences in a step
 ahead, num_ahead     events that this one brings about: a drive plans each unless its slot waits for one already
 num_prefill          replicas that compute prompts, the first ones; 0 where every replica does all
@@ -125,8 +125,8 @@ def take_row(fleet: Any, source: int) -> int:
         starts = integers_at(fleet.hash_starts, row + 2)
         one.hashes, one.num_hashes = fleet.hashes + 8 * starts[row], starts[row + 1] - starts[row]
         one.hash_block_tokens = fleet.hash_block_tokens
-    if fleet.tracks != NONE:
-        one.track = integers_at(fleet.tracks, fleet.num_rows)[row]
+    one.track = integers_at(fleet.track, fleet.num_rows)[row]
+    one.levels = integers_at(fleet.levels, fleet.num_rows)[row]
     if fleet.num_prefill:
         _split(fleet, address)
     return int(address)
@@ -150,7 +150,8 @@ def _clear(one: Any) -> None:
     one.computed_tokens, one.emitted_tokens, one.draft_tokens, one.prefilling = 0, 0, 0, 0
     one.in_flight_tokens, one.awaited_tokens, one.stale_tokens, one.merged_tokens = 0, 0, 0, 0
     one.blocks, one.named_blocks, one.table, one.hashes, one.num_hashes, one.hash_block_tokens = 0, 0, NONE, NONE, 0, 0
-    one.hit_tokens, one.lost_tokens, one.preemptions, one.track, one.law = 0, 0, 0, NONE, NONE
+    one.hit_tokens, one.lost_tokens, one.preemptions, one.memory = 0, 0, 0, 0
+    one.track, one.levels, one.law = NONE, NONE, NONE
     one.rounds, one.drafted, one.accepted = 0, 0, 0
     one.first_token_s, one.last_token_s, one.other_half = 0.0, 0.0, NONE
 
@@ -227,8 +228,8 @@ def _finish(fleet: Any, address: int) -> None:
 
 @jit
 def start_step(fleet: Any, number: int) -> int:
-    """A replica starts its next step: IDLES where there is none, ASKS where Python must decide or price it before it
-    is launched.
+    """A replica starts its next step: IDLES where there is none, ASKS where Python must price it, or something for its
+    policy, before it is launched.
     """
     replica = _replica_of(fleet, number)
     begin(replica, fleet.now_s)
@@ -240,7 +241,13 @@ def start_step(fleet: Any, number: int) -> int:
     replica.num_reserved = 0
     if replica.num_shares == 0:
         return IDLES
-    return ASKS if replica.draft_lengths == NONE or replica.prices == NONE else LAUNCHES
+    return LAUNCHES if decide(replica) and replica.prices != NONE else ASKS
+
+
+@jit
+def decide_step(fleet: Any, number: int) -> bool:
+    """Whether a replica's policy has all it needs to decide, and has done so."""
+    return decide(_replica_of(fleet, number))
 
 
 @jit

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 def uniform(
@@ -17,9 +21,9 @@ def uniform(
     OOPSLA 2014) over the keyed counter.
     """
     with np.errstate(over="ignore"):
-        key = _mix(np.uint64(stream_seed(seed, stream) % 2**64) + _mix(request_ids.astype(np.uint64)))
-        bits = _mix(key + _GOLDEN * (positions.astype(np.uint64) + np.uint64(1)))
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        key = mix(np.uint64(stream_seed(seed, stream) % 2**64) + mix(request_ids.astype(np.uint64)))
+        bits = mix(key + GOLDEN * (positions.astype(np.uint64) + np.uint64(1)))
+    return np.asarray((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def stream_seed(seed: int, stream: int) -> int:
@@ -27,8 +31,12 @@ def stream_seed(seed: int, stream: int) -> int:
     return (seed + stream * 0xD1342543DE82EF95 + 2**63) % 2**64 - 2**63
 
 
-def _mix(bits: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
-    mixed = np.atleast_1d(np.asarray(bits, dtype=np.uint64)) + _GOLDEN
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
+def mix(bits: Any) -> Any:
+    """The finaliser; 64-bit whole numbers without a sign, which wrap round."""
+    mixed = bits + GOLDEN
+    mixed ^= mixed >> _30
+    mixed *= _FIRST
+    mixed ^= mixed >> _27
+    mixed *= _SECOND
+    mixed ^= mixed >> _31
+    return mixed

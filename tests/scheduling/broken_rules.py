@@ -14,9 +14,9 @@ import numba
 import numpy as np
 
 from specsim.errors import InvalidInput
-from specsim.jit import integers_at
+from specsim.jit import NONE, integers_at
 from specsim.scheduling import blocks, rules
-from specsim.scheduling.records import NONE, block_at, engine_at
+from specsim.scheduling.records import block_at, engine_at
 from tests.scheduling.replay import recordings, replay
 
 

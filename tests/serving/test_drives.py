@@ -207,18 +207,22 @@ def test_event_for_event(case: Case) -> None:
 
 PLAIN = """
 import hashlib, warnings
-from tests.serving.test_drives import a_run
+from tests.serving.test_drives import POLICIES, a_run
 warnings.simplefilter("ignore")  # 64-bit arithmetic that wraps round
-result = a_run()
-print(hashlib.sha256(repr((result.requests, result.steps)).encode()).hexdigest())
+results = [a_run(policy) for policy in sorted(POLICIES)]
+print(hashlib.sha256(repr([(one.requests, one.steps) for one in results]).encode()).hexdigest())
 """
 
 
-def a_run() -> RunResult:
-    """Priorities, prefixes, preemptions, two replicas and a copying drafter."""
+def a_run(policy: str) -> RunResult:
+    """Priorities, prefixes, preemptions, two replicas, and a copying drafter where the policy allows it."""
+    law = CONFIDENT if policy in ("confidence", "verify_budget") else LAWS[5]
     speculation = Speculation.model_validate(
-        {"program": "ngram", "max_draft_tokens": 4, "acceptance": LAWS[5], "policy": {"kind": "fixed", "k": 3}}
-    )
+        {
+            "program": "ngram", "max_draft_tokens": 4, "acceptance": law,
+            "policy": {"kind": policy} | POLICIES[policy],
+        }
+    )  # fmt: skip
     lengths = [(1 + 7 * i % 40, 1 + 5 * i % 30) for i in range(20)]
     requests = [
         RequestSpec(i, 0.002 * i, *lengths[i], priority=i % 3, prefix_hashes=(1, 2), hash_block_tokens=8)
@@ -240,4 +244,4 @@ def test_the_compiled_step_does_what_its_python_says() -> None:
         )  # fmt: skip
         digests.add(done.stdout.strip())
     assert len(digests) == 1
-    assert sum(one.preemptions for one in a_run().requests) > 0
+    assert sum(one.preemptions for one in a_run("fixed").requests) > 0

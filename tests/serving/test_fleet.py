@@ -17,12 +17,12 @@ from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.results import RunResult
 from specsim.scenario import Scenario, load_scenario
-from specsim.scheduling.accept import key_of, uniform_of
 from specsim.serving.fleet import Fleet
 from specsim.serving.price_table import InexactTables, shape_of, table_errors, tabled
 from specsim.serving.simulate import priced_replicas, run, simulate
 from specsim.serving.sinks import Streamed
 from specsim.specs.engine import EngineLimits
+from specsim.speculation.compiled_uniform import key_of, uniform_of
 from specsim.speculation.uniform import stream_seed, uniform
 from specsim.workload.request import Requests
 from tests.replicas import replica

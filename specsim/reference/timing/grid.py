@@ -25,7 +25,7 @@ from specsim.scheduling.scheduler import Sequence as Running
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import AcceptanceDraws, uniform
 from specsim.speculation.policy import ConfidencePolicy, Decider
-from specsim.speculation.policy.deciders import ByBatch, Limited
+from specsim.speculation.policy.deciders import ByBatch
 
 WARM_UP_ROUNDS, MIN_ROUNDS = 3, 8
 WINDOW_TOKENS = 32  # contexts of a cell stay within this span, centred on the scenario's mean
@@ -70,9 +70,10 @@ def _order(batches: list[int], draft_lengths: list[int], seed: int) -> list[tupl
 
 def _decider(assembly: Assembly, k: int) -> Decider | None:
     """A confidence stop drafts at most k, as in the predicted map; under any other policy k is what is drafted."""
-    asked = assembly.speculation
-    inner = assembly.decider() if asked is not None and isinstance(asked.policy, ConfidencePolicy) else None
-    return None if inner is None else Limited(inner, lambda batch, longest: k)
+    policy = None if assembly.speculation is None else assembly.speculation.policy
+    if not isinstance(policy, ConfidencePolicy):
+        return None
+    return assembly.decider(policy.model_copy(update={"choices": (0, k)}))
 
 
 def _filled_models(scenario: Scenario, device: str, *, batch: int, longest: int) -> tuple[Models, Drafter | None]:

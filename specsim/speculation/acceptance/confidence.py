@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
 from specsim.arrays import Floats, Integers
-from specsim.speculation.acceptance.latent import LEVEL_STREAM, span_starts
+from specsim.speculation.acceptance.latent import span_seeds
 from specsim.speculation.acceptance.law import AcceptanceLaw, Rate, leading_right
 from specsim.speculation.acceptance.levels import RoundStatistics, round_statistics
-from specsim.speculation.uniform import uniform
 from specsim.validated import Validated
 
 
@@ -58,7 +58,7 @@ class ConfidenceAcceptance(AcceptanceLaw):
     """
 
     kind: Literal["confidence"] = "confidence"
-    levels: tuple[ConfidenceLevel, ...] = Field(min_length=1)
+    levels: tuple[ConfidenceLevel, ...] = Field(min_length=1, max_length=256)
     persistence: float = Field(0.0, ge=0, lt=1)
 
     track_fields: ClassVar[int] = 1
@@ -91,21 +91,27 @@ class ConfidenceAcceptance(AcceptanceLaw):
         weights = np.array([level.weight for level in self.levels])
         return np.asarray(weights / weights.sum(), dtype=np.float64)
 
+    def tables(self) -> tuple[Floats, Floats]:
+        """Rate and confidence of each level."""
+        return self._rates(), np.array([level.confidence for level in self.levels], dtype=np.float64)
+
     def confidences(self, track: Floats) -> Floats:
         """Confidence of each draft from a track, [sequences, width]."""
-        confidence = np.array([level.confidence for level in self.levels], dtype=np.float64)
-        return np.asarray(confidence[track[:, :, 0].astype(np.int64)], dtype=np.float64)
+        return np.asarray(self.tables()[1][track[:, :, 0].astype(np.int64)], dtype=np.float64)
 
     def rates(self, track: Floats) -> Floats:
         """How often each draft is accepted, from a track, [sequences, width]."""
-        return np.asarray(self._rates()[track[:, :, 0].astype(np.int64)], dtype=np.float64)
+        return np.asarray(self.tables()[0][track[:, :, 0].astype(np.int64)], dtype=np.float64)
+
+    def level_of(self, seed: int, request_ids: Integers, tokens: int) -> NDArray[np.uint8]:
+        """Index into ``levels`` of each output position, [requests, tokens]."""
+        from specsim.speculation.acceptance.compiled_spans import draw_levels  # numba comes with it
+
+        return draw_levels(request_ids, tokens, self.persistence, span_seeds(seed), self._weights())
 
     def track(self, seed: int, request_ids: Integers, tokens: int) -> Floats:
         """Indices into ``levels``, [requests, tokens, 1]."""
-        start = span_starts(seed, request_ids, tokens, self.persistence)
-        u = uniform(seed, request_ids[:, None], start, stream=LEVEL_STREAM)
-        index = np.searchsorted(np.cumsum(self._weights()), u, side="right")
-        return np.minimum(index, len(self.levels) - 1)[:, :, None].astype(np.float64)
+        return self.level_of(seed, request_ids, tokens)[:, :, None].astype(np.float64)
 
     def draw(
         self, seed: int, request_ids: Integers, positions: Integers, draft_tokens: Integers, track: Floats

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeInt, PositiveInt, field_validator
 
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceLaw, RecallAcceptance
-from specsim.speculation.policy.deciders import Held, at_most, limited
+from specsim.speculation.policy.deciders import ByBatch, at_most, held, limited
 from specsim.speculation.policy.protocol import Decider, Setting
 from specsim.validated import Validated
+
+if TYPE_CHECKING:
+    from specsim.speculation.policy.learning import Learning
 
 
 class PolicyData(Validated, ABC):
@@ -76,11 +80,11 @@ class ChoosingPolicy(PolicyData):
 
     def start(self, setting: Setting) -> Decider:
         allowed = self.allowed(setting)
-        decider = self.decide(setting, allowed)
-        graphs = setting.graph_sizes if self.stay_captured else ()
-        if graphs:
-            decider = limited(decider, lambda batch, k: at_most(allowed, min(k, graphs[-1] // max(batch, 1) - 1)))
-        return decider if self.hold_steps == 1 else Held(decider, self.hold_steps)
+        decider, graphs = self.decide(setting, allowed), setting.graph_sizes
+        if self.stay_captured and graphs:
+            batches = range(setting.max_num_seqs + 1)
+            decider = limited(decider, [at_most(allowed, graphs[-1] // max(batch, 1) - 1) for batch in batches])
+        return held(decider, self.hold_steps)
 
     def allowed(self, setting: Setting) -> tuple[int, ...]:
         """Ascending draft lengths to choose from."""
@@ -88,7 +92,7 @@ class ChoosingPolicy(PolicyData):
         return setting.choices if self.choices is None else self.choices
 
     @abstractmethod
-    def decide(self, setting: Setting, allowed: tuple[int, ...]) -> Decider:
+    def decide(self, setting: Setting, allowed: tuple[int, ...]) -> ByBatch | Learning:
         """The decider proper, whose k are all ``allowed``, before they are limited and held."""
 
 

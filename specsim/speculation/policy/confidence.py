@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat
 
-from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance
 from specsim.speculation.policy.base import ChoosingPolicy
-from specsim.speculation.policy.deciders import DeciderBase, longest_of
-from specsim.speculation.policy.protocol import Decider, Drafts, Rounds, Setting
+from specsim.speculation.policy.protocol import Setting
 from specsim.validated import Validated
+
+if TYPE_CHECKING:
+    from specsim.speculation.policy.learning import Learning
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -48,50 +48,16 @@ class ConfidencePolicy(ChoosingPolicy):
     foreseen: bool = False
     adapt: ThresholdAdaptation | None = None
 
-    def decide(self, setting: Setting, allowed: tuple[int, ...]) -> Decider:
-        return _Stop(self, allowed[-1])
+    def decide(self, setting: Setting, allowed: tuple[int, ...]) -> Learning:
+        from specsim.speculation.policy.rules.confidence import confidence  # numba comes with it
+
+        rule = self.model_dump(include={"threshold", "keep_last", "foreseen"})
+        adapt = {} if self.adapt is None else self.adapt.model_dump()
+        return confidence(longest=allowed[-1], adapts=self.adapt is not None, **rule, **adapt)
 
     def check(self, acceptance: AcceptanceLaw, choices: Sequence[int]) -> None:
         super().check(acceptance, choices)
         check_has_confidences(acceptance, self.kind)
-
-
-class _Stop(DeciderBase):
-    def __init__(self, policy: ConfidencePolicy, longest: int) -> None:
-        self._policy, self._longest = policy, longest
-        self._threshold = policy.threshold
-        self._accepted: float | None = None  # moving average of the acceptance rate
-
-    @property
-    def uniform(self) -> bool:
-        return False
-
-    @property
-    def needs_confidences(self) -> bool:
-        return True
-
-    def observe(self, rounds: Rounds) -> None:
-        adapt = self._policy.adapt
-        if adapt is None:
-            return
-        for drafted, accepted in zip(rounds.drafted.tolist(), rounds.accepted.tolist(), strict=True):
-            rate = accepted / drafted
-            before = rate if self._accepted is None else self._accepted
-            self._accepted = adapt.memory * before + (1.0 - adapt.memory) * rate
-            moved = self._threshold + (adapt.step if self._accepted < adapt.target else -adapt.step)
-            blended = adapt.smoothing * self._threshold + (1.0 - adapt.smoothing) * moved
-            self._threshold = min(1.0, max(0.0, blended))
-
-    def draft_tokens(self, batch: int, context_tokens: float) -> int:
-        return self._longest
-
-    def lengths(self, request_ids: Integers, draft_tokens: int, confidences: Floats | None) -> Drafts:
-        confidences = required(confidences)[:, :draft_tokens]
-        sure = np.cumprod(confidences >= self._threshold, axis=1).sum(axis=1)  # drafts before the first unsure one
-        computed = np.minimum(sure + 1, draft_tokens)
-        lengths = computed if self._policy.keep_last else sure
-        computed = lengths if self._policy.foreseen else computed
-        return Drafts(np.asarray(lengths, dtype=np.int64), longest_of(computed, draft_tokens))
 
 
 def check_has_confidences(acceptance: AcceptanceLaw, kind: str) -> None:
@@ -101,12 +67,3 @@ def check_has_confidences(acceptance: AcceptanceLaw, kind: str) -> None:
             f"policy {kind!r} looks at confidences and acceptance {getattr(acceptance, 'kind', '?')!r} has none; "
             "give speculation.acceptance of kind confidence"
         )
-
-
-def required(confidences: Floats | None) -> Floats:
-    """The confidences; raises InvalidInput without any."""
-    if confidences is None:
-        raise InvalidInput(
-            "this policy looks at confidences and nothing gives any; impose acceptance of kind confidence"
-        )
-    return confidences

@@ -1,56 +1,66 @@
-"""What rounds of every batch size and draft length take, looked up at once for a step-by-step decision."""
+"""What rounds take, looked up at once for a step-by-step decision: priced once a KV length, and kept."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from specsim.arrays import Floats
+from specsim.arrays import Floats, Integers
 from specsim.speculation.round import StepCost
 
 PER_OCTAVE = 4  # KV lengths priced between one and twice it; a length is off by at most 9 %
+OCTAVES = 40 * PER_OCTAVE  # more than any KV length has
+KEPT = 16  # prices of other costs
 
 
-class RoundPrices:
-    """Seconds of steady rounds, [choices, batches], for batch 1 to the largest; priced once a KV length."""
+@dataclass(frozen=True, slots=True)
+class ById:
+    """As a key it is the object that it is, which it keeps alive."""
 
-    def __init__(self, cost: StepCost, choices: Sequence[int], max_num_seqs: int) -> None:
-        self._cost = cost
-        self._choices = choices
-        self._batches = np.arange(1.0, max_num_seqs + 1.0)
-        self._found: dict[float, Floats] = {}
-        self._columns: dict[int, list[list[float]]] = {}
-
-    def seconds(self, context_tokens: float) -> Floats:
-        """At exactly this KV length; entry [i, b - 1] is batch b at the i-th choice."""
-        if context_tokens not in self._found:
-            rows = [self._cost.decode_round(self._batches, k, context_tokens).seconds for k in self._choices]
-            self._found[context_tokens] = np.stack([np.broadcast_to(row, self._batches.shape) for row in rows])
-        return self._found[context_tokens]
-
-    def near(self, batch: int, context_tokens: float) -> list[float]:
-        """Of one batch size, a number a choice, at the nearest of the KV lengths that are priced."""
-        octave = _nearest(context_tokens)
-        if octave not in self._columns:
-            self._columns[octave] = self.seconds(rounded(context_tokens)).T.tolist()
-        columns = self._columns[octave]
-        return columns[min(max(batch, 1), len(columns)) - 1]
+    number: int
+    cost: StepCost = field(compare=False)
 
 
-def rounded(context_tokens: float) -> float:
-    """The nearest of PER_OCTAVE lengths an octave, in the logarithm."""
-    return float(2.0 ** (_nearest(context_tokens) / PER_OCTAVE))
+class KeptPrices:
+    """Prices at the KV lengths that came up, [OCTAVES, rows] arrays of them, which rules find by their addresses."""
+
+    def __init__(self, price: Callable[[float, int], Floats], rows: int = 1) -> None:
+        """``price(context_tokens, row)``: what to keep."""
+        self._price, self._kept = price, list[Floats]()
+        self.addresses: Integers = np.zeros((OCTAVES, rows), dtype=np.int64)
+
+    def add(self, octave: int, row: int) -> None:
+        """Work out the prices of one entry."""
+        self._kept.append(np.ascontiguousarray(self._price(2.0 ** (octave / PER_OCTAVE), row)))
+        self.addresses[octave, row] = self._kept[-1].ctypes.data
 
 
-def _nearest(context_tokens: float) -> int:
-    return round(math.log2(max(1.0, context_tokens)) * PER_OCTAVE)
+def kept(make: Callable[..., KeptPrices], cost: StepCost, *arguments: Any) -> KeptPrices:
+    """``make(cost, ..)``, made once for a cost: whoever decides by it under another load or seed looks up the same."""
+    return _kept(make, ById(id(cost), cost), *arguments)
 
 
-def first_best(values: Floats | Sequence[float], slack: float = 1e-12) -> int:
+@lru_cache(maxsize=KEPT)
+def _kept(make: Callable[..., KeptPrices], cost: ById, *arguments: Any) -> KeptPrices:
+    return make(cost.cost, *arguments)
+
+
+def round_prices(cost: StepCost, choices: Sequence[int], max_num_seqs: int) -> KeptPrices:
+    """Seconds of steady rounds, [batches, choices]."""
+    return KeptPrices(lambda context_tokens, _: round_seconds(cost, choices, max_num_seqs, context_tokens).T)
+
+
+def round_seconds(cost: StepCost, choices: Sequence[int], max_num_seqs: int, context_tokens: float) -> Floats:
+    """Seconds of steady rounds, [choices, batches], for batch 1 to the largest."""
+    batches = np.arange(1.0, max_num_seqs + 1.0)
+    rows = [cost.decode_round(batches, k, context_tokens).seconds for k in choices]
+    return np.stack([np.broadcast_to(row, batches.shape) for row in rows])
+
+
+def first_best(values: Floats, slack: float = 1e-12) -> int:
     """Index of the largest value, the first one within rounding of it."""
-    if isinstance(values, np.ndarray):
-        return int(np.argmax(values >= values.max() * (1.0 - slack)))
-    enough = max(values) * (1.0 - slack)
-    return next(index for index, value in enumerate(values) if value >= enough)
+    return int(np.argmax(values >= values.max() * (1.0 - slack)))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import PositiveFloat, field_validator
 
 from specsim.speculation.acceptance import Acceptance, AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy
-from specsim.speculation.policy.deciders import ByBatch, DeciderBase
-from specsim.speculation.policy.prices import RoundPrices, first_best
-from specsim.speculation.policy.protocol import Decider, Setting
+from specsim.speculation.policy.deciders import ByBatch
+from specsim.speculation.policy.prices import first_best, round_seconds
+from specsim.speculation.policy.protocol import Setting
+from specsim.speculation.round import StepCost
+
+if TYPE_CHECKING:
+    from specsim.speculation.policy.learning import Learning
 
 
 class ProfiledPolicy(ChoosingPolicy):
@@ -39,27 +42,22 @@ class ProfiledPolicy(ChoosingPolicy):
             raise ValueError("contexts is empty; list KV lengths, or remove it for the workload's mean")
         return None if contexts is None else tuple(sorted(set(contexts)))
 
-    def decide(self, setting: Setting, allowed: tuple[int, ...]) -> Decider:
+    def decide(self, setting: Setting, allowed: tuple[int, ...]) -> ByBatch | Learning:
         law = setting.acceptance if self.acceptance is None else self.acceptance
-        prices = RoundPrices(setting.cost, allowed, setting.max_num_seqs)
         contexts = self.contexts or (setting.context_tokens,)
-        tables = [best_table(law, prices, allowed, context) for context in contexts]
-        return ByBatch(tables[0]) if len(tables) == 1 else _ByContext(contexts, tables)
+        tables = [best_table(law, setting.cost, allowed, setting.max_num_seqs, context) for context in contexts]
+        if len(tables) == 1:
+            return ByBatch(tables[0])
+        from specsim.speculation.policy.rules.by_context import by_context  # numba comes with it
+
+        return by_context(contexts, tables)
 
 
-def best_table(law: AcceptanceLaw, prices: RoundPrices, choices: Sequence[int], context_tokens: float) -> list[int]:
+def best_table(
+    law: AcceptanceLaw, cost: StepCost, choices: Sequence[int], max_num_seqs: int, context_tokens: float
+) -> list[int]:
     """k of highest throughput after a step of 0, 1, .. max_num_seqs sequences (none counts as one)."""
     tokens = law.expected_tokens(np.asarray(choices, dtype=np.int64))
-    rates = tokens[:, None] / prices.seconds(context_tokens)
+    rates = tokens[:, None] / round_seconds(cost, choices, max_num_seqs, context_tokens)
     best = [choices[first_best(column)] for column in rates.T]
     return [best[0], *best]
-
-
-class _ByContext(DeciderBase):
-    def __init__(self, contexts: Sequence[float], tables: Sequence[Sequence[int]]) -> None:
-        self._logs = np.log(contexts)
-        self._tables = [ByBatch(table) for table in tables]
-
-    def draft_tokens(self, batch: int, context_tokens: float) -> int:
-        nearest = int(np.abs(self._logs - math.log(max(1.0, context_tokens))).argmin())
-        return self._tables[nearest].draft_tokens(batch, context_tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -11,8 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.base import PolicyData, check_counts_in_a_row
-from specsim.speculation.policy.deciders import DeciderBase
-from specsim.speculation.policy.protocol import Decider, Rounds, Setting
+from specsim.speculation.policy.protocol import Decider, Setting
 from specsim.validated import Validated
 
 
@@ -73,68 +71,11 @@ class TieredPolicy(PolicyData):
         return tuple(sorted({k for tier in self.tiers for k in tier.choices}))
 
     def start(self, setting: Setting) -> Decider:
+        from specsim.speculation.policy.rules.tiers import tiers  # numba comes with it
+
         self.check_lengths(setting.choices)
-        return _Tiers(self)
+        return tiers([tier.model_dump() for tier in self.tiers], self.initial)
 
     def check(self, acceptance: AcceptanceLaw, choices: Sequence[int]) -> None:
         super().check(acceptance, choices)
         check_counts_in_a_row(acceptance, self.kind)
-
-
-class _Slot:
-    """One tier's average and present choice."""
-
-    def __init__(self, tier: Tier, initial: int | None) -> None:
-        self._tier = tier
-        self._index = tier.choices.index(initial) if initial in tier.choices else len(tier.choices) // 2
-        self._average = float(self.k - 1)
-        self._steps = 0
-
-    @property
-    def k(self) -> int:
-        return self._tier.choices[self._index]
-
-    def observe(self, accepted: float | None) -> None:
-        if accepted is not None and self.k > 0:
-            self._average += self._tier.ema * (accepted - self._average)
-        elif accepted is None and self.k > 0:
-            return
-        self._steps += 1
-        beyond = self._steps - self._tier.warmup
-        if beyond > 0 and beyond % self._tier.interval == 0:
-            self._move()
-
-    def _move(self) -> None:
-        choices, last = self._tier.choices, len(self._tier.choices) - 1
-        if self.k == 0:
-            self._index = min(1, last)
-            if self._average < 0:  # nothing was ever drafted here
-                self._average = float(self.k - 1)
-            return
-        start = self._index
-        while self._index > 0 and self._average <= _drop_at(choices[self._index - 1]) + self._tier.fall:
-            self._index -= 1
-        if self._index < start:
-            return
-        while self._index < last and self._average > choices[self._index] - 0.5 + self._tier.rise:
-            self._index += 1
-
-
-def _drop_at(lower: int) -> float:
-    """Average accepted drafts at which a lower choice is as good."""
-    return 0.5 if lower == 0 else lower - 0.5
-
-
-class _Tiers(DeciderBase):
-    def __init__(self, policy: TieredPolicy) -> None:
-        self._firsts = [tier.first_batch for tier in policy.tiers]
-        self._slots = [_Slot(tier, policy.initial) for tier in policy.tiers]
-
-    def observe(self, rounds: Rounds) -> None:
-        self._slot(rounds.batch).observe(float(rounds.accepted.mean()) if len(rounds.accepted) else None)
-
-    def draft_tokens(self, batch: int, context_tokens: float) -> int:
-        return self._slot(batch).k
-
-    def _slot(self, batch: int) -> _Slot:
-        return self._slots[max(0, bisect_right(self._firsts, batch) - 1)]

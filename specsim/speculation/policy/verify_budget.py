@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import PositiveInt, model_validator
 
-from specsim.arrays import Floats, Integers
+from specsim.arrays import Floats
 from specsim.cost.forward import Group
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy
-from specsim.speculation.policy.confidence import check_has_confidences, required
-from specsim.speculation.policy.deciders import DeciderBase
-from specsim.speculation.policy.prices import first_best, rounded
-from specsim.speculation.policy.protocol import Decider, Drafts, Setting
+from specsim.speculation.policy.confidence import check_has_confidences
+from specsim.speculation.policy.prices import KeptPrices, kept
+from specsim.speculation.policy.protocol import Setting
 from specsim.speculation.round import StepCost
+
+if TYPE_CHECKING:
+    from specsim.speculation.policy.learning import Learning
 
 
 class VerifyBudgetPolicy(ChoosingPolicy):
@@ -55,60 +57,35 @@ class VerifyBudgetPolicy(ChoosingPolicy):
         super().check(acceptance, choices)
         check_has_confidences(acceptance, self.kind)
 
-    def decide(self, setting: Setting, allowed: tuple[int, ...]) -> Decider:
-        return _Budget(self, setting.cost)
+    def decide(self, setting: Setting, allowed: tuple[int, ...]) -> Learning:
+        from specsim.speculation.policy.rules.verify_budget import verify_budget  # numba comes with it
+
+        prices = kept(_budget_prices, setting.cost, self.k, setting.max_num_seqs)
+        return verify_budget(self.k, self.tokens, self.max_batch, setting.max_num_seqs, prices)
 
 
-class _Budget(DeciderBase):
-    def __init__(self, policy: VerifyBudgetPolicy, cost: StepCost) -> None:
-        self._policy = policy
-        self._cost = cost
-        self._context_tokens = 1.0
-        self._found: dict[tuple[int, int, float], Floats] = {}
+def _budget_prices(cost: StepCost, longest: int, max_num_seqs: int) -> KeptPrices:
+    """Of steps that verify 0, 1, .. sequences·k drafts, by row k·(max_num_seqs + 1) + sequences."""
 
-    @property
-    def uniform(self) -> bool:
-        return False
+    def seconds(context_tokens: float, row: int) -> Floats:
+        k, sequences = divmod(row, max_num_seqs + 1)
+        return np.asarray(np.maximum.accumulate(_step_seconds(cost, sequences, k, context_tokens)))
 
-    @property
-    def needs_confidences(self) -> bool:
-        return True
+    return KeptPrices(seconds, (longest + 1) * (max_num_seqs + 1))
 
-    def draft_tokens(self, batch: int, context_tokens: float) -> int:
-        self._context_tokens = context_tokens
-        limit = self._policy.max_batch
-        return self._policy.k if limit is None or batch <= limit else 0
 
-    def lengths(self, request_ids: Integers, draft_tokens: int, confidences: Floats | None) -> Drafts:
-        survival = np.cumprod(required(confidences)[:, :draft_tokens], axis=1)
-        sequences, k = survival.shape
-        order = np.argsort(-survival, axis=None, kind="stable")  # stable: of equals, a draft's earlier token first
-        budget = self._policy.tokens
-        if budget is None:
-            tokens = sequences + np.concatenate(([0.0], np.cumsum(survival.ravel()[order])))
-            budget = first_best(tokens / self._seconds(sequences, k)) if sequences else 0
-        kept = np.bincount(order[:budget] // max(k, 1), minlength=sequences)
-        return Drafts(kept.astype(np.int64), draft_tokens)
+def _step_seconds(cost: StepCost, sequences: int, k: int, context_tokens: float) -> Floats:
+    """Drafts to verify are spread evenly, and k are drafted again."""
 
-    def _seconds(self, sequences: int, k: int) -> Floats:
-        """Of steps that verify 0, 1, .. sequences·k drafts, spread evenly, and draft k again."""
-        key = (sequences, k, rounded(self._context_tokens))
-        if key not in self._found:
-            self._found[key] = np.maximum.accumulate(self._price(*key))
-        return self._found[key]
+    def step(*groups: tuple[int | Floats, int]) -> Floats:
+        whole = [Group(count, width, context_tokens + width - 1, width) for count, width in groups]
+        price = cost.step(whole, drafting=sequences, draft_tokens=k, drafting_kv_tokens=context_tokens)
+        return np.atleast_1d(np.asarray(price.seconds, dtype=np.float64))
 
-    def _price(self, sequences: int, k: int, context: float) -> Floats:
-        wider = np.arange(1.0, sequences)
-        spans = [self._step([(sequences, 1)], sequences, k, context)]
-        for width in range(1, k + 1):
-            if sequences > 1:
-                groups = [(sequences - wider, width), (wider, width + 1)]
-                spans.append(self._step(groups, sequences, k, context))
-            spans.append(self._step([(sequences, width + 1)], sequences, k, context))
-        return np.concatenate([np.atleast_1d(np.asarray(span, dtype=np.float64)) for span in spans])
-
-    def _step(
-        self, groups: Sequence[tuple[int | Floats, int]], drafting: int, k: int, context: float
-    ) -> Floats | float:
-        whole = [Group(count, width, context + width - 1, width) for count, width in groups]
-        return self._cost.step(whole, drafting=drafting, draft_tokens=k, drafting_kv_tokens=context).seconds
+    wider = np.arange(1.0, sequences)
+    spans = [step((sequences, 1))]
+    for width in range(1, k + 1):
+        if sequences > 1:
+            spans.append(step((sequences - wider, width), (wider, width + 1)))
+        spans.append(step((sequences, width + 1)))
+    return np.concatenate(spans)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.jit import array_at
 from specsim.speculation.acceptance import AcceptanceDraws, ConditionalAcceptance, ConstantAcceptance
 from specsim.speculation.policy import Rounds, ThroughputPolicy
-from specsim.speculation.policy.throughput import PositionRates
+from specsim.speculation.policy.rules.throughput import BELIEF
 
 
 def rounds(*pairs: tuple[int, int], batch: int = 8) -> Rounds:
@@ -19,31 +20,40 @@ def rounds(*pairs: tuple[int, int], batch: int = 8) -> Rounds:
     return Rounds(np.arange(len(table)), table[:, 0], table[:, 1], batch)
 
 
-def test_rates_by_hand() -> None:
+def rates_of(decider: Any) -> list[float]:
+    belief = array_at(int(decider.record["state"][0]), 1, BELIEF)
+    rates = array_at(int(belief["rates"][0]), int(belief["num_rates"][0]), np.dtype(np.float64))
+    return [float(rate) for rate in rates]
+
+
+def believing(machine: Any, setting: Any, rates: tuple[float, ...], ema: float) -> Any:
+    law = ConditionalAcceptance(rates=rates)
+    return ThroughputPolicy(ema=ema).start(setting(machine, law, longest=len(rates)))
+
+
+def test_rates_by_hand(machine: Any, setting: Any) -> None:
     """Position 1: two of four right; position 2: seen twice, right once; position 3 never reached with a draft."""
-    rates = PositionRates(np.array([0.8, 0.8, 0.8]), 0.5)
-    rates.observe(rounds((2, 0), (2, 1), (1, 0), (2, 2)))
+    decider = believing(machine, setting, (0.8, 0.8, 0.8), 0.5)
+    decider.observe(rounds((2, 0), (2, 1), (1, 0), (2, 2)))
     kept = 0.5**4, 0.5**2
     expected = [kept[0] * 0.8 + (1 - kept[0]) * 0.5, kept[1] * 0.8 + (1 - kept[1]) * 0.5, 0.8]
-    assert rates.rates == pytest.approx(expected)
-    a, b, c = expected
-    assert rates.expected_tokens() == pytest.approx([1, 1 + a, 1 + a + a * b, 1 + a + a * b + a * b * c])
+    assert rates_of(decider) == pytest.approx(expected)
 
 
-def test_nothing_seen_changes_nothing() -> None:
-    rates = PositionRates(np.array([0.3, 0.6]), 0.9)
-    rates.observe(rounds())
-    assert rates.rates == [0.3, 0.6]
+def test_nothing_seen_changes_nothing(machine: Any, setting: Any) -> None:
+    decider = believing(machine, setting, (0.3, 0.6), 0.9)
+    decider.observe(rounds())
+    assert rates_of(decider) == pytest.approx([0.3, 0.6], rel=1e-12)
 
 
-def test_rates_find_the_law_that_draws() -> None:
-    true = np.array([0.9, 0.5, 0.7])
-    draws = AcceptanceDraws(ConditionalAcceptance(rates=tuple(true)), 4)
-    rates = PositionRates(np.array([0.1, 0.1, 0.1]), 0.001)
+def test_rates_find_the_law_that_draws(machine: Any, setting: Any) -> None:
+    true = (0.9, 0.5, 0.7)
+    draws = AcceptanceDraws(ConditionalAcceptance(rates=true), 4)
+    decider = believing(machine, setting, (0.1, 0.1, 0.1), 0.001)
     ids, three = np.arange(64), np.full(64, 3)
     for step in range(400):
-        rates.observe(Rounds(ids, three, draws.accepted(ids, np.full(64, 4 * step), three), 64))
-    assert rates.rates == pytest.approx(true, abs=0.03)
+        decider.observe(Rounds(ids, three, draws.accepted(ids, np.full(64, 4 * step), three), 64))
+    assert rates_of(decider) == pytest.approx(true, abs=0.03)
 
 
 @pytest.mark.parametrize(("believed", "true"), [(0.2, 0.9), (0.95, 0.3), (0.7, 0.7)])

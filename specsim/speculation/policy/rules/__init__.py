@@ -1,0 +1,1 @@
+"""The rules of deciders that learn, compiled: one a policy, see ``policy.learning``."""
