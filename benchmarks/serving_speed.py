@@ -60,7 +60,7 @@ def question(
     """The scenario of one line; any of ``speculation`` makes it draft 4 tokens."""
     fields: dict[str, Any] = {
         "name": "benchmark", "model": "llama-3.1-8b", "gpu": "a100-80gb",
-        "engine": {"max_num_batched_tokens": 512, "max_num_seqs": 256} | (engine or {}),
+        "engine": {"kind": "reference", "max_num_batched_tokens": 512, "max_num_seqs": 256} | (engine or {}),
         "deployment": {"replicas": replicas, "router": router, "disaggregation": pools},
         "workload": {
             "kind": "synthetic", "requests": requests, "lengths": lengths,

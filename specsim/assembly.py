@@ -166,9 +166,9 @@ class Assembly:
 
     # What one replica runs under
 
-    @property
+    @cached_property
     def limits(self) -> EngineLimits:
-        """Limits of one replica."""
+        """The engine of one replica, its defaults filled in."""
         return self.scenario.engine
 
     @property

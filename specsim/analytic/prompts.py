@@ -9,6 +9,8 @@ rounds after the step that ends its prompt, and its prompt c steps, c = ceil(P /
   a closed queue with one server (``waiting_steps``).
 - Requests that start together and are equally long end together (**waves**): their prompts fill steps one after the
   other, as many whole prompts a step as the budget takes, and all other steps only decode.
+- A client's next request is **late** by steps that the others run without it: while its answer and the request are on
+  their way, until the running step ends, and under asynchronous scheduling the one after it too.
 - SGLang's scheduler pauses decoding while it computes prompts, unless its chunks are mixed.
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from specsim.arrays import Floats
 
@@ -49,10 +52,12 @@ class PromptSteps:
 
     ``prompts`` counts tokens in mean prompts, ``spread`` is its standard deviation. ``decoding``: sequences that
     decode in a step with prompts. ``steps``: of a request, its rounds and those in which it waits for or computes its
-    prompt.
+    prompt, or is late. ``running``: requests that are not late. ``pauses``: nobody runs while a request is late.
     """
 
     steps: Floats
+    running: Floats
+    pauses: NDArray[np.bool_]
     share: Floats
     prompts: Floats
     spread: Floats
@@ -67,16 +72,21 @@ class PromptSteps:
         return low, high
 
 
-def prompt_steps(batch: Floats, prompts: Floats, rounds: float, budget: Budget, *, waves: bool) -> PromptSteps:
+def prompt_steps(
+    batch: Floats, prompts: Floats, rounds: float, budget: Budget, *, waves: bool, late: Floats | float = 0.0
+) -> PromptSteps:  # fmt: skip
     """Where the steps of batches [batches] go.
 
-    ``prompts``: tokens of prompts as they come, [requests]; ``rounds``: of a request, after its prompt.
+    ``prompts``: tokens of prompts as they come, [requests]; ``rounds``: of a request, after its prompt; ``late``:
+    steps that others run until a client's next request is seen.
     """
     left, mean = budget.left(batch), float(prompts.mean())
     parts, fill = budget.parts(left, prompts), mean / left
-    least = batch * fill  # steps that the prompts of all fill
-    if waves:
-        least = np.where(parts > 1.0, np.ceil(least), np.ceil(batch / np.maximum(1.0, np.floor(1.0 / fill))))
+    groups = np.where(parts > 1.0, np.ceil(batch * fill), np.ceil(batch / np.maximum(1.0, np.floor(1.0 / fill))))
+    pauses = (batch == 1.0) | (groups == 1.0 if waves else False)
+    clients, own = batch, rounds + parts
+    batch = np.where(pauses, batch, batch * own / (own + late))  # those that are not late
+    least = groups if waves else batch * fill  # steps that the prompts of all fill
     # What a request goes through before the next one takes its place: steps, or rounds where these wait for prompts.
     turns, at_prompt = np.full_like(batch, max(rounds, 1.0)), np.ones_like(batch)
     if budget.mixed:
@@ -92,7 +102,8 @@ def prompt_steps(batch: Floats, prompts: Floats, rounds: float, budget: Budget, 
         share = share / (1.0 + share)
     found = batch / (steps * share)
     spread = np.zeros_like(batch) if waves else _spread(batch, chance, found, prompts)
-    return PromptSteps(steps, share, found, np.clip(1.0 / fill - found, 0.0, spread), decoding)
+    steps = steps * clients / batch
+    return PromptSteps(steps, batch, pauses, share, found, np.clip(1.0 / fill - found, 0.0, spread), decoding)
 
 
 def waiting_steps(batch: Floats, fill: Floats, steps: Floats, cv: float) -> Floats:

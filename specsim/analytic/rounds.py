@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.analytic.acceptance_error import unsure_of_acceptance
-from specsim.analytic.steps import PROMPTS, Steps
+from specsim.analytic.steps import PROMPTS, Served, Steps
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES
@@ -32,24 +32,6 @@ from specsim.errors import InvalidInput, NoAnswer
 from specsim.speculation.acceptance.origin import Origin
 from specsim.speculation.round import SHARED_ERRORS
 from specsim.surfaces.estimates import Z90
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What a map's batches are taken to serve: prompts as they come [requests], and mean outputs.
-
-    ``waves``: requests start together and are equally long, so that they end together where rounds are sure.
-    """
-
-    prompts: Floats
-    output_tokens: float
-    waves: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """Mean lengths, and whether requests come in waves."""
-        return {
-            "prompt_tokens": float(self.prompts.mean()), "output_tokens": self.output_tokens, "waves": self.waves,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +167,9 @@ def served_by(assembly: Assembly) -> Served:
     equal = bool(drawn.output_tokens.min() == drawn.output_tokens.max())
     together = arrivals is not None and not (arrivals.think_s and arrivals.think == "exponential")
     prompts = drawn.prompt_tokens.astype(np.float64)
-    return Served(prompts * (prompt / prompts.mean()), output, equal and together)
+    engine = assembly.scenario.engine
+    turnaround_s = None if arrivals is None else engine.frontend_request_s + engine.frontend_response_s
+    return Served(prompts * (prompt / prompts.mean()), output, equal and together, turnaround_s)
 
 
 def _cells(assembly: Assembly, batches: Sequence[int], context: float, served: Served | None) -> list[Cell]:
@@ -215,9 +199,10 @@ class _Row:
         price = steps.round(sizes, context)
         if served is None:
             return cls(steps.draft_tokens, steps.tokens, price, price, np.full(len(sizes), steps.tokens))
-        found = steps.prompt_steps(sizes, served.prompts, served.output_tokens, waves=served.waves)
-        mean = steps.mean(sizes, context, served.prompts, found, price)
-        return cls(steps.draft_tokens, steps.tokens, price, mean, served.output_tokens / found.steps)
+        found = steps.prompt_steps(sizes, np.asarray(price.seconds), served)
+        mean = steps.mean(context, served.prompts, found)
+        paused = np.where(found.pauses, (served.turnaround_s or 0.0) / np.asarray(mean.seconds), 0.0)
+        return cls(steps.draft_tokens, steps.tokens, price, mean, served.output_tokens / (found.steps + paused))
 
     def cells(self, batches: Sequence[int], context: float, base: _Row) -> list[Cell]:
         gain = self.tokens / base.tokens

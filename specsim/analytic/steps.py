@@ -7,7 +7,8 @@ Both are prices of the scenario's one price source.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,27 @@ from specsim.speculation.stopping import stopped_round
 
 PROMPTS = "prompts"
 LEAST_DECODING = 0.5  # sequences; fewer are left out of a step with prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What batches are taken to serve: prompts as they come [requests], and mean outputs.
+
+    ``waves``: requests start together and are equally long, so that they end together where rounds are sure.
+    ``turnaround_s``: from an answer to the client's next request at the scheduler; None: another is there at once.
+    """
+
+    prompts: Floats
+    output_tokens: float
+    waves: bool
+    turnaround_s: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Mean lengths, whether requests come in waves, and the turnaround."""
+        return {
+            "prompt_tokens": float(self.prompts.mean()), "output_tokens": self.output_tokens, "waves": self.waves,
+            "turnaround_s": self.turnaround_s,
+        }  # fmt: skip
 
 
 class Steps:
@@ -59,8 +81,8 @@ class Steps:
         """A step that only decodes, batch sizes [batches]."""
         return self._step(self._decodes(batch, context_tokens), batch, context_tokens)
 
-    def prompt_steps(self, batch: Floats, prompts: Floats, output_tokens: float, *, waves: bool) -> PromptSteps:
-        """Where the steps of batches [batches] go that serve such ``prompts`` [requests] and mean outputs."""
+    def prompt_steps(self, batch: Floats, round_s: Floats, served: Served) -> PromptSteps:
+        """Where the steps of batches [batches] go, whose decode rounds take ``round_s``."""
         limits, slots = self._replica.limits, self._replica.draft_slots
         tokens = limits.max_num_batched_tokens
         if limits.draft_slots_for == "max_num_seqs":
@@ -69,23 +91,34 @@ class Steps:
             tokens, 1.0 + self._verified, slots, mixed=limits.rules == "vllm" or limits.mixed_chunks,
             chunked=limits.chunked_prefill,
         )  # fmt: skip
-        return prompt_steps(batch, prompts, self.rounds(output_tokens), budget, waves=waves and self.sure)
+        return prompt_steps(
+            batch, served.prompts, self.rounds(served.output_tokens), budget, waves=served.waves and self.sure,
+            late=self._late(round_s, served.turnaround_s),
+        )  # fmt: skip
 
-    def mean(
-        self, batch: Floats, context_tokens: float, prompts: Floats, found: PromptSteps, round_: StepTime
-    ) -> StepTime:  # fmt: skip
+    def _late(self, round_s: Floats, turnaround_s: float | None) -> Floats | float:
+        """Steps between an answer and the step that sees the client's next request, beyond the first one to start."""
+        in_flight = 1.0 if self._replica.limits.async_scheduling else 0.0
+        if turnaround_s is None:
+            return 0.0
+        if not turnaround_s:
+            return 2.0 * in_flight  # it comes just after the next step's successor was chosen
+        return turnaround_s / round_s + 0.5 + in_flight
+
+    def mean(self, context_tokens: float, prompts: Floats, found: PromptSteps) -> StepTime:
         """The mean step, with and without prompts: its part ``prompts`` is what they add to decoding.
 
         Seconds are convex in the tokens of a step, which weights bound below and work above, so that steps with
         prompts are priced at both ends of their spread. Errors of these steps are a class of their own: they run much
         the same kernels whatever is drafted.
         """
+        round_ = self.round(found.running, context_tokens)
         shares, prices = [1.0 - found.share], [round_]
         for load in found.loads():
             shares.append(found.share / 2)
             prices.append(_as_prompts(self._with_prompts(context_tokens, prompts, load)))
         step = mixture(prices, shares)
-        decoding = (1.0 - found.share) + found.share * found.decoding / batch  # rounds of a request over its steps
+        decoding = (1.0 - found.share) + found.share * found.decoding / found.running  # of a request's steps
         parts: dict[str, Reals] = {name: decoding * seconds for name, seconds in round_.parts.items()}
         return replace(step, parts=parts | {PROMPTS: step.seconds - decoding * round_.seconds})
 

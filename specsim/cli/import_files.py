@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -13,6 +13,7 @@ from specsim.cli.options import JsonOption, console, messages, print_json
 app = typer.Typer(
     no_args_is_help=True, help="Read an engine's configuration, logs, results, a trace or a model: YAML to paste."
 )
+LONGEST_PATH = 1024
 FileArgument = Annotated[Path, typer.Argument(help="The file, as its program wrote it.")]
 
 
@@ -101,37 +102,21 @@ def model(file: FileArgument, as_json: JsonOption = False) -> None:
 @app.command("config")
 def config(
     source: Annotated[str, typer.Argument(help="A file, or the command line in quotes; - reads it from stdin.")],
-    engine: Annotated[
-        Literal["vllm", "sglang", "tensorrt-llm"] | None,
-        typer.Option(help="Whose it is; default: by its words."),
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """An engine's command line or configuration file: speculation, limits and parallel sizes."""
-    from specsim.interop.engine_config import engine_fields, speculation_fields
-
-    found, kind = _engine_config(source, engine)
-    fields: dict[str, Any] = {"engine": {"kind": kind} | engine_fields(found)}
-    fields["speculation"] = speculation_fields(found)
-    _answer(fields, {"engine": kind, "drafter": found.draft_model}, found.notes, as_json=as_json)
-
-
-def _engine_config(source: str, engine: str | None) -> tuple[Any, str]:
-    """(the configuration, whose it is)."""
+    """An engine's command line, Kubernetes manifest or YAML: model, engine, deployment and speculation."""
     import sys
 
-    from specsim.interop.sglang import read_sglang
-    from specsim.interop.tensorrt_llm import read_tensorrt_llm
-    from specsim.interop.vllm import read_vllm
+    from specsim.interop.server import read_server
     from specsim.text_file import read_text
 
     path = Path(source)
-    is_file = len(source) < 4096 and " --" not in source and path.is_file()
+    is_file = len(source) < LONGEST_PATH and "\n" not in source and path.is_file()
     text = sys.stdin.read() if source == "-" else read_text(path, "a command line") if is_file else source
-    kind = engine or ("sglang" if "sglang" in text else "tensorrt-llm" if "decoding_type" in text else "vllm")
-    if kind == "tensorrt-llm" and is_file:
-        return read_tensorrt_llm(path), kind
-    return (read_sglang if kind == "sglang" else read_vllm)(text), kind
+    server = read_server(text)
+    fields, notes = server.scenario_fields()
+    drafter = None if server.speculation is None else server.speculation.draft_model
+    _answer(fields, {"drafter": drafter}, notes, as_json=as_json)
 
 
 def _answer(fields: dict[str, Any], facts: dict[str, Any], notes: tuple[str, ...], *, as_json: bool) -> None:

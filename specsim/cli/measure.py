@@ -73,7 +73,7 @@ def measure(
     if grid and names_case(scenario):
         _measure_case_maps(_case(scenario, settings), device=device, repeats=repeats, cell_seconds=cell_seconds)
         return
-    question = load_scenario(scenario, settings or ())
+    question = load_scenario(scenario, settings or ()).run_by("reference")
     require_torch()
     from specsim.reference.timing.run import serve
 

@@ -1,13 +1,15 @@
 """The time of any pass: kernels, padding to captured graphs, launches from the host, collectives.
 
 With CUDA graphs the tokens of a pass are padded to the next captured size, so that its cost is a staircase; above the
-largest size it falls to eager launches. An eager pass takes the longer of its kernels and their launches. A mixed pass
-(prompt chunks beside decoding) is captured piecewise: attention is launched eagerly between the pieces.
+largest size it falls to eager launches. An eager pass takes the longer of its kernels and their launches, each with
+the Python around it. A pass captured in pieces (by vLLM: one with prompt chunks beside decoding) launches attention
+eagerly between them, and the device idles for a moment at each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -25,23 +27,35 @@ from specsim.cost.forward import (
 )
 from specsim.cost.step_time import Charge
 from specsim.specs.deployment import ExpertGroup
-from specsim.specs.engine import pad_to_graph
+from specsim.specs.engine import GraphMode, pad_to_graph
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
 
 PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph piece, one attention
 
 
+@dataclass(frozen=True, slots=True)
+class Launching:
+    """Host seconds to launch a kernel outside of a graph and a piece of one, and what the device idles at a piece.
+
+    All 0 where the kernel times hold their launch already.
+    """
+
+    kernel_s: float = 0.0
+    piece_s: float = 0.0
+    gap_s: float = 0.0
+
+
 class PassCost:
     """Prices passes of one model, or of a part of one, over ``ranks`` GPUs, its routed experts perhaps over more.
 
-    ``graph_sizes``: captured token counts, empty for eager; ``launch_s``: host seconds to launch one kernel, 0 where
-    the kernel times hold it already.
+    ``graph_sizes``: captured token counts, empty for eager; ``graph_mode``: as in EngineLimits.
     """
 
     def __init__(
         self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
-        experts: ExpertGroup | None = None, graph_sizes: tuple[int, ...] = (), launch_s: float = 0.0,
+        experts: ExpertGroup | None = None, graph_sizes: tuple[int, ...] = (),
+        graph_mode: GraphMode = "full_and_piecewise", launching: Launching = Launching(),
     ) -> None:  # fmt: skip
         self._whole = as_part(model)
         self._part = self._whole.shard(ranks, experts)
@@ -49,7 +63,8 @@ class PassCost:
         self._prices = prices
         self._precision = precision
         self._graph_sizes = graph_sizes
-        self._launch_s = launch_s
+        self._graph_mode = graph_mode
+        self._launching = launching
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
         self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
 
@@ -60,7 +75,9 @@ class PassCost:
         """
         tokens = sum((g.tokens for g in groups), 0)
         rows = sum((g.sequences * g.logit_rows for g in groups), 0)
-        padded, captured = pad_to_graph(tokens, self._graph_sizes)
+        uniform = not any(group.is_prefill for group in groups)
+        sizes = () if self._graph_mode == "full_decode_only" and not uniform else self._graph_sizes
+        padded, captured = pad_to_graph(tokens, sizes)
         if isinstance(padded, int) and isinstance(rows, int):
             charges = list(self._token_charges(padded, rows, warm))
         else:
@@ -71,9 +88,8 @@ class PassCost:
             charges.extend(self.charge(kernel, warm) for kernel in kernels)
         if between_s := self._prices.host_s("layer", 1):
             charges.append(Charge("elementwise", "host", between_s * self._part.mixers, 0.0, 0.0, 0.0, 0))
-        if self._launch_s:
-            uniform = not any(group.is_prefill for group in groups)
-            charges.append(self._waiting_for_launches(charges, captured, uniform))
+        if self._launching.kernel_s:
+            charges.append(self._launches(charges, captured, uniform=uniform))
         return charges
 
     def sampling(self, operation: str, rows: Reals) -> Sequence[Charge]:
@@ -108,10 +124,16 @@ class PassCost:
             kernel.count,
         )
 
-    def _waiting_for_launches(self, charges: Sequence[Charge], captured: Reals, uniform: bool) -> Charge:
-        """Seconds that the device waits for the host to launch its kernels."""
-        pieces = 0 if uniform else PIECES_PER_LAYER * self._part.mixers + 1
-        launches = np.where(captured, pieces, sum((charge.launches for charge in charges), 0.0))
+    def _launches(self, charges: Sequence[Charge], captured: Reals, *, uniform: bool) -> Charge:
+        """What the device waits for the host to launch its kernels, and idles between pieces of a graph."""
+        whole = uniform and self._graph_mode != "piecewise"
+        pieces = 0 if whole else PIECES_PER_LAYER * self._part.mixers + 1
+        kernels = sum((charge.launches for charge in charges), 0.0)
         kernels_s = sum((charge.seconds for charge in charges), 0.0)
-        waiting = np.maximum(0.0, launches * self._launch_s - kernels_s)
-        return Charge("host", "host", waiting if waiting.ndim else float(waiting), 0.0, 0.0, 0.0, 0)
+        busy_s = np.where(captured, pieces * self._launching.piece_s, kernels * self._launching.kernel_s)
+        idle_s = np.where(captured, pieces * self._launching.gap_s, 0.0)
+        waiting_s = np.maximum(0.0, busy_s - kernels_s - idle_s)
+        if waiting_s.ndim:
+            return Charge("host", "host", waiting_s + idle_s, 0.0, 0.0, 0.0, 0, busy_s, waiting_s)
+        waiting, idle = float(waiting_s), float(idle_s)
+        return Charge("host", "host", waiting + idle, 0.0, 0.0, 0.0, 0, float(busy_s), waiting)

@@ -23,10 +23,6 @@ KERNEL_FLOOR_S = {
 MACHINE_ERROR, RELATIVE_ERROR = 0.25, 0.1
 ROOFLINE_RANK = float(SOURCES.index("roofline"))
 
-# Serving-engine host time where neither the scenario nor a profile gives it: per step, and per draft pass. From a
-# decomposition of vLLM EAGLE rounds on one H100 at k = 3: 1.2 ms a step, about 1.9 ms for three draft passes.
-DEFAULT_HOST_S = {"step": 1.2e-3, "drafts": 0.0, "propose": 0.0, "draft_pass": 0.63e-3}
-
 
 class Roofline:
     """Prices kernels from a datasheet; ``dtype`` is that of activations."""

@@ -113,6 +113,8 @@ class Charge:
     rank: Reals
     compute_bound: Reals
     launches: Reals
+    launching_s: Reals = 0.0  # that the host spends on launching the pass
+    waiting_s: Reals = 0.0  # of ``seconds``, that the device waits for it if the host begins when the device does
 
 
 class Bill:
@@ -123,7 +125,10 @@ class Bill:
         self._errors_s: dict[str, Reals] = {}
         self._ranks: list[Reals] = [0.0] * len(SOURCES)
         self._compute_s: Reals = 0.0
-        self._host: list[tuple[str, Reals]] = []  # what an asynchronous engine hides behind the device
+        self._hidden: list[tuple[str, Reals]] = []  # what an asynchronous engine does while the device computes
+        self._device_s: Reals = 0.0  # of all charges, what is not waiting for launches
+        self._launching_s: Reals = 0.0
+        self._waiting: dict[str, Reals] = {}
 
     def add(self, charges: Iterable[Charge], part: str | None = None, times: Reals = 1) -> None:
         """Enter kernels ``times`` over, under their own parts or all under ``part``."""
@@ -133,28 +138,36 @@ class Bill:
             self._parts[name] = self._parts.get(name, 0.0) + seconds
             self._errors_s[charge.kind] = self._errors_s.get(charge.kind, 0.0) + times * charge.error_s
             self._compute_s = self._compute_s + seconds * charge.compute_bound
+            self._device_s = self._device_s + times * (charge.seconds - charge.waiting_s)
+            self._launching_s = self._launching_s + times * charge.launching_s
+            self._waiting[name] = self._waiting.get(name, 0.0) + times * charge.waiting_s
             if isinstance(charge.rank, float):
                 self._ranks[int(charge.rank)] = self._ranks[int(charge.rank)] + seconds
             else:
                 for rank in range(len(SOURCES)):
                     self._ranks[rank] = self._ranks[rank] + seconds * (charge.rank == rank)
 
-    def add_host(self, part: str, seconds: Reals, relative_error: float, *, hidden: bool) -> None:
-        """Enter time of the host; ``hidden``: an asynchronous engine spends it while the device computes."""
+    def add_host(self, part: str, seconds: Reals, relative_error: float, exposed: float) -> None:
+        """Enter host time; all but the share ``exposed`` of it is hidden by an asynchronous engine."""
         self._errors_s["host"] = self._errors_s.get("host", 0.0) + seconds * relative_error
-        if hidden:
-            self._host.append((part, seconds))
-        else:
-            self._parts[part] = self._parts.get(part, 0.0) + seconds
+        self._parts[part] = self._parts.get(part, 0.0) + exposed * seconds
+        if exposed < 1:
+            self._hidden.append((part, (1.0 - exposed) * seconds))
 
     def total(self, machine_error: float, *, overlap: bool) -> StepTime:
-        """The step. With ``overlap`` it takes the longer of device and host, else their sum."""
+        """The step.
+
+        With ``overlap`` the host runs ahead: it launches passes and does its other work beside the device, and the
+        longer of the two counts. Else every pass waits for its launches, and the other work comes on top.
+        """
         parts = dict(self._parts)
         if overlap:
-            hidden = sum((seconds for _, seconds in self._host), 0.0)
-            parts["host"] = parts.get("host", 0.0) + np.maximum(0.0, hidden - sum(parts.values(), 0.0))
+            for part, waiting in self._waiting.items():
+                parts[part] = parts[part] - waiting
+            busy_s = self._launching_s + sum((seconds for _, seconds in self._hidden), 0.0)
+            parts["host"] = parts.get("host", 0.0) + np.maximum(0.0, busy_s - self._device_s)
         else:
-            for part, seconds in self._host:
+            for part, seconds in self._hidden:
                 parts[part] = parts.get(part, 0.0) + seconds
         seconds = sum(parts.values(), 0.0)
         errors = dict(self._errors_s)

@@ -10,8 +10,6 @@ from specsim.interop.huggingface.draft_head import DraftHead, read_draft_head
 from specsim.specs.yaml_file import build
 from specsim.speculation.program import DraftProgram, load_program, program_names
 
-_BASES = {"dspark": "dflash"}  # techniques whose passes are another's
-
 
 def head_program(path: Path | str) -> DraftProgram:
     """The program of a head's config.json or its folder.
@@ -24,15 +22,13 @@ def head_program(path: Path | str) -> DraftProgram:
 
 def program_of(head: DraftHead) -> DraftProgram:
     """The program of a head that was read."""
-    base = _BASES.get(head.technique, head.technique)
-    if base not in program_names():
-        raise NoAnswer(f"{head.where}: there is no program for {head.technique} heads; describe it as a YAML program")
-    preset = load_program(base).model_dump(mode="json", exclude_none=True, by_alias=True)
-    source = f"{head.where}, a head of {head.technique}; what it does not say is preset {base}'s ({preset['source']})"
+    name = head.technique
+    if name not in program_names():
+        raise NoAnswer(f"{head.where}: there is no program for {name} heads; describe it as a YAML program")
+    preset = load_program(name).model_dump(mode="json", exclude_none=True, by_alias=True)
+    source = f"{head.where}, a head of {name}; what it does not say is preset {name}'s ({preset['source']})"
     phases = preset["phases"] if head.shape is None and not head.heads else _phases(head, preset["phases"])
     fields = preset | {"source": source, "phases": phases}
-    if head.technique != base:
-        fields |= {"name": head.technique}
     if head.max_position is not None:
         fields["max_position"] = head.max_position
     if head.block is not None:
@@ -44,15 +40,22 @@ def program_of(head: DraftHead) -> DraftProgram:
 
 
 def _phases(head: DraftHead, phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The preset's phases with the head's weights: the fusion of states in its own phase, if the preset has one."""
+    """The preset's phases with the head's weights: the fusion of states in its own phase, if the preset has one.
+
+    A third phase is a Markov head, which goes from position to position.
+    """
     if head.heads:
         return [phases[0] | {"weights": _medusa(head)}]
     fusion, layers = _weights(head)
     if len(phases) == 1:
         return [phases[0] | {"weights": [*fusion, *layers]}]
-    if len(phases) != 2:
-        raise InvalidInput(f"{head.where}: the preset of {head.technique} has {len(phases)} phases; write a program")
-    return [phases[0] | {"weights": fusion}, phases[1] | {"weights": layers}]
+    found = [phases[0] | {"weights": fusion}, phases[1] | {"weights": layers}]
+    for phase in phases[2:]:
+        markov = {"kind": "sized_head", "hidden_size": head.rank} if head.rank else phase["weights"][0]
+        if head.vocabulary is not None:
+            markov = markov | {"vocabulary": head.vocabulary}
+        found.append(phase | {"weights": [markov]})
+    return found
 
 
 def _medusa(head: DraftHead) -> list[dict[str, Any]]:
@@ -81,6 +84,4 @@ def _weights(head: DraftHead) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     found = [layers, output]
     if head.technique == "p-eagle":
         found.insert(1, {"kind": "sized_matrix", "inputs": 2 * shape.hidden_size, "outputs": shape.hidden_size})
-    if head.rank and head.vocabulary is not None:
-        found.append({"kind": "sized_matrix", "inputs": head.rank, "outputs": head.vocabulary})
     return fusion, found

@@ -195,19 +195,15 @@ def mean_length_rates(acceptance_length: float, num_speculative_tokens: int) -> 
 def speculation_fields(config: EngineConfig) -> dict[str, Any]:
     """The ``speculation`` mapping of a scenario, ``acceptance`` only where the config imposes one.
 
-    Raises NoAnswer for a drafter without a bundled program, a tree, and a draft length that the text leaves open.
+    Raises NoAnswer for a drafter without a bundled program, and a draft length that the text leaves open.
     """
-    if config.tree is not None:
-        raise NoAnswer(
-            f"the config drafts a tree of topk {config.tree.topk}; specsim's programs draft chains: set topk 1"
-        )
     policy = config.policy or steps_policy(config.steps())
     fields: dict[str, Any] = {
-        "program": _program_name(config.method),
+        "program": _program(config),
         "max_draft_tokens": config.num_speculative_tokens or policy.longest,
         "policy": policy.model_dump(mode="json"),
     }
-    if load_program(fields["program"]).needs_draft_model and config.draft_model is not None:
+    if load_program(_program_name(config.method)).needs_draft_model and config.draft_model is not None:
         fields["draft_model"] = _draft_model(config.draft_model)
     if config.acceptance_rates is not None:
         fields["acceptance"] = {"kind": "conditional", "rates": list(_conditional(config.acceptance_rates))}
@@ -247,6 +243,19 @@ def config_from_fields(
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
+
+
+def _program(config: EngineConfig) -> str | dict[str, Any]:
+    """The bundled program's name; for a tree that program's content, its tree replaced by the configured one."""
+    if config.tree is None:
+        return _program_name(config.method)
+    name, tree = f"{_program_name(config.method)}-tree", config.tree
+    if name not in program_names():
+        raise NoAnswer(f"method {config.method!r} has no bundled tree program; set topk 1 for a chain")
+    nodes = tree.num_draft_tokens - 1
+    shape = {"nodes": nodes, "depth": tree.num_steps, "top_k": tree.topk, "budgets": [nodes]}
+    content = load_program(name).model_dump(mode="json", exclude_none=True, exclude={"figures", "unknown"})
+    return content | {"name": f"{name}-{nodes}", "proposal": {"kind": "dynamic_tree"} | shape, "draft_tokens": nodes}
 
 
 def _program_name(method: str) -> str:

@@ -29,7 +29,7 @@ REQUEST = mixed_record((
     "named_blocks", "table", "hashes", "num_hashes", "hash_block_tokens", "hit_tokens", "lost_tokens", "preemptions",
     "before", "after", "serial", "request_class", "law", "key", "track", "levels", "memory", "client", "rounds",
     "drafted", "accepted", "replica", "other_half",
-), ("arrival_s", "first_token_s", "last_token_s", "kv_s"))  # fmt: skip
+), ("arrival_s", "submitted_s", "first_token_s", "last_token_s", "kv_s"))  # fmt: skip
 """A request on its replica.
 
 Its known tokens are the prompt and what was emitted; ``computed_tokens`` of them are in the KV cache, as far as steps
@@ -116,7 +116,7 @@ REPLICA = mixed_record((
     "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "decider",
     "draft_tokens", "log",
     "ran", "refused",
-), ("start_s", "now_s", "out_s", "link_free_s", "new_token_ratio"))  # fmt: skip
+), ("start_s", "now_s", "out_s", "seen_s", "response_s", "link_free_s", "new_token_ratio"))  # fmt: skip
 """One replica.
 
 engine               its ENGINE
@@ -147,7 +147,8 @@ decider              DECIDER; none where the draft lengths are those
 draft_tokens         most tokens that the drafter computes a sequence after this step
 log                  LOG
 start_s, now_s       when the step began; when it ends, so that the next may begin
-out_s                when its tokens are out
+out_s                when its tokens are with the client, ``response_s`` after the engine has them
+seen_s               requests that were submitted from then on are not seen by the step's schedule yet
 link_free_s          when its link has moved all KV that it was asked to
 """
 

@@ -127,6 +127,7 @@ class ReplicaArrays:
         for name in ("engine", "running", "preempted", "reserved"):
             record[name] = address_of(getattr(self, name))
         record["shares"], record["free_plain"] = address_of(self.shares), blocks
+        record["seen_s"] = np.inf
         if engine["prefix_caching"][0]:
             longest = -(-int(engine["max_model_len"][0]) // int(engine["block_size"][0]))
             tables = seqs * (1 if engine["role"][0] == BOTH else HOLDING)

@@ -228,7 +228,9 @@ def _admit(replica: Any, engine: Any, budget: int, longest_chunk: int) -> None:
 
 @jit
 def may_admit(replica: Any, engine: Any) -> bool:
-    """Whether one more may run: prompts that wait to be moved keep their block tables."""
+    """Whether the next of the queue may run: prompts that wait to be moved keep their block tables."""
+    if request_at(replica.first_waiting).submitted_s >= replica.seen_s:
+        return False
     has_table = not engine.prefix_caching or replica.num_spare_tables > 0
     return bool(replica.num_running < engine.max_num_seqs and has_table)
 

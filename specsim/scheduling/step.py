@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from specsim.jit import NONE, floats_at, integers_at, jit
 from specsim.scheduling.accept import accepted, proposed, put_confidences
 from specsim.scheduling.decide import tabled_length
@@ -29,6 +31,7 @@ def begin(replica: Any, now_s: float) -> None:
     engine = engine_at(replica.engine)
     verifies, longest = engine.verifies_drafts, engine.max_draft_tokens
     work, kv_drafting, kv_all = work_at(replica.work), 0, 0
+    replica.seen_s = _seen_until(replica, now_s)
     replica.start_s = now_s
     count = schedule(replica)
     if count == 0 and replica.num_preempted:  # who was in the way is gone
@@ -63,6 +66,13 @@ def begin(replica: Any, now_s: float) -> None:
         _add_singles(replica, work)
     work.drafting_kv_tokens = kv_drafting / work.num_drafting if work.num_drafting else 0.0
     work.context_tokens = work.drafting_kv_tokens if work.num_drafting else kv_all / max(1, count)
+
+
+@jit
+def _seen_until(replica: Any, now_s: float) -> float:
+    """An asynchronous engine chose this step's work when the step before it began, unless nothing was left to run."""
+    chosen_before = replica.num_running > 0 and replica.now_s == now_s
+    return float(replica.start_s if engine_at(replica.engine).async_scheduling and chosen_before else np.inf)
 
 
 @jit
@@ -122,7 +132,7 @@ def launch(replica: Any) -> float:
     """Everything about the step is known: note it down, and return when it ends."""
     work, log, engine = work_at(replica.work), log_at(replica.log), engine_at(replica.engine)
     replica.now_s = replica.start_s + work.seconds
-    replica.out_s = replica.now_s + work.lag_s
+    replica.out_s = replica.now_s + work.lag_s + replica.response_s
     log.worst_rank = max(log.worst_rank, work.rank)
     row = log.num_steps
     log.num_steps = row + 1

@@ -95,7 +95,8 @@ class _Feed:
                 continue
             record["first_idle"] += 1
             one = request_view(address)[0]
-            arrival = self._environment.at(float(one["arrival_s"]), ARRIVES, int(one["serial"]))
+            arrives_s = float(one["arrival_s"] + record["request_s"])
+            arrival = self._environment.at(arrives_s, ARRIVES, int(one["serial"]))
             assert arrival.callbacks is not None
             arrival.callbacks.append(partial(self._arrive, source, address))
         record["first_idle"] = record["num_idle"] = 0

@@ -152,6 +152,7 @@ class Fleet:
         arrays = ReplicaArrays(kind.engine, record)
         kind.fill(record)
         record["number"], record["work"], record["log"] = number, address_of(self.work), address_of(self.log.record)
+        record["response_s"] = kind.assembly.limits.frontend_response_s
         return arrays
 
     def _decider(self, number: int, kind: Kind) -> Learning | None:
@@ -190,6 +191,7 @@ class Fleet:
                 "num_prefill": self.disaggregation.prefill_replicas, "decode_first": made_of.limits.rules == "sglang",
                 "move_block_s": made_of.kv_block_bytes / bandwidth, "move_latency_s": link.latency_s,
             }  # fmt: skip
+        record["request_s"] = self.kinds[0].assembly.limits.frontend_request_s
         for name, value in fields.items():
             record[name] = value
         return record

@@ -128,7 +128,8 @@ def _fill_sources(fleet: Any) -> int:
             return RECORDS_WANTED
         fleet.first_idle += 1
         _event_of(fleet, source).request = address
-        _plan(fleet, source, request_at(address).arrival_s, ARRIVES, request_at(address).serial)
+        one = request_at(address)
+        _plan(fleet, source, one.arrival_s + fleet.request_s, ARRIVES, one.serial)
     fleet.first_idle, fleet.num_idle = 0, 0
     return DONE
 

@@ -57,10 +57,11 @@ def shape_of(assembly: Assembly) -> Shape:
     by_batch = None if decider is None else decider.table()
     if by_batch is not None:
         choices = tuple(sorted({0, *(min(k, assembly.longest) for k in by_batch)}))
+    mixed_sizes = () if limits.graph_mode == "full_decode_only" else assembly.graph_sizes
     return Shape(
         limits.max_num_seqs, limits.max_num_batched_tokens,
         min(LONGEST_KV, assembly.longest_cached), choices, assembly.verifies_drafts,
-        assembly.graph_sizes,
+        mixed_sizes,
     )  # fmt: skip
 
 

@@ -4,8 +4,9 @@ Two drives of one compiled step give the same result: a compiled loop over all e
 (``serving.events``), to which more can be added. A run drains unless it is stopped: it ends when the last request has
 finished.
 
-Not modelled: network, tokenising before a request reaches the scheduler. An asynchronous engine's steps are scheduled
-one at a time here; what it hides of the host's time is in the price.
+A request takes the front end's time to the scheduler, and its tokens theirs to the client. An asynchronous engine
+chooses a step's work when the step before it begins: who arrives later waits for both. Its steps are booked one at a
+time here, so that no step computes what a request no longer needs; what it hides of the host's time is in the price.
 """
 
 from __future__ import annotations

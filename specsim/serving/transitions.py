@@ -43,7 +43,7 @@ FLEET = mixed_record((
     "class_index", "priorities", "hash_starts", "hashes", "hash_block_tokens", "track", "levels",
     "seed", "spare_request", "asking", "log", "most_requests", "most_steps", "most_gaps", "most_in_step",
     "num_prefill", "decode_first", "handed_over", "ahead", "num_ahead", "moved_blocks", "num_moves",
-), ("now_s", "move_block_s", "move_latency_s"))  # fmt: skip
+), ("now_s", "request_s", "move_block_s", "move_latency_s"))  # fmt: skip
 """All there is to a run.
 
 unfinished           requests at each replica, [num_replicas]
@@ -60,6 +60,7 @@ most_..              rows of the log, and sequences in a step
 ahead, num_ahead     events that this one brings about: a drive plans each unless its slot waits for one already
 num_prefill          replicas that compute prompts, the first ones; 0 where every replica does all
 decode_first         whether a decode replica gets a request before a prefill replica, as under SGLang's rules
+request_s            from a client to the scheduler
 handed_over          requests that the other pool's router has seen
 move_block_s, .._latency_s   of the link between the pools: seconds a KV block and a transfer
 moved_blocks, num_moves      so far
@@ -183,7 +184,7 @@ def _submit(fleet: Any, number: int, address: int) -> None:
     replica, one = _replica_of(fleet, number), request_at(address)
     if replica.laws != NONE:
         one.law = replica.laws + one.request_class * LAW_BYTES
-    one.replica = number
+    one.replica, one.submitted_s = number, fleet.now_s
     integers_at(fleet.unfinished, fleet.num_replicas)[number] += 1
     submit(replica, address)
     _wake(fleet, number)
@@ -325,7 +326,7 @@ def end_move(fleet: Any, number: int) -> None:
         leave_queue(replica, address)
         release(replica, one)
         replica.num_pending -= 1
-        one.first_token_s, one.last_token_s = fleet.now_s, fleet.now_s
+        one.first_token_s = one.last_token_s = fleet.now_s + replica.response_s
         note_finished(replica, one)
         _finish(fleet, address)
     _wake(fleet, number)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
 from specsim.arrays import Reals
+from specsim.specs.host_time import HostTimes
 from specsim.validated import Validated
 
 EngineKind = Literal["vllm", "sglang", "tensorrt-llm", "reference"]
@@ -27,7 +28,11 @@ class EngineLimits(Validated):
     verifying) and mixed steps are captured whole and in pieces around attention (full_and_piecewise), only the former
     and whole (full_decode_only), both in pieces (piecewise), or nothing is (none). ``graph_grid``: whose sizes;
     ``max_graph_size``: the largest, in tokens for vLLM, else in requests.
-    ``async_scheduling`` hides the host's work behind the device's.
+    ``host``: the host's work; ``async_scheduling`` hides it behind the device's but for what it says is exposed, and
+    chooses a step's work when the one before it begins.
+    ``host_step_s`` and ``host_draft_pass_s`` take the place of all of a step's, of a draft pass's.
+    ``frontend_request_s``: from a client to the scheduler (HTTP, template, tokens); ``frontend_response_s``: of a
+    token back to it.
     ``draft_slots_for``: whom the tokens of the budget that drafting takes are kept free for, the requests of the step
     (scheduled) or ``max_num_seqs`` of them, however few there are.
     ``attention_backend``: whose attention kernels run; ``fused_kernels``: operations that run as one kernel.
@@ -70,7 +75,10 @@ class EngineLimits(Validated):
     attention_backend: str | None = None
     fused_kernels: tuple[tuple[str, ...], ...] = ()
     async_scheduling: bool = False
-    host_step_s: NonNegativeFloat | None = None  # None: from the profile, else the documented default
+    frontend_request_s: float = Field(0.0, ge=0, le=60)
+    frontend_response_s: float = Field(0.0, ge=0, le=60)
+    host: HostTimes = HostTimes()
+    host_step_s: NonNegativeFloat | None = None  # None: from the profile, else as ``host`` says
     host_draft_pass_s: NonNegativeFloat | None = None
     kv_spread: float = Field(0.0, ge=0, lt=1)
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from specsim.arrays import Reals
 from specsim.cost.forward import KernelPrices, Precision
-from specsim.cost.passes import PassCost
+from specsim.cost.passes import Launching, PassCost
 from specsim.cost.step_time import Charge
 from specsim.specs.deployment import ExpertGroup
+from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart
@@ -29,18 +30,25 @@ class PassPricing:
 
     prices: KernelPrices
     hardware: Hardware
+    engine: EngineLimits
     graph_sizes: tuple[int, ...]
     ranks: int
     experts: ExpertGroup | None = None
 
     def cost(self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True) -> PassCost:
         """Prices of passes over a model or a part of one."""
-        # Kernels profiled on a CPU were launched eagerly, one by one: their times hold the launch.
-        launch_s = self.hardware.launch_s if self.hardware.kind == "gpu" else 0.0
         sizes = self.graph_sizes if graphs else ()
+        launching = self._launching() if self.hardware.kind == "gpu" else Launching()
         return PassCost(
-            model, self.prices, precision, ranks=self.ranks, experts=self.experts, graph_sizes=sizes, launch_s=launch_s
-        )
+            model, self.prices, precision, ranks=self.ranks, experts=self.experts, graph_sizes=sizes,
+            graph_mode=self.engine.graph_mode, launching=launching,
+        )  # fmt: skip
+
+    def _launching(self) -> Launching:
+        """The engine's; on a CPU there is none: kernels were profiled one by one, and their times hold the launch."""
+        host, launch_s = self.engine.host, self.hardware.launch_s
+        eager_s = launch_s if host.launch is None else host.launch.seconds
+        return Launching(eager_s, launch_s if host.piece is None else host.piece.seconds, host.gap.seconds)
 
 
 def seconds_of(entries: Sequence[Entry]) -> Reals:

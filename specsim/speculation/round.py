@@ -18,18 +18,17 @@ import numpy as np
 
 from specsim.arrays import Reals
 from specsim.cost.forward import Group, KernelPrices, Precision
-from specsim.cost.roofline import DEFAULT_HOST_S
 from specsim.cost.step_time import Bill, StepTime
 from specsim.specs.deployment import ExpertGroup
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.speculation.draft_phase import PhaseCost
+from specsim.speculation.host_work import HostPrices
 from specsim.speculation.pricing import Entry, PassPricing, seconds_of
-from specsim.speculation.program import DraftProgram, Phase
+from specsim.speculation.program import DraftProgram
 from specsim.speculation.target_pass import TargetPass
 
-MEASURED_HOST_ERROR, ASSUMED_HOST_ERROR = 0.2, 0.4  # one standard deviation, as a share; both are judgements
 SHARED_ERRORS = ("machine", "host")  # error classes that two rounds on one machine have in common
 
 
@@ -60,11 +59,12 @@ class RoundCost:
         max_draft_tokens: int = 0,
     ) -> None:  # fmt: skip
         self._prices = prices
-        self._gpu = hardware.kind == "gpu"
+        on_gpu = hardware.kind == "gpu"
         self._engine = engine
         self._program = program
-        sizes = engine.captured_sizes(max_draft_tokens, on_gpu=self._gpu)
-        pricing = PassPricing(prices, hardware, sizes, ranks, experts)
+        self._host = HostPrices(engine, prices, on_gpu=on_gpu)
+        sizes = engine.captured_sizes(max_draft_tokens, on_gpu=on_gpu)
+        pricing = PassPricing(prices, hardware, engine, sizes, ranks, experts)
         self._target = TargetPass(target, pricing, precision, program)
         self._phases = (
             [
@@ -92,11 +92,12 @@ class RoundCost:
         verification = self._target.entries(groups, draft_tokens)
         for charges, times in verification:
             bill.add(charges, times=times)
-        bill.add_host("host", *self._host_s("step", sum((g.sequences for g in groups), 0)), hidden=True)
+        for work in self._host.step(sum((g.sequences for g in groups), 0)):
+            bill.add_host("host", *work)
         verifying = sum((g.sequences for g in groups if not g.is_prefill), 0)
         if draft_tokens:
-            drafts_s, error = self._host_s("drafts", verifying)
-            bill.add_host("draft", drafts_s * (verifying > 0), error, hidden=True)
+            for work in self._host.drafts(verifying, drafting * draft_tokens):
+                bill.add_host("draft", *work)
             overlaps = any(cost.phase.placement == "overlapped" for cost in self._phases)
             beside_s = seconds_of(verification) if overlaps else 0.0
             for phase in self._phases:
@@ -132,41 +133,17 @@ class RoundCost:
         phase, idle = cost.phase, isinstance(drafting, int) and drafting == 0
         passes = min(1, len(entries)) if idle else len(cost.widths(draft_tokens))
         sequences = 1 if idle else drafting
-        seconds, error = self._pass_host_s(phase, sequences)
-        host_s = passes * seconds
-        begins = cost is self._begins and passes > 0
-        start_s, start_error = self._host_s("propose", sequences) if begins else (0.0, 0.0)
+        each = self._host.draft_pass(phase, sequences)
+        works = [each._replace(seconds=passes * each.seconds)] if passes else []
+        if cost is self._begins and passes:
+            works.append(self._host.begin(sequences))
         share: Reals = 1.0
         if phase.placement == "overlapped":
-            draft_s = seconds_of(entries) + host_s + start_s
+            draft_s = seconds_of(entries) + sum((work.seconds for work in works), 0.0)
             share = np.maximum(0.0, draft_s - beside_s) / np.maximum(draft_s, np.finfo(np.float64).tiny)
         for charges, times in entries:
             bill.add(charges, "draft", times * share)
-        if passes:
-            bill.add_host("draft", host_s * share, error, hidden=True)
-            bill.add_host("draft", start_s * share, start_error, hidden=True)
-        propose_s, error = self._propose_s(phase, drafting)
         if phase.where == "cpu" or phase.host_s_per_sequence:
-            bill.add_host("draft", propose_s * share, error, hidden=False)
-
-    def _propose_s(self, phase: Phase, sequences: Reals) -> tuple[Reals, float]:
-        """Host seconds of proposing that no other work hides."""
-        measured = None if phase.host_part is None else self._prices.host_s(phase.host_part, sequences)
-        if measured is None:
-            return sequences * phase.host_s_per_sequence, ASSUMED_HOST_ERROR
-        return measured, MEASURED_HOST_ERROR
-
-    def _pass_host_s(self, phase: Phase, sequences: Reals) -> tuple[Reals, float]:
-        if phase.host_s_per_pass is not None:
-            return phase.host_s_per_pass, ASSUMED_HOST_ERROR
-        return self._host_s("draft_pass", sequences)
-
-    def _host_s(self, part: str, sequences: Reals) -> tuple[Reals, float]:
-        """Host seconds of one part, and their relative error; a draft pass that is given is all that drafts cost."""
-        given = self._engine.host_step_s if part == "step" else self._engine.host_draft_pass_s
-        if given is not None:
-            return given if part in ("step", "draft_pass") else 0.0, 0.0
-        measured = self._prices.host_s(part, sequences)
-        if measured is not None:
-            return measured, MEASURED_HOST_ERROR
-        return (DEFAULT_HOST_S[part] if self._gpu else 0.0), ASSUMED_HOST_ERROR
+            works.append(self._host.propose(phase, drafting))
+        for work in works:
+            bill.add_host("draft", work.seconds * share, work.error, work.exposed)

@@ -51,7 +51,7 @@ def test_long_outputs_after_short_prompts_are_decoding_alone(batch: int) -> None
 
 @pytest.mark.parametrize(("prompt", "output"), [(100, 33), (3000, 200)])
 def test_one_sequence_prefills_and_then_decodes(prompt: int, output: int) -> None:
-    """Batch 1: a prompt's pass, then n = (O - 1 + (E[X²]/E[X] - 1)/2)/E[X] rounds."""
+    """Batch 1: the way to the engine and back, a prompt's pass, and n = (O - 1 + (E[X²]/E[X] - 1)/2)/E[X] rounds."""
     machine = assemble(scenario(prompt, output))
     for k, cell in cells(scenario(prompt, output), 1).items():
         survival = RATE ** np.arange(1, k + 1)
@@ -60,7 +60,8 @@ def test_one_sequence_prefills_and_then_decodes(prompt: int, output: int) -> Non
         rounds = (output - 1 + (square / tokens - 1) / 2) / tokens
         cost = (machine if k else machine.plain).cost
         prefill = cost.step([Group(1, prompt, prompt, 1)], drafting=1, draft_tokens=k, drafting_kv_tokens=prompt)
-        expected = output / (float(prefill.seconds) + rounds * cell.round_s)
+        away_s = machine.limits.frontend_request_s + machine.limits.frontend_response_s
+        expected = output / (away_s + float(prefill.seconds) + rounds * cell.round_s)
         assert cell.output_tokens_per_s == pytest.approx(expected, rel=1e-3)
 
 
@@ -93,10 +94,11 @@ def test_steps_conserve_prompt_tokens_and_rounds() -> None:
                 prompts = np.full(8, float(generator.integers(1, 4000))) if waves else generator.uniform(1, 4000, 64)
                 rounds = float(generator.uniform(2, 300))
                 budget = Budget(int(generator.integers(1100, 9000)), 4.0, int(generator.integers(0, 2)), mixed=mixed)
-                found = prompt_steps(batch, prompts, rounds, budget, waves=waves)
+                late = float(generator.choice([0.0, 2.5]))
+                found = prompt_steps(batch, prompts, rounds, budget, waves=waves, late=late)
                 computed = found.share * found.prompts * found.steps / batch
                 np.testing.assert_allclose(computed, 1.0, rtol=1e-9)
-                decoded = (1 - found.share) * batch + found.share * found.decoding
+                decoded = (1 - found.share) * found.running + found.share * found.decoding
                 np.testing.assert_allclose(decoded * found.steps / batch, rounds, rtol=1e-6)
                 highest = (found.prompts + found.spread) * prompts.mean()
                 assert np.all(highest <= budget.left(batch) * (1 + 1e-9))
@@ -151,11 +153,11 @@ def steady_tokens_per_s(result: RunResult, clients: int) -> float:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_closed_loops_serve_as_fast_as_in_the_simulator(seed: int) -> None:
-    """Four scenarios a seed, with and without drafts: no cell off by more than 6 %, their mean |error| at most 2 %.
+    """Four scenarios a seed, with and without drafts: no cell off by more than 4 %, their mean |error| at most 1.5 %.
 
-    What is left: prompts that wait for each other near saturation are a queue's mean value (3 to 5 %), steps with
-    several prompts are priced at two loads of their distribution (2 %), tables miss prices by up to 2 %, and 40 waves
-    of requests of random lengths end where they end (1 %).
+    What is left: prompts that wait for each other are a queue's mean value, steps with several prompts are priced at
+    two loads of their distribution, tables miss prices by up to 2 %, and 40 requests a client of random lengths end
+    where they end (1 %).
     """
     generator, errors = np.random.default_rng(seed), []
     for _ in range(4):
@@ -167,5 +169,5 @@ def test_random_closed_loops_serve_as_fast_as_in_the_simulator(seed: int) -> Non
         for k, run in ((machine.longest, machine), (0, machine.plain)):
             served = steady_tokens_per_s(simulate(run, keep=True), clients)
             errors.append(predicted[k].output_tokens_per_s / served - 1)
-    assert np.abs(errors).max() < 0.06
-    assert np.abs(errors).mean() < 0.02
+    assert np.abs(errors).max() < 0.04
+    assert np.abs(errors).mean() < 0.015

@@ -1,8 +1,8 @@
 """Sparse attention of DeepSeek-V3.2: its kernels together against whole attention modules that others timed.
 
-SGLang 0.5.14's decode modules of aiconfigurator-core 0.12 (dsa_generation_module; eight ranks, so 16 heads; weights and
-cache in FP8): down, up and output projections, indexer, choice of keys, and attention over them, of one layer. Norms,
-rotary and the cache's writes are in the module and not in the sum here.
+SGLang 0.5.14's decode modules of aiconfigurator-core 0.12 (dsa_generation_module; eight ranks, thus 16 heads; weights
+and cache in FP8): down, up and output projections, indexer, choice of keys, and attention over them, of one layer.
+Norms, rotary and the cache's writes are in the module and not in the sum here.
 """
 
 from __future__ import annotations

@@ -144,7 +144,12 @@ def test_rates_of_a_mean_length() -> None:
 @pytest.mark.parametrize(
     ("config", "rule"),
     [
-        (EngineConfig(method="ngram", tree=DraftTree(topk=2, num_steps=2, num_draft_tokens=4)), "tree of topk 2"),
+        (
+            EngineConfig(
+                method="ngram", num_speculative_tokens=3, tree=DraftTree(topk=2, num_steps=2, num_draft_tokens=4)
+            ),
+            "no bundled tree program",
+        ),
         (EngineConfig(method="ngram"), "leaves the draft length"),
     ],
 )

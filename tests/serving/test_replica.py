@@ -49,7 +49,7 @@ def speculation(k: int, rate: float, policy: Policy | None = None) -> Speculatio
 
 
 def serve(
-    requests: list[tuple[float, int, int]], cost: Steady, speculation: Speculation | None = None, **limits: int
+    requests: list[tuple[float, int, int]], cost: Steady, speculation: Speculation | None = None, **limits: int | bool
 ) -> RunResult:
     """(arrival, prompt, output) each; 1000 KV blocks."""
     server = replica(EngineLimits.model_validate(limits), 1000, cost, speculation)
@@ -95,6 +95,45 @@ def test_a_client_asks_again_when_it_has_its_answer(by_events: bool) -> None:
     result = run(rows, server, clients=1, by_events=by_events)
     assert [one.arrival_s for one in result.requests] == [0.0, 1.75, 3.5]
     assert [one.finish_s for one in result.requests] == [1.5, 3.25, 5.0]
+
+
+@pytest.mark.parametrize(("asynchronous", "first_s"), [(False, 2.0), (True, 3.0)])
+def test_an_asynchronous_engine_has_chosen_the_next_step_already(asynchronous: bool, first_s: float) -> None:
+    """A request comes while the first step of 1 s runs; the one after was chosen when that began. Idle, none was."""
+    result = serve([(0.0, 4, 6), (0.5, 6, 3), (20.25, 2, 1)], Steady(), async_scheduling=asynchronous)
+    assert [one.first_token_s for one in result.requests] == [1.0, first_s, 21.25]
+
+
+def test_an_asynchronous_engine_that_runs_out_of_work_waits_for_nothing() -> None:
+    result = serve([(0.0, 4, 2), (1.5, 6, 3)], Steady(), async_scheduling=True)
+    assert [one.first_token_s for one in result.requests] == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("by_events", [False, True])
+def test_the_front_end_takes_its_time_both_ways(by_events: bool) -> None:
+    """0.25 s to the scheduler and 0.5 s back: a token of a step of 1 s after 1.75 s. The next request comes then."""
+    limits = EngineLimits(frontend_request_s=0.25, frontend_response_s=0.5)
+    rows = [RequestSpec(number, None, 4, 3) for number in range(2)]
+    result = run(rows, replica(limits, 1000, Steady()), clients=1, by_events=by_events)
+    assert [(one.arrival_s, one.ttft_s, one.finish_s) for one in result.requests] == [
+        (0.0, 1.75, 3.75),
+        (3.75, 1.75, 7.5),
+    ]
+    assert result.itl_s.tolist() == [1.0] * 4
+
+
+def test_equal_requests_that_start_together_come_in_waves() -> None:
+    """Steps of 12 tokens take one whole prompt of 4 beside seven decodes, and one token of the next. A prompt that
+    straddles two steps ends with the later one, so that after some waves none does: eight steps of 24 have prompts.
+    """
+    clients, output, waves = 8, 24, 40
+    rows = [RequestSpec(number, None, 4, output) for number in range(clients * waves)]
+    server = replica(EngineLimits(max_num_batched_tokens=12), 1000, Steady())
+    result = run(rows, server, clients=clients)
+    late = [step for step in result.steps if step.start_s >= 20 * output and step.start_s < 36 * output]
+    chunks = [step.prefill_tokens for step in late if step.prefill_tokens]
+    assert set(chunks) == {4}
+    assert len(chunks) / 16 == pytest.approx(clients, rel=0.1)
 
 
 def test_requests_of_one_instant_share_a_step() -> None:

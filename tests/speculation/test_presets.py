@@ -12,7 +12,7 @@ import pytest
 from specsim.analytic.rounds import speedup_map
 from specsim.assembly import assemble
 from specsim.cost.forward import Precision
-from specsim.cost.roofline import Roofline
+from specsim.cost.roofline import BANDWIDTH_EFFICIENCY, Roofline
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
 from specsim.specs.catalog import load_hardware, load_model
@@ -222,6 +222,39 @@ def test_trees_have_acceptance_by_rank_and_know_their_depth(name: str) -> None:
     assert depth == 0 or law.table.depth >= depth or name == "gsd"
 
 
+def test_dspark_fills_a_block_at_once_and_goes_over_it_with_a_head_of_low_rank() -> None:
+    """One pass of 7 positions, then 7 of one each through 256 x 128,256 weights: 0.4 % of Llama-3.1-8B's."""
+    program = PROGRAMS["dspark"]
+    widths = [phase.pass_widths(program.proposal, 7) for phase in program.phases]
+    assert widths == [(1,), (7,), (1,) * 7]
+    assert weight_share(program, program.phases[2], LLAMA, None) == pytest.approx(256 * 128256 / 7.5e9, rel=0.01)
+    shares = [weight_share(PROGRAMS[name], PROGRAMS[name].phases[1], LLAMA, None) for name in ("dspark", "dflash")]
+    assert shares[0] == shares[1]
+
+
+@pytest.mark.parametrize("name", ["dflash", "dspark"])
+def test_a_drafters_window_bounds_what_it_reads_and_keeps(name: str) -> None:
+    """Beyond 2,048 tokens its five layers read no more, however long the context."""
+    windowed = PROGRAMS[name]
+    fields = windowed.model_dump(mode="json", exclude_none=True, by_alias=True)
+    for weights in (w for phase in fields["phases"] for w in phase["weights"]):
+        weights.pop("window", None)
+    full = DraftProgram.model_validate(fields)
+
+    def draft_s(program: DraftProgram, context: float) -> float:
+        cost = RoundCost(
+            LLAMA, Roofline(H200, "bfloat16"), hardware=H200, engine=EngineLimits(),
+            precision=Precision(16, 16, "bfloat16"), program=program, max_draft_tokens=7,
+        )  # fmt: skip
+        return float(np.asarray(cost.decode_round(32, 7, context).parts["draft"]))
+
+    assert draft_s(windowed, 512) == pytest.approx(draft_s(full, 512))
+    assert draft_s(windowed, 32768) == pytest.approx(draft_s(windowed, 4096))
+    read = 5 * 32 * (32768 - 2048) * 2 * 8 * 128 * 2  # layers, sequences, tokens, keys and values in 16 bits
+    expected = read / (H200.bandwidth_bytes_per_s * BANDWIDTH_EFFICIENCY)
+    assert draft_s(full, 32768) - draft_s(windowed, 32768) == pytest.approx(expected, rel=0.02)
+
+
 def test_the_shape_of_sequoia_is_the_best_tree_of_its_recall() -> None:
     program = PROGRAMS["sequoia"]
     assert program.acceptance is not None
@@ -235,7 +268,7 @@ def test_the_shape_of_sequoia_is_the_best_tree_of_its_recall() -> None:
     ("name", "counts"),
     [
         ("draft-model", (4, 1)), ("eagle3", (4, 0)), ("mtp", (4, 0)), ("ngram", (0, 0)), ("p-eagle", (4, 3)),
-        ("pard", (4, 4)), ("dflash", (5, 4)),
+        ("pard", (4, 4)), ("dflash", (5, 4)), ("dspark", (5, 4)),
     ],
 )  # fmt: skip
 def test_slots_are_those_of_the_engine(name: str, counts: tuple[int, int]) -> None:

@@ -81,7 +81,8 @@ class OwnLayers(Validated):
 
     ``input_width``: the first projection reads this many times the hidden size (EAGLE-3: 2). ``kv_heads``: as the
     target's, or one for each query head. ``experts``: feed-forward sublayers are routed where the target's are.
-    ``cached`` false: attention sees the tokens of its own pass alone, and nothing is kept.
+    ``cached`` false: attention sees the tokens of its own pass alone, and nothing is kept. ``window``: tokens that a
+    query looks back on; None: all.
     """
 
     kind: Literal["layers"] = "layers"
@@ -91,6 +92,7 @@ class OwnLayers(Validated):
     kv_heads: Literal["target", "all"] = "target"
     experts: bool = False
     cached: bool = True
+    window: PositiveInt | None = None
     bits: Bits | None = None  # None: the target's own
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
@@ -100,6 +102,7 @@ class OwnLayers(Validated):
                 "weight_bits": self.bits or target.weight_bits,
                 "num_kv_heads": target.num_heads if self.kv_heads == "all" else target.num_kv_heads,
                 **UNIFORM,
+                "sliding_window": self.window,
             }
         )
         mixer, feed_forward = shape.usual_sublayers(routed=self.experts)
@@ -206,11 +209,11 @@ class SizedHead(Validated):
     """A product of a drafter's own width that gives logits over a vocabulary of its own."""
 
     kind: Literal["sized_head"] = "sized_head"
-    vocabulary: PositiveInt
+    vocabulary: PositiveInt | None = None  # None: the target's
     hidden_size: PositiveInt
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
-        head = Linear("lm_head", self.vocabulary, self.hidden_size, 1, on_rows=True)
+        head = Linear("lm_head", self.vocabulary or target.vocab_size, self.hidden_size, 1, on_rows=True)
         return Piece(ModelPart(_plain(target, 16), final_norm=True, heads=(head,)), owned=True)
 
 

@@ -22,10 +22,11 @@ from specsim.arrays import Floats
 from specsim.assembly import assemble
 from specsim.cost.forward import Group, KernelPrices
 from specsim.cost.measured import MeasuredPrices
-from specsim.cost.roofline import DEFAULT_HOST_S, Roofline
+from specsim.cost.roofline import Roofline
 from specsim.profiles.store import find_profile
 from specsim.scenario import Scenario
 from specsim.specs.catalog import load_hardware
+from specsim.specs.host_time import HostTimes
 from specsim.speculation.program import load_program
 
 PROMPT_TOKENS, OUTPUT_TOKENS = 384, 256  # assumed: chats, summaries and retrieval mixed
@@ -101,7 +102,8 @@ def predict(row: Measured, source: str, host: Host, seconds: float, reading: Rea
     """r of one row. ``default`` is what specsim takes where nobody says: 5 us a launch, 1.2 ms a step, 0.63 a pass."""
     asked = scenario(row.method, row.gpu, row.target)
     if host == "default":
-        times = {"host_step_s": DEFAULT_HOST_S["step"], "host_draft_pass_s": DEFAULT_HOST_S["draft_pass"]}
+        host = HostTimes()
+        times = {"host_step_s": host.step.seconds, "host_draft_pass_s": host.draft_pass.seconds}
         asked = asked.model_copy(update={"stated_engine": asked.stated_engine.model_copy(update=times)})
     else:
         asked = with_host_time(asked, host, seconds)

@@ -1,0 +1,163 @@
+"""A server's flags as fields of a scenario's ``engine`` and ``deployment``; which flag says what is data in flags/.
+
+Every flag is accounted for: read, known and not modelled, without bearing on speed, or unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from specsim.errors import InvalidInput, shown
+from specsim.interop.command_line import Command
+from specsim.specs.yaml_file import read_yaml
+from specsim.validated import Validated
+
+FOLDER = Path(__file__).parent / "flags"
+Kind = Literal["integer", "number", "text", "integers", "switch", "off", "kv_dtype"]
+_SUFFIXED = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])?")
+_LEVEL = re.compile(r"-O(\d)")
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+_KV_BITS = {"auto": None, "fp8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8, "int8": 8, "nvfp4": 4, "fp4_e2m1": 4, "bfloat16": 16,
+            "bf16": 16, "float16": 16}  # fmt: skip
+
+
+class ReadFlag(Validated):
+    """Which field a flag sets, and how its value is written."""
+
+    field: str
+    kind: Kind
+
+
+class FlagTable(Validated):
+    """An engine's flags, by what they mean here."""
+
+    program: str
+    aliases: dict[str, str]
+    model: str
+    engine: dict[str, ReadFlag]
+    deployment: dict[str, ReadFlag]
+    read_elsewhere: tuple[str, ...] = Field(description="where speculation, graphs and precision are read")
+    not_modelled: tuple[str, ...]
+    irrelevant: tuple[str, ...]
+
+    def known(self) -> set[str]:
+        return {*self.engine, *self.deployment, *self.read_elsewhere, *self.not_modelled, *self.irrelevant, self.model}
+
+
+@dataclass(slots=True)
+class ReadFlags:
+    """Fields that the flags set, and a line on each that set none."""
+
+    engine: dict[str, Any] = field(default_factory=dict)
+    deployment: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@lru_cache
+def flag_table(engine: str) -> FlagTable:
+    return read_yaml(FOLDER / f"{engine}.yaml", FlagTable)
+
+
+def spelled_out(command: Command, table: FlagTable) -> Command:
+    """The command with every flag by its full name: aliases, and beginnings that one flag alone has, as argparse.
+
+    Raises InvalidInput for a beginning of several flags.
+    """
+    flags: dict[str, tuple[str, ...]] = {}
+    known = sorted(table.known() | set(table.aliases))
+    for name, values in command.flags.items():
+        if level := _LEVEL.fullmatch(name):
+            flags["--optimization-level"] = (level[1],)
+            continue
+        full = table.aliases.get(name, name)
+        positive = full.replace("--no-", "--", 1)
+        plain = full.partition(".")[0]
+        if full.startswith("--") and not {full, positive, plain} & set(known):
+            longer = {table.aliases.get(other, other) for other in known if other.startswith(full)}
+            if len(longer) > 1:
+                raise InvalidInput(f"{name} may be {', '.join(sorted(longer))}; write it out")
+            full = longer.pop() if longer else full
+        flags[full] = values
+    return Command(command.environment, flags)
+
+
+def read_flags(command: Command, table: FlagTable) -> ReadFlags:
+    """The fields of a command whose flags are spelled out. Raises InvalidInput for a value of another kind."""
+    found = ReadFlags(model=command.value(table.model))
+    for section, flags in (("engine", table.engine), ("deployment", table.deployment)):
+        for flag, read in flags.items():
+            value = _value(command, flag, read.kind)
+            if value is not None:
+                getattr(found, section)[read.field] = value
+    notes = {"known, and not modelled": table.not_modelled, "without bearing on speed": table.irrelevant}
+    for told, names in notes.items():
+        given = [flag for flag in command.flags if flag.partition(".")[0] in names]
+        if given:
+            found.notes.append(f"{told}: {', '.join(given)}")
+    stems = {flag.partition(".")[0] for flag in table.known()}
+    unknown = [
+        flag for flag in command.flags
+        if flag.partition(".")[0].replace("--no-", "--", 1) not in stems and not _is_speculative(flag)
+    ]  # fmt: skip
+    if unknown:
+        found.notes.append(f"unknown to specsim: {', '.join(unknown)}")
+    return found
+
+
+def _is_speculative(flag: str) -> bool:
+    return flag.startswith(("--spec", "--ngram", "--speculative"))
+
+
+def _value(command: Command, flag: str, kind: Kind) -> Any:
+    if kind == "switch":
+        off = f"--no-{flag.removeprefix('--')}"
+        if flag not in command.flags and off not in command.flags:
+            return None
+        return _truth(command.flags[flag], flag) if flag in command.flags else False
+    if kind == "off":
+        return False if flag in command.flags and _truth(command.flags[flag], flag) else None
+    if flag not in command.flags:
+        return None
+    if kind == "integers":
+        return tuple(sorted({_integer(value, flag) for value in _listed(command.flags[flag])}))
+    text = command.value(flag)
+    assert text is not None
+    if kind == "integer":
+        return None if text in ("auto", "-1") else _integer(text, flag)
+    if kind == "number":
+        return command.number(flag, kind=float)
+    if kind == "kv_dtype":
+        if text not in _KV_BITS:
+            raise InvalidInput(f"{flag} is {shown(text)}; known: {', '.join(_KV_BITS)}")
+        return _KV_BITS[text]
+    return text
+
+
+def _truth(values: Sequence[str], flag: str) -> bool:
+    if not values:
+        return True
+    if len(values) == 1 and values[0].lower() in ("true", "1", "false", "0"):
+        return values[0].lower() in ("true", "1")
+    raise InvalidInput(f"{flag} is {shown(' '.join(values))}; it is a switch: write it alone, or true or false")
+
+
+def _listed(values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in re.split(r"[\s,]+", value.strip("[]() ")) if word]
+
+
+def _integer(text: str, flag: str) -> int:
+    """As vLLM's ``human_readable_int`` reads it: 2k is 2,000 and 2K 2,048; a fraction needs the decimal letter."""
+    match = _SUFFIXED.fullmatch(text.strip())
+    number, letter = (match[1], match[2] or "") if match is not None and len(text) <= 20 else ("", "")
+    if not number or ("." in number and not letter.islower()):
+        raise InvalidInput(f"{flag} is {shown(text)}; it should be a whole number, or 2k (2,000), or 2K (2,048)")
+    scale = 1 if not letter else (1000 if letter.islower() else 1024) ** _POWERS[letter.lower()]
+    return round(float(number) * scale) if "." in number else int(number) * scale
