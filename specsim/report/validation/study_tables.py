@@ -46,7 +46,7 @@ def split_sheets(scores: Sequence[StudyScore], split: Split) -> list[Sheet]:
     return [sheet for sheet in made if sheet.rows]
 
 
-def headline(scores: Sequence[StudyScore]) -> str:
+def headline_table(scores: Sequence[StudyScore]) -> str:
     """The test rows of all studies in five lines of Markdown."""
     figures, rows = part(scores, "test"), []
     for name, labels in HEADLINE.items():
@@ -151,7 +151,8 @@ def decision_lines(scores: Sequence[StudyScore], split: Split) -> list[str]:
     for acceptance, words in WORDS.items():
         if speedups := compared(figures, acceptance, SPEEDUP_LABEL):
             lines.append(f"speed-ups, acceptance {words}: {_sign_words(speedups)}; {_choice_words(speedups)}")
-    stated = [one.covered for one in compared(figures, "measured") if one.covered is not None]
+    told = [figure.comparison("measured") or figure.comparison("smallest") for figure in figures]
+    stated = [one.covered for one in told if one is not None and one.covered is not None]
     if stated:
         share = sum(stated) / len(stated)
         lines.append(
