@@ -55,8 +55,8 @@ def answered_map(
 
 
 def load_batch(assembly: Assembly) -> LoadBatch:
-    """The mean batch of a replica while it runs, whole. Raises NoAnswer if the models do not fit."""
-    workload, replicas = assembly.scenario.workload, assembly.scenario.deployment.replicas
+    """The mean batch of a replica that decodes, while it runs, whole. Raises NoAnswer if the models do not fit."""
+    workload, replicas = assembly.scenario.workload, assembly.scenario.deployment.decode_replicas
     limit, fits = assembly.limits.max_num_seqs, largest_batch(assembly, assembly.context_tokens)
     most = min(limit, fits)
     limited = f"max_num_seqs is {limit}" if limit <= fits else f"the KV cache holds {fits}"

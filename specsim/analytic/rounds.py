@@ -131,12 +131,14 @@ def speedup_map(
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
     ``max_draft_tokens`` that the program can run.
 
-    ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean. Raises
-    NoAnswer if the models do not fit, InvalidInput without a drafter or for a batch below 1.
+    ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean, and where
+    prefill replicas compute them: the map is then a decode replica's. Raises NoAnswer if the models do not fit,
+    InvalidInput without a drafter or for a batch below 1.
     """
     scenario = assembly.scenario
     if scenario.speculation is None:
         raise InvalidInput(f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter")
+    decode_only = decode_only or scenario.deployment.disaggregation is not None
     served = None if decode_only or context_tokens is not None else served_by(assembly)
     context = assembly.context_tokens if context_tokens is None else context_tokens
     if not context >= 1:

@@ -48,7 +48,10 @@ def predict(
         )  # fmt: skip
     answer = verdict(speedups, asked)
     if as_json:
-        document = speedups.as_json() | {"verdict": answer.as_json(), "serving_engine": question.assumed_engine()}
+        document = speedups.as_json() | {
+            "verdict": answer.as_json(), "serving_engine": question.assumed_engine(),
+            "deployment": question.assumed_deployment(),
+        }  # fmt: skip
         print_json(document | ({"exits": [best.as_json() for best in exits]} if exits else {}))
         return
     out = console()

@@ -59,7 +59,7 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
-    from specsim.report.assumed import engine_line, price_line, ranking_line
+    from specsim.report.assumed import deployment_lines, engine_line, price_line, ranking_line
     from specsim.report.replications import predicted_json, predicted_table, replications_json, replications_table
     from specsim.report.tables import summary_table
     from specsim.scenario import load_scenario
@@ -99,7 +99,8 @@ def simulate(
     if sure:
         console().print(predicted_table(sure))
     told = first.get(main) or next(iter(first.values()))
-    lines = [engine_line(question), price_line(question, told["prices"], told["price_source"])]
+    prices = price_line(question, told["prices"], told["price_source"])
+    lines = [engine_line(question), prices, *deployment_lines(question)]
     for line in (*lines, ranking_line(list(alternatives.values()))):
         if line is not None:
             console().print(line, soft_wrap=True, markup=False)

@@ -4,11 +4,17 @@ A window bounds what attention reads; a chunk too, and a long sequence's last ch
 longer than a window or chunk is computed in pieces of that size. Sparse attention gathers the chosen keys for every
 query anew, and its indexer reads all of its own keys before. A state is read once and written once for every token
 that may yet be rejected; a prompt's chunked form keeps it on the chip for ``span`` tokens at a time.
+
+FlashAttention 2 computes a step that holds a prompt chunk in one call, by the kernel of prompts: 64 rows of queries of
+one head at a time, so that a decoding sequence pays for 64 tokens, neither packing the heads that share a KV head nor
+splitting the keys (vLLM pull request 58013, of A100, A10, L4 and RTX cards; FlashAttention 3 and 4 have a scheduler of
+tiles, and FlashInfer calls both kernels apart).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,13 +25,17 @@ from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
 from specsim.specs.sublayers import Attention, Caching, Compressed, Recurrent
 
+IN_ONE_CALL = ("fa2",)  # attention backends that run prompts and decoding of a step in one call
+TILE_ROWS = 64.0
+
 
 def attention_kernels(
-    model: ModelSpec | ModelPart, group: Group, precision: Precision, mask: str = ""
+    model: ModelSpec | ModelPart, group: Group, precision: Precision, mask: str = "", *, in_tiles: bool = False
 ) -> Iterator[Kernel]:
     """One group's attention and states, launched once a layer.
 
-    ``mask``: empty for causal, ``tree`` where the new tokens are a tree of drafts.
+    ``mask``: empty for causal, ``tree`` where the new tokens are a tree of drafts. ``in_tiles``: the kernel of prompts
+    computes it, in whole tiles of rows.
     """
     for mixer, layers in as_part(model).stack.mixers:
         if isinstance(mixer, Recurrent):
@@ -33,7 +43,8 @@ def attention_kernels(
             continue
         if mixer.index is not None and mixer.index.own:
             yield from _index(mixer, group, layers, precision)
-        yield _attention(mixer, _seen(mixer, group), group.is_prefill, layers, precision, mask)
+        kernel = _attention(mixer, _seen(mixer, group), group.is_prefill, layers, precision, mask)
+        yield _tiled(kernel) if in_tiles and isinstance(mixer, Attention) else kernel
 
 
 def _seen(mixer: Caching, group: Group) -> Group:
@@ -104,6 +115,13 @@ def _attention(mixer: Caching, group: Group, is_prefill: bool, layers: int, prec
         group.sequences, float(group.query_tokens), group.kv_tokens, float(heads), float(kv_heads), float(width),
     )  # fmt: skip
     return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, moved)
+
+
+def _tiled(kernel: Kernel) -> Kernel:
+    """The same keys and values, multiplied by whole tiles of queries."""
+    sequences, queries, *rest = kernel.shape
+    rows = np.ceil(np.asarray(queries) / TILE_ROWS) * TILE_ROWS
+    return replace(kernel, shape=(sequences, float(rows), *rest), flops=kernel.flops * float(rows / queries))
 
 
 def _index(mixer: Caching, group: Group, layers: int, precision: Precision) -> Iterator[Kernel]:

@@ -27,6 +27,8 @@ BORROWED_RANK = float(SOURCES.index("borrowed"))
 # generation (validation/studies/borrowed-prices) are off by 0 to 7 % over passes in the median, and nine tenths of the
 # kernels of a class by less than 26 %.
 BORROWED_ERROR, CARD_ERROR = 0.15, 0.05
+# Another of a kernel that waits for memory on one card and for compute on the other: a judgement, no pair tells.
+TURNED_ERROR = 0.2
 SAME_LINK = 0.01  # links whose rates differ by less are the same
 
 
@@ -40,7 +42,7 @@ class BorrowedPrices:
 
     def __init__(self, prices: MeasuredPrices, sibling: Hardware, hardware: Hardware, dtype: str) -> None:
         self._prices, self._sibling, self._hardware, self._dtype = prices, sibling, hardware, dtype
-        self._roofline = Roofline(hardware, dtype)
+        self._roofline, self._siblings = Roofline(hardware, dtype), Roofline(sibling, dtype)
 
     @property
     def name(self) -> str:
@@ -62,7 +64,8 @@ class BorrowedPrices:
         there, here = self._ideal_s(kernel, self._sibling), self._ideal_s(kernel, self._hardware)
         ratio = 1.0 if kernel.kind == "collective" else (floor_s + here) / (floor_s + there)
         rank = np.maximum(lent.rank, BORROWED_RANK)
-        error = np.hypot(lent.relative_error, BORROWED_ERROR)
+        turned = TURNED_ERROR * np.abs(own.compute_bound - self._siblings.compute_bound(kernel))
+        error = np.hypot(np.hypot(lent.relative_error, BORROWED_ERROR), turned)
         return Price(lent.seconds * ratio, rank if np.ndim(rank) else float(rank), error, own.compute_bound)
 
     def _ideal_s(self, kernel: Kernel, card: Hardware) -> Reals:

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from specsim.arrays import Reals
-from specsim.cost.attention import attention_kernels
+from specsim.cost.attention import IN_ONE_CALL, attention_kernels
 from specsim.cost.forward import (
     Group,
     Kernel,
@@ -49,13 +49,14 @@ class Launching:
 class PassCost:
     """Prices passes of one model, or of a part of one, over ``ranks`` GPUs, its routed experts perhaps over more.
 
-    ``graph_sizes``: captured token counts, empty for eager; ``graph_mode``: as in EngineLimits.
+    ``graph_sizes``: captured token counts, empty for eager; ``graph_mode``, ``attention_backend``: as in EngineLimits.
     """
 
     def __init__(
         self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
         experts: ExpertGroup | None = None, graph_sizes: tuple[int, ...] = (),
-        graph_mode: GraphMode = "full_and_piecewise", launching: Launching = Launching(),
+        graph_mode: GraphMode = "full_and_piecewise", attention_backend: str | None = None,
+        launching: Launching = Launching(),
     ) -> None:  # fmt: skip
         self._whole = as_part(model)
         self._part = self._whole.shard(ranks, experts)
@@ -64,6 +65,7 @@ class PassCost:
         self._precision = precision
         self._graph_sizes = graph_sizes
         self._graph_mode = graph_mode
+        self._in_one_call = attention_backend in IN_ONE_CALL
         self._launching = launching
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
         self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
@@ -82,9 +84,11 @@ class PassCost:
             charges = list(self._token_charges(padded, rows, warm))
         else:
             charges = list(self._price_tokens(padded, rows, warm))
+        in_tiles = self._in_one_call and not uniform
         for group in groups:
             own_mask = "" if group.is_prefill or group.query_tokens == 1 else mask
-            kernels = attention_kernels(self._part, group, self._precision, own_mask)
+            tiled = in_tiles and not group.is_prefill
+            kernels = attention_kernels(self._part, group, self._precision, own_mask, in_tiles=tiled)
             charges.extend(self.charge(kernel, warm) for kernel in kernels)
         if between_s := self._prices.host_s("layer", 1):
             charges.append(Charge("elementwise", "host", between_s * self._part.mixers, 0.0, 0.0, 0.0, 0))

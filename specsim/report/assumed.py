@@ -6,12 +6,19 @@ from collections.abc import Sequence
 
 from specsim.analytic.rounds import SpeedupMap
 from specsim.scenario import Scenario
+from specsim.units import GB
 
 
 def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
     """For people: lines of one sentence or list each."""
     prices = price_line(scenario, speedups.price_name, speedups.worst_source())
-    return [workload_line(speedups), acceptance_line(speedups), engine_line(scenario), prices]
+    return [
+        workload_line(speedups),
+        acceptance_line(speedups),
+        engine_line(scenario),
+        prices,
+        *deployment_lines(scenario),
+    ]
 
 
 def workload_line(speedups: SpeedupMap) -> str:
@@ -44,6 +51,24 @@ def engine_line(scenario: Scenario) -> str:
         f"Engine: {engine.name}, {host} scheduling; at most {engine.max_num_seqs} sequences and "
         f"{engine.max_num_batched_tokens:,} tokens a step."
     )
+
+
+def deployment_lines(scenario: Scenario) -> list[str]:
+    """What replicas do for each other; none where each does all."""
+    deployment, lines = scenario.deployment, []
+    if (pools := deployment.disaggregation) is not None:
+        first, link = "prefill" if scenario.engine.rules == "sglang" else "decode", pools.kv_link
+        lines.append(
+            f"Pools: {pools.prefill_replicas} prefill and {pools.decode_replicas} decode replicas; each GPU's KV, the "
+            f"drafter's too, moves at {link.rate_on(scenario.gpu) / GB:g} GB/s after {1e3 * link.latency_s:g} ms; a "
+            f"{first} replica computes the first token."
+        )
+    if (group := deployment.expert_group) is not None:
+        lines.append(
+            f"Experts: divided among {group.gpus} GPUs of {group.data_parallel} replicas in lockstep, all loaded "
+            f"alike; the busiest GPU's experts get {group.imbalance:g} of the mean."
+        )
+    return lines
 
 
 def price_line(scenario: Scenario, price_name: str, worst_source: str) -> str:

@@ -9,7 +9,7 @@ from specsim.workload.arrivals import ClosedLoopArrivals, GammaArrivals, Poisson
 
 
 def bench_serve_header(scenario: Scenario) -> dict[str, Any]:
-    """Backend, model and load under that command's keys, and the engine that is assumed.
+    """Backend, model and load under that command's keys, and the engine and deployment that are assumed.
 
     ``burstiness`` is the shape of Gamma gaps, 1/cv². A closed loop has request_rate "inf" and its clients as
     max_concurrency, as that command writes it.
@@ -23,7 +23,7 @@ def bench_serve_header(scenario: Scenario) -> dict[str, Any]:
         "endpoint_type": "specsim", "backend": "specsim", "label": scenario.name, "model_id": model,
         "tokenizer_id": model, "num_prompts": workload.count(), "request_rate": _request_rate(scenario),
         "burstiness": burstiness, "max_concurrency": None if clients is None else clients.concurrency,
-        "serving_engine": scenario.assumed_engine(),
+        "serving_engine": scenario.assumed_engine(), "deployment": scenario.assumed_deployment(),
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,6 +181,13 @@ class Scenario(Validated):
         assumed = engine.model_dump(mode="json", exclude=stated, exclude_none=True)
         return {"kind": engine.kind, "version": engine.version, "assumed": assumed}
 
+    def assumed_deployment(self) -> dict[str, Any]:
+        """Where the model runs, the roles of its replicas, and what lies between them."""
+        found, pools = self.deployment.model_dump(mode="json", exclude_none=True), self.deployment.disaggregation
+        if pools is not None:
+            found["disaggregation"]["kv_link"]["bandwidth_bytes_per_s"] = pools.kv_link.rate_on(self.gpu)
+        return found
+
     def run_by(self, kind: EngineKind) -> Scenario:
         """The same question to an engine, if it names none; a CPU stays the reference engine's."""
         if self.stated_engine.kind is not None or self.gpu.kind == "cpu":
@@ -189,12 +197,13 @@ class Scenario(Validated):
         return asked
 
     def _circumstances(self) -> Circumstances:
-        ranks, speculation = self.deployment.tensor_parallel, self.speculation
+        deployment, speculation = self.deployment, self.speculation
+        here = Circumstances(self.gpu, deployment.tensor_parallel, deployment.kv_bits)
         if speculation is None or not speculation.max_draft_tokens:
-            return Circumstances(self.gpu, ranks)
+            return here
         program = speculation.program
-        return Circumstances(
-            self.gpu, ranks, program.name, "gpu" if program.drafts_on_gpu else "cpu",
+        return replace(
+            here, drafter=program.name, drafts_on="gpu" if program.drafts_on_gpu else "cpu",
             schedules_by_batch=speculation.policy.kind != "fixed",
         )  # fmt: skip
 

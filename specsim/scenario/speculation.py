@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,6 +85,18 @@ class Speculation(Validated):
     def drafter_name(self) -> str:
         """The draft model's name, or that of a program without one."""
         return self.program.name if self.draft_model is None else self.draft_model.name
+
+    def warn_beyond(self, tokens: float) -> None:
+        """Warns where sequences of so many tokens leave the positions that the drafter was made for."""
+        draft, limit = self.draft_model, self.program.max_position
+        if draft is not None and "max_position" in draft.model_fields_set:
+            limit = draft.max_position
+        if limit is not None and tokens > limit:
+            warnings.warn(
+                f"the drafter {self.drafter_name()} was made for {limit} positions and sequences grow to {tokens:.0f} "
+                "tokens on average: beyond them expect fewer drafts accepted than its acceptance says",
+                stacklevel=3,
+            )
 
     @model_validator(mode="after")
     def _consistent(self) -> Speculation:

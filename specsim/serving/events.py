@@ -66,9 +66,10 @@ class _Feed:
         """Let something happen now, and plan what it brings about."""
         self._clock["now_s"] = self._environment.now
         status = self._call(operation, self.fleet.at, argument, 0)
-        for event in self.fleet.ahead[: self._clock["num_ahead"]]:
-            self.waiting[int(event["slot"])].plan(float(event["time_s"]))
-        self._clock["num_ahead"] = 0
+        if count := self._clock["num_ahead"]:
+            for event in self.fleet.ahead[:count]:
+                self.waiting[int(event["slot"])].plan(float(event["time_s"]))
+            self._clock["num_ahead"] = 0
         return status
 
     def tell(self, log_full: int) -> None:
@@ -123,7 +124,7 @@ class _Replica:
             self._environment.at(time_s, STARTS, self._number, self._idle)
 
     def _serve(self) -> Generator[simpy.Event, Any, None]:
-        environment, feed, number = self._environment, self._feed, self._number
+        environment, feed, number, call = self._environment, self._feed, self._number, compiled()
         own, start = feed.fleet.replicas[number], self._idle
         while True:
             yield start
@@ -131,7 +132,7 @@ class _Replica:
             if begun == ASKS:
                 feed.fleet.answer(number)
             if begun != IDLES:
-                feed.call(LAUNCH, number)
+                call(LAUNCH, feed.fleet.at, number, 0)
                 yield environment.at(float(own["now_s"]), ENDS, number)
                 status = feed.call(END, number)
                 feed.tell(status // 2)

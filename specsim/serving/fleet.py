@@ -186,10 +186,10 @@ class Fleet:
         }  # fmt: skip
         if self.disaggregation is not None:
             link, made_of = self.disaggregation.kv_link, self.kinds[0].assembly
-            bandwidth = link.bandwidth_bytes_per_s or made_of.scenario.gpu.network_bytes_per_s
+            block_s = made_of.kv_block_bytes / link.rate_on(made_of.scenario.gpu)
             fields |= {
                 "num_prefill": self.disaggregation.prefill_replicas, "decode_first": made_of.limits.rules == "sglang",
-                "move_block_s": made_of.kv_block_bytes / bandwidth, "move_latency_s": link.latency_s,
+                "move_block_s": block_s, "move_latency_s": link.latency_s,
             }  # fmt: skip
         record["request_s"] = self.kinds[0].assembly.limits.frontend_request_s
         for name, value in fields.items():

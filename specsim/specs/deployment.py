@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from specsim.specs.hardware import Hardware
 from specsim.specs.model import Bits
 from specsim.validated import Validated
 
@@ -28,6 +29,10 @@ class KvLink(Validated):
 
     bandwidth_bytes_per_s: PositiveFloat | None = None
     latency_s: NonNegativeFloat = 0.0
+
+    def rate_on(self, hardware: Hardware) -> float:
+        """Bytes/s between GPUs of this kind."""
+        return self.bandwidth_bytes_per_s or hardware.network_bytes_per_s
 
 
 class Disaggregation(Validated):
@@ -100,6 +105,11 @@ class Deployment(Validated):
                 "replica must hold; leave one of them out"
             )
         return data | {"disaggregation": pools, "replicas": count}
+
+    @property
+    def decode_replicas(self) -> int:
+        """Replicas that decode."""
+        return self.replicas if self.disaggregation is None else self.disaggregation.decode_replicas
 
     @property
     def expert_group(self) -> ExpertGroup | None:

@@ -13,11 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveInt, field_validator
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from specsim.errors import InvalidInput
 from specsim.specs.engine import EngineKind, EngineLimits
 from specsim.specs.hardware import Hardware
+from specsim.specs.host_time import HostTimes
 from specsim.specs.yaml_file import build, read_yaml
 from specsim.validated import Validated
 
@@ -31,6 +32,7 @@ class Circumstances:
 
     hardware: Hardware
     ranks: int = 1
+    kv_bits: float = 16
     drafter: str | None = None
     drafts_on: Literal["gpu", "cpu"] | None = None
     schedules_by_batch: bool = False  # k follows the batch size
@@ -39,14 +41,16 @@ class Circumstances:
 class When(Validated):
     """Conditions, all of which must hold. ``gpus``: any of these is part of the card's name, ``not_gpus``: none is.
 
-    ``memory_gib``: at least, and less than (None: no limit). ``drafters``: programs by name, ``drafting``: with or
-    without any; ``drafts_on``: where they draft; ``schedules_by_batch``: k follows the batch size.
+    ``memory_gib``, ``ranks``: at least, and less than (None: no limit). ``kv_bits``: of a cached value. ``drafters``:
+    programs by name, ``drafting``: with or without any; ``drafts_on``: where they draft; ``schedules_by_batch``: k
+    follows the batch size.
     """
 
     gpus: tuple[str, ...] = ()
     not_gpus: tuple[str, ...] = ()
     memory_gib: tuple[NonNegativeFloat, NonNegativeFloat | None] = (0.0, None)
     ranks: tuple[PositiveInt, PositiveInt | None] = (1, None)
+    kv_bits: PositiveFloat | None = None
     drafting: bool | None = None
     drafters: tuple[str, ...] = ()
     drafts_on: Literal["gpu", "cpu"] | None = None
@@ -60,6 +64,7 @@ class When(Validated):
             and not any(gpu.upper() in name for gpu in self.not_gpus)
             and _within(here.hardware.memory_bytes / GIB, self.memory_gib)
             and _within(here.ranks, self.ranks)
+            and self.kv_bits in (None, here.kv_bits)
             and self.drafting in (None, here.drafter is not None)
             and (not self.drafters or here.drafter in self.drafters)
             and self.drafts_on in (None, here.drafts_on)
@@ -106,7 +111,7 @@ class EngineDefaults(Validated):
         found: dict[str, Any] = {}
         for rule in self.rules:
             if rule.applies(at, here):
-                found |= rule.set
+                found |= rule.set | _with_host(found.get("host"), rule.set.get("host"))
         return found
 
 
@@ -137,6 +142,13 @@ def numbers(version: str) -> tuple[int, ...]:
     if match is None:
         raise InvalidInput(f"engine.version {version!r} is no version; write for instance 0.24")
     return tuple(int(part) for part in match[1].split("."))
+
+
+def _with_host(before: HostTimes | None, stated: HostTimes | None) -> dict[str, HostTimes]:
+    """Host times of which a later rule states some."""
+    if before is None or stated is None:
+        return {}
+    return {"host": before.model_copy(update={name: getattr(stated, name) for name in stated.model_fields_set})}
 
 
 def _within(value: float, bounds: tuple[float, float | None]) -> bool:

@@ -24,6 +24,7 @@ class HostTimes(Validated):
 
     ``launch``: one kernel outside of a graph, the Python around it included; None: the card's own. ``piece``: one
     piece of a piecewise captured pass, ``gap``: what the device idles at each of them, however early the host is.
+    ``plan``: attention's work division, which some backends compute on the host before every pass.
     The defaults are the reference engine's. Its step and draft pass: a decomposition of vLLM EAGLE rounds on one H100
     at k = 3, 1.2 ms a step and about 1.9 ms for three draft passes, which hold the device's share too.
     """
@@ -32,6 +33,7 @@ class HostTimes(Validated):
     sequence: HostTime = HostTime(seconds=0.0)
     draft_pass: HostTime = HostTime(seconds=0.63e-3)
     draft_token: HostTime = HostTime(seconds=0.0)
+    plan: HostTime = HostTime(seconds=0.0)
     launch: HostTime | None = None
     piece: HostTime | None = None
     gap: HostTime = HostTime(seconds=0.0)

@@ -38,6 +38,7 @@ class HostPrices:
         elif self._assumed:
             yield _work(host.step)
             yield _work(host.sequence, sequences)
+            yield _work(host.plan)
 
     def drafts(self, verifying: Reals, drafted: Reals) -> Iterator[HostWork]:
         """Once a step that drafts: handing ``verifying`` sequences' drafts over, and each of ``drafted`` tokens."""
@@ -48,6 +49,11 @@ class HostPrices:
             yield HostWork(measured * (verifying > 0), MEASURED_HOST_ERROR, self._engine.host.draft_pass.exposed)
         elif self._assumed:
             yield _work(self._engine.host.draft_token, drafted)
+
+    def plan(self, phase: Phase) -> HostWork:
+        """Attention's work division before a pass that runs any."""
+        counts = self._assumed and phase.host_s_per_pass is None and self._engine.host_draft_pass_s is None
+        return _work(self._engine.host.plan, 1.0 if counts else 0.0)
 
     def draft_pass(self, phase: Phase, sequences: Reals) -> HostWork:
         """One pass of a phase; what the scenario gives is all that drafting costs."""
@@ -64,7 +70,9 @@ class HostPrices:
     def begin(self, sequences: Reals) -> HostWork:
         """Preparing what a drafter's own cache is to take in, once a step."""
         measured = None if self._engine.host_draft_pass_s is not None else self._prices.host_s("propose", sequences)
-        return HostWork(measured or 0.0, MEASURED_HOST_ERROR, self._engine.host.draft_pass.exposed)
+        return HostWork(
+            0.0 if measured is None else measured, MEASURED_HOST_ERROR, self._engine.host.draft_pass.exposed
+        )
 
     def propose(self, phase: Phase, sequences: Reals) -> HostWork:
         """Proposing on the host, which no other work hides."""

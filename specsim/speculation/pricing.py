@@ -41,7 +41,7 @@ class PassPricing:
         launching = self._launching() if self.hardware.kind == "gpu" else Launching()
         return PassCost(
             model, self.prices, precision, ranks=self.ranks, experts=self.experts, graph_sizes=sizes,
-            graph_mode=self.engine.graph_mode, launching=launching,
+            graph_mode=self.engine.graph_mode, attention_backend=self.engine.attention_backend, launching=launching,
         )  # fmt: skip
 
     def _launching(self) -> Launching:

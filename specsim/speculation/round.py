@@ -133,8 +133,8 @@ class RoundCost:
         phase, idle = cost.phase, isinstance(drafting, int) and drafting == 0
         passes = min(1, len(entries)) if idle else len(cost.widths(draft_tokens))
         sequences = 1 if idle else drafting
-        each = self._host.draft_pass(phase, sequences)
-        works = [each._replace(seconds=passes * each.seconds)] if passes else []
+        each = (self._host.draft_pass(phase, sequences), self._host.plan(phase)) if passes else ()
+        works = [work._replace(seconds=passes * work.seconds) for work in each]
         if cost is self._begins and passes:
             works.append(self._host.begin(sequences))
         share: Reals = 1.0

@@ -63,6 +63,26 @@ def test_predict_prints_the_contracted_json(scenario: Path, capsys: pytest.Captu
     assert {cell["source"] for cell in document["grid"]} <= {"measured", "interpolated", "extrapolated", "roofline"}
 
 
+def test_answers_state_the_roles_of_replicas(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The link is the hardware's network where none is given; a decode replica's map has no prompts to price."""
+    pools = ("--set", "deployment.disaggregation.prefill_replicas=2", "--set", "workload.requests=20")
+    for verb in ("predict", "simulate"):
+        status, out, _ = run(capsys, verb, scenario, *pools, "--json")
+        deployment = json.loads(out)["deployment"]
+        assert status == 0
+        assert deployment["replicas"] == 3
+        assert deployment["disaggregation"] == {
+            "prefill_replicas": 2, "decode_replicas": 1,
+            "kv_link": {"bandwidth_bytes_per_s": 50e9, "latency_s": 0.0},
+        }  # fmt: skip
+        _, out, _ = run(capsys, verb, scenario, *pools)
+        assert "Pools: 2 prefill and 1 decode replicas" in out
+    assert json.loads(run(capsys, "simulate", scenario, *pools, "--json")[1])["kv_transfers"] == 20
+    _, alone, _ = run(capsys, "predict", scenario, "--decode-only", "--json")
+    _, pooled, _ = run(capsys, "predict", scenario, *pools, "--json")
+    assert json.loads(alone)["grid"] == json.loads(pooled)["grid"]
+
+
 def test_set_overrides_any_field(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = ("--set", "speculation.acceptance.rate=0", "--set", "engine.max_num_seqs=2")
     _, out, _ = run(capsys, "predict", scenario, "--json", *changes)

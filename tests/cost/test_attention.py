@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from specsim.assembly import assemble
 from specsim.cost.attention import attention_kernels
 from specsim.cost.forward import Group, Kernel, Precision
+from specsim.cost.measured import MeasuredPrices
+from specsim.cost.passes import PassCost
+from specsim.profiles.store import find_profile
+from specsim.scenario import load_scenario
+from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.layer_kind import Compression, LatentAttention, LayerKind, Recurrence, SparseIndex
 from specsim.specs.model import ModelSpec
 
@@ -98,3 +105,68 @@ def test_a_state_is_read_once_and_written_for_every_token_that_may_be_rejected()
     assert prompt.bytes == 10 * 2 * size + 640 * token
     assert TOY.model_copy(update=kind).kv_bytes_per_token() == 0
     assert TOY.model_copy(update=kind).state_bytes() == 4 * size
+
+
+def test_a_tile_of_queries_multiplies_64_rows_and_reads_the_cache_once() -> None:
+    """One and six tokens take a tile, 65 take two; keys and values are read once all the same."""
+    for queries, rows in ((1, 64), (6, 64), (65, 128)):
+        group = Group(3, queries, 5000.0, queries)
+        (whole,) = attention_kernels(TOY, group, BF16)
+        (tiled,) = attention_kernels(TOY, group, BF16, in_tiles=True)
+        assert tiled.flops == pytest.approx(whole.flops * rows / queries)
+        assert tiled.bytes == whole.bytes
+        assert tiled.shape == (whole.shape[0], float(rows), *whole.shape[2:])
+
+
+def attention_s(card: str, backend: str, *groups: Group) -> float:
+    """Of one pass of Llama-3.1-8B."""
+    hardware = load_hardware(card)
+    profile = find_profile(hardware.name)
+    assert profile is not None
+    prices = MeasuredPrices(profile, hardware, "bfloat16")
+    cost = PassCost(load_model("llama-3.1-8b"), prices, Precision.on(hardware, 16), attention_backend=backend)
+    found = [charge.seconds for charge in cost.charges(groups, warm=False) if charge.part == "attention"]
+    return float(sum(np.asarray(seconds) for seconds in found))
+
+
+@pytest.mark.parametrize("sequences", [32, 64])
+@pytest.mark.parametrize("keys", [4096.0, 16384.0])
+def test_one_call_for_prompts_and_decoding_costs_more_than_both_apart(sequences: int, keys: float) -> None:
+    """Published kernels of cards without FlashAttention 3: 1.3 to 2.8 times the sum. Nothing here is fitted to it."""
+    prompt, decoding = Group(1, 512, 512.0, 1), Group(sequences, 1, keys, 1)
+    together = attention_s("a100-80gb", "fa2", prompt, decoding)
+    apart = attention_s("a100-80gb", "fa2", prompt) + attention_s("a100-80gb", "fa2", decoding)
+    assert 1.3 < together / apart < 2.8
+
+
+@pytest.mark.parametrize("backend", ["fa3", "flashinfer", "trtllm"])
+def test_other_backends_call_prompts_and_decoding_apart_or_schedule_tiles(backend: str) -> None:
+    prompt, decoding = Group(1, 512, 512.0, 1), Group(32, 1, 4096.0, 1)
+    together = attention_s("h100-sxm", backend, prompt, decoding)
+    apart = attention_s("h100-sxm", backend, prompt) + attention_s("h100-sxm", backend, decoding)
+    assert together == pytest.approx(apart)
+
+
+@pytest.mark.parametrize("card", ["a100-80gb", "l40s", "rtx-pro-6000"])
+def test_a_mixed_step_never_costs_less_attention_than_its_parts(card: str) -> None:
+    for chunk in (128, 2048):
+        prompt, decoding = Group(1, chunk, float(chunk), 1), Group(16, 1, 2048.0, 1)
+        apart = attention_s(card, "fa2", prompt) + attention_s(card, "fa2", decoding)
+        assert attention_s(card, "fa2", prompt, decoding) >= apart * (1 - 1e-9)
+
+
+def test_the_engine_tells_whose_attention_runs() -> None:
+    """vLLM runs FlashAttention 2 on an A100 and 3 on an H100: the same mixed step, its attention against the sum."""
+    ratios = {}
+    for card in ("a100-80gb", "h100-sxm"):
+        settings = [f"gpu={card}", "model=llama-3.1-8b", "engine.kind=vllm", "speculation=null"]
+        cost = assemble(load_scenario("quickstart", settings)).cost
+        groups = [Group(1, 512, 512.0, 1), Group(64, 1, 8192.0, 1)]
+        steps = [
+            cost.step(some, drafting=0, draft_tokens=0, drafting_kv_tokens=1.0).parts["attention"]
+            for some in (groups, groups[:1], groups[1:])
+        ]
+        both, *each = [float(np.asarray(seconds)) for seconds in steps]
+        ratios[card] = both / sum(each)
+    assert ratios["a100-80gb"] > 1.3
+    assert ratios["h100-sxm"] == pytest.approx(1.0)

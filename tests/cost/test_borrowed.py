@@ -96,6 +96,15 @@ def test_a_floor_does_not_shrink_with_the_memorys_rate() -> None:
     assert seconds(faster, smallest) == pytest.approx(seconds(borrowed(), smallest) * 2.01 / 3)
 
 
+def test_a_kernel_that_turns_from_memory_to_compute_is_known_less() -> None:
+    """64 rows are at half of the sibling's corner, and at four times that of a card with an eighth of its FLOP/s."""
+    turned = borrowed(flops_per_s={"bfloat16": FLOPS / 8})
+    errors = [float(turned.price(gemm(rows, 4096, 4096), warm=False).relative_error) for rows in (1.0, 64.0, 4096.0)]
+    assert errors[1] > max(errors[0], errors[2])
+    same = [float(borrowed().price(gemm(rows, 4096, 4096), warm=False).relative_error) for rows in (1.0, 64.0)]
+    assert same[1] < errors[1]
+
+
 def test_what_the_sibling_lacks_and_another_link_are_the_cards_own_roofline() -> None:
     here = borrowed(link_bytes_per_s=5e10)
     own = Roofline(card(link_bytes_per_s=5e10), "bfloat16")

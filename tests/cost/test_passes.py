@@ -163,7 +163,9 @@ def test_a_host_that_launches_kernels_has_less_time_to_hide_other_work() -> None
 @pytest.mark.parametrize("kind", ["vllm", "sglang", "tensorrt-llm"])
 @pytest.mark.parametrize(("batch", "k"), [(1, 0), (8, 3), (64, 5), (200, 0)])
 def test_eager_is_never_faster_and_pieces_lie_between(kind: Any, batch: int, k: int) -> None:
-    defaults = with_defaults(EngineLimits(kind=kind), Circumstances(H200, 1, "draft-model", "gpu")).model_dump()
+    defaults = with_defaults(
+        EngineLimits(kind=kind), Circumstances(H200, drafter="draft-model", drafts_on="gpu")
+    ).model_dump()
     modes = ("full_and_piecewise", "piecewise", "none")
     full, pieces, eager = (
         float(llama(**defaults | {"graph_mode": mode}).decode_round(batch, k, 500.0).seconds) for mode in modes

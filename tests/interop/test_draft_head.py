@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from specsim.assembly import assemble
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.draft_program import head_program
 from specsim.interop.huggingface import model_from_config
@@ -138,3 +139,23 @@ def test_whole_models_and_unknown_heads_are_refused(tmp_path: Path) -> None:
     speculator = WIDTHS | {"model_type": "mlp_speculator", "num_hidden_layers": 1}
     with pytest.raises(NoAnswer, match="there is no program for mlp-speculator heads"):
         head_program(folder(tmp_path / "head", speculator))
+
+
+def test_sequences_beyond_a_heads_positions_are_warned_of(tmp_path: Path) -> None:
+    head = folder(tmp_path / "head", EAGLE3)
+
+    def asked(prompt: int) -> None:
+        assemble(
+            load_scenario(
+                "quickstart",
+                [
+                    "model=llama-3.1-8b", "gpu=h200", f"speculation={{program: {head}, max_draft_tokens: 3}}",
+                    "weights=null", "deployment={}", "cost={source: roofline}",
+                    f"workload.lengths={{kind: fixed, prompt_tokens: {prompt}, output_tokens: 100}}",
+                ],
+            )
+        )  # fmt: skip
+
+    asked(1000)
+    with pytest.warns(UserWarning, match="the drafter eagle3 was made for 2048 positions .* grow to 4100 tokens"):
+        asked(4000)

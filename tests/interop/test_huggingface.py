@@ -256,3 +256,29 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     file.write_text("[]")
     with pytest.raises(InvalidInput, match=r"holds a list; a model's config\.json is a JSON object"):
         model_from_config(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters"),
+    [
+        # google/gemma-3-4b-it, whose text part has 3,209 + 675 million (arXiv 2503.19786, table 1)
+        (
+            {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34,
+             "sliding_window": 1024},
+            3.88e9,
+        ),
+        # google/gemma-3-27b-it as it stands, without a vocabulary: 25,600 + 1,416 million
+        (
+            {"model_type": "gemma3_text", "hidden_size": 5376, "intermediate_size": 21504, "num_hidden_layers": 62,
+             "num_attention_heads": 32, "num_key_value_heads": 16, "head_dim": 128, "sliding_window": 1024},
+            27.01e9,
+        ),
+        # llava-hf/llava-1.5-7b-hf: Vicuna-7B with 64 more tokens
+        ({"model_type": "llama", "max_position_embeddings": 4096, "vocab_size": 32064}, 6.738e9 + 2 * 64 * 4096),
+    ],
+)  # fmt: skip
+def test_a_text_part_may_leave_out_what_its_class_has(text: dict[str, Any], parameters: float) -> None:
+    model = model_from_config({"model_type": "many", "text_config": text, "vision_config": {}})
+    assert model.parameter_count() == pytest.approx(parameters, rel=0.001)
+    with pytest.raises(InvalidInput, match=r"field (num_attention_heads|vocab_size|hidden_size|num_\w+) is missing"):
+        model_from_config(text)

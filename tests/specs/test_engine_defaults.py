@@ -17,7 +17,14 @@ ENGINES = ("vllm", "sglang", "tensorrt-llm")
 
 def engine(gpu: str, drafter: str | None = None, *, on: str = "gpu", ranks: int = 1, **stated: Any) -> EngineLimits:
     drafts_on: Any = on if drafter else None
-    here = Circumstances(load_hardware(gpu), ranks, drafter, drafts_on, stated.pop("schedules_by_batch", False))
+    here = Circumstances(
+        load_hardware(gpu),
+        ranks,
+        stated.pop("kv_bits", 16),
+        drafter,
+        drafts_on,
+        stated.pop("schedules_by_batch", False),
+    )
     return with_defaults(EngineLimits.model_validate(stated), here)
 
 
@@ -92,6 +99,15 @@ def test_the_share_of_memory_rose_with_graphs_that_count() -> None:
     assert [engine("h200", version=v).gpu_memory_utilization for v in ("0.20", "0.21")] == [0.9, 0.92]
 
 
+def test_an_eight_bit_cache_before_hopper_is_planned_on_the_host() -> None:
+    """FlashAttention 2 reads no FP8 cache, so that FlashInfer runs, which divides its work on the host each pass."""
+    wide, narrow = (engine("a100-80gb", "eagle3", kv_bits=bits) for bits in (16, 8))
+    assert (wide.attention_backend, narrow.attention_backend) == ("fa2", "flashinfer")
+    assert wide.host.plan.seconds == 0 < engine("a100-80gb", kv_bits=8).host.plan.seconds < narrow.host.plan.seconds
+    assert narrow.host.model_copy(update={"plan": wide.host.plan}) == wide.host
+    assert engine("h100-sxm", "eagle3", kv_bits=8).host == engine("h100-sxm", "eagle3").host
+
+
 # -- SGLang and TensorRT-LLM -----------------------------------------------------------------------------------------
 
 
@@ -133,7 +149,7 @@ def test_every_card_gets_every_default_that_any_card_gets(kind: Any, gpu: str) -
     known = {name for rule in file.rules for name in rule.set}
     for version in (file.oldest, file.newest):
         for drafter in (None, "eagle3"):
-            here = Circumstances(load_hardware(gpu), 1, drafter, "gpu" if drafter else None)
+            here = Circumstances(load_hardware(gpu), drafter=drafter, drafts_on="gpu" if drafter else None)
             lacking = known - set(file.fields(version, here)) - {"draft_slots_for"}
             assert not lacking
 
@@ -141,7 +157,9 @@ def test_every_card_gets_every_default_that_any_card_gets(kind: Any, gpu: str) -
 @pytest.mark.parametrize("kind", ENGINES)
 def test_every_rule_names_its_source(kind: Any) -> None:
     for rule in load_engine(kind).rules:
-        assert any(word in rule.source for word in (".py", "pull request", "docs.", "release notes")), rule.source
+        assert any(
+            word in rule.source for word in (".py", "pull request", "docs.", "release notes", "calibration rows")
+        ), rule.source
 
 
 def test_what_is_stated_wins() -> None:

@@ -32,15 +32,13 @@ def windows(keys: Keys, fields: Fields, layers: Layers, pattern: int = 0) -> Non
         return
     for index, layer in enumerate(layers):
         sliding = index >= keys.count("max_window_layers") if not pattern else (index + 1) % pattern != 0
-        kind = kinds[index] if kinds else ("sliding_attention" if sliding else "full_attention")
+        kind = str(kinds[index]) if kinds else ("sliding_attention" if sliding else "full_attention")
         if kind in _WINDOW_NAMES and window is not None:
             layer["window"] = window
         elif kind in _CHUNK_NAMES and chunk is not None:
             layer["chunk"] = chunk
         elif kind not in _FULL_NAMES:
-            raise InvalidInput(
-                f"{keys.where}: layers of {str(kind)[:40]!r} are not covered in {keys.text('model_type')}"
-            )
+            raise InvalidInput(f"{keys.where}: layers of {kind[:40]!r} are not covered in {keys.text('model_type')}")
 
 
 def _pattern(keys: Keys, count: int, kinds: list[Any], pattern: int) -> int:
@@ -186,6 +184,8 @@ def compressed(keys: Keys, fields: Fields, layers: Layers) -> None:
     Four residual streams are mixed before and after every sublayer (``hc_mult``; vLLM's ``DeepseekV4DecoderLayer``).
     """
     ratios = keys.per_layer(len(layers), "compress_ratios")
+    if not ratios:
+        raise InvalidInput(f"{keys.where}: field compress_ratios is missing; add it")
     fields["compression"] = {
         "q_lora_rank": keys.size("q_lora_rank"), "o_lora_rank": keys.size("o_lora_rank"),
         "o_groups": keys.size("o_groups"), "window": keys.size("sliding_window"),

@@ -47,7 +47,7 @@ def text_part(raw: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: raw[key] for key in _SHARED if key in raw}
     if "model_type" not in inner:
         kept["model_type"] = raw.get("model_type")
-    return kept | {key: value for key, value in inner.items() if value is not None}
+    return {**inner, **{key: value for key, value in kept.items() if inner.get(key) is None}}
 
 
 def _json(file: Path) -> dict[str, Any]:

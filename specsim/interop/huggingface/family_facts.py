@@ -40,7 +40,8 @@ def other_width(keys: Keys, fields: Fields, layers: Layers) -> None:
 
 def llama4_widths(keys: Keys, fields: Fields, layers: Layers) -> None:
     """``intermediate_size`` is an expert's; one of that width is shared, and dense layers have ``_mlp``."""
-    fields["moe"]["shared_experts"] = 1
+    if fields.get("moe"):
+        fields["moe"]["shared_experts"] = 1
     fields["intermediate_size"] = keys.size("intermediate_size_mlp", default=fields["intermediate_size"])
 
 

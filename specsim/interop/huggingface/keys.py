@@ -17,12 +17,20 @@ class Keys:
     """
 
     def __init__(self, facts: Mapping[str, Any], where: str, path: str = "") -> None:
+        if not isinstance(facts, Mapping):
+            raise InvalidInput(
+                f"{where}: {path.rstrip('.') or 'a part'} holds a {type(facts).__name__}, not an object"
+            )
         self._facts = {key: value for key, value in facts.items() if value is not None}
         self.where = where
         self._path = path
 
     def has(self, *names: str) -> bool:
         return any(name in self._facts for name in names)
+
+    def names(self) -> tuple[str, ...]:
+        """Everything that is there."""
+        return tuple(self._facts)
 
     def find(self, *names: str) -> Any:
         """The value as it stands; None where there is none."""

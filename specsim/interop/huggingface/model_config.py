@@ -36,7 +36,7 @@ def model_from_config(config: Mapping[str, Any] | Path | str, name: str | None =
     refuse_draft_head(raw, where)
     refuse_draft_head(content, where)
     family = _family(content, where)
-    keys = Keys(content, where)
+    keys = Keys((family.get("class", {}) if content != raw else {}) | content, where)
     layers: Layers = [{} for _ in range(_num_layers(keys))]
     fields = _usual(keys, family, len(layers))
     for reader in family.get("readers", ()):
@@ -127,8 +127,8 @@ def _usual(keys: Keys, family: Mapping[str, Any], num_layers: int) -> Fields:
         "num_kv_heads": _kv_heads(keys, family, heads),
         "head_dim": _head_dim(keys, hidden, heads),
         "value_dim": None if keys.has("kv_lora_rank") else keys.optional("v_head_dim"),
-        "intermediate_size": _intermediate(keys, hidden, quadruple=gpt or "falcon" in family.get("readers", ())),
-        "vocab_size": keys.size("padded_vocab_size", "vocab_size"),
+        "intermediate_size": _intermediate(keys, hidden, quadruple=gpt or "quadruple" in family),
+        "vocab_size": keys.size("padded_vocab_size" if keys.has("padded_vocab_size") else "vocab_size"),
         "tied_embeddings": keys.flag("tie_word_embeddings", default=given.get("tied_embeddings", False)),
         "max_position": positions,
         "learned_positions": positions + family.get("extra_positions", 0) if gpt else 0,

@@ -144,7 +144,8 @@ def _schemes(block: Keys, experts: Scheme | None) -> tuple[Scheme, Find]:
 
 def _by_name(block: Keys, ignored: _Names) -> tuple[Scheme, Find]:
     """Every quantized module is listed with its algorithm (ModelOpt's MIXED_PRECISION)."""
-    listed = {_bare(name): _algorithm(Keys(one, block.where)) for name, one in block.find("quantized_layers").items()}
+    given = block.section("quantized_layers")
+    listed = {_bare(name): _algorithm(given.section(name)) for name in given.names()}
     if not listed:
         raise InvalidInput(f"{block.where}: quantized_layers names no layer; leave it out or name some")
     narrowest = min(listed.values(), key=lambda scheme: scheme.stored_bits)

@@ -141,7 +141,7 @@ def nemotron(keys: Keys, fields: Fields, layers: Layers) -> None:
         raise InvalidInput(f"{keys.where}: field hybrid_override_pattern is missing; add it")
     state = mamba2_state(keys, fields["hidden_size"])
     for layer, kind in zip(layers, pattern, strict=False):
-        letter = names.get(kind, kind)
+        letter = names.get(str(kind), str(kind))
         if letter == "M":
             layer |= {"attention": False, "state": state, "mlp": "none"}
         elif letter == "*":
