@@ -100,6 +100,24 @@ def scores() -> dict[str, Any]:
     return document
 
 
+GPU_PAGE = "validation/gpu/README.md"
+
+
+def test_both_pages_show_one_table_of_gpu_runs() -> None:
+    table = shown("README.md", "headline")
+    assert table == shown(GPU_PAGE, "headline")
+    figures = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert figures == ["speed-up", "output tokens/s", "ITL and TPOT, p50", "TTFT, p50", "KV tokens"]
+
+
+@pytest.mark.full
+@pytest.mark.slow
+def test_the_table_of_gpu_runs_is_what_validate_prints() -> None:
+    scores = refresh.scored(None)
+    assert shown(GPU_PAGE, "headline") == refresh.headline_table(scores), "run validation/refresh.py gpu"
+    assert shown(GPU_PAGE, "gpu") == refresh.gpu_tables(scores), "run validation/refresh.py gpu"
+
+
 @pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)

@@ -269,3 +269,16 @@ def test_compilation_is_told_on_one_line_and_once(tmp_path: Path) -> None:
         )  # fmt: skip
         told.append([line for line in done.stderr.splitlines() if "compiling" in line])
     assert [len(lines) for lines in told] == [1, 0]
+
+
+def test_it_names_the_price_source_that_predict_names(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, *SMALL)
+    assert status == 0
+    assert document(capsys)["prices"] == "roofline"
+    assert main(["predict", *SMALL]) == 0
+    told = [
+        next(line for line in " ".join(text.split()).split(". ") if line.startswith("Prices: "))
+        for text in (out, capsys.readouterr().out)
+    ]
+    assert told[0] == told[1]
+    assert "by roofline, worst source of a step: roofline" in told[0]
