@@ -59,7 +59,7 @@ def _show_verdict(scenario: Scenario, speedups: SpeedupMap, answer: Verdict) -> 
     drafter = speculation.program.name if speculation else "no drafter"
     if speculation and speculation.draft_model:
         drafter = speculation.draft_model.name
-    st.caption(f"specsim: {scenario.model.name} on {scenario.gpu.name}, drafter {drafter}")
+    st.caption(f"specsim: {scenario.model.name} on {scenario.gpu.name}, {scenario.engine.name}, drafter {drafter}")
     colour = ON if answer.on else OFF
     st.html(
         f'<div class="verdict" style="border-color: {colour}"><b>{_unbroken(answer.sentence)}</b>'

@@ -33,6 +33,7 @@ class Circumstances:
     hardware: Hardware
     ranks: int = 1
     kv_bits: float = 16
+    routed: bool = False  # the model has routed experts
     drafter: str | None = None
     drafts_on: Literal["gpu", "cpu"] | None = None
     schedules_by_batch: bool = False  # k follows the batch size
@@ -41,9 +42,9 @@ class Circumstances:
 class When(Validated):
     """Conditions, all of which must hold. ``gpus``: any of these is part of the card's name, ``not_gpus``: none is.
 
-    ``memory_gib``, ``ranks``: at least, and less than (None: no limit). ``kv_bits``: of a cached value. ``drafters``:
-    programs by name, ``drafting``: with or without any; ``drafts_on``: where they draft; ``schedules_by_batch``: k
-    follows the batch size.
+    ``memory_gib``, ``ranks``: at least, and less than (None: no limit). ``kv_bits``: of a cached value. ``routed``:
+    the model has routed experts. ``drafters``: programs by name, ``drafting``: with or without any; ``drafts_on``:
+    where they draft; ``schedules_by_batch``: k follows the batch size.
     """
 
     gpus: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class When(Validated):
     memory_gib: tuple[NonNegativeFloat, NonNegativeFloat | None] = (0.0, None)
     ranks: tuple[PositiveInt, PositiveInt | None] = (1, None)
     kv_bits: PositiveFloat | None = None
+    routed: bool | None = None
     drafting: bool | None = None
     drafters: tuple[str, ...] = ()
     drafts_on: Literal["gpu", "cpu"] | None = None
@@ -65,6 +67,7 @@ class When(Validated):
             and _within(here.hardware.memory_bytes / GIB, self.memory_gib)
             and _within(here.ranks, self.ranks)
             and self.kv_bits in (None, here.kv_bits)
+            and self.routed in (None, here.routed)
             and self.drafting in (None, here.drafter is not None)
             and (not self.drafters or here.drafter in self.drafters)
             and self.drafts_on in (None, here.drafts_on)
@@ -136,6 +139,7 @@ def with_defaults(stated: EngineLimits, here: Circumstances) -> EngineLimits:
     return stated.model_copy(update=filled | {"kind": kind, "version": version})
 
 
+@cache
 def numbers(version: str) -> tuple[int, ...]:
     """``0.23.1rc1`` as (0, 23, 1). Raises InvalidInput for what does not begin with a number."""
     match = re.match(r"v?(\d+(?:\.\d+)*)", version)

@@ -282,3 +282,13 @@ def test_it_names_the_price_source_that_predict_names(capsys: pytest.CaptureFixt
     ]
     assert told[0] == told[1]
     assert "by roofline, worst source of a step: roofline" in told[0]
+
+
+def test_an_impossible_alternative_costs_only_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--set=workload.requests=4", "--alone"]
+    changes = ["--compare=speculation.max_draft_tokens=2", "--compare=engine.num_kv_blocks=2"]
+    assert main(["simulate", "quickstart", *short, *changes, "--json"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)["alternatives"]
+    assert list(found) == ["speculation.max_draft_tokens=2", "speculation on"]
+    assert "left out, engine.num_kv_blocks=2: request 0 needs room" in shown.err

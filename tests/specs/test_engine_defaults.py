@@ -18,13 +18,9 @@ ENGINES = ("vllm", "sglang", "tensorrt-llm")
 def engine(gpu: str, drafter: str | None = None, *, on: str = "gpu", ranks: int = 1, **stated: Any) -> EngineLimits:
     drafts_on: Any = on if drafter else None
     here = Circumstances(
-        load_hardware(gpu),
-        ranks,
-        stated.pop("kv_bits", 16),
-        drafter,
-        drafts_on,
+        load_hardware(gpu), ranks, stated.pop("kv_bits", 16), stated.pop("routed", False), drafter, drafts_on,
         stated.pop("schedules_by_batch", False),
-    )
+    )  # fmt: skip
     return with_defaults(EngineLimits.model_validate(stated), here)
 
 
@@ -80,6 +76,11 @@ def test_a_batch_size_schedule_falls_back_to_pieces_before_the_second_model_runn
     assert engine("h100-sxm", "mtp", schedules_by_batch=True, version="0.24").graph_mode == "piecewise"
     assert engine("h100-sxm", "mtp", schedules_by_batch=True, version="0.25").graph_mode == "full_and_piecewise"
     assert engine("h100-sxm", "mtp", version="0.24").graph_mode == "full_and_piecewise"
+    experts = [
+        engine("h100-sxm", "mtp", schedules_by_batch=True, routed=True, version=v).graph_mode
+        for v in ("0.27.1", "0.29")
+    ]
+    assert experts == ["piecewise", "full_and_piecewise"]
 
 
 def test_slots_for_drafts_were_reserved_for_every_request_there_could_be() -> None:
