@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from specsim.specs.mixers import Attention, Recurrent
 from specsim.specs.model_part import ModelPart
 from specsim.specs.stack import state_bytes, token_bytes
-from specsim.specs.sublayers import Attention, Recurrent
 
 UNBOUNDED = 2**40  # tokens
 TOKENS_MULTIPLE = 16  # of the tokens of a block that was made larger to hold a state

@@ -9,7 +9,7 @@ Counts and lengths may be arrays of alternatives that broadcast like NumPy's, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -17,15 +17,19 @@ import numpy as np
 
 from specsim.arrays import Reals
 from specsim.specs.deployment import ExpertGroup
+from specsim.specs.feed_forward import Dense, Experts
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import experts_work, product_work
+from specsim.specs.mixers import Recurrent
 from specsim.specs.model import Linear, ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
-from specsim.specs.sublayers import Dense, Experts, Recurrent
 
 Source = Literal["measured", "interpolated", "extrapolated", "borrowed", "roofline"]
 SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "borrowed", "roofline")  # best first
 Part = Literal["gemm", "lm_head", "attention", "elementwise", "sampling", "communication"]
+
+
+WIDEST_NARROW_CHUNK = 64  # tokens; wider chunks run by another tile of the kernel, see ``surfaces.efficiency``
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,22 @@ class Group:
     def is_prefill(self) -> bool:
         """Prompt tokens, of which at most the last gets logits; decoding and verification want them all."""
         return self.query_tokens > max(1, self.logit_rows)
+
+
+def one_prompt_kernel(groups: Sequence[Group]) -> list[Group]:
+    """The groups as attention kernels run them: wide prompt chunks of a pass in one, of mean length Σ q²/Σ q.
+
+    Engines call one kernel for sequences of any lengths (varlen). Tokens, pairs of tokens inside chunks and pairs
+    with what lies before them stay as they are. Narrow chunks read more than they compute, and stay apart.
+    """
+    chunks = [group for group in groups if group.is_prefill and group.query_tokens > WIDEST_NARROW_CHUNK]
+    if len(chunks) < 2:
+        return list(groups)
+    tokens = sum((group.tokens for group in chunks), 0.0)
+    length = sum((group.tokens * group.query_tokens for group in chunks), 0.0) / tokens
+    before = sum((group.tokens * (group.kv_tokens - group.query_tokens) for group in chunks), 0.0) / tokens
+    whole = Group(tokens / length, float(length), length + before, 0)
+    return [*(group for group in groups if group not in chunks), whole]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +171,14 @@ class KernelPrices(Protocol):
 
 
 def token_kernels(
-    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision, experts: ExpertGroup | None = None
-) -> Iterator[Kernel]:
+    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision, experts: ExpertGroup | None = None,
+    *, fused: bool = False,
+) -> Iterator[Kernel]:  # fmt: skip
     """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
     ``model`` is one rank's share (``ModelPart.shard``), or a whole model. With ``experts`` the routed ones see the
-    tokens of all replicas that share them.
+    tokens of all replicas that share them. ``fused``: elementwise kernels as serving engines compile them, else one
+    for each operation.
     """
     routed_tokens = tokens if experts is None else tokens * experts.data_parallel * experts.imbalance
     part = as_part(model)
@@ -167,7 +189,7 @@ def token_kernels(
     for routed, layers in part.stack.feed_forward:
         if isinstance(routed, Experts):
             yield _experts(routed, layers, part.model.hidden_size, routed_tokens, precision)
-    yield from _elementwise(part, tokens, precision)
+    yield from _elementwise(part, tokens, precision, fused=fused)
 
 
 def sampling_kernels(operation: str, rows: Reals, vocab_size: int, heads: int = 1) -> Iterator[Kernel]:
@@ -248,14 +270,21 @@ def _stored(routed: Experts, precision: Precision) -> Precision:
     return precision.stored(dict(routed.bits).get("expert_gate_up"))
 
 
-def _elementwise(part: ModelPart, tokens: Reals, precision: Precision) -> Iterator[Kernel]:
-    """Norms, rotary, cache write, activation, residual adds and the embedding; widths in values a token."""
+def _elementwise(part: ModelPart, tokens: Reals, precision: Precision, *, fused: bool) -> Iterator[Kernel]:
+    """Norms, rotary, cache write, activation, residual adds and the embedding; widths in values a token.
+
+    ``fused``: as serving engines compile them, a residual add is the norm's that follows it: one kernel that reads the
+    sublayer's output and the residual and writes the sum and its norm (vLLM ``fused_add_rms_norm``, and what Inductor
+    makes of the same operations). Rotary and the cache write stay two kernels: vLLM 0.24 joins them on AMD only.
+    """
     model, sublayers = part.model, part.mixers + part.feed_forward
-    hidden, norms = model.hidden_size, model.norms_per_layer * sublayers / 2
+    hidden, norms = model.hidden_size, model.norms_per_layer * sublayers / 2 + part.final_norm
     attention = [(one, count) for one, count in part.stack.mixers if not isinstance(one, Recurrent)]
+    joined = min(norms, sublayers) if fused else 0
     operations: list[tuple[str, float, float, int]] = [
         ("embedding", hidden, int(part.embedding), 2),
-        ("norm", hidden, norms + part.final_norm, 2),
+        ("add_norm", hidden, joined, 4),
+        ("norm", hidden, norms - joined, 2),
         *(("rotary", one.rotary_values, count, 2) for one, count in attention),
         *(("kv_write", one.token_values, count, 2) for one, count in attention),
         *(
@@ -263,7 +292,7 @@ def _elementwise(part: ModelPart, tokens: Reals, precision: Precision) -> Iterat
             for one, count in part.stack.feed_forward
             if isinstance(one, Dense)
         ),
-        ("add", hidden, sublayers, 3),
+        ("add", hidden, sublayers - joined, 3),
     ]
     for operation, width, count, passes in operations:
         if count and width and np.any(tokens):

@@ -16,6 +16,7 @@ from itertools import product
 import numpy as np
 
 from specsim.arrays import Reals
+from specsim.cost.attention_blocks import IN_WHOLE_BLOCKS, PROMPT_OF_BLOCKS, blocks_s
 from specsim.cost.forward import SOURCES, Kernel, Price
 from specsim.cost.roofline import Roofline
 from specsim.disk_cache import kept
@@ -24,6 +25,7 @@ from specsim.profiles.store import Profile
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
 from specsim.surfaces.efficiency import EfficiencySurface, regime
+from specsim.surfaces.estimates import Estimates
 from specsim.surfaces.row_groups import FORMATLESS, RowGroup, row_groups, stated_surface
 
 EXTRAPOLATED = float(SOURCES.index("extrapolated"))
@@ -34,6 +36,7 @@ FOREIGN_ERROR = 0.1
 # (GEMM, attention), 14 % (host) and 15 % (elementwise), and passes predicted from them were 4 and 5 % off.
 ANOTHER_HOUR_ERROR = 0.1
 HOST_PARTS = ("step", "drafts", "propose", "draft_pass", "ngram", "layer")
+WIDEST_HEAD = 256  # values a head; latent attention's are wider
 WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them both kinds of rows serve
 
 
@@ -46,6 +49,7 @@ class _Found:
     dtype: str
     operation: str
     query_tokens: float | None = None
+    in_whole_blocks: bool = False  # attention of several query tokens by a library as ``blocks_s`` says
 
 
 def machine_error(profile: Profile) -> float:
@@ -93,6 +97,7 @@ class MeasuredPrices:
         self, profile: Profile, hardware: Hardware, dtype: str, widths: Profile | None = None, *, medians: bool = False
     ) -> None:
         self.profile = profile
+        self._gpu = profile.header.device == "cuda"
         self._stretch = 1.0 if medians else 1.0 + interrupted_share(profile)
         self._roofline = Roofline(hardware, dtype)
         self._surfaces = _Surfaces(profile)
@@ -118,14 +123,84 @@ class MeasuredPrices:
         bound = roofline.compute_bound(kernel)
         if found.exact:
             estimate = found.surface.seconds(kernel.shape)
-            return Price(estimate.seconds * self._stretch, estimate.rank, estimate.error, bound)
+            seconds: Reals = estimate.seconds
+            rank: Reals = estimate.rank
+            if kernel.kind == "attention" and kernel.shape[1] > WIDEST_VERIFICATION and self._gpu:
+                seconds, rank = self._prompt(kernel, found, estimate)
+            return Price(seconds * self._stretch, rank, estimate.error, bound)
+        estimate, seconds = self._stand_in(kernel, found, warm)
+        error = np.hypot(estimate.error, STAND_IN_ERROR)
+        return Price(seconds * self._stretch, EXTRAPOLATED, error, bound)
+
+    def _stand_in(self, kernel: Kernel, found: _Found, warm: bool) -> tuple[Estimates, Reals]:
+        """What was measured in a kernel's place, and the seconds that follow from it.
+
+        A narrower or wider format takes as many times longer as on the roofline; so does attention of fewer query
+        tokens than measured. More query tokens take what the roofline adds for them: a ratio would shrink as caches
+        grow and the one token's time does not.
+        """
         measured = self._measured_stand_in(kernel, found)
         estimate = found.surface.seconds(measured.shape)
         ratio = self._width_ratio(kernel, measured)
-        if ratio is None:
-            ratio = roofline.price(kernel, warm=warm).seconds / roofline.price(measured, warm=warm).seconds
-        error = np.hypot(estimate.error, STAND_IN_ERROR)
-        return Price(estimate.seconds * ratio * self._stretch, EXTRAPOLATED, error, bound)
+        if ratio is not None:
+            return estimate, estimate.seconds * ratio
+        asked, there = (
+            self._roofline.price(_counted(one, one.dtype), warm=warm).seconds for one in (kernel, measured)
+        )
+        if kernel.kind != "attention" or kernel.shape[1] <= measured.shape[1]:
+            return estimate, estimate.seconds * asked / there
+        here = self._roofline.price(_counted(replace(kernel, shape=measured.shape), kernel.dtype), warm=warm).seconds
+        one_s = estimate.seconds * here / there
+        whole, longer = self._in_whole_blocks(kernel, kernel.shape[2]), self._as_a_prompt(kernel, warm)
+        seconds = one_s + np.maximum(0.0, asked - here) if whole is None else found.surface.floor_s + whole
+        if longer is not None:
+            seconds = np.minimum(seconds, longer)
+        return estimate, np.maximum(one_s, seconds)
+
+    def _in_whole_blocks(self, kernel: Kernel, keys: Reals) -> Reals | None:
+        """Seconds of several query tokens over ``keys`` keys by a library that computes them in whole blocks; None
+        where the profile's does not, or holds no prompts.
+        """
+        found = self._find(
+            replace(kernel, shape=(1.0, *2 * (PROMPT_OF_BLOCKS,), *kernel.shape[3:]), operation=""), False
+        )
+        processors = self.profile.header.ceilings.processors
+        if found is None or not found.exact or not found.in_whole_blocks or processors is None:
+            return None
+        prompt_s = found.surface.seconds((1.0, *2 * (PROMPT_OF_BLOCKS,), *kernel.shape[3:])).seconds
+        return blocks_s(kernel.shape, keys, processors, prompt_s)
+
+    def _prompt(self, kernel: Kernel, found: _Found, estimate: Estimates) -> tuple[Reals, Reals]:
+        """Seconds of a prompt chunk, never less than of one token over as many keys, and their rank.
+
+        Where a library computes whole blocks, its own tokens are as measured and the keys before them come on top.
+        """
+        sequences, queries, keys, *layout = kernel.shape
+        seconds: Reals = estimate.seconds
+        rank: Reals = estimate.rank
+        before = self._in_whole_blocks(kernel, np.maximum(0.0, keys - queries))
+        if before is not None and np.any(before):
+            seconds = found.surface.seconds((sequences, queries, queries, *layout)).seconds + before
+            rank = EXTRAPOLATED
+        one = replace(kernel, shape=(sequences, 1.0, keys, *layout), operation="")
+        decode = self._find(one, False)
+        if decode is None or not decode.exact or kernel.shape[5] > WIDEST_HEAD:
+            return seconds, rank
+        return np.maximum(seconds, decode.surface.seconds(one.shape).seconds), rank
+
+    def _as_a_prompt(self, kernel: Kernel, warm: bool) -> Reals | None:
+        """Seconds of the narrowest prompt chunk over as many keys, which verifying fewer tokens never takes longer
+        than; None where prompts were not measured, and of latent attention, whose prompts run another kernel.
+        """
+        if kernel.shape[5] > WIDEST_HEAD:
+            return None
+        more = WIDEST_VERIFICATION + 1.0 - kernel.shape[1]
+        shape = (kernel.shape[0], WIDEST_VERIFICATION + 1.0, kernel.shape[2] + more, *kernel.shape[3:])
+        prompt = replace(kernel, shape=shape, operation="")
+        found = self._find(prompt, warm)
+        if found is None or not found.exact:
+            return None
+        return self._prompt(prompt, found, found.surface.seconds(shape))[0]
 
     def floor_s(self, kernel: Kernel, *, warm: bool) -> float | None:
         """The shortest time of the kernel's class as measured; None where the profile does not hold the class."""
@@ -147,7 +222,8 @@ class MeasuredPrices:
             surface = self._surfaces.get((kernel.kind, operation, dtype, cache, which))
             if surface is not None:
                 exact = which == regimes[0] and operation == kernel.operation and dtype in ("", kernel.dtype)
-                return _Found(surface, exact, dtype, operation, _nearest_width(kernel, which))
+                whole = which == "prefill" and self._surfaces.library(kernel.kind) in IN_WHOLE_BLOCKS
+                return _Found(surface, exact, dtype, operation, _nearest_width(kernel, which), whole)
         return None
 
     def _formats(self, kernel: Kernel) -> list[str]:
@@ -163,10 +239,7 @@ class MeasuredPrices:
         shape = kernel.shape
         if found.query_tokens is not None:
             shape = (shape[0], found.query_tokens, *shape[2:])
-        if kernel.kind not in ("gemm", "attention", "moe"):
-            return replace(kernel, shape=shape, operation=found.operation)
-        moved, flops = work(kernel.kind, shape, found.dtype)
-        return replace(kernel, shape=shape, dtype=found.dtype, bytes=moved, flops=flops)
+        return _counted(replace(kernel, shape=shape, operation=found.operation), found.dtype)
 
     def _width_ratio(self, kernel: Kernel, measured: Kernel) -> Reals | None:
         """How much longer attention takes at its width than at the measured one, by the other machine's profile."""
@@ -203,6 +276,11 @@ class _Surfaces:
                 self._groups[(*key[:4], "decode")] = group
         self._made: dict[str, EfficiencySurface] = {}
 
+    def library(self, kind: str) -> str:
+        """The kernel that most of a class's rows name, empty where there are none."""
+        names = [row.kernel for key, group in self._groups.items() if key[0] == kind for row in group.rows]
+        return statistics.mode(names) if names else ""
+
     def formats(self, kind: str) -> set[str]:
         """Formats in which a class was measured."""
         return {key[2] for key in self._groups if key[0] == kind}
@@ -225,6 +303,14 @@ class _Surfaces:
         return surface
 
 
+def _counted(kernel: Kernel, dtype: str) -> Kernel:
+    """A kernel in this format, its bytes and FLOPs counted from its shape as surfaces count them."""
+    if kernel.kind not in ("gemm", "attention", "moe"):
+        return kernel
+    moved, flops = work(kernel.kind, kernel.shape, dtype)
+    return replace(kernel, dtype=dtype, bytes=moved, flops=flops)
+
+
 def _regimes(kernel: Kernel) -> tuple[str, ...]:
     """Where attention of this width was measured, then the nearest other widths."""
     if kernel.kind != "attention":
@@ -245,7 +331,10 @@ def _nearest_width(kernel: Kernel, which: str) -> float | None:
 
 def _operations(kernel: Kernel) -> tuple[str, ...]:
     """The kernel's own operation, then what is closest to it."""
-    nearest = {"tree": "", "softmax": "greedy", "sample": "greedy", "rejection": "greedy", "all_gather": "all_reduce"}
+    nearest = {
+        "tree": "", "softmax": "greedy", "sample": "greedy", "rejection": "greedy", "all_gather": "all_reduce",
+        "add_norm": "add",
+    }  # fmt: skip
     other = nearest.get(kernel.operation)
     return (kernel.operation,) if other is None else (kernel.operation, other)
 

@@ -20,10 +20,10 @@ from specsim.cost.cache import CacheLayout, cache_layout
 from specsim.errors import NoAnswer
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits
+from specsim.specs.feed_forward import Dense, Experts
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
-from specsim.specs.sublayers import Dense, Experts
 from specsim.units import GB
 
 GIB = 2**30

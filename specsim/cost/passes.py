@@ -22,6 +22,7 @@ from specsim.cost.forward import (
     KernelPrices,
     Precision,
     collective_kernels,
+    one_prompt_kernel,
     sampling_kernels,
     token_kernels,
 )
@@ -50,13 +51,14 @@ class PassCost:
     """Prices passes of one model, or of a part of one, over ``ranks`` GPUs, its routed experts perhaps over more.
 
     ``graph_sizes``: captured token counts, empty for eager; ``graph_mode``, ``attention_backend``: as in EngineLimits.
+    ``fused``: elementwise kernels as serving engines compile them (forward.py).
     """
 
     def __init__(
         self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
         experts: ExpertGroup | None = None, graph_sizes: tuple[int, ...] = (),
         graph_mode: GraphMode = "full_and_piecewise", attention_backend: str | None = None,
-        launching: Launching = Launching(),
+        launching: Launching = Launching(), fused: bool = False,
     ) -> None:  # fmt: skip
         self._whole = as_part(model)
         self._part = self._whole.shard(ranks, experts)
@@ -67,6 +69,7 @@ class PassCost:
         self._graph_mode = graph_mode
         self._in_one_call = attention_backend in IN_ONE_CALL
         self._launching = launching
+        self._fused = fused
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
         self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
 
@@ -85,7 +88,7 @@ class PassCost:
         else:
             charges = list(self._price_tokens(padded, rows, warm))
         in_tiles = self._in_one_call and not uniform
-        for group in groups:
+        for group in one_prompt_kernel(groups):
             own_mask = "" if group.is_prefill or group.query_tokens == 1 else mask
             tiled = in_tiles and not group.is_prefill
             kernels = attention_kernels(self._part, group, self._precision, own_mask, in_tiles=tiled)
@@ -110,7 +113,7 @@ class PassCost:
         )
 
     def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> tuple[Charge, ...]:
-        own = token_kernels(self._part, tokens, rows, self._precision, self._experts)
+        own = token_kernels(self._part, tokens, rows, self._precision, self._experts, fused=self._fused)
         shared = collective_kernels(self._whole, self._ranks, tokens, rows, self._precision, self._experts)
         return tuple(self.charge(kernel, warm) for kernel in (*own, *shared))
 
@@ -131,11 +134,13 @@ class PassCost:
     def _launches(self, charges: Sequence[Charge], captured: Reals, *, uniform: bool) -> Charge:
         """What the device waits for the host to launch its kernels, and idles between pieces of a graph."""
         whole = uniform and self._graph_mode != "piecewise"
-        pieces = 0 if whole else PIECES_PER_LAYER * self._part.mixers + 1
+        most = PIECES_PER_LAYER * self._part.mixers + 1
+        pieces = 0 if whole else most
         kernels = sum((charge.launches for charge in charges), 0.0)
         kernels_s = sum((charge.seconds for charge in charges), 0.0)
         busy_s = np.where(captured, pieces * self._launching.piece_s, kernels * self._launching.kernel_s)
-        idle_s = np.where(captured, pieces * self._launching.gap_s, 0.0)
+        # An eager pass launches at least what a piecewise one does between its pieces.
+        idle_s = np.where(captured, pieces, most) * self._launching.gap_s
         waiting_s = np.maximum(0.0, busy_s - kernels_s - idle_s)
         if waiting_s.ndim:
             return Charge("host", "host", waiting_s + idle_s, 0.0, 0.0, 0.0, 0, busy_s, waiting_s)

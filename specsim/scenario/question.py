@@ -30,9 +30,9 @@ from specsim.specs.conditions import Conditions
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineKind, EngineLimits
 from specsim.specs.engine_defaults import Circumstances, with_defaults
+from specsim.specs.feed_forward import Experts
 from specsim.specs.hardware import Hardware
 from specsim.specs.model_part import as_part
-from specsim.specs.sublayers import Experts
 from specsim.speculation.program import ABOUT
 from specsim.validated import Validated
 from specsim.workload.request import RequestSpec

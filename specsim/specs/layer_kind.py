@@ -1,4 +1,7 @@
-"""What a layer has in place of the model's usual parts, as files tell it; ``sublayers`` says what that costs."""
+"""What a layer has in place of the model's usual parts, as files tell it.
+
+What that weighs, caches and computes is in ``mixers`` and ``feed_forward``.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """One model: its layers as a few kinds, and from them what it weighs, what it caches, what it computes.
 
 The flat fields tell the usual layer, and a model whose layers are alike needs no more. ``layer_kinds`` and
-``layer_pattern`` tell the layers of others. What a kind of layer weighs is in ``sublayers``, bytes and FLOPs of single
-kernels in ``kernel_work``. Norms, biases and rotary embeddings are left out of FLOPs (they are bytes, priced as
-elementwise kernels) but counted as parameters. Sizes are per whole model; tensor parallelism divides them in ``cost``.
+``layer_pattern`` tell the layers of others. What a kind of layer weighs is in ``mixers`` and ``feed_forward``, bytes
+and FLOPs of single kernels in ``kernel_work``. Norms, biases and rotary embeddings are left out of FLOPs (they are
+bytes, priced as elementwise kernels) but counted as parameters. Sizes are per whole model; tensor parallelism divides
+them in ``cost``.
 """
 
 from __future__ import annotations
@@ -14,20 +15,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.errors import InvalidInput
+from specsim.specs.feed_forward import Dense, Experts, FeedForward
 from specsim.specs.layer_kind import Bits, Compression, LatentAttention, LayerKind, MixtureOfExperts, SparseIndex
+from specsim.specs.linear import Linear, StoredBits
+from specsim.specs.mixers import Attention, Compressed, Latent, Mixer, Recurrent
 from specsim.specs.stack import Layer, Stack
-from specsim.specs.sublayers import (
-    Attention,
-    Compressed,
-    Dense,
-    Experts,
-    FeedForward,
-    Latent,
-    Linear,
-    Mixer,
-    Recurrent,
-    StoredBits,
-)
 from specsim.validated import Validated
 
 __all__ = ["Bits", "LatentAttention", "LayerKind", "Linear", "MixtureOfExperts", "ModelSpec"]

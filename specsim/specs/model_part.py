@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from specsim.specs.deployment import ExpertGroup
+from specsim.specs.linear import Linear
 from specsim.specs.model import ModelSpec
 from specsim.specs.stack import EMPTY, Stack
-from specsim.specs.sublayers import Linear
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from specsim.specs.sublayers import Experts, FeedForward, Linear, Mixer, Recurrent
+from specsim.specs.feed_forward import Experts, FeedForward
+from specsim.specs.linear import Linear
+from specsim.specs.mixers import Mixer, Recurrent
 
 
 class Layer(NamedTuple):

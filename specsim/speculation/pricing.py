@@ -37,11 +37,11 @@ class PassPricing:
 
     def cost(self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True) -> PassCost:
         """Prices of passes over a model or a part of one."""
-        sizes = self.graph_sizes if graphs else ()
-        launching = self._launching() if self.hardware.kind == "gpu" else Launching()
+        sizes, gpu = self.graph_sizes if graphs else (), self.hardware.kind == "gpu"
         return PassCost(
             model, self.prices, precision, ranks=self.ranks, experts=self.experts, graph_sizes=sizes,
-            graph_mode=self.engine.graph_mode, attention_backend=self.engine.attention_backend, launching=launching,
+            graph_mode=self.engine.graph_mode, attention_backend=self.engine.attention_backend,
+            launching=self._launching() if gpu else Launching(), fused=gpu,
         )  # fmt: skip
 
     def _launching(self) -> Launching:

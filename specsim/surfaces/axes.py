@@ -20,15 +20,17 @@ from specsim.arrays import Dimensions, Floats
 class Axes:
     """The coordinates of one class.
 
-    ``split``: a shape's fixed and running dimensions. ``origin``: coordinates where every running dimension is 1, of
-    the fixed ones. ``running``: which coordinate each running dimension multiplies. ``metrics``: matrices [axes,
-    features] that turn log coordinates into units of correlation length; a surface keeps the one that suits its rows.
+    ``split``: a shape's fixed and running dimensions; ``joined``: the shape of both. ``origin``: coordinates where
+    every running dimension is 1, of the fixed ones. ``running``: which coordinate each running dimension multiplies.
+    ``metrics``: matrices [axes, features] that turn log coordinates into units of correlation length; a surface keeps
+    the one that suits its rows.
     ``tiles``: of each metric, how many of a shape's first dimension are computed at once, a last tile that is not full
     at the price of a full one; 1 throughout where none are given. ``fill``: of each metric, the weight of what tiles
     leave idle (``unfilled``) in how alike two shapes are; 0 throughout where none are given.
     """
 
     split: Callable[[Dimensions], tuple[Dimensions, Dimensions]]
+    joined: Callable[[Dimensions, Dimensions], Dimensions]
     origin: Callable[[Dimensions], Dimensions]
     running: tuple[int, ...]
     metrics: tuple[Floats, ...]
@@ -70,6 +72,10 @@ def _first_runs(shape: Dimensions) -> tuple[Dimensions, Dimensions]:
     return shape[1:], shape[:1]
 
 
+def _running_first(fixed: Dimensions, running: Dimensions) -> Dimensions:
+    return (*running, *fixed)
+
+
 def _keys_run(shape: Dimensions) -> tuple[Dimensions, Dimensions]:
     return shape[3:], shape[:3]
 
@@ -77,6 +83,11 @@ def _keys_run(shape: Dimensions) -> tuple[Dimensions, Dimensions]:
 def _prompt_runs(shape: Dimensions) -> tuple[Dimensions, Dimensions]:
     sequences, query_tokens, kv_tokens = shape[:3]
     return shape[3:], (sequences, query_tokens, kv_tokens / query_tokens)
+
+
+def _prompt(fixed: Dimensions, running: Dimensions) -> Dimensions:
+    sequences, query_tokens, ratio = running
+    return (sequences, query_tokens, query_tokens * ratio, *fixed)
 
 
 def _lengths(*lengths: float) -> Floats:
@@ -100,7 +111,12 @@ def _first_then_fixed(fixed: Dimensions) -> Dimensions:
 _BY_SIDE = _lengths(4, 2, 2)
 _BY_OUTPUT = (_features(3, (0, 1), (0,), (2,)) - _features(3, (), (1,), ())) @ _lengths(1.5, 4, 4)
 _GEMM = Axes(
-    _first_runs, _first_then_fixed, (0,), (_BY_SIDE, _BY_OUTPUT, _BY_SIDE, _BY_OUTPUT), tiles=(1.0, 1.0, 64.0, 64.0)
+    _first_runs,
+    _running_first,
+    _first_then_fixed,
+    (0,),
+    (_BY_SIDE, _BY_OUTPUT, _BY_SIDE, _BY_OUTPUT),
+    tiles=(1.0, 1.0, 64.0, 64.0),
 )
 # Where the number of processors is known, shapes are also alike in how far each size of tile would fill them: two
 # outputs just above and just below a full round are neighbours on the axes and a third apart in time.
@@ -126,7 +142,7 @@ def _layout(fixed: Dimensions) -> Dimensions:
 # sequence is a stream of its own, so any head layout lands between measured ones. The third metric looks along the
 # size of the whole cache, where times step as it outgrows the last-level cache, and across it.
 _CACHED = Axes(
-    _keys_run, lambda fixed: (*_layout(fixed), 1.0),  # and keys
+    _keys_run, _running_first, lambda fixed: (*_layout(fixed), 1.0),  # and keys
     (1, 0, 6),
     (
         _features(7, (0,), (1,), (2,), (3,), (6,)) @ _lengths(8, 2, 8, 1, 2),
@@ -139,12 +155,12 @@ _CACHED = Axes(
 # Prompts: queries and keys grow together, so their ratio is the axis. The first metric looks along the number of
 # query rows of all heads, which fills the processors.
 _PROMPT = Axes(
-    _prompt_runs, lambda fixed: (*_layout(fixed), 1.0, 1.0),  # and queries, and keys a query
+    _prompt_runs, _prompt, lambda fixed: (*_layout(fixed), 1.0, 1.0),  # and queries, and keys a query
     (1, 6, 7),
     (
         _features(8, (0, 1, 6), (6,), (0,), (2,), (3,), (7,)) @ _lengths(2, 2, 4, 8, 1, 2),
         _features(8, (0, 6), (1,), (2,), (3,), (6,), (7,)) @ _lengths(4, 2, 8, 1, 2, 2),
     ),
 )  # fmt: skip
-_MOE = Axes(_first_runs, _first_then_fixed, (0,), (_lengths(3, 2, 2, 2, 2),))
-_TWO = Axes(_first_runs, _first_then_fixed, (0,), (_lengths(3, 3),))
+_MOE = Axes(_first_runs, _running_first, _first_then_fixed, (0,), (_lengths(3, 2, 2, 2, 2),))
+_TWO = Axes(_first_runs, _running_first, _first_then_fixed, (0,), (_lengths(3, 3),))

@@ -7,6 +7,7 @@ counts as noisy, so that its neighbours have a say in its own answer.
 The roofline uses the profile's own ceilings, so that efficiency carries only what a shape does to a kernel. Its
 logarithm is interpolated over log shapes (kriging.py), so times stay positive and power laws are exact. Outside
 the measured shapes the nearest measured efficiency is kept and the answer says "extrapolated".
+Imported tables are made to ascend (ascending.py): along every running dimension times never fall.
 
 A model has few fixed dimensions (its matrices, its head layout) and asks for many running ones (tokens, sequences,
 keys). So the first question about fixed dimensions fills a small table over the running ones, and all later ones are a
@@ -17,15 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from specsim.arrays import Booleans, Floats, Integers, Reals
 from specsim.disk_cache import kept
 from specsim.profiles.schema import Row
 from specsim.specs.kernel_work import work
+from specsim.surfaces.ascending import ascending
 from specsim.surfaces.axes import Axes, axes_of, unfilled
 from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED, Z90, Estimates
 from specsim.surfaces.kriging import RegressionKriging
@@ -36,6 +38,10 @@ Regime = Literal["decode", "verify", "prefill"]
 REPEAT_VARIANCE = 0.05  # share of a class's own variance that stays even on a measured shape; see error_scale
 _DECILES = 2.563  # between the 10th and the 90th percentile of a normal distribution, in standard deviations
 _VISITS = 4  # a sweep comes to a shape so often at most; samples of one visit share what the machine did then
+_STEP, _TILES = (
+    0.25,
+    8,
+)  # of tables that ascend: the widest step of a dimension's log, and tiles with a place of their own
 _LEAVE_OUT = 256  # rows left out in turn to scale the stated error where the header does not state it
 
 
@@ -65,10 +71,10 @@ class EfficiencySurface:
     ``rows``: all of one class, operation, dtype and cache state (and, for attention, of one regime).
     ``error_scale``: one standard deviation of time a unit of kriging spread; None: found from the rows themselves,
     some of them left out in turn. ``metric``: index of the metric of the class's axes; None: the one that predicts
-    rows left out best. ``features`` [rows, features] and ``values`` [rows]: the rows as interpolation sees
-    them, in units of correlation length, and their log(time / ideal time). ``floor_s``: the shortest of their times.
-    ``kept_as``: the key of ``disk_cache`` under which it was kept, as the tables that it makes will be; None: they are
-    not.
+    rows left out best. ``ascends``: times never fall as a running dimension grows. ``features`` [rows, features] and
+    ``values`` [rows]: the rows as interpolation sees them, in units of correlation length, and their log(time / ideal
+    time). ``floor_s``: the shortest of their times. ``kept_as``: the key of ``disk_cache`` under which it was kept, as
+    the tables that it makes will be; None: they are not.
     """
 
     features: Floats
@@ -81,8 +87,10 @@ class EfficiencySurface:
     def __init__(
         self, kind: str, rows: Sequence[Row], bytes_per_s: float, flops_per_s: float,
         error_scale: float | None = None, metric: int | None = None, processors: int | None = None,
+        *, ascends: bool = False,
     ) -> None:  # fmt: skip
         self._kind = kind
+        self._ascends = ascends
         self._dtype = rows[0].dtype
         self._rates = (bytes_per_s, flops_per_s)
         self.floor_s = min(row.median_s for row in rows)
@@ -150,32 +158,41 @@ class EfficiencySurface:
         fixed, running = self._axes.split(shape)
         table = self._tables.get(fixed) or self._table(fixed)
         value, error, rank = table.one([math.log(x) for x in running])
-        return Estimates(self._ideal_s(shape, self._tile) * math.exp(value), rank, error)
+        return Estimates(self._unit_s(shape, table) * math.exp(value), rank, error)
 
     def _many(self, shape: tuple[Reals, ...]) -> Estimates:
         full = np.broadcast_arrays(*shape)
-        fixed, running = self._axes.split(shape)
-        logs = [np.log(np.asarray(x, dtype=np.float64)) for x in running]
+        fixed, _ = self._axes.split(shape)
         if all(np.ndim(x) == 0 for x in fixed):
-            value, error, rank = self._table(tuple(float(x) for x in fixed)).many(logs)
-        else:
-            value, error, rank = self._by_fixed(self._axes.split(tuple(full)))
-        ideal = self._ideal_s(shape, self._tile)
-        size = full[0].shape
-        return Estimates(
-            np.broadcast_to(ideal * np.exp(value), size), np.broadcast_to(rank, size), np.broadcast_to(error, size)
+            return self._along(shape, tuple(float(x) for x in fixed), full[0].shape)
+        keys, index = np.unique(
+            np.column_stack([x.ravel() for x in self._axes.split(tuple(full))[0]]), axis=0, return_inverse=True
         )
-
-    def _by_fixed(self, split: tuple[tuple[Any, ...], tuple[Any, ...]]) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        fixed, running = split
-        size = fixed[0].shape
-        keys, index = np.unique(np.column_stack([x.ravel() for x in fixed]), axis=0, return_inverse=True)
-        value, error, rank = np.empty(index.size), np.empty(index.size), np.empty(index.size, dtype=np.int64)
+        seconds, error, rank = np.empty(index.size), np.empty(index.size), np.empty(index.size, dtype=np.int64)
         for i, key in enumerate(keys.tolist()):
             here = index.ravel() == i
-            logs = [np.log(x.ravel()[here]) for x in running]
-            value[here], error[here], rank[here] = self._table(tuple(key)).many(logs)
-        return value.reshape(size), error.reshape(size), rank.reshape(size)
+            part = self._along(tuple(x.ravel()[here] for x in full), tuple(key), (int(here.sum()),))
+            seconds[here], error[here], rank[here] = part.seconds, part.error, part.rank
+        size = full[0].shape
+        return Estimates(seconds.reshape(size), rank.reshape(size), error.reshape(size))
+
+    def _along(self, shape: tuple[Any, ...], fixed: tuple[float, ...], size: tuple[int, ...]) -> Estimates:
+        """Arrays of shapes whose fixed dimensions are all the same."""
+        table = self._table(fixed)
+        running = self._axes.split(shape)[1]
+        value, error, rank = table.many([np.log(np.asarray(x, dtype=np.float64)) for x in running])
+        seconds = self._unit_s(shape, table) * np.exp(value)
+        return Estimates(np.broadcast_to(seconds, size), np.broadcast_to(rank, size), np.broadcast_to(error, size))
+
+    def _unit_s(self, shape: tuple[Any, ...], table: _Table) -> Any:
+        """What a table's value multiplies: the ideal time; where it holds times, how that grows beyond its ends."""
+        if not self._ascends:
+            return self._ideal_s(shape, self._tile)
+        fixed, running = self._axes.split(shape)
+        inside = table.inside(running)
+        if inside is running:
+            return 1.0
+        return self._ideal_s(shape, self._tile) / self._ideal_s(self._axes.joined(fixed, inside), self._tile)
 
     def _ideal_s(self, shape: tuple[Any, ...], tile: float) -> Any:
         moved, computed = work(self._kind, shape, self._dtype)
@@ -203,36 +220,95 @@ class EfficiencySurface:
     def _new_table(self, fixed: tuple[float, ...]) -> _Table:
         axes = self._axes
         origin = axes.points(tuple(np.array([x]) for x in fixed), tuple(np.ones(1) for _ in self._log_running))[0]
-        nodes = []
-        for axis, values in zip(axes.running, self._log_running, strict=True):
-            low, high = self._low[axis] - origin[axis], self._high[axis] - origin[axis]
-            inside = values[(values > low + SAME) & (values < high - SAME)]
-            nodes.append(np.array([low, *inside, high] if high - low > SAME else [low]))
+        levels = [
+            self._levels(axis, values, origin[axis])
+            for axis, values in zip(axes.running, self._log_running, strict=True)
+        ]
+        values, errors, outside = self._told(origin, levels)
+        nodes = levels
+        if self._ascends:
+            nodes = [self._between(axis, first=not index) for index, axis in enumerate(levels)]
+            between = LookUp(levels, (errors,)).many(list(grid(nodes).T))[0][0]
+            values, _, outside = self._told(origin, nodes)
+            errors = np.broadcast_to(between, values.shape)
+        exact = np.zeros(len(values), dtype=bool)
+        known = self._measured.get(fixed, {})
+        for i, place in enumerate(grid(nodes)):
+            if (logs := known.get(_place(place))) is not None:
+                values[i], exact[i] = np.mean(logs) if logs else values[i], True
+        if self._ascends:
+            values, exact = self._ascending(fixed, nodes, values, errors, exact)
+        lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
+        return _Table(LookUp(nodes, (values, errors), lengths), exact, nodes, outside=outside)
+
+    def _levels(self, axis: int, measured: Floats, origin: float) -> Floats:
+        """Where a running dimension is tabulated: where it was measured, and at the ends of what was.
+
+        Of times that ascend also where it was measured of other layouts only, since this one will be asked there.
+        """
+        low, high = self._low[axis] - origin, self._high[axis] - origin
+        inside = measured[(measured > low + SAME) & (measured < high - SAME)]
+        levels = np.array([low, *inside, high] if high - low > SAME else [low])
+        return np.unique(np.concatenate([levels, measured])) if self._ascends else levels
+
+    def _told(self, origin: Floats, nodes: Sequence[Floats]) -> tuple[Floats, Floats, bool]:
+        """Log efficiencies at every node, their errors, and whether any is beyond what was measured."""
         places = grid(nodes)
         points = np.repeat(origin[None, :], len(places), axis=0)
-        points[:, list(axes.running)] += places
+        points[:, list(self._axes.running)] += places
         clipped = np.clip(points, self._low, self._high)
         beyond = np.linalg.norm((points - clipped) @ self._metric, axis=1)
         values, variances = self._kriging.at(self._features(clipped, self.metric))
         errors = self.error_scale * np.sqrt(variances + REPEAT_VARIANCE) * (1.0 + beyond)
-        exact = np.zeros(len(places), dtype=bool)
-        known = self._measured.get(fixed, {})
-        for i, place in enumerate(places):
-            if (logs := known.get(_place(place))) is not None:
-                values[i], exact[i] = np.mean(logs) if logs else values[i], True
-        lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
-        return _Table(LookUp(nodes, (values, errors), lengths), exact, outside=bool((beyond > SAME).any()))
+        return values, errors, bool((beyond > SAME).any())
+
+    def _between(self, levels: Floats, *, first: bool) -> Floats:
+        """Levels of one dimension and places between them, near enough for times to be linear; of the first also
+        where tiles begin.
+        """
+        steps = [
+            np.linspace(low, high, math.ceil((high - low) / _STEP), endpoint=False)
+            for low, high in pairwise(levels)
+        ]  # fmt: skip
+        found = np.concatenate([*steps, levels[-1:]])
+        if first and self._tile > 1.0:
+            full = self._tile * np.arange(1.0, _TILES + 1.0)
+            edges = np.log(np.concatenate([full, full + 1.0]))
+            found = np.concatenate([found, edges[(edges > levels[0]) & (edges < levels[-1])]])
+        found = np.sort(found)
+        return np.asarray(found[np.append(True, np.diff(found) > SAME)])
+
+    def _ascending(
+        self, fixed: tuple[float, ...], nodes: list[Floats], values: Floats, errors: Floats, exact: Booleans
+    ) -> tuple[Floats, Booleans]:
+        """Log times that never fall, and which of them are still as measured."""
+        running = tuple(np.round(np.exp(column), 6) for column in grid(nodes).T)
+        shape = self._axes.joined(tuple(np.array([x]) for x in fixed), running)
+        logs = np.log(self._ideal_s(shape, self._tile)) + values
+        size = tuple(len(axis) for axis in nodes)
+        risen = ascending(logs.reshape(size), 1.0 / (errors.reshape(size) ** 2 + SAME)).ravel()
+        return risen, exact & (np.abs(risen - logs) < SAME)
 
 
 class _Table:
-    """Log efficiencies over the running dimensions of one matrix or head layout, their errors, and what was measured.
+    """Log efficiencies, or log times, over the running dimensions of one matrix or head layout, their errors, and what
+    was measured.
 
     Beyond the nodes the error grows, by once itself a correlation length. ``outside``: the fixed dimensions are beyond
     those measured.
     """
 
-    def __init__(self, look_up: LookUp, exact: Booleans, *, outside: bool) -> None:
+    def __init__(self, look_up: LookUp, exact: Booleans, nodes: Sequence[Floats], *, outside: bool) -> None:
         self._look_up, self._exact, self._outside = look_up, exact, outside
+        self._ends = [(math.exp(axis[0]), math.exp(axis[-1])) for axis in nodes]
+
+    def inside(self, running: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Running dimensions, those beyond the nodes at the nearest end; the same object where none is."""
+        if any(isinstance(value, np.ndarray) for value in running):
+            return tuple(np.clip(value, *ends) for value, ends in zip(running, self._ends, strict=True))
+        if all(low <= value <= high for value, (low, high) in zip(running, self._ends, strict=True)):
+            return running
+        return tuple(min(max(value, low), high) for value, (low, high) in zip(running, self._ends, strict=True))
 
     def one(self, logs: list[float]) -> tuple[float, float, int]:
         """Value, error and rank at one place, given by its logs."""

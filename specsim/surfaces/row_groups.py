@@ -63,21 +63,27 @@ def surface_of(
     ceilings: Ceilings,
     error_scale: float | None = None,
     metric: int | None = None,
+    *,
+    ascends: bool = False,
 ) -> EfficiencySurface:
     """The surface of some of a group's rows; weight-only formats compute at the rate of 16-bit activations."""
     rates = {str(name): rate for name, rate in ceilings.flops_per_s.items()}
     names = (rows[0].dtype, "bfloat16", "float16")
     rate = next((rates[name] for name in names if name in rates), max(rates.values()))
     return EfficiencySurface(
-        group.kind, rows, ceilings.copy_bytes_per_s, rate, error_scale, metric, ceilings.processors
+        group.kind, rows, ceilings.copy_bytes_per_s, rate, error_scale, metric, ceilings.processors, ascends=ascends
     )
 
 
 def stated_surface(group: RowGroup, header: ProfileHeader) -> EfficiencySurface:
-    """The surface of all of a group's rows, with the error scale and the metric that the header states for it."""
+    """The surface of all of a group's rows, with the error scale and the metric that the header states for it.
+
+    Of a GPU's kernels, times never fall as a shape grows: a table that says otherwise was measured shape by shape, by
+    several libraries' choices of a kernel, and an engine may always pad. A CPU's are as they were measured.
+    """
     stated = header.heldout_error.get(group.name)
     scale, metric = (None, None) if stated is None else (stated.error_scale, stated.metric)
-    return surface_of(group, group.rows, header.ceilings, scale, metric)
+    return surface_of(group, group.rows, header.ceilings, scale, metric, ascends=header.device == "cuda")
 
 
 def metrics_of(group: RowGroup, ceilings: Ceilings) -> int:

@@ -49,6 +49,24 @@ def test_gemms_see_the_tokens_of_all_groups_and_the_head_only_wanted_rows() -> N
     assert [k.shape for k in found if k.part == "lm_head"] == [(13.0, 40, 8)]
 
 
+def test_engines_add_the_residual_in_the_norm_that_follows() -> None:
+    """2 layers of 2 sublayers: 5 norms and 4 adds become 4 kernels, which move 2·8 values a token in and out, and 1.
+
+    An add and the norm after it move 3 + 2 widths, in one kernel 4.
+    """
+    plain, fused = (
+        {k.operation: k for k in token_kernels(TOY, 10, 0, BF16, fused=fused) if k.kind == "elementwise"}
+        for fused in (False, True)
+    )
+    assert {k.operation: k.count for k in plain.values()} == {
+        "embedding": 1, "norm": 5, "add": 4, "rotary": 2, "kv_write": 2, "activation": 2,
+    }  # fmt: skip
+    assert {k.operation: k.count for k in fused.values()} == {
+        "embedding": 1, "add_norm": 4, "norm": 1, "rotary": 2, "kv_write": 2, "activation": 2,
+    }  # fmt: skip
+    assert fused["add_norm"].bytes == 10 * 4 * 8 * 2 < plain["add"].bytes + plain["norm"].bytes
+
+
 def test_decode_bytes_are_the_weights_and_the_cache() -> None:
     """Llama-3.1-8B, one token at 1000 of context: 15.0 GB of matrices, 131 MB of cache, 2·7.5e9 FLOPs."""
     llama = load_model("llama-3.1-8b")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specsim.cost.attention import attention_kernels
 from specsim.cost.forward import SOURCES, Group, Kernel, Precision
 from specsim.cost.measured import MeasuredPrices, machine_error
 from specsim.cost.roofline import Roofline
@@ -19,6 +20,7 @@ from specsim.profiles.store import Profile
 from specsim.specs.catalog import load_model
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
+from specsim.specs.kernel_work import work
 from specsim.speculation.program import load_program
 from specsim.speculation.round import RoundCost
 
@@ -32,6 +34,7 @@ HEADER = ProfileHeader(
     date="2026-01-01", attribution="a test", last_level_cache_bytes=2**20, memory_bytes=10**11, launch_s=1e-6,
     ceilings=Ceilings(copy_bytes_per_s=COPY, flops_per_s={"bfloat16": FLOPS}), probe=Probe(before_s=1.0),
 )  # fmt: skip
+BF16 = Precision(16, 16, "bfloat16")
 LENGTHS = (128.0, 1024.0, 8192.0)
 
 
@@ -86,6 +89,26 @@ def test_verification_is_never_priced_as_more_decode_sequences(batch: int, queri
     assert one.seconds <= price.seconds
     if keys >= 1024:
         assert price.seconds < 2 * one.seconds
+
+
+def test_a_stand_in_counts_both_sides_by_one_formula() -> None:
+    """DeepSeek's latent attention reads one vector of 576 a token; rows count its shape as keys and values of 576.
+
+    A pass's own count must not meet the rows': 4 tokens add to 1 what the roofline of their shape adds.
+    """
+    shape = (8.0, 1.0, 4096.0, 128.0, 1.0, 576.0)
+    rows = (replace(attention_row(1, 1, 1, 2.5 * work("attention", shape)[0] / COPY), shape=shape),)
+    prices = MeasuredPrices(profile(rows), GPU, "bfloat16")
+    deepseek = load_model("deepseek-v3")
+    one, four = (
+        prices.price(next(iter(attention_kernels(deepseek, Group(8, q, 4096.0, q), BF16))), warm=False) for q in (1, 4)
+    )
+    counted = [Kernel("attention", "attention", (8.0, q, *shape[2:]), "", "bfloat16", 1, 0.0, 0.0) for q in (1.0, 4.0)]
+    by_shape = [
+        Roofline(GPU, "bfloat16").price(replace(kernel, bytes=moved, flops=flops), warm=False).seconds
+        for kernel in counted for moved, flops in [work("attention", kernel.shape)]
+    ]  # fmt: skip
+    assert four.seconds - one.seconds == pytest.approx(by_shape[1] - by_shape[0], rel=1e-9)
 
 
 @given(st.integers(2, 16), st.floats(0.0, 0.2))

@@ -282,3 +282,20 @@ def test_a_text_part_may_leave_out_what_its_class_has(text: dict[str, Any], para
     assert model.parameter_count() == pytest.approx(parameters, rel=0.001)
     with pytest.raises(InvalidInput, match=r"field (num_attention_heads|vocab_size|hidden_size|num_\w+) is missing"):
         model_from_config(text)
+
+
+def test_layers_of_drafting_beyond_the_models_own_are_left_out() -> None:
+    """Step 3.5's lists go on into its prediction layers, and name expert layers as text."""
+    listed = ["full_attention", "sliding_attention", "sliding_attention", "full_attention", "full_attention"]
+    model = model_from_config(
+        {
+            **TINY, "model_type": "step3p5", "num_hidden_layers": 4, "num_nextn_predict_layers": 1,
+            "layer_types": listed, "sliding_window": 8, "num_attention_groups": 2, "moe_num_experts": 6,
+            "moe_top_k": 2, "moe_intermediate_size": 32, "moe_layers_enum": "2,3", "share_expert_dim": 32,
+            "attention_other_setting": {"num_attention_heads": 6, "num_attention_groups": 2},
+        }
+    )  # fmt: skip
+    assert model.mtp_layers == 1
+    assert [getattr(layer.mixers[0], "window", None) for layer in model.layers()] == [None, 8, 8, None]
+    assert [getattr(layer.mixers[0], "num_heads", None) for layer in model.layers()] == [4, 6, 6, 4]
+    assert [type(layer.feed_forward[0]).__name__ for layer in model.layers()] == ["Dense"] * 2 + ["Experts"] * 2

@@ -17,7 +17,15 @@ def experts(keys: Keys, fields: Fields, layers: Layers) -> None:
     if not count:
         fields.pop("moe", None)
         return
-    names = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "experts_per_token")
+    names = (
+        "num_experts_per_tok",
+        "num_experts_per_token",
+        "moe_topk",
+        "moe_top_k",
+        "moe_k",
+        "top_k_experts",
+        "experts_per_token",
+    )
     if not keys.has(*names):
         raise InvalidInput(f"{keys.where}: field num_experts_per_tok is missing; a model with experts needs it")
     width = _first_of(
@@ -84,7 +92,7 @@ def _place(keys: Keys, moe: Fields, layers: Layers) -> None:
 
 
 def _routed(keys: Keys, count: int) -> list[bool]:
-    for name in ("mlp_layer_types", "moe_layer_freq", "moe_layers_pattern"):
+    for name in ("mlp_layer_types", "moe_layer_freq", "is_moe_layer"):
         if isinstance(keys.find(name), list):
             return [kind in _ROUTED for kind in keys.per_layer(count, name)]
     if chosen := _chosen(keys):

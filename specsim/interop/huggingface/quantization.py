@@ -222,7 +222,7 @@ def _algorithm(block: Keys) -> Scheme:
         return Scheme(WIDE)
     if name not in _ALGORITHMS:
         raise InvalidInput(
-            f"{block.where}: quantization {block.text('quant_algo', 'quant_method')!r} is not covered; "
+            f"{block.where}: quantization {block.text('quant_algo', 'quant_method')[:60]!r} is not covered; "
             "write the model as YAML with its weight_bits"
         )
     scheme, shape = _ALGORITHMS[name], block.items("weight_block_size")

@@ -1,10 +1,9 @@
-"""The kinds of sublayer that layers are made of: what each weighs, keeps of a sequence, and multiplies by.
+"""Sublayers that mix tokens: what each weighs, keeps of a sequence, and multiplies by.
 
     Attention   keys and values of every token, or of a window or chunk of them
     Latent      one compressed vector a token serves all heads (MLA)
     Compressed  one vector stands for several tokens, and the last ones are kept beside (DeepSeek-V4)
     Recurrent   a state of fixed size a sequence: linear attention, state space, short convolution
-    Dense, Experts  feed-forward parts
 
 Sizes are a whole model's or those of one rank's share (``shard``). A mixer's ``token_values`` are cached for every
 token, of which it keeps all or the last ``window``; ``state_values`` once a sequence. Norm vectors and biases count as
@@ -14,49 +13,9 @@ parameters, not as products.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-from specsim.specs.layer_kind import Compression, LatentAttention, MixtureOfExperts, Recurrence, SparseIndex
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """``count`` weight matrices of the same shape; a product with M rows costs 2·M·n·k FLOPs each.
-
-    ``routed`` marks the experts of one MoE layer: ``count`` is then layers, each with ``experts`` of which
-    ``experts_per_token`` run for a token. ``on_rows``: only positions whose logits are wanted go through it.
-    ``split``: a drafter's own matrix whose outputs ranks of tensor parallelism divide. ``bits``: stored bits a weight
-    where they are not the model's ``weight_bits``.
-    """
-
-    name: str
-    n: int  # output features
-    k: int  # input features
-    count: int
-    routed: bool = False
-    on_rows: bool = False
-    split: bool = False
-    bias: bool = False
-    bits: float | None = None
-    experts: int = 1
-    experts_per_token: int = 1
-
-    @property
-    def parameters(self) -> int:
-        """Of all of them, every expert counted, biases left out."""
-        return self.n * self.k * self.count * self.experts
-
-    @property
-    def active_parameters(self) -> int:
-        """Those that one token multiplies by."""
-        return self.n * self.k * self.count * self.experts_per_token
-
-    @property
-    def bias_values(self) -> int:
-        return self.n * self.count * self.experts if self.bias else 0
-
-
-StoredBits = tuple[tuple[str, float], ...]  # bits a weight by the name of a matrix, where not the model's own
+from specsim.specs.layer_kind import Compression, LatentAttention, Recurrence, SparseIndex
+from specsim.specs.linear import Linear, StoredBits
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,80 +292,8 @@ class Recurrent:
         return replace(self, recurrence=self.recurrence.shard(ranks))
 
 
-@dataclass(frozen=True, slots=True)
-class Dense:
-    """A feed-forward part that every token runs whole."""
-
-    intermediate_size: int
-    gated: bool = True
-    bias: bool = False
-    bits: StoredBits = ()
-
-    def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
-        inputs = 2 if self.gated else 1
-        return (
-            Linear("gate_up", inputs * self.intermediate_size, hidden, count, bias=self.bias),
-            Linear("down", hidden, self.intermediate_size, count, bias=self.bias),
-        )
-
-    @property
-    def vector_values(self) -> int:
-        return 0
-
-    @property
-    def width(self) -> int:
-        return ((2 if self.gated else 1) + 1) * self.intermediate_size
-
-    def shard(self, ranks: int) -> Dense:
-        return replace(self, intermediate_size=self.intermediate_size // ranks)
-
-
-@dataclass(frozen=True, slots=True)
-class Experts:
-    """Routed experts with their router, and those that every token runs.
-
-    ``elsewhere``: experts that the router chooses among and other GPUs hold.
-    """
-
-    moe: MixtureOfExperts
-    gated: bool = True
-    bits: StoredBits = ()
-    elsewhere: int = 0
-
-    def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
-        moe, inputs, inside = self.moe, 2 if self.gated else 1, self.moe.latent_size or hidden
-        routed: dict[str, Any] = {
-            "routed": True, "experts": moe.num_experts, "experts_per_token": moe.experts_per_token,
-            "bias": moe.bias,
-        }  # fmt: skip
-        rows = [
-            Linear("router", moe.num_experts + self.elsewhere, hidden, count, bias=moe.bias),
-            Linear("expert_gate_up", inputs * moe.intermediate_size, inside, count, **routed),
-            Linear("expert_down", inside, moe.intermediate_size, count, **routed),
-        ]
-        if moe.latent_size:
-            rows.append(Linear("expert_input", inside, hidden, count))
-            rows.append(Linear("expert_output", hidden, inside, count))
-        if shared := moe.shared_width:
-            rows.append(Linear("shared_gate_up", inputs * shared, hidden, count))
-            rows.append(Linear("shared_down", hidden, shared, count))
-        return tuple(rows)
-
-    @property
-    def vector_values(self) -> int:
-        return self.moe.vectors + (self.moe.num_experts + self.elsewhere if self.moe.router_bias else 0)
-
-    def shard(self, ranks: int, expert_gpus: int = 1) -> Experts:
-        """A slice of each expert, or a share of the whole experts where ``expert_gpus`` divide them."""
-        if expert_gpus == 1:
-            return replace(self, moe=self.moe.shard(ranks))
-        spread = self.moe.spread(expert_gpus, ranks)
-        return replace(self, moe=spread, elsewhere=self.moe.num_experts - spread.num_experts)
-
-
 Caching = Attention | Latent | Compressed
 Mixer = Caching | Recurrent
-FeedForward = Dense | Experts
 
 
 def _index_linears(
