@@ -256,7 +256,7 @@ def _ratio_interval(price: StepTime, base: StepTime) -> tuple[NDArray[np.float64
     """
     ratio = np.asarray(base.seconds / price.seconds)
     variance = np.zeros_like(ratio)
-    for kind in base.errors_s.keys() | price.errors_s.keys():
+    for kind in sorted(base.errors_s.keys() | price.errors_s.keys()):  # a sum in one order
         one, other = base.errors_s.get(kind, 0.0) / base.seconds, price.errors_s.get(kind, 0.0) / price.seconds
         variance = variance + ((one - other) ** 2 if kind in (*SHARED_ERRORS, PROMPTS) else one**2 + other**2)
     half = Z90 * np.sqrt(variance)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, SpecsimError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -182,6 +182,8 @@ class Runs:
         with _progress() as progress:
             for number in range(replications):
                 for name, alternative in alternatives.items():
+                    if name not in self.summaries:
+                        continue
                     seeded = alternative.model_copy(update={"seed": alternative.seed + number})
                     task = progress.add_task(name if replications == 1 else f"{name}, seed {seeded.seed}", total=None)
 
@@ -190,6 +192,13 @@ class Runs:
 
                     try:
                         result = run(assemble(seeded), progress=advance, keep=self.whole or None)
+                    except SpecsimError as error:
+                        if name == self.main:
+                            raise
+                        _tell_left_out(name, error)
+                        del self.summaries[name]
+                        progress.remove_task(task)
+                        continue
                     except KeyboardInterrupt:
                         messages().print("stopped by Ctrl-C: these are the runs that were done")
                         return
@@ -253,6 +262,10 @@ def _margin(text: str, option: str) -> tuple[float, str]:
 
 def _folder_name(name: str, seed: int) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._=-]+', '-', name).strip('-.') or 'run'}-seed{seed}"
+
+
+def _tell_left_out(name: str, error: SpecsimError) -> None:
+    messages().print(f"left out, {name}: {error}", markup=False)
 
 
 def _tell_compilation() -> None:

@@ -29,7 +29,9 @@ class Preference(StrEnum):
 
 def tune(
     scenario: ScenarioArgument,
-    engine: Annotated[EngineName, typer.Option("--for", help="The engine that the schedule is for.")],
+    engine: Annotated[
+        EngineName, typer.Option("--for", case_sensitive=False, help="The engine that the schedule is for.")
+    ],
     settings: SetOption = None,
     batches: Annotated[
         str | None, typer.Option(help="Batch sizes to price, comma-separated; default all up to max_num_seqs.")

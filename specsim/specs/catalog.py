@@ -42,11 +42,12 @@ def load_model(ref: str | Path) -> ModelSpec:
 
 
 def load_hardware(ref: str | Path) -> Hardware:
-    """The hardware of a preset's name (any case) or of a YAML file; ``load_hardware("h200")``.
+    """The hardware of a preset's name (any case), of another name of it, or of a YAML file; ``load_hardware("h200")``.
 
     Raises InvalidInput for an unknown name (with the nearest), a missing file or a wrong field.
     """
-    return _load("hardware", ref, _HARDWARE, Hardware)
+    name = "-".join(str(ref).lower().split())
+    return _load("hardware", ref if name in _names(_HARDWARE) else _other_names().get(name, ref), _HARDWARE, Hardware)
 
 
 def model_names() -> tuple[str, ...]:
@@ -82,6 +83,12 @@ def _untuned(hub_name: str) -> str:
     """A name without its owner and what tells how a model of the same shape was tuned, when, or stored in 16 bits."""
     name = hub_name.split("/")[1].lower().removeprefix("meta-")
     return re.sub(r"(-(instruct|it|chat|base|thinking|hf|bf16|sft|\d{4}))+$", "", name)
+
+
+@cache
+def _other_names() -> dict[str, str]:
+    """Hardware presets by what else they are called, by engines and drivers among others."""
+    return {other: name for name in hardware_names() for other in load_hardware(name).also}
 
 
 def _names(folder: Path) -> tuple[str, ...]:

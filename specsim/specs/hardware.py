@@ -24,6 +24,7 @@ class Hardware(Validated):
 
     name: str
     source: str
+    also: tuple[str, ...] = ()  # other names of it, in small letters
     kind: Literal["gpu", "cpu"] = "gpu"
     memory_bytes: PositiveFloat
     bandwidth_bytes_per_s: PositiveFloat

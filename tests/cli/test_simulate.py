@@ -269,3 +269,13 @@ def test_compilation_is_told_on_one_line_and_once(tmp_path: Path) -> None:
         )  # fmt: skip
         told.append([line for line in done.stderr.splitlines() if "compiling" in line])
     assert [len(lines) for lines in told] == [1, 0]
+
+
+def test_an_impossible_alternative_costs_only_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--set=workload.requests=4", "--alone"]
+    changes = ["--compare=speculation.max_draft_tokens=2", "--compare=engine.num_kv_blocks=2"]
+    assert main(["simulate", "quickstart", *short, *changes, "--json"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)["alternatives"]
+    assert list(found) == ["speculation.max_draft_tokens=2", "speculation on"]
+    assert "left out, engine.num_kv_blocks=2: request 0 needs room" in shown.err

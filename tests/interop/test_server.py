@@ -38,7 +38,7 @@ spec:
         "> server.log 2>&1 &",
         "export HF_HOME=/data; python -m vllm.entrypoints.openai.api_server --model meta-llama/Llama-3.1-8B "
         "--max-num-seqs 64 -tp 2 | tee log",
-        "docker run --gpus all --name vllm-server -e HF_TOKEN=x -v /data:/root/.cache -p 8000:8000 "
+        "docker run --gpus all --name vllm-server -e HF_TOKEN=x -v /data:/models -p 8000:8000 "
         "vllm/vllm-openai:v0.24.0 --model meta-llama/Llama-3.1-8B --max-num-seqs 64 --tensor-parallel 2",
         MANIFEST.replace("{words}", 'args: ["--model", "meta-llama/Llama-3.1-8B", "--max-num-seqs=64", "-tp", "2"]'),
         MANIFEST.replace(

@@ -96,6 +96,24 @@ def test_sglang_computes_no_prompt_before_the_decode_replica_has_pages() -> None
     assert prefills == pytest.approx([0.0, 4.55])
 
 
+@pytest.mark.parametrize(("reserved", "second"), [(16, 0.0), (32, 4.55)])
+def test_sglang_keeps_pages_free_for_every_request_that_it_holds(reserved: int, second: float) -> None:
+    """Of 128 slots 48 are the first one's; the other asks for 20 + ``reserved`` and must leave ``reserved``."""
+    limits = {"num_kv_blocks": 9, "num_reserved_decode_tokens": reserved}
+    result = served([(0.0, 40, 4), (0.0, 20, 1)], "sglang", **limits)
+    prefills = [step.start_s for step in result.steps if step.replica == 0]
+    assert prefills == pytest.approx(sorted({0.0, second}))
+
+
+def test_sglang_lets_a_running_request_finish_before_it_takes_another() -> None:
+    """Of 160 slots the first may fill 116 in all, so that 40 more, asked for after 5 s, must wait for it to write."""
+    limits = {"num_kv_blocks": 11, "num_reserved_decode_tokens": 0}
+    result = served([(0.0, 16, 100), (5.0, 40, 2)], "sglang", **limits)
+    prefills = [step.start_s for step in result.steps if step.replica == 0]
+    assert 10.0 < prefills[1] < result.requests[0].finish_s
+    assert not any(request.preemptions for request in result.requests)
+
+
 def test_a_drafters_cache_moves_with_the_targets() -> None:
     """EAGLE-3 has a layer of its own beside the 32 of Llama-3.1-8B, as wide: 33 times 4,096 bytes a token."""
     fields = {

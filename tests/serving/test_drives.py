@@ -207,14 +207,14 @@ def test_event_for_event(case: Case) -> None:
 
 PLAIN = """
 import hashlib, warnings
-from tests.serving.test_drives import POLICIES, a_run
+from tests.serving.test_drives import POLICIES, Disaggregation, a_run
 warnings.simplefilter("ignore")  # 64-bit arithmetic that wraps round
-results = [a_run(policy) for policy in sorted(POLICIES)]
+results = [a_run(policy) for policy in sorted(POLICIES)] + [a_run("fixed", Disaggregation())]
 print(hashlib.sha256(repr([(one.requests, one.steps) for one in results]).encode()).hexdigest())
 """
 
 
-def a_run(policy: str) -> RunResult:
+def a_run(policy: str, disaggregation: Disaggregation | None = None) -> RunResult:
     """Priorities, prefixes, preemptions, two replicas, and a copying drafter where the policy allows it."""
     law = CONFIDENT if policy in ("confidence", "verify_budget") else LAWS[5]
     speculation = Speculation.model_validate(
@@ -232,7 +232,7 @@ def a_run(policy: str) -> RunResult:
         max_num_seqs=8, max_num_batched_tokens=40, block_size=4, prefix_caching=True, scheduling_policy="priority"
     )
     one = replica(limits, 22, PRICES, speculation, 7)
-    return run(requests, one, replicas=2, router="power_of_two")
+    return run(requests, one, replicas=2, router="power_of_two", disaggregation=disaggregation)
 
 
 def test_the_compiled_step_does_what_its_python_says() -> None:
@@ -244,4 +244,5 @@ def test_the_compiled_step_does_what_its_python_says() -> None:
         )  # fmt: skip
         digests.add(done.stdout.strip())
     assert len(digests) == 1
-    assert sum(one.preemptions for one in a_run("fixed").requests) > 0
+    for pools in (None, Disaggregation()):
+        assert sum(one.preemptions for one in a_run("fixed", pools).requests) > 0

@@ -136,8 +136,8 @@ def test_an_unknown_model_gets_the_nearest_names(wrong: str, near: str) -> None:
 
 
 def test_an_unknown_card_gets_the_nearest_names() -> None:
-    with pytest.raises(InvalidInput, match=r"unknown hardware 'H100'; did you mean .*h100-sxm"):
-        load_hardware("H100")
+    with pytest.raises(InvalidInput, match=r"unknown hardware 'H100-S'; did you mean .*h100-sxm"):
+        load_hardware("H100-S")
 
 
 # -- files --
@@ -298,3 +298,11 @@ def test_a_hub_name_is_the_preset_that_cites_it(hub: str, preset: str) -> None:
 def test_another_hub_name_says_how_to_get_the_file(hub: str) -> None:
     with pytest.raises(InvalidInput, match=rf"hf download {hub} config.json --local-dir DIR\) and give the folder"):
         load_model(hub)
+
+
+@pytest.mark.parametrize(
+    ("called", "preset"),
+    [("h100", "h100-sxm"), ("H100 SXM5", "h100-sxm"), ("NVIDIA A100-SXM4-80GB", "a100-80gb"), ("RTX4090", "rtx-4090")],
+)
+def test_hardware_is_known_by_what_it_is_called(called: str, preset: str) -> None:
+    assert load_hardware(called) == load_hardware(preset)

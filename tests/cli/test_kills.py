@@ -1,0 +1,81 @@
+"""A command that is killed loses nothing that it had done, and the same command goes on from there."""
+
+from __future__ import annotations
+
+import csv
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from specsim.errors import InvalidInput
+from specsim.results.files import read_run
+
+SPECSIM = [sys.executable, "-m", "specsim.cli.main"]
+KILLS = 50  # of each kind
+
+
+def killed_after(arguments: list[str], seconds: float) -> bool:
+    """Run a command and kill it after a time; whether it was still running."""
+    process = subprocess.Popen([*SPECSIM, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
+@pytest.mark.full
+def test_a_run_that_was_killed_is_refused_or_whole(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["simulate", "quickstart", "--alone", "--set=workload.requests=3000", f"--out={out}"]
+    began = time.monotonic()
+    assert not killed_after(command, 600.0)
+    whole, took = read_run(out), time.monotonic() - began
+    chance = random.Random(7)
+    for _ in range(KILLS):
+        killed_after(command, took * chance.uniform(0.5, 1.0))  # around the writing, which ends it
+        try:
+            assert len(read_run(out).requests) == len(whole.requests)
+        except InvalidInput as error:
+            assert "there is no file" in str(error) or "half a run" in str(error)  # noqa: PT017
+    assert not killed_after(command, 600.0)
+    assert read_run(out).requests == whole.requests
+
+
+@pytest.mark.torch
+@pytest.mark.full
+def test_a_map_that_was_killed_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    table = tmp_path / "measured.csv"
+    tiny = "{name: tiny, source: a test, num_layers: 1, hidden_size: 64, num_heads: 4, num_kv_heads: 2, head_dim: 16, "
+    tiny += "intermediate_size: 128, vocab_size: 16384}"
+    settings = [
+        f"--set=model={tiny}", f"--set=speculation.draft_model={tiny.replace('tiny', 'tinier')}",
+        "--set=engine.max_num_seqs=2", "--set=speculation.max_draft_tokens=2",
+        "--set=workload.lengths={kind: fixed, prompt_tokens: 8, output_tokens: 8}",
+    ]  # fmt: skip
+    command = ["measure", "quickstart", "--grid", *settings, "--repeats=2", "--cell-seconds=0.1", f"--out={table}"]
+    chance, rows = random.Random(3), 0
+    for _ in range(KILLS):
+        if not killed_after(command, chance.uniform(4.0, 12.0)):
+            table.unlink()  # all measured: begin anew
+            rows = 0
+        found = _keys(table)
+        assert len(found) >= rows  # nothing is lost
+        rows = len(found)
+    assert not killed_after(command, 600.0)
+    found = _keys(table)
+    assert len(found) == len(set(found)) == 2 * 2 * 3  # repeats, batches 1 and 2, k of 0 to 2: nothing is doubled
+
+
+def _keys(table: Path) -> list[tuple[str, str, str]]:
+    if not table.exists():
+        return []
+    lines = [line for line in table.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [(row["repeat"], row["batch"], row["draft_tokens"]) for row in csv.DictReader(lines)]
