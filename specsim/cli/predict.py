@@ -57,9 +57,11 @@ def predict(
     out = console()
     out.print(f"[bold]{answer.sentence}[/bold]\n{answer.about}\n{answer.limits}\n")
     out.print(map_table(speedups))
+    out.print()
     out.print(split_table(speedups))
     if exits:
         out.print(exit_table(exits))
+    out.print()
     for line in assumed_lines(question, speedups):
         out.print(line)
 

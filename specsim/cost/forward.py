@@ -9,7 +9,7 @@ Counts and lengths may be arrays of alternatives that broadcast like NumPy's, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -28,6 +28,9 @@ from specsim.specs.model_part import ModelPart, as_part
 Source = Literal["measured", "interpolated", "extrapolated", "borrowed", "roofline"]
 SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "borrowed", "roofline")  # best first
 Part = Literal["gemm", "lm_head", "attention", "elementwise", "sampling", "communication"]
+
+
+WIDEST_NARROW_CHUNK = 64  # tokens; wider chunks run by another tile of the kernel, see ``surfaces.efficiency``
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,22 @@ class Group:
     def is_prefill(self) -> bool:
         """Prompt tokens, of which at most the last gets logits; decoding and verification want them all."""
         return self.query_tokens > max(1, self.logit_rows)
+
+
+def one_prompt_kernel(groups: Sequence[Group]) -> list[Group]:
+    """The groups as attention kernels run them: wide prompt chunks of a pass in one, of mean length Σ q²/Σ q.
+
+    Engines call one kernel for sequences of any lengths (varlen). Tokens, pairs of tokens inside chunks and pairs
+    with what lies before them stay as they are. Narrow chunks read more than they compute, and stay apart.
+    """
+    chunks = [group for group in groups if group.is_prefill and group.query_tokens > WIDEST_NARROW_CHUNK]
+    if len(chunks) < 2:
+        return list(groups)
+    tokens = sum((group.tokens for group in chunks), 0.0)
+    length = sum((group.tokens * group.query_tokens for group in chunks), 0.0) / tokens
+    before = sum((group.tokens * (group.kv_tokens - group.query_tokens) for group in chunks), 0.0) / tokens
+    whole = Group(tokens / length, float(length), length + before, 0)
+    return [*(group for group in groups if group not in chunks), whole]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from specsim.cost.forward import (
     KernelPrices,
     Precision,
     collective_kernels,
+    one_prompt_kernel,
     sampling_kernels,
     token_kernels,
 )
@@ -87,7 +88,7 @@ class PassCost:
         else:
             charges = list(self._price_tokens(padded, rows, warm))
         in_tiles = self._in_one_call and not uniform
-        for group in groups:
+        for group in one_prompt_kernel(groups):
             own_mask = "" if group.is_prefill or group.query_tokens == 1 else mask
             tiled = in_tiles and not group.is_prefill
             kernels = attention_kernels(self._part, group, self._precision, own_mask, in_tiles=tiled)

@@ -1,6 +1,6 @@
 """Which k at which batch size, as few ranges as a tolerance allows, and as text that an engine takes.
 
-Steady decoding at one KV length, by formula: the same prices as ``specsim predict``. Means over batch sizes give each
+By the map of ``specsim predict``, prompts in it unless one KV length is given. Means over batch sizes give each
 doubling of the batch the same weight, since where a server will run is not known here.
 """
 

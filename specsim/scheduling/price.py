@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specsim.arrays import Floats, Integers
+from specsim.cost.forward import WIDEST_NARROW_CHUNK
 from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
 from specsim.scheduling.records import GROUP, group_at
 
@@ -41,7 +42,9 @@ class Prices(NamedTuple):
     chunk_knots: Floats  # [q] new tokens of a chunk
     prefix_knots: Floats  # [p] tokens before it
     chunk_s: Floats  # [q, p] attention of one chunk
+    more_chunks_s: Floats  # [q, p] and of each one more, which the same kernel computes
     chunk_first_s: Floats  # [k_index, q, p] what the draft's first pass takes longer for the tokens before it
+    more_first_s: Floats  # [k_index, q, p] and for each chunk more
     split_s: Floats  # [k_index] and for each further group of another width
     off_tokens: Floats  # [o] log tokens of a step; empty: the prices are as tabulated
     off: Floats  # [2, k, o] log of what multiplies a step without and with prompt chunks that drafts k tokens
@@ -235,18 +238,38 @@ def _drafting(prices: Any, step: Any, index: int, n: int, kv: float) -> float:
 
 
 @jit
+def _chunks(prices: Any, index: int, count: float, tokens: float, kv: float) -> float:
+    """What chunks of a length add, in one kernel: to the target's pass, and to the first of the draft at ``index``."""
+    seconds = _chunk(prices, prices.chunk_s, 0, tokens, kv)
+    if count > 1.0:
+        seconds += (count - 1.0) * _chunk(prices, prices.more_chunks_s, 0, tokens, kv)
+    if index >= 0:
+        seconds += _chunk(prices, prices.chunk_first_s, index, tokens, kv)
+        if count > 1.0:
+            seconds += (count - 1.0) * _chunk(prices, prices.more_first_s, index, tokens, kv)
+    return float(seconds)
+
+
+@jit
 def _with_chunks(prices: Any, step: Any, index: int, tokens: float) -> float:
     """What chunks and all tokens together take: the target's pass, and the first pass of the draft at ``index``.
 
     ``tokens`` are those of the decode groups.
     """
     seconds, rows = 0.0, tokens + step.num_emitting - 1.0
+    prompts, squares, before = 0.0, 0.0, 0.0
     for c in range(step.num_chunks):
         chunk = group_at(step.chunks + c * GROUP_BYTES)
         tokens += chunk.query_tokens
-        seconds += _chunk(prices, prices.chunk_s, 0, chunk.query_tokens, chunk.kv_tokens)
-        if index >= 0:
-            seconds += _chunk(prices, prices.chunk_first_s, index, chunk.query_tokens, chunk.kv_tokens)
+        if prices.additive and chunk.query_tokens > WIDEST_NARROW_CHUNK:
+            prompts += chunk.query_tokens
+            squares += chunk.query_tokens**2
+            before += chunk.query_tokens * (chunk.kv_tokens - chunk.query_tokens)
+        else:
+            seconds += _chunks(prices, index, 1.0, chunk.query_tokens, chunk.kv_tokens)
+    if prompts:  # in one kernel, see ``cost.forward.one_prompt_kernel``
+        length = squares / prompts
+        seconds += _chunks(prices, index, prompts / length, length, length + before / prompts)
     m, t = _span(floats_at(prices.token_knots, prices.num_tokens), _padded(prices, tokens))
     seconds += (1.0 - t) * _of_all(prices, step, index, m, rows)
     return seconds + t * _of_all(prices, step, index, m + 1, rows)

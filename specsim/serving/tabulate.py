@@ -27,6 +27,7 @@ FIRST_ROUND = 8  # log2 of the tokens from which they step mostly just above a p
 REFERENCE_KV = 512.0  # KV length at which what does not depend on it is tabulated
 SHORT = 16  # tokens of prompts so short that their attention is next to nothing
 WIDEST_NARROW = (64.0, 65.0)  # between them attention changes its kernel, see cost.efficiency.regime
+MORE = 8  # further chunks of a step, whose mean price is each one's
 SEQUENCE_SHARES = (0.0, 0.1, 0.35, 1.0)  # of the most sequences that leave room for a chunk; at least 1
 
 
@@ -58,6 +59,17 @@ class _Mixed(NamedTuple):
     rank: NDArray[np.int64]
 
 
+class _Chunks(NamedTuple):
+    """As the fields of Prices."""
+
+    tokens: Floats
+    before: Floats
+    own_s: Floats
+    more_s: Floats
+    first_s: Floats
+    more_first_s: Floats
+
+
 class _Tabulator:
     def __init__(self, cost: StepCost, shape: Shape) -> None:
         self.cost, self.shape = cost, shape
@@ -75,17 +87,16 @@ class _Tabulator:
         tokens = self._token_knots()
         reading = draft - late
         reading -= reading[:, :, :1]
-        chunk_knots, prefix_knots, chunks, drafted_chunks = self._chunks()
-        mixed = self._mixed(tokens, late, reading, (chunk_knots, drafted_chunks[:, :, 0]))
+        chunks = self._chunks()
+        mixed = self._mixed(tokens, late, reading, (chunks.tokens, chunks.first_s[:, :, 0]))
         k_index = np.full(max(self.shape.choices) + 1, -1, dtype=np.int64)
         for index, k in enumerate(self.ks):
             k_index[k] = index
         sizes = np.array(self.shape.graph_sizes, dtype=np.int64)
         return Prices(
             self.kv, verify, own, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows, mixed.mixed_s,
-            mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), chunk_knots,
-            prefix_knots, chunks, drafted_chunks, self._splitting(), np.zeros(0), np.zeros((2, len(k_index), 0)),
-            self.lag_s,
+            mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), *chunks,
+            self._splitting(), np.zeros(0), np.zeros((2, len(k_index), 0)), self.lag_s,
         )  # fmt: skip
 
     def _own(self, price: StepTime) -> Floats:
@@ -197,30 +208,34 @@ class _Tabulator:
         """A mixed step without what its decode group and its chunk add of their own."""
         if self.additive:
             return float(price.seconds) - float(price.parts["attention"])
-        own = float(self._of_chunks(chunk, np.array([float(chunk)]))[0])
+        own = float(self._of_chunks(1, chunk, np.array([float(chunk)]))[0])
         if decodes is not None:
             own += float(self._step([decodes], 0, 0, 0.0).seconds)
         return float(price.seconds) - own
 
-    def _of_chunks(self, tokens: int, kv: Floats) -> Floats:
-        """What a chunk adds of its own to a step, by its KV length."""
+    def _of_chunks(self, count: int, tokens: int, kv: Floats) -> Floats:
+        """What chunks of ``tokens`` add of their own to a step, by their KV length."""
         beside = Group(1, 1, REFERENCE_KV, 1)
         alone = self._own(self._step([beside], 0, 0, 0.0))
-        return np.broadcast_to(self._own(self._step([beside, Group(1, tokens, kv, 1)], 0, 0, 0.0)) - alone, kv.shape)
+        chunks = self._step([beside, Group(count, tokens, kv, 1)], 0, 0, 0.0)
+        return np.broadcast_to(self._own(chunks) - alone, kv.shape)
 
-    def _chunks(self) -> tuple[Floats, Floats, Floats, Floats]:
+    def _chunks(self) -> _Chunks:
         most = max(4.0, float(self.shape.max_num_batched_tokens))
         narrow = [width for width in WIDEST_NARROW if width < most]
         tokens = np.unique(np.concatenate([_knots(2.0, most, CHUNK_RATIO).round(), narrow]))
         before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.shape.longest_kv)), CHUNK_RATIO**2)])
         beside = Group(1, 1, REFERENCE_KV, 1)
-        own, drafted = np.zeros((len(tokens), len(before))), np.zeros((len(self.ks), len(tokens), len(before)))
+        own = np.zeros((2, len(tokens), len(before)))
+        first = np.zeros((2, len(self.ks), len(tokens), len(before)))
         for row, q in enumerate(tokens.astype(int).tolist()):
-            own[row] = self._of_chunks(q, q + before)
-            for index, k in enumerate(self.ks):
-                chunk = self._drafting_s([beside, _short(SHORT), Group(1, q, q + before, 0)], k)
-                drafted[index, row] = chunk - self._drafting_s([beside, _short(SHORT + q)], k)
-        return tokens, before, own, drafted
+            for place, count in enumerate((1, 1 + MORE)):
+                own[place, row] = self._of_chunks(count, q, q + before)
+                for index, k in enumerate(self.ks):
+                    chunks = self._drafting_s([beside, Group(count, q, q + before, 0)], k)
+                    first[place, index, row] = chunks - self._drafting_s([beside, _short(count * q)], k)
+        more, more_first = (table[1] - table[0] for table in (own, first))
+        return _Chunks(tokens, before, own[0], more / MORE, first[0], more_first / MORE)
 
     def _drafting_s(self, groups: Sequence[Group], k: int) -> Any:
         """What drafting ``k`` tokens for one sequence adds to a step."""
