@@ -54,7 +54,7 @@ def test_the_output_shown_is_what_quickstart_prints(
     assert "\n".join(line.rstrip() for line in printed.splitlines()) in README
 
 
-PAGES = ("README.md", "validation/README.md")
+PAGES = ("validation/README.md",)
 
 
 def shown(page: str, name: str) -> str:
@@ -98,6 +98,24 @@ def test_every_measured_case_has_a_row() -> None:
 def scores() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(refresh.printed("validate", "--json"))
     return document
+
+
+GPU_PAGE = "validation/gpu/README.md"
+
+
+def test_both_pages_show_one_table_of_gpu_runs() -> None:
+    table = shown("README.md", "headline")
+    assert table == shown(GPU_PAGE, "headline")
+    figures = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert figures == ["speed-up", "output tokens/s", "ITL and TPOT, p50", "TTFT, p50", "KV tokens"]
+
+
+@pytest.mark.full
+@pytest.mark.slow
+def test_the_table_of_gpu_runs_is_what_validate_prints() -> None:
+    scores = refresh.scored(None)
+    assert shown(GPU_PAGE, "headline") == refresh.headline_table(scores), "run validation/refresh.py gpu"
+    assert shown(GPU_PAGE, "gpu") == refresh.gpu_tables(scores), "run validation/refresh.py gpu"
 
 
 @pytest.mark.full

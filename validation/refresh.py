@@ -1,7 +1,7 @@
 """Fill the figures of README.md and validation/README.md with what the commands print.
 
-Run ``python validation/refresh.py`` after a profile, the cost model or a case has changed; the tests compare the same
-blocks.
+Run ``python validation/refresh.py`` after a profile, the cost model or a case has changed (``gpu``: the tables of
+published GPU runs alone); the tests compare the same blocks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import chdir, redirect_stdout
@@ -17,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from specsim.cli.main import main
+from specsim.cli.validate_gpu import scored
 from specsim.profiles.store import load_profile, profile_names
 from specsim.report.markdown import markdown_table
+from specsim.report.validation.study_tables import decision_lines, headline_table, split_sheets, unpredicted_lines
+from specsim.studies.score import StudyScore
+from specsim.studies.study import SPLITS
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTED = ("gemm bfloat16", "attention decode bfloat16", "attention prefill bfloat16")
@@ -117,11 +122,19 @@ def imported() -> str:
     return "\n".join(rows)
 
 
+def gpu_tables(scores: list[StudyScore]) -> str:
+    """Every table and sentence that ``specsim validate gpu`` prints."""
+    found = [sheet.markdown() for split in SPLITS for sheet in split_sheets(scores, split)]
+    lines = [line for split in SPLITS for line in decision_lines(scores, split)]
+    return "\n\n".join([*found, "\n".join(f"- {line}" for line in (*lines, *unpredicted_lines(scores)))])
+
+
 def run() -> None:
     os.environ["COLUMNS"] = "120"
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         quickstart = printed("quickstart")
     document = json.loads(printed("validate", "--json"))
+    run_gpu()
     for path in (ROOT / "README.md", ROOT / "validation" / "README.md"):
         text = block(path.read_text(), "quickstart", lambda _: f"```text\n{quickstart}\n```")
         text = block(text, "accuracy", lambda _: accuracy(document))
@@ -129,5 +142,13 @@ def run() -> None:
         path.write_text(block(text, "imported", lambda _: imported()))
 
 
+def run_gpu() -> None:
+    """The tables of published GPU runs alone."""
+    scores = scored(None)
+    for path in (ROOT / "README.md", ROOT / "validation" / "gpu" / "README.md"):
+        text = block(path.read_text(), "headline", lambda _: headline_table(scores))
+        path.write_text(block(text, "gpu", lambda _: gpu_tables(scores)))
+
+
 if __name__ == "__main__":
-    run()
+    run_gpu() if sys.argv[1:] == ["gpu"] else run()

@@ -71,7 +71,11 @@ def _verification(program: DraftProgram) -> str:
 def _listing(programs: list[DraftProgram]) -> Any:
     from rich.table import Table
 
-    table = Table(title="techniques, by how they draft, verify and adapt")
+    table = Table(
+        title="techniques, by how they draft, verify and adapt",
+        caption="acceptance is each one's own publication's, on its own target and data: comparing techniques by it "
+        "ranks benchmarks",
+    )
     for column in ("drafting", "name", "verification", "adaptation", "lossless", "acceptance", "paper"):
         table.add_column(column)
     rows = sorted((_row(program) for program in programs), key=lambda row: (str(row["drafting"]), row["name"]))

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from specsim.cli.options import console, messages, print_json
+
+if TYPE_CHECKING:
+    from specsim.studies.score import StudyScore
 
 
 def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
     """Score one study, by name or path, or all that are shipped. Raises InvalidInput as reading and predicting do."""
     from specsim.report.validation.study_tables import (
         decision_lines,
-        error_sheet,
-        naive_sheet,
         row_lines,
+        split_sheets,
         study_document,
-        study_sheet,
         unpredicted_lines,
     )
-    from specsim.studies.score import score_study
-    from specsim.studies.study import SPLITS, load_study, study_names, study_path
+    from specsim.studies.study import SPLITS
 
-    paths = [study_path(name) for name in (study_names() if study is None else [study])]
-    scores = []
-    for path in paths:
-        if study is None:
-            messages().print(path.stem)
-        scores.append(score_study(path.stem, *load_study(path)))
+    scores = scored(study)
     if as_json:
         print_json(study_document(scores))
         return
@@ -32,16 +29,26 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
     if study is not None:
         about = scores[0].study
         out.print(f"[bold]{about.title}[/bold]\n{about.source} ({about.licence})\n{about.conditions}", soft_wrap=True)
-    if rows:
-        for score in scores:
-            for line in row_lines(score):
-                out.print(line, soft_wrap=True, markup=False)
+    lines = [line for score in scores for line in row_lines(score)] if rows else []
+    for line in lines:
+        out.print(line, soft_wrap=True, markup=False)
     for split in SPLITS:
-        if any(score.part(split) for score in scores):
-            out.print(study_sheet(scores, split).table())
-            out.print(error_sheet(scores, split).table())
-            if (naive := naive_sheet(scores, split)).rows:
-                out.print(naive.table())
+        for sheet in split_sheets(scores, split):
+            out.print(sheet.table())
     lines = [line for split in SPLITS for line in decision_lines(scores, split)]
     for line in [*lines, *unpredicted_lines(scores)]:
         out.print(line, soft_wrap=True, markup=False)
+
+
+def scored(study: str | None) -> list[StudyScore]:
+    """One study's score, by name or path, or those of all that are shipped."""
+    from specsim.studies.score import score_study
+    from specsim.studies.study import load_study, study_names, study_path
+
+    found = []
+    for name in study_names() if study is None else [study]:
+        path = study_path(name)
+        if study is None:
+            messages().print(path.stem)
+        found.append(score_study(path.stem, *load_study(path)))
+    return found

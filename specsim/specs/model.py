@@ -28,7 +28,7 @@ __all__ = ["Bits", "LatentAttention", "LayerKind", "Linear", "MixtureOfExperts",
 # What makes layers differ from each other, and what is beside them: nothing of it.
 UNIFORM: dict[str, object] = {
     "layer_kinds": {}, "layer_pattern": "", "layer_matrices": (), "tables": 0, "sliding_window": None, "sinks": False,
-    "index": None, "compression": None, "norms_per_layer": 2,
+    "index": None, "compression": None, "norms_per_layer": 2, "weight_group": None,
 }  # fmt: skip
 
 
@@ -248,6 +248,13 @@ class ModelSpec(Validated):
     def stored_bits(self) -> float:
         """Bits a weight of narrow matrices takes, its share of a scale included: 4.25 for MXFP4."""
         return self.weight_bits + (self.scale_bits / self.weight_group if self.weight_group else 0.0)
+
+    @property
+    def attention_bits(self) -> float:
+        """Nominal bits of the attention products, which trained drafters share: 16 where experts alone are narrow."""
+        kind = self.kind_of(self.num_layers - 1)
+        stored = next((kind.bits[name] for name in ("qkv", "query_up", "query") if name in kind.bits), None)
+        return self.weight_bits if stored is None else float(int(stored))
 
     def weight_bytes(self, bits: float | None = None) -> float:
         """Bytes of all weights in memory, at ``bits`` a weight (default: the model's own)."""

@@ -133,14 +133,16 @@ def _map(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool) ->
 
 
 def _served(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
-    result = simulate(assembly)
-    summary, source = result.summary(), result.price_source
-    missing = [name for name in names if summary.get(name) is None]
-    if missing:
-        raise InvalidInput(f"{row.study}, line {row.line}: a simulation tells no {', '.join(missing)}")
+    clients = assembly.scenario.workload.clients
+    running = 1 if clients is None else min(clients.concurrency, assembly.limits.max_num_seqs)
+    source = str(assembly.cost.decode_round(running, row.k, assembly.context_tokens).source)
     if not intervals:
+        summary = simulate(assembly).summary()
         return {name: Forecast(summary[name], None, None, source) for name in names}
     metrics = predicted_metrics(assembly, names, runs=FEWEST_RUNS, vary_acceptance=True)
+    missing = [name for name in names if name not in metrics]
+    if missing:
+        raise InvalidInput(f"{row.study}, line {row.line}: a simulation tells no {', '.join(missing)}")
     return {name: Forecast(one.value, one.low, one.high, source) for name, one in metrics.items()}
 
 

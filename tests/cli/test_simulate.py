@@ -271,6 +271,19 @@ def test_compilation_is_told_on_one_line_and_once(tmp_path: Path) -> None:
     assert [len(lines) for lines in told] == [1, 0]
 
 
+def test_it_names_the_price_source_that_predict_names(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, *SMALL)
+    assert status == 0
+    assert document(capsys)["prices"] == "roofline"
+    assert main(["predict", *SMALL]) == 0
+    told = [
+        next(line for line in " ".join(text.split()).split(". ") if line.startswith("Prices: "))
+        for text in (out, capsys.readouterr().out)
+    ]
+    assert told[0] == told[1]
+    assert "by roofline, worst source of a step: roofline" in told[0]
+
+
 def test_an_impossible_alternative_costs_only_itself(capsys: pytest.CaptureFixture[str]) -> None:
     short = ["--set=workload.requests=4", "--alone"]
     changes = ["--compare=speculation.max_draft_tokens=2", "--compare=engine.num_kv_blocks=2"]

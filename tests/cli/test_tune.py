@@ -76,7 +76,7 @@ def test_the_text_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert status == 0
     config = read_vllm(out.splitlines()[0])
     assert config.method == "draft_model"
-    assert config.limits == {"max_num_seqs": 256}  # what the schedule was priced for, though the engine's default
+    assert config.limits == {"max_num_seqs": 1024}  # what the schedule was priced for, though the engine's default
     assert "the best single k" in out
     assert "x off (90 %" in out
     assert "for an oracle" in out

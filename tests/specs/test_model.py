@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from specsim.specs.catalog import load_model, model_names
 from specsim.specs.model import LatentAttention, MixtureOfExperts, ModelSpec
+from specsim.speculation.program import load_program
 
 # Exact counts: the safetensors metadata of the checkpoints on huggingface.co, and for DeepSeek-V3 the tensors
 # of its main model (README_WEIGHTS.md rounds them to 671B).
@@ -181,3 +182,13 @@ def test_heads_must_share_kv_heads_evenly() -> None:
 def test_a_token_cannot_choose_more_experts_than_there_are() -> None:
     with pytest.raises(ValidationError, match="experts_per_token 3 exceeds num_experts 2"):
         MixtureOfExperts(num_experts=2, experts_per_token=3, intermediate_size=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"), [("gpt-oss-20b", 16), ("deepseek-v4-flash", 8), ("deepseek-v3", 8), ("llama-3.1-8b", 16)]
+)
+def test_a_drafter_is_stored_as_the_attention_of_its_target(name: str, bits: float) -> None:
+    target = load_model(name)
+    assert target.attention_bits == bits
+    parts = load_program("eagle3").own_parts(target, None)
+    assert {part.model.weight_bits for part in parts} == {bits}

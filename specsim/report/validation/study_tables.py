@@ -7,12 +7,25 @@ from typing import Any
 
 from specsim.fidelity.bars import COVERAGE, judge_coverage
 from specsim.fidelity.study_errors import Comparison, ErrorSummary, Signs, choices, signs, summarise
+from specsim.report.markdown import markdown_table
 from specsim.report.sheet import Sheet
 from specsim.studies.quantities import LABELS, QUANTITIES, SPEEDUP
 from specsim.studies.score import Acceptance, Figure, StudyScore
 from specsim.studies.study import SPLITS, Split
 
 WORDS: dict[Acceptance, str] = {"measured": "as measured", "smallest": "as at the smallest batch"}
+HEADLINE = {
+    "speed-up": ("speed-up",),
+    "output tokens/s": ("output tokens/s",),
+    "ITL and TPOT, p50": ("ITL p50", "TPOT p50"),
+    "TTFT, p50": ("TTFT p50",),
+    "KV tokens": ("KV tokens",),
+}
+HEADLINE_HEADER = (
+    "figure", "rows", "mean \\|error\\|, bias", "worst", "in the stated 90 % interval",
+    "\"speed-up = acceptance length\"", "\"as at the smallest batch\"",
+    "mean, acceptance known at the smallest batch only",
+)  # fmt: skip
 SPEEDUP_LABEL = QUANTITIES[SPEEDUP].label
 
 
@@ -25,6 +38,38 @@ def compared(figures: Iterable[Figure], acceptance: Acceptance, label: str | Non
 def part(scores: Sequence[StudyScore], split: Split) -> list[Figure]:
     """Figures of all studies in one split."""
     return [figure for score in scores for figure in score.part(split)]
+
+
+def split_sheets(scores: Sequence[StudyScore], split: Split) -> list[Sheet]:
+    """All tables of one split that hold anything."""
+    made = (study_sheet(scores, split), error_sheet(scores, split), naive_sheet(scores, split))
+    return [sheet for sheet in made if sheet.rows]
+
+
+def headline_table(scores: Sequence[StudyScore]) -> str:
+    """The test rows of all studies in five lines of Markdown."""
+    figures, rows = part(scores, "test"), []
+    for name, labels in HEADLINE.items():
+        own, small = (
+            [one for label in labels for one in compared(figures, acceptance, label)] for acceptance in WORDS
+        )
+        if small:
+            rows.append([name, *_headline_cells(own or small), _mean_of(small)])
+    return markdown_table(HEADLINE_HEADER, rows)
+
+
+def _headline_cells(rows: Sequence[Comparison]) -> list[str]:
+    found = summarise(rows)
+    count, mean, worst, inside = _errors(found)
+    naive = (
+        "-" if one is None else f"{one[0]:.0%} (ours {one[1]:.0%})" for one in (found.by_length, found.by_smallest)
+    )
+    return [count, mean, worst, inside, *naive]
+
+
+def _mean_of(rows: Sequence[Comparison]) -> str:
+    found = summarise(rows)
+    return f"{found.mean:.1%}, {found.count} rows"
 
 
 def error_sheet(scores: Sequence[StudyScore], split: Split) -> Sheet:
@@ -106,7 +151,8 @@ def decision_lines(scores: Sequence[StudyScore], split: Split) -> list[str]:
     for acceptance, words in WORDS.items():
         if speedups := compared(figures, acceptance, SPEEDUP_LABEL):
             lines.append(f"speed-ups, acceptance {words}: {_sign_words(speedups)}; {_choice_words(speedups)}")
-    stated = [one.covered for one in compared(figures, "measured") if one.covered is not None]
+    told = [figure.comparison("measured") or figure.comparison("smallest") for figure in figures]
+    stated = [one.covered for one in told if one is not None and one.covered is not None]
     if stated:
         share = sum(stated) / len(stated)
         lines.append(
