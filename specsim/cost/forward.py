@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from specsim.arrays import Reals
+from specsim.errors import InvalidInput
 from specsim.specs.deployment import ExpertGroup
 from specsim.specs.feed_forward import Dense, Experts
 from specsim.specs.hardware import Hardware
@@ -92,8 +93,14 @@ class Precision:
 
         8-bit weights multiply 8-bit activations where the hardware has FP8, and are widened elsewhere; fewer bits are
         widened in groups that share a 16-bit scale: 4 bits in groups of 128 take 4.125 bits a weight. Hardware that
-        computes no 16-bit floats keeps 16-bit weights and cache in float32.
+        computes no 16-bit floats keeps 16-bit weights and cache in float32. Raises InvalidInput for a number of bits
+        in between, for which engines have no kernel.
         """
+        if 4 < weight_bits < 8 or 8 < weight_bits < 16:
+            raise InvalidInput(
+                f"weight_bits is {weight_bits:g} and engines multiply weights of 16, 8, 4 or fewer bits (scales not "
+                "counted); choose one of these"
+            )
         if not hardware.computes_16_bit_floats:
             weight_bits, kv_bits = (32 if bits == 16 else bits for bits in (weight_bits, kv_bits))
         wide = weight_bits == 32 or not hardware.computes_16_bit_floats

@@ -15,6 +15,7 @@ from specsim.arrays import Floats, Integers
 from specsim.cost.forward import WIDEST_NARROW_CHUNK
 from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
 from specsim.scheduling.records import GROUP, group_at
+from specsim.surfaces import look_up
 
 
 class Prices(NamedTuple):
@@ -26,6 +27,7 @@ class Prices(NamedTuple):
     kv_knots: Floats  # [c]
     verify_s: Floats  # [w, n, c] a step of n sequences, nothing drafted
     attention_s: Floats  # [w, n, c] of it, what adds up over groups; the whole where the source has no parts
+    beside_s: Floats  # [w, n, c] the same in a step that holds prompt chunks
     rank: Integers  # [w, n, c] of the source
     additive: bool  # whether attention_s adds up over groups of several widths
     k_index: Integers  # [k]
@@ -84,17 +86,7 @@ def _row(table: int, index: int, length: int) -> Any:
     return floats_at(table + 8 * index * length, length)
 
 
-@jit
-def _span(knots: Floats, x: float) -> tuple[int, float]:
-    """The interval that holds x and the place in it; beyond the ends the outer intervals go on."""
-    low, high = 0, len(knots) - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if knots[middle] <= x:
-            low = middle
-        else:
-            high = middle
-    return low, (x - knots[low]) / (knots[low + 1] - knots[low])
+_span = jit(look_up.bracket)
 
 
 @jit
@@ -200,24 +192,25 @@ def _as_tabulated(prices: Any, step: Any, k: int) -> tuple[float, int]:
         plane = min(int(width) - 1, prices.num_widths - 1) * prices.num_sequences + n
         rank = integers_at(prices.rank + 8 * plane * prices.num_kv, prices.num_kv)[i]
         if step.num_groups > 1 and prices.additive:
-            seconds = _beyond_mean(prices, step) - _at(prices, prices.attention_s, width, n, kv)
+            table = prices.beside_s if step.num_chunks else prices.attention_s
+            seconds = _groups_alone(prices, table, step) - _at(prices, table, width, n, kv)
     if index >= 0:
         seconds += _drafting(prices, step, index, n, kv)
     if step.num_chunks == 0:
         return max(seconds + _at(prices, prices.verify_s, width, n, kv), 1e-9), int(rank)
     if step.num_groups:
-        seconds += _at(prices, prices.attention_s, width, n, kv)
+        seconds += _at(prices, prices.beside_s, width, n, kv)
     seconds += _with_chunks(prices, step, index, tokens)
     return max(seconds, 1e-9), int(max(rank, integers_at(prices.mixed_rank, 1)[0]))
 
 
 @jit
-def _beyond_mean(prices: Any, step: Any) -> float:
+def _groups_alone(prices: Any, table: int, step: Any) -> float:
     """What groups of several widths add of their own, where it replaces one group of their mean width and length."""
     own = 0.0
     for g in range(step.num_groups):
         group = group_at(step.groups + g * GROUP_BYTES)
-        own += _at(prices, prices.attention_s, group.query_tokens, int(group.sequences), group.kv_tokens)
+        own += _at(prices, table, group.query_tokens, int(group.sequences), group.kv_tokens)
     return own
 
 

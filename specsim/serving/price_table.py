@@ -17,10 +17,11 @@ from specsim.jit import address_of
 from specsim.scheduling.price import PriceRecord, Prices
 from specsim.scheduling.records import GROUP, WORK
 from specsim.serving.entry import PRICE, compiled
-from specsim.serving.tabulate import SHORT, Shape, tabulate
+from specsim.serving.tabulate import SHORT, Extent, tabulate
 from specsim.speculation.round import StepCost
 
-MOST_MEDIAN, MOST_P90 = 0.005, 0.02  # errors of the tables beyond which every step is priced on its own
+MOST_MEDIAN, MOST_P90 = 0.005, 0.02  # errors of tried steps, beyond which every step is priced on its own
+TRIED = 128
 MOST_CHUNKS = 8  # in a step that is tried
 KEPT = 16  # tables of other costs
 LONGEST_KV = 262_144  # longer caches are priced by extrapolation
@@ -39,18 +40,22 @@ def tabled(assembly: Assembly) -> Assembly:
 
     Those that are priced from tables already are returned as they are.
 
-    Raises InexactTables where they miss the price source by more than MOST_MEDIAN or MOST_P90.
+    Raises InexactTables where they miss the price source by more than MOST_MEDIAN or MOST_P90, and for drafting
+    beside verification: the longer of the two is no sum of what each takes.
     """
     if isinstance(assembly.cost, TablePrices):
         return assembly
-    prices, errors = _tables(_Source(id(assembly.cost), assembly.cost), shape_of(assembly))
+    phases = () if assembly.speculation is None else assembly.speculation.program.phases
+    if any(phase.placement == "overlapped" for phase in phases):
+        raise InexactTables("a program that drafts while the target verifies")
+    prices, errors = _tables(_Source(id(assembly.cost), assembly.cost), extent_of(assembly))
     median, p90 = float(np.median(errors)), float(np.quantile(errors, 0.9))
     if median > MOST_MEDIAN or p90 > MOST_P90:
         raise InexactTables(f"prices that tables miss by {median:.1%} (median), {p90:.1%} (every tenth step)")
     return assembly.priced_by(prices)
 
 
-def shape_of(assembly: Assembly) -> Shape:
+def extent_of(assembly: Assembly) -> Extent:
     """What the tables of these replicas must span."""
     limits, choices = assembly.limits, assembly.choices()
     decider = assembly.decider()
@@ -58,7 +63,7 @@ def shape_of(assembly: Assembly) -> Shape:
     if by_batch is not None:
         choices = tuple(sorted({0, *(min(k, assembly.longest) for k in by_batch)}))
     mixed_sizes = () if limits.graph_mode == "full_decode_only" else assembly.graph_sizes
-    return Shape(
+    return Extent(
         limits.max_num_seqs, limits.max_num_batched_tokens,
         min(LONGEST_KV, assembly.longest_cached), choices, assembly.verifies_drafts,
         mixed_sizes,
@@ -74,31 +79,31 @@ class _Source:
 
 
 @lru_cache(maxsize=KEPT)
-def _tables(source: _Source, shape: Shape) -> tuple[TablePrices, Floats]:
+def _tables(source: _Source, extent: Extent) -> tuple[TablePrices, Floats]:
     """Tables and their errors, made once for a cost: whoever asks for it under another load or seed gets the same."""
-    prices = TablePrices(tabulate(source.cost, shape))
-    return prices, table_errors(source.cost, prices, shape)
+    prices = TablePrices(tabulate(source.cost, extent))
+    return prices, table_errors(source.cost, prices, extent)
 
 
 class InexactTables(Exception):
     """Tables do not hold these prices: they do not add up as they should."""
 
 
-def table_errors(cost: StepCost, prices: TablePrices, shape: Shape, *, steps: int = 48, seed: int = 0) -> Floats:
+def table_errors(cost: StepCost, prices: TablePrices, extent: Extent, *, steps: int = TRIED, seed: int = 0) -> Floats:
     """|table / price - 1| of random steps, [steps]: half with up to MOST_CHUNKS prompt chunks, all drafting."""
     generator = np.random.default_rng(seed)
     errors = []
     for number in range(steps):
-        k = int(generator.choice([k for k in shape.choices if k] or [0]))
-        width = 1 + k if shape.verifies else 1
-        most = max(1, min(shape.max_num_seqs, (shape.max_num_batched_tokens - 2) // width))
+        k = int(generator.choice([k for k in extent.choices if k] or [0]))
+        width = 1 + k if extent.verifies else 1
+        most = max(1, min(extent.max_num_seqs, (extent.max_num_batched_tokens - 2) // width))
         n = int(np.exp(generator.uniform(0.0, np.log(most))))
-        kv = float(np.exp(generator.uniform(np.log(width + 50), np.log(min(8000, shape.longest_kv) + width + 51))))
+        kv = float(np.exp(generator.uniform(np.log(width + 50), np.log(min(8000, extent.longest_kv) + width + 51))))
         groups, drafting = [Group(n, width, kv, width)], n
-        room = shape.max_num_batched_tokens - n * width
+        room = extent.max_num_batched_tokens - n * width
         for tokens in _chunks(room, generator) if number % 2 and room > 1 else ():
-            emits = int(generator.integers(2)) if drafting < shape.max_num_seqs else 0
-            before = int(generator.integers(2)) * int(generator.integers(max(1, min(4000, shape.longest_kv))))
+            emits = int(generator.integers(2)) if drafting < extent.max_num_seqs else 0
+            before = int(generator.integers(2)) * int(generator.integers(max(1, min(4000, extent.longest_kv))))
             groups.append(Group(1, tokens, tokens + before, emits))
             drafting += emits
         asked = {"drafting": drafting, "draft_tokens": k, "drafting_kv_tokens": kv}

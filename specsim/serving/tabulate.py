@@ -22,8 +22,8 @@ from specsim.scheduling.price import Prices
 from specsim.speculation.round import StepCost
 
 KV_RATIO, CHUNK_RATIO = 1.3, 1.25  # of neighbouring knots
-TOKEN_RATIO = 1.03  # finer: products step where they outgrow a round of tiles
-FIRST_ROUND = 8  # log2 of the tokens from which they step mostly just above a power of two
+TOKEN_RATIO = 1.03
+SMALLEST_STEP = 0.003  # of a step's seconds, from one token to the next: a product has outgrown a round of tiles
 REFERENCE_KV = 512.0  # KV length at which what does not depend on it is tabulated
 SHORT = 16  # tokens of prompts so short that their attention is next to nothing
 WIDEST_NARROW = (64.0, 65.0)  # between them attention changes its kernel, see cost.efficiency.regime
@@ -32,7 +32,7 @@ SEQUENCE_SHARES = (0.0, 0.1, 0.35, 1.0)  # of the most sequences that leave room
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Extent:
     """What the tables must span."""
 
     max_num_seqs: int
@@ -43,9 +43,9 @@ class Shape:
     graph_sizes: tuple[int, ...] = ()
 
 
-def tabulate(cost: StepCost, shape: Shape) -> Prices:
+def tabulate(cost: StepCost, extent: Extent) -> Prices:
     """The tables of a price source. About 0.1 s, and as much again for each draft length."""
-    return _Tabulator(cost, shape).prices()
+    return _Tabulator(cost, extent).prices()
 
 
 class _Mixed(NamedTuple):
@@ -71,31 +71,31 @@ class _Chunks(NamedTuple):
 
 
 class _Tabulator:
-    def __init__(self, cost: StepCost, shape: Shape) -> None:
-        self.cost, self.shape = cost, shape
-        self.ks = tuple(k for k in shape.choices if k > 0)
-        self.width = 1 + (max(shape.choices) if shape.verifies else 0)
-        self.kv = _knots(1.0, max(64.0, float(shape.longest_kv)), KV_RATIO)
-        self.n = np.arange(1.0, shape.max_num_seqs + 1)[:, None]
-        self.size = (shape.max_num_seqs + 1, len(self.kv))
+    def __init__(self, cost: StepCost, extent: Extent) -> None:
+        self.cost, self.extent = cost, extent
+        self.ks = tuple(k for k in extent.choices if k > 0)
+        self.width = 1 + (max(extent.choices) if extent.verifies else 0)
+        self.kv = _knots(1.0, max(64.0, float(extent.longest_kv)), KV_RATIO)
+        self.n = np.arange(1.0, extent.max_num_seqs + 1)[:, None]
+        self.size = (extent.max_num_seqs + 1, len(self.kv))
         probe = cost.step([Group(1, 1, REFERENCE_KV, 1)], drafting=0, draft_tokens=0, drafting_kv_tokens=0.0)
         self.additive, self.lag_s = "attention" in probe.parts, probe.lag_s
 
     def prices(self) -> Prices:
-        verify, own, rank = self._verify()
+        verify, own, beside, rank = self._verify()
         draft, late = self._draft(verify)
         tokens = self._token_knots()
         reading = draft - late
         reading -= reading[:, :, :1]
         chunks = self._chunks()
         mixed = self._mixed(tokens, late, reading, (chunks.tokens, chunks.first_s[:, :, 0]))
-        k_index = np.full(max(self.shape.choices) + 1, -1, dtype=np.int64)
+        k_index = np.full(max(self.extent.choices) + 1, -1, dtype=np.int64)
         for index, k in enumerate(self.ks):
             k_index[k] = index
-        sizes = np.array(self.shape.graph_sizes, dtype=np.int64)
+        sizes = np.array(self.extent.graph_sizes, dtype=np.int64)
         return Prices(
-            self.kv, verify, own, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows, mixed.mixed_s,
-            mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), *chunks,
+            self.kv, verify, own, beside, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows,
+            mixed.mixed_s, mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), *chunks,
             self._splitting(), np.zeros(0), np.zeros((2, len(k_index), 0)), self.lag_s,
         )  # fmt: skip
 
@@ -112,20 +112,24 @@ class _Tabulator:
         plane[1:] = np.broadcast_to(cast(Floats, values), (self.size[0] - 1, self.size[1]))
         return plane
 
-    def _verify(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        seconds, own, rank = [], [], []
+    def _verify(self) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+        seconds, own, beside, rank = [], [], [], []
+        chunk = self._own(self._step([_short(SHORT)], 0, 0, 0.0))
         for width in range(1, self.width + 1):
-            price = self._step([Group(self.n, width, np.maximum(self.kv, width), width)], 0, 0, 0.0)
+            group = Group(self.n, width, np.maximum(self.kv, width), width)
+            price = self._step([group], 0, 0, 0.0)
             seconds.append(self._plane(price.seconds))
             own.append(self._plane(self._own(price)))
+            mixed = self._own(self._step([group, _short(SHORT)], 0, 0, 0.0)) - chunk
+            beside.append(self._plane(mixed) if self.additive else own[-1])
             rank.append(self._plane(_ranks(price)).astype(np.int64))
-        return np.stack(seconds), np.stack(own), np.stack(rank)
+        return np.stack(seconds), np.stack(own), np.stack(beside), np.stack(rank)
 
     def _draft(self, verify: Floats) -> tuple[Floats, Floats]:
         draft = np.zeros((len(self.ks), *self.size))
         late = np.zeros((len(self.ks), *self.size))
         for index, k in enumerate(self.ks):
-            width = k + 1 if self.shape.verifies else 1
+            width = k + 1 if self.extent.verifies else 1
             group = Group(self.n, width, np.maximum(self.kv, width), width)
             draft[index] = self._plane(self._step([group], self.n, k, self.kv).seconds) - verify[width - 1]
             one = Group(1, 1, self.kv, 1)
@@ -145,13 +149,15 @@ class _Tabulator:
         return extra
 
     def _token_knots(self) -> Floats:
-        """Geometric; on captured sizes up to the largest of them, and one token more begins the eager part."""
-        most = max(4, self.shape.max_num_batched_tokens)
-        full = 2.0 ** np.arange(FIRST_ROUND, np.log2(most))
-        knots = np.sort(np.concatenate([_knots(2.0, float(most), TOKEN_RATIO).round(), full, full + 1.0]))
-        sizes = np.array([size for size in self.shape.graph_sizes if size <= most], dtype=np.float64)
-        if len(self.shape.graph_sizes) and len(sizes) < len(self.shape.graph_sizes):
-            sizes = np.array(self.shape.graph_sizes, dtype=np.float64)[: len(sizes) + 1]
+        """Geometric, and on both sides of each step; on captured sizes up to the largest of them, where one token more
+        begins the eager part.
+        """
+        most = max(4, self.extent.max_num_batched_tokens)
+        steps = self._token_steps(most)
+        knots = np.sort(np.concatenate([_knots(2.0, float(most), TOKEN_RATIO).round(), steps, steps + 1.0]))
+        sizes = np.array([size for size in self.extent.graph_sizes if size <= most], dtype=np.float64)
+        if len(self.extent.graph_sizes) and len(sizes) < len(self.extent.graph_sizes):
+            sizes = np.array(self.extent.graph_sizes, dtype=np.float64)[: len(sizes) + 1]
         if len(sizes):
             captured = sizes[np.minimum(np.searchsorted(sizes, knots), len(sizes) - 1)]
             above = knots[knots > sizes[-1] + 1]
@@ -159,6 +165,15 @@ class _Tabulator:
             knots = np.concatenate([captured, eager, above])
         knots = np.unique(np.maximum(knots, 2.0))
         return knots if len(knots) > 1 else np.array([knots[0], knots[0] + 1.0])
+
+    def _token_steps(self, most: int) -> Floats:
+        """Token counts at which one more takes much longer."""
+        tokens = np.arange(2.0, most + 1.0)
+        price = self._step([_short(tokens)], 0, 0, 0.0)
+        seconds: Any = price.seconds - price.parts["attention"] if self.additive else price.seconds
+        rises = np.abs(np.diff(np.log(np.broadcast_to(seconds, tokens.shape))))
+        usual = np.minimum(np.roll(rises, 1), np.roll(rises, -1))
+        return np.asarray(tokens[:-1][(rises > SMALLEST_STEP) & (rises > 3.0 * usual)])
 
     def _mixed(self, tokens: Floats, late: Floats, reading: Floats, own_first: tuple[Floats, Floats]) -> _Mixed:
         """Steps that one chunk fills up to each token count; alone, and beside several numbers of decodes.
@@ -187,7 +202,7 @@ class _Tabulator:
         self, found: _Mixed, m: int, total: int, later_s: Floats, own_first: tuple[Floats, Floats]
     ) -> None:  # fmt: skip
         width = min(self.width, total - 2)
-        most = min(self.shape.max_num_seqs, (total - 2) // width)
+        most = min(self.extent.max_num_seqs, (total - 2) // width)
         counts = np.unique(np.maximum(1, np.round(np.array(SEQUENCE_SHARES) * most))).astype(int).tolist()
         for f, n in enumerate(counts):
             chunk = total - n * width
@@ -215,16 +230,18 @@ class _Tabulator:
 
     def _of_chunks(self, count: int, tokens: int, kv: Floats) -> Floats:
         """What chunks of ``tokens`` add of their own to a step, by their KV length."""
+        if self.additive:
+            return np.broadcast_to(self._own(self._step([Group(count, tokens, kv, 1)], 0, 0, 0.0)), kv.shape)
         beside = Group(1, 1, REFERENCE_KV, 1)
         alone = self._own(self._step([beside], 0, 0, 0.0))
         chunks = self._step([beside, Group(count, tokens, kv, 1)], 0, 0, 0.0)
         return np.broadcast_to(self._own(chunks) - alone, kv.shape)
 
     def _chunks(self) -> _Chunks:
-        most = max(4.0, float(self.shape.max_num_batched_tokens))
+        most = max(4.0, float(self.extent.max_num_batched_tokens))
         narrow = [width for width in WIDEST_NARROW if width < most]
         tokens = np.unique(np.concatenate([_knots(2.0, most, CHUNK_RATIO).round(), narrow]))
-        before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.shape.longest_kv)), CHUNK_RATIO**2)])
+        before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.extent.longest_kv)), CHUNK_RATIO**2)])
         beside = Group(1, 1, REFERENCE_KV, 1)
         own = np.zeros((2, len(tokens), len(before)))
         first = np.zeros((2, len(self.ks), len(tokens), len(before)))
@@ -243,7 +260,7 @@ class _Tabulator:
         return drafted - self._step(groups, 0, 0, 0.0).seconds
 
 
-def _short(tokens: int) -> Group:
+def _short(tokens: Any) -> Group:
     """So many tokens of short prompts."""
     return Group(tokens / SHORT, SHORT, SHORT, 0)
 

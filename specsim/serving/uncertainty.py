@@ -210,7 +210,7 @@ class PricedReplicas:
     def __init__(self, assembly: Assembly) -> None:
         self._priced = priced_replicas(assembly)
         self._exact = dict(zip(self._priced, assembly.replicas, strict=True))
-        self._grids = {priced: _Grid(exact) for priced, exact in self._exact.items()}
+        self._grids = {priced: _ErrorGrid(exact) for priced, exact in self._exact.items()}
 
     def central(self) -> list[Assembly]:
         """At the prices as they are."""
@@ -236,7 +236,7 @@ def _accepting(replica: Assembly, draw: PriceDraw) -> Assembly:
     return replica.accepting(accepting_more(speculation.acceptance, factor, replica.longest))
 
 
-class _Grid:
+class _ErrorGrid:
     """Shares of error of a replica's steps over (with or without a prompt chunk, draft length, tokens)."""
 
     def __init__(self, assembly: Assembly) -> None:

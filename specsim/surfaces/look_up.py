@@ -17,7 +17,7 @@ SAME = 1e-9  # places closer than this along a dimension are the same
 def bracket(knots: Any, x: float) -> tuple[int, float]:
     """(i, share): x lies ``share`` of the way from knot i to the next, below 0 or above 1 beyond the ends.
 
-    At least two knots, ascending; a list, or an array where numba compiles it (``numba.njit(bracket)``).
+    At least two knots, ascending; a list, or an array where ``scheduling.price`` compiles it.
     """
     low, high = 0, len(knots) - 1
     while high - low > 1:

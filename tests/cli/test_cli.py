@@ -134,7 +134,7 @@ def changed(tmp_path: Path, **fields: Any) -> Path:
     ("settings", "status", "pattern"),
     [
         (["model=lama-3.1-8b"], 2, "unknown model 'lama-3.1-8b'; did you mean llama-3.1-8b"),
-        (["gpu=h20"], 2, "did you mean h200"),
+        (["gpu=h2000"], 2, "did you mean h200"),
         (["speculation.program=draft-mode"], 2, "did you mean draft-model"),
         (["workload.arrivals.rate_per_s=-3"], 2, "rate_per_s is -3"),
         (["speculation.program=none", "speculation.draft_model="], 2, "drafts nothing"),

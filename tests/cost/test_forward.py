@@ -184,6 +184,12 @@ def test_narrow_weights_and_caches_move_fewer_bytes() -> None:
     assert narrow.bytes / wide.bytes == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("bits", [5, 6, 7.5, 12])
+def test_bits_that_no_engine_multiplies_are_refused(bits: float) -> None:
+    with pytest.raises(InvalidInput, match=f"weight_bits is {bits:g} and engines multiply weights of 16, 8, 4"):
+        Precision.on(load_hardware("h200"), bits)
+
+
 def test_roofline_takes_the_slower_of_compute_and_memory() -> None:
     hardware = Hardware(
         name="t", source="t", memory_bytes=1e9, bandwidth_bytes_per_s=1e12, flops_per_s={"bfloat16": 1e15},

@@ -113,6 +113,25 @@ def test_tables_become_rows_in_seconds(tables: Path) -> None:
     ]
 
 
+def test_fp8_rows_are_without_the_quantisation_that_engines_do_elsewhere(tables: Path) -> None:
+    """A quantising kernel of 1 us at the next smaller shape; of a row of 1.5 us at most half."""
+    shapes = [(8, 4096, 4096), (9, 4096, 5000), (1, 128, 128)]
+    records = [gemm_record(*shape, dtype) for shape in shapes for dtype in ("bfloat16", "fp8")]
+    records[-1] |= {"latency": 0.0015}
+    write(tables, "h200_sxm/gemm/vllm/0.9.0/gemm_perf.parquet", records)
+    write(tables, "h200_sxm/quantize/vllm/0.9.0/scale_matrix_perf.parquet", [
+        {"m": m, "k": k, "latency": 0.001 if (m, k) == (8, 4096) else 0.1}
+        for m in (1, 8, 16) for k in (128, 4096, 8192)
+    ])  # fmt: skip
+    rows = {
+        (row.dtype, row.shape): row.median_s
+        for row in aic.read_tables(tables, "h200_sxm", "vllm", "0.9.0", CEILINGS).rows["gemm"]
+    }
+    for shape in shapes[:2]:
+        assert rows["bfloat16", shape] - rows["fp8", shape] == pytest.approx(1e-6)
+    assert rows["fp8", shapes[2]] == pytest.approx(0.75e-6)
+
+
 def test_what_cannot_be_true_is_rejected_and_counted(tables: Path) -> None:
     """2 x 4096 x 4096 in 16 bits takes 7 us from memory; 0.015 us is faster than any cache. A negative time too."""
     found = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)

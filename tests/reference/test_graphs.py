@@ -27,7 +27,8 @@ from specsim.reference.drafters.lookahead import Lookahead  # noqa: E402
 from specsim.reference.drafters.merged import Merged  # noqa: E402
 from specsim.reference.network import graphs  # noqa: E402
 from specsim.reference.network.graphs import Frame, Graphs, bucket, capture_passes  # noqa: E402
-from specsim.reference.network.layers import Branches, Sublayers  # noqa: E402
+from specsim.reference.network.layers import Sublayers  # noqa: E402
+from specsim.reference.network.passes import Branches  # noqa: E402
 from specsim.reference.network.transformer import TokenGroup, Transformer  # noqa: E402
 from specsim.reference.timing import grid, run  # noqa: E402
 from specsim.reference.timing.rehearsal import rehearse  # noqa: E402

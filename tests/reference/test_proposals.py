@@ -37,7 +37,8 @@ from specsim.reference.drafters import (  # noqa: E402
     Stopwatch,
 )
 from specsim.reference.drafters.drafter_weights import random_adapter, random_feature_head, random_heads  # noqa: E402
-from specsim.reference.network.layers import Layers, PassPlan, Sublayers, TokenGroup  # noqa: E402
+from specsim.reference.network.layers import Layers, Sublayers  # noqa: E402
+from specsim.reference.network.passes import PassPlan, TokenGroup  # noqa: E402
 from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.scheduling.scheduler import Scheduler  # noqa: E402
 from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402

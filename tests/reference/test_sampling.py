@@ -28,7 +28,8 @@ from specsim.reference.drafters import (  # noqa: E402
     SkippedLayers,
 )
 from specsim.reference.drafters.drafter_weights import random_feature_head, random_heads  # noqa: E402
-from specsim.reference.network.layers import Sublayers, TokenGroup  # noqa: E402
+from specsim.reference.network.layers import Sublayers  # noqa: E402
+from specsim.reference.network.passes import TokenGroup  # noqa: E402
 from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.acceptance import ConstantAcceptance  # noqa: E402

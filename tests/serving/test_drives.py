@@ -24,7 +24,7 @@ from specsim.scenario import Speculation
 from specsim.serving.price_table import TablePrices
 from specsim.serving.router import ROUTERS, RouterName
 from specsim.serving.simulate import run
-from specsim.serving.tabulate import Shape, tabulate
+from specsim.serving.tabulate import Extent, tabulate
 from specsim.specs.deployment import Disaggregation, KvLink
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
@@ -58,7 +58,7 @@ class Bent:
 
 
 LONGEST = 4
-SHAPE = Shape(8, 96, 2048, tuple(range(LONGEST + 1)))
+SHAPE = Extent(8, 96, 2048, tuple(range(LONGEST + 1)))
 PRICES, LATE_PRICES = (TablePrices(tabulate(Bent(lag_s), SHAPE)) for lag_s in (0.0, 0.03))
 LAWS: list[dict[str, Any]] = [
     {"kind": "constant", "rate": 0.7},

@@ -18,7 +18,7 @@ from specsim.errors import InvalidInput, NoAnswer
 from specsim.results import RunResult
 from specsim.scenario import Scenario, load_scenario
 from specsim.serving.fleet import Fleet
-from specsim.serving.price_table import InexactTables, shape_of, table_errors, tabled
+from specsim.serving.price_table import InexactTables, extent_of, table_errors, tabled
 from specsim.serving.simulate import priced_replicas, run, simulate
 from specsim.serving.sinks import Streamed
 from specsim.specs.engine import EngineLimits
@@ -62,7 +62,7 @@ ASKED = {
 def test_tables_hold_prices(asked: str) -> None:
     """Of 200 random steps, decode, verify and mixed with up to eight chunks: half within 0.3 %, all within 2 %."""
     machine = assemble(ASKED[asked]())
-    errors = table_errors(machine.cost, tabled(machine).cost, shape_of(machine), steps=200, seed=5)  # type: ignore[arg-type]
+    errors = table_errors(machine.cost, tabled(machine).cost, extent_of(machine), steps=200, seed=5)  # type: ignore[arg-type]
     assert np.median(errors) <= 0.003
     assert errors.max() <= 0.02
 

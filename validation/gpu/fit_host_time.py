@@ -119,7 +119,7 @@ def eager_launches() -> Iterator[float]:
         machine = assemble(scenario)
         width, context = int(row.shape["query_tokens"]), row.shape["context_tokens"]
         group = Group(int(row.shape["sequences"]), width, context + width, 0)
-        charges: list[Charge] = PassCost(scenario.model, machine.prices, machine.precision).charges(
+        charges: list[Charge] = PassCost(scenario.model, machine.prices, machine.precision, fused=True).charges(
             [group], warm=False
         )
         yield row.figures["forward_ms"] / 1e3 / sum(float(charge.launches) for charge in charges)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specsim.arrays import Integers
-from specsim.reference.network.layers import TokenGroup
+from specsim.reference.network.passes import TokenGroup
 from specsim.speculation.policy import Drafts
 from specsim.speculation.tree import DraftTree, chain
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from specsim.arrays import Integers
-from specsim.reference.network.layers import Branches
+from specsim.reference.network.passes import Branches
 from specsim.speculation.tree import DraftTree, chain
 
 

@@ -10,7 +10,7 @@ from specsim.reference.decoding.sampling import Sampler
 from specsim.reference.drafters.base import History, Progress, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
 from specsim.reference.drafters.stepwise import Shape, Stepwise
-from specsim.reference.network.layers import TokenGroup
+from specsim.reference.network.passes import TokenGroup
 from specsim.reference.network.transformer import Transformer
 from specsim.speculation.tree import chain
 

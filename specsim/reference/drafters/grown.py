@@ -10,7 +10,7 @@ from torch import Tensor
 from specsim.arrays import Floats, Integers
 from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.stepwise import Shape, Stepwise
-from specsim.reference.network.layers import Branches, TokenGroup
+from specsim.reference.network.passes import Branches, TokenGroup
 from specsim.speculation.tree import DraftTree
 
 

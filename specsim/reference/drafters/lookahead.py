@@ -11,7 +11,7 @@ import torch
 
 from specsim.arrays import Integers
 from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
-from specsim.reference.network.layers import Branches, TokenGroup
+from specsim.reference.network.passes import Branches, TokenGroup
 from specsim.speculation.tree import DraftTree
 
 Pool = dict[int, OrderedDict[tuple[int, ...], None]]

@@ -14,7 +14,8 @@ from specsim.reference.decoding.sampling import Sampler
 from specsim.reference.drafters.base import History, Progress, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
 from specsim.reference.drafters.stepwise import Shape, Stepwise
-from specsim.reference.network.layers import Layers, PassPlan, Sublayers, TokenGroup
+from specsim.reference.network.layers import Layers, Sublayers
+from specsim.reference.network.passes import PassPlan, TokenGroup
 from specsim.reference.network.transformer import Transformer
 from specsim.speculation.tree import chain
 

@@ -14,7 +14,7 @@ from specsim.reference.decoding.sampling import Sampler
 from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
 from specsim.reference.drafters.branching import Level, levels
 from specsim.reference.network.kernels import greedy_tokens
-from specsim.reference.network.layers import TokenGroup
+from specsim.reference.network.passes import TokenGroup
 from specsim.speculation.tree import DraftTree, chain
 
 Shape = Callable[[int], DraftTree]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,11 +20,25 @@ from torch import Tensor
 from specsim.arrays import Integers
 from specsim.reference.network.capture import CpuPassCapture, CudaPassCapture, Outputs, PassCapture
 from specsim.reference.network.kernels import attention_mask, branch_mask
-from specsim.reference.network.layers import AttentionCall, Branches, Compute, Layers, PassPlan, TokenGroup
+from specsim.reference.network.passes import AttentionCall, Branches, Compute, PassPlan, TokenGroup
 from specsim.specs.engine import pad_to_graph
+from specsim.specs.model import ModelSpec
 
 KEY_STEP = 64  # buckets of keys are at least this wide, above 512 keys an eighth of the power of two below
 MOST_PADDING = 0.5  # of a pass's tokens; beyond that, running the shorter rows at the widest one's width is no saving
+
+
+class Stack(Protocol):
+    """Layers whose passes are captured, as ``layers.Layers`` has them."""
+
+    spec: ModelSpec
+    dtype: torch.dtype
+    device: torch.device
+    max_sequences: int
+    max_length: int
+    graphs: Graphs | None
+
+    def turns(self, positions: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +63,7 @@ def bucket(keys: int) -> int:
 class _Buffers:
     """What a captured pass reads, and its plan in terms of that."""
 
-    def __init__(self, stack: Layers, frame: Frame) -> None:
+    def __init__(self, stack: Stack, frame: Frame) -> None:
         self._stack, self._frame = stack, frame
         device = stack.device
         self.tokens = torch.zeros(frame.size, dtype=torch.int64, device=device)
@@ -132,13 +147,13 @@ class Graphs:
     holds until the next pass.
     """
 
-    def __init__(self, stack: Layers, sizes: Sequence[int], widest: int, capture: PassCapture) -> None:
+    def __init__(self, stack: Stack, sizes: Sequence[int], widest: int, capture: PassCapture) -> None:
         self.sizes, self.widest, self.capture = tuple(sizes), widest, capture
         self._stack = stack
         self._held: dict[Hashable, _Held] = {}
         self._results: dict[Hashable, Tensor] = {}
 
-    def alike(self, stack: Layers) -> Graphs:
+    def alike(self, stack: Stack) -> Graphs:
         """The same for another stack, by the same capture."""
         return Graphs(stack, self.sizes, self.widest, self.capture)
 
@@ -202,7 +217,7 @@ class Graphs:
         return self._results[key][: len(rows)].copy_(rows)
 
 
-def capture_passes(stacks: Sequence[Layers], sizes: Sequence[int], widest: int) -> None:
+def capture_passes(stacks: Sequence[Stack], sizes: Sequence[int], widest: int) -> None:
     """From now on these stacks capture their passes and replay them; none without ``sizes``."""
     if sizes and stacks:
         capture: PassCapture = CudaPassCapture() if stacks[0].device.type == "cuda" else CpuPassCapture()

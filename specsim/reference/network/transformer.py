@@ -12,7 +12,8 @@ from torch import Tensor
 
 from specsim.errors import InvalidInput
 from specsim.reference.network.kernels import embed, linear
-from specsim.reference.network.layers import Layers, PassPlan, TokenGroup
+from specsim.reference.network.layers import Layers
+from specsim.reference.network.passes import PassPlan, TokenGroup
 from specsim.reference.network.transformer_weights import TransformerWeights, random_weights
 from specsim.specs.model import ModelSpec
 
