@@ -1,10 +1,10 @@
 """A roofline whose corner was measured, on other cards.
 
 A roofline takes the larger of the time for FLOPs and that for bytes, so that rows are free up to its corner. Measured
-products are not: at the corner they take 1.2 to 1.7 times what they take with one row (five imported profiles, the
+products are not: at the corner they take 1.4 to 1.7 times what they take with one row (nine imported profiles, the
 matrices of Vicuna-7B). How a card leaves its memory's line as rows are added is taken to depend on how far its own
 corner is: m rows are priced by the roofline, times what other cards' profiles measured at the same share of the way
-(geometric mean). Tried on each profiled card by the other four: validation/studies/spec-bench/README.md.
+(geometric mean). Tried on each profiled card by the others: validation/studies/spec-bench/README.md.
 """
 
 from __future__ import annotations
