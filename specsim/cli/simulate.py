@@ -179,11 +179,13 @@ class Runs:
 
         self.summaries = {name: [] for name in alternatives}
         single = replications * len(alternatives) == 1
+        in_turn = sorted(alternatives, key=lambda name: name != self.main)  # what is asked first: its error ends all
         with _progress() as progress:
             for number in range(replications):
-                for name, alternative in alternatives.items():
+                for name in in_turn:
                     if name not in self.summaries:
                         continue
+                    alternative = alternatives[name]
                     seeded = alternative.model_copy(update={"seed": alternative.seed + number})
                     task = progress.add_task(name if replications == 1 else f"{name}, seed {seeded.seed}", total=None)
 
