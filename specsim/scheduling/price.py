@@ -41,13 +41,13 @@ class Prices(NamedTuple):
     first_s: Floats  # [k_index, m, f] the draft's first pass over such a step
     first_alone_s: Floats  # [k_index, m, 2]
     mixed_rank: Integers  # [1] the worst of mixed steps
+    count_knots: Floats  # [o] chunks that one kernel computes
     chunk_knots: Floats  # [q] new tokens of a chunk
     prefix_knots: Floats  # [p] tokens before it
-    chunk_s: Floats  # [q, p] attention of one chunk
-    more_chunks_s: Floats  # [q, p] and of each one more, which the same kernel computes
-    chunk_first_s: Floats  # [k_index, q, p] what the draft's first pass takes longer for the tokens before it
-    more_first_s: Floats  # [k_index, q, p] and for each chunk more
+    chunk_s: Floats  # [o, q, p] attention of so many chunks
+    chunk_first_s: Floats  # [k_index, o, q, p] what the draft's first pass takes longer for the tokens before them
     split_s: Floats  # [k_index] and for each further group of another width
+    chunk_split_s: Floats  # [k_index] and for each further kernel that computes prompt chunks
     off_tokens: Floats  # [o] log tokens of a step; empty: the prices are as tabulated
     off: Floats  # [2, k, o] log of what multiplies a step without and with prompt chunks that drafts k tokens
     lag_s: float  # of every step, as ``cost.step_time.StepTime`` has it
@@ -57,6 +57,7 @@ _SIZES = {
     "num_kv": ("kv_knots", 0), "num_widths": ("verify_s", 0), "num_sequences": ("verify_s", 1),
     "num_draft_lengths": ("k_index", 0), "num_graphs": ("graph_sizes", 0), "num_tokens": ("token_knots", 0),
     "num_rows": ("row_knots", 1), "num_chunks": ("chunk_knots", 0), "num_prefixes": ("prefix_knots", 0),
+    "num_counts": ("count_knots", 0),
     "num_off": ("off_tokens", 0),
 }  # fmt: skip
 
@@ -233,14 +234,18 @@ def _drafting(prices: Any, step: Any, index: int, n: int, kv: float) -> float:
 @jit
 def _chunks(prices: Any, index: int, count: float, tokens: float, kv: float) -> float:
     """What chunks of a length add, in one kernel: to the target's pass, and to the first of the draft at ``index``."""
-    seconds = _chunk(prices, prices.chunk_s, 0, tokens, kv)
-    if count > 1.0:
-        seconds += (count - 1.0) * _chunk(prices, prices.more_chunks_s, 0, tokens, kv)
+    o, u = _span(floats_at(prices.count_knots, prices.num_counts), count)
+    seconds = _of_count(prices, prices.chunk_s, o, u, tokens, kv)
     if index >= 0:
-        seconds += _chunk(prices, prices.chunk_first_s, index, tokens, kv)
-        if count > 1.0:
-            seconds += (count - 1.0) * _chunk(prices, prices.more_first_s, index, tokens, kv)
+        seconds += _of_count(prices, prices.chunk_first_s, index * prices.num_counts + o, u, tokens, kv)
     return float(seconds)
+
+
+@jit
+def _of_count(prices: Any, table: int, place: int, share: float, tokens: float, kv: float) -> float:
+    """``table[place]`` and its neighbour by their shares, at a chunk's length and the tokens before it."""
+    seconds = _chunk(prices, table, place, tokens, kv)
+    return seconds if share == 0.0 else (1.0 - share) * seconds + share * _chunk(prices, table, place + 1, tokens, kv)
 
 
 @jit
@@ -250,7 +255,7 @@ def _with_chunks(prices: Any, step: Any, index: int, tokens: float) -> float:
     ``tokens`` are those of the decode groups.
     """
     seconds, rows = 0.0, tokens + step.num_emitting - 1.0
-    prompts, squares, before = 0.0, 0.0, 0.0
+    prompts, squares, before, kernels = 0.0, 0.0, 0.0, 0
     for c in range(step.num_chunks):
         chunk = group_at(step.chunks + c * GROUP_BYTES)
         tokens += chunk.query_tokens
@@ -260,9 +265,13 @@ def _with_chunks(prices: Any, step: Any, index: int, tokens: float) -> float:
             before += chunk.query_tokens * (chunk.kv_tokens - chunk.query_tokens)
         else:
             seconds += _chunks(prices, index, 1.0, chunk.query_tokens, chunk.kv_tokens)
+            kernels += 1
     if prompts:  # in one kernel, see ``cost.forward.one_prompt_kernel``
         length = squares / prompts
         seconds += _chunks(prices, index, prompts / length, length, length + before / prompts)
+        kernels += 1
+    if index >= 0:
+        seconds += (kernels - 1) * floats_at(prices.chunk_split_s, index + 1)[index]
     m, t = _span(floats_at(prices.token_knots, prices.num_tokens), _padded(prices, tokens))
     seconds += (1.0 - t) * _of_all(prices, step, index, m, rows)
     return seconds + t * _of_all(prices, step, index, m + 1, rows)

@@ -27,7 +27,7 @@ SMALLEST_STEP = 0.003  # of a step's seconds, from one token to the next: a prod
 REFERENCE_KV = 512.0  # KV length at which what does not depend on it is tabulated
 SHORT = 16  # tokens of prompts so short that their attention is next to nothing
 WIDEST_NARROW = (64.0, 65.0)  # between them attention changes its kernel, see cost.efficiency.regime
-MORE = 8  # further chunks of a step, whose mean price is each one's
+CHUNK_COUNTS = (1, 2, 4, 9)  # of a length, in one kernel
 SEQUENCE_SHARES = (0.0, 0.1, 0.35, 1.0)  # of the most sequences that leave room for a chunk; at least 1
 
 
@@ -62,12 +62,11 @@ class _Mixed(NamedTuple):
 class _Chunks(NamedTuple):
     """As the fields of Prices."""
 
+    counts: Floats
     tokens: Floats
     before: Floats
     own_s: Floats
-    more_s: Floats
     first_s: Floats
-    more_first_s: Floats
 
 
 class _Tabulator:
@@ -88,7 +87,7 @@ class _Tabulator:
         reading = draft - late
         reading -= reading[:, :, :1]
         chunks = self._chunks()
-        mixed = self._mixed(tokens, late, reading, (chunks.tokens, chunks.first_s[:, :, 0]))
+        mixed = self._mixed(tokens, late, reading, (chunks.tokens, chunks.first_s[:, 0, :, 0]))
         k_index = np.full(max(self.extent.choices) + 1, -1, dtype=np.int64)
         for index, k in enumerate(self.ks):
             k_index[k] = index
@@ -96,7 +95,7 @@ class _Tabulator:
         return Prices(
             self.kv, verify, own, beside, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows,
             mixed.mixed_s, mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), *chunks,
-            self._splitting(), np.zeros(0), np.zeros((2, len(k_index), 0)), self.lag_s,
+            self._splitting(), self._splitting_chunks(), np.zeros(0), np.zeros((2, len(k_index), 0)), self.lag_s,
         )  # fmt: skip
 
     def _own(self, price: StepTime) -> Floats:
@@ -146,6 +145,16 @@ class _Tabulator:
                 groups = [Group(n, self.width, max(REFERENCE_KV, self.width), self.width) for n in sizes]
                 drafted, plain = self._step(groups, 8, k, REFERENCE_KV), self._step(groups, 0, 0, 0.0)
                 extra[index] += sign * (float(drafted.seconds) - float(plain.seconds))
+        return extra
+
+    def _splitting_chunks(self) -> Floats:
+        """What drafting takes longer for each further kernel of prompt chunks, [k_index]."""
+        beside, chunk = Group(1, 1, REFERENCE_KV, 1), Group(1, 2 * SHORT, 2 * SHORT, 0)
+        extra = np.zeros(len(self.ks))
+        for index, k in enumerate(self.ks):
+            first = self._drafting_s([beside, chunk], k) - self._drafting_s([beside, _short(2 * SHORT)], k)
+            both = self._drafting_s([beside, chunk, chunk], k) - self._drafting_s([beside, _short(4 * SHORT)], k)
+            extra[index] = both - 2.0 * first
         return extra
 
     def _token_knots(self) -> Floats:
@@ -240,19 +249,35 @@ class _Tabulator:
     def _chunks(self) -> _Chunks:
         most = max(4.0, float(self.extent.max_num_batched_tokens))
         narrow = [width for width in WIDEST_NARROW if width < most]
-        tokens = np.unique(np.concatenate([_knots(2.0, most, CHUNK_RATIO).round(), narrow]))
+        tokens = np.unique(np.concatenate([_knots(2.0, most - 1.0, CHUNK_RATIO).round(), narrow]))  # one beside it
         before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.extent.longest_kv)), CHUNK_RATIO**2)])
-        beside = Group(1, 1, REFERENCE_KV, 1)
-        own = np.zeros((2, len(tokens), len(before)))
-        first = np.zeros((2, len(self.ks), len(tokens), len(before)))
+        own = np.zeros((len(CHUNK_COUNTS), len(tokens), len(before)))
+        first = np.zeros((len(self.ks), *own.shape))
         for row, q in enumerate(tokens.astype(int).tolist()):
-            for place, count in enumerate((1, 1 + MORE)):
+            for place, count in enumerate(CHUNK_COUNTS):
                 own[place, row] = self._of_chunks(count, q, q + before)
-                for index, k in enumerate(self.ks):
-                    chunks = self._drafting_s([beside, Group(count, q, q + before, 0)], k)
-                    first[place, index, row] = chunks - self._drafting_s([beside, _short(count * q)], k)
-        more, more_first = (table[1] - table[0] for table in (own, first))
-        return _Chunks(tokens, before, own[0], more / MORE, first[0], more_first / MORE)
+            for index, k in enumerate(self.ks):
+                first[index, :, row] = self._first_pass(k, q, before, (most - 1.0) / q)
+        return _Chunks(np.array(CHUNK_COUNTS, dtype=np.float64), tokens, before, own, first)
+
+    def _first_pass(self, k: int, tokens: int, before: Floats, most: float) -> Floats:
+        """What the draft's first pass takes longer for what lies before chunks of a length, [o, p].
+
+        ``most`` of them fit a step: a larger step, which no budget lets be, may lie beyond the captured sizes. Up to
+        there the counts' values are right, beyond they go on as they come.
+        """
+        beside, found = Group(1, 1, REFERENCE_KV, 1), np.zeros((len(CHUNK_COUNTS), len(before)))
+        for place, count in enumerate(CHUNK_COUNTS):
+            low = CHUNK_COUNTS[place - 1] if place else 0
+            if place and most <= low:
+                found[place] = found[place - 1]
+                continue
+            tried = min(float(count), most) if place else 1.0
+            chunks = self._drafting_s([beside, Group(tried, tokens, tokens + before, 0)], k)
+            value = chunks - self._drafting_s([beside, _short(tried * tokens)], k)
+            share = (count - low) / (tried - low)
+            found[place] = value if share == 1.0 else found[place - 1] + (value - found[place - 1]) * share
+        return found
 
     def _drafting_s(self, groups: Sequence[Group], k: int) -> Any:
         """What drafting ``k`` tokens for one sequence adds to a step."""
