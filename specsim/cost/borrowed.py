@@ -25,7 +25,7 @@ from specsim.specs.hardware import Hardware
 BORROWED_RANK = float(SOURCES.index("borrowed"))
 # One standard deviation each, of a kernel class and of the whole card: measured cards priced from others of their
 # generation (validation/studies/borrowed-prices) are off by 0 to 7 % over passes in the median, and nine tenths of the
-# kernels of a class by less than 26 %.
+# kernels of a class by less than 30 %.
 BORROWED_ERROR, CARD_ERROR = 0.18, 0.05
 # Another of a kernel that waits for memory on one card and for compute on the other: a judgement, no pair tells.
 TURNED_ERROR = 0.2
