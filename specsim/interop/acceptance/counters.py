@@ -19,6 +19,7 @@ from specsim.text_file import read_text
 
 SAMPLE = re.compile(r"^vllm:spec_decode_num_(\w+?)(?:_total)?(?:\{([^}]*)\})?\s+([-+.\w]+)(?:\s+\d+)?\s*$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+MOST = 1e15  # tokens of any server
 V1 = {"drafts", "draft_tokens", "accepted_tokens", "accepted_tokens_per_pos"}
 V0 = {"draft_tokens", "accepted_tokens", "emitted_tokens"}
 WHAT = "a dump of an engine's /metrics"
@@ -48,9 +49,10 @@ def _of_v1(moved: Counters, path: Path) -> AcceptanceRecord:
     rounds = round(moved.get(("drafts", ""), 0.0))
     if not rounds:
         raise InvalidInput(f"{path}: no draft was verified; send requests with speculation on, then scrape again")
-    positions = sorted(int(position) for name, position in moved if name == "accepted_tokens_per_pos")
-    if not positions or positions != list(range(len(positions))):
-        raise InvalidInput(f"{path}: accepted tokens by position cover {positions}; dump all of vLLM's counters")
+    named = sorted(position for name, position in moved if name == "accepted_tokens_per_pos")
+    positions = sorted(int(position) for position in named if position.isdecimal() and len(position) < 4)
+    if not positions or len(named) > len(positions) or positions != list(range(len(positions))):
+        raise InvalidInput(f"{path}: accepted tokens by position cover {shown(named)}; dump all of vLLM's counters")
     reached = [rounds, *(round(moved[("accepted_tokens_per_pos", str(p))]) for p in positions), 0]
     counts = AcceptanceCounts()
     for accepted in range(len(positions) + 1):
@@ -113,7 +115,7 @@ def _value(text: str, name: str, path: Path) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= MOST:
         raise InvalidInput(f"{path}: counter {name!r} has value {shown(text)}; dump /metrics again")
     return value
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from specsim.arrays import Floats
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, shown
 from specsim.interop.acceptance.record import AcceptanceRecord, MeanAcceptance, pooled
 from specsim.results import AcceptanceCounts
 from specsim.speculation.fit import counts_from_rates
@@ -17,7 +17,7 @@ from specsim.text_file import read_text
 WHAT = "a server's log"
 ROUNDING = 0.005  # of a logged rate
 VLLM = re.compile(
-    r"SpecDecoding metrics: .*?Accepted: (\d+) tokens, Drafted: (\d+) tokens.*?"
+    r"SpecDecoding metrics: .*?Accepted: (\d{1,15}) tokens, Drafted: (\d{1,15}) tokens.*?"
     r"Per-position acceptance rate: ((?:\d*\.?\d+(?:, )?)+)"
 )
 SGLANG = re.compile(
@@ -25,7 +25,7 @@ SGLANG = re.compile(
 )
 SGLANG_SHAPE = re.compile(r"speculative_num_draft_tokens=(\d+)")
 LLAMA_CPP = re.compile(
-    r"draft acceptance = [\d.]+ \(\s*(\d+) accepted /\s*(\d+) generated\).*?"
+    r"draft acceptance = [\d.]+ \(\s*(\d{1,15}) accepted /\s*(\d{1,15}) generated\).*?"
     r"acceptance rate per position = \(((?:[\d.]+(?:, )?)+)\)"
 )
 
@@ -46,7 +46,7 @@ def _vllm(text: str, path: Path) -> AcceptanceRecord:
     """Lines added up; rates have three decimals there, so counts are rounded."""
     intervals = []
     for accepted, drafted, logged in VLLM.findall(text):
-        rates = [min(1.0, float(rate)) for rate in logged.split(", ") if rate]
+        rates = _rates(logged, path)
         # Accepted tokens are the sum of the rates over the rounds, whatever each round drafted.
         rounds = int(accepted) / sum(rates) if sum(rates) else int(drafted) / len(rates)
         if round(rounds):
@@ -58,11 +58,20 @@ def _llama_cpp(text: str, path: Path) -> AcceptanceRecord:
     """One line a request."""
     requests = []
     for accepted, generated, logged in LLAMA_CPP.findall(text):
-        rates = [min(1.0, float(rate)) for rate in logged.split(", ") if rate]
+        rates = _rates(logged, path)
         rounds = int(accepted) / sum(rates) if sum(rates) else int(generated) / len(rates)
         if round(rounds):
             requests.append(counts_from_rates(rates, round(rounds)))
     return _counted("llama.cpp log", requests, path)
+
+
+def _rates(logged: str, path: Path) -> list[float]:
+    try:
+        return [min(1.0, float(rate)) for rate in logged.split(", ") if rate]
+    except ValueError:
+        raise InvalidInput(
+            f"{path}: acceptance rates {shown(logged)} are no numbers; give the log as it was"
+        ) from None
 
 
 def _counted(kind: str, records: list[AcceptanceCounts], path: Path) -> AcceptanceRecord:
