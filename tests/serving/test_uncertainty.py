@@ -329,7 +329,7 @@ def test_an_unknown_key_is_an_error() -> None:
 @pytest.mark.parametrize("vary", [False, True])
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 def test_intervals_cover_truths_drawn_from_the_same_errors(priced: Priced, load: float, vary: bool) -> None:
-    """90 % of 200 truths with independent draws; binomial noise alone is 2 %."""
+    """90 % of 200 truths with independent draws, over four intervals of other draws each; truths' noise is 2 %."""
     priced(Straight({"machine": 0.06, "host": 0.03, "gemm": 0.08, "attention": 0.05}))
     at_once = {"kind": "poisson", "rate_per_s": 1e6}
     workload = scenario(2, 1.0, 100).workload.model_dump() | {"arrivals": at_once}
@@ -343,8 +343,7 @@ def test_intervals_cover_truths_drawn_from_the_same_errors(priced: Priced, load:
         draw = PriceDraw({"machine": z[0], "host": z[1]}, z[3] if vary else 0.0, z[2], z[4:])
         seed = int(generator.integers(2**31)) if vary else made.seed
         truths.append(simulate(assemble(made), replicas=servers.off_by(draw, seed)).summary())
-    found = predicted_metrics(assemble(made), METRICS, vary_acceptance=vary)
+    several = [predicted_metrics(assemble(made), METRICS, runs=runs, vary_acceptance=vary) for runs in (24, 26, 28, 30)]
     for name in METRICS:
-        inside = [found[name].low <= truth[name] <= found[name].high for truth in truths]
-        most = 0.98 if name.startswith("p99") else 0.96  # of 600 truths at 0.8 of saturation 96.2 % are inside
-        assert 0.84 <= np.mean(inside) <= most, name
+        inside = [found[name].low <= truth[name] <= found[name].high for found in several for truth in truths]
+        assert 0.84 <= np.mean(inside) <= 0.96, name
