@@ -343,7 +343,9 @@ def test_intervals_cover_truths_drawn_from_the_same_errors(priced: Priced, load:
         draw = PriceDraw({"machine": z[0], "host": z[1]}, z[3] if vary else 0.0, z[2], z[4:])
         seed = int(generator.integers(2**31)) if vary else made.seed
         truths.append(simulate(assemble(made), replicas=servers.off_by(draw, seed)).summary())
-    several = [predicted_metrics(assemble(made), METRICS, runs=runs, vary_acceptance=vary) for runs in (24, 26, 28, 30)]
+    several = [
+        predicted_metrics(assemble(made), METRICS, runs=runs, vary_acceptance=vary) for runs in (24, 26, 28, 30)
+    ]
     for name in METRICS:
         inside = [found[name].low <= truth[name] <= found[name].high for found in several for truth in truths]
         assert 0.84 <= np.mean(inside) <= 0.96, name
