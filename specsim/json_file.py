@@ -22,22 +22,28 @@ def parse_json(text: str) -> Any:
         raise ValueError("brackets within brackets too deep to be read") from None
 
 
-def read_json_object(file: Path, what: str) -> dict[str, Any]:
-    """The object in a file; ``what`` names the file wanted (``a draft head's config.json``). Raises InvalidInput."""
-    text = read_text(file, what)
+def parse_json_object(text: str, where: str, advice: str) -> dict[str, Any]:
+    """The object that a text is; ``where`` names the text and ``advice`` says what to give. Raises InvalidInput."""
     try:
         content = parse_json(text)
     except ValueError as error:
-        raise InvalidInput(f"cannot read {file}: {error}; give the path of {what}") from None
+        raise InvalidInput(f"{where} is not JSON: {error}; {advice}") from None
     if not isinstance(content, dict):
-        raise InvalidInput(f"{file} holds a {type(content).__name__}; {what} is a JSON object")
+        raise InvalidInput(f"{where} holds a {type(content).__name__}, no JSON object; {advice}")
     return content
+
+
+def read_json_object(file: Path, what: str) -> dict[str, Any]:
+    """The object in a file; ``what`` names the file wanted (``a draft head's config.json``). Raises InvalidInput."""
+    return parse_json_object(read_text(file, what), str(file), f"give the path of {what}")
 
 
 def read_json_lines(file: Path, what: str) -> list[dict[str, Any]]:
     """The objects in a file of JSON lines; ``what`` names the file wanted. Raises InvalidInput."""
     lines = enumerate(read_text(file, what).splitlines(), 1)
-    return [_object(line, f"{file}, line {number}", what) for number, line in lines if line.strip()]
+    return [
+        parse_json_object(line, f"{file}, line {number}", f"give {what}") for number, line in lines if line.strip()
+    ]
 
 
 def read_json_documents(file: Path, what: str) -> list[dict[str, Any]]:
@@ -78,16 +84,6 @@ def _documents(text: str, file: Path, what: str) -> Iterator[tuple[int, Any]]:
 def _after_blanks(text: str, position: int) -> int:
     match = _BLANKS.match(text, position)
     return position if match is None else match.end()
-
-
-def _object(text: str, where: str, what: str) -> dict[str, Any]:
-    try:
-        content = parse_json(text)
-    except ValueError as error:
-        raise InvalidInput(f"{where}: not JSON: {error}; give {what}") from None
-    if not isinstance(content, dict):
-        raise InvalidInput(f"{where}: no JSON object; give {what}")
-    return content
 
 
 def _refuse(name: str) -> NoReturn:

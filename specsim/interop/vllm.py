@@ -28,12 +28,13 @@ from specsim.interop.engine_config import (
     steps_ranges,
     used_steps,
 )
-from specsim.json_file import parse_json
+from specsim.json_file import parse_json, parse_json_object
 from specsim.specs.yaml_file import build
 from specsim.speculation.policy import TablePolicy
 
 _SCHEDULE = "num_speculative_tokens_per_batch_size"
 _FLAG = "--speculative-config"
+QUOTED = "quote it as '{\"method\": ...}'"
 _METHODS = (
     "draft_model", "ngram", "ngram_gpu", "eagle", "eagle3", "mtp", "medusa", "mlp_speculator", "suffix", "dflash",
     "dspark",
@@ -105,7 +106,7 @@ def read_vllm(source: Mapping[str, Any] | str | Sequence[str]) -> EngineConfig:
     if isinstance(source, Mapping):
         content = dict(source)
     elif isinstance(source, str) and source.lstrip().startswith("{"):
-        content = _json(source)
+        content = parse_json_object(source, _FLAG, QUOTED)
     else:
         command = read_command(source)
         content = _from_flags(command)
@@ -147,20 +148,10 @@ def write_vllm(config: EngineConfig) -> EngineText:
     return EngineText(shlex.join(words), notes=notes)
 
 
-def _json(text: str) -> dict[str, Any]:
-    try:
-        content = parse_json(text)
-    except ValueError as error:
-        raise InvalidInput(f"{_FLAG} is not JSON ({error}); quote it as '{{\"method\": ...}}'") from None
-    if not isinstance(content, dict):
-        raise InvalidInput(f"{_FLAG} is a {type(content).__name__}; write a JSON object")
-    return content
-
-
 def _from_flags(command: Command) -> dict[str, Any]:
     """The JSON, its keys given one by one (``--speculative-config.method``), the short forms and the flags of old."""
     text = command.value(_FLAG, "-sc")
-    content = {} if text is None else _json(text)
+    content = {} if text is None else parse_json_object(text, _FLAG, QUOTED)
     single = {"--spec-method": "method", "--spec-model": "model", "--spec-tokens": "num_speculative_tokens"}
     single |= {f"{_FLAG}.{key}": key for flag in command.flags if (key := flag.partition(f"{_FLAG}.")[2])}
     old = ("num_speculative_tokens", *_OLD_KEYS)

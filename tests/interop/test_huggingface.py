@@ -251,10 +251,10 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
         model_from_config(tmp_path)
     file = tmp_path / "config.json"
     file.write_text("{")
-    with pytest.raises(InvalidInput, match=r"cannot read .*config\.json: Expecting"):
+    with pytest.raises(InvalidInput, match=r"config\.json is not JSON: Expecting"):
         model_from_config(file)
     file.write_text("[]")
-    with pytest.raises(InvalidInput, match=r"holds a list; a model's config\.json is a JSON object"):
+    with pytest.raises(InvalidInput, match=r"holds a list, no JSON object; give the path of a model's config\.json"):
         model_from_config(file)
 
 

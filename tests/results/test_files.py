@@ -154,9 +154,9 @@ def test_a_former_run_in_the_other_format_leaves_nothing_behind(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("file", "text", "fault"),
     [
-        ("summary.json", "{", "cannot read .*summary.json"),
+        ("summary.json", "{", "summary.json is not JSON"),
         ("summary.json", "{}", "no run of specsim"),
-        ("summary.json", "[]", "is a JSON object"),
+        ("summary.json", "[]", "holds a list, no JSON object"),
         ("requests.csv", "request_id\n1\n", "no column 'request_class'"),
         ("steps.csv", "start_s,duration_s\n1\n", "different widths"),
         ("itl.csv", "itl_s\nsoon\n", "could not convert"),

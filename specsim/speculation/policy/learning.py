@@ -12,6 +12,7 @@ Python then works out the price that it asks for, and asks again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +182,9 @@ def required(confidences: Floats | None) -> Floats:
     return confidences
 
 
+@cache
 def rule_of(function: Callable[[int, int], int]) -> Callback:
-    """A rule, compiled."""
+    """A rule, compiled once."""
     here = Path(__file__)
     sources = [*(here.parent / "rules").glob("*.py"), here, here.with_name("prices.py")]
     return Callback(function, [*sources, Path(compiled_uniform.__file__), Path(uniform.__file__)])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from specsim.jit import Callback, floats_at, jit, mixed_record, record_at
+from specsim.jit import floats_at, jit, mixed_record, record_at
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
     LENGTHS,
@@ -33,12 +32,7 @@ def confidence(**rule: float) -> Learning:
     state["accepted_rate"] = -1.0
     for name, value in rule.items():
         state[name] = value
-    return Learning(_rule(), state, uniform=False, needs_confidences=True)
-
-
-@lru_cache(maxsize=1)
-def _rule() -> Callback:
-    return rule_of(_confidence)
+    return Learning(rule_of(_confidence), state, uniform=False, needs_confidences=True)
 
 
 def _confidence(operation: int, at: int) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from specsim.jit import Callback, jit, mixed_record, record_at
+from specsim.jit import jit, mixed_record, record_at
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
     LENGTHS,
@@ -29,12 +28,7 @@ def plus_minus(*, remembered: int, **rule: int) -> Learning:
     state = np.zeros(1, STEPS)
     for name, value in rule.items():
         state[name] = value
-    return Learning(_rule(), state, uniform=False, remembered=remembered)
-
-
-@lru_cache(maxsize=1)
-def _rule() -> Callback:
-    return rule_of(_plus_minus)
+    return Learning(rule_of(_plus_minus), state, uniform=False, remembered=remembered)
 
 
 def _plus_minus(operation: int, at: int) -> int:

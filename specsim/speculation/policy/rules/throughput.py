@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from specsim.arrays import Floats
-from specsim.jit import NONE, Callback, address_of, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.jit import NONE, address_of, floats_at, integers_at, jit, mixed_record, record_at
 from specsim.speculation.compiled_uniform import key_of, uniform_of
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
@@ -54,12 +53,7 @@ def throughput(
     }  # fmt: skip
     for name, value in (fields | rule).items():
         state[name] = value
-    return Learning(_rule(), state, lengths, rates, values, prices=prices)
-
-
-@lru_cache(maxsize=1)
-def _rule() -> Callback:
-    return rule_of(_throughput)
+    return Learning(rule_of(_throughput), state, lengths, rates, values, prices=prices)
 
 
 def _throughput(operation: int, at: int) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from specsim.jit import Callback, address_of, integers_at, jit, mixed_record, record_at
+from specsim.jit import address_of, integers_at, jit, mixed_record, record_at
 from specsim.speculation.policy.learning import DRAFT_TOKENS, OBSERVE, Learning, decider_at, round_of, rule_of
 
 TIER = mixed_record(
@@ -31,12 +30,7 @@ def tiers(given: Sequence[Mapping[str, Any]], initial: int | None) -> Learning:
         record["choices"], record["num_choices"] = address_of(choices), len(choices)
         record["place"] = tier["choices"].index(initial) if initial in tier["choices"] else len(choices) // 2
         record["average"] = choices[record["place"]] - 1
-    return Learning(_rule(), state, *needs)
-
-
-@lru_cache(maxsize=1)
-def _rule() -> Callback:
-    return rule_of(_tiers)
+    return Learning(rule_of(_tiers), state, *needs)
 
 
 def _tiers(operation: int, at: int) -> int:

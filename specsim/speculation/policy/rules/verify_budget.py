@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from specsim.arrays import Floats
-from specsim.jit import NONE, Callback, floats_at, jit, mixed_record, record_at
+from specsim.jit import NONE, floats_at, jit, mixed_record, record_at
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
     LACKS,
@@ -37,12 +36,7 @@ def verify_budget(
     state = np.zeros(1, BUDGET)
     state["k"], state["tokens"], state["max_num_seqs"] = k, tokens or 0, max_num_seqs
     state["max_batch"] = np.iinfo(np.int64).max if max_batch is None else max_batch
-    return Learning(_rule(), state, uniform=False, needs_confidences=True, prices=prices)
-
-
-@lru_cache(maxsize=1)
-def _rule() -> Callback:
-    return rule_of(_verify_budget)
+    return Learning(rule_of(_verify_budget), state, uniform=False, needs_confidences=True, prices=prices)
 
 
 def _verify_budget(operation: int, at: int) -> int:
