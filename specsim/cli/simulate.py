@@ -59,9 +59,6 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
-    from specsim.report.assumed import deployment_lines, engine_line, price_line, ranking_line
-    from specsim.report.replications import predicted_json, predicted_table, replications_json, replications_table
-    from specsim.report.tables import summary_table
     from specsim.scenario import load_scenario
 
     if intervals:
@@ -69,12 +66,12 @@ def simulate(
 
         check_runs(intervals)
     question = load_scenario(scenario, settings or ())
+    main = "speculation on" if question.speculation else "no speculation"
     alternatives: dict[str, Scenario] = {}
     if against_none and question.speculation is not None:
         alternatives["speculation off"] = question.without_speculation()
     for change in compare or ():
         alternatives[change] = load_scenario(scenario, [*(settings or ()), change])
-    main = "speculation on" if question.speculation else "no speculation"
     alternatives[main] = question
     trim = Margins(_margin(warmup, "--warmup"), _margin(cooldown, "--cooldown"))
     _tell_traces(question)
@@ -82,29 +79,50 @@ def simulate(
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
     _tell_compilation()
     runs.all(alternatives, replications)
-    first = {name: found[0] for name, found in runs.summaries.items() if found}
-    if not first:
+    done = {name: alternatives[name] for name, found in runs.summaries.items() if found}
+    if not done:
         raise KeyboardInterrupt
     pairs = runs.pairs() if replications > 1 or compare else {}
-    sure = _intervals({name: alternatives[name] for name in first}, intervals, trim) if intervals else {}
-    if as_json:
-        extra = {"name": question.name, "alternatives": first}
-        if sure:
-            extra["intervals"] = {name: predicted_json(found) for name, found in sure.items()}
-        if pairs:
-            extra["replications"] = {"first_seed": question.seed} | replications_json(pairs, main)
-        print_json(first.get(main, {}) | extra)
-        return
-    console().print(replications_table(pairs, main) if pairs else summary_table(first))
+    sure = _intervals(done, intervals, trim) if intervals else {}
+    (_print_json if as_json else _print_tables)(runs, alternatives, pairs, sure)
+
+
+Pairs = dict[str, list[dict[str, Any]]]
+
+
+def _print_json(
+    runs: Runs, alternatives: dict[str, Scenario], pairs: Pairs, sure: dict[str, dict[str, PredictedInterval]]
+) -> None:
+    from specsim.report.replications import predicted_json, replications_json
+
+    question, first = alternatives[runs.main], runs.first()
+    document: dict[str, Any] = {"name": question.name, "alternatives": first}
+    if sure:
+        document["intervals"] = {name: predicted_json(found) for name, found in sure.items()}
+    if pairs:
+        document["replications"] = {"first_seed": question.seed} | replications_json(pairs, runs.main)
+    print_json(first.get(runs.main, {}) | document)
+
+
+def _print_tables(
+    runs: Runs, alternatives: dict[str, Scenario], pairs: Pairs, sure: dict[str, dict[str, PredictedInterval]]
+) -> None:
+    from specsim.report.assumed import deployment_lines, engine_line, price_line, ranking_line
+    from specsim.report.replications import predicted_table, replications_table
+    from specsim.report.tables import summary_table
+
+    question, first = alternatives[runs.main], runs.first()
+    console().print(replications_table(pairs, runs.main) if pairs else summary_table(first))
     if sure:
         console().print(predicted_table(sure))
-    told = first.get(main) or next(iter(first.values()))
+    told = first.get(runs.main) or next(iter(first.values()))
     prices = price_line(question, told["prices"], told["price_source"])
-    lines = [engine_line(question), prices, *deployment_lines(question)]
-    for line in (*lines, ranking_line(list(alternatives.values()))):
+    lines = [engine_line(question), prices, *deployment_lines(question), ranking_line(list(alternatives.values()))]
+    for line in lines:
         if line is not None:
             console().print(line, soft_wrap=True, markup=False)
-    if len({json.dumps(run | {"scenario_sha256": None}) for run in pairs.get(main, ())}) == 1 < replications:
+    repeated = pairs.get(runs.main, [])
+    if len(repeated) > 1 and len({json.dumps(run | {"scenario_sha256": None}) for run in repeated}) == 1:
         messages().print("the replications are all alike: nothing in this scenario is drawn by the seed")
     for path in runs.written:
         messages().print(f"wrote {path}")
@@ -214,7 +232,11 @@ class Runs:
                         messages().print("stopped by Ctrl-C: the last run counts what it had finished")
                         return
 
-    def pairs(self) -> dict[str, list[dict[str, Any]]]:
+    def first(self) -> dict[str, dict[str, Any]]:
+        """The first run's summary of every alternative that has one."""
+        return {name: found[0] for name, found in self.summaries.items() if found}
+
+    def pairs(self) -> Pairs:
         """The replications that every alternative has done; empty where some have none."""
         whole = min(map(len, self.summaries.values()))
         return {name: found[:whole] for name, found in self.summaries.items()} if whole else {}
