@@ -71,7 +71,7 @@ class BorrowedPrices:
     def _ideal_s(self, kernel: Kernel, card: Hardware) -> Reals:
         """The longer of memory and compute time at the ceilings, rounded as efficiency surfaces round it."""
         both = self._sibling.flops_per_s.keys() & self._hardware.flops_per_s.keys()
-        rate = card.peak_flops_per_s(kernel.dtype if kernel.dtype in both else self._dtype)
+        rate = card.sustained_flops_per_s(kernel.dtype if kernel.dtype in both else self._dtype)
         ideal: Reals = ((kernel.bytes / card.bandwidth_bytes_per_s) ** 2 + (kernel.flops / rate) ** 2) ** 0.5
         return ideal
 

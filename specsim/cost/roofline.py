@@ -31,7 +31,7 @@ class Roofline:
         self._hardware = hardware
         self._dtype = dtype
         self._bandwidth = hardware.bandwidth_bytes_per_s * BANDWIDTH_EFFICIENCY
-        self._compute = hardware.peak_flops_per_s(dtype) * COMPUTE_EFFICIENCY
+        self._compute = hardware.sustained_flops_per_s(dtype) * COMPUTE_EFFICIENCY
         self._floor_s = KERNEL_FLOOR_S[hardware.kind]
 
     @property
@@ -59,7 +59,7 @@ class Roofline:
         """Only products of 8-bit weights with 8-bit activations run at the rate of their own dtype."""
         rates = self._hardware.flops_per_s
         if kernel.kind in ("gemm", "moe") and kernel.dtype in ("fp8", "int8") and kernel.dtype in rates:
-            return self._hardware.peak_flops_per_s(kernel.dtype) * COMPUTE_EFFICIENCY
+            return self._hardware.sustained_flops_per_s(kernel.dtype) * COMPUTE_EFFICIENCY
         return self._compute
 
     def host_s(self, part: str, sequences: Reals) -> Reals | None:

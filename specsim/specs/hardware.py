@@ -19,6 +19,13 @@ class Sibling(Validated):
     reason: str
 
 
+class Sustained(Validated):
+    """The share of its peak FLOP/s that a card keeps under load where power, not its clock, is the limit; whence."""
+
+    share: float = Field(gt=0, le=1)
+    source: str
+
+
 class Hardware(Validated):
     """Peak rates of one GPU (or one CPU socket), dense (no structured sparsity), per second."""
 
@@ -36,6 +43,7 @@ class Hardware(Validated):
     node_gpus: PositiveInt = 8  # that reach one another over that link
     network_bytes_per_s: PositiveFloat = 50e9  # one direction, a GPU's adapter to other nodes; 400 Gb/s in a DGX H100
     launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
+    sustained: Sustained | None = None  # None: as any card of its kind that is cooled and fed as its datasheet says
     sibling: Sibling | None = None  # whose efficiencies price this card while no profile of its own does
 
     @property
@@ -53,3 +61,8 @@ class Hardware(Validated):
                 return rate
         listed = ", ".join(self.flops_per_s)
         raise InvalidInput(f"{self.name} has no {dtype} rate, only of {listed}: choose one of these")
+
+    def sustained_flops_per_s(self, dtype: str) -> float:
+        """Peak FLOP/s for a dtype as far as the card's power lets it; raises as ``peak_flops_per_s``."""
+        share = 1.0 if self.sustained is None else self.sustained.share
+        return share * self.peak_flops_per_s(dtype)

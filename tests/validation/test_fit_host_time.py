@@ -29,26 +29,43 @@ def fit() -> Any:
 
 def test_exposed_host_times_lie_within_a_standard_error_of_their_fit(fit: Any) -> None:
     rows = list(fit.gaps())
-    seconds = fit.fitted(rows)[0]
-    without = np.array([fit.fitted(rows[:i] + rows[i + 1 :])[0] for i in range(len(rows))])
-    errors = np.sqrt((len(rows) - 1) * without.var(axis=0))
-    for name, value, error in zip(fit.NAMES, seconds, errors, strict=True):
+    seconds, deviations, _, _ = fit.fitted(rows)
+    for name, value, error in zip(fit.NAMES, seconds, deviations, strict=True):
         shipped = getattr(HOST, name)
         assert abs(shipped.seconds * shipped.exposed - value) <= error, name
 
 
-def test_a_known_law_is_recovered(fit: Any) -> None:
-    """Rows made by the law itself, on two cards whose device price is 20 % off and one where it is right."""
-    truth, rows = (4e-4, 1.5e-5, 1e-4), []
-    for group, factor in (("h100", 1.0), ("one", 0.8), ("two", 1.2)):
-        for clients, k in ((1, 0), (8, 1), (64, 0), (32, 5), (1, 5)):
-            device_s = 5e-3 + 3e-5 * clients * (1 + k) + 4e-4 * k
-            law = np.dot(truth, (1, clients, k))
-            rows.append(fit.Gap(group, clients, k, factor * device_s + law, device_s))
-    seconds, factors, errors = fit.fitted(rows)
-    assert seconds == pytest.approx(truth, rel=1e-6)
-    assert factors == pytest.approx({"one": 0.8, "two": 1.2})
-    assert np.abs(errors).max() < 1e-9
+def made(fit: Any, truth: tuple[float, ...], *, clients: tuple[int, ...] = (1, 8, 32, 64)) -> list[Any]:
+    """Rows made by the law itself, on cards whose device price is right or 10 % off."""
+    rows = []
+    for group, factor in (("one", 1.0), ("two", 0.9), ("three", 1.1)):
+        for batch in clients:
+            for k in (0, 1, 5):
+                device_s = 5e-3 + 3e-5 * batch * (1 + k) + 4e-4 * k
+                law = float(np.dot(truth, (1, batch, k, batch * k)))
+                rows.append(fit.Gap(group, batch, k, k, 1, factor * device_s + law, device_s))
+        rows.append(fit.Gap(group, 0, 0, 0, 1, factor * 5e-3, 5e-3))
+    return rows
+
+
+def test_a_known_law_is_recovered_where_many_rows_outweigh_the_prior(fit: Any) -> None:
+    truth = (4e-4, 1.5e-5, 2e-4, 1e-5)
+    seconds, deviations, factors, errors = fit.fitted(made(fit, truth) * 400)
+    assert seconds == pytest.approx(truth, rel=0.02)
+    assert factors == pytest.approx({"one": 1.0, "two": 0.9, "three": 1.1}, rel=0.01)
+    assert np.abs(errors).max() < 0.005
+    assert (deviations < [0.2 * fit.PRIORS[name][1] for name in fit.NAMES]).all()
+
+
+def test_what_no_row_tells_stays_as_it_was_believed(fit: Any) -> None:
+    """Rows without drafts say nothing about drafts."""
+    plain = [row for row in made(fit, (4e-4, 1.5e-5, 2e-4, 1e-5)) if not row.draft_tokens]
+    seconds, deviations, _, _ = fit.fitted(plain)
+    for place, name in enumerate(fit.NAMES):
+        if name.startswith("draft"):
+            assert (seconds[place], deviations[place]) == pytest.approx(fit.PRIORS[name])
+        else:
+            assert deviations[place] < fit.PRIORS[name][1]
 
 
 def test_a_launch_outside_of_graphs_is_what_small_passes_waited_for(fit: Any) -> None:
