@@ -214,6 +214,12 @@ class Assembly:
         return self.memory.layout.tokens_in(self.num_kv_blocks)
 
     @property
+    def kv_tokens(self) -> int:
+        """Tokens that one replica's KV blocks hold, as the engine's log tells it."""
+        longest = self.limits.max_model_len or self.scenario.model.max_position
+        return self.memory.layout.served_tokens(self.num_kv_blocks, longest, self.limits.max_num_batched_tokens)
+
+    @property
     def kv_block_bytes(self) -> float:
         """Of a KV block on one GPU, the drafter's cache included."""
         return self.memory.block_bytes

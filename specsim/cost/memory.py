@@ -116,7 +116,7 @@ def memory_budget(
     activations = _activation_bytes(parts, deployment.tensor_parallel, engine, accounting)
     graphs = _graph_bytes(parts[0].model, drafter, engine) if on_gpu and accounting.graphs_counted else 0.0
     layout = cache_layout([parts[0], *drafter], engine.block_size, deployment.kv_bits, max_draft_tokens)
-    blocks = engine.num_kv_blocks
+    blocks = None if engine.num_kv_blocks is None else engine.num_kv_blocks // layout.full_groups
     if blocks is None:
         room = usable - weights - draft_weights - context - activations - graphs
         if room < layout.block_bytes:

@@ -39,12 +39,16 @@ PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph
 class Launching:
     """Host seconds to launch a kernel outside of a graph and a piece of one, and what the device idles at a piece.
 
-    All 0 where the kernel times hold their launch already.
+    All 0 where the kernel times hold their launch already. ``kernel_error``, ``piece_error`` and ``gap_error``: one
+    standard deviation of each, as a share.
     """
 
     kernel_s: float = 0.0
     piece_s: float = 0.0
     gap_s: float = 0.0
+    kernel_error: float = 0.0
+    piece_error: float = 0.0
+    gap_error: float = 0.0
 
 
 class PassCost:
@@ -138,11 +142,11 @@ class PassCost:
         pieces = 0 if whole else most
         kernels = sum((charge.launches for charge in charges), 0.0)
         kernels_s = sum((charge.seconds for charge in charges), 0.0)
-        busy_s = np.where(captured, pieces * self._launching.piece_s, kernels * self._launching.kernel_s)
+        one = self._launching
+        busy_s = np.where(captured, pieces * one.piece_s, kernels * one.kernel_s)
         # An eager pass launches at least what a piecewise one does between its pieces.
-        idle_s = np.where(captured, pieces, most) * self._launching.gap_s
+        idle_s = np.where(captured, pieces, most) * one.gap_s
         waiting_s = np.maximum(0.0, busy_s - kernels_s - idle_s)
-        if waiting_s.ndim:
-            return Charge("host", "host", waiting_s + idle_s, 0.0, 0.0, 0.0, 0, busy_s, waiting_s)
-        waiting, idle = float(waiting_s), float(idle_s)
-        return Charge("host", "host", waiting + idle, 0.0, 0.0, 0.0, 0, float(busy_s), waiting)
+        found = (idle_s, busy_s, waiting_s, busy_s * np.where(captured, one.piece_error, one.kernel_error))
+        idle, busy, waiting, error = found if waiting_s.ndim else map(float, found)
+        return Charge("host", "host", waiting + idle, idle * one.gap_error, 0.0, 0.0, 0, busy, waiting, error)

@@ -115,6 +115,7 @@ class Charge:
     launches: Reals
     launching_s: Reals = 0.0  # that the host spends on launching the pass
     waiting_s: Reals = 0.0  # of ``seconds``, that the device waits for it if the host begins when the device does
+    launching_error_s: Reals = 0.0  # of ``launching_s``, one standard deviation
 
 
 class Bill:
@@ -129,6 +130,8 @@ class Bill:
         self._device_s: Reals = 0.0  # of all charges, what is not waiting for launches
         self._launching_s: Reals = 0.0
         self._waiting: dict[str, Reals] = {}
+        self._launching_error_s: Reals = 0.0  # of all passes, and of those that wait
+        self._waiting_error_s: Reals = 0.0
 
     def add(self, charges: Iterable[Charge], part: str | None = None, times: Reals = 1) -> None:
         """Enter kernels ``times`` over, under their own parts or all under ``part``."""
@@ -140,6 +143,8 @@ class Bill:
             self._compute_s = self._compute_s + seconds * charge.compute_bound
             self._device_s = self._device_s + times * (charge.seconds - charge.waiting_s)
             self._launching_s = self._launching_s + times * charge.launching_s
+            self._launching_error_s = self._launching_error_s + times * charge.launching_error_s
+            self._waiting_error_s = self._waiting_error_s + times * charge.launching_error_s * (charge.waiting_s > 0)
             self._waiting[name] = self._waiting.get(name, 0.0) + times * charge.waiting_s
             if isinstance(charge.rank, float):
                 self._ranks[int(charge.rank)] = self._ranks[int(charge.rank)] + seconds
@@ -161,16 +166,20 @@ class Bill:
         longer of the two counts. Else every pass waits for its launches, and the other work comes on top.
         """
         parts = dict(self._parts)
+        launching_error_s = self._waiting_error_s
         if overlap:
             for part, waiting in self._waiting.items():
                 parts[part] = parts[part] - waiting
             busy_s = self._launching_s + sum((seconds for _, seconds in self._hidden), 0.0)
             parts["host"] = parts.get("host", 0.0) + np.maximum(0.0, busy_s - self._device_s)
+            launching_error_s = self._launching_error_s * (busy_s > self._device_s)
         else:
             for part, seconds in self._hidden:
                 parts[part] = parts.get(part, 0.0) + seconds
         seconds = sum(parts.values(), 0.0)
         errors = dict(self._errors_s)
+        if np.any(launching_error_s):
+            errors["host"] = errors.get("host", 0.0) + launching_error_s
         if machine_error:
             errors["machine"] = seconds * machine_error
         half = Z90 * sum((error**2 for error in errors.values()), 0.0) ** 0.5

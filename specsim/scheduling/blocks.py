@@ -36,7 +36,7 @@ def blocks_for(tokens: int, engine: Any) -> int:
     """
     each = -(-min(tokens, engine.max_model_len) // engine.block_size)
     bounded = engine.window_blocks * min(each, engine.window_span) + engine.state_blocks
-    return int(engine.grows * each + bounded)
+    return int(engine.grows * each + -(-bounded // engine.full_groups))
 
 
 @jit

@@ -11,14 +11,14 @@ from specsim.speculation.policy.learning import ROUND_FIELDS
 
 ENGINE = mixed_record((
     "max_num_seqs", "max_num_batched_tokens", "block_size", "num_blocks", "watermark_blocks",
-    "grows", "window_blocks", "window_span", "state_blocks",
+    "grows", "window_blocks", "window_span", "state_blocks", "full_groups",
     "scheduler_reserve_full_isl", "chunked_prefill", "long_prefill_token_threshold",
     "long_prefill_token_threshold_adaptive", "max_model_len", "prefix_caching", "by_priority", "async_scheduling",
     "recompute_last_hit", "max_draft_tokens", "lookahead_tokens", "draft_slots", "pads_new_decodes", "verifies_drafts",
     "sglang", "mixed_chunks", "num_reserved_decode_tokens", "role",
 ))  # fmt: skip
 """Limits of an engine and needs of its drafter, under the names of ``EngineLimits`` and ``Scheduler``. ``num_blocks``
-can be held, the null block is not among them; ``grows`` to ``state_blocks``: how many of them a sequence takes, see
+can be held, the null block is not among them; ``grows`` to ``full_groups``: how many of them a sequence takes, see
 ``cost.cache.CacheLayout``, of ``block_size`` tokens; ``max_model_len`` is huge where there is no limit; ``role``:
 BOTH, PREFILL or DECODE."""
 BOTH, PREFILL, DECODE = range(3)

@@ -49,6 +49,7 @@ def engine_of(
     given = limits.model_dump() | {
         "block_size": layout.block_tokens, "grows": layout.grows, "window_blocks": layout.window_blocks,
         "window_span": layout.window_span, "state_blocks": layout.state_blocks,
+        "full_groups": layout.full_groups,
         "prefix_caching": limits.prefix_caching and layout.grows,
         "max_num_batched_tokens": budget, "max_draft_tokens": max_draft_tokens,
         "lookahead_tokens": lookahead_tokens, "draft_slots": draft_slots,
@@ -96,7 +97,13 @@ def refuse_endless(engine: Records, request_id: int, prompt_tokens: int, output_
     pads = rules["pads_new_decodes"] and found and rules["max_draft_tokens"] + 3 <= most
     longest = min(known + rules["lookahead_tokens"] + (rules["max_draft_tokens"] if pads else 0), most)
     layout = CacheLayout(
-        rules["block_size"], 0.0, rules["grows"], rules["window_blocks"], rules["window_span"], rules["state_blocks"]
+        rules["block_size"],
+        0.0,
+        rules["grows"],
+        rules["window_blocks"],
+        rules["window_span"],
+        rules["state_blocks"],
+        rules["full_groups"],
     )
     room = layout.tokens_in(rules["num_blocks"])
     if longest > room:

@@ -13,6 +13,7 @@ from specsim.cost.step_time import Charge
 from specsim.specs.deployment import ExpertGroup
 from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
+from specsim.specs.host_time import HostTime
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart
 
@@ -47,8 +48,8 @@ class PassPricing:
     def _launching(self) -> Launching:
         """The engine's; on a CPU there is none: kernels were profiled one by one, and their times hold the launch."""
         host, launch_s = self.engine.host, self.hardware.launch_s
-        eager_s = launch_s if host.launch is None else host.launch.seconds
-        return Launching(eager_s, launch_s if host.piece is None else host.piece.seconds, host.gap.seconds)
+        launch, piece = (HostTime(seconds=launch_s) if one is None else one for one in (host.launch, host.piece))
+        return Launching(launch.seconds, piece.seconds, host.gap.seconds, launch.error, piece.error, host.gap.error)
 
 
 def seconds_of(entries: Sequence[Entry]) -> Reals:

@@ -147,7 +147,7 @@ def _served(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool)
 
 
 def _memory(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
-    tokens = float(assembly.longest_cached)
+    tokens = float(assembly.kv_tokens)
     return dict.fromkeys(names, Forecast(tokens, None, None, "counted"))
 
 

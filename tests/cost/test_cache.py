@@ -9,6 +9,7 @@ from specsim.specs.catalog import load_model
 from specsim.specs.layer_kind import LayerKind, Recurrence
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart
+from specsim.speculation.program import load_program
 
 TOY = ModelSpec(
     name="toy", source="test", num_layers=12, hidden_size=64, num_heads=8, num_kv_heads=2, head_dim=16,
@@ -40,6 +41,40 @@ def test_window_layers_take_blocks_of_their_own_up_to_the_window() -> None:
     assert more.blocks_for(16_000) == 1000 + 3 * 9
 
 
+def test_layers_are_grouped_as_the_engine_groups_them() -> None:
+    """9 full layers beside 3 with a window: 3 groups of 3 and one of windows, whose blocks are thirds. 9 beside 2:
+    5 groups of 2, a layer's room padded. 7 beside 5 differ by less than half: one group each, of 7, with 2 padded.
+    """
+    for full, windowed, groups, layers in ((9, 3, 3, 9), (10, 2, 5, 10), (7, 5, 1, 7)):
+        spec = TOY.model_copy(update={
+            "num_layers": full + windowed, "layer_kinds": {"S": LayerKind(window=128)},
+            "layer_pattern": "F" * full + "S" * windowed,
+        })  # fmt: skip
+        layout = cache_layout([ModelPart.whole(spec)], 16, 16)
+        assert layout.full_groups == groups
+        assert layout.block_bytes == layers * 16 * TOKEN
+        assert layout.blocks_for(16_000) == 1000 + -(-9 // groups)
+        assert layout.blocks_for(32) == 2 + -(-2 // groups)
+
+
+def test_a_drafter_with_windows_costs_room_in_every_group() -> None:
+    """DSpark beside a target of 32 full layers: the engine's log speaks of groups padded to 35 layers."""
+    target = load_model("apertus-1.5-8b")
+    program = load_program("dspark")
+    drafter = program.own_parts(target, None)
+    layout = cache_layout([ModelPart.whole(target), *drafter], 16, 16)
+    assert layout.full_groups == 7
+    assert layout.block_bytes == 35 / 32 * 16 * target.kv_bytes_per_token()
+    plain = cache_layout([ModelPart.whole(target)], 16, 16)
+    blocks = 100_000
+    longest, chunk = 32_768, 16_384
+    assert plain.served_tokens(blocks, longest, chunk) == 16 * blocks
+    windowed = (2047 + chunk) // 16 + 2  # of a block of the windows' own, begun anywhere
+    told = 7 * blocks * longest / (7 * longest / 16 + windowed)
+    assert layout.served_tokens(blocks, longest, chunk) == pytest.approx(told, rel=1e-3)
+    assert layout.served_tokens(blocks, longest, chunk) < layout.tokens_in(blocks)
+
+
 def test_windows_alone_stop_growing() -> None:
     layout = cache_layout(toy("S", S=LayerKind(window=128)), 16, 16)
     assert layout.block_bytes == 12 * 16 * TOKEN
@@ -65,7 +100,7 @@ def test_what_a_drafter_caches_is_part_of_every_block() -> None:
     assert layout.block_bytes == 16 * (target.kv_bytes_per_token() + drafter.kv_bytes_per_token())
 
 
-@pytest.mark.parametrize("pattern", ["F", "S", "SF", "SSSF", "LF", "LLLF", "L"])
+@pytest.mark.parametrize("pattern", ["F", "S", "SF", "SSSF", "FFFS", "FFFFFS", "LF", "LLLF", "FFFL", "L"])
 @pytest.mark.parametrize("drafts", [0, 3])
 def test_the_longest_sequence_that_fits_is_the_last_that_does(pattern: str, drafts: int) -> None:
     kinds = {"S": LayerKind(window=128), "L": LayerKind(attention=False, state=STATE)}
