@@ -13,6 +13,7 @@ import typer
 
 from specsim.cli import (
     dashboard,
+    fit,
     import_files,
     measure,
     predict,
@@ -42,6 +43,7 @@ app.command("predict")(predict.predict)
 app.command("simulate")(simulate.simulate)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
+app.command("fit")(fit.fit)
 app.command("tune")(tune.tune)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)

@@ -1,7 +1,7 @@
 """What comes out of a run, and the only definitions of its metrics."""
 
 from specsim.results.metrics import goodput_per_s, left_waiting, meets, queue_kept_growing
-from specsim.results.records import AcceptanceCounts, GridRow, RequestRecord, Slo, StepRecord
+from specsim.results.records import AcceptanceCounts, GridRow, RequestRecord, Slo, StepRecord, pooled
 from specsim.results.run import Engine, KvTransfers, RunResult, Totals, Trim
 from specsim.results.sketch import QuantileSketch
 
@@ -20,5 +20,6 @@ __all__ = [
     "goodput_per_s",
     "left_waiting",
     "meets",
+    "pooled",
     "queue_kept_growing",
 ]

@@ -79,13 +79,3 @@ class AcceptanceRecord:
             return fit_conditional(self.requests if len(self.requests) > 1 else self.counts).law()
         assert self.mean is not None
         return self.mean.law()
-
-
-def pooled(requests: tuple[AcceptanceCounts, ...] | list[AcceptanceCounts]) -> AcceptanceCounts:
-    """The rounds of several records as one."""
-    total = AcceptanceCounts()
-    for counts in requests:
-        for drafted, row in counts.rounds.items():
-            for accepted, rounds in row.items():
-                total.add(drafted, accepted, rounds)
-    return total

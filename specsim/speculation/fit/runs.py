@@ -1,32 +1,51 @@
-"""Hit rate and run lengths of a copy drafter, from K-free traces or from counters taken at one k."""
+"""Hit rate and run lengths of a copy drafter: from K-free traces, rounds in order, or counters taken at one k."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, logit, xlogy
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
 from specsim.results import AcceptanceCounts
-from specsim.speculation.acceptance import EmpiricalRuns, GeometricRuns, HurdleAcceptance, TraceAcceptance
-from specsim.speculation.fit.estimate import DEFAULT_LEVEL, Estimate, normal, proportion
+from specsim.speculation.acceptance import (
+    EmpiricalRuns,
+    GeometricRuns,
+    HurdleAcceptance,
+    RoundHistory,
+    TraceAcceptance,
+)
+from specsim.speculation.fit.estimate import (
+    DEFAULT_LEVEL,
+    Estimate,
+    clustered_covariance,
+    normal,
+    proportion,
+    transformed,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FittedHurdle:
     """``lengths``: the whole runs that were seen, longest last; none where only counters were given. ``cut``: what was
-    seen of runs that the end of a trace cut short.
+    seen of runs that the end of a trace cut short. ``false_match_rate`` is None where it is not told.
     """
 
     hit_rate: Estimate
     continue_rate: Estimate
     lengths: tuple[int, ...] = ()
     cut: tuple[int, ...] = ()
+    false_match_rate: Estimate | None = None
 
     def law(self) -> HurdleAcceptance:
         """With geometric run lengths."""
         runs = GeometricRuns(continue_rate=min(self.continue_rate.value, 1 - 1e-6))
-        return HurdleAcceptance(hit_rate=self.hit_rate.value, runs=runs)
+        false = 0.0 if self.false_match_rate is None else self.false_match_rate.value
+        return HurdleAcceptance(hit_rate=self.hit_rate.value, runs=runs, false_match_rate=false)
 
     def empirical_law(self) -> HurdleAcceptance:
         """With run lengths as seen. Raises InvalidInput without any.
@@ -73,6 +92,58 @@ def fit_hurdle(trace: TraceAcceptance, *, level: float = DEFAULT_LEVEL) -> Fitte
         )
     continue_rate = _share(continuations, continuations + len(lengths), level)
     return FittedHurdle(hit_rate, continue_rate, tuple(sorted(lengths)), tuple(sorted(cut)))
+
+
+def fit_hurdle_rounds(requests: Sequence[RoundHistory], *, level: float = DEFAULT_LEVEL) -> FittedHurdle:
+    """From rounds in order, at any k: maximum likelihood for geometric runs, errors clustered by request.
+
+    After a round that accepted all it drafted the bonus token may belong to the run, so the next one's first draft is
+    right with probability c·c + (1 - c)·h; after any other with h. A round without a proposal has no run before it.
+    """
+    seen = run_events(requests)
+    total = seen.sum(axis=0)
+    if not total[:2].sum() or not total[4:6].sum():
+        raise InvalidInput("no round got past its first draft, so runs cannot be fitted; record at k = 2 or more")
+
+    def loss(at: Floats) -> Floats:
+        return -run_likelihood(seen, float(expit(at[0])), float(expit(at[1])), None)
+
+    start = np.array([logit((total[0] + 1) / (total[0] + total[1] + 2)), logit((total[4] + 1) / (total[4:6].sum() + 2))])
+    best = minimize(lambda at: float(loss(at).sum()), start, method="Nelder-Mead", options={"xatol": 1e-6}).x
+    errors = np.sqrt(np.diag(clustered_covariance(loss, best)))
+    hit_rate, continue_rate = (
+        transformed(float(at), float(error), lambda x: float(expit(x)), level)
+        for at, error in zip(best, errors, strict=True)
+    )
+    wrong, silent = (int(total[i]) for i in (6, 7))
+    false = _share(wrong, wrong + silent, level) if wrong + silent else None
+    return FittedHurdle(hit_rate, continue_rate, false_match_rate=false)
+
+
+def run_events(requests: Sequence[RoundHistory]) -> Floats:
+    """What the likelihood of runs rests on, [requests, 8]: first drafts right and wrong after a break, and after a
+    round accepted whole; later drafts right and wrong; rounds without any accepted that proposed, and that did not.
+    """
+    seen = np.zeros((len(requests), 8))
+    for row, one in enumerate(requests):
+        drafted, accepted = one.drafted, one.accepted
+        whole = (accepted == drafted) & (drafted > 0)
+        after = np.concatenate(([False], whole[:-1]))
+        hit, part = accepted > 0, (accepted > 0) & ~whole
+        seen[row] = (
+            (hit & ~after).sum(), (~hit & ~after).sum(), (hit & after).sum(), (~hit & after).sum(),
+            (accepted - 1)[hit].sum(), part.sum(), (~hit & (drafted > 0)).sum(), (drafted == 0).sum(),
+        )  # fmt: skip
+    return seen
+
+
+def run_likelihood(seen: Floats, hit_rate: float, continue_rate: float, false_match_rate: float | None) -> Floats:
+    """Log-likelihood of each request; without ``false_match_rate`` of what was accepted alone, [requests]."""
+    inside = continue_rate**2 + (1 - continue_rate) * hit_rate
+    rates = [hit_rate, 1 - hit_rate, inside, 1 - inside, continue_rate, 1 - continue_rate]
+    if false_match_rate is not None:
+        rates += [false_match_rate, 1 - false_match_rate]
+    return np.asarray(xlogy(seen[:, : len(rates)], np.maximum(rates, 1e-300)).sum(axis=1), dtype=np.float64)
 
 
 def _run_at(runs: tuple[int, ...], position: int, cap: int) -> tuple[int, bool]:
