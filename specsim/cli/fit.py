@@ -14,7 +14,7 @@ from specsim.cli.options import JsonOption, console, messages, print_json
 def fit(
     logs: Annotated[
         list[Path],
-        typer.Argument(help="Dumps of /metrics, server logs, bench JSON, responses (JSON lines) or acceptance traces."),
+        typer.Argument(help="Dumps of /metrics, server logs, bench JSON, responses or acceptance traces."),
     ],
     out: Annotated[
         Path, typer.Option(help="The law's file: paste it, or give its path as speculation.acceptance.")
@@ -26,7 +26,7 @@ def fit(
     drafter: Annotated[str | None, typer.Option(help="Which drafter, where a trace holds several.")] = None,
     concentration: Annotated[
         float | None,
-        typer.Option(min=1e-3, help="How alike requests are, known from elsewhere: of their Beta law, for pooled counters."),
+        typer.Option(min=1e-3, help="How alike requests are, from elsewhere: of their Beta law, for pooled counters."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +45,7 @@ def fit(
     from specsim.speculation.fit import choose_law, law_of_mean, spread_given
 
     if before is not None and len(logs) > 1:
-        raise InvalidInput(f"--before belongs to one dump of /metrics and {len(logs)} logs are given; give that one alone")
+        raise InvalidInput(f"--before belongs to one dump of /metrics and {len(logs)} logs are given; give it alone")
     records = [read_log_file(path, before, model=model, drafter=drafter) for path in logs]
     rounds = None
     used: tuple[bool, ...] = (True,) + (False,) * (len(records) - 1)
@@ -58,7 +58,9 @@ def fit(
         chosen = law_of_mean(mean.acceptance_length, mean.draft_tokens, mean.rounds)
     if concentration is not None:
         if rounds is not None and not rounds.pooled:
-            raise InvalidInput("--concentration is for pooled counters and these logs tell requests apart; leave it out")
+            raise InvalidInput(
+                "--concentration is for pooled counters; these logs tell requests apart, so leave it out"
+            )
         chosen = spread_given(chosen, concentration)
     told, untold = law_lines(chosen), untold_lines(chosen, rounds)
     names = ", ".join(f"{path.name} ({record.format})" for path, record in zip(logs, records, strict=True))

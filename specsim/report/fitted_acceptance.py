@@ -1,4 +1,4 @@
-"""What logs say of acceptance, for people: what was read, which laws were tried, what the logs cannot tell; as YAML."""
+"""What logs say of acceptance: what was read, which laws were tried, what the logs cannot tell; the law as YAML."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_table(paths: Sequence[Path], records: Sequence[AcceptanceRecord], used:
         table.add_column(column, justify="left" if column in ("file", "format", "used") else "right")
     for path, record, use in zip(paths, records, used, strict=True):
         counts, mean = record.counts, record.mean
-        rounds = counts.drafting_rounds() if counts is not None else mean and mean.rounds
+        rounds = counts.drafting_rounds() if counts is not None else mean.rounds if mean is not None else None
         table.add_row(
             path.name, record.format, _count(len(record.requests) or None), _count(rounds), str(record.draft_tokens()),
             f"{record.acceptance_length():.3f}", "yes" if use else "no, others tell more",
@@ -61,8 +61,9 @@ def law_lines(chosen: ChosenLaw) -> list[str]:
     if isinstance(chosen.law, LatentAcceptance):
         spread = chosen.law.by_request(k)
         lines.append(
-            f"  over requests, each counted alike: {spread.mean:.3f}, standard deviation {spread.standard_deviation:.3f}"
-            f"; pooled counters count slow requests more: {chosen.law.expected_tokens(k):.3f}"
+            f"  over requests, each counted alike: {spread.mean:.3f}, standard deviation "
+            f"{spread.standard_deviation:.3f}; pooled counters count slow requests more: "
+            f"{chosen.law.expected_tokens(k):.3f}"
         )
     return lines
 
@@ -74,9 +75,9 @@ def untold_lines(chosen: ChosenLaw, rounds: Observed | None) -> list[str]:
         lines.append("rates by position: the logs tell a mean alone, so one rate stands for all of them")
     if rounds is None or rounds.pooled:
         lines.append(
-            "how much requests differ, and so the slow tail: pooled counters weight by rounds (requests of AL 1.5 and 4 "
-            "pool to 2.18, not 2.75). Intervals allow for a spread as seen elsewhere. Give responses of a server with "
-            "--per-request-spec-decode-metrics, or --concentration where the spread is known"
+            "how much requests differ, and so the slow tail: pooled counters weight by rounds (requests of AL 1.5 and "
+            "4 pool to 2.18, not 2.75). Intervals allow for a spread as seen elsewhere. Give responses of a server "
+            "with --per-request-spec-decode-metrics, or --concentration where the spread is known"
         )
     elif not rounds.histories:
         lines.append("whether a request's rounds come in good and bad spans: that needs rounds in order (detailed)")
@@ -102,14 +103,15 @@ def untold_lines(chosen: ChosenLaw, rounds: Observed | None) -> list[str]:
 
 
 def law_yaml(chosen: ChosenLaw, told: Sequence[str]) -> str:
-    """The law as ``speculation.acceptance`` takes it, pasted or by the file's path; what was told above, as comments."""
+    """The law as ``speculation.acceptance`` takes it, pasted or by the file's path, what was told in comments."""
     comments = "".join(f"# {line.rstrip()}\n" for line in told)
     return comments + yaml.safe_dump(law_fields(chosen), sort_keys=False)
 
 
 def law_fields(chosen: ChosenLaw) -> dict[str, Any]:
     """The law's fields, numbers to six digits."""
-    return _rounded(chosen.law.model_dump(mode="json", exclude_none=True))
+    fields: dict[str, Any] = _rounded(chosen.law.model_dump(mode="json", exclude_none=True))
+    return fields
 
 
 def _rounded(value: Any) -> Any:

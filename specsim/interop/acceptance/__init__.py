@@ -4,4 +4,11 @@ from specsim.interop.acceptance.read import read_acceptance, read_log_file, roun
 from specsim.interop.acceptance.record import AcceptanceRecord, MeanAcceptance
 from specsim.interop.acceptance.results import read_specdecode_bench
 
-__all__ = ["AcceptanceRecord", "MeanAcceptance", "read_acceptance", "read_log_file", "read_specdecode_bench", "rounds_of"]
+__all__ = [
+    "AcceptanceRecord",
+    "MeanAcceptance",
+    "read_acceptance",
+    "read_log_file",
+    "read_specdecode_bench",
+    "rounds_of",
+]

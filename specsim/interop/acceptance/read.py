@@ -43,7 +43,7 @@ def read_acceptance(path: Path, before: Path | None = None, *, model: str | None
 def read_log_file(
     path: Path, before: Path | None = None, *, model: str | None = None, drafter: str | None = None
 ) -> AcceptanceRecord:
-    """As ``read_acceptance``, and traces that do not depend on k: of ``specsim profile acceptance`` or SpecDecode-Bench.
+    """As ``read_acceptance``, and traces that do not depend on k (``specsim profile acceptance``, SpecDecode-Bench).
 
     ``drafter`` chooses one of those in a trace of SpecDecode-Bench.
     """
@@ -80,5 +80,5 @@ def _of_trace(kind: str, trace: TraceAcceptance) -> AcceptanceRecord:
         for number, accepted in enumerate(trace.replay(trace.cap))
     )
     requests = tuple(one.counts() for one in histories)
-    notes = ("replayed at the longest draft tried; the trace itself replays with acceptance: {kind: trace, path: ...}",)
+    notes = ("replayed at the longest draft tried; acceptance: {kind: trace, path: ...} replays the trace itself",)
     return AcceptanceRecord(kind, pooled(requests), requests=requests, histories=histories, notes=notes)

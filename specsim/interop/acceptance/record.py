@@ -28,7 +28,7 @@ class MeanAcceptance:
     def law(self) -> ConstantAcceptance:
         """The constant rate of this mean: the root of (1 - a^(k+1)) / (1 - a) = AL (Leviathan et al. 2023, eq. 1).
 
-        2.44 tokens over 4 drafts give 0.6096. Raises InvalidInput for a mean outside [1, k + 1].
+        2.44 tokens over 4 drafts give 0.6312. Raises InvalidInput for a mean outside [1, k + 1].
         """
         if not 1 <= self.acceptance_length <= self.draft_tokens + 1:
             raise InvalidInput(

@@ -216,7 +216,8 @@ def read_specdecode_bench(path: Path, drafter: str, *, cap: int | None = None) -
 
 def specdecode_bench_drafters(path: Path) -> list[str]:
     """Drafters whose traces a file of SpecDecode-Bench holds; none of another file."""
-    return sorted({key[4:] for document in read_json_documents(path, WHAT) for key in document if key.startswith("acc_")})
+    documents = read_json_documents(path, WHAT)
+    return sorted({key[4:] for document in documents for key in document if key.startswith("acc_")})
 
 
 def _histogram(value: Any, path: Path) -> dict[int, int]:

@@ -78,7 +78,7 @@ def choose_law(rounds: Observed, *, level: float = DEFAULT_LEVEL, seed: int = 0)
             refused[family.name] = str(error)
     if not scores:
         raise InvalidInput(f"no law can be fitted: {next(iter(refused.values()))}")
-    best, behind = _behind(scores)
+    behind = _behind(scores)
     family = _simplest([one for one in FAMILIES if behind.get(one.name, np.inf) <= SURE], rounds, behind)
     joint = 1 - (1 - level) / (family.parameters(rounds) + 1)
     fit = family.fit(rounds, joint)
@@ -87,9 +87,7 @@ def choose_law(rounds: Observed, *, level: float = DEFAULT_LEVEL, seed: int = 0)
     return ChosenLaw(family.name, fit.law, fit.numbers, length, k, level, tried)
 
 
-def law_of_mean(
-    length: float, draft_tokens: int, rounds: int | None, *, level: float = DEFAULT_LEVEL
-) -> ChosenLaw:
+def law_of_mean(length: float, draft_tokens: int, rounds: int | None, *, level: float = DEFAULT_LEVEL) -> ChosenLaw:
     """The constant rate of a mean acceptance length, all that some engines tell; NaN intervals without ``rounds``."""
     law = of_length(length, draft_tokens)
     survival = law.survival(draft_tokens)
@@ -119,13 +117,13 @@ def spread_given(pooled: ChosenLaw, concentration: float) -> ChosenLaw:
     ends = (mean(length.low), mean(length.high)) if np.isfinite(length.low) else (np.nan, np.nan)
     numbers = {
         "requests.mean": Estimate(mean(length.value), np.nan, *ends),
-        "requests.concentration": Estimate(concentration, np.nan, np.nan, np.nan),
+        "requests.concentration": Estimate(concentration, 0.0, concentration, concentration),
     }
     return replace(pooled, name=SPREAD_GIVEN, law=law, numbers=numbers)
 
 
-def _behind(scores: dict[str, Floats]) -> tuple[str, dict[str, float]]:
-    """The best law, and how far each lies behind it in standard errors; scored on the units that both were.
+def _behind(scores: dict[str, Floats]) -> dict[str, float]:
+    """How far each law lies behind the best in standard errors, on the units that both were scored on.
 
     The best is found by pairs, since laws that take long are scored on some units alone.
     """
@@ -137,7 +135,7 @@ def _behind(scores: dict[str, Floats]) -> tuple[str, dict[str, float]]:
     for name in scores:
         ahead, error = _difference(scores[best], scores[name])
         found[name] = 0.0 if name == best or ahead <= 0 else ahead / error if error else np.inf
-    return best, found
+    return found
 
 
 def _difference(one: Floats, other: Floats) -> tuple[float, float]:

@@ -80,7 +80,10 @@ def covariance(loss: Callable[[Floats], float], at: Floats) -> Floats:
 
 
 def clustered_covariance(losses: Callable[[Floats], Floats], at: Floats) -> Floats:
-    """Covariance at an optimum of a sum of ``losses`` [requests], their rounds being alike: H⁻¹·Σ g·gᵀ·H⁻¹ (White 1982)."""
+    """Covariance at an optimum of a sum of ``losses`` [requests], rounds of one being alike.
+
+    H⁻¹·(Σ g·gᵀ)·H⁻¹, g the slopes of each request's loss and H the Hessian of their sum (White 1982).
+    """
     step = 1e-4 * np.maximum(1.0, np.abs(at))
     moves = np.diag(step)
     slopes = np.stack(

@@ -1,8 +1,8 @@
 """The laws that a log can decide between: how each is fitted, and how likely it makes rounds that it has not seen.
 
-All likelihoods are of the same events, so that they compare: which tried drafts were right, in rounds of given lengths,
-and which rounds proposed anything. Rounds without a proposal say nothing of a law by position; what share of rounds
-they are is a number of its own beside it.
+All likelihoods are of the same events, so that they compare: which tried drafts were right, in rounds of given
+lengths, and which rounds proposed anything. Rounds without a proposal say nothing of a law by position; what share of
+rounds they are is a number of its own beside it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ByPosition:
         return rounds.longest if self.count is None else self.count
 
     def missing(self, rounds: Observed) -> str | None:
-        return None
+        return "a second draft position" if self.count is None and rounds.longest < 2 else None
 
     def fit(self, rounds: Observed, level: float) -> Fit:
         law, numbers = self.make(rounds, level)
@@ -164,16 +164,11 @@ class ByRun:
     def fit(self, rounds: Observed, level: float) -> Fit:
         found = fit_hurdle_rounds(rounds.histories, level=level)
         numbers = {"hit_rate": found.hit_rate, "runs.continue_rate": found.continue_rate}
-        false = None
-        if found.false_match_rate is not None and rounds.silent.any():
+        if found.false_match_rate is not None:
             numbers["false_match_rate"] = found.false_match_rate
-            false = found.false_match_rate.value
-
-        def score(other: Observed) -> Floats:
-            seen = run_events(other.histories)
-            return run_likelihood(seen, found.hit_rate.value, found.continue_rate.value, false)
-
-        return Fit(found.law(), numbers, score)
+        at = [one.value for one in numbers.values()]
+        law = found.law() if rounds.silent.any() else found.law().model_copy(update={"false_match_rate": 1.0})
+        return Fit(law, numbers, lambda other: run_likelihood(run_events(other.histories), *at))
 
 
 def _constant(rounds: Observed, level: float) -> tuple[PositionLaw, dict[str, Estimate]]:

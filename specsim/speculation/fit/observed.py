@@ -17,8 +17,8 @@ from specsim.speculation.fit.estimate import normal_quantile
 from specsim.speculation.fit.rates import Records, tables
 
 POOLED_PARTS = 20
-# Standard errors of pooled counters, over those of independent rounds: requests of one drafter differ 1 / 0.42 times as
-# much as one rate for all lets them (validation/studies/acceptance, spread ratio of the constant law).
+# Standard errors of pooled counters, over those of independent rounds: requests of one drafter differ 1 / 0.42 times
+# as much as one rate for all lets them (validation/studies/acceptance, spread ratio of the constant law).
 UNSEEN_SPREAD = 2.4
 
 
@@ -41,7 +41,7 @@ class Observed:
     @property
     def longest(self) -> int:
         """The longest draft of any round."""
-        return self.tried.shape[1]
+        return int(self.tried.shape[1])
 
     def records(self) -> Records:
         """For fits that count requests as the independent observations; pooled rounds count one by one."""
@@ -69,9 +69,7 @@ class Observed:
         """Log-likelihood of which rounds proposed, [units]; 0 where all did."""
         if not self.silent.any() and share == 1.0:
             return np.zeros(len(self.silent))
-        return np.asarray(
-            xlogy(self.drafting, share) + xlogy(self.silent, max(1 - share, 1e-9)), dtype=np.float64
-        )
+        return np.asarray(xlogy(self.drafting, share) + xlogy(self.silent, max(1 - share, 1e-9)), dtype=np.float64)
 
     def requests_of(self, tokens: int) -> int:
         """The first requests that committed so many tokens together, at least two."""

@@ -1,8 +1,9 @@
 """How much requests differ, and how long a level lasts within one: the latent law from rounds kept by request.
 
 Totals a request (trials, accepted) give the Beta law of levels by its exact marginal likelihood, totals by draft
-position also how fast acceptance decays along a draft. Rounds in order give the spans: the likelihood of a hidden Markov chain, the request's level and its spans' integrated by quadrature.
-Counters pooled over requests hold neither; they can only place the mean of a law whose spread is known from elsewhere.
+position also how fast acceptance decays along a draft. Rounds in order give the spans: the likelihood of a hidden
+Markov chain, the request's level and its spans' integrated by quadrature. Counters pooled over requests hold none of
+it; they can only place the mean of a law whose spread is known from elsewhere.
 """
 
 from __future__ import annotations

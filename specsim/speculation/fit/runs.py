@@ -97,53 +97,58 @@ def fit_hurdle(trace: TraceAcceptance, *, level: float = DEFAULT_LEVEL) -> Fitte
 def fit_hurdle_rounds(requests: Sequence[RoundHistory], *, level: float = DEFAULT_LEVEL) -> FittedHurdle:
     """From rounds in order, at any k: maximum likelihood for geometric runs, errors clustered by request.
 
-    After a round that accepted all it drafted the bonus token may belong to the run, so the next one's first draft is
-    right with probability c·c + (1 - c)·h; after any other with h. A round without a proposal has no run before it.
+    ``false_match_rate`` is found where some rounds proposed nothing, else None. Raises InvalidInput where no round got
+    to a second draft.
     """
     seen = run_events(requests)
     total = seen.sum(axis=0)
-    if not total[:2].sum() or not total[4:6].sum():
+    if not total[2:4].sum():
         raise InvalidInput("no round got past its first draft, so runs cannot be fitted; record at k = 2 or more")
+    silent = total[5] + total[7] > 0
 
     def loss(at: Floats) -> Floats:
-        return -run_likelihood(seen, float(expit(at[0])), float(expit(at[1])), None)
+        return -run_likelihood(seen, *expit(at).tolist())
 
-    start = np.array([logit((total[0] + 1) / (total[0] + total[1] + 2)), logit((total[4] + 1) / (total[4:6].sum() + 2))])
-    best = minimize(lambda at: float(loss(at).sum()), start, method="Nelder-Mead", options={"xatol": 1e-6}).x
+    start = logit([(total[0] + 1) / (total[[0, 4, 5]].sum() + 2), (total[2] + 1) / (total[2:4].sum() + 2), 0.5])
+    best = minimize(lambda at: float(loss(at).sum()), start[: 3 if silent else 2], method="Nelder-Mead").x
     errors = np.sqrt(np.diag(clustered_covariance(loss, best)))
-    hit_rate, continue_rate = (
+    hit_rate, continue_rate, *false = (
         transformed(float(at), float(error), lambda x: float(expit(x)), level)
         for at, error in zip(best, errors, strict=True)
     )
-    wrong, silent = (int(total[i]) for i in (6, 7))
-    false = _share(wrong, wrong + silent, level) if wrong + silent else None
-    return FittedHurdle(hit_rate, continue_rate, false_match_rate=false)
+    return FittedHurdle(hit_rate, continue_rate, false_match_rate=false[0] if false else None)
 
 
 def run_events(requests: Sequence[RoundHistory]) -> Floats:
-    """What the likelihood of runs rests on, [requests, 8]: first drafts right and wrong after a break, and after a
-    round accepted whole; later drafts right and wrong; rounds without any accepted that proposed, and that did not.
+    """What the likelihood of runs rests on, [requests, 8].
+
+    First drafts right after a break, and after a round that was accepted whole; later drafts right, and wrong; rounds
+    with nothing accepted, after a break with a proposal and without, after a whole round with a proposal and without.
     """
     seen = np.zeros((len(requests), 8))
     for row, one in enumerate(requests):
         drafted, accepted = one.drafted, one.accepted
         whole = (accepted == drafted) & (drafted > 0)
         after = np.concatenate(([False], whole[:-1]))
-        hit, part = accepted > 0, (accepted > 0) & ~whole
+        hit, proposed = accepted > 0, drafted > 0
         seen[row] = (
-            (hit & ~after).sum(), (~hit & ~after).sum(), (hit & after).sum(), (~hit & after).sum(),
-            (accepted - 1)[hit].sum(), part.sum(), (~hit & (drafted > 0)).sum(), (drafted == 0).sum(),
+            (hit & ~after).sum(), (hit & after).sum(), (accepted - 1)[hit].sum(), (hit & ~whole).sum(),
+            (~hit & ~after & proposed).sum(), (~hit & ~after & ~proposed).sum(), (~hit & after & proposed).sum(),
+            (~hit & after & ~proposed).sum(),
         )  # fmt: skip
     return seen
 
 
-def run_likelihood(seen: Floats, hit_rate: float, continue_rate: float, false_match_rate: float | None) -> Floats:
-    """Log-likelihood of each request; without ``false_match_rate`` of what was accepted alone, [requests]."""
-    inside = continue_rate**2 + (1 - continue_rate) * hit_rate
-    rates = [hit_rate, 1 - hit_rate, inside, 1 - inside, continue_rate, 1 - continue_rate]
-    if false_match_rate is not None:
-        rates += [false_match_rate, 1 - false_match_rate]
-    return np.asarray(xlogy(seen[:, : len(rates)], np.maximum(rates, 1e-300)).sum(axis=1), dtype=np.float64)
+def run_likelihood(seen: Floats, hit_rate: float, continue_rate: float, false_match_rate: float = 1.0) -> Floats:
+    """Log-likelihood of each request's ``run_events`` under geometric runs, [requests].
+
+    After a whole round its bonus token belongs to the run with probability c; then a match stands, the run goes on
+    with c, and else nothing of the proposal is right. Otherwise it was a break: h hits, and a miss proposes with f.
+    """
+    h, c, f = hit_rate, continue_rate, false_match_rate
+    miss = (1 - c) * (1 - h)
+    rates = [h, c * c + (1 - c) * h, c, 1 - c, (1 - h) * f, (1 - h) * (1 - f), c * (1 - c) + miss * f, miss * (1 - f)]
+    return np.asarray(xlogy(seen, np.maximum(rates, 1e-300)).sum(axis=1), dtype=np.float64)
 
 
 def _run_at(runs: tuple[int, ...], position: int, cap: int) -> tuple[int, bool]:
