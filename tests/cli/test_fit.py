@@ -52,9 +52,10 @@ def test_the_file_is_a_scenarios_acceptance(metrics: Path, tmp_path: Path, capsy
     assert "acceptance.yaml" not in json.dumps(inline)
     beside = tmp_path / "scenario.yaml"
     beside.write_text(
-        "schema: 1\nname: beside\nmodel: llama-3.1-8b\ngpu: h100-sxm\nspeculation: {program: eagle3, "
-        "max_draft_tokens: 3, acceptance: acceptance.yaml}\nworkload: {kind: synthetic, arrivals: {kind: closed_loop, concurrency: 1}, "
-        "lengths: {kind: fixed, prompt_tokens: 10, output_tokens: 10}, requests: 1}\n"
+        "schema: 1\nname: beside\nmodel: llama-3.1-8b\ngpu: h100-sxm\n"
+        "speculation: {program: eagle3, max_draft_tokens: 3, acceptance: acceptance.yaml}\n"
+        "workload: {kind: synthetic, arrivals: {kind: closed_loop, concurrency: 1}, requests: 1, "
+        "lengths: {kind: fixed, prompt_tokens: 10, output_tokens: 10}}\n"
     )
     assert load_scenario(str(beside)).speculation.acceptance == scenario.speculation.acceptance  # type: ignore[union-attr]
 
