@@ -127,7 +127,8 @@ class _Load:
                     answer.chunks.append((self._now_s(), tokens))
         if answer.tokens != request.output_tokens:
             raise BrokenLoad(
-                f"it gave request {request.request_id} {answer.tokens} tokens and was asked for {request.output_tokens}"
+                f"it gave request {request.request_id} {answer.tokens} tokens and was asked for "
+                f"{request.output_tokens}"
             )
         self._answers.append(answer)
 
