@@ -11,8 +11,11 @@ exp(sum of draw · error), whose median is 1.
 **Acceptance.** Every run draws how many tokens rounds accept: the law's, off by one number for all of a run, as far as
 where the law is from leaves open (``speculation.acceptance.origin``). Which round accepts how many is drawn anew too.
 
+**Front end.** Every run draws how long requests and responses are on their way, by one number: exp(draw · error) times
+what the engine's file says, as far as studies of the engine differ (``EngineLimits.frontend_error``).
+
 **Draws.** Runs come in pairs of opposite draws, and the columns of the draws are orthogonal: first the shared ones and
-acceptance's, then the doublings from 1 token on, as many as there are pairs. Where a metric's logarithm is linear in
+acceptance's, then the doublings from 1 token on, as many as there are pairs; the front end's comes last. Where a metric's logarithm is linear in
 the draws, the spread over the runs is then the true one, whatever the direction.
 """
 
@@ -75,27 +78,30 @@ def predicted_metrics(
     check_runs(runs)
     scenario, priced = assembly.scenario, PricedReplicas(assembly)
 
-    def summary(replicas: Sequence[Assembly]) -> dict[str, Any]:
-        result = simulate(assembly, replicas=replicas, keep=None if counted is None else True)
+    def summary(replicas: Sequence[Assembly], *, keep: bool | None) -> dict[str, Any]:
+        result = simulate(assembly, replicas=replicas, keep=keep if counted is None else True)
         if result.interrupted:
             raise KeyboardInterrupt
         return (result if counted is None else counted(result)).summary(scenario.slo)
 
-    own = summary(priced.central())
+    own = summary(priced.central(), keep=None)
     unknown = [name for name in names if name not in own]
     if unknown:
         raise InvalidInput(f"a summary has no {', '.join(unknown)}; choose from {', '.join(own)}")
+    # Records of every step cost more than the run: what moves from run to run is told by totals and sketches, beside
+    # a run at the central price that is told so too.
+    middle = own if counted is not None else summary(priced.central(), keep=False)
     seeds = acceptance_seeds(scenario.seed, runs) if vary_acceptance else [scenario.seed] * runs
     found = []
     draws = price_draws(runs, scenario.seed, acceptance=vary_acceptance and scenario.speculation is not None)
     for done, (draw, seed) in enumerate(zip(draws, seeds, strict=True), start=1):
-        found.append(summary(priced.off_by(draw, seed)))
+        found.append(summary(priced.off_by(draw, seed), keep=False))
         if progress is not None:
             progress(done, runs)
     return {
-        name: _interval(own[name], [one[name] for one in found])
+        name: _interval(own[name], middle[name], [one[name] for one in found])
         for name in dict.fromkeys(names)
-        if all(_is_number(one[name]) for one in (own, *found))
+        if all(_is_number(one[name]) for one in (own, middle, *found))
     }
 
 
@@ -112,13 +118,14 @@ def check_runs(runs: int) -> None:
 class PriceDraw:
     """By how many standard deviations the prices of one run are off; ``by_doubling``: [DOUBLINGS].
 
-    ``acceptance``: by how many the log of accepted tokens is.
+    ``acceptance``: by how many the log of accepted tokens is; ``frontend``: the log of its seconds.
     """
 
     shared: dict[str, float]  # by class of SHARED_ERRORS
     acceptance: float
     stand_ins: float
     by_doubling: Floats
+    frontend: float = 0.0
 
     def kernels(self, tokens: Reals) -> Floats:
         """Of measured kernels in a step of so many tokens."""
@@ -136,7 +143,7 @@ def price_draws(runs: int, seed: int, *, acceptance: bool = True) -> list[PriceD
     """
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PRICE_STREAM,)))
     half, width = runs // 2, len(SHARED_ERRORS) + acceptance + 1 + DOUBLINGS
-    drawn = generator.standard_normal((half, width))
+    drawn = np.column_stack((generator.standard_normal((half, width)), generator.standard_normal(half)))
     orthogonal, upper = np.linalg.qr(drawn[:, :half])
     drawn[:, : orthogonal.shape[1]] = orthogonal * np.sign(np.diag(upper))
     drawn *= math.sqrt(half) / np.linalg.norm(drawn, axis=0)
@@ -148,7 +155,8 @@ def price_draws(runs: int, seed: int, *, acceptance: bool = True) -> list[PriceD
 def _draw(row: Floats) -> PriceDraw:
     count = len(SHARED_ERRORS)
     shared, (acceptance, stand_ins) = row[:count].tolist(), row[count : count + 2].tolist()
-    return PriceDraw(dict(zip(SHARED_ERRORS, shared, strict=True)), acceptance, stand_ins, row[count + 2 :])
+    found = dict(zip(SHARED_ERRORS, shared, strict=True))
+    return PriceDraw(found, acceptance, stand_ins, row[count + 2 : -1], float(row[-1]))
 
 
 def acceptance_seeds(seed: int, runs: int) -> list[int]:
@@ -218,12 +226,10 @@ class PricedReplicas:
 
     def off_by(self, draw: PriceDraw, seed: int) -> list[Assembly]:
         """Prices and acceptance off by a draw, all replicas alike; policies still believe the central ones."""
-        made = {
-            priced: _accepting(
-                priced.priced_by(grid.off(priced.cost, self._exact[priced].cost, draw)).seeded(seed), draw
-            )
-            for priced, grid in self._grids.items()
-        }
+        made = {}
+        for priced, grid in self._grids.items():
+            cost = grid.off(priced.cost, self._exact[priced].cost, draw)
+            made[priced] = _late(_accepting(priced.priced_by(cost).seeded(seed), draw), draw)
         return [made[priced] for priced in self._priced]
 
 
@@ -234,6 +240,17 @@ def _accepting(replica: Assembly, draw: PriceDraw) -> Assembly:
         return replica
     factor = math.exp(draw.acceptance * speculation.acceptance_spread)
     return replica.accepting(accepting_more(speculation.acceptance, factor, replica.longest))
+
+
+def _late(replica: Assembly, draw: PriceDraw) -> Assembly:
+    """With the front end of a draw."""
+    limits, scenario = replica.limits, replica.scenario
+    if not limits.frontend_error:
+        return replica
+    factor = math.exp(draw.frontend * limits.frontend_error)
+    names = ("frontend_request_s", "frontend_response_s")
+    stated = scenario.stated_engine.model_copy(update={name: factor * getattr(limits, name) for name in names})
+    return replace(replica, scenario=scenario.model_copy(update={"stated_engine": stated}))
 
 
 class _ErrorGrid:
@@ -281,8 +298,8 @@ class _ErrorGrid:
         return TablePrices(cost.prices._replace(off_tokens=self._log_tokens, off=off[:, :size].copy()))
 
 
-def _interval(value: float, found: Sequence[float]) -> PredictedInterval:
-    """The spread of the runs around ``value``, the run at the central price.
+def _interval(value: float, central: float, found: Sequence[float]) -> PredictedInterval:
+    """The spread of the runs around ``central``, the run at the central price as they are told, put around ``value``.
 
     In logarithms, unless a value is 0. The ends lie Z90 spreads off the runs' mean, each side with a spread of its
     own: near saturation latencies have a long upper tail and throughput a long lower one. (Tried with 400 or more
@@ -290,11 +307,11 @@ def _interval(value: float, found: Sequence[float]) -> PredictedInterval:
     Poisson and bursty, covered 87 to 95 %, 90 % in the mean. Order statistics covered as many, but by 4 % more or less
     from one set of draws to the next.)
     """
-    values = np.array([value, *found], dtype=np.float64)
+    values = np.array([value, central, *found], dtype=np.float64)
     logs = bool((values > 0).all())
     if logs:
         values = np.log(values)
-    moved = values[1:] - values[0]
+    moved = values[2:] - values[1]
     if not moved.any():
         return PredictedInterval(value, value, value)
     beyond = moved - moved.mean()

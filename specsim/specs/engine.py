@@ -32,7 +32,7 @@ class EngineLimits(Validated):
     chooses a step's work when the one before it begins.
     ``host_step_s`` and ``host_draft_pass_s`` take the place of all of a step's, of a draft pass's.
     ``frontend_request_s``: from a client to the scheduler (HTTP, template, tokens); ``frontend_response_s``: of a
-    token back to it.
+    token back to it; ``frontend_error``: one standard deviation of the logarithm of either, from server to server.
     ``draft_slots_for``: whom the tokens of the budget that drafting takes are kept free for, the requests of the step
     (scheduled) or ``max_num_seqs`` of them, however few there are.
     ``attention_backend``: whose attention kernels run; ``fused_kernels``: operations that run as one kernel.
@@ -77,6 +77,7 @@ class EngineLimits(Validated):
     async_scheduling: bool = False
     frontend_request_s: float = Field(0.0, ge=0, le=60)
     frontend_response_s: float = Field(0.0, ge=0, le=60)
+    frontend_error: float = Field(0.0, ge=0, le=3)
     host: HostTimes = HostTimes()
     host_step_s: NonNegativeFloat | None = None  # None: from the profile, else as ``host`` says
     host_draft_pass_s: NonNegativeFloat | None = None

@@ -73,7 +73,10 @@ def scenario(k: int = 0, rate_per_s: float = 0.1, requests: int = 30, **more: An
     """Outputs of 25 tokens on up to 16 sequences; at the default rate mostly alone."""
     fields: dict[str, Any] = {
         "schema": 1, "name": "made", "model": "llama-3.1-8b", "gpu": "h100-sxm", "cost": {"source": "roofline"},
-        "engine": {"max_num_seqs": 16, "max_num_batched_tokens": 256, "num_kv_blocks": 4000, "graph_sizes": []},
+        "engine": {
+            "max_num_seqs": 16, "max_num_batched_tokens": 256, "num_kv_blocks": 4000, "graph_sizes": [],
+            "frontend_error": 0.0,
+        },
         "workload": {
             "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": rate_per_s}, "requests": requests,
             "lengths": {"kind": "fixed", "prompt_tokens": 40, "output_tokens": 25},
@@ -104,7 +107,9 @@ def off_by_one(kind: str) -> PriceDraw:
 def test_draws_are_as_exact_as_their_number_allows(runs: int) -> None:
     """Opposite pairs, every column of mean square 1, and the first columns orthogonal: one for each pair."""
     draws = price_draws(runs, 3)
-    matrix = np.array([[*draw.shared.values(), draw.acceptance, draw.stand_ins, *draw.by_doubling] for draw in draws])
+    matrix = np.array([
+        [*draw.shared.values(), draw.acceptance, draw.stand_ins, *draw.by_doubling, draw.frontend] for draw in draws
+    ])  # fmt: skip
     assert matrix[: runs // 2] == pytest.approx(-matrix[runs // 2 :])
     first = matrix[:, : runs // 2]
     assert first.T @ first / runs == pytest.approx(np.eye(first.shape[1]), abs=1e-12)
@@ -224,6 +229,15 @@ def test_imposed_draws_stay_the_scenarios_own(priced: Priced) -> None:
     name = "spec_decode_acceptance_length"
     found = predicted_metrics(assemble(scenario(3)), [name], runs=8, vary_acceptance=False)[name]
     assert found.low == found.value == found.high
+
+
+def test_the_front_end_widens_the_first_token_alone(priced: Priced) -> None:
+    """Steps of a microsecond: TTFT is the request's way, whose logarithm is known to 0.3."""
+    priced(Straight(base_s=1e-6, token_s=1e-9))
+    front_end = {"frontend_request_s": 0.1, "frontend_response_s": 0.0, "frontend_error": 0.3}
+    unsure = scenario(requests=10, engine={"num_kv_blocks": 4000, "graph_sizes": [], **front_end})
+    assert log_width(unsure, "median_ttft_ms", runs=24) == pytest.approx(2 * Z90 * 0.3, rel=0.25)
+    assert log_width(unsure, "median_tpot_ms", runs=24) < 0.01
 
 
 # -- ways to the same result ------------------------------------------------------------------------------------------
