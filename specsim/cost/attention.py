@@ -108,7 +108,7 @@ def _attention(mixer: Caching, group: Group, is_prefill: bool, layers: int, prec
         flops_per_pair=mixer.flops_per_pair,
         cached=cached,
         width=heads * width,
-        cache_bytes=precision.kv_bits / 8,
+        cache_bytes=precision.kv_read_bytes,
         value_bytes=precision.activation_bytes,
     )
     shape = (

@@ -108,7 +108,8 @@ class Precision:
             "float16" if "float16" in hardware.flops_per_s and "bfloat16" not in hardware.flops_per_s else "bfloat16"
         )
         dtype = "float32" if wide and "float32" in hardware.flops_per_s else half
-        kv = {8: "fp8", 32: "float32"}.get(int(kv_bits), half)
+        narrow = "fp8" if "fp8" in hardware.flops_per_s or hardware.kind == "cpu" else half
+        kv = {8: narrow, 32: "float32"}.get(int(kv_bits), half)
         eight = "fp8" if "fp8" in hardware.flops_per_s else "int8-weight"
         if weight_bits > 8:
             return cls(weight_bits, kv_bits, dtype, dtype, kv, eight)
@@ -125,6 +126,15 @@ class Precision:
         if bits > 5:
             return replace(self, weight_bits=bits, weights=self.eight_bits)
         return replace(self, weight_bits=bits, weights=f"int4-weight-g{128 if bits < 4.2 else 32}")
+
+    @property
+    def kv_read_bytes(self) -> float:
+        """Of a cached value, as attention takes time for it.
+
+        Hardware without FP8 widens values of 8 bits before it multiplies, which costs what it saves in reading: on an
+        A100 an FP8 cache decodes 0.4 to 5.5 % faster from 1k to 16k tokens (vLLM issue 42058, 0.26, Qwen3-8B).
+        """
+        return 2.0 if self.kv_bits == 8 and self.kv != "fp8" else self.kv_bits / 8
 
     @property
     def activation_bytes(self) -> float:

@@ -15,8 +15,8 @@ where the law is from leaves open (``speculation.acceptance.origin``). Which rou
 what the engine's file says, as far as studies of the engine differ (``EngineLimits.frontend_error``).
 
 **Draws.** Runs come in pairs of opposite draws, and the columns of the draws are orthogonal: first the shared ones and
-acceptance's, then the doublings from 1 token on, as many as there are pairs; the front end's comes last. Where a metric's logarithm is linear in
-the draws, the spread over the runs is then the true one, whatever the direction.
+acceptance's, then the doublings from 1 token on, as many as there are pairs; the front end's comes last. Where a
+metric's logarithm is linear in the draws, the spread over the runs is then the true one, whatever the direction.
 """
 
 from __future__ import annotations

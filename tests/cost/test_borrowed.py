@@ -18,7 +18,7 @@ from specsim.profiles.schema import Ceilings, ProfileHeader, Row
 from specsim.profiles.store import Profile, find_profile
 from specsim.scenario import load_scenario
 from specsim.specs.catalog import hardware_names, load_hardware, load_model
-from specsim.specs.hardware import Hardware
+from specsim.specs.hardware import Hardware, Sustained
 from specsim.specs.kernel_work import work
 
 COPY, FLOPS, EFFICIENCY = 1e12, 1e14, 0.5
@@ -117,7 +117,11 @@ def test_what_the_sibling_lacks_and_another_link_are_the_cards_own_roofline() ->
 
 @pytest.mark.parametrize(("card", "other"), [("h200", "h100-sxm"), ("h100-sxm", "h200")])
 def test_whole_passes_of_a_card_that_is_known_come_out_nearer_than_by_a_roofline(card: str, other: str) -> None:
-    """And within the interval that borrowed prices state, of which the card's own part is one standard deviation."""
+    """And within the interval that borrowed prices state, of which the card's own part is one standard deviation.
+
+    In the mean half as far off, whose large errors a roofline makes; in the median nearer, though not by half: 4.0
+    beside 6.4 % on an H100, 4.1 beside 8.5 % on an H200.
+    """
     here, there = load_hardware(card), load_hardware(other)
     own, lent = find_profile(here.name), find_profile(there.name)
     assert own is not None
@@ -138,6 +142,7 @@ def test_whole_passes_of_a_card_that_is_known_come_out_nearer_than_by_a_roofline
                 for source, list_ in errors.items():
                     list_.append(abs(float(np.log(found[source] / found["own"]))))
     assert np.mean(errors["borrowed"]) < 0.5 * np.mean(errors["roofline"])
+    assert np.median(errors["borrowed"]) < 0.75 * np.median(errors["roofline"])
     assert np.quantile(errors["borrowed"], 0.9) < 1.645 * sources["borrowed"].machine_error
 
 
@@ -171,3 +176,19 @@ def test_steps_are_not_borrowed() -> None:
     machine = assemble(load_scenario("quickstart", ["gpu=gh200-96gb", "cost.source=steps"]))
     with pytest.raises(InvalidInput, match="no profile of GH200-96GB is known"):
         _ = machine.cost
+
+
+def test_power_limits_what_multiplies_and_not_what_streams() -> None:
+    """A card that sustains half of its FLOP/s takes twice as long for 4,096 rows, and as long as ever for one."""
+    throttled = borrowed(sustained=Sustained(share=0.5, source="a test"))
+    assert seconds(throttled, gemm(4096, 16384, 16384)) == pytest.approx(
+        2 * seconds(borrowed(), gemm(4096, 16384, 16384)), rel=0.01
+    )
+    assert seconds(throttled, gemm(1, 16384, 16384)) == pytest.approx(
+        seconds(borrowed(), gemm(1, 16384, 16384)), rel=0.01
+    )
+    own = Roofline(card(sustained=Sustained(share=0.5, source="a test")), "bfloat16")
+    thick = gemm(4096, 16384, 16384)
+    assert float(own.price(thick, warm=False).seconds) == pytest.approx(
+        2 * float(Roofline(card(), "bfloat16").price(thick, warm=False).seconds), rel=0.01
+    )

@@ -266,3 +266,25 @@ def test_measured_shapes_come_back_exactly_and_others_say_what_they_are(shipped:
     assert source(5, 1024, 256) == "interpolated"
     assert source(5, 100_000, 256) == "extrapolated"
     assert price(5, 100_000, 256).relative_error > price(5, 1024, 256).relative_error
+
+
+def test_a_narrow_cache_is_read_as_a_wide_one_where_nothing_multiplies_it() -> None:
+    """An A100 widens FP8 values before it multiplies, an H100 does not; memory holds half as much on both."""
+    found = {name: Precision.on(load_hardware(name), 16, 8) for name in ("a100-80gb", "h100-sxm")}
+    assert [found[name].kv for name in found] == ["bfloat16", "fp8"]
+    assert [found[name].kv_read_bytes for name in found] == [2.0, 1.0]
+    assert [found[name].kv_bits for name in found] == [8, 8]
+
+
+def test_what_the_cache_holds_between_two_kernels_is_read_at_its_rate() -> None:
+    """Up to half of the H100's 50 MiB twice as fast as memory; beyond it each byte more is memory's."""
+    card = load_hardware("h100-sxm")
+    half, rate = card.last_level_cache_bytes / 2, card.bandwidth_bytes_per_s * BANDWIDTH_EFFICIENCY
+
+    def moving(size: float, part: Any = "elementwise") -> float:
+        kernel = Kernel("elementwise", part, (1.0, size), "norm", "bfloat16", 1, 0.0, size)
+        return float(Roofline(card, "bfloat16").price(kernel, warm=False).seconds) - KERNEL_FLOOR_S["gpu"]
+
+    assert moving(half) == pytest.approx(half / rate / 2)
+    assert moving(3 * half) == pytest.approx(moving(half) + 2 * half / rate)
+    assert moving(half, "attention") == pytest.approx(half / rate)  # states and keys come from memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -83,6 +84,26 @@ def test_above_the_largest_captured_size_launches_show() -> None:
     assert seconds(mixed) == pytest.approx(piece_s * (2 * 3 + 1))  # pieces around each layer's attention
     slow = PassCost(TOY, Counting(), BF16, graph_sizes=(), launching=Launching(1e-9))
     assert seconds(slow.charges([Group(17, 1, 50.0)], warm=False)) == pytest.approx(1e-6 * (4 * 3 * 17 + 17))
+
+
+def test_a_pass_that_waits_for_its_launches_is_as_unsure_as_these() -> None:
+    """Launches of 1 ms each known to 0.2 of it; where kernels take longer, they are nobody's question."""
+    prices = Launching(1e-3, kernel_error=0.2)
+    cost = PassCost(TOY, Counting(), BF16, graph_sizes=(), launching=prices)
+    charges = cost.charges([Group(17, 1, 50.0)], warm=False)
+    bill = Bill()
+    bill.add(charges)
+    waiting = bill.total(0.0, overlap=False)
+    assert float(waiting.errors_s["host"]) == pytest.approx(0.2 * float(waiting.seconds))
+    assert float(bill.total(0.0, overlap=True).errors_s["host"]) == pytest.approx(0.2 * float(waiting.seconds))
+    busy = Bill()
+    busy.add(
+        PassCost(TOY, Counting(), BF16, launching=replace(prices, kernel_s=1e-9)).charges(
+            [Group(17, 1, 50.0)], warm=False
+        )
+    )
+    for overlap in (False, True):
+        assert not busy.total(0.0, overlap=overlap).errors_s.get("host")
 
 
 def test_the_device_idles_between_pieces_however_early_the_host_is() -> None:

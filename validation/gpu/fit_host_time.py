@@ -14,7 +14,7 @@
 - What is found is what asynchronous scheduling leaves exposed.
 - ``plan``: what a step with an 8-bit cache takes longer on a card whose FlashAttention reads none, over its passes
   (the target's and k of the drafter), the mean over pairs of rows that differ in the cache alone; with and without
-  drafts.
+  drafts. Attention itself is priced as with 16 bits there (``Precision.kv_read_bytes``).
 - ``launch``: passes outside of captured graphs whose time does not depend on the context wait for the host; their
   seconds over the kernels that they launch.
 
