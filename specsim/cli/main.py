@@ -15,6 +15,7 @@ import typer
 from specsim import __version__
 from specsim.cli import (
     dashboard,
+    fit,
     import_files,
     init,
     measure,
@@ -47,6 +48,7 @@ app.command("predict")(predict.predict)
 app.command("simulate")(simulate.simulate)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
+app.command("fit")(fit.fit)
 app.command("tune")(tune.tune)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)

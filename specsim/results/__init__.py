@@ -10,6 +10,7 @@ from specsim.results.records import (
     RequestRecord,
     Slo,
     StepRecord,
+    pooled,
 )
 from specsim.results.run import Engine, KvTransfers, RunResult, Totals, Trim
 from specsim.results.service_level import SloFinding, slo_findings, slo_met
@@ -35,6 +36,7 @@ __all__ = [
     "goodput_per_s",
     "left_waiting",
     "meets",
+    "pooled",
     "queue_kept_growing",
     "slo_findings",
     "slo_met",

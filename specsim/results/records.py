@@ -7,6 +7,7 @@ count as TPOT 0 against an SLO. Goodput is requests meeting the SLO per second. 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -203,6 +204,16 @@ class AcceptanceCounts:
     def as_table(self) -> dict[str, list[int]]:
         """JSON form {d: [count of j = 0..d]}."""
         return {str(d): [self.rounds[d].get(j, 0) for j in range(d + 1)] for d in sorted(self.rounds)}
+
+
+def pooled(records: Iterable[AcceptanceCounts]) -> AcceptanceCounts:
+    """The rounds of several records as one."""
+    total = AcceptanceCounts()
+    for counts in records:
+        for drafted, row in counts.rounds.items():
+            for accepted, rounds in row.items():
+                total.add(drafted, accepted, rounds)
+    return total
 
 
 @dataclass(frozen=True, slots=True)
