@@ -15,7 +15,7 @@ from specsim.results.metrics import goodput_per_s, statistics
 from specsim.results.records import AcceptanceCounts, RequestRecord, Slo, StepRecord
 from specsim.results.sketch import QuantileSketch
 
-Engine = Literal["analytic", "simulated", "reference", "vllm", "transformers"]
+Engine = Literal["analytic", "simulated", "reference", "vllm", "sglang", "transformers"]
 
 
 @dataclass(slots=True)
