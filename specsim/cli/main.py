@@ -14,6 +14,7 @@ import typer
 
 from specsim import __version__
 from specsim.cli import (
+    calibrate,
     dashboard,
     fit,
     import_files,
@@ -49,6 +50,7 @@ app.command("simulate")(simulate.simulate)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
 app.command("fit")(fit.fit)
+app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)

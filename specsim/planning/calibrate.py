@@ -1,10 +1,10 @@
 """An engine's few constants fitted to runs of it, half of the runs held back to say whether that helped.
 
-Runs are put in order of draft length and load; every second one is fitted to, the others test. Constants: the host's exposed time a step, a sequence, a draft pass and
-a drafted token, the front end's time a request, and one factor on all kernels. Each run is simulated as it was loaded;
-the logarithms of what it measured are met by damped least squares, each constant held near its default by how unsure
-that is. How a constant moves a figure is taken from the price of the run's mean step. Defaults stay where what is
-found does not lower the error of the runs held back.
+Runs are put in order of draft length and load; every second one is fitted to, the others test. Constants: the host's
+exposed time a step, a sequence, a draft pass and a drafted token, the front end's time a request, and one factor on
+all kernels. Each run is simulated as it was loaded; the logarithms of what it measured are met by damped least
+squares, each constant held near its default by how unsure that is. How a constant moves a figure is taken from the
+price of the run's mean step. Defaults stay where what is found does not lower the error of the runs held back.
 """
 
 from __future__ import annotations
@@ -133,20 +133,17 @@ def default_constants(runs: Sequence[MeasuredRun]) -> Constants:
 
 def with_constants(scenario: Scenario, constants: Mapping[str, float]) -> Scenario:
     """The question to an engine of these constants."""
-    engine, conditions = scenario.engine, scenario.conditions or Conditions()
+    engine = scenario.engine
     times = {
         name: _exposing(scenario, getattr(engine.host, name), constants[name]) for name in HOST if name in constants
     }
     stated = {"host": engine.host.model_copy(update=times), FRONTEND: constants[FRONTEND]}
-    factor = constants[KERNELS]
-    if scenario.conditions is not None or factor != 1.0:
-        slower = {name: factor * getattr(conditions, name) for name in ("memory", "compute", "attention", "elementwise")}
-        conditions = conditions.model_copy(update=slower)
-    else:
-        conditions = None
-    made: Scenario = scenario.model_copy(
-        update={"stated_engine": scenario.stated_engine.model_copy(update=stated), "conditions": conditions}
-    )
+    update: dict[str, Any] = {"stated_engine": scenario.stated_engine.model_copy(update=stated)}
+    factor, before = constants[KERNELS], scenario.conditions or Conditions()
+    if factor != 1.0:
+        slower = {kind: factor * getattr(before, kind) for kind in ("memory", "compute", "attention", "elementwise")}
+        update["conditions"] = before.model_copy(update=slower)
+    made: Scenario = scenario.model_copy(update=update)
     return made
 
 
@@ -237,7 +234,7 @@ class _Point:
             columns, np.concatenate([root * target, np.zeros(len(scale))]),
             bounds=((np.minimum(least, start) - start) / scale - 1e-9, np.inf),
         ).x  # fmt: skip
-        return np.maximum(start + found * scale, 0.0)
+        return np.asarray(np.maximum(start + found * scale, 0.0), dtype=np.float64)
 
     def errors(self) -> Floats:
         """One standard deviation of each constant, that of the default included as knowledge."""
@@ -256,7 +253,8 @@ def _simulated(run: MeasuredRun, constants: Mapping[str, float]) -> tuple[dict[s
 def _step_s(run: MeasuredRun, constants: Mapping[str, float], batch: float) -> float:
     """Seconds of a decoding step at a batch size."""
     machine = assemble(with_constants(run.scenario, constants))
-    return float(machine.cost.decode_round(np.array([batch]), machine.longest, machine.context_tokens).seconds[0])
+    round_s = machine.cost.decode_round(np.array([batch]), machine.longest, machine.context_tokens).seconds
+    return float(np.ravel(round_s)[0])
 
 
 def _compared(runs: Sequence[MeasuredRun], found: Constants) -> tuple[RunError, ...]:
