@@ -14,6 +14,7 @@ import typer
 
 from specsim import __version__
 from specsim.cli import (
+    calibrate,
     compare,
     dashboard,
     fit,
@@ -51,6 +52,7 @@ app.command("compare")(compare.compare)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
 app.command("fit")(fit.fit)
+app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
