@@ -67,7 +67,7 @@ def measure(
     """Serve the workload on the wall clock, or measure the map that ``predict`` predicts."""
     from specsim.assembly import assemble
     from specsim.cases import names_case, own_drafter
-    from specsim.report.tables import summary_table
+    from specsim.report.served import run_table
     from specsim.scenario import load_scenario
 
     if engine != "reference":
@@ -108,9 +108,7 @@ def measure(
         messages().print(f"wrote {out}")
         return
     summary = serve(assemble(question), device=device).summary(question.slo)
-    print_json(summary | {"name": question.name}) if as_json else console().print(
-        summary_table({question.name: summary})
-    )
+    print_json(summary | {"name": question.name}) if as_json else console().print(run_table({question.name: summary}))
 
 
 def _case(reference: str, settings: list[str] | None) -> Case:

@@ -1,5 +1,6 @@
 """What comes out of a run, and the only definitions of its metrics."""
 
+from specsim.results.limits import StepLimits, StepTotals
 from specsim.results.metrics import goodput_per_s, left_waiting, meets, queue_kept_growing
 from specsim.results.records import (
     AcceptanceCounts,
@@ -27,7 +28,9 @@ __all__ = [
     "RunResult",
     "Slo",
     "SloFinding",
+    "StepLimits",
     "StepRecord",
+    "StepTotals",
     "Totals",
     "Trim",
     "goodput_per_s",

@@ -65,6 +65,11 @@ class Slo(Validated):
         found = ((name, getattr(self, f"{name}_s").bounds()) for name in LATENCIES)
         return [SloBound(name, percentile, limit) for name, limits in found for percentile, limit in limits]
 
+    @property
+    def states_anything(self) -> bool:
+        """Whether a run can miss it."""
+        return bool(self.bounds()) or self.goodput.share is not None
+
     def request_limits(self) -> RequestLimits:
         """What each request has to meet to count for goodput."""
         return RequestLimits(*(self._request_limit(name) for name in RequestLimits._fields))
@@ -93,7 +98,10 @@ class RequestLimits(NamedTuple):
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One finished request; times are seconds since the run began."""
+    """One finished request; times are seconds since the run began.
+
+    ``cached_tokens``: of the prompt, found in the prefix cache when it was first admitted or admitted again.
+    """
 
     request_id: int
     request_class: str
@@ -107,6 +115,7 @@ class RequestRecord:
     accepted: int = 0
     preemptions: int = 0
     replica: int = 0
+    cached_tokens: int = 0
 
     @property
     def ttft_s(self) -> float:
