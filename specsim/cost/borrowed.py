@@ -69,11 +69,13 @@ class BorrowedPrices:
         return Price(lent.seconds * ratio, rank if np.ndim(rank) else float(rank), error, own.compute_bound)
 
     def _ideal_s(self, kernel: Kernel, card: Hardware) -> Reals:
-        """The longer of memory and compute time at the ceilings, rounded as efficiency surfaces round it."""
+        """The longer of memory and compute time at the ceilings, rounded as efficiency surfaces round it, and what
+        the card's power takes for both.
+        """
         both = self._sibling.flops_per_s.keys() & self._hardware.flops_per_s.keys()
-        rate = card.sustained_flops_per_s(kernel.dtype if kernel.dtype in both else self._dtype)
-        ideal: Reals = ((kernel.bytes / card.bandwidth_bytes_per_s) ** 2 + (kernel.flops / rate) ** 2) ** 0.5
-        return ideal
+        compute_s = kernel.flops / card.sustained_flops_per_s(kernel.dtype if kernel.dtype in both else self._dtype)
+        ideal: Reals = ((kernel.bytes / card.bandwidth_bytes_per_s) ** 2 + compute_s**2) ** 0.5
+        return np.maximum(ideal, card.powered_s(kernel.bytes, compute_s))
 
     def _same_link(self) -> bool:
         one, other = self._sibling, self._hardware

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from specsim.arrays import Reals
 from specsim.errors import InvalidInput
 from specsim.validated import Validated
 
@@ -20,9 +21,14 @@ class Sibling(Validated):
 
 
 class Sustained(Validated):
-    """The share of its peak FLOP/s that a card keeps under load where power, not its clock, is the limit; whence."""
+    """What a card's power allows under load, where that is less than its ceilings; whence.
+
+    ``share`` of its peak FLOP/s if it only multiplies, ``bytes_per_s`` if it only moves data: joules add up, and so
+    does the time of what does both. None: moving data costs no power.
+    """
 
     share: float = Field(gt=0, le=1)
+    bytes_per_s: PositiveFloat | None = None
     source: str
 
 
@@ -66,3 +72,8 @@ class Hardware(Validated):
         """Peak FLOP/s for a dtype as far as the card's power lets it; raises as ``peak_flops_per_s``."""
         share = 1.0 if self.sustained is None else self.sustained.share
         return share * self.peak_flops_per_s(dtype)
+
+    def powered_s(self, moved_bytes: Reals, flops_s: Reals) -> Reals:
+        """Least seconds that power allows for moving so much beside ``flops_s`` of sustained multiplying."""
+        limit = None if self.sustained is None else self.sustained.bytes_per_s
+        return flops_s if limit is None else flops_s + moved_bytes / limit

@@ -192,3 +192,15 @@ def test_power_limits_what_multiplies_and_not_what_streams() -> None:
     assert float(own.price(thick, warm=False).seconds) == pytest.approx(
         2 * float(Roofline(card(), "bfloat16").price(thick, warm=False).seconds), rel=0.01
     )
+
+
+def test_what_power_takes_for_bytes_and_for_flops_adds_up() -> None:
+    """Half the FLOP/s, and bytes at the memory's own rate: what streams as long as it multiplies takes both."""
+    half = Sustained(share=0.5, bytes_per_s=COPY, source="a test")
+    one = borrowed(sustained=half)
+    rows = FLOPS / 2 / COPY  # multiplies, at half the rate, as long as its weights stream
+    even = gemm(rows, 16384, 16384)
+    alone = max(even.bytes / COPY, 2 * even.flops / FLOPS)
+    assert seconds(one, even) == pytest.approx(2 * alone / EFFICIENCY, rel=0.05)
+    thin = gemm(1, 16384, 16384)
+    assert seconds(one, thin) == pytest.approx(seconds(borrowed(), thin), rel=0.03)
