@@ -23,6 +23,7 @@ from specsim.planning.plan.load import Load
 from specsim.planning.plan.space import Candidate
 from specsim.results import Slo
 from specsim.scenario import Speculation
+from specsim.units import format_seconds
 
 BATCH_RATIO = 1.25  # of neighbouring batch sizes that are priced; between them the logarithms are linear
 SLACK = 1.05  # by which a simulated fleet may beat the formula
@@ -43,11 +44,7 @@ class Miss:
         if self.name == "goodput":
             return f"misses the goodput share: {self.value:.1%} of requests within the limits, {self.limit:.1%} asked"
         least = "at least " if self.at_least else ""
-        return f"misses {self.name}: {least}{_seconds(self.value)}, {self.value / self.limit - 1:.0%} over"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
+        return f"misses {self.name}: {least}{format_seconds(self.value)}, {self.value / self.limit - 1:.1%} over"
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ class Bounds:
         """The best draft length of each batch size."""
         machine = self._machine
         policy = None if self.candidate.scenario.speculation is None else self.candidate.scenario.speculation.policy
-        lengths = (0,)
+        lengths: tuple[int, ...] = (0,)
         if policy is not None:
             lengths = (machine.longest,) if policy.kind == "fixed" else machine.choices()
         prompts_free = self.candidate.kind.disaggregated or _shares_prefixes(machine)
