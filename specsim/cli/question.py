@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specsim.cli.options import SetOption
+from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from specsim.scenario import Asked, ShortOptions
@@ -23,11 +24,16 @@ class Question:
     short: dict[str, Any]
     settings: tuple[str, ...]
 
-    def ask(self, changes: Sequence[str] = ()) -> Asked:
-        """The scenario, with ``changes`` applied last, and what was assumed. Raises InvalidInput."""
+    def ask(self, changes: Sequence[str] = (), *, start: Mapping[str, Any] | None = None) -> Asked:
+        """The scenario, with ``changes`` applied last, and what was assumed.
+
+        ``start``: some fields that take the place of a file. Raises InvalidInput.
+        """
         from specsim.scenario import ask
 
-        return ask(self.reference, self.options(), self.settings, changes)
+        if start and self.reference is not None:
+            raise InvalidInput(f"scenario {self.reference!r} and --from are both given; keep one")
+        return ask(self.reference, self.options(), self.settings, changes, start=start)
 
     def options(self) -> ShortOptions:
         """The short options."""

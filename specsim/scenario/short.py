@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -53,33 +53,30 @@ class Asked:
 
 
 def ask(
-    reference: str | None, options: ShortOptions, settings: Sequence[str] = (), changes: Sequence[str] = ()
+    reference: str | None, options: ShortOptions, settings: Sequence[str] = (), changes: Sequence[str] = (), *,
+    start: Mapping[str, Any] | None = None,
 ) -> Asked:  # fmt: skip
     """The question of a scenario's file or none, then of short options, then of settings, then of ``changes``.
 
     Each overrides what came before it; one that brings another drafter takes out what held for the one before.
-    Raises InvalidInput: no file and no model or GPU, a value of the wrong kind, whatever a scenario refuses.
+    ``start``: some of the fields, in place of a file. Raises InvalidInput: no file and no model or GPU, a value of the
+    wrong kind, whatever a scenario refuses.
     """
-    if reference is not None:
-        data, where = read_fields(reference)
-        assumed: list[str] = []
-    else:
-        data, where, assumed = {}, "the question", []
+    data, where = (dict(start or {}), "the question") if reference is None else read_fields(reference)
+    assumed = _apply(data, options)
+    assumed += apply_settings(data, settings)
+    if reference is None:
         for name in ("model", "gpu"):
-            if getattr(options, name) is None:
+            if data.get(name) is None:
                 raise InvalidInput(
                     f"neither a scenario nor --{name} is given; write for instance --model llama-3.1-8b --gpu h100"
                 )
-    assumed += _apply(data, options)
-    assumed += apply_settings(data, settings)
-    if reference is None:
         assumed += _complete(data)
     assumed += apply_settings(data, changes)
     scenario = build(Scenario, data, where=where)
-    if scenario.speculation is not None and "acceptance" not in data["speculation"]:
-        assumed.append(
-            f"the acceptance {scenario.speculation.acceptance_origin.basis} of {scenario.speculation.program.name}"
-        )
+    speculation = scenario.speculation
+    if speculation is not None and speculation.program.drafts and "acceptance" not in data["speculation"]:
+        assumed.append(f"the acceptance {speculation.acceptance_origin.basis} of {speculation.program.name}")
     return Asked(scenario, tuple(assumed), data)
 
 
