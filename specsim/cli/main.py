@@ -18,6 +18,7 @@ from specsim.cli import (
     import_files,
     init,
     measure,
+    plan,
     predict,
     profile,
     quickstart,
@@ -48,6 +49,7 @@ app.command("simulate")(simulate.simulate)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
 app.command("tune")(tune.tune)
+app.command("plan")(plan.plan)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
 app.command("systems")(systems.systems)

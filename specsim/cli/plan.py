@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +13,13 @@ import typer
 from specsim.cli.options import JsonOption, console, messages, print_json
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, shown
 
 if TYPE_CHECKING:
-    from specsim.planning.plan.choose import Plan
-    from specsim.planning.plan.sensitivity import Interval, WhatIf
-    from specsim.planning.plan.size import LargestRate
-    from specsim.planning.plan.space import Drafter, Space
-    from specsim.scenario import Asked
+    from specsim.planning.plan.answer import Answer
+    from specsim.planning.plan.named import Named
+
+Told = Any  # (what) -> hears (done, all)
 
 
 @takes_question
@@ -28,7 +30,7 @@ def plan(
         str | None, typer.Option("--tp", "--tensor-parallel-size", help="GPUs a replica; default 1,2,4,8.")
     ] = None,
     data_parallel: Annotated[
-        str | None, typer.Option("--dp", "--data-parallel-size", help="Replicas that share a model's experts; default 1.")
+        str | None, typer.Option("--dp", "--data-parallel-size", help="Replicas that share their experts: 1,8.")
     ] = None,
     drafter: Annotated[
         str | None, typer.Option(help="Drafters, comma-separated: eagle-3,ngram; off is always tried too.")
@@ -45,36 +47,160 @@ def plan(
     prices: Annotated[Path | None, typer.Option(help="Prices: YAML of GPU: USD, or SkyPilot's vms.csv.")] = None,
     region: Annotated[str | None, typer.Option(help="Of the catalogue's offers.")] = None,
     spot: Annotated[bool, typer.Option("--spot", help="Spot prices of the catalogue.")] = False,
-    loads: Annotated[
-        str | None, typer.Option(help="Requests/s as the load grows, in order: 40,60,90; the first is answered in full.")
-    ] = None,
+    loads: Annotated[str | None, typer.Option(help="Requests/s as the load grows, in order: 40,60,90.")] = None,
     what_if: Annotated[
-        bool, typer.Option("--what-if/--no-what-if", help="Also GPUs where load, lengths, acceptance or prices differ.")
+        bool, typer.Option("--what-if/--no-what-if", help="Also GPUs where load, lengths, acceptance, prices differ.")
     ] = True,
+    max_rate: Annotated[
+        bool, typer.Option("--max-rate", help="The largest load of the one deployment given, instead.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fewest GPUs and lowest cost that meet an SLO at a load, confirmed by simulation; exit status 3 if none does."""
-    from dataclasses import replace
+    from specsim.planning.plan.named import Named
 
+    named = Named(
+        gpus=_names(gpu), tensor_parallel=whole_numbers(tensor_parallel, "--tp") or (),
+        data_parallel=whole_numbers(data_parallel, "--dp") or (), drafters=_names(drafter),
+        draft_tokens=whole_numbers(draft_tokens, "--draft-tokens") or (),
+        weight_bits=_numbers(weight_bits, "--weight-bits"), kv_bits=_numbers(kv_bits, "--kv-bits"),
+        disaggregated=disaggregated, usd=_usd(price or [], prices, region, spot),
+    )  # fmt: skip
+    _tell_compilation()
+    if max_rate:
+        _print_largest(question, named, as_json=as_json)
+        return
+    answer = _answer(question, named, _numbers(loads, "--loads"), what_if=what_if)
+    if as_json:
+        print_json(answer.as_json())
+    else:
+        _print(answer)
+
+
+def _answer(question: Question, named: Named, rates: Sequence[float], *, what_if: bool) -> Answer:
+    from specsim.planning.plan.answer import Answer
     from specsim.planning.plan.choose import choose
     from specsim.planning.plan.load import own_load
+    from specsim.planning.plan.sensitivity import interval, what_ifs
+    from specsim.planning.plan.size import largest_rate
 
-    rates = _numbers(loads, "--loads")
-    if rates and question.short.get("rate_per_s") is None:
-        question.short["rate_per_s"] = rates[0]
-    asked, space = _asked(
-        question, gpus=_names(gpu), ranks=whole_numbers(tensor_parallel, "--tp"),
-        shared=whole_numbers(data_parallel, "--dp"), drafters=_names(drafter),
-        lengths=whole_numbers(draft_tokens, "--draft-tokens"), weight_bits=_numbers(weight_bits, "--weight-bits"),
-        kv_bits=whole_numbers(kv_bits, "--kv-bits"), disaggregated=disaggregated,
-        prices=_prices(price or [], prices, region, spot),
-    )  # fmt: skip
+    given: dict[str, Any] = {"rate_per_s": rates[0]} if rates else {}
+    if named.gpus and question.reference is None:
+        given |= {"gpu": named.gpus[0], "tensor_parallel": 1}
+    asked = replace(question, short=question.short | given).ask()
+    space, assumed = named.space(asked.scenario)
     load = own_load(asked.scenario)
     with _progress() as told:
         found = choose(asked.scenario, space, load, told("deployments"))
-        grown = [choose(asked.scenario, space, replace(load, rate_per_s=rate)) for rate in (rates or [])[1:]]
-        asides = _asides(found, told) if what_if else _Asides()
+        best = found.best
+        largest = largest_rate(best.fleets, best.size.deployment, load)
+        asides = what_ifs(best, told("what if")) if what_if else []
+        range_ = interval(best, progress=told("prices and acceptance as they may err")) if what_if else None
+        grown = [choose(asked.scenario, space, replace(load, rate_per_s=rate)) for rate in rates[1:]]
+    return Answer(asked.scenario, (*asked.assumed, *assumed), found, largest, range_, tuple(asides), tuple(grown))
+
+
+def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
+    """With the drafter and without one."""
+    from specsim.planning.plan.answer import largest_json
+    from specsim.planning.plan.capacity import capacity
+
+    given = {
+        "gpu": named.gpus, "tensor_parallel": named.tensor_parallel, "drafter": named.drafters,
+        "draft_tokens": named.draft_tokens,
+    }  # fmt: skip
+    several = [name for name, values in given.items() if len(values) > 1]
+    if several:
+        raise InvalidInput(f"--max-rate is asked of one deployment and several of {several[0]} are given; give one")
+    asked = replace(question, short=question.short | {name: one[0] for name, one in given.items() if one}).ask()
+    scenario = asked.scenario
+    sides = [scenario, scenario.without_speculation()] if scenario.speculation is not None else [scenario]
+    found = [capacity(side) for side in sides]
     if as_json:
-        print_json(_document(asked, found, grown, asides))
-    else:
-        _print(asked, found, grown, asides)
+        rows = [{"drafter": one.candidate.drafter, "gpus": one.gpus, **largest_json(one.largest)} for one in found]
+        print_json({"name": scenario.name, "largest_rates": rows, "assumed": list(asked.assumed)})
+        return
+    for one in found:
+        name = one.candidate.describe()
+        ends = "" if one.largest.beyond is None else f"; 1 % above, it {one.largest.beyond.misses()}"
+        console().print(
+            f"{one.gpus} GPUs, {name}: up to {one.largest.rate_per_s:.3g} requests/s{ends}.", soft_wrap=True
+        )
+
+
+def _print(answer: Answer) -> None:
+    from specsim.report.assumed import engine_line, unstated_line
+    from specsim.report.plan import (
+        excluded_table,
+        growth_table,
+        options_table,
+        plan_lines,
+        plan_sentences,
+        what_if_table,
+    )
+
+    out, plan = console(), answer.plan
+    first, *others = plan_sentences(plan, answer.interval, answer.largest)
+    out.print(f"[bold]{first}[/bold]")
+    for sentence in others:
+        out.print(sentence)
+    tables = [options_table(plan)]
+    if answer.grown:
+        tables.append(growth_table((plan, *answer.grown)))
+    if answer.what_ifs:
+        tables.append(what_if_table(plan.best, answer.what_ifs))
+    for table in (*tables, excluded_table(plan.excluded)):
+        out.print()
+        out.print(table)
+    out.print()
+    for line in (*plan_lines(plan), engine_line(plan.best.candidate.scenario), *unstated_line(answer.assumed)):
+        out.print(line, markup=False)
+
+
+def _tell_compilation() -> None:
+    from specsim.serving.entry import is_compiled
+
+    if not is_compiled():
+        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
+
+
+def _names(text: str | None) -> list[str]:
+    return [] if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str | None, option: str) -> list[float]:
+    """``40,60.5`` as positive numbers; raises InvalidInput for anything else."""
+    try:
+        found = [float(part) for part in _names(text)]
+    except ValueError:
+        found = [0.0]
+    if any(not 0 < number < float("inf") for number in found):
+        raise InvalidInput(f"{option} {shown(text)} is not a list of numbers above 0; write for instance 40,60")
+    return found
+
+
+def _usd(single: Sequence[str], file: Path | None, region: str | None, spot: bool) -> dict[str, float]:
+    """Prices by the GPU's full name; single ones over the file's."""
+    from specsim.interop.gpu_prices import price_of, read_gpu_prices
+
+    if file is None and (region is not None or spot):
+        raise InvalidInput(
+            f"{'--spot' if spot else '--region'} says which prices of a catalogue; add --prices vms.csv"
+        )
+    offers = {} if file is None else read_gpu_prices(file, region=region, spot=spot)
+    return {name: offer.usd_per_gpu_hour for name, offer in offers.items()} | dict(map(price_of, single))
+
+
+@contextmanager
+def _progress() -> Iterator[Told]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = messages()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+
+        def told(what: str) -> Any:
+            task = progress.add_task(what, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        yield told

@@ -44,7 +44,9 @@ def read_gpu_prices(path: Path, *, region: str | None = None, spot: bool = False
     """
     if path.suffix.lower() in (".yaml", ".yml"):
         if region is not None or spot:
-            raise InvalidInput(f"{path} holds one price a GPU, of no region and not spot; give a catalogue, or no such")
+            raise InvalidInput(
+                f"{path} holds one price a GPU, of no region and not spot; give a catalogue, or no such"
+            )
         return {
             load_hardware(name).name: Offer(_usd(value, f"{path}: {name}"), str(path))
             for name, value in read_mapping(path).items()
@@ -83,7 +85,9 @@ def _catalogue(path: Path, region: str | None, column: str) -> Iterator[tuple[st
                 continue
             count = _number(row["AcceleratorCount"])
             if count is None or count < 1:
-                raise InvalidInput(f"{where}: AcceleratorCount {shown(row['AcceleratorCount'])} is no count; correct it")
+                raise InvalidInput(
+                    f"{where}: AcceleratorCount {shown(row['AcceleratorCount'])} is no count; correct it"
+                )
             place = ", ".join(filter(None, [row.get("InstanceType"), row.get("Region")]))
             yield name, Offer(_usd(row[column], f"{where}: {column}", per=count), place)
     except csv.Error as error:

@@ -85,7 +85,7 @@ def _replicas(option: Option) -> str:
     count = str(option.replicas) if pools is None else f"{pools.prefill_replicas}P+{pools.decode_replicas}D"
     kind = option.candidate.kind
     bits = f" w{kind.weight_bits:g}" if kind.weight_bits is not None else ""
-    return f"{count} x TP{deployment.tensor_parallel}{bits}{f' kv{kind.kv_bits}' if kind.kv_bits != 16 else ''}"
+    return f"{count} x TP{deployment.tensor_parallel}{bits}{f' kv{kind.kv_bits:g}' if kind.kv_bits != 16 else ''}"
 
 
 def _drafts(option: Option) -> str:
@@ -149,7 +149,8 @@ def growth_table(plans: Sequence[Plan]) -> Table:
         month = best.usd_per_month
         table.add_row(
             f"{plan.load.rate_per_s:g}", str(best.gpus), best.candidate.kind.gpu, _replicas(best), _drafts(best),
-            "-" if month is None else f"{month:,.0f}", "none" if off is None else f"{off.gpus} {off.candidate.kind.gpu}",
+            "-" if month is None else f"{month:,.0f}",
+            "none" if off is None else f"{off.gpus} {off.candidate.kind.gpu}",
         )  # fmt: skip
     return table
 
@@ -158,8 +159,8 @@ def plan_lines(plan: Plan) -> list[str]:
     """What the answer rests on."""
     best, verdict = plan.best, plan.best.size.verdict
     lines = [
-        f"Simulated: {verdict.runs} runs of {verdict.requests:,} requests under seeds of their own; each meets the SLO, "
-        "and with 95 % confidence the next one does."
+        f"Simulated: {verdict.runs} runs of {verdict.requests:,} requests under seeds of their own; each meets the "
+        "SLO, and with 95 % confidence the next one does."
     ]
     if plan.priced:
         prices = {one.candidate.kind.gpu: one.candidate.usd_per_gpu_hour for one in plan.options}

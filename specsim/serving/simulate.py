@@ -88,7 +88,8 @@ def run(
     """Serve ``requests`` on ``replicas`` replicas alike, or on the given ones; with ``clients`` in a closed loop.
 
     With ``disaggregation`` these are replicas of its prefill pool and then of its decode pool. ``slo``: whose goodput
-    is counted where records are not kept. ``by_events``: SimPy drives it, not the compiled loop. The result's ``scenario_sha256`` is empty.
+    is counted where records are not kept. ``by_events``: SimPy drives it, not the compiled loop. The result's
+    ``scenario_sha256`` is empty.
     """
     fleet = [replica] * replicas if isinstance(replica, Assembly) else list(replica)
     if isinstance(requests, Requests):

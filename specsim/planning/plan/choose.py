@@ -17,7 +17,7 @@ from specsim.planning.plan.bounds import Bounds, Miss
 from specsim.planning.plan.fleet import Fleets, Level
 from specsim.planning.plan.load import Load
 from specsim.planning.plan.size import Size, TooSmall, fewest_replicas
-from specsim.planning.plan.space import Candidate, Exclusion, Kind, Space, candidates
+from specsim.planning.plan.space import Candidate, Exclusion, Space, candidates
 from specsim.results import Slo
 from specsim.scenario import Scenario
 
@@ -88,9 +88,7 @@ def choose(scenario: Scenario, space: Space, load: Load, progress: Told | None =
 
     Raises InvalidInput without an SLO, NoAnswer where nothing meets it: which limit the nearest candidate misses.
     """
-    slo = scenario.slo
-    if slo is None or not (slo.bounds() or slo.goodput.share):
-        raise InvalidInput("the scenario has no SLO to meet; give slo, or for instance --ttft-p95 1 --tpot-p95 40ms")
+    slo = slo_of(scenario)
     fitting, excluded = candidates(scenario, space)
     kinds = [list(group) for _, group in groupby(sorted(fitting, key=_by_kind), key=lambda one: one.kind)]
     options, nearest = list[Option](), list[tuple[Candidate, Miss]]()
@@ -108,6 +106,14 @@ def choose(scenario: Scenario, space: Space, load: Load, progress: Told | None =
     priced = space.usd_per_gpu_hour is not None
     options.sort(key=lambda one: (one.candidate.usd(one.replicas), one.gpus, one.size.verdict.binding.used))
     return Plan(load, tuple(options), tuple(excluded), priced)
+
+
+def slo_of(scenario: Scenario) -> Slo:
+    """The scenario's. Raises InvalidInput where it has none that bounds anything."""
+    slo = scenario.slo
+    if slo is None or not (slo.bounds() or slo.goodput.share):
+        raise InvalidInput("the scenario has no SLO to meet; give slo, or for instance --ttft-p95 1 --tpot-p95 40ms")
+    return slo
 
 
 def _by_kind(candidate: Candidate) -> tuple[str, ...]:
@@ -190,6 +196,3 @@ def _no_answer(
         f"no deployment meets the SLO: the nearest, {candidate.describe()}, {miss.describe()} even with one request "
         "on a replica; relax that limit, or allow other GPUs, parallelism or drafters"
     )
-
-
-__all__ = ["HOURS_A_MONTH", "Kind", "Option", "Plan", "choose"]

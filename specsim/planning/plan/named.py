@@ -33,7 +33,7 @@ class Named:
     drafters: Sequence[str] = ()
     draft_tokens: Sequence[int] = ()
     weight_bits: Sequence[float] = ()
-    kv_bits: Sequence[int] = ()
+    kv_bits: Sequence[float] = ()
     disaggregated: bool = False
     usd: Mapping[str, float] = field(default_factory=dict)
 

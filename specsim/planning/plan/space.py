@@ -38,7 +38,7 @@ class Space:
     drafters: tuple[Drafter | None, ...] = (None,)
     data_parallel: tuple[int, ...] = (1,)
     weight_bits: tuple[float | None, ...] = (None,)
-    kv_bits: tuple[int, ...] = (16,)
+    kv_bits: tuple[float, ...] = (16,)
     disaggregated: tuple[bool, ...] = (False,)
     usd_per_gpu_hour: Mapping[str, float] | None = None
     kv_link: KvLink = field(default_factory=KvLink)
@@ -51,7 +51,7 @@ class Kind(NamedTuple):
     speculation: bool
     disaggregated: bool
     weight_bits: float | None
-    kv_bits: int
+    kv_bits: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Candidate:
         if self.kind.weight_bits is not None:
             parts.append(f"{self.kind.weight_bits:g}-bit weights")
         if self.kind.kv_bits != 16:
-            parts.append(f"{self.kind.kv_bits}-bit KV")
+            parts.append(f"{self.kind.kv_bits:g}-bit KV")
         if self.kind.disaggregated:
             parts.append("P/D")
         return " ".join([*parts, self.drafter or "off"])
@@ -151,7 +151,7 @@ class _Place(NamedTuple):
     tensor_parallel: int
     data_parallel: int
     weight_bits: float | None
-    kv_bits: int
+    kv_bits: float
     pools: Disaggregation | None
 
     def describe(self) -> str:
