@@ -14,7 +14,9 @@ import typer
 
 from specsim import __version__
 from specsim.cli import (
+    calibrate,
     dashboard,
+    fit,
     import_files,
     init,
     measure,
@@ -48,6 +50,8 @@ app.command("predict")(predict.predict)
 app.command("simulate")(simulate.simulate)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
+app.command("fit")(fit.fit)
+app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
 app.command("plan")(plan.plan)
 app.add_typer(import_files.app, name="import")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, console, messages, print_json
+from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput, shown
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from specsim.planning.plan.answer import Answer
     from specsim.planning.plan.named import Named
 
-Told = Any  # (what) -> hears (done, all)
+Told = Callable[[int, int], None]  # hears (done, all)
 
 
 @takes_question
@@ -90,7 +89,12 @@ def _answer(question: Question, named: Named, rates: Sequence[float], *, what_if
     asked = replace(question, short=question.short | given).ask()
     space, assumed = named.space(asked.scenario)
     load = own_load(asked.scenario)
-    with _progress() as told:
+    with progress_bar() as progress:
+
+        def told(what: str) -> Told:
+            task = progress.add_task(what, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
         found = choose(asked.scenario, space, load, told("deployments"))
         best = found.best
         largest = largest_rate(best.fleets, best.size.deployment, load)
@@ -189,18 +193,3 @@ def _usd(single: Sequence[str], file: Path | None, region: str | None, spot: boo
         )
     offers = {} if file is None else read_gpu_prices(file, region=region, spot=spot)
     return {name: offer.usd_per_gpu_hour for name, offer in offers.items()} | dict(map(price_of, single))
-
-
-@contextmanager
-def _progress() -> Iterator[Told]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    screen = messages()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-
-        def told(what: str) -> Any:
-            task = progress.add_task(what, total=None)
-            return lambda done, total: progress.update(task, completed=done, total=total)
-
-        yield told

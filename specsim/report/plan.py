@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from specsim.planning.plan.choose import HOURS_A_MONTH, Option, Plan
@@ -13,6 +12,7 @@ from specsim.planning.plan.fleet import Level
 from specsim.planning.plan.sensitivity import SHARE, Interval, WhatIf
 from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.space import Exclusion
+from specsim.report.tables import narrow_table
 from specsim.units import format_seconds
 
 
@@ -24,9 +24,9 @@ def plan_sentences(plan: Plan, interval: Interval | None, largest: LargestRate |
         sentences.append(f"{best.gpus} GPUs, {_ends(interval)} where prices and acceptance err as they may (90 %).")
     other = plan.best_of(speculation=not best.candidate.kind.speculation)
     how = "Without speculation" if best.candidate.kind.speculation else "With speculation"
-    if other is None:
+    if other is None and plan.drafts_were_tried:
         sentences.append(f"{how} no choice meets it.")
-    else:
+    elif other is not None:
         more = other.candidate.usd(other.replicas) / best.candidate.usd(best.replicas) - 1.0
         measure = "as dear" if not more else f"{more:.0%} {'dearer' if plan.priced else 'more GPUs'}"
         sentences.append(f"{how}: {_layout(other)}{_costing(other)}, {measure}.")
@@ -65,7 +65,7 @@ def _ends(interval: Interval) -> str:
 def options_table(plan: Plan) -> Table:
     """The best of each kind, ranked by cost."""
     basis = "cost" if plan.priced else "GPUs"
-    table = _narrow(f"confirmed by simulation, the best of each kind by {basis}")
+    table = narrow_table(f"confirmed by simulation, the best of each kind by {basis}")
     for column, side in (("GPUs", "right"), ("of", "left"), ("replicas", "left"), ("drafts", "left")):
         table.add_column(column, justify=side, no_wrap=True)  # type: ignore[arg-type]
     for column in ("closest limit", "$ a month", "$ per M out"):
@@ -100,7 +100,7 @@ def _used(level: Level) -> str:
 
 def excluded_table(excluded: Sequence[Exclusion]) -> Table:
     """What is no answer and why, draft lengths of one reason together."""
-    table = _narrow("left out")
+    table = narrow_table("left out")
     table.add_column("choice")
     table.add_column("why")
     for what, why in _together(excluded):
@@ -130,7 +130,7 @@ def _spans(numbers: Sequence[int]) -> str:
 
 def what_if_table(option: Option, found: Sequence[WhatIf]) -> Table:
     """GPUs of the same kind of deployment where the workload is other than expected."""
-    table = _narrow(f"GPUs where it is otherwise, {option.gpus} as expected")
+    table = narrow_table(f"GPUs where it is otherwise, {option.gpus} as expected")
     table.add_column("what")
     for share in (-SHARE, SHARE):
         table.add_column(f"{share:+.0%}", justify="right")
@@ -141,7 +141,7 @@ def what_if_table(option: Option, found: Sequence[WhatIf]) -> Table:
 
 def growth_table(plans: Sequence[Plan]) -> Table:
     """The best with and without drafts at each load."""
-    table = _narrow("as the load grows")
+    table = narrow_table("as the load grows")
     for column in ("requests/s", "GPUs", "of", "replicas", "drafts", "$ a month", "off: GPUs"):
         table.add_column(column, justify="left" if column in ("of", "replicas", "drafts") else "right")
     for plan in plans:
@@ -169,9 +169,3 @@ def plan_lines(plan: Plan) -> list[str]:
     if best.candidate.kind.weight_bits is not None:
         lines.append("Fewer bits: what they do to the model's answers is not looked at.")
     return lines
-
-
-def _narrow(title: str) -> Table:
-    return Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
-    )  # fmt: skip

@@ -75,7 +75,9 @@ def smallest() -> list[tuple[Candidate, int]]:
 
 
 @pytest.mark.parametrize("prices", [None, CHEAP, EVEN, DEAR], ids=["gpus", "cheap", "even", "dear"])
-def test_the_plan_is_the_best_of_all_deployments(smallest: list[tuple[Candidate, int]], prices: dict[str, float]) -> None:
+def test_the_plan_is_the_best_of_all_deployments(
+    smallest: list[tuple[Candidate, int]], prices: dict[str, float]
+) -> None:
     found = choose(scenario(), replace(SPACE, usd_per_gpu_hour=prices), Load(RATE))
     costs: dict[Kind, float] = {}
     for candidate, replicas in smallest:

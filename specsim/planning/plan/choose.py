@@ -78,6 +78,12 @@ class Plan:
     def best(self) -> Option:
         return self.options[0]
 
+    @property
+    def drafts_were_tried(self) -> bool:
+        """Whether any choice had a drafter."""
+        options = any(one.candidate.kind.speculation for one in self.options)
+        return options or any(one.draft_tokens is not None for one in self.excluded)
+
     def best_of(self, *, speculation: bool) -> Option | None:
         """The best with or without drafts."""
         return next((one for one in self.options if one.candidate.kind.speculation is speculation), None)
