@@ -15,6 +15,7 @@ import typer
 from specsim import __version__
 from specsim.cli import (
     calibrate,
+    compare,
     dashboard,
     fit,
     import_files,
@@ -48,6 +49,7 @@ app.command("schema")(schema.schema)
 app.add_typer(profile.app, name="profile")
 app.command("predict")(predict.predict)
 app.command("simulate")(simulate.simulate)
+app.command("compare")(compare.compare)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
 app.command("fit")(fit.fit)

@@ -22,7 +22,6 @@ from specsim.cost.forward import Group
 from specsim.planning.plan.load import Load
 from specsim.planning.plan.space import Candidate
 from specsim.results import Slo
-from specsim.scenario import Speculation
 from specsim.units import format_seconds
 
 BATCH_RATIO = 1.25  # of neighbouring batch sizes that are priced; between them the logarithms are linear
@@ -120,12 +119,7 @@ class Bounds:
 
     @cached_property
     def _machine(self) -> Assembly:
-        """With its drafter; one that drafts nothing where there is none, which formulas of steps ask for."""
-        scenario = self.candidate.scenario
-        if scenario.speculation is not None:
-            return Assembly(scenario)
-        nothing = Speculation.model_validate({"program": "none"})
-        return Assembly(scenario.model_copy(update={"speculation": nothing}))
+        return Assembly(self.candidate.scenario)
 
     @cached_property
     def _served(self) -> Served:
