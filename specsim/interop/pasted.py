@@ -70,8 +70,9 @@ def server_call(text: str) -> Call:
             arguments = [_expanded(word, environment) for word in call.words]
             written = {_expanded(path, environment): content for path, content in files.items()}
             return Call(call.engine, environment, arguments, written)
+    nowhere = " is no file here and" if len(text.split()) == 1 else ""
     raise InvalidInput(
-        f"{shown(text)} starts no server that is known; give a command line of vllm serve, "
+        f"{shown(text)}{nowhere} starts no server that is known; give a command line of vllm serve, "
         "python -m sglang.launch_server or trtllm-serve"
     )
 

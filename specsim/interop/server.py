@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from specsim.errors import InvalidInput, SpecsimError, shown
+from specsim.errors import InvalidInput, SpecsimError, kind_of, shown
 from specsim.interop.command_line import Command, read_command
 from specsim.interop.config_file import file_flags, read_file, with_file
 from specsim.interop.engine_config import EngineConfig, speculation_fields
@@ -260,7 +260,7 @@ def _json_flag(command: Command, flag: str) -> dict[str, Any]:
     if isinstance(content, int):  # vLLM before 0.10: a level alone
         content = {"level": content}
     if not isinstance(content, dict):
-        raise InvalidInput(f"{flag} is a {type(content).__name__}; write a JSON object")
+        raise InvalidInput(f"{flag} is {kind_of(content)}; write a JSON object")
     for name, values in command.flags.items():
         if name.startswith(f"{flag}.") and len(values) == 1:
             content[name.removeprefix(f"{flag}.").replace("-", "_")] = _plain(values[0])

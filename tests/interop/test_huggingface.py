@@ -228,7 +228,7 @@ def test_the_name_comes_from_the_file() -> None:
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0; it should be greater than 0"),
         ({"num_attention_heads": 5}, "hidden_size 64 is not a multiple of num_attention_heads 5; state head_dim"),
         ({"num_key_value_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
-        ({"model_type": "mixtral", "num_experts": [2]}, r"num_experts is \[2\]; it should be a valid integer"),
+        ({"model_type": "mixtral", "num_experts": [2]}, r"num_experts is \[2\]; it should be a whole number"),
         ({"model_type": "mixtral", "num_experts": 4}, "field num_experts_per_tok is missing"),
         ({"num_experts": 4}, "num_experts is 4; model_type llama has none"),
         ({"model_type": "deepseek_v2", "kv_lora_rank": 8}, "field qk_rope_head_dim is missing"),
