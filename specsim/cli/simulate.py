@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
+from specsim.cli.options import JsonOption, console, messages, print_json
+from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput, SpecsimError
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 SERIES_INTERVALS = 500
 
 
+@takes_question
 def simulate(
-    scenario: ScenarioArgument,
-    settings: SetOption = None,
+    asked: Question,
     against_none: Annotated[
         bool, typer.Option("--against-no-speculation/--alone", help="Also simulate with no drafter loaded.")
     ] = True,
@@ -59,24 +60,23 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
-    from specsim.scenario import load_scenario
-
     if intervals:
         from specsim.serving.uncertainty import check_runs
 
         check_runs(intervals)
-    question = load_scenario(scenario, settings or ())
+    answered = asked.ask()
+    question = answered.scenario
     main = "speculation on" if question.speculation else "no speculation"
     alternatives: dict[str, Scenario] = {}
     if against_none and question.speculation is not None:
         alternatives["speculation off"] = question.without_speculation()
     for change in compare or ():
-        alternatives[change] = load_scenario(scenario, [*(settings or ()), change])
+        alternatives[change] = asked.ask([change]).scenario
     alternatives[main] = question
     trim = Margins(_margin(warmup, "--warmup"), _margin(cooldown, "--cooldown"))
     _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
-    runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
+    runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole, assumed=answered.assumed)
     _tell_compilation()
     runs.all(alternatives, replications)
     done = {name: alternatives[name] for name, found in runs.summaries.items() if found}
@@ -96,7 +96,7 @@ def _print_json(
     from specsim.report.replications import predicted_json, replications_json
 
     question, first = alternatives[runs.main], runs.first()
-    document: dict[str, Any] = {"name": question.name, "alternatives": first}
+    document: dict[str, Any] = {"name": question.name, "assumed": list(runs.assumed), "alternatives": first}
     if sure:
         document["intervals"] = {name: predicted_json(found) for name, found in sure.items()}
     if pairs:
@@ -107,7 +107,7 @@ def _print_json(
 def _print_tables(
     runs: Runs, alternatives: dict[str, Scenario], pairs: Pairs, sure: dict[str, dict[str, PredictedInterval]]
 ) -> None:
-    from specsim.report.assumed import deployment_lines, engine_line, price_line, ranking_line
+    from specsim.report.assumed import deployment_lines, engine_line, price_line, ranking_line, unstated_line
     from specsim.report.replications import predicted_table, replications_table
     from specsim.report.tables import summary_table
 
@@ -118,7 +118,7 @@ def _print_tables(
     told = first.get(runs.main) or next(iter(first.values()))
     prices = price_line(question, told["prices"], told["price_source"])
     lines = [engine_line(question), prices, *deployment_lines(question), ranking_line(list(alternatives.values()))]
-    for line in lines:
+    for line in [*lines, *unstated_line(runs.assumed)]:
         if line is not None:
             console().print(line, soft_wrap=True, markup=False)
     repeated = pairs.get(runs.main, [])
@@ -187,6 +187,7 @@ class Runs:
     timeline: Path | None
     series: Path | None
     whole: bool = False  # keep every record, however many
+    assumed: tuple[str, ...] = ()  # of the question
     summaries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
 

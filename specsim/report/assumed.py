@@ -21,6 +21,11 @@ def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
     ]
 
 
+def unstated_line(assumed: Sequence[str]) -> list[str]:
+    """What a short question left open; no line where it left nothing open."""
+    return [f"Assumed: {'; '.join(assumed)}."] if assumed else []
+
+
 def workload_line(speedups: SpeedupMap) -> str:
     """The requests that a batch consists of."""
     context, served = speedups.cells[0].context_tokens, speedups.served

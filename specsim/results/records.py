@@ -8,19 +8,86 @@ count as TPOT 0 against an SLO. Goodput is requests meeting the SLO per second. 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pydantic import Field, PositiveFloat
 
 from specsim.validated import Validated
 
+PERCENTILES = (50, 90, 95, 99)
+LATENCIES = ("ttft", "tpot", "itl", "e2e")
 
-class Slo(Validated):
-    """Latency limits; an absent one is always met. ``percentile`` of requests should meet them."""
+
+class PercentileLimits(Validated):
+    """The most that a percentile of a latency may be, in seconds; an absent one is always met."""
+
+    p50: PositiveFloat | None = None
+    p90: PositiveFloat | None = None
+    p95: PositiveFloat | None = None
+    p99: PositiveFloat | None = None
+
+    def bounds(self) -> list[tuple[int, float]]:
+        """(percentile, seconds) of those that are set, lowest percentile first."""
+        given = ((percentile, getattr(self, f"p{percentile}")) for percentile in PERCENTILES)
+        return [(percentile, limit) for percentile, limit in given if limit is not None]
+
+
+class Goodput(Validated):
+    """Limits of single requests, as ``vllm bench serve --goodput`` takes them, and the share that has to meet all.
+
+    A limit left out is the one of that latency's highest bounded percentile, if it has one.
+    """
 
     ttft_s: PositiveFloat | None = None
     tpot_s: PositiveFloat | None = None
     e2e_s: PositiveFloat | None = None
-    percentile: float = Field(99.0, gt=0, le=100)
+    share: float | None = Field(None, gt=0, le=1)
+
+
+class Slo(Validated):
+    """What a service promises: bounds on percentiles of latencies, and on the share of requests within limits.
+
+    slo:
+      ttft_s: {p95: 1.0}
+      tpot_s: {p50: 0.03, p95: 0.04}
+      goodput: {e2e_s: 20, share: 0.95}
+    """
+
+    ttft_s: PercentileLimits = PercentileLimits()
+    tpot_s: PercentileLimits = PercentileLimits()
+    itl_s: PercentileLimits = PercentileLimits()
+    e2e_s: PercentileLimits = PercentileLimits()
+    goodput: Goodput = Goodput()
+
+    def bounds(self) -> list[SloBound]:
+        """Every bounded percentile."""
+        found = ((name, getattr(self, f"{name}_s").bounds()) for name in LATENCIES)
+        return [SloBound(name, percentile, limit) for name, limits in found for percentile, limit in limits]
+
+    def request_limits(self) -> RequestLimits:
+        """What each request has to meet to count for goodput."""
+        return RequestLimits(*(self._request_limit(name) for name in RequestLimits._fields))
+
+    def _request_limit(self, name: str) -> float | None:
+        stated: float | None = getattr(self.goodput, name)
+        limits: PercentileLimits = getattr(self, name)
+        return stated if stated is not None else max(limits.bounds(), default=(0, None))[1]
+
+
+class SloBound(NamedTuple):
+    """A percentile of a latency (``ttft``, ``tpot``, ``itl``, ``e2e``) and the seconds that it may be at most."""
+
+    latency: str
+    percentile: int
+    limit_s: float
+
+
+class RequestLimits(NamedTuple):
+    """The most that each latency of one request may be; None: no limit."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
 
 
 @dataclass(slots=True)

@@ -138,9 +138,11 @@ class RunResult:
             inputs = sum(r.prompt_tokens for r in self.requests)
             outputs = sum(r.output_tokens for r in self.requests)
             goodput = None if slo is None else goodput_per_s(self.requests, slo, span)
+        sent = completed + self.rejected
         rates: dict[str, float | None] = {
             "request_throughput": completed / span,
             "request_goodput": goodput,
+            "goodput_share": None if goodput is None or not sent else goodput * span / sent,
             "output_throughput": outputs / span,
             "output_throughput_per_gpu": outputs / span / self.num_gpus,
             "total_token_throughput": (inputs + outputs) / span,

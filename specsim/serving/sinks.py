@@ -114,9 +114,9 @@ class Streamed:
         totals.tpot.add(tpot[outputs > 1])
         self.last_finish_s = max(self.last_finish_s, float(finish.max()))
         if self._slo is not None:
-            limits = (self._slo.ttft_s, first - arrival), (self._slo.tpot_s, tpot), (self._slo.e2e_s, finish - arrival)
             good = np.ones(len(finished), dtype=bool)
-            for limit, seconds in limits:
+            latencies = (first - arrival, tpot, finish - arrival)
+            for limit, seconds in zip(self._slo.request_limits(), latencies, strict=True):
                 if limit is not None:
                     good &= seconds <= limit
             totals.good = (totals.good or 0) + int(good.sum())

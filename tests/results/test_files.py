@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput
 from specsim.interop.acceptance import read_acceptance
-from specsim.results import AcceptanceCounts, KvTransfers, RequestRecord, RunResult, Slo, StepRecord, Totals, Trim
+from specsim.results import (
+    AcceptanceCounts,
+    Goodput,
+    KvTransfers,
+    RequestRecord,
+    RunResult,
+    Slo,
+    StepRecord,
+    Totals,
+    Trim,
+)
 from specsim.results.files import Tables, read_run, write_run, write_series
 from specsim.results.series import series
 
@@ -95,7 +105,7 @@ def small_run(**changes: Any) -> RunResult:
 
 
 def test_the_summary_has_the_keys_of_vllm_bench_serve(tmp_path: Path) -> None:
-    write_run(tmp_path, small_run(), slo=Slo(e2e_s=4.0), header={"model_id": "m"})
+    write_run(tmp_path, small_run(), slo=Slo(goodput=Goodput(e2e_s=4.0)), header={"model_id": "m"})
     summary = json.loads((tmp_path / "summary.json").read_text())
     expected = {
         "model_id", "duration", "completed", "failed", "total_input_tokens", "total_output_tokens",
@@ -127,7 +137,7 @@ def test_acceptance_reads_back_as_a_benchmarks_would(tmp_path: Path) -> None:
 
 def test_a_streamed_run_keeps_its_sketches(tmp_path: Path) -> None:
     """Its summary agrees with the exact one within the sketch's error, and survives the folder."""
-    slo = Slo(e2e_s=4.0)
+    slo = Slo(goodput=Goodput(e2e_s=4.0))
     exact = small_run().summary(slo)
     kept = small_run()
     busy_s = sum(step.duration_s for step in kept.steps)
