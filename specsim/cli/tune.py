@@ -59,7 +59,7 @@ def tune(
     from specsim.planning.tune import WITHOUT, engine_text, rule_of
     from specsim.planning.tune import tune as find
     from specsim.report.assumed import unstated_line
-    from specsim.report.tables import summary_table
+    from specsim.report.served import run_table
 
     answered = asked.ask()
     engine = target or _engine_of(answered.scenario)
@@ -102,7 +102,7 @@ def tune(
             soft_wrap=True,
         )
     if served:
-        console().print(summary_table(served))
+        console().print(run_table(served, "off"))
 
 
 def _engine_of(scenario: Scenario) -> EngineName:

@@ -15,10 +15,27 @@ def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
     prices = price_line(scenario, speedups.price_name, speedups.worst_source())
     return [
         workload_line(speedups),
-        acceptance_line(speedups),
+        *acceptance_line(speedups),
         engine_line(scenario),
         prices,
         *deployment_lines(scenario),
+    ]
+
+
+def run_lines(scenario: Scenario, price_name: str, worst_source: str) -> list[str]:
+    """What a simulated run rests on besides its requests."""
+    prices = price_line(scenario, price_name, worst_source)
+    return [*drafter_line(scenario), engine_line(scenario), prices, *deployment_lines(scenario)]
+
+
+def drafter_line(scenario: Scenario) -> list[str]:
+    """Which drafter, and where its acceptance is from; no line without one."""
+    speculation = scenario.speculation
+    if speculation is None or not speculation.program.drafts:
+        return []
+    return [
+        f"Drafter: {speculation.drafter_name()}, up to {speculation.max_draft_tokens} drafts a round; acceptance "
+        f"{speculation.acceptance_origin.sentence()}."
     ]
 
 
@@ -40,13 +57,15 @@ def workload_line(speedups: SpeedupMap) -> str:
     )
 
 
-def acceptance_line(speedups: SpeedupMap) -> str:
-    """How many tokens a round of the longest draft commits, and where that is from."""
+def acceptance_line(speedups: SpeedupMap) -> list[str]:
+    """How many tokens a round of the longest draft commits, and where that is from; no line without a drafter."""
+    if speedups.acceptance is None:
+        return []
     longest = max(speedups.cells, key=lambda cell: cell.draft_tokens)
-    return (
+    return [
         f"Acceptance: {longest.tokens_per_round:.2f} tokens a round with {longest.draft_tokens} drafts, "
         f"{speedups.acceptance.sentence()}."
-    )
+    ]
 
 
 def engine_line(scenario: Scenario) -> str:

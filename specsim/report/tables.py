@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -21,6 +20,8 @@ SHOWN_PARTS = {  # of PARTS, by column
 
 def map_table(speedups: SpeedupMap) -> Table:
     """Speed-up by batch (rows) and draft length (columns); brackets mark the best of each row."""
+    if speedups.acceptance is None:
+        return _plain_table(speedups)
     lengths = sorted({cell.draft_tokens for cell in speedups.cells})
     what = "decoding alone" if speedups.served is None else "prompts included"
     table = _narrow(f"speed-up over no drafter by batch size and draft length k, {what}")
@@ -38,11 +39,25 @@ def map_table(speedups: SpeedupMap) -> Table:
     return table
 
 
+def _plain_table(speedups: SpeedupMap) -> Table:
+    """What each batch size does without a drafter."""
+    what = "decoding alone" if speedups.served is None else "prompts included"
+    table = _narrow(f"no drafter, {what}")
+    for column in ("batch", "time of\na step", "output\ntokens/s", "tokens/s of\na request"):
+        table.add_column(column, justify="right")
+    for cell in speedups.cells:
+        each = cell.output_tokens_per_s / cell.batch
+        table.add_row(str(cell.batch), format_seconds(cell.step_s), f"{cell.output_tokens_per_s:,.0f}", f"{each:,.1f}")
+    return table
+
+
 def split_table(speedups: SpeedupMap) -> Table:
     """Where the time of each batch size's best k goes, and what a round waits for; ± is its 90 % interval."""
     cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]
     names = [name for name in SHOWN_PARTS if any(_share(cell, name) for cell in cells)]
-    table = _narrow("where the time of the best k goes")
+    table = _narrow(
+        "where the time of a step goes" if speedups.acceptance is None else "where the time of the best k goes"
+    )
     for column in ("batch", "k", "round", *names, "waits\nfor"):
         table.add_column(column, justify="right")
     for cell in cells:
@@ -100,28 +115,3 @@ def schedule_table(tuning: Tuning) -> Table:
 
 def _both_ends(first: float, last: float) -> str:
     return f"{first:.2f}" if f"{first:.2f}" == f"{last:.2f}" else f"{first:.2f} to {last:.2f}"
-
-
-def summary_table(summaries: dict[str, dict[str, Any]]) -> Table:
-    """Runs side by side under the keys of ``vllm bench serve``."""
-    rows = (
-        "completed", "duration", "request_throughput", "request_goodput", "output_throughput",
-        "output_throughput_per_gpu", "mean_ttft_ms", "median_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "median_tpot_ms",
-        "p99_tpot_ms", "median_itl_ms", "p99_itl_ms", "median_e2el_ms", "p99_e2el_ms", "spec_decode_acceptance_length",
-        "spec_decode_acceptance_rate", "preemptions", "steps", "price_source", "saturated", "truncated",
-    )  # fmt: skip
-    table = Table()
-    table.add_column("metric")
-    for name in summaries:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(row, *(_shown(summary.get(row)) for summary in summaries.values()))
-    return table
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,5 +1,6 @@
 """What comes out of a run, and the only definitions of its metrics."""
 
+from specsim.results.limits import StepLimits, StepTotals
 from specsim.results.metrics import goodput_per_s, left_waiting, meets, queue_kept_growing
 from specsim.results.records import (
     AcceptanceCounts,
@@ -9,6 +10,7 @@ from specsim.results.records import (
     RequestRecord,
     Slo,
     StepRecord,
+    pooled,
 )
 from specsim.results.run import Engine, KvTransfers, RunResult, Totals, Trim
 from specsim.results.service_level import SloFinding, slo_findings, slo_met
@@ -26,12 +28,15 @@ __all__ = [
     "RunResult",
     "Slo",
     "SloFinding",
+    "StepLimits",
     "StepRecord",
+    "StepTotals",
     "Totals",
     "Trim",
     "goodput_per_s",
     "left_waiting",
     "meets",
+    "pooled",
     "queue_kept_growing",
     "slo_findings",
     "slo_met",

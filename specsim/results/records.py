@@ -7,6 +7,7 @@ count as TPOT 0 against an SLO. Goodput is requests meeting the SLO per second. 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -64,6 +65,11 @@ class Slo(Validated):
         found = ((name, getattr(self, f"{name}_s").bounds()) for name in LATENCIES)
         return [SloBound(name, percentile, limit) for name, limits in found for percentile, limit in limits]
 
+    @property
+    def states_anything(self) -> bool:
+        """Whether a run can miss it."""
+        return bool(self.bounds()) or self.goodput.share is not None
+
     def request_limits(self) -> RequestLimits:
         """What each request has to meet to count for goodput."""
         return RequestLimits(*(self._request_limit(name) for name in RequestLimits._fields))
@@ -92,7 +98,10 @@ class RequestLimits(NamedTuple):
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One finished request; times are seconds since the run began."""
+    """One finished request; times are seconds since the run began.
+
+    ``cached_tokens``: of the prompt, found in the prefix cache when it was first admitted or admitted again.
+    """
 
     request_id: int
     request_class: str
@@ -106,6 +115,7 @@ class RequestRecord:
     accepted: int = 0
     preemptions: int = 0
     replica: int = 0
+    cached_tokens: int = 0
 
     @property
     def ttft_s(self) -> float:
@@ -194,6 +204,16 @@ class AcceptanceCounts:
     def as_table(self) -> dict[str, list[int]]:
         """JSON form {d: [count of j = 0..d]}."""
         return {str(d): [self.rounds[d].get(j, 0) for j in range(d + 1)] for d in sorted(self.rounds)}
+
+
+def pooled(records: Iterable[AcceptanceCounts]) -> AcceptanceCounts:
+    """The rounds of several records as one."""
+    total = AcceptanceCounts()
+    for counts in records:
+        for drafted, row in counts.rounds.items():
+            for accepted, rounds in row.items():
+                total.add(drafted, accepted, rounds)
+    return total
 
 
 @dataclass(frozen=True, slots=True)

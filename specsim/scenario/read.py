@@ -71,6 +71,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     sections = [one for one in (workload, data.get("speculation"), *(classes or ())) if isinstance(one, dict)]
     laws = [one.get(kind) for one in sections for kind in ("lengths", "acceptance")]
     spots: tuple[tuple[Any, str], ...] = (
+        *((one, "acceptance") for one in sections),
         (data, "model"), (data, "gpu"), (data.get("speculation"), "program"), (data.get("speculation"), "draft_model"),
         (workload, "path"), *((law, "path") for law in laws), (data.get("cost"), "profile"),
     )  # fmt: skip

@@ -23,6 +23,7 @@ from specsim.results import (
     RunResult,
     Slo,
     StepRecord,
+    StepTotals,
     Totals,
     Trim,
 )
@@ -140,14 +141,12 @@ def test_a_streamed_run_keeps_its_sketches(tmp_path: Path) -> None:
     slo = Slo(goodput=Goodput(e2e_s=4.0))
     exact = small_run().summary(slo)
     kept = small_run()
-    busy_s = sum(step.duration_s for step in kept.steps)
-    sequence_s = sum(step.duration_s * step.sequences for step in kept.steps)
-    totals = Totals(3, 30, 11, 0, 9, good=2, busy_s=busy_s, sequence_s=sequence_s)
+    totals, steps = Totals(3, 30, 11, 0, good=2), StepTotals.of(kept.steps, None)
     totals.ttft.add(np.array([r.ttft_s for r in kept.requests]))
     totals.tpot.add(np.array([r.tpot_s for r in kept.requests if r.tpot_s is not None]))
     totals.e2el.add(np.array([r.e2e_s for r in kept.requests]))
     totals.itl.add(kept.itl_s)
-    streamed = small_run(requests=[], steps=[], itl_s=np.zeros(0), itl_request=None, totals=totals)
+    streamed = small_run(requests=[], steps=[], itl_s=np.zeros(0), itl_request=None, totals=totals, step_totals=steps)
     write_run(tmp_path, streamed)
     found = read_run(tmp_path).summary()
     assert found == streamed.summary()
