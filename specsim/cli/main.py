@@ -21,6 +21,7 @@ from specsim.cli import (
     import_files,
     init,
     measure,
+    plan,
     predict,
     profile,
     quickstart,
@@ -54,6 +55,7 @@ app.command("validate")(validate.validate)
 app.command("fit")(fit.fit)
 app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
+app.command("plan")(plan.plan)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
 app.command("systems")(systems.systems)
