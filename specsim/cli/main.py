@@ -102,7 +102,9 @@ def _status_of(arguments: Sequence[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(message(), file=sys.stderr)
             return 2
-        return _fail(f"{message()}; see specsim --help", 2)
+        from specsim.specs.faults import in_plain_words  # not before it is needed: pydantic takes a while
+
+        return _fail(f"{in_plain_words(message()).rstrip('.')}; see specsim --help", 2)
     if status == INTERRUPTED:  # typer turns Ctrl-C into this status
         return _fail("stopped by Ctrl-C; measured rows are kept, and the same command goes on from there", INTERRUPTED)
     return status if isinstance(status, int) else 0
