@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import carray, types  # type: ignore[attr-defined]
+from numba import types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
 PLAIN_PYTHON = bool(cast(Any, numba.config).DISABLE_JIT)
@@ -120,12 +120,12 @@ def record_at(dtype: np.dtype[Any]) -> Callable[[int], Any]:
     return cast(Callable[[int], Any], at)
 
 
-def _numbers_at(number: types.Number) -> Callable[[int, int], Any]:
+def _numbers_at(number: types.Number) -> Callable[[int], Any]:
     if PLAIN_PYTHON:
-        return lambda address, count: array_at(address, count, np.dtype(str(number)))
+        return lambda address: array_at(address, _MORE_THAN_THERE_ARE, np.dtype(str(number)))
 
     @intrinsic
-    def pointer(_: Any, address: Any) -> Any:
+    def numbers(_: Any, address: Any) -> Any:
         kind = cast(Any, types.CPointer)(number)
 
         def point(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -133,17 +133,12 @@ def _numbers_at(number: types.Number) -> Callable[[int, int], Any]:
 
         return kind(types.int64), point
 
-    point_at: Callable[[int], Any] = cast(Any, pointer)
-
-    @jit
-    def numbers(address: int, count: int) -> Any:
-        return carray(point_at(address), count)
-
-    return numbers
+    return cast(Callable[[int], Any], numbers)
 
 
+_MORE_THAN_THERE_ARE = 2**40
 integers_at = _numbers_at(types.int64)
-"""``count`` whole numbers behind an address, as an array; for compiled functions."""
+"""Whole numbers from an address on, by their index; for compiled functions."""
 floats_at = _numbers_at(types.float64)
 """The same for floating-point numbers."""
 bytes_at = _numbers_at(types.uint8)

@@ -24,10 +24,8 @@ LAW = mixed_record(
     (
         "kind",
         "rates",
-        "num_rates",
         "level_rates",
         "level_confidences",
-        "num_levels",
         "copies",
         "limits",
         "depth",
@@ -38,7 +36,7 @@ LAW = mixed_record(
     ),
     ("match_factor", "min_match", "false_match_rate"),
 )
-"""levels: ``rates``, and of each of ``num_levels`` levels its own. runs: ``copies`` is 0 where all is proposed;
+"""levels: ``rates``, and of each level its own. runs: ``copies`` is 0 where all is proposed;
 ``match_factor`` times the tokens matched is then the most that is (below 0: no such limit); ``false_seed`` keys the
 draws of false matches. tree: ``limits`` [depth, candidates] cumulate the recalls, ``children`` [nodes of the tree + 1,
 node + 1, candidate], -1 for none."""
@@ -73,7 +71,7 @@ def proposed(one: Any, position: int, drafts: int) -> int:
 
 @jit
 def _before_wrong(law: Any, one: Any, drafts: int) -> int:
-    rates, first = floats_at(law.rates, law.num_rates), one.emitted_tokens
+    rates, first = floats_at(law.rates), one.emitted_tokens
     for j in range(drafts):
         if uniform_of(one.key, first + j) >= _level(law, one, first + j) * rates[j]:
             return j
@@ -83,23 +81,23 @@ def _before_wrong(law: Any, one: Any, drafts: int) -> int:
 @jit
 def _level(law: Any, one: Any, position: int) -> float:
     if one.levels != NONE:
-        return float(floats_at(law.level_rates, law.num_levels)[bytes_at(one.levels, position + 1)[position]])
-    return 1.0 if one.track == NONE else float(floats_at(one.track, position + 1)[position])
+        return float(floats_at(law.level_rates)[bytes_at(one.levels)[position]])
+    return 1.0 if one.track == NONE else float(floats_at(one.track)[position])
 
 
 @jit
-def put_confidences(one: Any, position: int, confidences: Any) -> None:
-    """Of the drafts from an output position on."""
-    law, levels = law_at(one.law), bytes_at(one.levels, position + len(confidences))
-    for j in range(len(confidences)):
-        confidences[j] = floats_at(law.level_confidences, law.num_levels)[levels[position + j]]
+def put_confidences(one: Any, position: int, count: int, confidences: Any) -> None:
+    """Of ``count`` drafts from an output position on."""
+    law, levels = law_at(one.law), bytes_at(one.levels)
+    for j in range(count):
+        confidences[j] = floats_at(law.level_confidences)[levels[position + j]]
 
 
 @jit
 def _track_of(law: Any, one: Any, position: int) -> Any:
     """Tokens of the run from an output position on, and of copy drafters those of it before."""
     fields = 2 if law.copies else 1
-    return floats_at(one.track + 8 * fields * position, fields)
+    return floats_at(one.track + 8 * fields * position)
 
 
 @jit
@@ -113,12 +111,12 @@ def _limit(law: Any, one: Any, position: int, drafts: int) -> int:
 def _walked(law: Any, one: Any, drafts: int) -> int:
     width, node, depth = law.candidates, -1, 0
     tree = law.children + 8 * drafts * (law.most_nodes + 1) * (width + 1)
-    limits = floats_at(law.limits, law.depth * width)
+    limits = floats_at(law.limits)
     while depth < min(law.depth, drafts):
         u, rank = uniform_of(one.key, one.emitted_tokens + depth), 0
         while rank < width and limits[depth * width + rank] <= u:
             rank += 1
-        node = integers_at(tree + 8 * (node + 1) * (width + 1), width + 1)[rank]
+        node = integers_at(tree + 8 * (node + 1) * (width + 1))[rank]
         if node < 0:
             break
         depth += 1

@@ -22,7 +22,7 @@ def tabled_length(replica: Any) -> int:
     if replica.decider != NONE:
         return 0
     last = replica.last_draft_length
-    return int(integers_at(replica.draft_lengths, last + 1)[min(replica.num_shares, last)])
+    return int(integers_at(replica.draft_lengths)[min(replica.num_shares, last)])
 
 
 @jit

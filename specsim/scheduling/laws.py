@@ -38,10 +38,9 @@ class LawRecords:
                 if isinstance(law, HurdleAcceptance):
                     _put_copies(record, law, seed)
             else:
-                record["kind"], record["num_rates"] = LEVELS, longest
+                record["kind"] = LEVELS
                 self._point(record, "rates", _rates(law, longest))
             if isinstance(law, ConfidenceAcceptance):
-                record["num_levels"] = len(law.levels)
                 for name, table in zip(("level_rates", "level_confidences"), law.tables(), strict=True):
                     self._point(record, name, table)
 

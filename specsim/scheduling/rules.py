@@ -96,7 +96,7 @@ def _longest_chunk(replica: Any, engine: Any) -> int:
 
 @jit
 def _schedule_running(replica: Any, engine: Any, longest_chunk: int) -> int:
-    running = integers_at(replica.running, engine.max_num_seqs)
+    running = integers_at(replica.running)
     budget, index = engine.max_num_batched_tokens, 0
     while index < replica.num_running and budget > engine.draft_slots:
         address = running[index]
@@ -151,7 +151,7 @@ def _victim(replica: Any, engine: Any) -> int:
     """Who of the running goes first of all loses last; under ``fcfs`` they stand in that order."""
     chosen = replica.num_running - 1
     if engine.by_priority:
-        running = integers_at(replica.running, replica.num_running)
+        running = integers_at(replica.running)
         for index in range(replica.num_running):
             if goes_before(1, running[chosen], running[index]):
                 chosen = index
@@ -181,7 +181,7 @@ def _copy_share(one: Any, to: Any) -> None:
 @jit
 def preempt(replica: Any, engine: Any, index: int) -> None:
     """The running request at ``index`` loses its cache and queues again."""
-    running = integers_at(replica.running, replica.num_running)
+    running = integers_at(replica.running)
     address = running[index]
     replica.num_running -= 1
     for later in range(index, replica.num_running):
@@ -192,7 +192,7 @@ def preempt(replica: Any, engine: Any, index: int) -> None:
     one.lost_tokens += one.computed_tokens + one.in_flight_tokens
     one.stale_tokens = one.in_flight_tokens
     one.computed_tokens, one.in_flight_tokens, one.awaited_tokens, one.draft_tokens = 0, 0, 0, 0
-    integers_at(replica.preempted, engine.max_num_seqs)[replica.num_preempted] = address
+    integers_at(replica.preempted)[replica.num_preempted] = address
     replica.num_preempted += 1
     enqueue(replica, engine.by_priority, address)
 
@@ -242,7 +242,7 @@ def admit_next(replica: Any, engine: Any, tokens: int) -> int:
     one = request_at(address)
     leave_queue(replica, address)
     name_blocks(replica, one, min(one.computed_tokens + tokens, known_tokens(one)))
-    integers_at(replica.running, engine.max_num_seqs)[replica.num_running] = address
+    integers_at(replica.running)[replica.num_running] = address
     replica.num_running += 1
     return int(address)
 
@@ -295,8 +295,9 @@ def book(replica: Any, shares: int, count: int) -> None:
             _book_share(replica, engine, one, share)
         finished |= one.emitted_tokens >= one.output_tokens
     if finished:
-        running, kept = integers_at(replica.running, replica.num_running), 0
-        for address in running:
+        running, kept = integers_at(replica.running), 0
+        for index in range(replica.num_running):
+            address = running[index]
             if request_at(address).emitted_tokens < request_at(address).output_tokens:
                 running[kept] = address
                 kept += 1

@@ -83,7 +83,7 @@ def _take_in_moved(replica: Any, engine: Any) -> None:
 
 @jit
 def _running(replica: Any, index: int) -> Any:
-    return request_at(integers_at(replica.running, index + 1)[index])
+    return request_at(integers_at(replica.running)[index])
 
 
 @jit
@@ -102,7 +102,7 @@ def _go_on_with_cut(replica: Any, engine: Any, room: int) -> int:
             tokens = min(missing, room)
             if tokens <= 0 or not extend(replica, engine, one, tokens):
                 return 0
-            add_share(replica, engine, integers_at(replica.running, index + 1)[index], tokens, 0)
+            add_share(replica, engine, integers_at(replica.running)[index], tokens, 0)
             return 0 if tokens < missing else int(room - tokens)
     return room
 
@@ -141,8 +141,8 @@ def _may_write(one: Any) -> int:
 def _tokens_left(replica: Any, engine: Any) -> float:
     """Tokens of free blocks that no running sequence is expected to fill."""
     left = float((replica.free_plain + replica.free_named) * engine.block_size)
-    for address in integers_at(replica.running, replica.num_running):
-        one = request_at(address)
+    for index in range(replica.num_running):
+        one = _running(replica, index)
         if one.emitted_tokens == 0:
             left -= _may_write(one) + missing_tokens(one)
         else:
@@ -177,7 +177,7 @@ def _decode(replica: Any, engine: Any, ran: int) -> None:
     for index in range(ran):
         tokens = wanted_tokens(_running(replica, index), engine) if _decodes(replica, index) else 0
         if tokens > 0 and extend(replica, engine, _running(replica, index), tokens):
-            add_share(replica, engine, integers_at(replica.running, index + 1)[index], tokens, 0)
+            add_share(replica, engine, integers_at(replica.running)[index], tokens, 0)
 
 
 @jit

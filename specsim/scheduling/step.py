@@ -52,7 +52,7 @@ def begin(replica: Any, now_s: float) -> None:
         if share.goes_on:
             if one.levels != NONE:
                 share.confidences = work.confidences + 8 * index * longest
-                put_confidences(one, position, floats_at(share.confidences, longest))
+                put_confidences(one, position, longest, floats_at(share.confidences))
             work.num_drafting += 1
             kv_drafting += kv_tokens - beyond_known(share, verifies) + 1 + (right if verifies else 0)
         work.drafts += share.drafts
@@ -136,12 +136,12 @@ def launch(replica: Any) -> float:
     log.worst_rank = max(log.worst_rank, work.rank)
     row = log.num_steps
     log.num_steps = row + 1
-    out = integers_at(log.steps + 8 * STEP_COLUMNS * row, STEP_COLUMNS)
+    out = integers_at(log.steps + 8 * STEP_COLUMNS * row)
     out[0], out[1], out[2] = replica.num_shares, work.prefill_tokens, work.verify_tokens
     out[3], out[4] = work.drafts, work.accepted
     out[5] = engine.num_blocks - replica.free_plain - replica.free_named
     out[6], out[7] = replica.num_waiting, replica.number
-    times = floats_at(log.step_times + 8 * STEP_TIMES * row, STEP_TIMES)
+    times = floats_at(log.step_times + 8 * STEP_TIMES * row)
     times[0], times[1], times[2] = replica.start_s, work.seconds, work.lag_s
     return float(replica.now_s)
 
@@ -159,8 +159,8 @@ def end(replica: Any) -> None:
         if one.emitted_tokens == share.emitted:
             one.first_token_s = replica.out_s
         else:
-            floats_at(log.gaps, log.num_gaps + 1)[log.num_gaps] = replica.out_s - one.last_token_s
-            integers_at(log.gap_requests, log.num_gaps + 1)[log.num_gaps] = one.request_id
+            floats_at(log.gaps)[log.num_gaps] = replica.out_s - one.last_token_s
+            integers_at(log.gap_requests)[log.num_gaps] = one.request_id
             log.num_gaps += 1
         one.last_token_s = replica.out_s
         if not share.prefill:
@@ -168,7 +168,7 @@ def end(replica: Any) -> None:
             one.drafted += share.drafts
             one.accepted += share.accepted
             cell = share.drafts * (log.longest_draft + 1) + share.accepted
-            integers_at(log.acceptance, cell + 1)[cell] += 1
+            integers_at(log.acceptance)[cell] += 1
         if one.emitted_tokens >= one.output_tokens:
             if engine_at(replica.engine).role != PREFILL:
                 note_finished(replica, one)
@@ -182,8 +182,8 @@ def note_finished(replica: Any, one: Any) -> None:
     log = log_at(replica.log)
     row = log.num_requests
     log.num_requests = row + 1
-    out = integers_at(log.requests + 8 * REQUEST_COLUMNS * row, REQUEST_COLUMNS)
+    out = integers_at(log.requests + 8 * REQUEST_COLUMNS * row)
     out[0], out[1], out[2], out[3] = one.request_id, one.request_class, one.prompt_tokens, one.output_tokens
     out[4], out[5], out[6], out[7], out[8] = one.rounds, one.drafted, one.accepted, one.preemptions, replica.number
-    times = floats_at(log.request_times + 8 * REQUEST_TIMES * row, REQUEST_TIMES)
+    times = floats_at(log.request_times + 8 * REQUEST_TIMES * row)
     times[0], times[1], times[2] = one.arrival_s, one.first_token_s, one.last_token_s

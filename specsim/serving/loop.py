@@ -48,7 +48,7 @@ def serve(fleet: Any) -> int:
         status = _fill_sources(fleet)
         if status != DONE:
             return status
-        slot = integers_at(fleet.winners, 2)[1]
+        slot = integers_at(fleet.winners)[1]
         event = _event_of(fleet, slot)
         if event.time_s == np.inf:
             return DONE
@@ -83,7 +83,7 @@ def _plan(fleet: Any, slot: int, time_s: float, kind: int, order: int) -> None:
     event = _event_of(fleet, slot)
     event.time_s, event.kind, event.order = time_s, kind, order
     size = fleet.num_slots
-    winners, node = integers_at(fleet.winners, size), (slot + size) // 2
+    winners, node = integers_at(fleet.winners), (slot + size) // 2
     while node > 0:
         left, right = 2 * node, 2 * node + 1
         one = left - size if left >= size else winners[left]
@@ -122,7 +122,7 @@ def _fill_sources(fleet: Any) -> int:
             break
         if fleet.row == fleet.num_rows:
             return ROWS_WANTED
-        source = integers_at(fleet.idle_sources, fleet.num_idle)[fleet.first_idle]
+        source = integers_at(fleet.idle_sources)[fleet.first_idle]
         address = take_row(fleet, source)
         if address == NONE:
             return RECORDS_WANTED

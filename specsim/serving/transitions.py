@@ -108,26 +108,26 @@ def take_row(fleet: Any, source: int) -> int:
         return NONE
     one = request_at(address)
     fleet.spare_request, fleet.row = one.after, row + 1
-    time_s = floats_at(fleet.idle_since, fleet.num_sources)[source]
+    time_s = floats_at(fleet.idle_since)[source]
     if not fleet.closed:
-        time_s = floats_at(fleet.arrival_s, fleet.num_rows)[row]
+        time_s = floats_at(fleet.arrival_s)[row]
     elif fleet.taken >= fleet.num_sources:  # each client's first request comes at once
-        time_s = max(fleet.now_s, time_s + floats_at(fleet.think_s, fleet.num_rows)[row])
+        time_s = max(fleet.now_s, time_s + floats_at(fleet.think_s)[row])
     _clear(one)
-    one.request_id, one.arrival_s = integers_at(fleet.request_ids, fleet.num_rows)[row], time_s
+    one.request_id, one.arrival_s = integers_at(fleet.request_ids)[row], time_s
     one.serial, one.client = fleet.taken, source
     fleet.taken += 1
     one.key = key_of(fleet.seed, one.request_id)
-    one.prompt_tokens = integers_at(fleet.prompt_tokens, fleet.num_rows)[row]
-    one.output_tokens = integers_at(fleet.output_tokens, fleet.num_rows)[row]
-    one.request_class = integers_at(fleet.class_index, fleet.num_rows)[row]
-    one.priority = integers_at(fleet.priorities, one.request_class + 1)[one.request_class]
+    one.prompt_tokens = integers_at(fleet.prompt_tokens)[row]
+    one.output_tokens = integers_at(fleet.output_tokens)[row]
+    one.request_class = integers_at(fleet.class_index)[row]
+    one.priority = integers_at(fleet.priorities)[one.request_class]
     if fleet.hash_block_tokens:
-        starts = integers_at(fleet.hash_starts, row + 2)
+        starts = integers_at(fleet.hash_starts)
         one.hashes, one.num_hashes = fleet.hashes + 8 * starts[row], starts[row + 1] - starts[row]
         one.hash_block_tokens = fleet.hash_block_tokens
-    one.track = integers_at(fleet.track, fleet.num_rows)[row]
-    one.levels = integers_at(fleet.levels, fleet.num_rows)[row]
+    one.track = integers_at(fleet.track)[row]
+    one.levels = integers_at(fleet.levels)[row]
     if fleet.num_prefill:
         _split(fleet, address)
     return int(address)
@@ -185,7 +185,7 @@ def _submit(fleet: Any, number: int, address: int) -> None:
     if replica.laws != NONE:
         one.law = replica.laws + one.request_class * LAW_BYTES
     one.replica, one.submitted_s = number, fleet.now_s
-    integers_at(fleet.unfinished, fleet.num_replicas)[number] += 1
+    integers_at(fleet.unfinished)[number] += 1
     submit(replica, address)
     _wake(fleet, number)
 
@@ -201,8 +201,8 @@ def _hand_over(fleet: Any, address: int, begin_: int, end_: int) -> None:
 @jit
 def set_idle(fleet: Any, source: int, since_s: float) -> None:
     """The source has its answer, and may take its next request."""
-    floats_at(fleet.idle_since, fleet.num_sources)[source] = since_s
-    integers_at(fleet.idle_sources, fleet.num_idle + 1)[fleet.num_idle] = source
+    floats_at(fleet.idle_since)[source] = since_s
+    integers_at(fleet.idle_sources)[fleet.num_idle] = source
     fleet.num_idle += 1
 
 
@@ -218,7 +218,7 @@ def _leave(fleet: Any, address: int) -> None:
 def _finish(fleet: Any, address: int) -> None:
     """The request has all its tokens."""
     one = request_at(address)
-    integers_at(fleet.unfinished, fleet.num_replicas)[one.replica] -= 1
+    integers_at(fleet.unfinished)[one.replica] -= 1
     if fleet.closed:
         set_idle(fleet, one.client, one.last_token_s)
     _leave(fleet, address)
@@ -234,7 +234,8 @@ def start_step(fleet: Any, number: int) -> int:
     """
     replica = _replica_of(fleet, number)
     begin(replica, fleet.now_s)
-    for address in integers_at(replica.reserved, replica.num_reserved):
+    for index in range(replica.num_reserved):
+        address = integers_at(replica.reserved)[index]
         if fleet.decode_first:
             _hand_over(fleet, request_at(address).other_half, 0, fleet.num_prefill)
         else:
@@ -274,7 +275,7 @@ def end_step(fleet: Any, number: int) -> bool:
         if not prefills:
             _finish(fleet, address)
             continue
-        integers_at(fleet.unfinished, fleet.num_replicas)[number] -= 1
+        integers_at(fleet.unfinished)[number] -= 1
         if fleet.decode_first:
             _move(fleet, one.other_half)
         else:

@@ -26,19 +26,20 @@ def oldest_victim(*_: Any) -> int:
 
 def first_block_first(replica: Any, one: Any) -> None:
     if one.named_blocks:
-        table = integers_at(one.table, one.named_blocks)
-        table[:] = table[::-1].copy()
+        table = integers_at(one.table)
+        table[: one.named_blocks] = table[: one.named_blocks][::-1].copy()
     release(replica, one)
 
 
 def newest_namesake(replica: Any, one: Any, table: int) -> int:
     found = find_prefix(replica, one, table)
-    for index, address in enumerate(integers_at(table, found)):
+    for index in range(found):
+        address = int(integers_at(table)[index])
         block, younger = block_at(address), block_at(address).younger
         while younger != NONE:
             other = block_at(younger)
             if (other.private, other.hash, other.index) == (block.private, block.hash, block.index):
-                integers_at(table, found)[index] = younger
+                integers_at(table)[index] = younger
             younger = other.younger
     return found
 

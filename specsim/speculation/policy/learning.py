@@ -73,7 +73,7 @@ def round_of(decider: Any, index: int) -> Any:
 def bounded(decider: Any, k: int) -> int:
     """The k that is taken where a rule wants ``k``: within the limits, and held."""
     if decider.most != NONE:
-        k = min(k, integers_at(decider.most, decider.last_most + 1)[min(decider.batch, decider.last_most)])
+        k = min(k, integers_at(decider.most)[min(decider.batch, decider.last_most)])
     if decider.held < 0 or (k != decider.held and decider.held_for >= decider.hold_steps):
         decider.held, decider.held_for = k, 0
     decider.held_for += 1
@@ -85,7 +85,7 @@ def price_address(decider: Any, row: int) -> int:
     """Where the prices at the step's KV length lie; NONE, with a note for Python, where none were made."""
     octave = int(np.rint(np.log2(max(1.0, decider.context_tokens)) * PER_OCTAVE))
     rows = decider.price_rows
-    address = integers_at(decider.prices, OCTAVES * rows)[octave * rows + row]
+    address = integers_at(decider.prices)[octave * rows + row]
     if address == NONE:
         decider.lacking_octave, decider.lacking_row = octave, row
     return int(address)
