@@ -294,9 +294,10 @@ def _tell_left_out(name: str, error: SpecsimError) -> None:
 
 def _tell_compilation() -> None:
     """Say why the first run on a machine begins later than the next ones will."""
-    from specsim.serving.entry import is_compiled
+    from specsim.scheduling.compiled import is_compiled
+    from specsim.serving.loop import serve
 
-    if not is_compiled():
+    if not is_compiled(serve):
         messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 

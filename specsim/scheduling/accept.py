@@ -15,18 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import NONE, bytes_at, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.jit import NONE, bytes_at, call_at, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.scheduling.records import request_at
 from specsim.speculation.compiled_uniform import key_of, uniform_of
-
-LEVELS, RUNS, TREE = range(3)
 
 LAW = mixed_record(
     (
-        "kind",
+        "accepted",
+        "proposed",
         "rates",
         "level_rates",
         "level_confidences",
-        "copies",
         "limits",
         "depth",
         "candidates",
@@ -36,37 +35,32 @@ LAW = mixed_record(
     ),
     ("match_factor", "min_match", "false_match_rate"),
 )
-"""levels: ``rates``, and of each level its own. runs: ``copies`` is 0 where all is proposed;
-``match_factor`` times the tokens matched is then the most that is (below 0: no such limit); ``false_seed`` keys the
-draws of false matches. tree: ``limits`` [depth, candidates] cumulate the recalls, ``children`` [nodes of the tree + 1,
-node + 1, candidate], -1 for none."""
+"""``accepted``, ``proposed``: what runs and trees put in place of the rules for levels, compiled apart.
+
+levels: ``rates``, and of each level its own. runs: ``match_factor`` times the tokens matched is the most that a copy
+drafter proposes (below 0: no such limit); ``false_seed`` keys the draws of its false matches. tree: ``limits`` [depth,
+candidates] cumulate the recalls, ``children`` [nodes of the tree + 1, node + 1, candidate], -1 for none."""
 law_at = record_at(LAW)
 
 
 @jit
-def accepted(one: Any, drafts: int) -> int:
+def accepted(address: int, drafts: int) -> int:
     """Right drafts of a request's round that drafted so many."""
     if drafts == 0:
         return 0
+    one = request_at(address)
     law = law_at(one.law)
-    if law.kind == LEVELS:
-        return _before_wrong(law, one, drafts)
-    if law.kind == TREE:
-        return _walked(law, one, drafts)
-    run = int(_track_of(law, one, one.emitted_tokens)[0])
-    return int(min(run, _limit(law, one, one.emitted_tokens, drafts)))
+    return _before_wrong(law, one, drafts) if law.accepted == NONE else call_at(law.accepted, address, drafts)
 
 
 @jit
-def proposed(one: Any, position: int, drafts: int) -> int:
-    """Tokens that a request's drafter proposes of at most ``drafts``, the first for an output position."""
-    law = law_at(one.law)
-    if law.kind != RUNS or not law.copies:
-        return drafts
-    run = _track_of(law, one, position)
-    if run[0] + run[1] > 0.0 or uniform_of(key_of(law.false_seed, one.request_id), position) < law.false_match_rate:
-        return _limit(law, one, position, drafts)
-    return 0
+def proposed(address: int, drafts: int) -> int:
+    """Tokens that a request's drafter proposes next, of at most ``drafts``."""
+    rule = law_at(request_at(address).law).proposed
+    return drafts if rule == NONE else call_at(rule, address, drafts)
+
+
+# -- levels -------------------------------------------------------------------------------------------------------
 
 
 @jit
@@ -93,22 +87,51 @@ def put_confidences(one: Any, position: int, count: int, confidences: Any) -> No
         confidences[j] = floats_at(law.level_confidences)[levels[position + j]]
 
 
-@jit
-def _track_of(law: Any, one: Any, position: int) -> Any:
-    """Tokens of the run from an output position on, and of copy drafters those of it before."""
-    fields = 2 if law.copies else 1
-    return floats_at(one.track + 8 * fields * position)
+# -- runs ---------------------------------------------------------------------------------------------------------
+
+
+def accepted_of_run(address: int, drafts: int) -> int:
+    """As ``accepted``, where all that is drafted is proposed."""
+    one = request_at(address)
+    return int(min(drafts, floats_at(one.track)[one.emitted_tokens]))
+
+
+def accepted_of_copy(address: int, drafts: int) -> int:
+    """As ``accepted``, of a copy drafter."""
+    one = request_at(address)
+    return int(min(_copied(one)[0], _limit(law_at(one.law), one, drafts)))
+
+
+def proposed_copy(address: int, drafts: int) -> int:
+    """As ``proposed``, of a copy drafter: nothing where no match is found."""
+    one = request_at(address)
+    law, run = law_at(one.law), _copied(one)
+    key = key_of(law.false_seed, one.request_id)
+    if run[0] + run[1] > 0.0 or uniform_of(key, one.emitted_tokens) < law.false_match_rate:
+        return _limit(law, one, drafts)
+    return 0
 
 
 @jit
-def _limit(law: Any, one: Any, position: int, drafts: int) -> int:
-    if not law.copies or law.match_factor < 0.0:
+def _copied(one: Any) -> Any:
+    """Tokens of the run from the next output position on, and those of it before."""
+    return floats_at(one.track + 8 * 2 * one.emitted_tokens)
+
+
+@jit
+def _limit(law: Any, one: Any, drafts: int) -> int:
+    if law.match_factor < 0.0:
         return drafts
-    return int(min(drafts, int(np.floor(law.match_factor * (law.min_match + _track_of(law, one, position)[1])))))
+    return int(min(drafts, int(np.floor(law.match_factor * (law.min_match + _copied(one)[1])))))
 
 
-@jit
-def _walked(law: Any, one: Any, drafts: int) -> int:
+# -- trees --------------------------------------------------------------------------------------------------------
+
+
+def accepted_of_tree(address: int, drafts: int) -> int:
+    """As ``accepted``: how deep the tree is walked."""
+    one = request_at(address)
+    law = law_at(one.law)
     width, node, depth = law.candidates, -1, 0
     tree = law.children + 8 * drafts * (law.most_nodes + 1) * (width + 1)
     limits = floats_at(law.limits)

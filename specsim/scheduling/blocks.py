@@ -65,16 +65,15 @@ def find_prefix(replica: Any, one: Any, table: int) -> int:
     engine = engine_at(replica.engine)
     if not engine.prefix_caching:
         return 0
-    found, most = 0, (known_tokens(one) - 1) // engine.block_size
-    blocks = integers_at(table)
-    while found < most:
-        private, name = _name(one, found, engine.block_size)
-        address = integers_at(replica.buckets)[_bucket(replica, name, found)]
-        while address != NONE and not _bears(address, private, name, found):
+    found, blocks = 0, integers_at(table)
+    for index in range((known_tokens(one) - 1) // engine.block_size):
+        private, name = _name(one, index, engine.block_size)
+        address = integers_at(replica.buckets)[_bucket(replica, name, index)]
+        while address != NONE and not _bears(address, private, name, index):
             address = block_at(address).younger
         if address == NONE:
             break
-        blocks[found] = address
+        blocks[index] = address
         found += 1
     return max(0, found - 1) if engine.recompute_last_hit else found
 

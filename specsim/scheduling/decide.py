@@ -47,12 +47,12 @@ def decide(replica: Any) -> bool:
         uniform = decider.uniform or k == 0 or work.num_drafting == 0
         for index in range(replica.num_shares):
             share_of(replica, index).proposed = k if uniform else 0
-        replica.draft_tokens, decider.draft_tokens = k, k
+        work.draft_tokens, decider.draft_tokens = k, k
         work.stage = DECIDED if uniform else LENGTH_CHOSEN
     if work.stage == LENGTH_CHOSEN:
         computed = call_at(decider.rule, LENGTHS, replica.decider)
         if computed == LACKS:
             return False
-        replica.draft_tokens = computed
+        work.draft_tokens = computed
         work.stage = DECIDED
     return True

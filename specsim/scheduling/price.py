@@ -14,7 +14,8 @@ import numpy as np
 from specsim.arrays import Floats, Integers
 from specsim.cost.forward import WIDEST_NARROW_CHUNK
 from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
-from specsim.scheduling.records import GROUP, group_at
+from specsim.scheduling.compiled import compiled
+from specsim.scheduling.records import GROUP, group_at, work_at
 from specsim.surfaces import look_up
 
 
@@ -61,8 +62,8 @@ _SIZES = {
     "num_off": ("off_tokens", 0),
 }  # fmt: skip
 
-PRICES = mixed_record((*Prices._fields[:-1], *_SIZES), ("lag_s",))
-"""Addresses of the tables, and how long their axes are."""
+PRICES = mixed_record((*Prices._fields[:-1], *_SIZES, "put_together"), ("lag_s",))
+"""Addresses of the tables, how long their axes are, and what puts prices together from them, compiled apart."""
 prices_at = record_at(PRICES)
 GROUP_BYTES = GROUP.itemsize
 
@@ -79,6 +80,11 @@ class PriceRecord:
         for name, (table, axis) in _SIZES.items():
             self.record[name] = self._tables[table].shape[axis]
         self.record["additive"], self.record["lag_s"] = prices.additive, prices.lag_s
+        self.record["put_together"] = compiled(put_together).address
+
+    def price(self, work: np.ndarray[Any, Any]) -> None:
+        """Set the seconds of a WORK record, [1], and what else is known of its price."""
+        compiled(put_together)(address_of(self.record), address_of(work))
 
 
 @jit
@@ -149,14 +155,15 @@ def _log_off(prices: Any, chunks: int, k: int, tokens: float) -> float:
     return _between(row, i, min(max(t, 0.0), 1.0))
 
 
-@jit
-def step_seconds(prices: Any, step: Any, k: int) -> tuple[float, int]:
-    """Seconds of a step (a WORK record) that drafts ``k`` tokens, and the rank of their source."""
-    seconds, rank = _as_tabulated(prices, step, k)
+def put_together(prices_address: int, work_address: int) -> int:
+    """Set the seconds of a step (a WORK record), the rank of their source, and the step's lag."""
+    prices, step = prices_at(prices_address), work_at(work_address)
+    step.seconds, step.rank = _as_tabulated(prices, step, step.draft_tokens)
     if prices.num_off:
         tokens = _tokens(step.groups, step.num_groups) + _tokens(step.chunks, step.num_chunks)
-        seconds *= np.exp(_log_off(prices, step.num_chunks, k, tokens))
-    return seconds, rank
+        step.seconds *= np.exp(_log_off(prices, step.num_chunks, step.draft_tokens, tokens))
+    step.lag_s = prices.lag_s
+    return 0
 
 
 @jit
@@ -170,7 +177,7 @@ def _tokens(groups: int, count: int) -> float:
 
 @jit
 def _as_tabulated(prices: Any, step: Any, k: int) -> tuple[float, int]:
-    """As ``step_seconds``, without what multiplies it."""
+    """Seconds of a step that drafts ``k`` tokens, without what multiplies them, and the rank of their source."""
     tokens, keys, sequences = 0.0, 0.0, 0.0
     for g in range(step.num_groups):
         group = group_at(step.groups + g * GROUP_BYTES)

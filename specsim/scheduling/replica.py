@@ -9,7 +9,10 @@ import numpy as np
 from specsim.cost.cache import CacheLayout
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.jit import address_of
+from specsim.scheduling.compiled import compiled
 from specsim.scheduling.records import BLOCK, BOTH, DECODE, ENGINE, PREFILL, REPLICA, SHARE
+from specsim.scheduling.rules import schedule_vllm
+from specsim.scheduling.sglang import schedule_sglang
 from specsim.specs.engine import EngineLimits
 
 NO_LIMIT = 2**60
@@ -128,6 +131,7 @@ class ReplicaArrays:
             record[name] = address_of(getattr(self, name))
         record["shares"], record["free_plain"] = address_of(self.shares), blocks
         record["seen_s"] = np.inf
+        record["rules"] = compiled(schedule_sglang if engine["sglang"][0] else schedule_vllm).address
         if engine["prefix_caching"][0]:
             longest = -(-int(engine["max_model_len"][0]) // int(engine["block_size"][0]))
             tables = seqs * (1 if engine["role"][0] == BOTH else HOLDING)

@@ -50,7 +50,7 @@ from specsim.scheduling.blocks import (
 )
 from specsim.scheduling.disaggregation import kv_has_come, kv_is_elsewhere, reserve
 from specsim.scheduling.queue import enqueue, goes_before, leave_queue
-from specsim.scheduling.records import SHARE, engine_at, request_at, share_at
+from specsim.scheduling.records import SHARE, engine_at, replica_at, request_at, share_at
 
 SHARE_BYTES = SHARE.itemsize
 
@@ -75,13 +75,15 @@ def share_of(replica: Any, index: int) -> Any:
     return share_at(replica.shares + index * SHARE_BYTES)
 
 
-@jit
-def schedule_vllm(replica: Any, engine: Any) -> None:
-    """Choose the shares of the next step."""
+def schedule_vllm(address: int, _: int) -> int:
+    """Choose the shares of a replica's next step; returns how many there are."""
+    replica = replica_at(address)
+    engine = engine_at(replica.engine)
     longest_chunk = _longest_chunk(replica, engine)
     budget = _schedule_running(replica, engine, longest_chunk)
     if replica.num_preempted == 0:
         _admit(replica, engine, budget, longest_chunk)
+    return int(replica.num_shares)
 
 
 @jit
@@ -117,7 +119,7 @@ def _schedule_running(replica: Any, engine: Any, longest_chunk: int) -> int:
         if preempted:
             return int(budget)
         budget -= tokens + engine.draft_slots
-        add_share(replica, engine, address, tokens, 0)
+        add_share(replica, engine, address, tokens)
         index += 1
     return int(budget)
 
@@ -153,7 +155,7 @@ def _victim(replica: Any, engine: Any) -> int:
     if engine.by_priority:
         running = integers_at(replica.running)
         for index in range(replica.num_running):
-            if goes_before(1, running[chosen], running[index]):
+            if goes_before(engine.by_priority, running[chosen], running[index]):
                 chosen = index
     return int(chosen)
 
@@ -222,7 +224,8 @@ def _admit(replica: Any, engine: Any, budget: int, longest_chunk: int) -> None:
         if not moved and not take_blocks(replica, engine, one, table, hits, tokens):
             return
         replica.num_pending -= moved
-        add_share(replica, engine, admit_next(replica, engine, tokens), tokens, padding)
+        share = add_share(replica, engine, admit_next(replica, engine, tokens), tokens - padding)
+        share.tokens, share.padding = tokens, padding
         budget -= tokens + engine.draft_slots
 
 
@@ -248,17 +251,18 @@ def admit_next(replica: Any, engine: Any, tokens: int) -> int:
 
 
 @jit
-def add_share(replica: Any, engine: Any, address: int, tokens: int, padding: int) -> None:
+def add_share(replica: Any, engine: Any, address: int, tokens: int) -> Any:
     one, share = request_at(address), share_of(replica, replica.num_shares)
     missing = missing_tokens(one)
-    emits, drafts = tokens >= missing, max(0, tokens - missing - padding)
+    emits, drafts = tokens >= missing, max(0, tokens - missing)
     if emits and not engine.verifies_drafts:
         drafts = one.draft_tokens
-    share.request, share.tokens, share.drafts, share.padding = address, tokens, drafts, padding
+    share.request, share.tokens, share.drafts, share.padding = address, tokens, drafts, 0
     # The last prompt token may be a chunk of its own.
     share.emits, share.prefill = emits, missing > 1 or one.emitted_tokens + one.awaited_tokens == 0
     share.accepted = 0
     replica.num_shares += 1
+    return share
 
 
 @jit
@@ -279,16 +283,16 @@ def beyond_known(share: Any, verifies_drafts: int) -> int:
 
 
 @jit
-def book(replica: Any, shares: int, count: int) -> None:
-    """Book a computed step, the oldest in flight: ``count`` shares from an address on, with what each accepted.
+def book(replica: Any) -> None:
+    """Book a computed step, the oldest in flight: the replica's shares, with what each accepted.
 
     ``emitted`` of each becomes the tokens that come out: accepted drafts and one token of the target's own, cut at the
     request's length limit; 0 for a prefill chunk that is not the last, and for a request that an earlier step ended.
     Finished sequences leave and free their blocks, but those that a decode replica has yet to read.
     """
     engine, finished = engine_at(replica.engine), False
-    for index in range(count):
-        share = share_at(shares + index * SHARE_BYTES)
+    for index in range(replica.num_shares):
+        share = share_of(replica, index)
         one = request_at(share.request)
         share.emitted = 0
         if one.emitted_tokens < one.output_tokens:

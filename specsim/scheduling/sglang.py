@@ -34,7 +34,7 @@ from specsim.scheduling.blocks import (
     take_blocks,
 )
 from specsim.scheduling.disaggregation import CLIPPED_OUTPUT, kv_has_come, kv_is_elsewhere, reserve
-from specsim.scheduling.records import request_at
+from specsim.scheduling.records import engine_at, replica_at, request_at
 from specsim.scheduling.rules import (
     add_share,
     admit_next,
@@ -48,9 +48,10 @@ from specsim.scheduling.rules import (
 FIRST_RATIO, LEAST_SHARE, DECAY_STEPS, RETRACT_STEPS = 0.7, 0.14, 600, 20
 
 
-@jit
-def schedule_sglang(replica: Any, engine: Any) -> None:
-    """Choose the shares of the next step."""
+def schedule_sglang(address: int, _: int) -> int:
+    """Choose the shares of a replica's next step; returns how many there are."""
+    replica = replica_at(address)
+    engine = engine_at(replica.engine)
     if replica.num_running == 0:
         replica.new_token_ratio = FIRST_RATIO
     if replica.num_running < replica.ran or replica.num_running == 0:
@@ -66,6 +67,7 @@ def schedule_sglang(replica: Any, engine: Any) -> None:
     if replica.num_shares == 0 or engine.mixed_chunks:
         _decode(replica, engine, ran)
     replica.ran = replica.num_running
+    return int(replica.num_shares)
 
 
 @jit
@@ -102,7 +104,7 @@ def _go_on_with_cut(replica: Any, engine: Any, room: int) -> int:
             tokens = min(missing, room)
             if tokens <= 0 or not extend(replica, engine, one, tokens):
                 return 0
-            add_share(replica, engine, integers_at(replica.running)[index], tokens, 0)
+            add_share(replica, engine, integers_at(replica.running)[index], tokens)
             return 0 if tokens < missing else int(room - tokens)
     return room
 
@@ -125,7 +127,7 @@ def _admit(replica: Any, engine: Any, room: int) -> None:
                 return
         if not take_blocks(replica, engine, one, table, hits, tokens):
             return
-        add_share(replica, engine, admit_next(replica, engine, tokens), tokens, 0)
+        add_share(replica, engine, admit_next(replica, engine, tokens), tokens)
         room -= tokens
         if tokens < missing:
             return
@@ -177,7 +179,7 @@ def _decode(replica: Any, engine: Any, ran: int) -> None:
     for index in range(ran):
         tokens = wanted_tokens(_running(replica, index), engine) if _decodes(replica, index) else 0
         if tokens > 0 and extend(replica, engine, _running(replica, index), tokens):
-            add_share(replica, engine, integers_at(replica.running)[index], tokens, 0)
+            add_share(replica, engine, integers_at(replica.running)[index], tokens)
 
 
 @jit

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import NONE, floats_at, integers_at, jit
+from specsim.jit import NONE, call_at, floats_at, integers_at, jit
 from specsim.scheduling.accept import accepted, proposed, put_confidences
 from specsim.scheduling.decide import tabled_length
-from specsim.scheduling.price import GROUP_BYTES, prices_at, step_seconds
-from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, request_at, work_at
+from specsim.scheduling.price import GROUP_BYTES, prices_at
+from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, replica_at, request_at, work_at
 from specsim.scheduling.rules import beyond_known, book, share_of
 from specsim.scheduling.schedule import schedule
 
@@ -26,28 +26,29 @@ REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 9, 3, 8, 3
 
 
 @jit
-def begin(replica: Any, now_s: float) -> None:
-    """Schedule a step that starts now, draw what it accepts, and sum up what it computes."""
+def begin(address: int, now_s: float) -> None:
+    """Schedule a replica's step that starts now, draw what it accepts, and sum up what it computes."""
+    replica = replica_at(address)
     engine = engine_at(replica.engine)
     verifies, longest = engine.verifies_drafts, engine.max_draft_tokens
     work, kv_drafting, kv_all = work_at(replica.work), 0, 0
     replica.seen_s = _seen_until(replica, now_s)
     replica.start_s = now_s
-    count = schedule(replica)
+    count = schedule(address)
     if count == 0 and replica.num_preempted:  # who was in the way is gone
-        count = schedule(replica)
-    replica.draft_tokens = tabled_length(replica)
+        count = schedule(address)
+    work.draft_tokens = tabled_length(replica)
     work.num_groups, work.num_chunks, work.num_emitting, work.num_drafting, work.stage = 0, 0, 0, 0, 0
     work.prefill_tokens, work.verify_tokens, work.drafts, work.accepted = 0, 0, 0, 0
     singles = 0
     for index in range(count):
         share = share_of(replica, index)
         one = request_at(share.request)
-        right = accepted(one, share.drafts)
+        right = accepted(share.request, share.drafts)
         kv_tokens, position = one.computed_tokens + share.tokens, one.emitted_tokens + 1 + right
         share.kv_tokens = kv_tokens
         kv_all += kv_tokens
-        share.accepted, share.proposed, share.memory = right, replica.draft_tokens, one.memory
+        share.accepted, share.proposed, share.memory = right, work.draft_tokens, one.memory
         share.goes_on = share.emits and position < one.output_tokens
         if share.goes_on:
             if one.levels != NONE:
@@ -114,17 +115,14 @@ def _add_singles(replica: Any, work: Any) -> None:
     for index in range(replica.num_shares):
         share = share_of(replica, index)
         if share.prefill and share.tokens == 1:
-            _put(work.groups, work.num_groups, 1.0, 1, request_at(share.request).computed_tokens + 1)
+            _put(work.groups, work.num_groups, 1.0, share.tokens, share.kv_tokens)
             work.num_groups += 1
 
 
 @jit
 def price(replica: Any) -> None:
     """What the step takes, from tables."""
-    work = work_at(replica.work)
-    prices = prices_at(replica.prices)
-    work.seconds, work.rank = step_seconds(prices, work, replica.draft_tokens)
-    work.lag_s = prices.lag_s
+    call_at(prices_at(replica.prices).put_together, replica.prices, replica.work)
 
 
 @jit
@@ -149,7 +147,7 @@ def launch(replica: Any) -> float:
 @jit
 def end(replica: Any) -> None:
     """The step ends: book it, note what finished, and propose the next drafts."""
-    book(replica, replica.shares, replica.num_shares)
+    book(replica)
     log = log_at(replica.log)
     for index in range(replica.num_shares):
         share = share_of(replica, index)
@@ -173,7 +171,7 @@ def end(replica: Any) -> None:
             if engine_at(replica.engine).role != PREFILL:
                 note_finished(replica, one)
         elif share.proposed:
-            one.draft_tokens = proposed(one, one.emitted_tokens, share.proposed)
+            one.draft_tokens = proposed(share.request, share.proposed)
 
 
 @jit

@@ -18,18 +18,20 @@ from specsim.errors import InvalidInput
 from specsim.jit import address_of, array_at
 from specsim.results import AcceptanceCounts, KvTransfers
 from specsim.results.metrics import Waiting
+from specsim.scheduling.compiled import compiled
 from specsim.scheduling.laws import LawRecords, tracks
 from specsim.scheduling.price import PriceRecord
 from specsim.scheduling.records import BOTH, DECODE, GROUP, LOG, PREFILL, REPLICA, REQUEST, WORK
 from specsim.scheduling.replica import NO_LIMIT, Records, ReplicaArrays, refuse_endless
 from specsim.scheduling.step import REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES
-from specsim.serving.entry import DECIDE, SERVE, compiled
 from specsim.serving.exact_prices import price_step
-from specsim.serving.loop import DONE, LOG_FULL, RECORDS_WANTED, STEP_ASKS
+from specsim.serving.loop import DONE, LOG_IS_FULL, RECORDS_WANTED, STEP_ASKS, serve
 from specsim.serving.price_table import TablePrices
+from specsim.serving.records import EVENT, FLEET
 from specsim.serving.router import ROUTERS, RouterName, router_seed
 from specsim.serving.sinks import Sink
-from specsim.serving.transitions import EVENT, FLEET
+from specsim.serving.transfers import ask_for_kv, end_move, hand_over, split
+from specsim.serving.transitions import decide_step, end_step, launch_step, send_request, start_step, take_request
 from specsim.specs.deployment import Disaggregation
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.learning import Learning
@@ -37,6 +39,8 @@ from specsim.workload.request import Requests
 
 LOG_ROWS, LOG_GAPS, FIRST_RECORDS = 8192, 65_536, 4096
 ROWS_WITH_TRACKS = 256  # requests whose tracks are held at once
+TRANSITIONS = (take_request, send_request, start_step, launch_step, end_step)
+TRANSFERS = (split, ask_for_kv, hand_over, end_move)
 
 
 class Kind:
@@ -192,6 +196,8 @@ class Fleet:
                 "move_block_s": block_s, "move_latency_s": link.latency_s,
             }  # fmt: skip
         record["request_s"] = self.kinds[0].assembly.limits.frontend_request_s
+        for function in TRANSITIONS if self.disaggregation is None else (*TRANSITIONS, *TRANSFERS):
+            record[function.__name__] = compiled(function).address
         for name, value in fields.items():
             record[name] = value
         return record
@@ -281,23 +287,23 @@ class Fleet:
 
     def answer(self, number: int) -> None:
         """Work out the prices that a replica's step waits for."""
-        decider, call = self.deciders[number], compiled()
-        while decider is not None and not call(DECIDE, self.at, number, 0):
+        decider = self.deciders[number]
+        while decider is not None and not compiled(decide_step)(self.at, number):
             decider.learn_price()
         if not self.replicas["prices"][number]:
             price_step(self.made_of[number], self.arrays[number], self.work)
 
     def serve(self, whole: Iterable[Requests], sink: Sink) -> None:
         """Serve all requests, in order. Raises NoAnswer for one that could never run."""
-        parts, call = iter(self.parts(whole)), compiled()
+        parts, go_on = iter(self.parts(whole)), compiled(serve)
         status = -1
         while status != DONE:
-            status = call(SERVE, self.at, 0, 0)
+            status = go_on(self.at, 0)
             if status == STEP_ASKS:
                 self.answer(int(self.record["asking"][0]))
             elif status == RECORDS_WANTED:
                 self.more_records()
-            elif status == LOG_FULL:
+            elif status == LOG_IS_FULL:
                 self.log.empty(sink)
             elif status != DONE:
                 self.log.empty(sink)

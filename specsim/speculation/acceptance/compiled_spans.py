@@ -79,9 +79,8 @@ def _begins(drawn: Any, key: int, position: int) -> bool:
 
 @jit
 def _put_spans(drawn: Any) -> int:
-    count, most = 0, drawn.num_requests * drawn.tokens
-    rows, starts = integers_at(drawn.rows), integers_at(drawn.starts)
-    numbers = floats_at(drawn.numbers)
+    rows, starts, numbers = integers_at(drawn.rows), integers_at(drawn.starts), floats_at(drawn.numbers)
+    count = 0
     for row in range(drawn.num_requests):
         request = integers_at(drawn.request_ids)[row]
         span_key, level_key = key_of(drawn.span_seed, request), key_of(drawn.level_seed, request)

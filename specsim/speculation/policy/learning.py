@@ -22,7 +22,7 @@ from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
 from specsim.jit import NONE, Callback, address_of, integers_at, jit, mixed_record, record_at
 from specsim.speculation import compiled_uniform, uniform
-from specsim.speculation.policy.prices import OCTAVES, PER_OCTAVE, KeptPrices
+from specsim.speculation.policy.prices import PER_OCTAVE, KeptPrices
 from specsim.speculation.policy.protocol import Drafts, Rounds
 
 OBSERVE, DRAFT_TOKENS, LENGTHS = range(3)
