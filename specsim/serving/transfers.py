@@ -78,6 +78,7 @@ def end_move(at: int, number: int) -> int:
     other = request_at(one.other_half)
     release(replica_of(fleet, other.replica), other)
     one.preemptions += other.preemptions
+    one.hit_tokens += other.hit_tokens
     leave(fleet, one.other_half)
     wake(fleet, other.replica)
     address = end_moving(replica)
