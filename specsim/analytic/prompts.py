@@ -25,7 +25,7 @@ from specsim.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class TokenBudget:
     """Tokens of a step, and what of them a decoding sequence (``width``, ``slots``) and a chunk (``slots``) take."""
 
     tokens: int
@@ -73,7 +73,7 @@ class PromptSteps:
 
 
 def prompt_steps(
-    batch: Floats, prompts: Floats, rounds: float, budget: Budget, *, waves: bool, late: Floats | float = 0.0
+    batch: Floats, prompts: Floats, rounds: float, budget: TokenBudget, *, waves: bool, late: Floats | float = 0.0
 ) -> PromptSteps:  # fmt: skip
     """Where the steps of batches [batches] go.
 

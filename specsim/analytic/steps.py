@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.analytic.prompts import Budget, PromptSteps, prompt_steps
+from specsim.analytic.prompts import PromptSteps, TokenBudget, prompt_steps
 from specsim.arrays import Floats, Reals
 from specsim.assembly import Assembly
 from specsim.cost.forward import Group
@@ -87,7 +87,7 @@ class Steps:
         tokens = limits.max_num_batched_tokens
         if limits.draft_slots_for == "max_num_seqs":
             tokens, slots = tokens - limits.max_num_seqs * slots, 0
-        budget = Budget(
+        budget = TokenBudget(
             tokens, 1.0 + self._verified, slots, mixed=limits.rules == "vllm" or limits.mixed_chunks,
             chunked=limits.chunked_prefill,
         )  # fmt: skip

@@ -34,7 +34,7 @@ NOTHING = Progress(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CappedDrafter:
     """A drafter, and the longest draft to ask of it."""
 
     drafter: Drafter
@@ -52,7 +52,7 @@ class Recording:
 
 
 def record(
-    target: Transformer, candidates: Mapping[str, Candidate], prompts: Sequence[Integers], positions: int,
+    target: Transformer, candidates: Mapping[str, CappedDrafter], prompts: Sequence[Integers], positions: int,
     sampler: Sampler | None = None,
 ) -> Recording:  # fmt: skip
     """Decode every prompt a token a step; between steps each drafter drafts, and nothing of it is verified.
@@ -84,7 +84,7 @@ def record(
     return Recording(text, runs)
 
 
-def _guesses(engine: Engine, one: Candidate, prompts: int) -> Integers:
+def _guesses(engine: Engine, one: CappedDrafter, prompts: int) -> Integers:
     """Drafts of every prompt, [prompts, cap], -1 where none was proposed."""
     proposal = one.drafter.propose(engine.history, np.arange(prompts), one.cap, engine.watch, NOTHING)
     meant = np.arange(one.cap) < proposal.counts[:, None]
@@ -107,28 +107,28 @@ def longest_runs(guesses: Integers, text: Integers) -> Integers:
 # -- a folder of models -------------------------------------------------------------------------------------------
 
 
-def stored_candidates(folder: Path, target: Transformer, cap: int) -> dict[str, Candidate]:
+def stored_candidates(folder: Path, target: Transformer, cap: int) -> dict[str, CappedDrafter]:
     """Prompt look-up, and each drafter stored beside the target, by the name of its folder.
 
     What a folder holds is read off its weights: LM heads of its own, a fusion of embedding and state, ``exit_layer``
     in its config.json, or else a model that drafts by itself. Raises InvalidInput for one that does not fit.
     """
-    found = {COPY: Candidate(NGram(), cap)}
+    found = {COPY: CappedDrafter(NGram(), cap)}
     for path in sorted(folder.iterdir()):
         if path.name != TARGET and (path / "config.json").is_file():
             found[path.name] = _stored(read_checkpoint(path), target, cap)
     return found
 
 
-def _stored(checkpoint: Checkpoint, target: Transformer, cap: int) -> Candidate:
+def _stored(checkpoint: Checkpoint, target: Transformer, cap: int) -> CappedDrafter:
     if "exit_layer" in checkpoint.config:
         adapter = stored_adapter(checkpoint, target)
-        return Candidate(EarlyExit(target, int(checkpoint.config["exit_layer"]), adapter, reuse=False), cap)
+        return CappedDrafter(EarlyExit(target, int(checkpoint.config["exit_layer"]), adapter, reuse=False), cap)
     if any(name.startswith("lm_heads.") for name in checkpoint.tensors):
         heads = stored_heads(checkpoint, target)
-        return Candidate(Medusa(target, heads), min(cap, len(heads.blocks)))
+        return CappedDrafter(Medusa(target, heads), min(cap, len(heads.blocks)))
     if "fc.weight" in checkpoint.tensors:
-        return Candidate(Eagle(target, stored_feature_head(checkpoint, target)), cap)
+        return CappedDrafter(Eagle(target, stored_feature_head(checkpoint, target)), cap)
     model = load_transformer(
         checkpoint, device=target.device.type, dtype=target.dtype, max_sequences=target.max_sequences,
         max_length=target.max_length,
@@ -138,7 +138,7 @@ def _stored(checkpoint: Checkpoint, target: Transformer, cap: int) -> Candidate:
             f"{checkpoint.name} has {model.spec.vocab_size} tokens and the target {target.spec.vocab_size}; "
             "a draft model must share the target's vocabulary"
         )
-    return Candidate(DraftModel(model), cap)
+    return CappedDrafter(DraftModel(model), cap)
 
 
 def record_folder(

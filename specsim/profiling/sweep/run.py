@@ -28,7 +28,7 @@ from specsim.profiling.device.timer import Capture, Clock, Replay, clock_and_cap
 from specsim.profiling.kernels.launches import Kernels
 from specsim.profiling.kernels.passes import CHECKED
 from specsim.profiling.sweep import parts
-from specsim.profiling.sweep.budget import Budget
+from specsim.profiling.sweep.budget import TimeBudget
 from specsim.profiling.sweep.header import heldout_errors, known_header, new_header
 from specsim.profiling.sweep.plan import CPU, CUDA, Grid, Shape, by_weights, levels, shapes, thinned, worthwhile
 from specsim.profiling.sweep.refine import REFINED, worst_shapes
@@ -70,7 +70,7 @@ def run_sweep(
         raise InvalidInput(
             f"--minutes {minutes:g}: give a number from {LEAST_MINUTES:g}, which a coarse grid needs, on"
         )
-    budget = Budget(60.0 * minutes, FINISHING_SHARE, progress)
+    budget = TimeBudget(60.0 * minutes, FINISHING_SHARE, progress)
     device_of = clock_and_capture(device)
     machine = inspect(device)
     dtype = dtype or default_dtype(device)
@@ -127,8 +127,8 @@ class _Sweep:
     """What all parts of one sweep share."""
 
     def __init__(
-        self, machine: Machine, dtype: str, grid: Grid, table: Table, budget: Budget, device: tuple[Clock, Capture],
-        probe: MachineProbe, warn: Callable[[str], None],
+        self, machine: Machine, dtype: str, grid: Grid, table: Table, budget: TimeBudget,
+        device: tuple[Clock, Capture], probe: MachineProbe, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._machine, self._dtype, self._grid, self._table, self._budget = machine, dtype, grid, table, budget
         self._clock, self._capture = device
