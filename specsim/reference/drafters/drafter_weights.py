@@ -96,10 +96,15 @@ def _layers(
 ) -> Layers:
     """With as many slots and places as the target has."""
     layers = Layers(
-        spec, weights, rotary_base=checkpoint.rotary_base if checkpoint else ROTARY_BASE,
-        norm_epsilon=checkpoint.norm_epsilon if checkpoint else NORM_EPSILON, device=target.device,
-        dtype=target.dtype, max_sequences=target.max_sequences, max_length=target.max_length,
-    )  # fmt: skip
+        spec,
+        weights,
+        rotary_base=checkpoint.rotary_base if checkpoint else ROTARY_BASE,
+        norm_epsilon=checkpoint.norm_epsilon if checkpoint else NORM_EPSILON,
+        device=target.device,
+        dtype=target.dtype,
+        max_sequences=target.max_sequences,
+        max_length=target.max_length,
+    )
     if checkpoint is None:
         layers.cache.normal_()  # a timed round may take places for computed that never were
     if target.graphs is not None:

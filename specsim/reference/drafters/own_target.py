@@ -68,9 +68,14 @@ class EarlyExit(Stepwise):
     """
 
     def __init__(
-        self, target: Transformer, last: int, adapter: AdapterLayer | None = None, *, reuse: bool = True,
+        self,
+        target: Transformer,
+        last: int,
+        adapter: AdapterLayer | None = None,
+        *,
+        reuse: bool = True,
         sampler: Sampler | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not 0 < last < target.spec.num_layers:
             raise InvalidInput(
                 f"early exit after layer {last} of {target.spec.num_layers}; leave at least one layer on either side"

@@ -193,11 +193,14 @@ class Graphs:
                 return None  # a tree each, or a slot in two groups: a frame has one row a slot
         longest = max(int(group.starts.max()) + group.width for group in groups)
         return Frame(
-            size=int(size), width=width, slots=min(int(size) // width, self._stack.max_sequences),
-            rows=max(group.logit_rows for group in groups), keys=min(bucket(longest), self._stack.max_length),
+            size=int(size),
+            width=width,
+            slots=min(int(size) // width, self._stack.max_sequences),
+            rows=max(group.logit_rows for group in groups),
+            keys=min(bucket(longest), self._stack.max_length),
             tree=_tree(groups[0].branches),
             carried=None if groups[0].carried is None else groups[0].carried.shape[-1],
-        )  # fmt: skip
+        )
 
     def _capture(self, frame: Frame, groups: Sequence[TokenGroup], compute: Compute) -> _Held:
         buffers = _Buffers(self._stack, frame)

@@ -80,9 +80,14 @@ class _Zeros(Drafter):
     """Proposes token 0 again and again: drafts to verify that take no work to make."""
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        self,
+        history: History,
+        slots: Integers,
+        draft_tokens: int,
+        watch: Stopwatch,
+        prefilling: Progress,
         judge: Judge | None = None,
-    ) -> Proposal:  # fmt: skip
+    ) -> Proposal:
         shape = (len(slots), draft_tokens)
         return Proposal(np.zeros(shape, dtype=np.int64), np.full(len(slots), draft_tokens))
 
