@@ -79,9 +79,12 @@ class Kernels:
         Raises RuntimeError (or NotImplementedError) where this device or torch has no such kernel or no room for it.
         """
         build: dict[str, Callable[[Shape], Prepared]] = {
-            "gemm": self._gemm, "attention": self._attention, "elementwise": self._elementwise,
-            "sampling": self._sampling, "moe": self._moe,
-        }  # fmt: skip
+            "gemm": self._gemm,
+            "attention": self._attention,
+            "elementwise": self._elementwise,
+            "sampling": self._sampling,
+            "moe": self._moe,
+        }
         prepared = build[shape.kind](shape)
 
         def launch(turn: int) -> object:

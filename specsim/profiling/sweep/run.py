@@ -53,10 +53,17 @@ LOOK_EVERY_S = 5.0  # at the anchors, where they are not looked at around every 
 
 
 def run_sweep(
-    device: str, dtype: str | None = None, folder: Path | None = None, *, gpu: str | None = None, quick: bool = False,
-    minutes: float = 8.0, progress: Progress = lambda spent, total, what: None,
-    warn: Callable[[str], None] = lambda line: None, grid: Grid | None = None,
-) -> Path:  # fmt: skip
+    device: str,
+    dtype: str | None = None,
+    folder: Path | None = None,
+    *,
+    gpu: str | None = None,
+    quick: bool = False,
+    minutes: float = 8.0,
+    progress: Progress = lambda spent, total, what: None,
+    warn: Callable[[str], None] = lambda line: None,
+    grid: Grid | None = None,
+) -> Path:
     """Measure this machine into ``folder`` (default ``profiles/<machine>``) for at most ``minutes`` and return it.
 
     ``dtype`` None: what is native to the device. ``gpu`` names the hardware preset it stands for; None: the machine's
@@ -85,9 +92,12 @@ def run_sweep(
         dtypes = [dtype, *(name for name in ("fp8", "int8") if name in formats)]
         rates = measured_rates(machine, dtypes, *device_of, CEILINGS_SHARE * budget.total_s)
         header = new_header(
-            machine_facts(machine), rates, probe.seconds(), gpu=gpu or machine.slug(),
+            machine_facts(machine),
+            rates,
+            probe.seconds(),
+            gpu=gpu or machine.slug(),
             attribution="measured by specsim profile run",
-        )  # fmt: skip
+        )
     with only_writer(folder):
         table = Table(folder)
         table.write_header(header)
@@ -127,9 +137,16 @@ class _Sweep:
     """What all parts of one sweep share."""
 
     def __init__(
-        self, machine: Machine, dtype: str, grid: Grid, table: Table, budget: TimeBudget,
-        device: tuple[Clock, Capture], probe: MachineProbe, warn: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self,
+        machine: Machine,
+        dtype: str,
+        grid: Grid,
+        table: Table,
+        budget: TimeBudget,
+        device: tuple[Clock, Capture],
+        probe: MachineProbe,
+        warn: Callable[[str], None],
+    ) -> None:
         self._machine, self._dtype, self._grid, self._table, self._budget = machine, dtype, grid, table, budget
         self._clock, self._capture = device
         self._probe = probe
@@ -321,9 +338,12 @@ class _Sweep:
         try:
             prepared = self._kernels.prepare(shape)
             replay = Replay(
-                prepared.launch, buffers=prepared.buffers, clock=self._clock, capture=self._capture,
+                prepared.launch,
+                buffers=prepared.buffers,
+                clock=self._clock,
+                capture=self._capture,
                 before=prepared.before,
-            )  # fmt: skip
+            )
             return _Member(shape, prepared.kernel, replay)
         except (RuntimeError, NotImplementedError) as error:  # running out of memory is a RuntimeError too
             self._failed.add(shape)
