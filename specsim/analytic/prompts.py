@@ -74,7 +74,7 @@ class PromptSteps:
 
 def prompt_steps(
     batch: Floats, prompts: Floats, rounds: float, budget: TokenBudget, *, waves: bool, late: Floats | float = 0.0
-) -> PromptSteps:  # fmt: skip
+) -> PromptSteps:
     """Where the steps of batches [batches] go.
 
     ``prompts``: tokens of prompts as they come, [requests]; ``rounds``: of a request, after its prompt; ``late``:

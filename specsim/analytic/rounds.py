@@ -125,9 +125,12 @@ class SpeedupMap:
 
 
 def speedup_map(
-    assembly: Assembly, *, batches: Sequence[int] | None = None, context_tokens: float | None = None,
+    assembly: Assembly,
+    *,
+    batches: Sequence[int] | None = None,
+    context_tokens: float | None = None,
     decode_only: bool = False,
-) -> SpeedupMap:  # fmt: skip
+) -> SpeedupMap:
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
     ``max_draft_tokens`` that the program can run.
 

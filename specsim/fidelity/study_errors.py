@@ -142,6 +142,9 @@ def _chosen(choice: Hashable, rows: Sequence[Comparison]) -> Choice:
     mine = max(predicted, key=predicted.__getitem__)
     naive = max(by_length, key=by_length.__getitem__) if len(by_length) == len(measured) else None
     return Choice(
-        choice, mine, best, 1.0 - measured[mine] / measured[best],
+        choice,
+        mine,
+        best,
+        1.0 - measured[mine] / measured[best],
         None if naive is None else 1.0 - measured[naive] / measured[best],
-    )  # fmt: skip
+    )

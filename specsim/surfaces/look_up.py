@@ -41,7 +41,7 @@ class LookUp:
 
     def __init__(
         self, nodes: Sequence[Floats], tables: Sequence[Floats], lengths: Sequence[float] | None = None
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._nodes = list(nodes)
         self._tables = list(tables)
         self._strides = [math.prod(len(axis) for axis in nodes[i + 1 :]) for i in range(len(nodes))]
