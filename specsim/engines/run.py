@@ -157,8 +157,8 @@ def _result(
         owners += [request.request_id] * (len(times) - 1)
     imposed = scenario.weights is None
     return RunResult(
-        engine=adapter.kind,
-        scenario_sha256=scenario.sha256(),  # type: ignore[arg-type]
+        engine=adapter.kind,  # type: ignore[arg-type]
+        scenario_sha256=scenario.sha256(),
         duration_s=max(record.finish_s for record in records),
         requests=records,
         steps=[],

@@ -6,7 +6,7 @@ from typing import Any
 
 from specsim.jit import NONE, call_at, integers_at, jit
 from specsim.scheduling.records import SHARE, request_at, work_at
-from specsim.scheduling.rules import share_of
+from specsim.scheduling.shares import share_of
 from specsim.speculation.policy.learning import DRAFT_TOKENS, LACKS, LENGTHS, OBSERVE, decider_at
 
 NOT_YET, TOLD, LENGTH_CHOSEN, DECIDED = range(4)

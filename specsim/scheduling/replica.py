@@ -11,8 +11,8 @@ from specsim.errors import InvalidInput, NoAnswer
 from specsim.jit import address_of
 from specsim.scheduling.compiled import compiled
 from specsim.scheduling.records import BLOCK, BOTH, DECODE, ENGINE, PREFILL, REPLICA, SHARE
-from specsim.scheduling.rules import schedule_vllm
 from specsim.scheduling.sglang import schedule_sglang
+from specsim.scheduling.vllm import schedule_vllm
 from specsim.specs.engine import EngineLimits
 
 NO_LIMIT = 2**60

@@ -1,6 +1,6 @@
 """The step's rules for Python that schedules one replica by hand: recordings, tests and the reference engine.
 
-Objects over the records that ``rules`` works on; nothing is decided here.
+Objects over the records that ``shares`` works on; nothing is decided here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import numpy as np
 
 from specsim.errors import InvalidInput
 from specsim.jit import address_of, array_at
-from specsim.scheduling import rules
 from specsim.scheduling.compiled import compiled
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at
 from specsim.scheduling.replica import Records, engine_of, new_replica, new_shares, refuse_endless
-from specsim.scheduling.schedule import schedule
+from specsim.scheduling.shares import book, schedule, submit
 from specsim.specs.engine import EngineLimits
 
 __all__ = ["Scheduled", "Scheduler", "Sequence", "Step"]
@@ -26,7 +25,7 @@ MAX_STEPS_IN_FLIGHT = 2
 
 
 def _submit(replica: int, request: int) -> int:
-    rules.submit(replica_at(replica), request)
+    submit(replica_at(replica), request)
     return 0
 
 
@@ -35,7 +34,7 @@ def _schedule(replica: int, _: int) -> int:
 
 
 def _book(replica: int, _: int) -> int:
-    rules.book(replica_at(replica))
+    book(replica_at(replica))
     return 0
 
 
@@ -224,7 +223,7 @@ class Scheduler:
     def complete(self, step: Step, accepted: list[int]) -> list[int]:
         """Book a computed step, the oldest in flight; ``accepted[i]`` drafts of ``step.scheduled[i]`` were right.
 
-        Returns the tokens each share emitted, see ``rules.book``. Finished sequences leave.
+        Returns the tokens each share emitted, see ``shares.book``. Finished sequences leave.
         """
         count = len(step.scheduled)
         if not count:

@@ -15,7 +15,7 @@ of that. Once a request was refused none is tried until a sequence finishes or i
 the longest prompt first, until the rest fits. They go to the end of the queue and compute all they knew again, and the
 ratio becomes (tokens written + 20 a sequence) / (tokens they may write + 1), at most 1.
 
-Not as there: prefix blocks are shared as under ``rules``, page by page and from the moment they are scheduled; the
+Not as there: prefix blocks are shared as under ``vllm``, page by page and from the moment they are scheduled; the
 overlap schedule is in the price alone (``async_scheduling``); a request that is cut waits where it lacks pages and is
 retracted last of all; the last sequence goes on without drafts that do not fit.
 """
@@ -35,7 +35,7 @@ from specsim.scheduling.blocks import (
 )
 from specsim.scheduling.disaggregation import CLIPPED_OUTPUT, kv_has_come, kv_is_elsewhere, reserve
 from specsim.scheduling.records import engine_at, replica_at, request_at
-from specsim.scheduling.rules import (
+from specsim.scheduling.shares import (
     add_share,
     admit_next,
     extend,

@@ -19,8 +19,7 @@ from specsim.scheduling.accept import accepted, proposed, put_confidences
 from specsim.scheduling.decide import tabled_length
 from specsim.scheduling.price import GROUP_BYTES, prices_at
 from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, replica_at, request_at, work_at
-from specsim.scheduling.rules import beyond_known, book, share_of
-from specsim.scheduling.schedule import schedule
+from specsim.scheduling.shares import beyond_known, book, schedule, share_of
 
 REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 10, 3, 8, 3
 

@@ -13,7 +13,7 @@ from specsim.jit import NONE, call_at, floats_at, integers_at, jit
 from specsim.scheduling.accept import LAW
 from specsim.scheduling.decide import decide
 from specsim.scheduling.records import PREFILL, REPLICA, engine_at, log_at, replica_at, request_at
-from specsim.scheduling.rules import share_of, submit
+from specsim.scheduling.shares import share_of, submit
 from specsim.scheduling.step import begin, end, launch, price
 from specsim.serving.records import EVENT_BYTES, STARTS, event_at, fleet_at
 from specsim.serving.router import route

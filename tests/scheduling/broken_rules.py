@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from itertools import islice
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -15,7 +16,7 @@ import numpy as np
 
 from specsim.errors import InvalidInput
 from specsim.jit import NONE, integers_at
-from specsim.scheduling import blocks, rules
+from specsim.scheduling import blocks, shares, vllm
 from specsim.scheduling.records import block_at, engine_at
 from tests.scheduling.replay import recordings, replay
 
@@ -53,24 +54,24 @@ def everything(replica: Any, one: Any, table: int) -> int:
 
 
 release, find_prefix = blocks.release, blocks.find_prefix
-BROKEN: dict[str, tuple[str, Callable[..., Any]]] = {
-    "nothing": ("release", release),
-    "victim": ("_victim", oldest_victim),
-    "release": ("release", first_block_first),
-    "find": ("find_prefix", newest_namesake),
-    "last token": ("find_prefix", everything),
+BROKEN: dict[str, tuple[ModuleType, str, Callable[..., Any]]] = {
+    "nothing": (shares, "release", release),
+    "victim": (vllm, "_victim", oldest_victim),
+    "release": (shares, "release", first_block_first),
+    "find": (vllm, "find_prefix", newest_namesake),
+    "last token": (vllm, "find_prefix", everything),
 }
 
 
-def noticed(name: str, broken: Callable[..., Any], some: list[Any]) -> int:
-    original, count = getattr(rules, name), 0
-    setattr(rules, name, broken)
+def noticed(module: ModuleType, name: str, broken: Callable[..., Any], some: list[Any]) -> int:
+    original, count = getattr(module, name), 0
+    setattr(module, name, broken)
     for recording in some:
         try:
             count += bool(list(islice(replay(recording), 1)))
         except (InvalidInput, LookupError):  # a broken scheduler may break down altogether
             count += 1
-    setattr(rules, name, original)
+    setattr(module, name, original)
     return count
 
 
