@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from specsim.analytic.rounds import Cell, speedup_map
+from specsim.analytic.rounds import speedup_map
+from specsim.analytic.speedups import Cell
 from specsim.assembly import Assembly, assemble
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specsim.analytic.rounds import SpeedupMap, default_batches, largest_batch, speedup_map
+from specsim.analytic.rounds import default_batches, largest_batch, speedup_map
+from specsim.analytic.speedups import SpeedupMap
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput, NoAnswer

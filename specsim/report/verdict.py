@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specsim.analytic.load import LoadBatch
-from specsim.analytic.rounds import Cell, SpeedupMap
+from specsim.analytic.speedups import Cell, SpeedupMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from specsim.analytic.prompts import TokenBudget, prompt_steps, waiting_steps
-from specsim.analytic.rounds import Cell, speedup_map
+from specsim.analytic.rounds import speedup_map
+from specsim.analytic.speedups import Cell
 from specsim.assembly import assemble
 from specsim.cost.forward import Group
 from specsim.results import RunResult
