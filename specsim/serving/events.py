@@ -73,7 +73,7 @@ class _Feed:
         self.waiting: dict[int, _Replica | _Link] = {}  # by slot
         self.fleet, self._clock = fleet, fleet.record[0]
         self._environment, self._sink, self._at_once = environment, sink, at_once
-        self._parts: Iterator[Requests] = iter(fleet.parts(whole))
+        self._parts: Iterator[Requests] = iter(fleet.intake.parts(whole))
 
     def happen(self, what: Callback, argument: int) -> int:
         """Let something happen now, and plan what it brings about."""
@@ -100,12 +100,12 @@ class _Feed:
                 if record["no_more_rows"]:
                     break
                 fleet.end_part()
-                fleet.bring(next(self._parts, None))
+                fleet.intake.bring(next(self._parts, None))
                 continue
             source = int(fleet.idle[record["first_idle"]])
             address = take(fleet.at, source)
             if not address:
-                fleet.more_records()
+                fleet.intake.more_records()
                 continue
             record["first_idle"] += 1
             one = request_view(address)[0]
