@@ -21,10 +21,18 @@ Records = np.ndarray[Any, Any]
 
 
 def engine_of(
-    limits: EngineLimits, num_kv_blocks: int, *, max_draft_tokens: int = 0, lookahead_tokens: int = 0,
-    draft_slots: int = 0, recompute_last_hit: bool = False, pads_new_decodes: bool = False,
-    verifies_drafts: bool = True, role: int = BOTH, layout: CacheLayout | None = None,
-) -> Records:  # fmt: skip
+    limits: EngineLimits,
+    num_kv_blocks: int,
+    *,
+    max_draft_tokens: int = 0,
+    lookahead_tokens: int = 0,
+    draft_slots: int = 0,
+    recompute_last_hit: bool = False,
+    pads_new_decodes: bool = False,
+    verifies_drafts: bool = True,
+    role: int = BOTH,
+    layout: CacheLayout | None = None,
+) -> Records:
     """The ENGINE record, [1]; ``num_kv_blocks`` as the engine counts them, null block included.
 
     ``layout``: how a sequence takes them, None: one for each ``block_size`` tokens. What does not grow with a sequence

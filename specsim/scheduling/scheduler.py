@@ -81,9 +81,16 @@ class Sequence:
     preemptions = _Number()
 
     def __init__(
-        self, request_id: int, prompt_tokens: int, output_tokens: int, computed_tokens: int = 0, *, priority: int = 0,
-        prefix_hashes: Iterable[int] = (), hash_block_tokens: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        request_id: int,
+        prompt_tokens: int,
+        output_tokens: int,
+        computed_tokens: int = 0,
+        *,
+        priority: int = 0,
+        prefix_hashes: Iterable[int] = (),
+        hash_block_tokens: int = 0,
+    ) -> None:
         self.record = np.zeros(1, REQUEST)
         self._hashes = np.array(tuple(prefix_hashes), dtype=np.int64)
         self.request_id, self.prompt_tokens, self.output_tokens = request_id, prompt_tokens, output_tokens

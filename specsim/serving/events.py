@@ -69,7 +69,7 @@ class _Feed:
 
     def __init__(
         self, environment: Environment, fleet: Fleet, whole: Iterable[Requests], sink: Sink, at_once: bool
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.waiting: dict[int, _Replica | _Link] = {}  # by slot
         self.fleet, self._clock = fleet, fleet.record[0]
         self._environment, self._sink, self._at_once = environment, sink, at_once

@@ -73,9 +73,14 @@ class Fleet:
     """
 
     def __init__(
-        self, replicas: Sequence[Assembly], classes: Sequence[str], *, router: RouterName, clients: int | None = None,
+        self,
+        replicas: Sequence[Assembly],
+        classes: Sequence[str],
+        *,
+        router: RouterName,
+        clients: int | None = None,
         disaggregation: Disaggregation | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Raises InvalidInput where replicas would accept drafts by different laws."""
         self.disaggregation = disaggregation
         self.roles = roles_of(len(replicas), disaggregation)
@@ -149,9 +154,11 @@ class Fleet:
             link, made_of = self.disaggregation.kv_link, self.kinds[0].assembly
             block_s = made_of.kv_block_bytes / link.rate_on(made_of.scenario.gpu)
             fields |= {
-                "num_prefill": self.disaggregation.prefill_replicas, "decode_first": made_of.limits.rules == "sglang",
-                "move_block_s": block_s, "move_latency_s": link.latency_s,
-            }  # fmt: skip
+                "num_prefill": self.disaggregation.prefill_replicas,
+                "decode_first": made_of.limits.rules == "sglang",
+                "move_block_s": block_s,
+                "move_latency_s": link.latency_s,
+            }
         record["request_s"] = self.kinds[0].assembly.limits.frontend_request_s
         for function in TRANSITIONS if self.disaggregation is None else (*TRANSITIONS, *TRANSFERS):
             record[function.__name__] = compiled(function).address
