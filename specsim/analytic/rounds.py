@@ -40,15 +40,13 @@ def speedup_map(
     decode_only: bool = False,
 ) -> SpeedupMap:
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
-    ``max_draft_tokens`` that the program can run.
+    ``max_draft_tokens`` that the program can run; 0 alone without a drafter.
 
     ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean, and where
     prefill replicas compute them: the map is then a decode replica's. Raises NoAnswer if the models do not fit,
-    InvalidInput without a drafter or for a batch below 1.
+    InvalidInput for a batch below 1.
     """
     scenario = assembly.scenario
-    if scenario.speculation is None:
-        raise InvalidInput(f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter")
     decode_only = decode_only or scenario.deployment.disaggregation is not None
     served = None if decode_only or context_tokens is not None else served_by(assembly)
     context = assembly.context_tokens if context_tokens is None else context_tokens
@@ -65,7 +63,8 @@ def speedup_map(
         )
     sizes = sorted(set(batches))
     cells = unsure_of_acceptance(assembly, lambda asked: _cells(asked, sizes, context, served))
-    return SpeedupMap(tuple(cells), assembly.price_name, scenario.speculation.acceptance_origin, served)
+    origin = None if scenario.speculation is None else scenario.speculation.acceptance_origin
+    return SpeedupMap(tuple(cells), assembly.price_name, origin, served)
 
 
 SAMPLE = 1024  # requests looked at to tell how lengths vary

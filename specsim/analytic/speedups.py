@@ -49,7 +49,7 @@ class SpeedupMap:
 
     cells: tuple[Cell, ...]
     price_name: str  # the profile's name, or roofline
-    acceptance: Origin  # where the acceptance law is from
+    acceptance: Origin | None  # where the acceptance law is from; None: no drafter
     served: Served | None = None  # None: decoding alone
 
     @property
@@ -96,5 +96,5 @@ class SpeedupMap:
             "never_breaks_even": self.never_breaks_even(),
             "prices": self.price_name,
             "served": None if self.served is None else self.served.as_json(),
-            "acceptance": self.acceptance.model_dump(),
+            "acceptance": None if self.acceptance is None else self.acceptance.model_dump(),
         }

@@ -17,7 +17,7 @@ from specsim.arrays import Floats, Reals
 from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime, mixture, placed
-from specsim.speculation.acceptance import ConfidenceAcceptance, StoppedRound
+from specsim.speculation.acceptance import ConfidenceAcceptance, ConstantAcceptance, StoppedRound
 from specsim.speculation.policy import ConfidencePolicy
 from specsim.speculation.round import SHARED_ERRORS
 from specsim.speculation.stopping import stopped_round
@@ -58,15 +58,15 @@ class Steps:
 
     def __init__(self, assembly: Assembly, draft_tokens: int, *, drafter: bool | None = None) -> None:
         speculation = assembly.speculation
-        assert speculation is not None
-        changed = speculation.program.modifier is not None
+        changed = speculation is not None and speculation.program.modifier is not None
         self.drafter = bool(draft_tokens) or changed if drafter is None else drafter
         self._replica = assembly if self.drafter else assembly.plain
-        self._cost, self.draft_tokens, self._law = self._replica.cost, draft_tokens, speculation.acceptance
+        self._cost, self.draft_tokens = self._replica.cost, draft_tokens
+        self._law = ConstantAcceptance(rate=0.0) if speculation is None else speculation.acceptance
         self._stopped = _stopped(assembly, draft_tokens) if draft_tokens else None
         self.tokens = self._law.expected_tokens(draft_tokens) if self._stopped is None else self._stopped.tokens
         drafted = draft_tokens if self._stopped is None else round(self._stopped.drafted, 9)
-        self._verified = drafted if speculation.program.verifies else 0.0
+        self._verified = drafted if speculation is None or speculation.program.verifies else 0.0
 
     def rounds(self, output_tokens: float) -> float:
         """Mean decode rounds of a request, whose first token comes with its prompt."""

@@ -14,6 +14,8 @@ import typer
 
 from specsim import __version__
 from specsim.cli import (
+    calibrate,
+    compare,
     dashboard,
     fit,
     import_files,
@@ -46,9 +48,11 @@ app.command("schema")(schema.schema)
 app.add_typer(profile.app, name="profile")
 app.command("predict")(predict.predict)
 app.command("simulate")(simulate.simulate)
+app.command("compare")(compare.compare)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
 app.command("fit")(fit.fit)
+app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)

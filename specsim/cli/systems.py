@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,9 +37,10 @@ def systems(
     if name is None:
         programs = [load_program(one) for one in program_names()]
         if as_json:
-            print_json([_row(program) for program in programs])
+            print_json({"drafters": [_row(program) for program in programs], "policies": _policies()})
         else:
             console().print(_listing(programs))
+            console().print(_policy_listing())
         return
     program, target = load_program(name), load_model(model)
     document = _document(program, target, draft_model, draft_tokens)
@@ -60,6 +62,38 @@ def _row(program: DraftProgram) -> dict[str, Any]:
         "acceptance_basis": acceptance.basis if acceptance else None,
         "source": program.source,
     }
+
+
+def _policies() -> list[dict[str, str]]:
+    """The adaptive schemes: kind, what it does, where it is from. The batching study's profiled table first."""
+    from typing import get_args
+
+    from specsim.speculation.policy import Policy
+
+    kinds = get_args(get_args(Policy)[0])
+    told = [
+        {
+            "kind": kind.model_fields["kind"].default,
+            "about": " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
+            "source": ", ".join(dict.fromkeys(re.findall(r"arXiv \d{4}\.\d{5}", kind.__doc__ or ""))),
+        }
+        for kind in kinds
+    ]
+    return sorted(told, key=lambda one: one["kind"] != "profiled")
+
+
+def _policy_listing() -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title="adaptive schemes: how many tokens to draft next (speculation.policy.kind)", title_justify="left"
+    )
+    for column in ("kind", "rule", "paper"):
+        table.add_column(column, no_wrap=column == "kind")
+    for one in _policies():
+        table.add_row(one["kind"], escape(one["about"].replace("`", "")), one["source"])
+    return table
 
 
 def _verification(program: DraftProgram) -> str:

@@ -14,7 +14,7 @@ def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
     prices = price_line(scenario, speedups.price_name, speedups.worst_source())
     return [
         workload_line(speedups),
-        acceptance_line(speedups),
+        *acceptance_line(speedups),
         engine_line(scenario),
         prices,
         *deployment_lines(scenario),
@@ -56,13 +56,15 @@ def workload_line(speedups: SpeedupMap) -> str:
     )
 
 
-def acceptance_line(speedups: SpeedupMap) -> str:
-    """How many tokens a round of the longest draft commits, and where that is from."""
+def acceptance_line(speedups: SpeedupMap) -> list[str]:
+    """How many tokens a round of the longest draft commits, and where that is from; no line without a drafter."""
+    if speedups.acceptance is None:
+        return []
     longest = max(speedups.cells, key=lambda cell: cell.draft_tokens)
-    return (
+    return [
         f"Acceptance: {longest.tokens_per_round:.2f} tokens a round with {longest.draft_tokens} drafts, "
         f"{speedups.acceptance.sentence()}."
-    )
+    ]
 
 
 def engine_line(scenario: Scenario) -> str:

@@ -20,6 +20,8 @@ SHOWN_PARTS = {  # of PARTS, by column
 
 def map_table(speedups: SpeedupMap) -> Table:
     """Speed-up by batch (rows) and draft length (columns); brackets mark the best of each row."""
+    if speedups.acceptance is None:
+        return _plain_table(speedups)
     lengths = sorted({cell.draft_tokens for cell in speedups.cells})
     what = "decoding alone" if speedups.served is None else "prompts included"
     table = _narrow(f"speed-up over no drafter by batch size and draft length k, {what}")
@@ -37,11 +39,25 @@ def map_table(speedups: SpeedupMap) -> Table:
     return table
 
 
+def _plain_table(speedups: SpeedupMap) -> Table:
+    """What each batch size does without a drafter."""
+    what = "decoding alone" if speedups.served is None else "prompts included"
+    table = _narrow(f"no drafter, {what}")
+    for column in ("batch", "time of\na step", "output\ntokens/s", "tokens/s of\na request"):
+        table.add_column(column, justify="right")
+    for cell in speedups.cells:
+        each = cell.output_tokens_per_s / cell.batch
+        table.add_row(str(cell.batch), format_seconds(cell.step_s), f"{cell.output_tokens_per_s:,.0f}", f"{each:,.1f}")
+    return table
+
+
 def split_table(speedups: SpeedupMap) -> Table:
     """Where the time of each batch size's best k goes, and what a round waits for; ± is its 90 % interval."""
     cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]
     names = [name for name in SHOWN_PARTS if any(_share(cell, name) for cell in cells)]
-    table = _narrow("where the time of the best k goes")
+    table = _narrow(
+        "where the time of a step goes" if speedups.acceptance is None else "where the time of the best k goes"
+    )
     for column in ("batch", "k", "round", *names, "waits\nfor"):
         table.add_column(column, justify="right")
     for cell in cells:

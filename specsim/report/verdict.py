@@ -7,6 +7,7 @@ from typing import Any
 
 from specsim.analytic.load import LoadBatch
 from specsim.analytic.speedups import Cell, SpeedupMap
+from specsim.units import format_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,11 @@ def _best_draft(speedups: SpeedupMap, batch: int) -> Cell | None:
 
 def _sentence(batch: int, cell: Cell, drafting: Cell | None, certain: bool) -> str:
     if drafting is None:
-        return f"OFF at batch {batch}: the map drafts nothing"
+        each = batch / cell.output_tokens_per_s
+        return (
+            f"NO DRAFTER at batch {batch}: {cell.output_tokens_per_s:,.0f} output tokens/s; a request gets one each "
+            f"{format_seconds(each)}"
+        )
     k = drafting.draft_tokens
     doubt = "" if certain else ", so not certain"
     gain = f"{drafting.speedup:.2f}x output tokens/s (90 % interval {drafting.low:.2f} to {drafting.high:.2f}{doubt})"
@@ -76,6 +81,8 @@ def _sentence(batch: int, cell: Cell, drafting: Cell | None, certain: bool) -> s
 
 
 def _limits(speedups: SpeedupMap, batches: list[int]) -> str:
+    if speedups.acceptance is None:
+        return "Add a drafter (--drafter) to see whether it pays"
     even = speedups.break_even_batch()
     if even is None:
         return "Break-even batch: none, speculation loses at every batch size of the map"
