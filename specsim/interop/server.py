@@ -28,7 +28,7 @@ _GRAPH_MODES = {"FULL_AND_PIECEWISE", "FULL_DECODE_ONLY", "PIECEWISE", "NONE"}
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerSettings:
     """``engine`` and ``deployment`` are fields of a scenario's sections; ``speculation`` is None where it has none.
 
     ``notes``: every flag that set nothing, and why, a line each.
@@ -54,7 +54,7 @@ class Server:
             return fields, (*self.notes, f"speculation left out: {error}")
 
 
-def read_server(text: str) -> Server:
+def read_server(text: str) -> ServerSettings:
     """The server that a pasted command line, manifest, or TensorRT-LLM's YAML starts.
 
     Raises InvalidInput: no known server, a flag's value of another kind, speculation that the engine refuses.
@@ -75,7 +75,7 @@ def read_server(text: str) -> Server:
     config = _speculation(kind, command)
     if config is not None:
         found.notes += [note for note in config.notes if note not in found.notes]
-    return Server(kind, _known_model(named, found), found.engine, found.deployment, config, tuple(found.notes))
+    return ServerSettings(kind, _known_model(named, found), found.engine, found.deployment, config, tuple(found.notes))
 
 
 def _speculation(kind: str, command: Command) -> EngineConfig | None:
@@ -195,7 +195,7 @@ def _tensorrt_llm_yaml(text: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _trtllm_serve(environment: dict[str, str], words: list[str]) -> Server:
+def _trtllm_serve(environment: dict[str, str], words: list[str]) -> ServerSettings:
     """``trtllm-serve MODEL --config FILE``: the file says most of it."""
     command = read_command(words)
     file = command.value("--config", "--extra_llm_api_options", "--extra-llm-api-options")
@@ -207,12 +207,12 @@ def _trtllm_serve(environment: dict[str, str], words: list[str]) -> Server:
     if file is None:
         given = {name: command.number(flag) for flag, name in _TRTLLM_LIMITS.items()}
         engine = {name: int(value) for name, value in given.items() if value is not None}
-        return Server("tensorrt-llm", named, engine, deployment, None, ("no --config: speculation is off",))
+        return ServerSettings("tensorrt-llm", named, engine, deployment, None, ("no --config: speculation is off",))
     return _tensorrt_llm(read_mapping(file), named, deployment)
 
 
-def _tensorrt_llm(content: dict[str, Any], named: str | None, deployment: dict[str, Any]) -> Server:
+def _tensorrt_llm(content: dict[str, Any], named: str | None, deployment: dict[str, Any]) -> ServerSettings:
     if isinstance(ranks := content.get("tensor_parallel_size"), int):
         deployment = deployment | {"tensor_parallel": ranks}
     config = read_tensorrt_llm(content)
-    return Server("tensorrt-llm", named, dict(config.limits), deployment, config, config.notes)
+    return ServerSettings("tensorrt-llm", named, dict(config.limits), deployment, config, config.notes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from specsim.errors import SpecsimError
-from specsim.fidelity.study_errors import Comparison
+from specsim.fidelity.study_errors import ComparedFigure
 from specsim.scenario import Scenario
 from specsim.studies.predict import Forecast, NotPredicted, accepting, forecasts, scenario_of_row
 from specsim.studies.quantities import QUANTITIES, SPEEDUP
@@ -24,7 +24,7 @@ Condition = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MeasuredFigure:
     """One measured figure and what is predicted for it, by what acceptance was taken from.
 
     ``measured``: acceptance as measured in this very cell; None where it was not. ``smallest``: as measured at the
@@ -43,13 +43,13 @@ class Figure:
     def label(self) -> str:
         return QUANTITIES[self.quantity].label
 
-    def comparison(self, acceptance: Acceptance) -> Comparison | None:
+    def comparison(self, acceptance: Acceptance) -> ComparedFigure | None:
         """Against one of the two predictions; None where there is none."""
         told = self.measured if acceptance == "measured" else self.smallest
         if told is None:
             return None
         choice = (self.row.study, self.row.apart_from((DRAFTER, DRAFT_TOKENS)))
-        return Comparison(
+        return ComparedFigure(
             self.label, self.value, told.value, told.low, told.high, self.by_length, self.by_smallest, choice,
             self.row.condition.get(DRAFTER, ""), self.row.k,
         )  # fmt: skip
@@ -61,10 +61,10 @@ class StudyScore:
 
     name: str
     study: Study
-    figures: tuple[Figure, ...]
+    figures: tuple[MeasuredFigure, ...]
     unpredicted: tuple[tuple[StudyRow, str], ...]
 
-    def part(self, split: Split) -> list[Figure]:
+    def part(self, split: Split) -> list[MeasuredFigure]:
         """Figures of one split."""
         return [figure for figure in self.figures if figure.row.split == split]
 
@@ -93,7 +93,7 @@ def score_study(name: str, study: Study, rows: Sequence[StudyRow]) -> StudyScore
     plain = {_without_drafter(one.row): one.row for one in told if not one.row.k}
     smallest = _smallest_rows([one.row for one in told])
     figures = [
-        Figure(
+        MeasuredFigure(
             row=one.row,
             quantity=quantity,
             value=value,

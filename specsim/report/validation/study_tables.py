@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from specsim.fidelity.bars import COVERAGE, judge_coverage
-from specsim.fidelity.study_errors import Comparison, ErrorSummary, Signs, choices, signs, summarise
+from specsim.fidelity.study_errors import ComparedFigure, ErrorSummary, Signs, choices, signs, summarise
 from specsim.report.markdown import markdown_table
 from specsim.report.sheet import Sheet
 from specsim.studies.quantities import LABELS, QUANTITIES, SPEEDUP
-from specsim.studies.score import Acceptance, Figure, StudyScore
+from specsim.studies.score import Acceptance, MeasuredFigure, StudyScore
 from specsim.studies.study import SPLITS, Split
 
 WORDS: dict[Acceptance, str] = {"measured": "as measured", "smallest": "as at the smallest batch"}
@@ -29,13 +29,15 @@ HEADLINE_HEADER = (
 SPEEDUP_LABEL = QUANTITIES[SPEEDUP].label
 
 
-def compared(figures: Iterable[Figure], acceptance: Acceptance, label: str | None = None) -> list[Comparison]:
+def compared(
+    figures: Iterable[MeasuredFigure], acceptance: Acceptance, label: str | None = None
+) -> list[ComparedFigure]:
     """Comparisons of one label, None for all, under one acceptance."""
     found = [figure.comparison(acceptance) for figure in figures if label in (None, figure.label)]
     return [one for one in found if one is not None]
 
 
-def part(scores: Sequence[StudyScore], split: Split) -> list[Figure]:
+def part(scores: Sequence[StudyScore], split: Split) -> list[MeasuredFigure]:
     """Figures of all studies in one split."""
     return [figure for score in scores for figure in score.part(split)]
 
@@ -58,7 +60,7 @@ def headline_table(scores: Sequence[StudyScore]) -> str:
     return markdown_table(HEADLINE_HEADER, rows)
 
 
-def _headline_cells(rows: Sequence[Comparison]) -> list[str]:
+def _headline_cells(rows: Sequence[ComparedFigure]) -> list[str]:
     found = summarise(rows)
     count, mean, worst, inside = _errors(found)
     naive = (
@@ -67,7 +69,7 @@ def _headline_cells(rows: Sequence[Comparison]) -> list[str]:
     return [count, mean, worst, inside, *naive]
 
 
-def _mean_of(rows: Sequence[Comparison]) -> str:
+def _mean_of(rows: Sequence[ComparedFigure]) -> str:
     found = summarise(rows)
     return f"{found.mean:.1%}, {found.count} rows"
 
@@ -123,7 +125,7 @@ def study_sheet(scores: Sequence[StudyScore], split: Split) -> Sheet:
     return Sheet(f"{split} rows by study", header, rows)
 
 
-def _sources(figures: Iterable[Figure], label: str) -> str:
+def _sources(figures: Iterable[MeasuredFigure], label: str) -> str:
     return ", ".join(dict.fromkeys(figure.smallest.source for figure in figures if figure.label == label))
 
 
@@ -161,7 +163,7 @@ def decision_lines(scores: Sequence[StudyScore], split: Split) -> list[str]:
     return [f"{split}: {line}" for line in lines]
 
 
-def _sign_words(speedups: Sequence[Comparison]) -> str:
+def _sign_words(speedups: Sequence[ComparedFigure]) -> str:
     told = signs(speedups)
     naive = [f"{name} {right} of {asked}" for name, (right, asked) in _naive_signs(told) if asked]
     beside = f" ({', '.join(naive)})" if naive else ""
@@ -172,7 +174,7 @@ def _naive_signs(told: Signs) -> list[tuple[str, tuple[int, int]]]:
     return [("acceptance length", told.by_length), ("as at the smallest batch", told.by_smallest)]
 
 
-def _choice_words(speedups: Sequence[Comparison]) -> str:
+def _choice_words(speedups: Sequence[ComparedFigure]) -> str:
     made = choices(speedups)
     lost, naive = [one.regret for one in made], [one.regret_by_length for one in made]
     known = [one for one in naive if one is not None]
