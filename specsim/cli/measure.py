@@ -172,7 +172,10 @@ def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
     for report in reports:
         rate = report.acceptance_rate
         table.add_row(
-            report.dtype, str(report.sequences), f"{report.identical_share:.0%}",
-            "-" if rate is None else f"{rate:.0%}", f"{max(report.gaps):.2g}" if report.gaps else "-",
-        )  # fmt: skip
+            report.dtype,
+            str(report.sequences),
+            f"{report.identical_share:.0%}",
+            "-" if rate is None else f"{rate:.0%}",
+            f"{max(report.gaps):.2g}" if report.gaps else "-",
+        )
     console().print(table)

@@ -22,10 +22,15 @@ HEADLINE = {
     "KV tokens": ("KV tokens",),
 }
 HEADLINE_HEADER = (
-    "figure", "rows", "mean \\|error\\|, bias", "worst", "in the stated 90 % interval",
-    "\"speed-up = acceptance length\"", "\"as at the smallest batch\"",
+    "figure",
+    "rows",
+    "mean \\|error\\|, bias",
+    "worst",
+    "in the stated 90 % interval",
+    '"speed-up = acceptance length"',
+    '"as at the smallest batch"',
     "mean, acceptance known at the smallest batch only",
-)  # fmt: skip
+)
 SPEEDUP_LABEL = QUANTITIES[SPEEDUP].label
 
 
@@ -84,9 +89,14 @@ def error_sheet(scores: Sequence[StudyScore], split: Split) -> Sheet:
             less = summarise(small)
             rows.append([label, *told, str(less.count), f"{less.mean:.1%}, {less.bias:+.1%}"])
     header = (
-        "figure", "rows", "mean |error|, bias", "worst", "in the 90 % interval", "rows",
+        "figure",
+        "rows",
+        "mean |error|, bias",
+        "worst",
+        "in the 90 % interval",
+        "rows",
         "acceptance as at the smallest batch: mean |error|, bias",
-    )  # fmt: skip
+    )
     return Sheet(f"{split} rows, acceptance as measured in each cell", header, rows)
 
 
@@ -217,14 +227,17 @@ def _split_document(scores: Sequence[StudyScore], split: Split) -> dict[str, Any
         found[acceptance] = {
             "errors": {label: _summary_document(summarise(rows)) for label, rows in labels.items() if rows},
             "sign": {
-                "right": told.right, "of": told.count, "acceptance_length": told.by_length,
+                "right": told.right,
+                "of": told.count,
+                "acceptance_length": told.by_length,
                 "smallest_batch": told.by_smallest,
             },
             "regret": {
-                "decisions": len(made), "mean": _mean(one.regret for one in made) if made else None,
+                "decisions": len(made),
+                "mean": _mean(one.regret for one in made) if made else None,
                 "worst": max((one.regret for one in made), default=None),
             },
-        }  # fmt: skip
+        }
     return found
 
 
@@ -233,10 +246,15 @@ def _summary_document(found: ErrorSummary) -> dict[str, Any]:
         return None if said is None else {"mean_absolute": said[0], "ours": said[1], "rows": said[2]}
 
     return {
-        "rows": found.count, "mean_absolute": found.mean, "bias": found.bias, "worst": found.worst,
-        "covered": found.covered, "stated": found.stated, "acceptance_length": naive(found.by_length),
+        "rows": found.count,
+        "mean_absolute": found.mean,
+        "bias": found.bias,
+        "worst": found.worst,
+        "covered": found.covered,
+        "stated": found.stated,
+        "acceptance_length": naive(found.by_length),
         "smallest_batch": naive(found.by_smallest),
-    }  # fmt: skip
+    }
 
 
 def _one_document(score: StudyScore) -> dict[str, Any]:

@@ -46,9 +46,13 @@ def draw_levels(
 
 
 def _draw(
-    operation: int, request_ids: Integers, tokens: int, persistence: float, seeds: dict[str, int],
+    operation: int,
+    request_ids: Integers,
+    tokens: int,
+    persistence: float,
+    seeds: dict[str, int],
     **arrays: np.ndarray[Any, Any],
-) -> int:  # fmt: skip
+) -> int:
     arrays["request_ids"] = np.ascontiguousarray(request_ids, dtype=np.int64)
     fields: dict[str, Any] = {name: address_of(array) for name, array in arrays.items()} | seeds
     fields |= {"num_requests": len(request_ids), "tokens": tokens, "persistence": persistence}

@@ -99,17 +99,27 @@ class Learning:
     """
 
     def __init__(
-        self, rule: Callback, state: np.ndarray[Any, Any], *needs: np.ndarray[Any, Any], uniform: bool = True,
-        needs_confidences: bool = False, prices: KeptPrices | None = None, remembered: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        rule: Callback,
+        state: np.ndarray[Any, Any],
+        *needs: np.ndarray[Any, Any],
+        uniform: bool = True,
+        needs_confidences: bool = False,
+        prices: KeptPrices | None = None,
+        remembered: int = 0,
+    ) -> None:
         self.uniform, self.needs_confidences = uniform, needs_confidences
         self.record = np.zeros(1, DECIDER)
         self._rule, self._prices, self._remembered, self._kept = rule, prices, remembered, [state, *needs]
         self._memory: dict[int, int] = {}
         fields = {
-            "rule": rule.address, "state": address_of(state), "num_states": len(state), "uniform": uniform,
-            "hold_steps": 1, "held": -1,
-        }  # fmt: skip
+            "rule": rule.address,
+            "state": address_of(state),
+            "num_states": len(state),
+            "uniform": uniform,
+            "hold_steps": 1,
+            "held": -1,
+        }
         if prices is not None:
             fields |= {"prices": address_of(prices.addresses), "price_rows": prices.addresses.shape[1]}
         for name, value in fields.items():

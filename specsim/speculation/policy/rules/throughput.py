@@ -47,10 +47,15 @@ def throughput(
     lengths, rates, values = np.array(choices, dtype=np.int64), rates.copy(), np.zeros(len(choices))
     state = np.zeros(1, BELIEF)
     fields = {
-        "choices": address_of(lengths), "num_choices": len(lengths), "rates": address_of(rates),
-        "num_rates": len(rates), "values": address_of(values), "last_batch": max_num_seqs - 1, "chosen": -1,
+        "choices": address_of(lengths),
+        "num_choices": len(lengths),
+        "rates": address_of(rates),
+        "num_rates": len(rates),
+        "values": address_of(values),
+        "last_batch": max_num_seqs - 1,
+        "chosen": -1,
         "seed": stream_seed(seed, EXPLORE_STREAM),
-    }  # fmt: skip
+    }
     for name, value in (fields | rule).items():
         state[name] = value
     return Learning(rule_of(_throughput), state, lengths, rates, values, prices=prices)

@@ -31,7 +31,7 @@ budget_at = record_at(BUDGET)
 
 def verify_budget(
     k: int, tokens: int | None, max_batch: int | None, max_num_seqs: int, prices: KeptPrices
-) -> Learning:  # fmt: skip
+) -> Learning:
     """``prices``: seconds of steps that verify 0, 1, .. drafts, by row k·(max_num_seqs + 1) + sequences."""
     state = np.zeros(1, BUDGET)
     state["k"], state["tokens"], state["max_num_seqs"] = k, tokens or 0, max_num_seqs
