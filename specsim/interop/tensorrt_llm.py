@@ -29,13 +29,13 @@ from specsim.interop.engine_config import (
     steps_ranges,
     used_steps,
 )
-from specsim.specs.engine import EngineLimits
 from specsim.specs.yaml_file import build, read_mapping
 from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, TablePolicy
 
 Keys = Literal["last", "first"]
 
 MAX_BATCH_SIZE = 2048  # TensorRT-LLM's own max_batch_size where the YAML has none
+TOKENS_PER_BLOCK = 32  # and its own tokens_per_block
 
 _TYPES = {
     "Eagle3": "eagle3", "Eagle": "eagle3", "MTP": "mtp", "NGram": "ngram", "Draft_Target": "draft_model",
@@ -65,7 +65,7 @@ class _DecodingConfig(BaseModel):
     max_draft_len: NonNegativeInt | None = None
     max_total_draft_tokens: PositiveInt | None = None
     speculative_model: str | None = Field(
-        None, validation_alias=AliasChoices("speculative_model", "speculative_model_dir")
+        None, validation_alias=AliasChoices("speculative_model", "speculative_model_dir", "pytorch_weights_path")
     )
     max_concurrency: PositiveInt | None = None
     draft_len_schedule: dict[PositiveInt, NonNegativeInt] | None = None
@@ -287,7 +287,7 @@ def _limits(server: _Server, notes: list[str]) -> dict[str, Any]:
         "graph_sizes": () if server.cuda_graph_config is None else None,
     }  # fmt: skip
     if cache.max_tokens is not None:
-        limits["num_kv_blocks"] = cache.max_tokens // (block or EngineLimits().block_size)
+        limits["num_kv_blocks"] = cache.max_tokens // (block or TOKENS_PER_BLOCK)
     if cache.free_gpu_memory_fraction is not None:
         notes.append(
             "free_gpu_memory_fraction is of what the weights leave free, not gpu_memory_utilization; left out"
@@ -307,7 +307,7 @@ def _server(config: EngineConfig) -> dict[str, Any]:
     if "block_size" in limits:
         cache["tokens_per_block"] = limits["block_size"]
     if "num_kv_blocks" in limits:
-        cache["max_tokens"] = limits["num_kv_blocks"] * limits.get("block_size", EngineLimits().block_size)
+        cache["max_tokens"] = limits["num_kv_blocks"] * limits.get("block_size", TOKENS_PER_BLOCK)
     if cache:
         server["kv_cache_config"] = cache
     if limits.get("graph_sizes") == ():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from specsim.analytic.speedups import SpeedupMap
 from specsim.scenario import Scenario
+from specsim.specs.mixers import Attention, Recurrent
 from specsim.units import GB
 
 
@@ -92,7 +93,19 @@ def deployment_lines(scenario: Scenario) -> list[str]:
             f"Experts: divided among {group.gpus} GPUs of {group.data_parallel} replicas in lockstep, all loaded "
             f"alike; the busiest GPU's experts get {group.imbalance:g} of the mean."
         )
-    return lines
+    return [*lines, *memory_line(scenario)]
+
+
+def memory_line(scenario: Scenario) -> list[str]:
+    """What is not modelled of a cache that windows and states share with layers that keep all tokens."""
+    mixers = [mixer for mixer, _ in scenario.model.stack().mixers]
+    windows = any(isinstance(mixer, Attention) and (mixer.window or mixer.chunk) for mixer in mixers)
+    states = any(isinstance(mixer, Recurrent) for mixer in mixers)
+    if scenario.engine.rules == "sglang" and (windows or states):
+        return ["Memory: SGLang's pools of their own for windows and for states are not modelled; all share one."]
+    if windows:
+        return ["Memory: what windows hold until a chunk of a long prompt is computed is not modelled."]
+    return []
 
 
 def price_line(scenario: Scenario, price_name: str, worst_source: str) -> str:

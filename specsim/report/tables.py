@@ -24,7 +24,7 @@ def map_table(speedups: SpeedupMap) -> Table:
         return _plain_table(speedups)
     lengths = sorted({cell.draft_tokens for cell in speedups.cells})
     what = "decoding alone" if speedups.served is None else "prompts included"
-    table = _narrow(f"speed-up over no drafter by batch size and draft length k, {what}")
+    table = narrow_table(f"speed-up over no drafter by batch size and draft length k, {what}")
     table.add_column("batch", justify="right")
     for k in lengths:
         table.add_column(f"k={k}", justify="right", no_wrap=True)
@@ -42,7 +42,7 @@ def map_table(speedups: SpeedupMap) -> Table:
 def _plain_table(speedups: SpeedupMap) -> Table:
     """What each batch size does without a drafter."""
     what = "decoding alone" if speedups.served is None else "prompts included"
-    table = _narrow(f"no drafter, {what}")
+    table = narrow_table(f"no drafter, {what}")
     for column in ("batch", "time of\na step", "output\ntokens/s", "tokens/s of\na request"):
         table.add_column(column, justify="right")
     for cell in speedups.cells:
@@ -55,7 +55,7 @@ def split_table(speedups: SpeedupMap) -> Table:
     """Where the time of each batch size's best k goes, and what a round waits for; ± is its 90 % interval."""
     cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]
     names = [name for name in SHOWN_PARTS if any(_share(cell, name) for cell in cells)]
-    table = _narrow(
+    table = narrow_table(
         "where the time of a step goes" if speedups.acceptance is None else "where the time of the best k goes"
     )
     for column in ("batch", "k", "round", *names, "waits\nfor"):
@@ -71,7 +71,7 @@ def _share(cell: Cell, name: str) -> float:
     return sum(cell.parts.get(part, 0.0) for part in SHOWN_PARTS[name]) / cell.step_s
 
 
-def _narrow(title: str) -> Table:
+def narrow_table(title: str) -> Table:
     """A table without side borders, for terminals of 80 columns."""
     return Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False

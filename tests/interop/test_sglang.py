@@ -189,7 +189,6 @@ def test_a_tree_keeps_its_shape() -> None:
             "block needs 8",
         ),
         ("--speculative-algorithm DFLASH --speculative-num-draft-tokens 1", "at least 2"),
-        (f"{HEAD} --speculative-token-map a --speculative-token-map b", "given twice"),
     ],
 )
 def test_malformed_flags_are_one_line_that_names_the_rule(flags: str, rule: str) -> None:

@@ -123,7 +123,6 @@ def test_malformed_input_is_one_line_that_names_the_rule(change: dict[str, Any],
         ('--spec-method ngram --speculative-config \'{"method": "ngram"}\'', "are both given"),
         ("--spec-method ngram --spec-tokens 3 --max-num-seqs many", "--max-num-seqs is 'many'"),
         ("--spec-method ngram --spec-tokens 3 --max-num-seqs 0", "limits: max_num_seqs is 0"),
-        ("--spec-method ngram --spec-method eagle", "given twice"),
         ('{"method": "ngram"}', "needs num_speculative_tokens"),
     ],
 )
