@@ -22,7 +22,7 @@ def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
     ]
 
 
-def run_lines(scenario: Scenario, price_name: str, worst_source: str) -> list[str]:
+def run_lines(scenario: Scenario, price_name: str, worst_source: str | None) -> list[str]:
     """What a simulated run rests on besides its requests."""
     prices = price_line(scenario, price_name, worst_source)
     return [*drafter_line(scenario), engine_line(scenario), prices, *deployment_lines(scenario)]
@@ -108,10 +108,11 @@ def memory_line(scenario: Scenario) -> list[str]:
     return []
 
 
-def price_line(scenario: Scenario, price_name: str, worst_source: str) -> str:
+def price_line(scenario: Scenario, price_name: str, worst_source: str | None) -> str:
     """Model, machine, and where seconds come from."""
     model, gpu = scenario.model.name, scenario.gpu.name
-    return f"Prices: {model} on {gpu} by {price_name}, worst source of a step: {worst_source}."
+    worst = "" if worst_source is None else f", worst source of a step: {worst_source}"
+    return f"Prices: {model} on {gpu} by {price_name}{worst}."
 
 
 def ranking_line(scenarios: Sequence[Scenario]) -> str | None:
