@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput
-from specsim.interop.server import Server, read_server
+from specsim.interop.server import ServerSettings, read_server
 from specsim.scenario import load_scenario
 
 EAGLE = '\'{"method": "eagle3", "model": "x/head", "num_speculative_tokens": 3}\''
@@ -129,7 +129,7 @@ def test_sglangs_parallel_sizes(flags: str, deployment: dict[str, object]) -> No
     assert read_server(f"python3 -m sglang.launch_server --model-path m {flags}").deployment == deployment
 
 
-def sections(server: Server) -> list[str]:
+def sections(server: ServerSettings) -> list[str]:
     fields, _ = server.scenario_fields()
     return [f"{name}={json.dumps(value)}" for name, value in fields.items()]
 
@@ -289,3 +289,8 @@ def test_sglang_counts_captured_requests() -> None:
 def test_other_commands_start_no_server(text: str) -> None:
     with pytest.raises(InvalidInput, match="starts no server that is known"):
         read_server(text)
+
+
+def test_a_list_for_one_value_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="'2' is one value too many for its key"):
+        read_server("max_batch_size: [1, 2]")

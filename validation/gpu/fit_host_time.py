@@ -35,7 +35,7 @@ from specsim.cost.forward import Group
 from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
 from specsim.studies.predict import NotPredicted, forecasts, scenario_of_row
-from specsim.studies.study import Row, Study, load_study, study_path
+from specsim.studies.study import Study, StudyRow, load_study, study_path
 
 GAPS = ("gh200-apertus-8b-open-ended", "h100-qwen3-8b-eagle3-c8", "a100-llama-3.1-8b-eagle3")
 PASSES = {"gh200-apertus-8b-pass": GAPS[0]}  # of the same machine as these gaps
@@ -78,7 +78,7 @@ class Gap(NamedTuple):
         return self.group.split()[0]
 
 
-def calibration(name: str) -> Iterator[tuple[Study, Row]]:
+def calibration(name: str) -> Iterator[tuple[Study, StudyRow]]:
     """Rows of a study that may set constants."""
     study, rows = load_study(study_path(name))
     yield from ((study, row) for row in rows if row.split == "calibration")
@@ -138,7 +138,7 @@ def spread(rows: Sequence[Gap]) -> Floats:
 
 def plans() -> dict[bool, list[float]]:
     """Seconds a pass that an 8-bit cache costs, by whether there are drafts."""
-    steps: dict[tuple[str, ...], dict[str, Row]] = {}
+    steps: dict[tuple[str, ...], dict[str, StudyRow]] = {}
     for _, row in calibration(PLANNED):
         condition = row.condition
         key = tuple(condition[name] for name in ("weights", "k", "concurrency"))
