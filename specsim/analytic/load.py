@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specsim.analytic.rounds import SpeedupMap, default_batches, largest_batch, speedup_map
+from specsim.analytic.rounds import default_batches, largest_batch, speedup_map
+from specsim.analytic.speedups import SpeedupMap
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput, NoAnswer
@@ -34,9 +35,13 @@ class LoadBatch:
 
 
 def answered_map(
-    assembly: Assembly, *, batch: int | None = None, batches: Sequence[int] | None = None,
-    context_tokens: float | None = None, decode_only: bool = False,
-) -> tuple[SpeedupMap, LoadBatch]:  # fmt: skip
+    assembly: Assembly,
+    *,
+    batch: int | None = None,
+    batches: Sequence[int] | None = None,
+    context_tokens: float | None = None,
+    decode_only: bool = False,
+) -> tuple[SpeedupMap, LoadBatch]:
     """The map of ``speedup_map``, and the batch that a verdict on it speaks about: a row of it.
 
     ``batch``: in place of the load's own. Raises InvalidInput for a batch that the engine never runs, NoAnswer for one

@@ -99,8 +99,11 @@ class _Answer:
 
         question, first = self.asked.scenario, self.runs.first()
         document: dict[str, Any] = {
-            "name": question.name, "assumed": list(self.asked.assumed), "slo": self._slo(), "alternatives": first
-        }  # fmt: skip
+            "name": question.name,
+            "assumed": list(self.asked.assumed),
+            "slo": self._slo(),
+            "alternatives": first,
+        }
         if self.sure:
             document["intervals"] = {name: predicted_json(found) for name, found in self.sure.items()}
         if self.repeated:
@@ -182,9 +185,13 @@ def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> d
 
             try:
                 found[name] = predicted_metrics(
-                    assemble(scenario), PREDICTED, runs=runs, vary_acceptance=True,
-                    counted=trim.applied if trim.any else None, progress=advance,
-                )  # fmt: skip
+                    assemble(scenario),
+                    PREDICTED,
+                    runs=runs,
+                    vary_acceptance=True,
+                    counted=trim.applied if trim.any else None,
+                    progress=advance,
+                )
             except KeyboardInterrupt:
                 messages().print("stopped by Ctrl-C: these are the intervals that were done")
                 break
@@ -194,9 +201,10 @@ def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> d
 
 def _tell_compilation() -> None:
     """Say why the first run on a machine begins later than the next ones will."""
-    from specsim.serving.entry import is_compiled
+    from specsim.scheduling.compiled import is_compiled
+    from specsim.serving.loop import serve
 
-    if not is_compiled():
+    if not is_compiled(serve):
         messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 

@@ -25,7 +25,7 @@ _GRAPH_MODES = {"FULL_AND_PIECEWISE", "FULL_DECODE_ONLY", "PIECEWISE", "NONE"}
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerSettings:
     """``engine`` and ``deployment`` are fields of a scenario's sections; ``speculation`` is None where it has none.
 
     ``notes``: every flag that set nothing, and why, a line each.
@@ -51,7 +51,7 @@ class Server:
             return fields, (*self.notes, f"speculation left out: {error}")
 
 
-def read_server(text: str) -> Server:
+def read_server(text: str) -> ServerSettings:
     """The server that a pasted command line, manifest, or configuration file starts.
 
     Raises InvalidInput: no known server, a flag's value of another kind, speculation that the engine refuses.
@@ -65,7 +65,7 @@ def read_server(text: str) -> Server:
     return _read(kind, Command({}, {}), content)
 
 
-def _started(call: Call) -> Server:
+def _started(call: Call) -> ServerSettings:
     table = flag_table(call.engine)
     command = spelled_out(replace(read_command(call.words), environment=call.environment), table)
     notes: list[str] = []
@@ -75,7 +75,7 @@ def _started(call: Call) -> Server:
     return replace(server, notes=(*notes, *server.notes))
 
 
-def _read(kind: str, command: Command, content: Mapping[str, Any]) -> Server:
+def _read(kind: str, command: Command, content: Mapping[str, Any]) -> ServerSettings:
     table = flag_table(kind)
     command = with_file(command, content, table)
     found = read_flags(command, table)
@@ -87,7 +87,7 @@ def _read(kind: str, command: Command, content: Mapping[str, Any]) -> Server:
     if config is not None:
         found.notes += [note for note in config.notes if note not in found.notes]
     _captured_requests(command, found, config)
-    return Server(kind, _known_model(named, found), found.engine, found.deployment, config, tuple(found.notes))
+    return ServerSettings(kind, _known_model(named, found), found.engine, found.deployment, config, tuple(found.notes))
 
 
 def _own_text(text: str) -> dict[str, Any] | None:

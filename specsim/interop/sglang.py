@@ -16,7 +16,7 @@ from typing import Any
 from specsim.errors import InvalidInput, NoAnswer, unknown_name
 from specsim.interop.command_line import Command, read_command
 from specsim.interop.engine_config import (
-    DraftTree,
+    EagleTree,
     EngineConfig,
     EngineText,
     kept_notes,
@@ -163,7 +163,7 @@ def _method(command: Command, notes: list[str]) -> str:
     return _METHODS[name]
 
 
-def _shape(method: str, command: Command, notes: list[str]) -> tuple[int | None, DraftTree | None]:
+def _shape(method: str, command: Command, notes: list[str]) -> tuple[int | None, EagleTree | None]:
     """(drafts of a round, the tree they form if it branches)."""
     nodes, flag = _number(command, "num-draft-tokens"), "--speculative-num-draft-tokens"
     if method in _EAGLE_FAMILY:
@@ -187,7 +187,7 @@ def _shape(method: str, command: Command, notes: list[str]) -> tuple[int | None,
 
 def _eagle_shape(
     method: str, nodes: int | None, command: Command, notes: list[str]
-) -> tuple[int | None, DraftTree | None]:
+) -> tuple[int | None, EagleTree | None]:
     steps, topk = _number(command, "num-steps"), _number(command, "eagle-topk")
     if steps is None and (topk is not None or nodes is not None):
         raise InvalidInput("SGLang refuses topk or draft tokens without --speculative-num-steps; add it")
@@ -207,9 +207,9 @@ def _eagle_shape(
     return nodes - 1, _tree(topk, steps, nodes)
 
 
-def _tree(topk: int, steps: int, nodes: int) -> DraftTree:
+def _tree(topk: int, steps: int, nodes: int) -> EagleTree:
     fields = {"topk": topk, "num_steps": steps, "num_draft_tokens": nodes}
-    return build(DraftTree, fields, where="the SGLang flags")
+    return build(EagleTree, fields, where="the SGLang flags")
 
 
 def _adaptive_tiers(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from specsim.analytic.rounds import Cell, largest_batch, speedup_map
+from specsim.analytic.rounds import largest_batch, speedup_map
+from specsim.analytic.speedups import Cell
 from specsim.assembly import Assembly, assemble
 from specsim.planning.longer import drafting
 from specsim.results import Slo, slo_met

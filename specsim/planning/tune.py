@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.analytic.rounds import SpeedupMap, largest_batch, speedup_map
+from specsim.analytic.rounds import largest_batch, speedup_map
+from specsim.analytic.speedups import SpeedupMap
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput, NoAnswer

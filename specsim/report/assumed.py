@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specsim.analytic.rounds import SpeedupMap
+from specsim.analytic.speedups import SpeedupMap
 from specsim.scenario import Scenario
 from specsim.specs.mixers import Attention, Recurrent
 from specsim.units import GB

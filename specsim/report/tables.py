@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from specsim.analytic.exits import Exit
-from specsim.analytic.rounds import Cell, SpeedupMap
+from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.units import format_seconds
 
 SHOWN_PARTS = {  # of PARTS, by column

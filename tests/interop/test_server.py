@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput
-from specsim.interop.server import Server, read_server
+from specsim.interop.server import ServerSettings, read_server
 from specsim.scenario import load_scenario
 
 EAGLE = '\'{"method": "eagle3", "model": "x/head", "num_speculative_tokens": 3}\''
@@ -129,7 +129,7 @@ def test_sglangs_parallel_sizes(flags: str, deployment: dict[str, object]) -> No
     assert read_server(f"python3 -m sglang.launch_server --model-path m {flags}").deployment == deployment
 
 
-def sections(server: Server) -> list[str]:
+def sections(server: ServerSettings) -> list[str]:
     fields, _ = server.scenario_fields()
     return [f"{name}={json.dumps(value)}" for name, value in fields.items()]
 
