@@ -33,8 +33,11 @@ def read_file(path: str, pasted: Mapping[str, str], notes: list[str]) -> dict[st
 
 
 def with_file(command: Command, content: Mapping[str, Any], table: FlagTable) -> Command:
-    """The command, spelled out, with a file's flags."""
-    flags = spelled_out(Command({}, file_flags(content)), table).flags
+    """The command, spelled out, with a file's flags. Raises InvalidInput for a list where there is one value."""
+    written = spelled_out(Command({}, file_flags(content)), table)
+    if written.words:
+        raise InvalidInput(f"{shown(' '.join(written.words))} is one value too many for its key; give it one")
+    flags = written.flags
     both = command.flags | flags if table.program == "tensorrt-llm" else flags | command.flags
     return Command(command.environment, both, command.words, command.repeated)
 

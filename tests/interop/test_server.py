@@ -289,3 +289,8 @@ def test_sglang_counts_captured_requests() -> None:
 def test_other_commands_start_no_server(text: str) -> None:
     with pytest.raises(InvalidInput, match="starts no server that is known"):
         read_server(text)
+
+
+def test_a_list_for_one_value_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="'2' is one value too many for its key"):
+        read_server("max_batch_size: [1, 2]")
