@@ -27,6 +27,7 @@ from specsim.cli import (
     report,
     schema,
     simulate,
+    sweep,
     systems,
     tune,
     validate,
@@ -54,6 +55,7 @@ app.command("validate")(validate.validate)
 app.command("fit")(fit.fit)
 app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
+app.command("sweep")(sweep.sweep)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
 app.command("systems")(systems.systems)
