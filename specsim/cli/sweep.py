@@ -21,7 +21,7 @@ class BackendName(StrEnum):
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(help="The sweep's YAML: a scenario, and the fields that vary.")],
+    file: Annotated[str, typer.Argument(help="A sweep's YAML (a scenario, and the fields that vary), or pareto.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; finished points are never answered again. NAME-sweep.")
     ] = None,
@@ -79,10 +79,11 @@ def _print_json(rows: list[dict[str, Any]], found: list[Any], done: int, folder:
 
 
 def _print(rows: list[dict[str, Any]], found: list[Any], done: int, folder: Path) -> None:
-    from specsim.report.frontier import frontier_table, gain_line
+    from specsim.report.frontier import frontier_tables, gain_line
 
     screen = console()
-    screen.print(frontier_table(found))
+    for table in frontier_tables(found):
+        screen.print(table)
     line = gain_line(found)
     if line is not None:
         screen.print(line, soft_wrap=True, markup=False)

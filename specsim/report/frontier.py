@@ -14,40 +14,49 @@ from specsim.planning.sweep.frontier import Offer, cheapness, frontier, throughp
 from specsim.report.figures import INK, OFF, ON, laid_out
 
 PER_USER = "output tokens/s a user (interactivity)"
-Side = tuple[str, list[Offer], str]
+MOST_ROWS = 12  # of a side of a table
 
 
-def frontier_table(offers: Sequence[Offer]) -> Table:
-    """The frontier of all points by throughput, and by cost where there are prices; * marks who is on it."""
-    fast = frontier(offers)
-    cheap = frontier(offers, cheapness) if any(one.usd is not None for one in offers) else []
-    table = Table(title=f"Pareto frontier of {len(offers)} points", title_justify="left")
-    table.add_column("setting")
-    for column in ("GPUs", "output tokens/s/GPU", "output tokens/s a user"):
-        table.add_column(column, justify="right")
-    if cheap:
-        table.add_column("USD per 1M output tokens", justify="right")
-        table.add_column("on the frontier of")
-    both = sorted({one.key: one for one in (*fast, *cheap)}.values(), key=lambda one: one.per_user)
-    for one in both:
-        cells = [one.label, str(one.gpus), f"{one.per_gpu:,.1f}", f"{one.per_user:,.1f}"]
-        if cheap:
-            sides = [name for name, side in (("throughput", fast), ("cost", cheap)) if one in side]
-            cells += ["-" if one.usd is None else f"{one.usd:.3f}", ", ".join(sides)]
-        table.add_row(*cells)
+def frontier_tables(offers: Sequence[Offer]) -> list[Table]:
+    """The frontiers with speculation and without, by throughput, and by cost where there are prices."""
+    tables = [_table("output tokens/s/GPU against output tokens/s a user", offers, throughput)]
+    if any(one.usd is not None for one in offers):
+        tables.append(_table("cost against output tokens/s a user", offers, cheapness))
+    return tables
+
+
+def _table(title: str, offers: Sequence[Offer], worth: Callable[[Offer], float]) -> Table:
+    table = Table(title=f"Pareto frontier of {len(offers)} points: {title}", title_justify="left")
+    priced = any(one.usd is not None for one in offers)
+    for column in ("setting", "GPUs", "batch", "a user", "a GPU", *(("USD per 1M",) if priced else ())):
+        table.add_column(column, justify="left" if column == "setting" else "right", no_wrap=True)
+    for speculates in (True, False):
+        best = frontier([one for one in offers if one.speculates == speculates], worth)
+        for one in _thinned(best):
+            cells = [one.label, str(one.gpus), f"{one.batch:.0f}", f"{one.per_user:,.1f}", f"{one.per_gpu:,.1f}"]
+            table.add_row(*cells, *(("-" if one.usd is None else f"{one.usd:.3f}",) if priced else ()))
+        if len(best) > MOST_ROWS:
+            table.add_row(f"and {len(best) - MOST_ROWS} between these, in pareto.html")
+        table.add_section()
     return table
 
 
+def _thinned(best: list[Offer]) -> list[Offer]:
+    """At most MOST_ROWS, the ends among them."""
+    if len(best) <= MOST_ROWS:
+        return best
+    return [best[round(i * (len(best) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
+
+
 def gain_line(offers: Sequence[Offer]) -> str | None:
-    """What speculation adds where its gain is largest: throughput at a user's speed that off reaches too."""
+    """What speculation adds along the frontier of off: throughput at no less speed for a user."""
     on, off = (frontier([one for one in offers if one.speculates == wanted]) for wanted in (True, False))
-    gains = [(one.per_gpu / best.per_gpu, one, best) for best in off for one in _at_least(on, best.per_user)]
+    gains = sorted(one.per_gpu / best.per_gpu for best in off for one in _at_least(on, best.per_user))
     if not gains:
         return None
-    gain, one, best = max(gains, key=lambda found: found[0])
     return (
-        f"at {best.per_user:.0f} output tokens/s a user, {one.label} gives {gain:.2f}x the output tokens/s/GPU of off "
-        f"({best.label})"
+        f"speculation on gives {gains[len(gains) // 2]:.2f}x the output tokens/s/GPU of off at no less speed for a "
+        f"user (median along the frontier of off; {gains[0]:.2f}x to {gains[-1]:.2f}x)"
     )
 
 
@@ -92,7 +101,7 @@ def frontier_figure(
 
 
 def _at_least(best: Sequence[Offer], per_user: float) -> list[Offer]:
-    """The offer with the most throughput among those that are as fast for a user; none, or one."""
+    """The offer with the most throughput among those that are as fast for a user; none, or it."""
     return [one for one in best if one.per_user >= per_user][:1]
 
 

@@ -13,7 +13,7 @@ from specsim.scenario import Scenario
 
 Row = dict[str, Any]  # numbers, texts and None
 SUMMARY = (
-    "output_throughput", "request_throughput", "request_goodput", "mean_batch", "spec_decode_acceptance_length",
+    "output_throughput", "request_throughput", "request_goodput", "spec_decode_acceptance_length",
     "median_ttft_ms", "p95_ttft_ms", "p99_ttft_ms", "median_tpot_ms", "p95_tpot_ms", "p99_tpot_ms", "median_e2el_ms",
     "p99_e2el_ms", "completed", "preemptions", "saturated",
 )  # fmt: skip
@@ -39,7 +39,7 @@ def predicted(scenario: Scenario) -> Row:
     cell = found.cell(batch, k)
     rate = cell.output_tokens_per_s * scenario.deployment.decode_replicas
     return _common(scenario, k, rate, cell.output_tokens_per_s / cell.batch) | {
-        "batch": cell.batch, "speedup": cell.speedup, "speedup_low": cell.low, "speedup_high": cell.high,
+        "batch": float(cell.batch), "speedup": cell.speedup, "speedup_low": cell.low, "speedup_high": cell.high,
         "tokens_per_round": cell.tokens_per_round, "round_ms": 1e3 * cell.round_s, "bound": cell.bound,
         "source": cell.source, "prices": found.price_name,
     }  # fmt: skip
@@ -54,7 +54,9 @@ def simulated(scenario: Scenario) -> Row:
     tpot_ms = summary["median_tpot_ms"]
     row = _common(scenario, machine.longest, summary["output_throughput"], 1e3 / tpot_ms if tpot_ms else None)
     told = {name: summary[name] for name in SUMMARY}
-    return row | told | {"source": summary["price_source"], "prices": machine.price_name}
+    return (
+        row | told | {"batch": summary["mean_batch"], "source": summary["price_source"], "prices": machine.price_name}
+    )
 
 
 ANSWERS: Mapping[AnswerName, Answer] = {"predict": predicted, "simulate": simulated}

@@ -14,7 +14,7 @@ Price = float | Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One answered point. ``usd``: per million output tokens, None without a price."""
+    """One answered point. ``batch``: sequences a replica runs. ``usd``: per million output tokens; None: no price."""
 
     key: str
     drafter: str
@@ -23,6 +23,7 @@ class Offer:
     gpus: int
     tensor_parallel: int
     replicas: int
+    batch: float
     per_gpu: float
     per_user: float
     usd: float | None
@@ -33,7 +34,7 @@ class Offer:
 
     @property
     def label(self) -> str:
-        """``eagle3 k=3, 2x TP4 h100-sxm``."""
+        """``eagle3 k=3, 2x TP4 H200``."""
         drafts = f"{self.drafter} k={self.draft_tokens}" if self.speculates else "off"
         replicas = "" if self.replicas == 1 else f"{self.replicas}x "
         return f"{drafts}, {replicas}TP{self.tensor_parallel} {self.gpu}"
@@ -49,7 +50,8 @@ def offers(rows: Sequence[Row], price: Price | None = None) -> list[Offer]:
         found.append(
             Offer(
                 row["key"], row["drafter"], int(row["draft_tokens"]), row["gpu"], int(row["gpus"]),
-                int(row["tensor_parallel"]), int(row["replicas"]), float(row[PER_GPU]), float(row[PER_USER]), usd,
+                int(row["tensor_parallel"]), int(row["replicas"]), float(row["batch"] or 0.0), float(row[PER_GPU]),
+                float(row[PER_USER]), usd,
             )
         )  # fmt: skip
     return found

@@ -18,6 +18,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,12 +28,14 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 import specsim
 from specsim.assembly import assemble
-from specsim.errors import InvalidInput, SpecsimError
+from specsim.errors import InvalidInput, SpecsimError, unknown_name
 from specsim.scenario import Scenario
-from specsim.scenario.read import load_scenario
+from specsim.scenario.natural_names import with_field_names
+from specsim.scenario.read import apply_settings, load_scenario, scenario_of
 from specsim.specs.yaml_file import read_yaml
 from specsim.validated import Validated
 
+PRESETS = Path(specsim.__file__).parent / "presets" / "sweeps"
 MOST_POINTS = 1_000_000
 AnswerName = Literal["predict", "simulate"]
 
@@ -72,11 +75,14 @@ class Choices(Validated):
 
 
 class SweepFile(Validated):
-    """What a sweep asks. ``off``: every point also with no drafter. ``usd_per_gpu_hour``: one price or one a GPU."""
+    """What a sweep asks. ``scenario``: its fields, a path or a bundled name. ``off``: each point also with no drafter.
+
+    ``usd_per_gpu_hour``: one price or one a GPU.
+    """
 
     schema_version: Literal[1] = Field(1, alias="schema")
     name: str = "sweep"
-    scenario: str
+    scenario: str | dict[str, Any]
     answer: AnswerName = "predict"
     set: Mapping[str, Any] = Field(default_factory=dict)
     grid: Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
@@ -130,11 +136,21 @@ class Point:
     refused: str | None = None
 
 
-def read_sweep(path: Path) -> SweepFile:
-    """The file, its scenario's path resolved against its own folder. Raises InvalidInput."""
+def read_sweep(reference: Path | str) -> SweepFile:
+    """The sweep of a path or a bundled name, its scenario's path resolved against its own folder.
+
+    Raises InvalidInput.
+    """
+    path, names = Path(reference), sorted(one.stem for one in PRESETS.glob("*.yaml"))
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
+        if str(reference) not in names:
+            raise unknown_name("sweep", str(reference), names)
+        path = PRESETS / f"{reference}.yaml"
     sweep = read_yaml(path, SweepFile)
-    beside = path.parent / sweep.scenario
-    return sweep.model_copy(update={"scenario": str(beside.resolve())}) if beside.is_file() else sweep
+    if isinstance(sweep.scenario, str):
+        beside = path.parent / sweep.scenario
+        return sweep.model_copy(update={"scenario": str(beside.resolve())}) if beside.is_file() else sweep
+    return sweep
 
 
 def sweep_points(sweep: SweepFile) -> list[Point]:
@@ -156,16 +172,24 @@ def _points(sweep: SweepFile, settings: dict[str, Any]) -> Iterator[Point]:
     """A combination of settings, and the same with no drafter."""
     texts = [f"{path}={json.dumps(value)}" for path, value in (dict(sweep.set) | settings).items()]
     try:
-        scenario = load_scenario(sweep.scenario, texts)
+        scenario = _scenario(sweep, texts)
         yield Point(content_key(scenario, sweep.answer), settings, scenario)
     except SpecsimError as error:
-        key = _digest("refused", specsim.__version__, sweep.scenario, *texts)
+        key = _digest("refused", specsim.__version__, json.dumps(sweep.scenario, sort_keys=True), *texts)
         yield Point(key, settings, None, str(error))
         return
     if sweep.off and scenario.speculation is not None:
         plain = scenario.without_speculation()
         apart = {path: value for path, value in settings.items() if not path.startswith("speculation")}
         yield Point(content_key(plain, sweep.answer), apart | {"speculation": None}, plain)
+
+
+def _scenario(sweep: SweepFile, settings: list[str]) -> Scenario:
+    if isinstance(sweep.scenario, str):
+        return load_scenario(sweep.scenario, settings)
+    fields = with_field_names({"name": sweep.name} | deepcopy(sweep.scenario))
+    apply_settings(fields, settings)
+    return scenario_of(fields, folder=Path(), where=f"the scenario of sweep {sweep.name}")
 
 
 def content_key(scenario: Scenario, answer: str) -> str:
