@@ -117,9 +117,14 @@ def _listing(programs: list[DraftProgram]) -> Any:
     for row in rows:
         group = row["drafting"] or "unstated"
         table.add_row(
-            "" if group == before else group, row["name"], row["verification"], row["adaptation"] or "",
-            "yes" if row["lossless"] else "no", row["acceptance_basis"] or "-", row["source"].split(";")[0],
-        )  # fmt: skip
+            "" if group == before else group,
+            row["name"],
+            row["verification"],
+            row["adaptation"] or "",
+            "yes" if row["lossless"] else "no",
+            row["acceptance_basis"] or "-",
+            row["source"].split(";")[0],
+        )
         before = group
     return table
 
@@ -144,11 +149,14 @@ def _document(
         raise InvalidInput(f"-k {k} is no draft length of {program.name}; give one of {_known(program)}")
     described = program.model_dump(mode="json", exclude_none=True)
     return {
-        **_row(program), "mechanism": program.mechanism, "program": described,
+        **_row(program),
+        "mechanism": program.mechanism,
+        "program": described,
         "tokens_per_round": program.tokens_per_round(k),
         "cost": dataclasses.asdict(facts(program, target, draft, k)),
-        "figures": program.figures, "unknown": list(program.unknown),
-    }  # fmt: skip
+        "figures": program.figures,
+        "unknown": list(program.unknown),
+    }
 
 
 def _known(program: DraftProgram) -> str:
@@ -173,7 +181,7 @@ def _explain(program: DraftProgram, document: dict[str, Any]) -> None:
         f"  memory: {cost['extra_weight_bytes'] / GB:.3f} GB of weights, {cost['draft_kv_bytes_per_token']:,.0f} "
         f"bytes of KV a token, {cost['scratch_bytes_per_sequence']:,.0f} bytes of scratch a sequence\n"
         f"  {cost['lookahead_tokens']} KV slots and {cost['budget_tokens']} budget slots ahead a sequence",
-    )  # fmt: skip
+    )
     store = program.footprint.host_bytes
     if store != 0:
         out.print(f"  store on the host: {'size not known' if store is None else f'{store / GB:.3f} GB'}")

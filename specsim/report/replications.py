@@ -36,8 +36,9 @@ def replications_table(summaries: Summaries, pairs: Pairs, first_seed: int = 0) 
     table = Table(
         title=f"Each alternative simulated {count} time{'s' if count > 1 else ''}, with {seeds}: {what}",
         caption="A minus B: above 0 where A's figure is larger; both met the same requests" if pairs else None,
-        title_justify="left", caption_justify="left",
-    )  # fmt: skip
+        title_justify="left",
+        caption_justify="left",
+    )
     table.add_column("metric", no_wrap=True)
     for heading in (*summaries, *(f"{one} minus {other}" for one, other in pairs)):
         table.add_column(heading, justify="right", overflow="fold")

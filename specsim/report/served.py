@@ -50,7 +50,7 @@ FIGURES = (
     Figure("prefix_cache_hit_rate", "prompt found in cache, %", 100.0),
     Figure("preemptions", "preemptions"),
     Figure("steps", "engine steps"),
-)  # fmt: skip
+)
 MEANS = tuple(f"{mean}_{latency}_ms" for latency in ("ttft", "tpot", "itl", "e2el") for mean in ("mean", "median"))
 PREDICTED = (*(figure.key for figure in FIGURES), *MEANS)  # what intervals are predicted of
 ALWAYS = {"completed", "preemptions"}  # others are left out where no alternative has any

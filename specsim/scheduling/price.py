@@ -14,7 +14,8 @@ import numpy as np
 from specsim.arrays import Floats, Integers
 from specsim.cost.forward import WIDEST_NARROW_CHUNK
 from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
-from specsim.scheduling.records import GROUP, group_at
+from specsim.scheduling.compiled import compiled
+from specsim.scheduling.records import GROUP, group_at, work_at
 from specsim.surfaces import look_up
 
 
@@ -61,8 +62,8 @@ _SIZES = {
     "num_off": ("off_tokens", 0),
 }  # fmt: skip
 
-PRICES = mixed_record((*Prices._fields[:-1], *_SIZES), ("lag_s",))
-"""Addresses of the tables, and how long their axes are."""
+PRICES = mixed_record((*Prices._fields[:-1], *_SIZES, "put_together"), ("lag_s",))
+"""Addresses of the tables, how long their axes are, and what puts prices together from them, compiled apart."""
 prices_at = record_at(PRICES)
 GROUP_BYTES = GROUP.itemsize
 
@@ -79,32 +80,31 @@ class PriceRecord:
         for name, (table, axis) in _SIZES.items():
             self.record[name] = self._tables[table].shape[axis]
         self.record["additive"], self.record["lag_s"] = prices.additive, prices.lag_s
+        self.record["put_together"] = compiled(put_together).address
+
+    def price(self, work: np.ndarray[Any, Any]) -> None:
+        """Set the seconds of a WORK record, [1], and what else is known of its price."""
+        compiled(put_together)(address_of(self.record), address_of(work))
 
 
 @jit
 def _row(table: int, index: int, length: int) -> Any:
     """One of a table's rows, which run along its last axis."""
-    return floats_at(table + 8 * index * length, length)
+    return floats_at(table + 8 * index * length)
 
 
 _span = jit(look_up.bracket)
 
 
 @jit
-def _between(row: Floats, i: int, t: float) -> float:
+def _between(row: Any, i: int, t: float) -> float:
     return float(row[i] * (1.0 - t) + row[i + 1] * t)
-
-
-@jit
-def _along(knots: int, row: Floats, x: float) -> float:
-    i, t = _span(floats_at(knots, len(row)), x)
-    return _between(row, i, t)
 
 
 @jit
 def _at(prices: Any, table: int, w: float, n: int, kv: float) -> float:
     """``table[w, n, c]`` at a mean width and a KV length."""
-    i, t = _span(floats_at(prices.kv_knots, prices.num_kv), kv)
+    i, t = _span(floats_at(prices.kv_knots), prices.num_kv, kv)
     j = min(int(w) - 1, prices.num_widths - 1)
     value = _between(_row(table, j * prices.num_sequences + n, prices.num_kv), i, t)
     share = w - 1.0 - j
@@ -117,10 +117,10 @@ def _at(prices: Any, table: int, w: float, n: int, kv: float) -> float:
 @jit
 def _padded(prices: Any, tokens: float) -> float:
     """Tokens that run: the next captured size, or as many as there are above the largest."""
-    sizes = integers_at(prices.graph_sizes, prices.num_graphs)
-    if len(sizes) == 0 or tokens > sizes[-1]:
+    sizes = integers_at(prices.graph_sizes)
+    low, high = 0, prices.num_graphs - 1
+    if high < 0 or tokens > sizes[high]:
         return tokens
-    low, high = 0, len(sizes) - 1
     while low < high:
         middle = (low + high) // 2
         if sizes[middle] < tokens:
@@ -133,14 +133,14 @@ def _padded(prices: Any, tokens: float) -> float:
 @jit
 def _by_rows(prices: Any, m: int, table: int, index: int, rows: float) -> float:
     """Row ``index`` of a table over the row knots of token knot m."""
-    i, t = _span(_row(prices.row_knots, m, prices.num_rows), rows)
+    i, t = _span(_row(prices.row_knots, m, prices.num_rows), prices.num_rows, rows)
     return _between(_row(table, index, prices.num_rows), i, min(t, 1.0))
 
 
 @jit
 def _chunk(prices: Any, table: int, k: int, tokens: float, kv: float) -> float:
-    i, s = _span(floats_at(prices.chunk_knots, prices.num_chunks), tokens)
-    j, t = _span(floats_at(prices.prefix_knots, prices.num_prefixes), kv - tokens)
+    i, s = _span(floats_at(prices.chunk_knots), prices.num_chunks, tokens)
+    j, t = _span(floats_at(prices.prefix_knots), prices.num_prefixes, kv - tokens)
     first = k * prices.num_chunks + i
     low = _between(_row(table, first, prices.num_prefixes), j, t)
     high = _between(_row(table, first + 1, prices.num_prefixes), j, t)
@@ -150,19 +150,20 @@ def _chunk(prices: Any, table: int, k: int, tokens: float, kv: float) -> float:
 @jit
 def _log_off(prices: Any, chunks: int, k: int, tokens: float) -> float:
     """Log of what multiplies a step of so many tokens; beyond the knots that of the nearest one."""
-    i, t = _span(floats_at(prices.off_tokens, prices.num_off), np.log(max(tokens, 1.0)))
+    i, t = _span(floats_at(prices.off_tokens), prices.num_off, np.log(max(tokens, 1.0)))
     row = _row(prices.off, (chunks > 0) * prices.num_draft_lengths + k, prices.num_off)
     return _between(row, i, min(max(t, 0.0), 1.0))
 
 
-@jit
-def step_seconds(prices: Any, step: Any, k: int) -> tuple[float, int]:
-    """Seconds of a step (a WORK record) that drafts ``k`` tokens, and the rank of their source."""
-    seconds, rank = _as_tabulated(prices, step, k)
+def put_together(prices_address: int, work_address: int) -> int:
+    """Set the seconds of a step (a WORK record), the rank of their source, and the step's lag."""
+    prices, step = prices_at(prices_address), work_at(work_address)
+    step.seconds, step.rank = _as_tabulated(prices, step, step.draft_tokens)
     if prices.num_off:
         tokens = _tokens(step.groups, step.num_groups) + _tokens(step.chunks, step.num_chunks)
-        seconds *= np.exp(_log_off(prices, step.num_chunks, k, tokens))
-    return seconds, rank
+        step.seconds *= np.exp(_log_off(prices, step.num_chunks, step.draft_tokens, tokens))
+    step.lag_s = prices.lag_s
+    return 0
 
 
 @jit
@@ -176,22 +177,22 @@ def _tokens(groups: int, count: int) -> float:
 
 @jit
 def _as_tabulated(prices: Any, step: Any, k: int) -> tuple[float, int]:
-    """As ``step_seconds``, without what multiplies it."""
+    """Seconds of a step that drafts ``k`` tokens, without what multiplies them, and the rank of their source."""
     tokens, keys, sequences = 0.0, 0.0, 0.0
     for g in range(step.num_groups):
         group = group_at(step.groups + g * GROUP_BYTES)
         sequences += group.sequences
         tokens += group.sequences * group.query_tokens
         keys += group.sequences * group.kv_tokens
-    index = integers_at(prices.k_index, prices.num_draft_lengths)[k] if k > 0 else -1
+    index = integers_at(prices.k_index)[k] if k > 0 else -1
     n, width, kv = int(sequences), 1.0, 1.0
     if step.num_groups:
         width, kv = tokens / sequences, keys / sequences
     seconds, rank = 0.0, 0
     if step.num_groups:
-        i, _ = _span(floats_at(prices.kv_knots, prices.num_kv), kv)
+        i, _ = _span(floats_at(prices.kv_knots), prices.num_kv, kv)
         plane = min(int(width) - 1, prices.num_widths - 1) * prices.num_sequences + n
-        rank = integers_at(prices.rank + 8 * plane * prices.num_kv, prices.num_kv)[i]
+        rank = integers_at(prices.rank + 8 * plane * prices.num_kv)[i]
         if step.num_groups > 1 and prices.additive:
             table = prices.beside_s if step.num_chunks else prices.attention_s
             seconds = _groups_alone(prices, table, step) - _at(prices, table, width, n, kv)
@@ -202,7 +203,7 @@ def _as_tabulated(prices: Any, step: Any, k: int) -> tuple[float, int]:
     if step.num_groups:
         seconds += _at(prices, prices.beside_s, width, n, kv)
     seconds += _with_chunks(prices, step, index, tokens)
-    return max(seconds, 1e-9), int(max(rank, integers_at(prices.mixed_rank, 1)[0]))
+    return max(seconds, 1e-9), int(max(rank, integers_at(prices.mixed_rank)[0]))
 
 
 @jit
@@ -219,13 +220,13 @@ def _groups_alone(prices: Any, table: int, step: Any) -> float:
 def _drafting(prices: Any, step: Any, index: int, n: int, kv: float) -> float:
     """Drafting but for the first pass over prompt chunks; ``n`` sequences of a mean ``kv`` decode in the step."""
     length, first = prices.num_kv, index * prices.num_sequences
-    drafter_kv = step.drafting_kv_tokens if step.num_drafting else kv
-    seconds = _along(prices.kv_knots, _row(prices.draft_alone_s, first + step.num_drafting, length), drafter_kv)
+    i, t = _span(floats_at(prices.kv_knots), length, step.drafting_kv_tokens if step.num_drafting else kv)
+    seconds = _between(_row(prices.draft_alone_s, first + step.num_drafting, length), i, t)
     if step.num_groups:
         late, draft = _row(prices.draft_alone_s, first + n, length), _row(prices.draft_s, first + n, length)
-        i, t = _span(floats_at(prices.kv_knots, length), kv)
+        i, t = _span(floats_at(prices.kv_knots), length, kv)
         seconds += _between(draft, i, t) - _between(late, i, t)
-        seconds += (step.num_groups - 1) * floats_at(prices.split_s, index + 1)[index]
+        seconds += (step.num_groups - 1) * floats_at(prices.split_s)[index]
         if step.num_chunks:
             seconds -= draft[0] - late[0]
     return seconds
@@ -234,7 +235,7 @@ def _drafting(prices: Any, step: Any, index: int, n: int, kv: float) -> float:
 @jit
 def _chunks(prices: Any, index: int, count: float, tokens: float, kv: float) -> float:
     """What chunks of a length add, in one kernel: to the target's pass, and to the first of the draft at ``index``."""
-    o, u = _span(floats_at(prices.count_knots, prices.num_counts), count)
+    o, u = _span(floats_at(prices.count_knots), prices.num_counts, count)
     seconds = _of_count(prices, prices.chunk_s, o, u, tokens, kv)
     if index >= 0:
         seconds += _of_count(prices, prices.chunk_first_s, index * prices.num_counts + o, u, tokens, kv)
@@ -271,8 +272,8 @@ def _with_chunks(prices: Any, step: Any, index: int, tokens: float) -> float:
         seconds += _chunks(prices, index, prompts / length, length, length + before / prompts)
         kernels += 1
     if index >= 0:
-        seconds += (kernels - 1) * floats_at(prices.chunk_split_s, index + 1)[index]
-    m, t = _span(floats_at(prices.token_knots, prices.num_tokens), _padded(prices, tokens))
+        seconds += (kernels - 1) * floats_at(prices.chunk_split_s)[index]
+    m, t = _span(floats_at(prices.token_knots), prices.num_tokens, _padded(prices, tokens))
     seconds += (1.0 - t) * _of_all(prices, step, index, m, rows)
     return seconds + t * _of_all(prices, step, index, m + 1, rows)
 
@@ -286,11 +287,11 @@ def _of_all(prices: Any, step: Any, index: int, m: int, rows: float) -> float:
         if index >= 0:
             seconds += _by_rows(prices, m, prices.first_s, first, rows)
         return seconds
-    seconds = floats_at(prices.alone_s, 2 * m + 2)[2 * m + some]
+    seconds = floats_at(prices.alone_s)[2 * m + some]
     if step.num_emitting > 1:
         least = _row(prices.row_knots, m, prices.num_rows)[0]
         more = _by_rows(prices, m, prices.mixed_s, m, least + step.num_emitting - 1.0)
         seconds += more - _row(prices.mixed_s, m, prices.num_rows)[0]
     if index >= 0:
-        seconds += floats_at(prices.first_alone_s, 2 * first + 2)[2 * first + some]
+        seconds += floats_at(prices.first_alone_s)[2 * first + some]
     return float(seconds)

@@ -20,9 +20,11 @@ def price_step(assembly: Assembly, replica: ReplicaArrays, work: Records) -> Non
     for tokens, position, emits in zip(*(chunks[name].tolist() for name in _CHUNK), strict=True):
         groups.append(Group(1, tokens, position, emits))
     price = assembly.cost.step(
-        groups, drafting=int(work["num_drafting"][0]), draft_tokens=int(replica.record["draft_tokens"][0]),
+        groups,
+        drafting=int(work["num_drafting"][0]),
+        draft_tokens=int(work["draft_tokens"][0]),
         drafting_kv_tokens=float(work["drafting_kv_tokens"][0]),
-    )  # fmt: skip
+    )
     work["seconds"], work["rank"] = float(cast(Any, price.seconds)), SOURCES.index(cast(Source, price.source))
     work["lag_s"] = price.lag_s
 

@@ -16,7 +16,6 @@ from specsim.cost.step_time import StepTime
 from specsim.jit import address_of
 from specsim.scheduling.price import PriceRecord, Prices
 from specsim.scheduling.records import GROUP, WORK
-from specsim.serving.entry import PRICE, compiled
 from specsim.serving.tabulate import SHORT, Extent, tabulate
 from specsim.speculation.round import StepCost
 
@@ -138,7 +137,8 @@ class TablePrices:
         work["chunks"], work["num_chunks"] = address_of(records) + GROUP.itemsize * len(rows), len(chunks)
         work["num_emitting"] = sum(int(one.logit_rows) for one in groups if one.is_prefill)
         work["num_drafting"], work["drafting_kv_tokens"] = int(cast(int, drafting)), drafting_kv_tokens
-        compiled()(PRICE, address_of(self._record.record), address_of(work), draft_tokens)
+        work["draft_tokens"] = draft_tokens
+        self._record.price(work)
         seconds = float(work["seconds"][0])
         return StepTime(seconds, {}, SOURCES[int(work["rank"][0])], seconds, seconds, lag_s=self.prices.lag_s)
 

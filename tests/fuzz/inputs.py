@@ -86,6 +86,10 @@ COMMANDS = (
     '\'{"method": "eagle3", "model": "yuhuili/EAGLE3", "num_speculative_tokens": 3}\' --max-num-seqs 64 -tp 2',
     "python -m sglang.launch_server --model-path m --speculative-algorithm EAGLE3 --speculative-num-steps 3 "
     "--speculative-eagle-topk 1 --speculative-num-draft-tokens 4 --mem-fraction-static 0.8",
+    "cat << EOF > extra.yaml\nenable_attention_dp: true\nkv_cache_config: {dtype: fp8, max_tokens: 64000}\n"
+    "cuda_graph_config: {batch_sizes: [1, 2, 4]}\nspeculative_config: {decoding_type: MTP, max_draft_len: 2}\nEOF\n"
+    "TP=8; trtllm-serve deepseek-ai/DeepSeek-V3 --tp_size ${TP:-4} --extra_llm_api_options extra.yaml",
+    "model: Qwen/Qwen3-8B\nmax-num-seqs: 64\nspeculative-config: {method: ngram, num_speculative_tokens: 3}\n",
 )
 
 

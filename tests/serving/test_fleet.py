@@ -154,7 +154,7 @@ def test_memory_depends_on_what_is_in_the_system_not_on_the_run() -> None:
         sink = Streamed()
         fleet.serve(requests.chunks(4096), sink)
         assert sink.finished == count
-        rows.append(sum(map(len, fleet._pools)))
+        rows.append(sum(map(len, fleet.intake._pools)))
     assert rows[0] == rows[1]
 
 
