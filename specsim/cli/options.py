@@ -57,3 +57,12 @@ def progress_bar() -> Progress:
 def print_json(document: Any) -> None:
     """One JSON document; NaN and infinity never appear in it."""
     print(json.dumps(document, indent=1, allow_nan=False, default=str))
+
+
+def tell_compilation() -> None:
+    """Say why the first run on a machine begins later than the next ones will."""
+    from specsim.scheduling.compiled import is_compiled
+    from specsim.serving.loop import serve
+
+    if not is_compiled(serve):
+        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)

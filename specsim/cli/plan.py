@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
+from specsim.cli.options import JsonOption, console, print_json, progress_bar, tell_compilation
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput, shown
@@ -65,7 +65,7 @@ def plan(
         weight_bits=_numbers(weight_bits, "--weight-bits"), kv_bits=_numbers(kv_bits, "--kv-bits"),
         disaggregated=disaggregated, usd=_usd(price or [], prices, region, spot),
     )  # fmt: skip
-    _tell_compilation()
+    tell_compilation()
     if max_rate:
         _print_largest(question, named, as_json=as_json)
         return
@@ -159,13 +159,6 @@ def _print(answer: Answer) -> None:
     out.print()
     for line in (*plan_lines(plan), engine_line(plan.best.candidate.scenario), *unstated_line(answer.assumed)):
         out.print(line, markup=False)
-
-
-def _tell_compilation() -> None:
-    from specsim.serving.entry import is_compiled
-
-    if not is_compiled():
-        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 
 def _names(text: str | None) -> list[str]:

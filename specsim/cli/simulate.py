@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
+from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
 from specsim.cli.simulated import Margins, Runs, Summaries, margin
 
@@ -70,7 +70,7 @@ def simulate(
     _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
-    _tell_compilation()
+    tell_compilation()
     runs.all(alternatives, replications)
     done = {name: alternatives[name] for name, found in runs.summaries.items() if found}
     if not done:
@@ -196,15 +196,6 @@ def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> d
                 break
             progress.remove_task(task)
     return found
-
-
-def _tell_compilation() -> None:
-    """Say why the first run on a machine begins later than the next ones will."""
-    from specsim.scheduling.compiled import is_compiled
-    from specsim.serving.loop import serve
-
-    if not is_compiled(serve):
-        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 
 def _tell_traces(question: Scenario) -> None:
