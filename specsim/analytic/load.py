@@ -98,7 +98,7 @@ def speeds(assembly: Assembly, most: int) -> Floats:
     """Requests/s of a replica at batches 1 to ``most``, each at its best draft length: never falling, [most]."""
     sizes = np.unique(np.round(PRICED_RATIO ** np.arange(np.log(most) / np.log(PRICED_RATIO) + 1)).astype(int))
     sizes = np.unique(np.append(sizes[sizes < most], most))
-    found = speedup_map(assembly, batches=sizes.tolist())
+    found = speedup_map(assembly, batches=sizes.tolist(), acceptance_error=False)
     _, output = assembly.scenario.workload.mean_lengths()
     best = [found.cell(one.batch, one.draft_tokens).output_tokens_per_s / output for one in found.best()]
     return np.maximum.accumulate(np.interp(np.arange(1, most + 1), sizes, best))

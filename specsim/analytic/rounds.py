@@ -38,13 +38,15 @@ def speedup_map(
     batches: Sequence[int] | None = None,
     context_tokens: float | None = None,
     decode_only: bool = False,
+    acceptance_error: bool = True,
 ) -> SpeedupMap:
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
     ``max_draft_tokens`` that the program can run; 0 alone without a drafter.
 
     ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean, and where
-    prefill replicas compute them: the map is then a decode replica's. Raises NoAnswer if the models do not fit,
-    InvalidInput for a batch below 1.
+    prefill replicas compute them: the map is then a decode replica's. ``acceptance_error``: whether bounds hold what
+    acceptance leaves open, which takes two maps more. Raises NoAnswer if the models do not fit, InvalidInput for a
+    batch below 1.
     """
     scenario = assembly.scenario
     decode_only = decode_only or scenario.deployment.disaggregation is not None
@@ -62,7 +64,11 @@ def speedup_map(
             "ask for smaller batches or a shorter context"
         )
     sizes = sorted(set(batches))
-    cells = unsure_of_acceptance(assembly, lambda asked: _cells(asked, sizes, context, served))
+
+    def draw(asked: Assembly) -> list[Cell]:
+        return _cells(asked, sizes, context, served)
+
+    cells = unsure_of_acceptance(assembly, draw) if acceptance_error else draw(assembly)
     origin = None if scenario.speculation is None else scenario.speculation.acceptance_origin
     return SpeedupMap(tuple(cells), assembly.price_name, origin, served)
 

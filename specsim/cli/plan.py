@@ -15,7 +15,7 @@ from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput, shown
 
 if TYPE_CHECKING:
-    from specsim.planning.plan.answer import Answer
+    from specsim.planning.plan.answer import PlanAnswer
     from specsim.planning.plan.named import Named
 
 Told = Callable[[int, int], None]  # hears (done, all)
@@ -76,8 +76,8 @@ def plan(
         _print(answer)
 
 
-def _answer(question: Question, named: Named, rates: Sequence[float], *, what_if: bool) -> Answer:
-    from specsim.planning.plan.answer import Answer
+def _answer(question: Question, named: Named, rates: Sequence[float], *, what_if: bool) -> PlanAnswer:
+    from specsim.planning.plan.answer import PlanAnswer
     from specsim.planning.plan.choose import choose
     from specsim.planning.plan.load import own_load
     from specsim.planning.plan.sensitivity import interval, what_ifs
@@ -101,7 +101,7 @@ def _answer(question: Question, named: Named, rates: Sequence[float], *, what_if
         asides = what_ifs(best, told("what if")) if what_if else []
         range_ = interval(best, progress=told("prices and acceptance as they may err")) if what_if else None
         grown = [choose(asked.scenario, space, replace(load, rate_per_s=rate)) for rate in rates[1:]]
-    return Answer(asked.scenario, (*asked.assumed, *assumed), found, largest, range_, tuple(asides), tuple(grown))
+    return PlanAnswer(asked.scenario, (*asked.assumed, *assumed), found, largest, range_, tuple(asides), tuple(grown))
 
 
 def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
@@ -132,7 +132,7 @@ def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
         )
 
 
-def _print(answer: Answer) -> None:
+def _print(answer: PlanAnswer) -> None:
     from specsim.report.assumed import engine_line, unstated_line
     from specsim.report.plan import (
         excluded_table,

@@ -40,7 +40,7 @@ TRANSITIONS = (take_request, send_request, start_step, launch_step, end_step)
 TRANSFERS = (split, ask_for_kv, hand_over, end_move)
 
 
-class Kind:
+class ReplicaKind:
     """What replicas of one assembly and role have in common."""
 
     def __init__(self, assembly: Assembly, classes: Sequence[str], role: int = BOTH) -> None:
@@ -85,7 +85,7 @@ class Fleet:
         self.disaggregation = disaggregation
         self.roles = roles_of(len(replicas), disaggregation)
         each = list(zip(replicas, self.roles, strict=True))
-        kinds = {(one, role): Kind(one, classes, role) for one, role in dict.fromkeys(each)}
+        kinds = {(one, role): ReplicaKind(one, classes, role) for one, role in dict.fromkeys(each)}
         self.kinds = list(kinds.values())
         self.classes, self.seed, self.closed = tuple(classes), replicas[0].seed, clients is not None
         self.laws = [self._law(name) for name in self.classes]
@@ -113,7 +113,7 @@ class Fleet:
             raise InvalidInput(f"replicas accept drafts of class {name!r} by different laws; give all the same")
         return found[0] if found else None
 
-    def _replica(self, number: int, kind: Kind) -> ReplicaArrays:
+    def _replica(self, number: int, kind: ReplicaKind) -> ReplicaArrays:
         record = self.replicas[number : number + 1]
         arrays = ReplicaArrays(kind.engine, record)
         kind.fill(record)
@@ -121,7 +121,7 @@ class Fleet:
         record["response_s"] = kind.assembly.limits.frontend_response_s
         return arrays
 
-    def _decider(self, number: int, kind: Kind) -> Learning | None:
+    def _decider(self, number: int, kind: ReplicaKind) -> Learning | None:
         """Of a replica whose policy looks at more than the batch size."""
         if kind.draft_lengths is not None:
             return None

@@ -6,21 +6,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from specsim.planning.plan.choose import Option, Plan
-from specsim.planning.plan.fleet import Verdict
-from specsim.planning.plan.sensitivity import Interval, WhatIf
+from specsim.planning.plan.fleet import FleetVerdict
+from specsim.planning.plan.sensitivity import GpuInterval, WhatIf
 from specsim.planning.plan.size import LargestRate
 from specsim.scenario import Scenario
 
 
 @dataclass(frozen=True)
-class Answer:
+class PlanAnswer:
     """``largest``: what the best option takes at most; ``grown``: plans of later loads."""
 
     scenario: Scenario
     assumed: tuple[str, ...]
     plan: Plan
     largest: LargestRate | None
-    interval: Interval | None
+    interval: GpuInterval | None
     what_ifs: tuple[WhatIf, ...]
     grown: tuple[Plan, ...]
 
@@ -57,7 +57,7 @@ def option_json(option: Option) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def verdict_json(verdict: Verdict) -> dict[str, Any]:
+def verdict_json(verdict: FleetVerdict) -> dict[str, Any]:
     """Each bound: its mean over runs, and what 95 % of further runs stay within."""
     return {
         "met": verdict.met, "saturated": verdict.saturated, "runs": verdict.runs, "requests": verdict.requests,

@@ -14,10 +14,10 @@ from itertools import groupby
 
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.planning.plan.bounds import Bounds, Miss
-from specsim.planning.plan.fleet import Fleets, Level
+from specsim.planning.plan.fleet import Fleets, SloLevel
 from specsim.planning.plan.load import Load
 from specsim.planning.plan.size import Size, TooSmall, fewest_replicas
-from specsim.planning.plan.space import Candidate, Exclusion, Space, candidates
+from specsim.planning.plan.space import Exclusion, ServingOption, Space, candidates
 from specsim.results import Slo
 from specsim.scenario import Scenario
 
@@ -30,7 +30,7 @@ Told = Callable[[int, int], None]  # kinds done, and all
 class Option:
     """The best deployment of its kind, confirmed. ``fleets``: for what is still to be asked of it."""
 
-    candidate: Candidate
+    candidate: ServingOption
     size: Size
     bounds: Bounds
     fleets: Fleets
@@ -60,7 +60,7 @@ class Option:
         return self.usd_per_hour * 1e6 / (3600.0 * self.bounds.load.rate_per_s * output)
 
     @property
-    def binding(self) -> Level:
+    def binding(self) -> SloLevel:
         """The limit that one replica less would miss, or the one closest to its limit."""
         return (self.size.smaller or self.size.verdict).binding
 
@@ -97,7 +97,7 @@ def choose(scenario: Scenario, space: Space, load: Load, progress: Told | None =
     slo = slo_of(scenario)
     fitting, excluded = candidates(scenario, space)
     kinds = [list(group) for _, group in groupby(sorted(fitting, key=_by_kind), key=lambda one: one.kind)]
-    options, nearest = list[Option](), list[tuple[Candidate, Miss]]()
+    options, nearest = list[Option](), list[tuple[ServingOption, Miss]]()
     for done, group in enumerate(kinds, start=1):
         search = _Search(slo, load)
         search.through(group)
@@ -122,7 +122,7 @@ def slo_of(scenario: Scenario) -> Slo:
     return slo
 
 
-def _by_kind(candidate: Candidate) -> tuple[str, ...]:
+def _by_kind(candidate: ServingOption) -> tuple[str, ...]:
     return tuple(map(str, candidate.kind))
 
 
@@ -133,9 +133,9 @@ class _Search:
         self.slo, self.load = slo, load
         self.best: Option | None = None
         self.excluded: list[Exclusion] = []
-        self.missed: list[tuple[Candidate, Miss]] = []
+        self.missed: list[tuple[ServingOption, Miss]] = []
 
-    def through(self, group: Sequence[Candidate]) -> None:
+    def through(self, group: Sequence[ServingOption]) -> None:
         able = []
         for candidate in group:
             bounds = Bounds(candidate, self.slo, self.load)
@@ -165,21 +165,21 @@ class _Search:
         else:
             self._exclude_too_small(candidate, found)
 
-    def _most(self, candidate: Candidate) -> int:
+    def _most(self, candidate: ServingOption) -> int:
         """Replicas that cost less than the best."""
         assert self.best is not None
         bar = self.best.candidate.usd(self.best.replicas) * (1.0 - 1e-9)
         return candidate.unit * math.floor(bar / candidate.unit_usd / candidate.unit)
 
-    def _exclude(self, candidate: Candidate, miss: Miss) -> None:
+    def _exclude(self, candidate: ServingOption, miss: Miss) -> None:
         self.missed.append((candidate, miss))
         self.excluded.append(Exclusion.of(candidate, f"{miss.describe()}, alone on a replica"))
 
-    def _exclude_too_small(self, candidate: Candidate, found: TooSmall) -> None:
+    def _exclude_too_small(self, candidate: ServingOption, found: TooSmall) -> None:
         amount = self._amount(candidate, found.replicas)
         self.excluded.append(Exclusion.of(candidate, f"{amount} {found.verdict.misses()}"))
 
-    def _amount(self, candidate: Candidate, replicas: int) -> str:
+    def _amount(self, candidate: ServingOption, replicas: int) -> str:
         gpus = replicas * candidate.deployment.tensor_parallel
         return f"{gpus} GPU{'s' if gpus > 1 else ''}"
 
@@ -190,7 +190,7 @@ def _promise(bounds: Bounds) -> tuple[float, float]:
 
 
 def _no_answer(
-    fitting: Sequence[Candidate], excluded: Sequence[Exclusion], missed: Sequence[tuple[Candidate, Miss]]
+    fitting: Sequence[ServingOption], excluded: Sequence[Exclusion], missed: Sequence[tuple[ServingOption, Miss]]
 ) -> NoAnswer:
     if not fitting:
         first = excluded[0]
