@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.analytic.prompts import Budget, PromptSteps, prompt_steps
+from specsim.analytic.prompts import PromptSteps, TokenBudget, prompt_steps
 from specsim.arrays import Floats, Reals
 from specsim.assembly import Assembly
 from specsim.cost.forward import Group
@@ -42,9 +42,11 @@ class Served:
     def as_json(self) -> dict[str, Any]:
         """Mean lengths, whether requests come in waves, and the turnaround."""
         return {
-            "prompt_tokens": float(self.prompts.mean()), "output_tokens": self.output_tokens, "waves": self.waves,
+            "prompt_tokens": float(self.prompts.mean()),
+            "output_tokens": self.output_tokens,
+            "waves": self.waves,
             "turnaround_s": self.turnaround_s,
-        }  # fmt: skip
+        }
 
 
 class Steps:
@@ -87,14 +89,21 @@ class Steps:
         tokens = limits.max_num_batched_tokens
         if limits.draft_slots_for == "max_num_seqs":
             tokens, slots = tokens - limits.max_num_seqs * slots, 0
-        budget = Budget(
-            tokens, 1.0 + self._verified, slots, mixed=limits.rules == "vllm" or limits.mixed_chunks,
+        budget = TokenBudget(
+            tokens,
+            1.0 + self._verified,
+            slots,
+            mixed=limits.rules == "vllm" or limits.mixed_chunks,
             chunked=limits.chunked_prefill,
-        )  # fmt: skip
+        )
         return prompt_steps(
-            batch, served.prompts, self.rounds(served.output_tokens), budget, waves=served.waves and self.sure,
+            batch,
+            served.prompts,
+            self.rounds(served.output_tokens),
+            budget,
+            waves=served.waves and self.sure,
             late=self._late(round_s, served.turnaround_s),
-        )  # fmt: skip
+        )
 
     def _late(self, round_s: Floats, turnaround_s: float | None) -> Floats | float:
         """Steps between an answer and the step that sees the client's next request, beyond the first one to start."""

@@ -45,13 +45,16 @@ def calibrate(
         replace_text(whole, _with(scenario, settings or [], fragment, told))
     if as_json:
         document: dict[str, Any] = {
-            "better": found.better, "verdict": told, "fields": fragment,
+            "better": found.better,
+            "verdict": told,
+            "fields": fragment,
             "constants": {
                 name: {"default": found.defaults[name], "found": value, "error": found.errors[name]}
                 for name, value in found.found.items()
             },
-            "figures": [asdict(one) for one in found.figures], "file": str(out),
-        }  # fmt: skip
+            "figures": [asdict(one) for one in found.figures],
+            "file": str(out),
+        }
         print_json(document)
         return
     screen = console()

@@ -94,9 +94,13 @@ def _with_drafter(question: Question, name: str, law: Path | None) -> Asked:
         chosen = law_of_mean(record.mean.acceptance_length, record.mean.draft_tokens, record.mean.rounds)
     before, k = asked.scenario.speculation, chosen.draft_tokens
     fitted = Speculation(
-        program=before.program, draft_model=before.draft_model, max_draft_tokens=k, acceptance=chosen.law,
-        acceptance_origin=Origin(source=str(law)), policy=FixedPolicy(k=k),
-    )  # fmt: skip
+        program=before.program,
+        draft_model=before.draft_model,
+        max_draft_tokens=k,
+        acceptance=chosen.law,
+        acceptance_origin=Origin(source=str(law)),
+        policy=FixedPolicy(k=k),
+    )
     return replace(asked, scenario=asked.scenario.model_copy(update={"speculation": fitted}))
 
 

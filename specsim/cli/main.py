@@ -28,6 +28,7 @@ from specsim.cli import (
     report,
     schema,
     simulate,
+    sweep,
     systems,
     tune,
     validate,
@@ -56,6 +57,7 @@ app.command("fit")(fit.fit)
 app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
 app.command("plan")(plan.plan)
+app.command("sweep")(sweep.sweep)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
 app.command("systems")(systems.systems)
@@ -102,7 +104,9 @@ def _status_of(arguments: Sequence[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(message(), file=sys.stderr)
             return 2
-        return _fail(f"{message()}; see specsim --help", 2)
+        from specsim.specs.faults import in_plain_words  # not before it is needed: pydantic takes a while
+
+        return _fail(f"{in_plain_words(message()).rstrip('.')}; see specsim --help", 2)
     if status == INTERRUPTED:  # typer turns Ctrl-C into this status
         return _fail("stopped by Ctrl-C; measured rows are kept, and the same command goes on from there", INTERRUPTED)
     return status if isinstance(status, int) else 0

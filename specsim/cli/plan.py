@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
+from specsim.cli.options import JsonOption, console, print_json, progress_bar, tell_compilation
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput, shown
 
 if TYPE_CHECKING:
-    from specsim.planning.plan.answer import Answer
+    from specsim.planning.plan.answer import PlanAnswer
     from specsim.planning.plan.named import Named
 
 Told = Callable[[int, int], None]  # hears (done, all)
@@ -70,7 +70,7 @@ def plan(
         weight_bits=_numbers(weight_bits, "--weight-bits"), kv_bits=_numbers(kv_bits, "--kv-bits"),
         disaggregated=disaggregated, usd=_usd(price or [], prices, region, spot),
     )  # fmt: skip
-    _tell_compilation()
+    tell_compilation()
     if max_rate:
         _print_largest(question, named, as_json=as_json)
         return
@@ -83,8 +83,8 @@ def plan(
 
 def _answer(
     question: Question, named: Named, rates: Sequence[float], *, what_if: bool, workers: int
-) -> Answer:  # fmt: skip
-    from specsim.planning.plan.answer import Answer
+) -> PlanAnswer:  # fmt: skip
+    from specsim.planning.plan.answer import PlanAnswer
     from specsim.planning.plan.choose import choose
     from specsim.planning.plan.load import own_load
     from specsim.planning.plan.sensitivity import asides
@@ -106,7 +106,7 @@ def _answer(
         grown = [choose(asked.scenario, space, one, pool=pool, progress=told("a later load")) for one in later]
         told("what if" if what_if else "headroom")
         aside = asides(found.best, what_if=what_if, pool=pool)
-    return Answer(asked.scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
+    return PlanAnswer(asked.scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
 
 
 def _cores() -> int:
@@ -152,7 +152,7 @@ def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
         )
 
 
-def _print(answer: Answer) -> None:
+def _print(answer: PlanAnswer) -> None:
     from specsim.report.assumed import engine_line, unstated_line
     from specsim.report.plan import (
         excluded_table,
@@ -179,13 +179,6 @@ def _print(answer: Answer) -> None:
     out.print()
     for line in (*plan_lines(plan), engine_line(plan.best.candidate.scenario), *unstated_line(answer.assumed)):
         out.print(line, markup=False)
-
-
-def _tell_compilation() -> None:
-    from specsim.serving.entry import is_compiled
-
-    if not is_compiled():
-        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 
 def _names(text: str | None) -> list[str]:

@@ -33,8 +33,13 @@ HOST = ("step", "sequence", "draft_pass", "draft_token")
 FRONTEND, KERNELS = "frontend_request_s", "kernels"
 # One standard deviation of a default, at least; seconds, and of the kernels' factor its logarithm.
 SPREADS = {
-    "step": 0.3e-3, "sequence": 10e-6, "draft_pass": 0.15e-3, "draft_token": 10e-6, FRONTEND: 5e-3, KERNELS: 0.15,
-}  # fmt: skip
+    "step": 0.3e-3,
+    "sequence": 10e-6,
+    "draft_pass": 0.15e-3,
+    "draft_token": 10e-6,
+    FRONTEND: 5e-3,
+    KERNELS: 0.15,
+}
 Constants = dict[str, float]
 
 
@@ -231,9 +236,10 @@ class _Point:
         target = self.residuals + self.slopes @ (self.values - start)
         least = np.array([1 / 3 if name == KERNELS else 0.0 for name in self.problem.names])
         found = lsq_linear(
-            columns, np.concatenate([root * target, np.zeros(len(scale))]),
+            columns,
+            np.concatenate([root * target, np.zeros(len(scale))]),
             bounds=((np.minimum(least, start) - start) / scale - 1e-9, np.inf),
-        ).x  # fmt: skip
+        ).x
         return np.asarray(np.maximum(start + found * scale, 0.0), dtype=np.float64)
 
     def errors(self) -> Floats:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from specsim.analytic.rounds import Cell, SpeedupMap, default_batches, largest_batch, speedup_map
+from specsim.analytic.rounds import default_batches, largest_batch, speedup_map
+from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.assembly import assemble
 from specsim.errors import NoAnswer, SpecsimError
 from specsim.planning.longer import drafting, trying_longer
@@ -51,12 +52,17 @@ class Compared:
         bests = [self.best_drafting(batch) for batch in self.speedups.batches]
         keys = ("batch", "draft_tokens", "speedup", "low", "high", "output_tokens_per_s", "source")
         return {
-            "drafter": self.name, "best": [{key: getattr(cell, key) for key in keys} for cell in bests],
-            "at_load": {key: getattr(self.at_load, key) for key in keys}, "draft_tokens": self.draft_tokens,
-            "tokens_per_round": self.at_load.tokens_per_round, "draft_weight_bytes_per_gpu": self.draft_weight_bytes,
-            "kv_tokens": self.kv_tokens, "kv_tokens_without": plain_kv_tokens,
-            "acceptance": speculation.acceptance_origin.model_dump(), "served": self.served and dict(self.served),
-        }  # fmt: skip
+            "drafter": self.name,
+            "best": [{key: getattr(cell, key) for key in keys} for cell in bests],
+            "at_load": {key: getattr(self.at_load, key) for key in keys},
+            "draft_tokens": self.draft_tokens,
+            "tokens_per_round": self.at_load.tokens_per_round,
+            "draft_weight_bytes_per_gpu": self.draft_weight_bytes,
+            "kv_tokens": self.kv_tokens,
+            "kv_tokens_without": plain_kv_tokens,
+            "acceptance": speculation.acceptance_origin.model_dump(),
+            "served": self.served and dict(self.served),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +86,22 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         winners = {batch: self.winner(batch) for batch in self.batches}
         return {
-            "load_batch": self.load_batch, "prices": self.price_name,
+            "load_batch": self.load_batch,
+            "prices": self.price_name,
             "drafters": [one.as_json(self.plain_kv_tokens) for one in self.drafters],
             "no_drafter": {"served": dict(self.plain), "kv_tokens": self.plain_kv_tokens},
             "best": [{"batch": batch, "drafter": one and one.name} for batch, one in winners.items()],
             "left_out": dict(self.left_out),
-        }  # fmt: skip
+        }
 
 
 def compare(
-    scenarios: Mapping[str, Scenario], *, batches: Sequence[int] | None = None, simulated: int = SIMULATED,
+    scenarios: Mapping[str, Scenario],
+    *,
+    batches: Sequence[int] | None = None,
+    simulated: int = SIMULATED,
     progress: Progress | None = None,
-) -> Comparison:  # fmt: skip
+) -> Comparison:
     """Scenarios that differ in their drafter alone, by name; ``simulated``: how many of them, the best by formula.
 
     Batch sizes are 1, 2, 4, ... up to BATCHES unless given, and the mean batch that the load leads to with no drafter.
@@ -125,7 +135,7 @@ def compare(
     ranked = [*sorted(served, key=lambda one: one.served["mean_e2el_ms"] if one.served else 0.0), *found[simulated:]]
     return Comparison(
         tuple(sizes), load, tuple(ranked), alone, plain.longest_cached, cells, plain.price_name, left_out
-    )  # fmt: skip
+    )
 
 
 def _by_formula(name: str, scenario: Scenario, sizes: Sequence[int], load: int) -> Compared:

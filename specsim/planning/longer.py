@@ -6,7 +6,7 @@ from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
 from specsim.speculation.policy import FixedPolicy
 
-LONGEST = 8  # drafts of a chain that are tried; engines are run with 1 to 5, and each further one costs a pass
+LONGEST = 7  # drafts of a chain that are tried: the longest that engines' own guides offer (SGLang's 1, 3, 7)
 
 
 def trying_longer(scenario: Scenario, longest: int = LONGEST) -> Scenario:

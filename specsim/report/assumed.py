@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specsim.analytic.rounds import SpeedupMap
+from specsim.analytic.speedups import SpeedupMap
 from specsim.scenario import Scenario
+from specsim.specs.mixers import Attention, Recurrent
 from specsim.units import GB
 
 
@@ -21,7 +22,7 @@ def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
     ]
 
 
-def run_lines(scenario: Scenario, price_name: str, worst_source: str) -> list[str]:
+def run_lines(scenario: Scenario, price_name: str, worst_source: str | None) -> list[str]:
     """What a simulated run rests on besides its requests."""
     prices = price_line(scenario, price_name, worst_source)
     return [*drafter_line(scenario), engine_line(scenario), prices, *deployment_lines(scenario)]
@@ -92,13 +93,26 @@ def deployment_lines(scenario: Scenario) -> list[str]:
             f"Experts: divided among {group.gpus} GPUs of {group.data_parallel} replicas in lockstep, all loaded "
             f"alike; the busiest GPU's experts get {group.imbalance:g} of the mean."
         )
-    return lines
+    return [*lines, *memory_line(scenario)]
 
 
-def price_line(scenario: Scenario, price_name: str, worst_source: str) -> str:
+def memory_line(scenario: Scenario) -> list[str]:
+    """What is not modelled of a cache that windows and states share with layers that keep all tokens."""
+    mixers = [mixer for mixer, _ in scenario.model.stack().mixers]
+    windows = any(isinstance(mixer, Attention) and (mixer.window or mixer.chunk) for mixer in mixers)
+    states = any(isinstance(mixer, Recurrent) for mixer in mixers)
+    if scenario.engine.rules == "sglang" and (windows or states):
+        return ["Memory: SGLang's pools of their own for windows and for states are not modelled; all share one."]
+    if windows:
+        return ["Memory: what windows hold until a chunk of a long prompt is computed is not modelled."]
+    return []
+
+
+def price_line(scenario: Scenario, price_name: str, worst_source: str | None) -> str:
     """Model, machine, and where seconds come from."""
     model, gpu = scenario.model.name, scenario.gpu.name
-    return f"Prices: {model} on {gpu} by {price_name}, worst source of a step: {worst_source}."
+    worst = "" if worst_source is None else f", worst source of a step: {worst_source}"
+    return f"Prices: {model} on {gpu} by {price_name}{worst}."
 
 
 def ranking_line(scenarios: Sequence[Scenario]) -> str | None:

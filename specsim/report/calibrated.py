@@ -10,9 +10,13 @@ from rich.table import Table
 from specsim.planning.calibrate import KERNELS, Calibration, RunError
 
 MEANT = {
-    "step": "host, a step", "sequence": "host, a sequence of a step", "draft_pass": "host, a draft pass",
-    "draft_token": "host, a drafted token", "frontend_request_s": "front end, a request", KERNELS: "kernels, factor",
-}  # fmt: skip
+    "step": "host, a step",
+    "sequence": "host, a sequence of a step",
+    "draft_pass": "host, a draft pass",
+    "draft_token": "host, a drafted token",
+    "frontend_request_s": "front end, a request",
+    KERNELS: "kernels, factor",
+}
 
 
 def runs_table(calibration: Calibration) -> Table:
@@ -69,8 +73,12 @@ def verdict(calibration: Calibration) -> str:
 
 def _both(figures: Iterable[RunError]) -> tuple[str, str]:
     mine = list(figures)
-    means = (np.mean([abs(f.error(value)) for f, value in pairs]) for pairs in (
-        [(one, one.before) for one in mine], [(one, one.after) for one in mine],
-    ))  # fmt: skip
+    means = (
+        np.mean([abs(f.error(value)) for f, value in pairs])
+        for pairs in (
+            [(one, one.before) for one in mine],
+            [(one, one.after) for one in mine],
+        )
+    )
     before, after = (f"{mean:.1%}" for mean in means)
     return before, after

@@ -17,7 +17,7 @@ from specsim.units import GB
 def _narrow(title: str) -> Table:
     return Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
-    )  # fmt: skip
+    )
 
 
 def comparison_lines(found: Comparison) -> list[str]:
@@ -95,10 +95,14 @@ def _load_row(one: Compared, found: Comparison) -> list[str]:
     cell = one.at_load
     kv = one.kv_tokens / found.plain_kv_tokens - 1
     return [
-        one.name, str(one.draft_tokens), f"{cell.tokens_per_round:.2f}",
-        f"{cell.speedup:.2f}\n{cell.low:.2f}-{cell.high:.2f}", *_latencies(one.served),
-        f"+{one.draft_weight_bytes / GB:.2f}", f"{kv:+.1%}",
-    ]  # fmt: skip
+        one.name,
+        str(one.draft_tokens),
+        f"{cell.tokens_per_round:.2f}",
+        f"{cell.speedup:.2f}\n{cell.low:.2f}-{cell.high:.2f}",
+        *_latencies(one.served),
+        f"+{one.draft_weight_bytes / GB:.2f}",
+        f"{kv:+.1%}",
+    ]
 
 
 def _latencies(run: Mapping[str, Any] | None) -> list[str]:

@@ -8,8 +8,8 @@ from itertools import groupby
 from rich.table import Table
 
 from specsim.planning.plan.choose import HOURS_A_MONTH, Option, Plan
-from specsim.planning.plan.fleet import Level
-from specsim.planning.plan.sensitivity import SHARE, Asides, Interval, WhatIf
+from specsim.planning.plan.fleet import SloLevel
+from specsim.planning.plan.sensitivity import SHARE, Asides, GpuInterval, WhatIf
 from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.space import Exclusion
 from specsim.report.tables import narrow_table
@@ -58,7 +58,7 @@ def _costing(option: Option) -> str:
     return "" if month is None else f" for ${month:,.0f} a month, ${tokens:.2f} per million output tokens"
 
 
-def _ends(interval: Interval) -> str:
+def _ends(interval: GpuInterval) -> str:
     return f"{interval.low} or more" if interval.high is None else f"{interval.low} to {interval.high}"
 
 
@@ -92,7 +92,7 @@ def _drafts(option: Option) -> str:
     return f"{option.candidate.drafter} k={option.candidate.draft_tokens}" if option.candidate.drafter else "off"
 
 
-def _used(level: Level) -> str:
+def _used(level: SloLevel) -> str:
     if level.name == "goodput":
         return f"{level.value:.1%} good"
     return f"{level.name} {format_seconds(level.value)}"

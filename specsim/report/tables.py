@@ -8,8 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from specsim.analytic.exits import Exit
-from specsim.analytic.rounds import Cell, SpeedupMap
-from specsim.planning.tune import Tuning
+from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.units import format_seconds
 
 SHOWN_PARTS = {  # of PARTS, by column
@@ -94,24 +93,3 @@ def exit_table(exits: Sequence[Exit]) -> Table:
             f"{best.counted_speedup:.2f}",
         )
     return table
-
-
-def schedule_table(tuning: Tuning) -> Table:
-    """Speed-up over no drafter at both ends of each range of a batch -> k schedule, beside the best single k's."""
-    table = Table(title="batch size -> draft length k")
-    for column in ("batch", "k", "speed-up", "90 % interval", f"k={tuning.fixed_draft_tokens} throughout"):
-        table.add_column(column, justify="right")
-    for first, last, k in tuning.ranges():
-        inside = [row for row in tuning.batches if first <= row.batch <= last]
-        low, high = min(row.low for row in inside), max(row.high for row in inside)
-        table.add_row(
-            f"{first}-{last}" if last > first else str(first),
-            str(k) if k else "off",
-            *(_both_ends(inside[0].speedup, inside[-1].speedup), f"{low:.2f} to {high:.2f}"),
-            _both_ends(inside[0].fixed_speedup, inside[-1].fixed_speedup),
-        )
-    return table
-
-
-def _both_ends(first: float, last: float) -> str:
-    return f"{first:.2f}" if f"{first:.2f}" == f"{last:.2f}" else f"{first:.2f} to {last:.2f}"

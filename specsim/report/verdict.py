@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specsim.analytic.load import LoadBatch
-from specsim.analytic.rounds import Cell, SpeedupMap
+from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.units import format_seconds
 
 
@@ -38,10 +38,14 @@ class Verdict:
         drafting = self.drafting
         gain = {} if drafting is None else {key: getattr(drafting, key) for key in ("speedup", "low", "high")}
         return {
-            "batch": self.batch, "why": self.why, "on": self.on, "draft_tokens": self.draft_tokens,
+            "batch": self.batch,
+            "why": self.why,
+            "on": self.on,
+            "draft_tokens": self.draft_tokens,
             "best_drafting": None if drafting is None else {"draft_tokens": drafting.draft_tokens} | gain,
-            "sentence": self.sentence, "limits": self.limits,
-        }  # fmt: skip
+            "sentence": self.sentence,
+            "limits": self.limits,
+        }
 
 
 def verdict(speedups: SpeedupMap, asked: LoadBatch) -> Verdict:

@@ -205,9 +205,11 @@ class Scenario(Validated):
             return here
         program = speculation.program
         return replace(
-            here, drafter=program.name, drafts_on="gpu" if program.drafts_on_gpu else "cpu",
+            here,
+            drafter=program.name,
+            drafts_on="gpu" if program.drafts_on_gpu else "cpu",
             schedules_by_batch=speculation.policy.kind != "fixed",
-        )  # fmt: skip
+        )
 
     def sha256(self) -> str:
         """Hash of the resolved scenario and of what its traces hold.
@@ -217,9 +219,12 @@ class Scenario(Validated):
         one moment, and tables, which are another way to the same prices.
         """
         about: dict[str, Any] = {
-            "speculation": {"program": ABOUT, "acceptance_origin": True}, "weights": True, "conditions": True,
-            "cost": {"tables"}, "usd_per_gpu_hour": True,
-        }  # fmt: skip
+            "speculation": {"program": ABOUT, "acceptance_origin": True},
+            "weights": True,
+            "conditions": True,
+            "cost": {"tables"},
+            "usd_per_gpu_hour": True,
+        }
         fields = self.model_dump(mode="json", by_alias=True, exclude=about)
         fields["engine"] = self.engine.model_dump(mode="json")
         text = json.dumps(fields, sort_keys=True)

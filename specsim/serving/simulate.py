@@ -52,10 +52,14 @@ def simulate(
     size = 16_384 if keep else max(256, min(16_384, count // SHORTEST_PARTS))
     asked = Run(
         parts=lambda: workload.chunks(scenario.seed, size),
-        count=count, replicas=priced_replicas(assembly) if replicas is None else replicas,
-        router=deployment.router, clients=None if workload.clients is None else workload.clients.concurrency,
-        disaggregation=deployment.disaggregation, slo=scenario.slo, limits=_limits(assembly),
-    )  # fmt: skip
+        count=count,
+        replicas=priced_replicas(assembly) if replicas is None else replicas,
+        router=deployment.router,
+        clients=None if workload.clients is None else workload.clients.concurrency,
+        disaggregation=deployment.disaggregation,
+        slo=scenario.slo,
+        limits=_limits(assembly),
+    )
     result = _served(asked, keep=keep, progress=progress)
     return replace(
         result,
@@ -68,9 +72,11 @@ def simulate(
 def _limits(assembly: Assembly) -> StepLimits:
     prompt, _ = assembly.scenario.workload.mean_lengths()
     return StepLimits(
-        assembly.limits.max_num_seqs, assembly.limits.max_num_batched_tokens, assembly.num_kv_blocks,
+        assembly.limits.max_num_seqs,
+        assembly.limits.max_num_batched_tokens,
+        assembly.num_kv_blocks,
         int(assembly.memory.layout.blocks_for(prompt)),
-    )  # fmt: skip
+    )
 
 
 def priced_replicas(assembly: Assembly) -> list[Assembly]:

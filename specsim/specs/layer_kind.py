@@ -5,16 +5,24 @@ What that weighs, caches and computes is in ``mixers`` and ``feed_forward``.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.arrays import Reals
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, shown
 from specsim.specs.kernel_work import distinct_experts
 from specsim.validated import Validated
 
-Bits = Annotated[float, Field(gt=0, le=64)]
+
+def _number_of_bits(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"\s*[\d.]+\s*", value):
+        raise ValueError(f"{shown(value)} is no number of bits; write 16, 8 (fp8, int8) or 4 (int4, fp4)")
+    return value
+
+
+Bits = Annotated[float, BeforeValidator(_number_of_bits), Field(gt=0, le=64)]
 # Matrices of layers, under the names that sublayers give them.
 Matrix = Literal[
     "qkv", "attention_output", "query", "query_down", "query_up", "kv_down", "kv_up", "output_gate", "output_down",

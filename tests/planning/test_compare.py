@@ -77,7 +77,7 @@ def test_longer_drafts_are_tried_as_far_as_acceptance_is_known() -> None:
     known = scenario("eagle3", "speculation.acceptance={kind: unconditional, rates: [0.7, 0.5, 0.4, 0.3]}")
     tree = scenario("eagle3-tree")
     assert tree.speculation is not None
-    for one, k in ((scenario("eagle3"), 8), (known, 4), (tree, tree.speculation.max_draft_tokens)):
+    for one, k in ((scenario("eagle3"), 7), (known, 4), (tree, tree.speculation.max_draft_tokens)):
         longer = trying_longer(one).speculation
         assert longer is not None
         assert longer.max_draft_tokens == k

@@ -22,7 +22,7 @@ from specsim.planning.plan.load import Load, own_load, requests
 from specsim.planning.plan.named import Named
 from specsim.planning.plan.sensitivity import Asides, interval, what_ifs
 from specsim.planning.plan.size import largest_rate
-from specsim.planning.plan.space import Candidate, Drafter, Kind, Space, candidates
+from specsim.planning.plan.space import DrafterChoice, OptionKind, ServingOption, Space, candidates
 from specsim.report.plan import excluded_table, options_table, plan_sentences, what_if_table
 from specsim.results import Slo, slo_met
 from specsim.scenario import Scenario
@@ -32,7 +32,7 @@ from specsim.specs.catalog import load_hardware
 RATE = 120.0
 SLO = {"ttft_s": {"p95": 0.5}, "tpot_s": {"p95": 0.028}}
 MOST = 40  # replicas that are tried out
-DRAFTER = Drafter("eagle3", {"program": "eagle3", "acceptance": {"kind": "constant", "rate": 0.75}}, (1, 3))
+DRAFTER = DrafterChoice("eagle3", {"program": "eagle3", "acceptance": {"kind": "constant", "rate": 0.75}}, (1, 3))
 GPUS = tuple(load_hardware(name) for name in ("l40s", "a100-80gb"))
 CHEAP, EVEN, DEAR = ({"L40S": 1.0, "A100-80GB": usd} for usd in (0.8, 1.5, 4.0))
 
@@ -55,7 +55,7 @@ SPACE = Space(gpus=GPUS, tensor_parallel=(1, 2), drafters=(None, DRAFTER))
 
 
 @pytest.fixture(scope="module")
-def smallest() -> list[tuple[Candidate, int]]:
+def smallest() -> list[tuple[ServingOption, int]]:
     """The fewest replicas of every candidate that meet the SLO, found by trying them all.
 
     From one fewer than formulas allow on: those that are more overloaded take long to serve everything.
@@ -76,10 +76,10 @@ def smallest() -> list[tuple[Candidate, int]]:
 
 @pytest.mark.parametrize("prices", [None, CHEAP, EVEN, DEAR], ids=["gpus", "cheap", "even", "dear"])
 def test_the_plan_is_the_best_of_all_deployments(
-    smallest: list[tuple[Candidate, int]], prices: dict[str, float]
+    smallest: list[tuple[ServingOption, int]], prices: dict[str, float]
 ) -> None:
     found = choose(scenario(), replace(SPACE, usd_per_gpu_hour=prices), Load(RATE))
-    costs: dict[Kind, float] = {}
+    costs: dict[OptionKind, float] = {}
     for candidate, replicas in smallest:
         usd = (prices or {}).get(candidate.kind.gpu, 1.0) * candidate.deployment.tensor_parallel * replicas
         costs[candidate.kind] = min(costs.get(candidate.kind, math.inf), usd)
@@ -92,7 +92,7 @@ def test_the_plan_is_the_best_of_all_deployments(
 
 
 @pytest.mark.parametrize("drafter", [None, DRAFTER], ids=["off", "on"])
-def test_pools_are_divided_as_trying_all_divisions_does(drafter: Drafter | None) -> None:
+def test_pools_are_divided_as_trying_all_divisions_does(drafter: DrafterChoice | None) -> None:
     asked, load = scenario(slo={"ttft_s": {"p95": 0.2}, "tpot_s": {"p95": 0.012}}), Load(RATE)
     lengths = None if drafter is None else replace(drafter, draft_tokens=(3,))
     space = Space(gpus=GPUS[1:], tensor_parallel=(1,), drafters=(lengths,), disaggregated=(True,))
@@ -255,7 +255,7 @@ def test_names_make_the_space() -> None:
 
 @pytest.mark.full
 def test_plans_of_random_questions_meet_the_slo_under_fresh_seeds() -> None:
-    """Models on GPUs under lengths, limits and loads drawn at random: at least 19 of 20 runs that the plan did not see."""
+    """Models on GPUs under lengths, limits and loads drawn at random: 19 of 20 runs that no plan saw."""
     generator, met, asked = np.random.default_rng(7), 0, 0
     while asked < 20:
         question, space, load = random_question(generator)

@@ -203,7 +203,8 @@ def _single(block: Keys) -> Scheme:
     if bits is not None:
         if isinstance(bits, bool) or not isinstance(bits, int | float) or not 0 < bits <= 64:
             raise block.wrong("bits", bits, "it should be a number of bits")
-        return _grouped(block, float(bits))
+        named = block.has("quant_method", "w_bit", "sym", "desc_act", "zero_point")
+        return _grouped(block, float(bits)) if named else _mlx(block, float(bits))
     return _algorithm(block)
 
 
@@ -214,6 +215,14 @@ def _grouped(block: Keys, bits: float) -> Scheme:
     awq = block.text("quant_method").lower() == "awq"
     zero = block.flag("zero_point", default=True) if awq else True  # GPTQ stores zero points even where they are alike
     return Scheme(bits, group, 16.0 + (bits if zero else 0.0)) if group else Scheme(bits)
+
+
+def _mlx(block: Keys, bits: float) -> Scheme:
+    """MLX names no method: each group has a scale and a bias of 16 bits, or as ``mode`` says."""
+    mode, group = block.text("mode", default="affine").lower(), block.count("group_size", default=64)
+    if mode in _ALGORITHMS:
+        return _ALGORITHMS[mode]
+    return Scheme(bits, group, 32.0) if group else Scheme(bits)
 
 
 def _algorithm(block: Keys) -> Scheme:

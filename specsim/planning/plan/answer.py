@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from specsim.planning.plan.choose import Option, Plan
-from specsim.planning.plan.fleet import Verdict
+from specsim.planning.plan.fleet import FleetVerdict
 from specsim.planning.plan.sensitivity import Asides
 from specsim.planning.plan.size import LargestRate
 from specsim.scenario import Scenario
 
 
 @dataclass(frozen=True)
-class Answer:
+class PlanAnswer:
     """``grown``: plans of later loads."""
 
     scenario: Scenario
@@ -56,7 +56,7 @@ def option_json(option: Option) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def verdict_json(verdict: Verdict) -> dict[str, Any]:
+def verdict_json(verdict: FleetVerdict) -> dict[str, Any]:
     """Each bound: its mean over runs, and what 95 % of further runs stay within."""
     return {
         "met": verdict.met, "saturated": verdict.saturated, "runs": verdict.runs, "requests": verdict.requests,

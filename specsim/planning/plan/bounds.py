@@ -20,7 +20,7 @@ from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.planning.plan.load import Load
-from specsim.planning.plan.space import Candidate
+from specsim.planning.plan.space import ServingOption
 from specsim.results import Slo
 from specsim.units import format_seconds
 
@@ -50,7 +50,7 @@ class Miss:
 class Bounds:
     """Of one replica of a candidate under an SLO at the lengths of a load."""
 
-    candidate: Candidate
+    candidate: ServingOption
     slo: Slo
     load: Load
 

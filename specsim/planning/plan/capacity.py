@@ -10,7 +10,7 @@ from specsim.planning.plan.choose import slo_of
 from specsim.planning.plan.fleet import Fleets
 from specsim.planning.plan.load import Load
 from specsim.planning.plan.size import LargestRate, largest_rate
-from specsim.planning.plan.space import Candidate, Kind
+from specsim.planning.plan.space import OptionKind, ServingOption
 from specsim.scenario import Scenario
 from specsim.workload.arrivals import PoissonArrivals
 
@@ -19,7 +19,7 @@ from specsim.workload.arrivals import PoissonArrivals
 class Capacity:
     """``gpus`` of the deployment; ``drafter`` None: off."""
 
-    candidate: Candidate
+    candidate: ServingOption
     gpus: int
     largest: LargestRate
 
@@ -53,14 +53,14 @@ def _rate_per_s(bounds: Bounds) -> float:
     return min(pools.prefill_replicas * bounds.prefill_rate_per_s, pools.decode_replicas * bounds.rate_per_s)
 
 
-def _candidate(scenario: Scenario) -> Candidate:
+def _candidate(scenario: Scenario) -> ServingOption:
     speculation, deployment = scenario.speculation, scenario.deployment
-    kind = Kind(
+    kind = OptionKind(
         scenario.gpu.name, speculation is not None, deployment.disaggregation is not None, deployment.weight_bits,
         deployment.kv_bits,
     )  # fmt: skip
     drafter = None if speculation is None else speculation.drafter_name()
-    return Candidate(kind, drafter, scenario, scenario.usd_per_gpu_hour)
+    return ServingOption(kind, drafter, scenario, scenario.usd_per_gpu_hour)
 
 
 def _open(scenario: Scenario) -> Scenario:

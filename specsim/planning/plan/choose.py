@@ -21,7 +21,7 @@ from specsim.planning.plan.bounds import Bounds, Miss
 from specsim.planning.plan.fleet import Fleets
 from specsim.planning.plan.load import Load
 from specsim.planning.plan.size import Size, TooSmall, fewest_replicas
-from specsim.planning.plan.space import Candidate, Exclusion, Space, candidates
+from specsim.planning.plan.space import Exclusion, ServingOption, Space, candidates
 from specsim.results import Slo
 from specsim.scenario import Scenario
 
@@ -35,7 +35,7 @@ Told = Callable[[int, int], None]  # kinds done, and all
 class Option:
     """The best deployment of its kind, confirmed."""
 
-    candidate: Candidate
+    candidate: ServingOption
     size: Size
     slo: Slo
     load: Load
@@ -104,7 +104,7 @@ def choose(
     slo = slo_of(scenario)
     fitting, excluded = candidates(scenario, space)
     kinds = [list(group) for _, group in groupby(sorted(fitting, key=_by_kind), key=lambda one: one.kind)]
-    found = list[Found]()
+    found = list[KindSearch]()
     for one in (map if pool is None else pool.map)(best_of_kind, kinds, repeat(slo), repeat(load)):
         found.append(one)
         if progress is not None:
@@ -125,32 +125,32 @@ def slo_of(scenario: Scenario) -> Slo:
     return slo
 
 
-def _by_kind(candidate: Candidate) -> tuple[str, ...]:
+def _by_kind(candidate: ServingOption) -> tuple[str, ...]:
     """Kinds of most candidates first, so that processes end about together."""
     return str(not candidate.kind.speculation), *map(str, candidate.kind)
 
 
 @dataclass
-class Found:
+class KindSearch:
     """Of the candidates of one kind: the best, why the others are not, and limits missed even without load."""
 
     best: Option | None = None
     excluded: list[Exclusion] = field(default_factory=list)
-    missed: list[tuple[Candidate, Miss]] = field(default_factory=list)
+    missed: list[tuple[ServingOption, Miss]] = field(default_factory=list)
     fell_short: dict[str, float] = field(default_factory=dict)  # least share of the formula's rate that was not met
 
-    def exclude(self, candidate: Candidate, why: str) -> None:
+    def exclude(self, candidate: ServingOption, why: str) -> None:
         self.excluded.append(Exclusion.of(candidate, why))
 
-    def miss(self, candidate: Candidate, miss: Miss) -> None:
+    def miss(self, candidate: ServingOption, miss: Miss) -> None:
         """Of a replica that has one request."""
         self.missed.append((candidate, miss))
         self.exclude(candidate, f"{miss.describe()}, alone on a replica")
 
 
-def best_of_kind(group: Sequence[Candidate], slo: Slo, load: Load) -> Found:
+def best_of_kind(group: Sequence[ServingOption], slo: Slo, load: Load) -> KindSearch:
     """The cheapest of candidates of one kind."""
-    found, able = Found(), []
+    found, able = KindSearch(), []
     for candidate in group:
         bounds = Bounds(candidate, slo, load)
         if bounds.misses:
@@ -162,7 +162,7 @@ def best_of_kind(group: Sequence[Candidate], slo: Slo, load: Load) -> Found:
     return found
 
 
-def _try(bounds: Bounds, found: Found) -> None:
+def _try(bounds: Bounds, found: KindSearch) -> None:
     """Takes the place of the best if it is cheaper."""
     candidate, least = bounds.candidate, bounds.least_replicas()
     most = None if found.best is None else _most(candidate, found.best)
@@ -198,13 +198,13 @@ def _share(bounds: Bounds, replicas: int) -> float:
     return bounds.load.rate_per_s / (replicas * bounds.rate_per_s)
 
 
-def _most(candidate: Candidate, best: Option) -> int:
+def _most(candidate: ServingOption, best: Option) -> int:
     """Replicas that cost less than the best."""
     bar = best.candidate.usd(best.replicas) * (1.0 - 1e-9)
     return candidate.unit * math.floor(bar / candidate.unit_usd / candidate.unit)
 
 
-def _gpus(candidate: Candidate, replicas: int) -> str:
+def _gpus(candidate: ServingOption, replicas: int) -> str:
     gpus = replicas * candidate.deployment.tensor_parallel
     return f"{gpus} GPU{'s' if gpus > 1 else ''}"
 
@@ -215,7 +215,7 @@ def _promise(bounds: Bounds) -> tuple[float, float]:
 
 
 def _no_answer(
-    fitting: Sequence[Candidate], excluded: Sequence[Exclusion], missed: Sequence[tuple[Candidate, Miss]]
+    fitting: Sequence[ServingOption], excluded: Sequence[Exclusion], missed: Sequence[tuple[ServingOption, Miss]]
 ) -> NoAnswer:
     if not fitting:
         first = excluded[0]

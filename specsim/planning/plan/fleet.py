@@ -19,7 +19,7 @@ from scipy.stats import t as student
 from specsim.assembly import Assembly
 from specsim.planning.plan.bounds import Bounds, Miss
 from specsim.planning.plan.load import Load, request_count, requests
-from specsim.planning.plan.space import Candidate
+from specsim.planning.plan.space import ServingOption
 from specsim.results import Slo, SloFinding, slo_findings
 from specsim.serving.simulate import priced_replicas, run
 from specsim.specs.deployment import Deployment
@@ -34,7 +34,7 @@ Altered = Callable[[Assembly], Assembly]  # a replica as a what-if has it
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class SloLevel:
     """A bound of the SLO over runs: the mean, and what 95 % of further runs stay within."""
 
     name: str
@@ -54,18 +54,18 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FleetVerdict:
     """What a fleet's runs say. ``requests``: of one run."""
 
     met: bool
-    levels: tuple[Level, ...]
+    levels: tuple[SloLevel, ...]
     saturated: bool
     runs: int
     requests: int
     summary: Mapping[str, Any]  # of the last run
 
     @property
-    def binding(self) -> Level:
+    def binding(self) -> SloLevel:
         """The bound closest to its limit, or furthest beyond."""
         return max(self.levels, key=lambda level: _ratio(level.name, level.surely, level.limit))
 
@@ -80,10 +80,10 @@ class Verdict:
 class Fleets:
     """Simulated fleets of one candidate, any number of replicas alike; each fleet and load once."""
 
-    candidate: Candidate
+    candidate: ServingOption
     slo: Slo
     residence_s: float
-    _known: dict[tuple[Deployment, Load], Verdict] = field(default_factory=dict)
+    _known: dict[tuple[Deployment, Load], FleetVerdict] = field(default_factory=dict)
     _replica: Assembly | None = None
 
     @classmethod
@@ -94,14 +94,14 @@ class Fleets:
         """The same replicas, changed."""
         return Fleets(self.candidate, self.slo, self.residence_s, _replica=change(self.replica))
 
-    def verdict(self, deployment: Deployment, load: Load) -> Verdict:
+    def verdict(self, deployment: Deployment, load: Load) -> FleetVerdict:
         """Whether the deployment meets the SLO at a load. Runs end at the first one that misses."""
         key = deployment, load
         if key not in self._known:
             self._known[key] = self._judge(deployment, load)
         return self._known[key]
 
-    def alone(self, load: Load) -> Verdict | None:
+    def alone(self, load: Load) -> FleetVerdict | None:
         """What one unit of replicas misses at a load that leaves it idle; None: nothing. By one run."""
         scenario = self.candidate.scenario
         summary = self._run(self.candidate.deployment, load, seeds(scenario.seed, 1)[0], REQUESTS_ALONE)
@@ -114,7 +114,7 @@ class Fleets:
             self._replica = priced_replicas(Assembly(self.candidate.scenario))[0]
         return self._replica
 
-    def _judge(self, deployment: Deployment, load: Load) -> Verdict:
+    def _judge(self, deployment: Deployment, load: Load) -> FleetVerdict:
         scenario = self.candidate.scenario
         count = request_count(scenario, load, self.slo, self.residence_s)
         found: list[dict[str, Any]] = []
@@ -141,14 +141,14 @@ def seeds(seed: int, count: int) -> list[int]:
     return [int(one) for one in generator.integers(1, 2**31, size=count)]
 
 
-def judged(summaries: Sequence[Mapping[str, Any]], slo: Slo, requests: int) -> Verdict:
+def judged(summaries: Sequence[Mapping[str, Any]], slo: Slo, requests: int) -> FleetVerdict:
     """Runs of one fleet, all of which count."""
     rows = [slo_findings(one, slo) for one in summaries]
     levels = tuple(_level([row[place] for row in rows]) for place in range(len(rows[0])))
     saturated = any(one["saturated"] for one in summaries)
     whole = all(_passes(one, slo) for one in summaries)
     met = whole and len(summaries) > 1 and all(level.met for level in levels)
-    return Verdict(met, levels, saturated, len(summaries), requests, summaries[-1])
+    return FleetVerdict(met, levels, saturated, len(summaries), requests, summaries[-1])
 
 
 def _passes(summary: Mapping[str, Any], slo: Slo) -> bool:
@@ -156,18 +156,18 @@ def _passes(summary: Mapping[str, Any], slo: Slo) -> bool:
     return not summary["saturated"] and not summary["failed"] and all(one.met for one in slo_findings(summary, slo))
 
 
-def _level(found: Sequence[SloFinding]) -> Level:
+def _level(found: Sequence[SloFinding]) -> SloLevel:
     name, limit = found[0].name, found[0].limit
     known = [one.value for one in found if one.value is not None]
     if not known:  # nothing that the bound speaks of: requests of one token have no TPOT
-        return Level(name, limit, 0.0, 0.0, met=all(one.met for one in found))
+        return SloLevel(name, limit, 0.0, 0.0, met=all(one.met for one in found))
     logs = np.log([_ratio(name, value, limit) for value in known])
     surely = float(logs.mean())
     if len(known) > 1:
         quantile = float(student.ppf(SURE, len(known) - 1))
         surely += quantile * float(logs.std(ddof=1)) * math.sqrt(1.0 + 1.0 / len(known))
     bound = _value(name, math.exp(surely), limit)
-    return Level(name, limit, float(np.mean(known)), bound, met=surely <= 0.0 and all(one.met for one in found))
+    return SloLevel(name, limit, float(np.mean(known)), bound, met=surely <= 0.0 and all(one.met for one in found))
 
 
 def _ratio(name: str, value: float, limit: float) -> float:

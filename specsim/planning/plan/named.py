@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from specsim.errors import InvalidInput
-from specsim.planning.plan.space import Drafter, Space
+from specsim.planning.plan.space import DrafterChoice, Space
 from specsim.scenario import Scenario, Speculation
 from specsim.scenario.drafter import drafter_fields, name_draft_model
 from specsim.scenario.question import read_hardware
@@ -53,11 +53,11 @@ class Named:
         )  # fmt: skip
         return space, assumed
 
-    def _drafters(self, scenario: Scenario) -> tuple[tuple[Drafter | None, ...], tuple[str, ...]]:
+    def _drafters(self, scenario: Scenario) -> tuple[tuple[DrafterChoice | None, ...], tuple[str, ...]]:
         if not self.drafters:
             own = scenario.speculation
             return (None,) if own is None else (None, _own(own, self.draft_tokens)), ()
-        found: list[Drafter | None] = [None]
+        found: list[DrafterChoice | None] = [None]
         assumed: list[str] = []
         for name in self.drafters:
             drafter, filled_in = _drafter(scenario, name, self.draft_tokens)
@@ -92,19 +92,19 @@ def _counts(gpus: Sequence[Hardware]) -> tuple[int, ...]:
     return tuple(2**power for power in range(most.bit_length()))
 
 
-def _own(speculation: Speculation, draft_tokens: Sequence[int]) -> Drafter:
+def _own(speculation: Speculation, draft_tokens: Sequence[int]) -> DrafterChoice:
     """The scenario's, with its acceptance; a policy other than a fixed length stays, with its longest draft."""
     fields: dict[str, Any] = {name: getattr(speculation, name) for name in Speculation.model_fields}
     own = fields.pop("max_draft_tokens")
     if not isinstance(speculation.policy, FixedPolicy):
-        return Drafter(speculation.drafter_name(), fields, (own,))
+        return DrafterChoice(speculation.drafter_name(), fields, (own,))
     del fields["policy"]
-    return Drafter(speculation.drafter_name(), fields, tuple(draft_tokens) or _lengths(speculation))
+    return DrafterChoice(speculation.drafter_name(), fields, tuple(draft_tokens) or _lengths(speculation))
 
 
 def _drafter(
     scenario: Scenario, name: str, draft_tokens: Sequence[int]
-) -> tuple[Drafter | None, tuple[str, ...]]:  # fmt: skip
+) -> tuple[DrafterChoice | None, tuple[str, ...]]:  # fmt: skip
     """With the acceptance that the program offers, and what was assumed; None: off."""
     fields = drafter_fields(name)
     if fields is None:
@@ -114,7 +114,7 @@ def _drafter(
     speculation = build(Speculation, fields, where=f"drafter {name}")
     lengths = tuple(draft_tokens) or _lengths(speculation)
     source = speculation.acceptance_origin.basis
-    return Drafter(speculation.drafter_name(), fields, lengths), (
+    return DrafterChoice(speculation.drafter_name(), fields, lengths), (
         *assumed, f"the acceptance {source} of {speculation.program.name}"
     )  # fmt: skip
 

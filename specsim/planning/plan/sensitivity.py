@@ -37,7 +37,7 @@ class WhatIf:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class GpuInterval:
     """So many GPUs where prices and acceptance are as far off as they are in 90 % of cases; None: without an end."""
 
     low: int
@@ -50,7 +50,7 @@ class Asides:
 
     largest: LargestRate | None
     what_ifs: tuple[WhatIf, ...] = ()
-    interval: Interval | None = None
+    interval: GpuInterval | None = None
 
 
 def asides(option: Option, *, what_if: bool = True, pool: Executor | None = None) -> Asides:
@@ -99,7 +99,7 @@ def _accepting(factor: float) -> Callable[[Assembly], Assembly]:
     return changed
 
 
-def interval(option: Option, runs: int = FEWEST_RUNS) -> Interval:
+def interval(option: Option, runs: int = FEWEST_RUNS) -> GpuInterval:
     """Of the option's GPUs, from so many draws, in pairs of opposite ones (see ``serving.uncertainty``)."""
     scenario = option.candidate.scenario
     priced = PricedReplicas(Assembly(scenario))
@@ -112,16 +112,16 @@ def interval(option: Option, runs: int = FEWEST_RUNS) -> Interval:
     return _ends(option, known, unknown=len(found) - len(known))
 
 
-def _ends(option: Option, known: list[int], *, unknown: int) -> Interval:
+def _ends(option: Option, known: list[int], *, unknown: int) -> GpuInterval:
     """Z90 spreads about the mean of the logarithms, in whole replicas, the answer inside."""
     if not known:
-        return Interval(option.gpus, None)
+        return GpuInterval(option.gpus, None)
     logs = np.log(known)
     half = Z90 * float(logs.std(ddof=1)) if len(known) > 1 else 0.0
     step = option.candidate.deployment.tensor_parallel * option.candidate.unit
     low, high = (math.exp(float(logs.mean()) + side * half) for side in (-1, 1))
     whole_low, whole_high = step * round(low / step), step * round(high / step)
-    return Interval(
+    return GpuInterval(
         max(step, min(option.gpus, whole_low)), None if unknown else max(option.gpus, whole_high, *known)
     )  # fmt: skip
 

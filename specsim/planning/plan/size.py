@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from specsim.planning.plan.bounds import Bounds
-from specsim.planning.plan.fleet import Fleets, Verdict
+from specsim.planning.plan.fleet import Fleets, FleetVerdict
 from specsim.planning.plan.load import Load
 from specsim.specs.deployment import Deployment
 
@@ -25,8 +25,8 @@ class Size:
     """A deployment that was confirmed, and one step smaller, what that one misses; None: none smaller was tried."""
 
     deployment: Deployment
-    verdict: Verdict
-    smaller: Verdict | None
+    verdict: FleetVerdict
+    smaller: FleetVerdict | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class TooSmall:
     """No deployment of at most so many replicas is confirmed. ``alone``: not even an idle one is."""
 
     replicas: int
-    verdict: Verdict
+    verdict: FleetVerdict
     alone: bool = False
 
 
@@ -74,7 +74,7 @@ def _along_line(fleets: Fleets, bounds: Bounds, expected: int, most: int | None)
     unit, load = bounds.candidate.unit, bounds.load
     start = expected if most is None else min(expected, most)
 
-    def verdict(replicas: int) -> Verdict:
+    def verdict(replicas: int) -> FleetVerdict:
         return fleets.verdict(bounds.candidate.sized(replicas), load)
 
     if verdict(start).met:
@@ -94,7 +94,7 @@ def _along_line(fleets: Fleets, bounds: Bounds, expected: int, most: int | None)
     return Size(bounds.candidate.sized(enough), verdict(enough), verdict(below))
 
 
-def _shrunk(verdict: Callable[[int], Verdict], enough: int, bounds: Bounds) -> Size:
+def _shrunk(verdict: Callable[[int], FleetVerdict], enough: int, bounds: Bounds) -> Size:
     """From a number of replicas that will do downwards."""
     unit, smaller = bounds.candidate.unit, None
     while enough > unit:
@@ -141,14 +141,14 @@ class LargestRate:
     """A rate at which the SLO is met, and what is missed at one a hundredth higher; None: nothing up to there."""
 
     rate_per_s: float
-    verdict: Verdict
-    beyond: Verdict | None
+    verdict: FleetVerdict
+    beyond: FleetVerdict | None
 
 
 def largest_rate(fleets: Fleets, deployment: Deployment, load: Load) -> LargestRate | None:
     """Of a deployment, looked for from a load on; None if it meets the SLO at no rate down to an idle one's."""
 
-    def verdict(rate: float) -> Verdict:
+    def verdict(rate: float) -> FleetVerdict:
         return fleets.verdict(deployment, replace(load, rate_per_s=rate))
 
     low = high = load.rate_per_s

@@ -18,7 +18,7 @@ from specsim.specs.hardware import Hardware
 
 
 @dataclass(frozen=True, slots=True)
-class Drafter:
+class DrafterChoice:
     """A drafter as a scenario's fields state it, and the draft lengths to try."""
 
     name: str
@@ -35,7 +35,7 @@ class Space:
 
     gpus: tuple[Hardware, ...]
     tensor_parallel: tuple[int, ...]
-    drafters: tuple[Drafter | None, ...] = (None,)
+    drafters: tuple[DrafterChoice | None, ...] = (None,)
     data_parallel: tuple[int, ...] = (1,)
     weight_bits: tuple[float | None, ...] = (None,)
     kv_bits: tuple[float, ...] = (16,)
@@ -44,7 +44,7 @@ class Space:
     kv_link: KvLink = field(default_factory=KvLink)
 
 
-class Kind(NamedTuple):
+class OptionKind(NamedTuple):
     """What sets rows of an answer apart: the best of each is looked for."""
 
     gpu: str
@@ -55,10 +55,10 @@ class Kind(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ServingOption:
     """One way to serve. ``scenario`` is that of the fewest replicas: one, those that share experts, or two pools."""
 
-    kind: Kind
+    kind: OptionKind
     drafter: str | None
     scenario: Scenario
     usd_per_gpu_hour: float | None
@@ -125,11 +125,11 @@ class Exclusion:
     why: str
 
     @classmethod
-    def of(cls, candidate: Candidate, why: str) -> Exclusion:
+    def of(cls, candidate: ServingOption, why: str) -> Exclusion:
         return cls(candidate.describe_without_k(), candidate.draft_tokens or None, why)
 
 
-def candidates(scenario: Scenario, space: Space) -> tuple[list[Candidate], list[Exclusion]]:
+def candidates(scenario: Scenario, space: Space) -> tuple[list[ServingOption], list[Exclusion]]:
     """Every choice that fits its GPUs, and the others with the reason."""
     found, excluded = [], list[Exclusion]()
     for place in _places(space):
@@ -198,19 +198,19 @@ def _built(scenario: Scenario, changed: Mapping[str, Any]) -> tuple[Scenario | N
 
 
 def _with_drafter(
-    placed: Scenario, place: _Place, drafter: Drafter | None, space: Space
-) -> tuple[list[Candidate], list[Exclusion]]:
+    placed: Scenario, place: _Place, drafter: DrafterChoice | None, space: Space
+) -> tuple[list[ServingOption], list[Exclusion]]:
     """One candidate a draft length; those that do not fit are excluded."""
-    found, excluded = list[Candidate](), list[Exclusion]()
+    found, excluded = list[ServingOption](), list[Exclusion]()
     usd = None if space.usd_per_gpu_hour is None else space.usd_per_gpu_hour[place.gpu.name]
-    kind = Kind(place.gpu.name, drafter is not None, place.pools is not None, place.weight_bits, place.kv_bits)
+    kind = OptionKind(place.gpu.name, drafter is not None, place.pools is not None, place.weight_bits, place.kv_bits)
     name = None if drafter is None else drafter.name
     for k in (0,) if drafter is None else drafter.draft_tokens:
         scenario, why = (placed, "") if drafter is None else _drafting(placed, drafter, k)
         if scenario is None:
             excluded.append(Exclusion(f"{place.describe()} {name}", k, why))
             continue
-        candidate = Candidate(kind, name, scenario, usd)
+        candidate = ServingOption(kind, name, scenario, usd)
         why = _misfit(scenario)
         if not why:
             found.append(candidate)
@@ -219,7 +219,7 @@ def _with_drafter(
     return found, excluded
 
 
-def _drafting(placed: Scenario, drafter: Drafter, draft_tokens: int) -> tuple[Scenario | None, str]:
+def _drafting(placed: Scenario, drafter: DrafterChoice, draft_tokens: int) -> tuple[Scenario | None, str]:
     fields = dict(drafter.fields) | {"max_draft_tokens": draft_tokens}
     try:
         speculation = Speculation.model_validate(fields)
