@@ -18,7 +18,7 @@ from itertools import groupby, repeat
 
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.planning.plan.bounds import Bounds, Miss
-from specsim.planning.plan.fleet import Fleets
+from specsim.planning.plan.fleet import Fleets, SloLevel
 from specsim.planning.plan.load import Load
 from specsim.planning.plan.size import Size, TooSmall, fewest_replicas
 from specsim.planning.plan.space import Exclusion, ServingOption, Space, candidates
@@ -68,6 +68,11 @@ class Option:
             return None
         _, output = self.candidate.scenario.workload.mean_lengths()
         return self.usd_per_hour * 1e6 / (3600.0 * self.load.rate_per_s * output)
+
+    @property
+    def binding(self) -> SloLevel:
+        """The limit that one replica less would miss, or the one closest to its limit."""
+        return (self.size.smaller or self.size.verdict).binding
 
 
 @dataclass(frozen=True)
