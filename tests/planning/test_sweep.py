@@ -18,8 +18,8 @@ from specsim.errors import InvalidInput, NoAnswer
 from specsim.planning.sweep.answers import ANSWERS, Row, predicted
 from specsim.planning.sweep.frontier import Offer, cheapness, frontier
 from specsim.planning.sweep.kept import KeptRows
-from specsim.planning.sweep.points import Point, SweepFile, own_prices, read_sweep, sweep_points
-from specsim.planning.sweep.run import run_points
+from specsim.planning.sweep.points import Point, own_prices, read_sweep, sweep_points
+from specsim.planning.sweep.run import Backend, run_points
 from specsim.scenario import Scenario
 
 SCENARIO = """
@@ -257,19 +257,29 @@ grid:
 FIFTY = f"schema: 1\nscenario: tiny.yaml\nanswer: simulate\noff: false\ngrid:\n  {FIELDS}\n"
 
 
+@pytest.fixture(scope="module", params=[(FIVE_HUNDRED, 500), (FIFTY, 50)], ids=["closed forms", "simulations"])
+def on_this_machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A folder with a sweep, its number of points, and their rows by processes of this machine under loky/."""
+    text, count = request.param
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "tiny.yaml").write_text(SCENARIO)
+    (folder / "many.yaml").write_text(text)
+    assert answered_on("loky", folder) == count
+    return folder, count
+
+
+def answered_on(backend: Backend, folder: Path) -> int:
+    asked = read_sweep(folder / "many.yaml")
+    return run_points(sweep_points(asked), ANSWERS[asked.answer], KeptRows(folder / backend), backend=backend, jobs=2)
+
+
 @pytest.mark.full
-@pytest.mark.parametrize(("text", "count"), [(FIVE_HUNDRED, 500), (FIFTY, 50)], ids=["closed forms", "simulations"])
 @pytest.mark.parametrize(("backend", "package"), [("dask", "distributed"), ("ray", "ray")])
-def test_clusters_answer_as_this_machine_does(folder: Path, text: str, count: int, backend: str, package: str) -> None:
+def test_clusters_answer_as_this_machine_does(
+    on_this_machine: tuple[Path, int], backend: Backend, package: str
+) -> None:
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install specsim's extra [{backend}]")
-    (folder / "many.yaml").write_text(text)
-    asked: SweepFile = read_sweep(folder / "many.yaml")
-    points = sweep_points(asked)
-    assert len(points) == count
-    rows = []
-    for name in ("loky", backend):
-        kept = KeptRows(folder / name)
-        assert run_points(points, ANSWERS[asked.answer], kept, backend=name, jobs=2) == count  # type: ignore[arg-type]
-        rows.append(kept.rows)
-    assert rows[0] == rows[1]
+    folder, count = on_this_machine
+    assert answered_on(backend, folder) == count
+    assert KeptRows(folder / backend).rows == KeptRows(folder / "loky").rows
