@@ -176,6 +176,11 @@ def test_a_plan_is_a_point_too(folder: Path) -> None:
     assert kept.rows[unbounded.key]["error"]
 
 
+def skip_without(package: str, backend: str) -> None:
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: pip install specsim's extra [{backend}]")
+
+
 class Killing:
     """Answers, but the first worker that gets to some point kills itself there."""
 
@@ -189,13 +194,33 @@ class Killing:
         return predicted(scenario)
 
 
-def test_a_killed_worker_loses_only_its_points(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "package"),
+    [
+        ("loky", "joblib"),
+        pytest.param("dask", "distributed", marks=pytest.mark.full),
+        pytest.param("ray", "ray", marks=pytest.mark.full),
+    ],
+)
+def test_a_killed_worker_loses_only_its_points(folder: Path, backend: Backend, package: str) -> None:
+    skip_without(package, backend)
     points, kept = sweep_points(read_sweep(folder / "small.yaml")), KeptRows(folder / "out")
-    assert run_points(points, Killing(folder / "mark"), kept, jobs=2) == len(points)
+    assert run_points(points, Killing(folder / "mark"), kept, backend=backend, jobs=2) == len(points)
     assert (folder / "mark").exists()
     alone = KeptRows(folder / "alone")
     run_points(points, predicted, alone, jobs=1)
     assert kept.rows == alone.rows
+
+
+@pytest.mark.full
+def test_a_running_cluster_is_used_by_its_address(folder: Path) -> None:
+    skip_without("distributed", "dask")
+    from distributed import LocalCluster
+
+    points, kept = sweep_points(read_sweep(folder / "small.yaml")), KeptRows(folder / "out")
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        found = run_points(points, predicted, kept, backend="dask", address=cluster.scheduler_address)
+    assert found == len(points)
 
 
 @pytest.mark.full
@@ -278,8 +303,7 @@ def answered_on(backend: Backend, folder: Path) -> int:
 def test_clusters_answer_as_this_machine_does(
     on_this_machine: tuple[Path, int], backend: Backend, package: str
 ) -> None:
-    if find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: pip install specsim's extra [{backend}]")
+    skip_without(package, backend)
     folder, count = on_this_machine
     assert answered_on(backend, folder) == count
     assert KeptRows(folder / backend).rows == KeptRows(folder / "loky").rows
