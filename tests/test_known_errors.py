@@ -18,7 +18,7 @@ import pytest
 
 from specsim.cost.attention import attention_kernels
 from specsim.cost.forward import SOURCES, Group, Kernel, Precision, token_kernels
-from specsim.cost.measured import MeasuredPrices
+from specsim.cost.measured import MeasuredPrices, drift
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
 from specsim.profiles.store import Profile
@@ -125,7 +125,11 @@ def test_clocks_that_moved_widen_every_interval() -> None:
         for after in (1.0, 1.2)
     )  # fmt: skip
     assert drifting.seconds == steady.seconds
-    assert drifting.high_s - drifting.seconds > 1.645 * 0.12 * drifting.seconds > steady.high_s - steady.seconds
+    wide, narrow = drifting.high_s - drifting.seconds, steady.high_s - steady.seconds
+    assert wide > 1.645 * 0.12 * drifting.seconds
+    moved = 1.645 * drift(profile(after_s=1.2)) * drifting.seconds
+    assert wide**2 - narrow**2 == pytest.approx(moved**2, rel=1e-3)  # beside what kernels are unsure of
+    assert not steady.errors_s.get("machine")
 
 
 def test_prompts_that_begin_alike_are_computed_once() -> None:
