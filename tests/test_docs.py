@@ -41,7 +41,7 @@ def blocks() -> list[str]:
 def test_command_one_runs_quickstart_and_command_two_the_tests() -> None:
     one, two = blocks()[:2]
     assert "specsim quickstart" in one
-    assert 'torch==2.13.0 -e ".[dev,profile,models,app]"' in two
+    assert 'torch==2.13.0 -e ".[dev,profile,models,app,engines]"' in two
     assert "pytest" in two
 
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from specsim import __version__
 from specsim.cli import (
     dashboard,
+    fit,
     import_files,
+    init,
     measure,
     predict,
     profile,
     quickstart,
     report,
+    schema,
     simulate,
     systems,
     tune,
@@ -32,21 +37,37 @@ LONGEST_WORD = 300  # of what was given, repeated in an error
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Predict what speculative decoding does to LLM serving, and prove it against real runs.",
 )
 app.command("quickstart")(quickstart.quickstart)
+app.command("init")(init.init)
+app.command("schema")(schema.schema)
 app.add_typer(profile.app, name="profile")
 app.command("predict")(predict.predict)
 app.command("simulate")(simulate.simulate)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
+app.command("fit")(fit.fit)
 app.command("tune")(tune.tune)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
 app.command("systems")(systems.systems)
 app.command("dashboard", context_settings={"allow_extra_args": False})(dashboard.dashboard)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"specsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _specsim(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
 
 
 def run() -> None:

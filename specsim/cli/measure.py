@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 def measure(
     scenario: ScenarioArgument,
     settings: SetOption = None,
-    engine: Annotated[str, typer.Option(help="Which engine runs it: reference.")] = "reference",
+    engine: Annotated[str, typer.Option(help="Which engine runs it: reference, vllm or sglang.")] = "reference",
+    installation: Annotated[
+        Path | None,
+        typer.Option("--vllm", "--sglang", help="The engine's virtual environment, or its Python."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The target's folder for a real engine; only config.json is read (random weights)."),
+    ] = None,
+    draft_model: Annotated[Path | None, typer.Option(help="The draft model's folder, likewise.")] = None,
+    blocks: Annotated[int, typer.Option(help="Times that a real engine runs each arm, interleaved.")] = 3,
+    port: Annotated[int | None, typer.Option(help="First port of a real engine's servers; else free ones.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     lossless: Annotated[
         bool,
@@ -46,7 +57,9 @@ def measure(
     loads: Annotated[
         bool, typer.Option("--loads", help="Then measure the case's loads, at shares of the saturation. Resumes.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Table that --grid writes, and resumes from.")] = Path("measured.csv"),
+    out: Annotated[
+        Path, typer.Option(help="Table that --grid writes and resumes from; a real engine's folder.")
+    ] = Path("measured.csv"),
     repeats: Annotated[int, typer.Option(help="Interleaved repeats of --grid.")] = 4,
     cell_seconds: Annotated[float, typer.Option(help="Seconds that one cell of --grid runs, about.")] = 2.0,
     as_json: JsonOption = False,
@@ -54,11 +67,19 @@ def measure(
     """Serve the workload on the wall clock, or measure the map that ``predict`` predicts."""
     from specsim.assembly import assemble
     from specsim.cases import names_case, own_drafter
-    from specsim.report.tables import summary_table
+    from specsim.report.served import run_table
     from specsim.scenario import load_scenario
 
     if engine != "reference":
-        raise InvalidInput(f"--engine {engine!r} is not built yet; the engine that runs today is reference")
+        from specsim.cli.measure_engine import RealEngine, measure_arms
+
+        if lossless or grid or saturation or loads:
+            raise InvalidInput(
+                "--lossless, --grid, --saturation and --loads are the reference engine's; leave them out"
+            )
+        real = RealEngine(engine, installation, model, draft_model, port)
+        measure_arms(load_scenario(scenario, settings or ()), real, out.with_suffix(""), blocks, as_json=as_json)
+        return
     if [lossless, grid, saturation, loads].count(True) > 1:
         raise InvalidInput("--lossless, --grid, --saturation and --loads are runs of their own; give one of them")
     if device not in ("cpu", "cuda"):
@@ -87,9 +108,7 @@ def measure(
         messages().print(f"wrote {out}")
         return
     summary = serve(assemble(question), device=device).summary(question.slo)
-    print_json(summary | {"name": question.name}) if as_json else console().print(
-        summary_table({question.name: summary})
-    )
+    print_json(summary | {"name": question.name}) if as_json else console().print(run_table({question.name: summary}))
 
 
 def _case(reference: str, settings: list[str] | None) -> Case:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from specsim.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 ScenarioArgument = Annotated[str, typer.Argument(help="A scenario's YAML path, or the name of a bundled one.")]
 SetOption = Annotated[
@@ -33,6 +36,17 @@ def console() -> Console:
 def messages() -> Console:
     """Where progress and remarks go: lines of any length, which a terminal wraps itself."""
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def progress_bar() -> Progress:
+    """What is under way, how much is done and how long the rest takes; on a terminal, and gone when it ends."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = messages()
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen,
+        transient=True, disable=not screen.is_terminal,
+    )  # fmt: skip
 
 
 def print_json(document: Any) -> None:

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, print_json
+from specsim.cli.options import JsonOption, console, print_json
+from specsim.cli.question import Question, takes_question
 
 
+@takes_question
 def predict(
-    scenario: ScenarioArgument,
-    settings: SetOption = None,
+    question: Question,
     batches: Annotated[str | None, typer.Option(help="Batch sizes, comma-separated; default 1, 2, 4, ...")] = None,
     context: Annotated[
         float | None, typer.Option(help="Decoding alone at this KV length in tokens, whatever the workload.")
@@ -30,14 +31,14 @@ def predict(
     from specsim.analytic.exits import Exit, best_exits
     from specsim.analytic.load import answered_map
     from specsim.assembly import assemble
-    from specsim.report.assumed import assumed_lines
+    from specsim.report.assumed import assumed_lines, unstated_line
     from specsim.report.tables import exit_table, map_table, split_table
     from specsim.report.verdict import verdict
-    from specsim.scenario import load_scenario
 
-    question = load_scenario(scenario, settings or ())
+    asked_for = question.ask()
+    scenario = asked_for.scenario
     sizes, layers = whole_numbers(batches, "--batches"), whole_numbers(exit_layers, "--exit-layers")
-    machine = assemble(question)
+    machine = assemble(scenario)
     speedups, asked = answered_map(
         machine, batch=batch, batches=sizes, context_tokens=context, decode_only=decode_only
     )  # fmt: skip
@@ -49,8 +50,8 @@ def predict(
     answer = verdict(speedups, asked)
     if as_json:
         document = speedups.as_json() | {
-            "verdict": answer.as_json(), "serving_engine": question.assumed_engine(),
-            "deployment": question.assumed_deployment(),
+            "verdict": answer.as_json(), "serving_engine": scenario.assumed_engine(),
+            "deployment": scenario.assumed_deployment(), "assumed": list(asked_for.assumed),
         }  # fmt: skip
         print_json(document | ({"exits": [best.as_json() for best in exits]} if exits else {}))
         return
@@ -62,8 +63,8 @@ def predict(
     if exits:
         out.print(exit_table(exits))
     out.print()
-    for line in assumed_lines(question, speedups):
-        out.print(line)
+    for line in (*assumed_lines(scenario, speedups), *unstated_line(asked_for.assumed)):
+        out.print(line, markup=False)
 
 
 def whole_numbers(text: str | None, option: str) -> list[int] | None:

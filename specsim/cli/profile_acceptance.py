@@ -29,7 +29,7 @@ def acceptance(
     """Record K-free acceptance traces; replay one with acceptance: {kind: trace, path: OUT/DRAFTER.jsonl}."""
     require_torch()
     from specsim.profiling.acceptance.record import record_folder
-    from specsim.reference.decoding.prompts import read_prompts
+    from specsim.scenario.prompts import read_prompts
 
     if out.exists() and not out.is_dir():
         raise InvalidInput(f"--out {out} is a file; give a folder, which gets a file a drafter")

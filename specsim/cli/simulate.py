@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
-from specsim.errors import InvalidInput, SpecsimError
+from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
+from specsim.cli.question import Question, takes_question
+from specsim.cli.simulated import Margins, Runs, Summaries, margin
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from specsim.results import RunResult
-    from specsim.scenario import Scenario
+    from specsim.scenario import Asked, Scenario
     from specsim.serving.uncertainty import PredictedInterval
 
-SERIES_INTERVALS = 500
 
-
+@takes_question
 def simulate(
-    scenario: ScenarioArgument,
-    settings: SetOption = None,
+    asked: Question,
     against_none: Annotated[
         bool, typer.Option("--against-no-speculation/--alone", help="Also simulate with no drafter loaded.")
     ] = True,
@@ -59,21 +53,20 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
-    from specsim.scenario import load_scenario
-
     if intervals:
         from specsim.serving.uncertainty import check_runs
 
         check_runs(intervals)
-    question = load_scenario(scenario, settings or ())
-    main = "speculation on" if question.speculation else "no speculation"
+    answered = asked.ask()
+    question = answered.scenario
+    off, main = "speculation off", "speculation on" if question.speculation else "no speculation"
     alternatives: dict[str, Scenario] = {}
     if against_none and question.speculation is not None:
-        alternatives["speculation off"] = question.without_speculation()
-    for change in compare or ():
-        alternatives[change] = load_scenario(scenario, [*(settings or ()), change])
+        alternatives[off] = question.without_speculation()
     alternatives[main] = question
-    trim = Margins(_margin(warmup, "--warmup"), _margin(cooldown, "--cooldown"))
+    for change in compare or ():
+        alternatives[change] = asked.ask([change]).scenario
+    trim = Margins(margin(warmup, "--warmup"), margin(cooldown, "--cooldown"))
     _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
@@ -82,60 +75,104 @@ def simulate(
     done = {name: alternatives[name] for name, found in runs.summaries.items() if found}
     if not done:
         raise KeyboardInterrupt
-    pairs = runs.pairs() if replications > 1 or compare else {}
+    repeated = runs.pairs() if replications > 1 or compare else {}
+    compared = [(main, off), *((change, main) for change in compare or ())]
+    compared = [pair for pair in compared if set(pair) <= repeated.keys()]
     sure = _intervals(done, intervals, trim) if intervals else {}
-    (_print_json if as_json else _print_tables)(runs, alternatives, pairs, sure)
+    answer = _Answer(answered, runs, done, repeated, compared, sure)
+    answer.print_json() if as_json else answer.print()
 
 
-Pairs = dict[str, list[dict[str, Any]]]
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What was simulated. ``repeated``: replications that all alternatives have; ``compared``: (what, to what)."""
 
+    asked: Asked
+    runs: Runs
+    scenarios: dict[str, Scenario]
+    repeated: Summaries
+    compared: list[tuple[str, str]]
+    sure: dict[str, dict[str, PredictedInterval]]
 
-def _print_json(
-    runs: Runs, alternatives: dict[str, Scenario], pairs: Pairs, sure: dict[str, dict[str, PredictedInterval]]
-) -> None:
-    from specsim.report.replications import predicted_json, replications_json
+    def print_json(self) -> None:
+        from specsim.report.replications import predicted_json, replications_json
 
-    question, first = alternatives[runs.main], runs.first()
-    document: dict[str, Any] = {"name": question.name, "alternatives": first}
-    if sure:
-        document["intervals"] = {name: predicted_json(found) for name, found in sure.items()}
-    if pairs:
-        document["replications"] = {"first_seed": question.seed} | replications_json(pairs, runs.main)
-    print_json(first.get(runs.main, {}) | document)
+        question, first = self.asked.scenario, self.runs.first()
+        document: dict[str, Any] = {
+            "name": question.name, "assumed": list(self.asked.assumed), "slo": self._slo(), "alternatives": first
+        }  # fmt: skip
+        if self.sure:
+            document["intervals"] = {name: predicted_json(found) for name, found in self.sure.items()}
+        if self.repeated:
+            made = replications_json(self.repeated, self.compared)
+            document["replications"] = {"first_seed": question.seed} | made
+        print_json(first.get(self.runs.main, {}) | document)
 
+    def print(self) -> None:
+        from specsim.report.replications import predicted_table, replications_table
+        from specsim.report.served import run_table
 
-def _print_tables(
-    runs: Runs, alternatives: dict[str, Scenario], pairs: Pairs, sure: dict[str, dict[str, PredictedInterval]]
-) -> None:
-    from specsim.report.assumed import deployment_lines, engine_line, price_line, ranking_line
-    from specsim.report.replications import predicted_table, replications_table
-    from specsim.report.tables import summary_table
+        out, first = console(), self.runs.first()
+        for name, lines in self._verdicts().items():
+            out.print(f"[bold]{name}[/bold]")
+            for line in lines:
+                out.print(f"  {line}", soft_wrap=True, markup=False)
+        if self.repeated:
+            out.print(replications_table(self.repeated, self.compared, self.asked.scenario.seed))
+        else:
+            out.print(run_table(first, "speculation off"))
+        if self.sure:
+            out.print(predicted_table(self.sure))
+        for line in self._assumed():
+            out.print(line, soft_wrap=True, markup=False)
+        main = self.repeated.get(self.runs.main, [])
+        if len(main) > 1 and len({json.dumps(run | {"scenario_sha256": None}) for run in main}) == 1:
+            messages().print("the replications are all alike: nothing in this scenario is drawn by the seed")
+        for path in self.runs.written:
+            messages().print(f"wrote {path}")
 
-    question, first = alternatives[runs.main], runs.first()
-    console().print(replications_table(pairs, runs.main) if pairs else summary_table(first))
-    if sure:
-        console().print(predicted_table(sure))
-    told = first.get(runs.main) or next(iter(first.values()))
-    prices = price_line(question, told["prices"], told["price_source"])
-    lines = [engine_line(question), prices, *deployment_lines(question), ranking_line(list(alternatives.values()))]
-    for line in lines:
-        if line is not None:
-            console().print(line, soft_wrap=True, markup=False)
-    repeated = pairs.get(runs.main, [])
-    if len(repeated) > 1 and len({json.dumps(run | {"scenario_sha256": None}) for run in repeated}) == 1:
-        messages().print("the replications are all alike: nothing in this scenario is drawn by the seed")
-    for path in runs.written:
-        messages().print(f"wrote {path}")
+    def _slo(self) -> dict[str, Any] | None:
+        """By alternative, whether its first run met the SLO, and each bound."""
+        from specsim.results import slo_findings, slo_met
+
+        slo = self.asked.scenario.slo
+        if slo is None:
+            return None
+        return {
+            name: {"met": slo_met(run, slo), "bounds": [one.as_json() for one in slo_findings(run, slo)]}
+            for name, run in self.runs.first().items()
+        }
+
+    def _verdicts(self) -> dict[str, list[str]]:
+        """By alternative: what the SLO says to its first run, and what limited it."""
+        from specsim.assembly import assemble
+        from specsim.report.served import limited_line, slo_line
+
+        slo, found = self.asked.scenario.slo, {}
+        for name, run in self.runs.first().items():
+            limited = limited_line(run, assemble(self.scenarios[name]))
+            lines = [] if slo is None or not slo.states_anything else [slo_line(run, slo)]
+            found[name] = [*lines, *([limited] if limited else [])]
+        return found
+
+    def _assumed(self) -> list[str]:
+        from specsim.report.assumed import ranking_line, run_lines, unstated_line
+
+        first = self.runs.first()
+        told = first.get(self.runs.main) or next(iter(first.values()))
+        ranking = ranking_line(list(self.scenarios.values()))
+        lines = run_lines(self.asked.scenario, told["prices"], told["price_source"])
+        return [*lines, *([ranking] if ranking else []), *unstated_line(self.asked.assumed)]
 
 
 def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> dict[str, dict[str, PredictedInterval]]:
     """Intervals of each alternative's metrics under equal draws; of those that are done when Ctrl-C is pressed."""
     from specsim.assembly import assemble
-    from specsim.report.replications import ROWS
+    from specsim.report.served import PREDICTED
     from specsim.serving.uncertainty import predicted_metrics
 
     found: dict[str, dict[str, PredictedInterval]] = {}
-    with _progress() as progress:
+    with progress_bar() as progress:
         for name, scenario in alternatives.items():
             task = progress.add_task(f"{name}, intervals", total=runs)
 
@@ -144,7 +181,7 @@ def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> d
 
             try:
                 found[name] = predicted_metrics(
-                    assemble(scenario), ROWS, runs=runs, vary_acceptance=True,
+                    assemble(scenario), PREDICTED, runs=runs, vary_acceptance=True,
                     counted=trim.applied if trim.any else None, progress=advance,
                 )  # fmt: skip
             except KeyboardInterrupt:
@@ -152,144 +189,6 @@ def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> d
                 break
             progress.remove_task(task)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Margins:
-    """Warm-up and end of a run that do not count: seconds, or shares of the time over which requests arrive."""
-
-    warmup: tuple[float, str]
-    cooldown: tuple[float, str]
-
-    @property
-    def any(self) -> bool:
-        return bool(self.warmup[0] or self.cooldown[0])
-
-    def applied(self, result: RunResult) -> RunResult:
-        """The result without requests that arrived in the margins."""
-        if not self.any:
-            return result
-        arrivals = [r.arrival_s for r in result.requests] or [0.0]
-        first, last = min(arrivals), max(arrivals)
-        skipped, left = (
-            amount * (last - first) / 100 if unit == "%" else amount for amount, unit in (self.warmup, self.cooldown)
-        )
-        return result.trimmed(first + skipped, last - left)
-
-
-@dataclass(slots=True)
-class Runs:
-    """Simulates alternatives under the same seeds in turn, so that stopping early leaves pairs."""
-
-    main: str
-    margins: Margins
-    out: Path | None
-    timeline: Path | None
-    series: Path | None
-    whole: bool = False  # keep every record, however many
-    summaries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    written: list[Path] = field(default_factory=list)
-
-    def all(self, alternatives: dict[str, Scenario], replications: int) -> None:
-        """Run everything; Ctrl-C keeps what is done and, of the run under way, what it could tell."""
-        from specsim.assembly import assemble
-        from specsim.serving.simulate import simulate as run
-
-        self.summaries = {name: [] for name in alternatives}
-        single = replications * len(alternatives) == 1
-        in_turn = sorted(alternatives, key=lambda name: name != self.main)  # what is asked first: its error ends all
-        with _progress() as progress:
-            for number in range(replications):
-                for name in in_turn:
-                    if name not in self.summaries:
-                        continue
-                    alternative = alternatives[name]
-                    seeded = alternative.model_copy(update={"seed": alternative.seed + number})
-                    task = progress.add_task(name if replications == 1 else f"{name}, seed {seeded.seed}", total=None)
-
-                    def advance(done: int, total: int, task: Any = task) -> None:
-                        progress.update(task, completed=done, total=total)
-
-                    try:
-                        result = run(assemble(seeded), progress=advance, keep=self.whole or None)
-                    except SpecsimError as error:
-                        if name == self.main:
-                            raise
-                        _tell_left_out(name, error)
-                        del self.summaries[name]
-                        progress.remove_task(task)
-                        continue
-                    except KeyboardInterrupt:
-                        messages().print("stopped by Ctrl-C: these are the runs that were done")
-                        return
-                    progress.remove_task(task)
-                    if result.interrupted and self.summaries[name]:
-                        messages().print("stopped by Ctrl-C: the run under way is left out, the others are whole")
-                        return
-                    folder = self.out and (self.out if single else self.out / _folder_name(name, seeded.seed))
-                    self._keep(name, seeded, result, folder, draw=name == self.main and number == 0)
-                    if result.interrupted:
-                        messages().print("stopped by Ctrl-C: the last run counts what it had finished")
-                        return
-
-    def first(self) -> dict[str, dict[str, Any]]:
-        """The first run's summary of every alternative that has one."""
-        return {name: found[0] for name, found in self.summaries.items() if found}
-
-    def pairs(self) -> Pairs:
-        """The replications that every alternative has done; empty where some have none."""
-        whole = min(map(len, self.summaries.values()))
-        return {name: found[:whole] for name, found in self.summaries.items()} if whole else {}
-
-    def _keep(self, name: str, scenario: Scenario, result: RunResult, folder: Path | None, *, draw: bool) -> None:
-        from specsim.assembly import assemble
-        from specsim.report.bench_serve import bench_serve_header
-        from specsim.report.timeline import write_timeline
-        from specsim.results.files import write_run, write_series
-        from specsim.results.series import series
-
-        counted = self.margins.applied(result) if result.requests else result
-        header = bench_serve_header(scenario)
-        prices = {"prices": assemble(scenario).price_name}
-        self.summaries[name].append(header | counted.summary(scenario.slo) | prices)
-        if folder is not None:
-            dated = {"date": datetime.now(UTC).strftime("%Y%m%d-%H%M%S")} | header
-            self.written += write_run(folder, counted, slo=scenario.slo, header=dated)
-        if draw and self.timeline is not None:
-            write_timeline(self.timeline, result)
-            self.written.append(self.timeline)
-        if draw and self.series is not None:
-            end_s = max((step.start_s + step.duration_s for step in result.steps), default=1.0)
-            write_series(self.series, series(result.steps, end_s / SERIES_INTERVALS))
-            self.written.append(self.series)
-
-
-def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    screen = messages()
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen,
-        transient=True, disable=not screen.is_terminal,
-    )  # fmt: skip
-
-
-def _margin(text: str, option: str) -> tuple[float, str]:
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(%?)", text.strip())
-    amount = float(match[1]) if match else -1.0
-    if match is None or (match[2] and amount >= 100):
-        raise InvalidInput(
-            f"{option} {text!r} is neither seconds nor a share below 100 %; write for instance 30 or 10%"
-        )
-    return amount, match[2]
-
-
-def _folder_name(name: str, seed: int) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9._=-]+', '-', name).strip('-.') or 'run'}-seed{seed}"
-
-
-def _tell_left_out(name: str, error: SpecsimError) -> None:
-    messages().print(f"left out, {name}: {error}", markup=False)
 
 
 def _tell_compilation() -> None:

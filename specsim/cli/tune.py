@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
+from specsim.cli.options import JsonOption, console, messages, print_json
 from specsim.cli.predict import whole_numbers
+from specsim.cli.question import Question, takes_question
 
 if TYPE_CHECKING:
     from specsim.interop.engine_config import EngineText
@@ -27,12 +28,13 @@ class Preference(StrEnum):
     SURE = "sure"
 
 
+@takes_question
 def tune(
-    scenario: ScenarioArgument,
-    engine: Annotated[
-        EngineName, typer.Option("--for", case_sensitive=False, help="The engine that the schedule is for.")
-    ],
-    settings: SetOption = None,
+    asked: Question,
+    target: Annotated[
+        EngineName | None,
+        typer.Option("--for", case_sensitive=False, help="Whose text; default the question's engine, else vllm."),
+    ] = None,
     batches: Annotated[
         str | None, typer.Option(help="Batch sizes to price, comma-separated; default all up to max_num_seqs.")
     ] = None,
@@ -56,10 +58,12 @@ def tune(
     from specsim.planning.traffic import under_load
     from specsim.planning.tune import WITHOUT, engine_text, rule_of
     from specsim.planning.tune import tune as find
-    from specsim.report.tables import summary_table
-    from specsim.scenario import load_scenario
+    from specsim.report.assumed import unstated_line
+    from specsim.report.served import run_table
 
-    question = load_scenario(scenario, settings or ()).run_by(engine.value)
+    answered = asked.ask()
+    engine = target or _engine_of(answered.scenario)
+    question = answered.scenario.run_by(engine.value)
     rule = rule_of(engine.value, question)
     machine = assemble(question)
     found = find(
@@ -67,7 +71,8 @@ def tune(
         prefer=prefer.value, tolerance=tolerance,
     )  # fmt: skip
     document: dict[str, Any] = {
-        "name": question.name, "for": engine.value, "serving_engine": question.assumed_engine(), **found.as_json()
+        "name": question.name, "for": engine.value, "assumed": list(answered.assumed),
+        "serving_engine": question.assumed_engine(), **found.as_json(),
     }  # fmt: skip
     if not found.pays:
         if as_json:
@@ -88,6 +93,8 @@ def tune(
         return
     _print_text(text)
     _print_schedule(question, found)
+    for line in unstated_line(answered.assumed):
+        console().print(line, soft_wrap=True, markup=False)
     if alone is not None:
         console().print(
             f"Alone in the batch: {alone.policy:.2f}x off; {alone.oracle:.2f}x for an oracle that knew what each "
@@ -95,7 +102,12 @@ def tune(
             soft_wrap=True,
         )
     if served:
-        console().print(summary_table(served))
+        console().print(run_table(served, "off"))
+
+
+def _engine_of(scenario: Scenario) -> EngineName:
+    kind = scenario.engine.kind
+    return EngineName(kind) if kind in list(EngineName) else EngineName.VLLM
 
 
 def _print_text(text: EngineText) -> None:

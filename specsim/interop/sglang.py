@@ -309,12 +309,11 @@ def _limits(command: Command, notes: list[str]) -> dict[str, Any]:
     return limits
 
 
-def _limit_words(config: EngineConfig, notes: list[str]) -> list[str]:
-    limits, words = config.limits, list[str]()
+def limit_flags(limits: Mapping[str, Any]) -> list[str]:
+    """Fields of EngineLimits as flags of ``sglang.launch_server``; those that it has no flag for are left out."""
+    words = list[str]()
     if "max_num_seqs" in limits:
         words += ["--max-running-requests", str(limits["max_num_seqs"])]
-    else:
-        notes.append(f"SGLang caps speculation at {RUNNING_REQUESTS} requests unless --max-running-requests is given")
     if "block_size" in limits:
         words += ["--page-size", str(limits["block_size"])]
     if "num_kv_blocks" in limits:
@@ -324,6 +323,13 @@ def _limit_words(config: EngineConfig, notes: list[str]) -> list[str]:
         words += ["--chunked-prefill-size", "-1"]
     if limits.get("graph_sizes") == ():
         words.append("--disable-cuda-graph")
+    return words
+
+
+def _limit_words(config: EngineConfig, notes: list[str]) -> list[str]:
+    words = limit_flags(config.limits)
+    if "max_num_seqs" not in config.limits:
+        notes.append(f"SGLang caps speculation at {RUNNING_REQUESTS} requests unless --max-running-requests is given")
     if config.graph_batch_sizes is not None:
         words += ["--cuda-graph-bs-decode", *map(str, config.graph_batch_sizes)]
     return words

@@ -141,7 +141,7 @@ def write_vllm(config: EngineConfig) -> EngineText:
         content["synthetic_acceptance_rates"] = list(config.acceptance_rates[:longest])
     if config.engine == "vllm":
         content |= config.kept
-    words = [_FLAG, json.dumps(content), *_limit_words(config.limits)]
+    words = [_FLAG, json.dumps(content), *limit_flags(config.limits)]
     notes = left_out_notes(config, "vllm", "graph_batch_sizes")
     if method in _GONE:
         notes += (f"method {method} is gone in vLLM 0.33; use 0.32 or older",)
@@ -315,7 +315,8 @@ def _limits(command: Command) -> dict[str, Any]:
     return limits
 
 
-def _limit_words(limits: Mapping[str, Any]) -> list[str]:
+def limit_flags(limits: Mapping[str, Any]) -> list[str]:
+    """Fields of EngineLimits as flags of ``vllm serve``; those that vLLM has no flag for are left out."""
     words = [word for flag, (name, _) in _LIMITS.items() if name in limits for word in (flag, str(limits[name]))]
     words += [f"--{'' if limits[name] else 'no-'}{switch}" for switch, name in _SWITCHES.items() if name in limits]
     if "scheduling_policy" in limits:

@@ -22,6 +22,28 @@ def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
     ]
 
 
+def run_lines(scenario: Scenario, price_name: str, worst_source: str) -> list[str]:
+    """What a simulated run rests on besides its requests."""
+    prices = price_line(scenario, price_name, worst_source)
+    return [*drafter_line(scenario), engine_line(scenario), prices, *deployment_lines(scenario)]
+
+
+def drafter_line(scenario: Scenario) -> list[str]:
+    """Which drafter, and where its acceptance is from; no line without one."""
+    speculation = scenario.speculation
+    if speculation is None or not speculation.program.drafts:
+        return []
+    return [
+        f"Drafter: {speculation.drafter_name()}, up to {speculation.max_draft_tokens} drafts a round; acceptance "
+        f"{speculation.acceptance_origin.sentence()}."
+    ]
+
+
+def unstated_line(assumed: Sequence[str]) -> list[str]:
+    """What a short question left open; no line where it left nothing open."""
+    return [f"Assumed: {'; '.join(assumed)}."] if assumed else []
+
+
 def workload_line(speedups: SpeedupMap) -> str:
     """The requests that a batch consists of."""
     context, served = speedups.cells[0].context_tokens, speedups.served

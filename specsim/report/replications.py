@@ -8,48 +8,49 @@ from typing import Any
 
 from rich.table import Table
 
+from specsim.report.served import ALWAYS, FIGURES, number
 from specsim.results.intervals import Interval, metric_intervals, paired_differences
 from specsim.serving.uncertainty import PredictedInterval
 
-ROWS = (
-    "completed", "failed", "duration", "request_throughput", "request_goodput", "output_throughput",
-    "output_throughput_per_gpu", "mean_ttft_ms", "median_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "median_tpot_ms",
-    "p99_tpot_ms", "median_itl_ms", "p99_itl_ms", "mean_e2el_ms", "median_e2el_ms", "p99_e2el_ms",
-    "spec_decode_acceptance_length", "spec_decode_acceptance_rate", "preemptions", "steps",
-)  # fmt: skip
-
 Summaries = Mapping[str, Sequence[Mapping[str, Any]]]  # of each alternative, replication by replication
+Pairs = Sequence[tuple[str, str]]  # (what is compared, to what): differences are the first minus the second
 
 
-def replications_json(summaries: Summaries, main: str) -> dict[str, Any]:
-    """Intervals of each alternative's metrics, and of ``main`` minus each other one."""
+def replications_json(summaries: Summaries, pairs: Pairs) -> dict[str, Any]:
+    """Intervals of each alternative's metrics, and of the first minus the second of each pair."""
     return {
         "intervals": {name: _as_json(metric_intervals(runs)) for name, runs in summaries.items()},
         "differences": {
-            name: _as_json(paired_differences(summaries[main], runs))
-            for name, runs in summaries.items()
-            if name != main
+            f"{one} minus {other}": _as_json(paired_differences(summaries[one], summaries[other]))
+            for one, other in pairs
         },
     }
 
 
-def replications_table(summaries: Summaries, main: str) -> Table:
-    """Mean ± half of the 95 % interval by metric; differences are ``main`` minus the other, under equal seeds."""
-    count = len(summaries[main])
-    table = Table(title=f"{count} replication{'s' if count > 1 else ''}, 95 % intervals (Student t)")
+def replications_table(summaries: Summaries, pairs: Pairs, first_seed: int = 0) -> Table:
+    """Mean ± half of the 95 % interval by metric; differences are under equal seeds, the first minus the second."""
+    runs = list(summaries.values())
+    count = len(runs[0])
+    seeds = f"seeds {first_seed} to {first_seed + count - 1}" if count > 1 else f"seed {first_seed}"
+    what = "the mean of its runs ± half of its 95 % interval (Student t)" if count > 1 else "one run"
+    table = Table(
+        title=f"Each alternative simulated {count} time{'s' if count > 1 else ''}, with {seeds}: {what}",
+        caption="A minus B: above 0 where A's figure is larger; both met the same requests" if pairs else None,
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
     table.add_column("metric", no_wrap=True)
-    others = [name for name in summaries if name != main]
-    for heading in (*summaries, *(f"{main} minus {name}" for name in others)):
+    for heading in (*summaries, *(f"{one} minus {other}" for one, other in pairs)):
         table.add_column(heading, justify="right", overflow="fold")
-    columns = [metric_intervals(runs) for runs in summaries.values()]
-    columns += [paired_differences(summaries[main], summaries[name]) for name in others]
-    for row in ROWS:
-        if any(row in column for column in columns):
-            table.add_row(row, *(_shown(column.get(row)) for column in columns))
-    for flag in ("saturated", "truncated"):
-        found = [sum(bool(run[flag]) for run in runs) for runs in summaries.values()]
-        if any(found):
-            table.add_row(flag, *(f"{n} of {count}" for n in found), *("" for _ in others))
+    columns = [metric_intervals(one) for one in runs]
+    columns += [paired_differences(summaries[one], summaries[other]) for one, other in pairs]
+    for figure in FIGURES:
+        found = [column.get(figure.key) for column in columns]
+        if any(interval is not None and (figure.key in ALWAYS or interval.mean) for interval in found):
+            table.add_row(figure.label, *(_shown(interval, figure.scale) for interval in found))
+    for flag, label in (("saturated", "queue kept growing"), ("truncated", "cut short")):
+        flags = [sum(bool(run[flag]) for run in one) for one in runs]
+        if any(flags):
+            table.add_row(label, *(f"{n} of {count}" for n in flags), *("" for _ in pairs))
     return table
 
 
@@ -60,31 +61,33 @@ def predicted_json(metrics: Mapping[str, PredictedInterval]) -> dict[str, dict[s
 
 def predicted_table(alternatives: Mapping[str, Mapping[str, PredictedInterval]]) -> Table:
     """Each alternative's metrics with what the errors of prices and the luck of acceptance leave open."""
-    table = Table(title="90 % intervals: errors of prices, luck in acceptance")
+    table = Table(title="90 % intervals: errors of prices, luck in acceptance", title_justify="left")
     table.add_column("metric", no_wrap=True)
     for name in alternatives:
         table.add_column(name, justify="right", overflow="fold")
-    for row in ROWS:
-        if any(row in metrics for metrics in alternatives.values()):
-            table.add_row(row, *(_ends(metrics.get(row)) for metrics in alternatives.values()))
+    for figure in FIGURES:
+        found = [metrics.get(figure.key) for metrics in alternatives.values()]
+        if any(metric is not None for metric in found):
+            table.add_row(figure.label, *(_ends(metric, figure.scale) for metric in found))
     return table
 
 
-def _ends(metric: PredictedInterval | None) -> str:
+def _ends(metric: PredictedInterval | None, scale: float) -> str:
     if metric is None:
         return "-"
+    value = number(metric.value, scale)
     if metric.low == metric.high:
-        return f"{metric.value:,g}"
-    return f"{metric.value:,.2f} ({metric.low:,.2f} to {metric.high:,.2f})"
+        return value
+    return f"{value} ({number(metric.low, scale)} to {number(metric.high, scale)})"
 
 
 def _as_json(intervals: Mapping[str, Interval]) -> dict[str, Any]:
     return {name: interval.as_json() for name, interval in intervals.items()}
 
 
-def _shown(interval: Interval | None) -> str:
+def _shown(interval: Interval | None, scale: float) -> str:
     if interval is None:
         return "-"
     if interval.high is None:
-        return f"{interval.mean:,.2f}"
-    return f"{interval.mean:,.2f} ± {interval.high - interval.mean:,.2f}"
+        return number(float(interval.mean), scale)
+    return f"{number(float(interval.mean), scale)} ± {number(interval.high - interval.mean, scale)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -100,28 +99,3 @@ def schedule_table(tuning: Tuning) -> Table:
 
 def _both_ends(first: float, last: float) -> str:
     return f"{first:.2f}" if f"{first:.2f}" == f"{last:.2f}" else f"{first:.2f} to {last:.2f}"
-
-
-def summary_table(summaries: dict[str, dict[str, Any]]) -> Table:
-    """Runs side by side under the keys of ``vllm bench serve``."""
-    rows = (
-        "completed", "duration", "request_throughput", "request_goodput", "output_throughput",
-        "output_throughput_per_gpu", "mean_ttft_ms", "median_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "median_tpot_ms",
-        "p99_tpot_ms", "median_itl_ms", "p99_itl_ms", "median_e2el_ms", "p99_e2el_ms", "spec_decode_acceptance_length",
-        "spec_decode_acceptance_rate", "preemptions", "steps", "price_source", "saturated", "truncated",
-    )  # fmt: skip
-    table = Table()
-    table.add_column("metric")
-    for name in summaries:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(row, *(_shown(summary.get(row)) for summary in summaries.values()))
-    return table
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

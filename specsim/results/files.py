@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from specsim.errors import InvalidInput, MissingExtra
 from specsim.json_file import read_json_object
 from specsim.kept_files import replace_text, replacing
+from specsim.results.limits import StepLimits, StepTotals
 from specsim.results.records import AcceptanceCounts, RequestRecord, Slo, StepRecord
 from specsim.results.run import KvTransfers, RunResult, Totals, Trim
 from specsim.results.series import Series
@@ -64,8 +65,9 @@ def write_run(
     if result.totals is not None:
         totals = {one.name: getattr(result.totals, one.name) for one in fields(Totals) if one.name not in SKETCHES}
         sketches = {name: getattr(result.totals, name).as_table() for name in SKETCHES}
+        steps = None if result.step_totals is None else asdict(result.step_totals)
         written.append(folder / "totals.json")
-        _write_json(written[-1], totals | sketches)
+        _write_json(written[-1], totals | sketches | {"step_totals": steps})
     _write_json(summary, dict(header or {}) | result.summary(slo))
     return [summary, *written]
 
@@ -77,6 +79,7 @@ def read_run(folder: Path) -> RunResult:
     gaps = _read_table(folder, "itl", _ITL, optional=("request_id",))
     acceptance = AcceptanceCounts()
     try:
+        totals, step_totals = _read_totals(folder / "totals.json")
         for drafted, row in summary["spec_decode_acceptance_counts"].items():
             for accepted, count in enumerate(row):
                 if count:
@@ -100,7 +103,9 @@ def read_run(folder: Path) -> RunResult:
             kv_transfers=None if transfers is None else KvTransfers(transfers, summary["kv_transfer_bytes_per_gpu"]),
             num_kv_blocks=summary["num_kv_blocks"],
             itl_request=np.array(gaps["request_id"], dtype=np.int64) if "request_id" in gaps else None,
-            totals=_read_totals(folder / "totals.json"),
+            limits=None if summary["limits"] is None else StepLimits(**summary["limits"]),
+            totals=totals,
+            step_totals=step_totals,
             trim=None if trim is None else Trim(**trim),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -134,11 +139,13 @@ def _read_json(path: Path) -> Any:
     return read_json_object(path, "a file of a folder that simulate --out wrote to its end")
 
 
-def _read_totals(path: Path) -> Totals | None:
+def _read_totals(path: Path) -> tuple[Totals | None, StepTotals | None]:
     if not path.exists():
-        return None
+        return None, None
     table = _read_json(path)
-    return Totals(**(table | {name: QuantileSketch.from_table(table[name]) for name in SKETCHES}))
+    steps = table.pop("step_totals")
+    totals = Totals(**(table | {name: QuantileSketch.from_table(table[name]) for name in SKETCHES}))
+    return totals, None if steps is None else StepTotals(**steps)
 
 
 def _write_table(path: Path, columns: Columns, types: Mapping[str, type]) -> Path:

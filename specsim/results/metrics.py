@@ -8,10 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.results.records import RequestRecord, Slo, StepRecord
+from specsim.results.records import PERCENTILES, RequestRecord, Slo, StepRecord
 from specsim.results.sketch import QuantileSketch
-
-PERCENTILES = (50, 90, 95, 99)
 
 
 def statistics(name: str, seconds: NDArray[np.float64] | QuantileSketch) -> dict[str, float | None]:
@@ -30,16 +28,17 @@ def statistics(name: str, seconds: NDArray[np.float64] | QuantileSketch) -> dict
 
 
 def meets(record: RequestRecord, slo: Slo) -> bool:
-    """Whether one request stays within every limit that is set."""
+    """Whether one request stays within every limit of a single request."""
+    limits = slo.request_limits()
     return (
-        (slo.ttft_s is None or record.ttft_s <= slo.ttft_s)
-        and (slo.tpot_s is None or (record.tpot_s or 0.0) <= slo.tpot_s)
-        and (slo.e2e_s is None or record.e2e_s <= slo.e2e_s)
+        (limits.ttft_s is None or record.ttft_s <= limits.ttft_s)
+        and (limits.tpot_s is None or (record.tpot_s or 0.0) <= limits.tpot_s)
+        and (limits.e2e_s is None or record.e2e_s <= limits.e2e_s)
     )
 
 
 def goodput_per_s(records: list[RequestRecord], slo: Slo, duration_s: float) -> float:
-    """Requests within the SLO per second."""
+    """Requests within the SLO's limits per second."""
     return sum(meets(r, slo) for r in records) / duration_s
 
 

@@ -7,25 +7,101 @@ count as TPOT 0 against an SLO. Goodput is requests meeting the SLO per second. 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pydantic import Field, PositiveFloat
 
 from specsim.validated import Validated
 
+PERCENTILES = (50, 90, 95, 99)
+LATENCIES = ("ttft", "tpot", "itl", "e2e")
 
-class Slo(Validated):
-    """Latency limits; an absent one is always met. ``percentile`` of requests should meet them."""
+
+class PercentileLimits(Validated):
+    """The most that a percentile of a latency may be, in seconds; an absent one is always met."""
+
+    p50: PositiveFloat | None = None
+    p90: PositiveFloat | None = None
+    p95: PositiveFloat | None = None
+    p99: PositiveFloat | None = None
+
+    def bounds(self) -> list[tuple[int, float]]:
+        """(percentile, seconds) of those that are set, lowest percentile first."""
+        given = ((percentile, getattr(self, f"p{percentile}")) for percentile in PERCENTILES)
+        return [(percentile, limit) for percentile, limit in given if limit is not None]
+
+
+class Goodput(Validated):
+    """Limits of single requests, as ``vllm bench serve --goodput`` takes them, and the share that has to meet all.
+
+    A limit left out is the one of that latency's highest bounded percentile, if it has one.
+    """
 
     ttft_s: PositiveFloat | None = None
     tpot_s: PositiveFloat | None = None
     e2e_s: PositiveFloat | None = None
-    percentile: float = Field(99.0, gt=0, le=100)
+    share: float | None = Field(None, gt=0, le=1)
+
+
+class Slo(Validated):
+    """What a service promises: bounds on percentiles of latencies, and on the share of requests within limits.
+
+    slo:
+      ttft_s: {p95: 1.0}
+      tpot_s: {p50: 0.03, p95: 0.04}
+      goodput: {e2e_s: 20, share: 0.95}
+    """
+
+    ttft_s: PercentileLimits = PercentileLimits()
+    tpot_s: PercentileLimits = PercentileLimits()
+    itl_s: PercentileLimits = PercentileLimits()
+    e2e_s: PercentileLimits = PercentileLimits()
+    goodput: Goodput = Goodput()
+
+    def bounds(self) -> list[SloBound]:
+        """Every bounded percentile."""
+        found = ((name, getattr(self, f"{name}_s").bounds()) for name in LATENCIES)
+        return [SloBound(name, percentile, limit) for name, limits in found for percentile, limit in limits]
+
+    @property
+    def states_anything(self) -> bool:
+        """Whether a run can miss it."""
+        return bool(self.bounds()) or self.goodput.share is not None
+
+    def request_limits(self) -> RequestLimits:
+        """What each request has to meet to count for goodput."""
+        return RequestLimits(*(self._request_limit(name) for name in RequestLimits._fields))
+
+    def _request_limit(self, name: str) -> float | None:
+        stated: float | None = getattr(self.goodput, name)
+        limits: PercentileLimits = getattr(self, name)
+        return stated if stated is not None else max(limits.bounds(), default=(0, None))[1]
+
+
+class SloBound(NamedTuple):
+    """A percentile of a latency (``ttft``, ``tpot``, ``itl``, ``e2e``) and the seconds that it may be at most."""
+
+    latency: str
+    percentile: int
+    limit_s: float
+
+
+class RequestLimits(NamedTuple):
+    """The most that each latency of one request may be; None: no limit."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One finished request; times are seconds since the run began."""
+    """One finished request; times are seconds since the run began.
+
+    ``cached_tokens``: of the prompt, found in the prefix cache when it was first admitted or admitted again.
+    """
 
     request_id: int
     request_class: str
@@ -39,6 +115,7 @@ class RequestRecord:
     accepted: int = 0
     preemptions: int = 0
     replica: int = 0
+    cached_tokens: int = 0
 
     @property
     def ttft_s(self) -> float:
@@ -127,6 +204,16 @@ class AcceptanceCounts:
     def as_table(self) -> dict[str, list[int]]:
         """JSON form {d: [count of j = 0..d]}."""
         return {str(d): [self.rounds[d].get(j, 0) for j in range(d + 1)] for d in sorted(self.rounds)}
+
+
+def pooled(records: Iterable[AcceptanceCounts]) -> AcceptanceCounts:
+    """The rounds of several records as one."""
+    total = AcceptanceCounts()
+    for counts in records:
+        for drafted, row in counts.rounds.items():
+            for accepted, rounds in row.items():
+                total.add(drafted, accepted, rounds)
+    return total
 
 
 @dataclass(frozen=True, slots=True)

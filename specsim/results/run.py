@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specsim.errors import InvalidInput
+from specsim.results.limits import StepLimits, StepTotals
 from specsim.results.metrics import goodput_per_s, statistics
 from specsim.results.records import AcceptanceCounts, RequestRecord, Slo, StepRecord
 from specsim.results.sketch import QuantileSketch
 
-Engine = Literal["analytic", "simulated", "reference", "vllm", "transformers"]
+Engine = Literal["analytic", "simulated", "reference", "vllm", "sglang", "transformers"]
 
 
 @dataclass(slots=True)
@@ -25,10 +26,8 @@ class Totals:
     input_tokens: int = 0
     output_tokens: int = 0
     preemptions: int = 0
-    steps: int = 0
+    cached_tokens: int = 0
     good: int | None = None  # requests within the SLO; None if none was given
-    busy_s: float = 0.0  # of all steps
-    sequence_s: float = 0.0  # of all steps, each times its sequences
     ttft: QuantileSketch = field(default_factory=QuantileSketch)
     tpot: QuantileSketch = field(default_factory=QuantileSketch)
     itl: QuantileSketch = field(default_factory=QuantileSketch)
@@ -57,7 +56,8 @@ class RunResult:
     """One run of one scenario.
 
     With ``totals`` the summary comes from them alone, and ``requests``, ``steps`` and ``itl_s`` may hold a part or
-    nothing. ``itl_request``: the request id of each gap in ``itl_s``, where known.
+    nothing. ``itl_request``: the request id of each gap in ``itl_s``, where known. ``limits``: of one replica, in a
+    simulated run; ``step_totals``: where ``steps`` does not hold them all.
     """
 
     engine: Engine
@@ -77,7 +77,9 @@ class RunResult:
     kv_transfers: KvTransfers | None = None  # None: every replica does all
     num_kv_blocks: int | None = None  # of one replica
     itl_request: NDArray[np.int64] | None = None
+    limits: StepLimits | None = None
     totals: Totals | None = None
+    step_totals: StepTotals | None = None
     trim: Trim | None = None
 
     def summary(self, slo: Slo | None = None) -> dict[str, Any]:
@@ -88,45 +90,52 @@ class RunResult:
         span = self.duration_s if self.duration_s > 0 else math.nan
         report = self._counts(slo, span) | self._latencies()
         rate = self.acceptance.acceptance_rate()
-        return report | {
-            "spec_decode_acceptance_rate": None if rate is None else 100 * rate,
-            "spec_decode_acceptance_length": self.acceptance.acceptance_length(),
-            "spec_decode_num_drafts": self.acceptance.drafting_rounds(),
-            "spec_decode_draft_tokens": self.acceptance.drafted(),
-            "spec_decode_accepted_tokens": self.acceptance.accepted(),
-            "spec_decode_per_position_acceptance_rates": self.acceptance.per_position_rates(),
-            "spec_decode_acceptance_counts": self.acceptance.as_table(),
-            "preemptions": self.totals.preemptions if self.totals else sum(r.preemptions for r in self.requests),
-            "steps": self.totals.steps if self.totals else len(self.steps),
-            "mean_batch": self._mean_batch(),
-            "num_gpus": self.num_gpus,
-            "num_kv_blocks": self.num_kv_blocks,
-            "kv_transfers": None if self.kv_transfers is None else self.kv_transfers.count,
-            "kv_transfer_bytes_per_gpu": None if self.kv_transfers is None else self.kv_transfers.bytes_per_gpu,
-            "engine": self.engine,
-            "price_source": self.price_source,
-            "saturated": self.saturated,
-            "truncated": self.truncated,
-            "interrupted": self.interrupted,
-            "trimmed": None
-            if self.trim is None
-            else {
-                "from_s": self.trim.from_s,
-                "to_s": self.trim.to_s,
-                "dropped": self.trim.dropped,
-            },
-            "scenario_sha256": self.scenario_sha256,
-            "versions": self.versions,
-        }
+        steps = self.step_totals or StepTotals.of(self.steps, self.limits)
+        return (
+            report
+            | steps.as_summary(self.limits)
+            | {
+                "spec_decode_acceptance_rate": None if rate is None else 100 * rate,
+                "spec_decode_acceptance_length": self.acceptance.acceptance_length(),
+                "spec_decode_num_drafts": self.acceptance.drafting_rounds(),
+                "spec_decode_draft_tokens": self.acceptance.drafted(),
+                "spec_decode_accepted_tokens": self.acceptance.accepted(),
+                "spec_decode_per_position_acceptance_rates": self.acceptance.per_position_rates(),
+                "spec_decode_acceptance_counts": self.acceptance.as_table(),
+                "preemptions": self.totals.preemptions if self.totals else sum(r.preemptions for r in self.requests),
+                "prefix_cache_hit_rate": self._prefix_cache_hit_rate(),
+                "num_gpus": self.num_gpus,
+                "num_kv_blocks": self.num_kv_blocks,
+                "limits": None if self.limits is None else asdict(self.limits),
+                "kv_transfers": None if self.kv_transfers is None else self.kv_transfers.count,
+                "kv_transfer_bytes_per_gpu": None if self.kv_transfers is None else self.kv_transfers.bytes_per_gpu,
+                "engine": self.engine,
+                "price_source": self.price_source,
+                "saturated": self.saturated,
+                "truncated": self.truncated,
+                "interrupted": self.interrupted,
+                "trimmed": None
+                if self.trim is None
+                else {
+                    "from_s": self.trim.from_s,
+                    "to_s": self.trim.to_s,
+                    "dropped": self.trim.dropped,
+                },
+                "scenario_sha256": self.scenario_sha256,
+                "versions": self.versions,
+            }
+        )
 
-    def _mean_batch(self) -> float | None:
-        """Sequences in a step, averaged over the time that steps took; None without steps."""
+    def _prefix_cache_hit_rate(self) -> float | None:
+        """Share of all prompt tokens that the prefix cache held; None where it is not simulated, or no prompt came."""
+        if self.limits is None:
+            return None
         if self.totals is not None:
-            busy_s, sequence_s = self.totals.busy_s, self.totals.sequence_s
+            cached, prompts = self.totals.cached_tokens, self.totals.input_tokens
         else:
-            busy_s = sum(step.duration_s for step in self.steps)
-            sequence_s = sum(step.duration_s * step.sequences for step in self.steps)
-        return sequence_s / busy_s if busy_s else None
+            cached = sum(r.cached_tokens for r in self.requests)
+            prompts = sum(r.prompt_tokens for r in self.requests)
+        return cached / prompts if prompts else None
 
     def _counts(self, slo: Slo | None, span: float) -> dict[str, Any]:
         totals = self.totals
@@ -138,9 +147,11 @@ class RunResult:
             inputs = sum(r.prompt_tokens for r in self.requests)
             outputs = sum(r.output_tokens for r in self.requests)
             goodput = None if slo is None else goodput_per_s(self.requests, slo, span)
+        sent = completed + self.rejected
         rates: dict[str, float | None] = {
             "request_throughput": completed / span,
             "request_goodput": goodput,
+            "goodput_share": None if goodput is None or not sent else goodput * span / sent,
             "output_throughput": outputs / span,
             "output_throughput_per_gpu": outputs / span / self.num_gpus,
             "total_token_throughput": (inputs + outputs) / span,

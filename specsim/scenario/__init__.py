@@ -5,18 +5,22 @@ Names, paths and inline values are resolved while the scenario is read, so that 
 
 from specsim.scenario.question import CostChoice, Scenario
 from specsim.scenario.read import load_scenario, scenario_names
+from specsim.scenario.short import Asked, ShortOptions, ask
 from specsim.scenario.speculation import Speculation
 from specsim.scenario.weights import Weights
 from specsim.scenario.workload import SyntheticWorkload, TraceWorkload, Workload
 
 __all__ = [
+    "Asked",
     "CostChoice",
     "Scenario",
+    "ShortOptions",
     "Speculation",
     "SyntheticWorkload",
     "TraceWorkload",
     "Weights",
     "Workload",
+    "ask",
     "load_scenario",
     "scenario_names",
 ]

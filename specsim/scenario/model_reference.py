@@ -12,7 +12,8 @@ from specsim.specs.catalog import load_model
 from specsim.specs.model import ModelSpec
 
 
-def _model(value: object) -> object:
+def read_model(value: object) -> object:
+    """The model of a name or path; anything else as it is, for the field to check."""
     if not isinstance(value, str):
         return value
     if value.endswith(".json") or Path(value).is_dir():
@@ -20,4 +21,4 @@ def _model(value: object) -> object:
     return load_model(value)
 
 
-Model = Annotated[ModelSpec, BeforeValidator(_model)]
+Model = Annotated[ModelSpec, BeforeValidator(read_model)]

@@ -38,7 +38,7 @@ from specsim.validated import Validated
 from specsim.workload.request import RequestSpec
 
 
-def _hardware(value: object) -> object:
+def read_hardware(value: object) -> object:
     """A preset by name, inline fields, or the machine that a profile (by name or folder) was measured on."""
     if not isinstance(value, str):
         return value
@@ -73,7 +73,7 @@ class Scenario(Validated):
     schema_version: Literal[1] = Field(1, alias="schema")
     name: str
     model: Model
-    gpu: Annotated[Hardware, BeforeValidator(_hardware)]
+    gpu: Annotated[Hardware, BeforeValidator(read_hardware)]
     deployment: Deployment = Field(Deployment(), validate_default=True)
     stated_engine: EngineLimits = Field(EngineLimits(), alias="engine")
     speculation: Speculation | None = None

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from specsim.errors import InvalidInput, shown, unknown_name
+from specsim.scenario.drafter import forget_drafter, is_another, name_draft_model
+from specsim.scenario.natural_names import field_path, with_field_names
 from specsim.scenario.question import Scenario
 from specsim.specs.yaml_file import build, read_mapping
 from specsim.specs.yaml_text import parse_yaml
@@ -19,21 +21,29 @@ def scenario_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_scenario(reference: str, settings: Sequence[str] = (), *, settings_folder: Path | None = None) -> Scenario:
+def load_scenario(
+    reference: str, settings: Sequence[str] = (), *, settings_folder: Path | None = None
+) -> Scenario:  # fmt: skip
     """A scenario by bundled name or YAML path, with ``path.to.field=value`` settings applied.
 
-    Relative paths in settings count from the working directory, or from ``settings_folder``.
+    Relative paths in settings count from the working directory, or from ``settings_folder``. Settings that change
+    the drafter bring what that one offers by default, acceptance included.
 
     Raises InvalidInput: unknown name, missing file, malformed field, a setting that names no field.
     """
-    path = _find(reference)
-    data = read_mapping(path)
-    _resolve_paths(data, path.parent)
-    for setting in settings:
-        _apply(data, setting)
+    data, where = read_fields(reference)
+    apply_settings(data, settings)
     if settings_folder is not None:
         _resolve_paths(data, settings_folder)
-    return build(Scenario, data, where=str(path))
+    return build(Scenario, data, where=where)
+
+
+def read_fields(reference: str) -> tuple[dict[str, Any], str]:
+    """The fields of a scenario's file, unchecked, under their own names, and which file it is."""
+    path = _find(reference)
+    data = with_field_names(read_mapping(path))
+    _resolve_paths(data, path.parent)
+    return data, str(path)
 
 
 def scenario_of(fields: dict[str, Any], *, folder: Path, where: str) -> Scenario:
@@ -61,6 +71,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     sections = [one for one in (workload, data.get("speculation"), *(classes or ())) if isinstance(one, dict)]
     laws = [one.get(kind) for one in sections for kind in ("lengths", "acceptance")]
     spots: tuple[tuple[Any, str], ...] = (
+        *((one, "acceptance") for one in sections),
         (data, "model"), (data, "gpu"), (data.get("speculation"), "program"), (data.get("speculation"), "draft_model"),
         (workload, "path"), *((law, "path") for law in laws), (data.get("cost"), "profile"),
     )  # fmt: skip
@@ -74,11 +85,33 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
                 weights[key] = str((folder / value).resolve())
 
 
-def _apply(data: dict[str, Any], setting: str) -> None:
+def apply_settings(data: dict[str, Any], settings: Sequence[str]) -> tuple[str, ...]:
+    """Settings of one occasion, in any order; what was assumed for them.
+
+    One that changes the drafter first takes out what held for the old one.
+    """
+    changes = [_read_setting(setting) for setting in settings]
+    programs = [value for keys, value, _ in changes if keys == ["speculation", "program"]]
+    another = bool(programs) and is_another(data.get("speculation"), programs[-1])
+    if another:
+        forget_drafter(data)
+    for keys, value, setting in changes:
+        _apply(data, keys, value, setting)
+    return name_draft_model(data) if another else ()
+
+
+def _read_setting(setting: str) -> tuple[list[str], Any, str]:
     path, separator, text = setting.partition("=")
     keys = path.split(".")
     if not separator or not all(keys):
         raise InvalidInput(f"--set {shown(setting)} is not path.to.field=value; write for instance --set seed=1")
+    try:
+        return field_path(keys), parse_yaml(text), setting
+    except ValueError as error:
+        raise InvalidInput(f"--set {shown(setting)}{error}; quote the value or correct it") from None
+
+
+def _apply(data: dict[str, Any], keys: list[str], value: Any, setting: str) -> None:
     owner = data
     for key in keys[:-1]:
         if owner.get(key) is None:
@@ -86,7 +119,4 @@ def _apply(data: dict[str, Any], setting: str) -> None:
         owner = owner[key]
         if not isinstance(owner, dict):
             raise InvalidInput(f"--set {shown(setting)}: {key!r} holds a single value; set it as a whole")
-    try:
-        owner[keys[-1]] = parse_yaml(text)
-    except ValueError as error:
-        raise InvalidInput(f"--set {shown(setting)}{error}; quote the value or correct it") from None
+    owner[keys[-1]] = value

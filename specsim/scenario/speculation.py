@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from specsim.interop.draft_program import head_program
+from specsim.scenario.acceptance_reference import Law
 from specsim.scenario.model_reference import Model
-from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.acceptance.origin import Basis, Origin
 from specsim.speculation.policy import FixedPolicy, Policy
 from specsim.speculation.program import DefaultAcceptance, DraftProgram, load_program
@@ -45,7 +45,7 @@ class Speculation(Validated):
     program: Annotated[DraftProgram, BeforeValidator(_program)]
     draft_model: Model | None = None
     max_draft_tokens: int = Field(ge=0, le=256)  # no engine drafts further; a typing error would fill memory
-    acceptance: Acceptance
+    acceptance: Law
     acceptance_origin: Origin = Origin()
     policy: Policy = Field(default_factory=lambda: FixedPolicy(k=0))
 

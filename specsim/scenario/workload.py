@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from specsim.errors import InvalidInput
+from specsim.scenario.acceptance_reference import Law
 from specsim.scenario.trace_file import Lengths, TraceFile
 from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.uniform import uniform
@@ -48,7 +49,7 @@ class TraceClass(Validated):
     """What sets a class of requests apart; a trace names classes in its class column."""
 
     name: str = Field(min_length=1)
-    acceptance: Acceptance | None = None  # None: the speculation's
+    acceptance: Law | None = None  # None: the speculation's
     priority: int = Field(0, ge=-(2**31), lt=2**31)  # lower goes first, where the engine's policy looks at it
 
 

@@ -22,7 +22,7 @@ from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, req
 from specsim.scheduling.rules import beyond_known, book, share_of
 from specsim.scheduling.schedule import schedule
 
-REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 9, 3, 8, 3
+REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 10, 3, 8, 3
 
 
 @jit
@@ -185,5 +185,6 @@ def note_finished(replica: Any, one: Any) -> None:
     out = integers_at(log.requests + 8 * REQUEST_COLUMNS * row, REQUEST_COLUMNS)
     out[0], out[1], out[2], out[3] = one.request_id, one.request_class, one.prompt_tokens, one.output_tokens
     out[4], out[5], out[6], out[7], out[8] = one.rounds, one.drafted, one.accepted, one.preemptions, replica.number
+    out[9] = min(one.hit_tokens, one.prompt_tokens)
     times = floats_at(log.request_times + 8 * REQUEST_TIMES * row, REQUEST_TIMES)
     times[0], times[1], times[2] = one.arrival_s, one.first_token_s, one.last_token_s

@@ -11,7 +11,7 @@ import numpy as np
 
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES
-from specsim.results import RequestRecord, RunResult, Slo, StepRecord, left_waiting, queue_kept_growing
+from specsim.results import RequestRecord, RunResult, Slo, StepLimits, StepRecord, left_waiting, queue_kept_growing
 from specsim.results.metrics import Waiting
 from specsim.serving.fleet import Fleet
 from specsim.serving.router import RouterName
@@ -33,6 +33,7 @@ class Run:
     clients: int | None = None  # of a closed loop
     disaggregation: Disaggregation | None = None
     slo: Slo | None = None  # whose goodput a streamed run counts
+    limits: StepLimits | None = None  # of one replica
 
 
 def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | None) -> RunResult:
@@ -43,7 +44,7 @@ def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | N
     fleet = Fleet(
         asked.replicas, classes, router=asked.router, clients=asked.clients, disaggregation=asked.disaggregation
     )
-    sink = _ReportingSink(Records(classes) if keep else Streamed(asked.slo), asked.count, progress)
+    sink = _ReportingSink(Records(classes) if keep else Streamed(asked.slo, asked.limits), asked.count, progress)
     whole, interrupted = [] if first is None else chain([first], parts), False
     try:
         if by_events:
@@ -79,7 +80,9 @@ def _result(asked: Run, fleet: Fleet, sink: Records | Streamed, interrupted: boo
         kv_transfers=fleet.kv_transfers(),
         num_kv_blocks=asked.replicas[0].num_kv_blocks,
         itl_request=owners,
+        limits=asked.limits,
         totals=streamed.totals if streamed else None,
+        step_totals=streamed.step_totals if streamed else None,
     )
 
 

@@ -20,7 +20,7 @@ import simpy
 import specsim
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
-from specsim.results import RunResult
+from specsim.results import RunResult, StepLimits
 from specsim.serving.drive import Progress, Run, serve_all
 from specsim.serving.price_table import looked_up
 from specsim.serving.router import RouterName
@@ -54,7 +54,7 @@ def simulate(
         parts=lambda: workload.chunks(scenario.seed, size),
         count=count, replicas=priced_replicas(assembly) if replicas is None else replicas,
         router=deployment.router, clients=None if workload.clients is None else workload.clients.concurrency,
-        disaggregation=deployment.disaggregation, slo=scenario.slo,
+        disaggregation=deployment.disaggregation, slo=scenario.slo, limits=_limits(assembly),
     )  # fmt: skip
     result = _served(asked, keep=keep, progress=progress)
     return replace(
@@ -63,6 +63,14 @@ def simulate(
         num_gpus=deployment.replicas * deployment.tensor_parallel,
         num_kv_blocks=asked.replicas[0].num_kv_blocks,
     )
+
+
+def _limits(assembly: Assembly) -> StepLimits:
+    prompt, _ = assembly.scenario.workload.mean_lengths()
+    return StepLimits(
+        assembly.limits.max_num_seqs, assembly.limits.max_num_batched_tokens, assembly.num_kv_blocks,
+        int(assembly.memory.layout.blocks_for(prompt)),
+    )  # fmt: skip
 
 
 def priced_replicas(assembly: Assembly) -> list[Assembly]:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from specsim.arrays import Floats, Integers
-from specsim.results import RequestRecord, Slo, StepRecord, Totals
+from specsim.results import RequestRecord, Slo, StepLimits, StepRecord, StepTotals, Totals
 
 
 class Sink(Protocol):
@@ -43,7 +43,7 @@ class Records:
             return []
         rows, times = (np.concatenate([part[i] for part in self._parts]) for i in (0, 1))
         order = np.argsort(rows[:, 0], kind="stable")
-        number, law, prompt, output, rounds, drafted, accepted, preemptions, replica = rows[order].T.tolist()
+        number, law, prompt, output, rounds, drafted, accepted, preemptions, replica, cached = rows[order].T.tolist()
         arrival, first, finish = times[order].T.tolist()
         names = [self._classes[index] for index in law]
         columns = (
@@ -59,6 +59,7 @@ class Records:
             accepted,
             preemptions,
             replica,
+            cached,
         )
         return list(map(RequestRecord, *columns))
 
@@ -80,11 +81,11 @@ class Records:
 
 
 class Streamed:
-    """Keeps totals and quantile sketches; ``slo`` counts the requests that met it."""
+    """Keeps totals and quantile sketches; ``slo``: whose goodput it counts, ``limits``: what requests wait for."""
 
-    def __init__(self, slo: Slo | None = None) -> None:
-        self.totals = Totals(good=None if slo is None else 0)
-        self._slo = slo
+    def __init__(self, slo: Slo | None = None, limits: StepLimits | None = None) -> None:
+        self.totals, self.step_totals = Totals(good=None if slo is None else 0), StepTotals()
+        self._slo, self._limits = slo, limits
         self.last_finish_s = 0.0
 
     @property
@@ -96,9 +97,7 @@ class Streamed:
         gap_request: Integers,
     ) -> None:  # fmt: skip
         totals = self.totals
-        totals.steps += len(steps)
-        totals.busy_s += float(steps_s[:, 1].sum())
-        totals.sequence_s += float(steps_s[:, 1] @ steps[:, 0])
+        self.step_totals.add(steps, steps_s[:, 1], self._limits)
         totals.itl.add(gaps_s)
         if not len(finished):
             return
@@ -109,14 +108,15 @@ class Streamed:
         totals.input_tokens += int(finished[:, 2].sum())
         totals.output_tokens += int(outputs.sum())
         totals.preemptions += int(finished[:, 7].sum())
+        totals.cached_tokens += int(finished[:, 9].sum())
         totals.ttft.add(first - arrival)
         totals.e2el.add(finish - arrival)
         totals.tpot.add(tpot[outputs > 1])
         self.last_finish_s = max(self.last_finish_s, float(finish.max()))
         if self._slo is not None:
-            limits = (self._slo.ttft_s, first - arrival), (self._slo.tpot_s, tpot), (self._slo.e2e_s, finish - arrival)
             good = np.ones(len(finished), dtype=bool)
-            for limit, seconds in limits:
+            latencies = (first - arrival, tpot, finish - arrival)
+            for limit, seconds in zip(self._slo.request_limits(), latencies, strict=True):
                 if limit is not None:
                     good &= seconds <= limit
             totals.good = (totals.good or 0) + int(good.sum())

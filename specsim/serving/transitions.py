@@ -317,6 +317,7 @@ def end_move(fleet: Any, number: int) -> None:
     release(_replica_of(fleet, sender), request_at(other))
     one = request_at(replica.first_moving)
     one.preemptions += request_at(other).preemptions
+    one.hit_tokens += request_at(other).hit_tokens
     _leave(fleet, other)
     _wake(fleet, sender)
     address = end_moving(replica)

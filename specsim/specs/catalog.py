@@ -23,22 +23,33 @@ _HARDWARE = _PRESETS / "hardware"
 
 
 def load_model(ref: str | Path) -> ModelSpec:
-    """The model of a preset's name (any case), of a name on the hub, or of a YAML file.
+    """The model of a preset's name, of a name on the hub, or of a YAML file; names are read as by ``find_model``.
 
-    A hub name (``meta-llama/Llama-3.1-8B-Instruct``) means the preset that cites it, or one of the same name but for
-    how it was tuned. Raises InvalidInput for an unknown name (with the nearest, or with the way to its file), a
-    missing file or a wrong field.
+    Raises InvalidInput for an unknown name (with the nearest, or with the way to its file), a missing file or a wrong
+    field.
     """
     name = str(ref)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.lower().endswith((".yaml", ".yml")):
-        preset = _hub_names().get(_untuned(name))
-        if preset is None:
-            raise InvalidInput(
-                f"model {name!r} is not bundled; download its config.json (hf download {name} config.json --local-dir "
-                "DIR) and give the folder DIR as the model"
-            )
-        return load_model(preset)
-    return _load("model", ref, _MODELS, ModelSpec)
+    found = find_model(name)
+    if found is None and _is_hub_name(name):
+        raise InvalidInput(
+            f"model {name!r} is not bundled; download its config.json (hf download {name} config.json --local-dir "
+            "DIR) and give the folder DIR as the model"
+        )
+    return _load("model", found or ref, _MODELS, ModelSpec)
+
+
+def find_model(name: str) -> str | None:
+    """The preset that a name means: its own in any spelling, or one of the hub; None if it is none.
+
+    A hub name (``meta-llama/Llama-3.1-8B-Instruct``), with its owner or without, means the preset that cites it, or
+    one of the same name but for how it was tuned.
+    """
+    if name.lower().endswith((".yaml", ".yml")) or ("/" in name and not _is_hub_name(name)):
+        return None
+    if name.lower() in model_names():
+        return name.lower()
+    hub = _hub_names().get(_untuned(name))
+    return hub or next((known for known in model_names() if _plain(known) == _plain(name)), None)
 
 
 def load_hardware(ref: str | Path) -> Hardware:
@@ -47,7 +58,8 @@ def load_hardware(ref: str | Path) -> Hardware:
     Raises InvalidInput for an unknown name (with the nearest), a missing file or a wrong field.
     """
     name = "-".join(str(ref).lower().split())
-    return _load("hardware", ref if name in _names(_HARDWARE) else _other_names().get(name, ref), _HARDWARE, Hardware)
+    found = name if name in _names(_HARDWARE) else _other_names().get(name, ref)
+    return _load("hardware", found, _HARDWARE, Hardware)
 
 
 def model_names() -> tuple[str, ...]:
@@ -81,8 +93,16 @@ def _hub_names() -> dict[str, str]:
 
 def _untuned(hub_name: str) -> str:
     """A name without its owner and what tells how a model of the same shape was tuned, when, or stored in 16 bits."""
-    name = hub_name.split("/")[1].lower().removeprefix("meta-")
+    name = hub_name.split("/")[-1].lower().removeprefix("meta-")
     return re.sub(r"(-(instruct|it|chat|base|thinking|hf|bf16|sft|\d{4}))+$", "", name)
+
+
+def _is_hub_name(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_. ]", "", name.lower())
 
 
 @cache

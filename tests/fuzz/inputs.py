@@ -39,7 +39,7 @@ GPU = {
         },
         "requests": 20,
     },
-    "slo": {"ttft_s": 1.0, "tpot_s": 0.04},
+    "slo": {"ttft_s": {"p95": 1.0}, "goodput": {"tpot_s": 0.04}},
 }  # fmt: skip
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16,
@@ -107,7 +107,7 @@ def setting(chance: random.Random, folder: Path) -> list[str]:
         "engine.max_num_seqs", "engine.host_step_s", "engine.block_size", "engine.num_kv_blocks", "conditions.memory",
         "deployment.replicas", "deployment.tensor_parallel", "speculation.max_draft_tokens", "speculation.acceptance",
         "speculation.acceptance.rate", "speculation.policy", "speculation.program", "workload.requests", "seed",
-        "workload.arrivals", "workload.arrivals.rate_per_s", "workload.lengths.prompt_tokens", "slo.ttft_s", "gpu",
+        "workload.arrivals", "workload.arrivals.rate_per_s", "workload.lengths.prompt_tokens", "slo.ttft_s.p95", "gpu",
         "model.hidden_size", "model.num_layers", "model.vocab_size", "cost", "cost.profile", "engine", "", "a.b.c",
     ]  # fmt: skip
     value = chance.choice(EXTREME)

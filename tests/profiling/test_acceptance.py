@@ -31,11 +31,11 @@ from specsim.profiling.acceptance.record_file import RecordedRequest, RecordedTr
 from specsim.reference.decoding.engine import Engine  # noqa: E402
 from specsim.reference.decoding.generate import generate  # noqa: E402
 from specsim.reference.decoding.models import load_transformer  # noqa: E402
-from specsim.reference.decoding.prompts import Prompt, read_prompts  # noqa: E402
 from specsim.reference.decoding.sampling import Sampler  # noqa: E402
 from specsim.reference.drafters import NGram  # noqa: E402
 from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from specsim.reference.network.transformer import Transformer  # noqa: E402
+from specsim.scenario.prompts import Prompt, read_prompts  # noqa: E402
 from specsim.speculation.acceptance import TraceAcceptance  # noqa: E402
 
 pytestmark = pytest.mark.torch

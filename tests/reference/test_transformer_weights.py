@@ -22,13 +22,13 @@ from specsim.profiling.acceptance.record import record, stored_candidates  # noq
 from specsim.reference.decoding.engine import Engine  # noqa: E402
 from specsim.reference.decoding.generate import Outcome, generate, run_step  # noqa: E402
 from specsim.reference.decoding.models import load_transformer  # noqa: E402
-from specsim.reference.decoding.prompts import encoded, read_prompts  # noqa: E402
 from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.reference.timing import run  # noqa: E402
 from specsim.reference.timing.grid import measure_grid  # noqa: E402
 from specsim.results import RunResult  # noqa: E402
 from specsim.scenario import Scenario, load_scenario  # noqa: E402
+from specsim.scenario.prompts import encoded, read_prompts  # noqa: E402
 from specsim.serving.simulate import simulate  # noqa: E402
 from specsim.speculation.acceptance import TraceAcceptance  # noqa: E402
 from specsim.speculation.program import load_program  # noqa: E402

@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput
 from specsim.interop.acceptance import read_acceptance
-from specsim.results import AcceptanceCounts, KvTransfers, RequestRecord, RunResult, Slo, StepRecord, Totals, Trim
+from specsim.results import (
+    AcceptanceCounts,
+    Goodput,
+    KvTransfers,
+    RequestRecord,
+    RunResult,
+    Slo,
+    StepRecord,
+    StepTotals,
+    Totals,
+    Trim,
+)
 from specsim.results.files import Tables, read_run, write_run, write_series
 from specsim.results.series import series
 
@@ -95,7 +106,7 @@ def small_run(**changes: Any) -> RunResult:
 
 
 def test_the_summary_has_the_keys_of_vllm_bench_serve(tmp_path: Path) -> None:
-    write_run(tmp_path, small_run(), slo=Slo(e2e_s=4.0), header={"model_id": "m"})
+    write_run(tmp_path, small_run(), slo=Slo(goodput=Goodput(e2e_s=4.0)), header={"model_id": "m"})
     summary = json.loads((tmp_path / "summary.json").read_text())
     expected = {
         "model_id", "duration", "completed", "failed", "total_input_tokens", "total_output_tokens",
@@ -127,17 +138,15 @@ def test_acceptance_reads_back_as_a_benchmarks_would(tmp_path: Path) -> None:
 
 def test_a_streamed_run_keeps_its_sketches(tmp_path: Path) -> None:
     """Its summary agrees with the exact one within the sketch's error, and survives the folder."""
-    slo = Slo(e2e_s=4.0)
+    slo = Slo(goodput=Goodput(e2e_s=4.0))
     exact = small_run().summary(slo)
     kept = small_run()
-    busy_s = sum(step.duration_s for step in kept.steps)
-    sequence_s = sum(step.duration_s * step.sequences for step in kept.steps)
-    totals = Totals(3, 30, 11, 0, 9, good=2, busy_s=busy_s, sequence_s=sequence_s)
+    totals, steps = Totals(3, 30, 11, 0, good=2), StepTotals.of(kept.steps, None)
     totals.ttft.add(np.array([r.ttft_s for r in kept.requests]))
     totals.tpot.add(np.array([r.tpot_s for r in kept.requests if r.tpot_s is not None]))
     totals.e2el.add(np.array([r.e2e_s for r in kept.requests]))
     totals.itl.add(kept.itl_s)
-    streamed = small_run(requests=[], steps=[], itl_s=np.zeros(0), itl_request=None, totals=totals)
+    streamed = small_run(requests=[], steps=[], itl_s=np.zeros(0), itl_request=None, totals=totals, step_totals=steps)
     write_run(tmp_path, streamed)
     found = read_run(tmp_path).summary()
     assert found == streamed.summary()

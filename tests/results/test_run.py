@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult, Slo, StepRecord, goodput_per_s, meets
+from specsim.results import AcceptanceCounts, Goodput, RequestRecord, RunResult, Slo, StepRecord, goodput_per_s, meets
 
 
 def record(
@@ -32,6 +32,11 @@ def result(requests: list[RequestRecord], **changes: object) -> RunResult:
     return RunResult(**(fields | changes))  # type: ignore[arg-type]
 
 
+def limits(**seconds: float) -> Slo:
+    """Limits of each request."""
+    return Slo(goodput=Goodput(**seconds))
+
+
 def test_request_times() -> None:
     assert [r.ttft_s for r in THREE] == [1.0, 2.0, 0.5]
     assert [r.e2e_s for r in THREE] == [3.0, 2.0, 1.0]
@@ -39,11 +44,11 @@ def test_request_times() -> None:
 
 
 def test_summary_by_hand() -> None:
-    summary = result(THREE, num_gpus=2).summary(Slo(ttft_s=1.5, percentile=90))
+    summary = result(THREE, num_gpus=2).summary(limits(ttft_s=1.5))
     expected = {
         "duration": 4.0, "completed": 3, "total_input_tokens": 40, "total_output_tokens": 9,
         "request_throughput": 0.75, "output_throughput": 2.25, "output_throughput_per_gpu": 1.125,
-        "total_token_throughput": 12.25, "request_goodput": 0.5,
+        "total_token_throughput": 12.25, "request_goodput": 0.5, "goodput_share": 2 / 3,
         "mean_ttft_ms": 3500 / 3, "median_ttft_ms": 1000.0, "p50_e2el_ms": 2000.0, "mean_e2el_ms": 2000.0,
         "mean_tpot_ms": 375.0, "std_tpot_ms": 125.0, "p90_tpot_ms": 475.0, "mean_itl_ms": 625.0,
         "spec_decode_acceptance_length": None, "spec_decode_acceptance_rate": None, "spec_decode_num_drafts": 0,
@@ -69,13 +74,13 @@ def test_one_token_outputs_leave_tpot_without_a_statistic() -> None:
 
 
 def test_one_token_outputs_meet_any_tpot_limit() -> None:
-    assert [meets(r, Slo(tpot_s=0.3)) for r in THREE] == [False, True, True]
-    assert [meets(r, Slo(tpot_s=0.3, e2e_s=1.5)) for r in THREE] == [False, False, True]
+    assert [meets(r, limits(tpot_s=0.3)) for r in THREE] == [False, True, True]
+    assert [meets(r, limits(tpot_s=0.3, e2e_s=1.5)) for r in THREE] == [False, False, True]
     assert [meets(r, Slo()) for r in THREE] == [True, True, True]
 
 
 def test_a_limit_is_met_when_it_is_equalled() -> None:
-    assert goodput_per_s(THREE, Slo(ttft_s=1.0, tpot_s=0.5, e2e_s=3.0), 4.0) == 0.5
+    assert goodput_per_s(THREE, limits(ttft_s=1.0, tpot_s=0.5, e2e_s=3.0), 4.0) == 0.5
 
 
 def test_acceptance_record_by_hand() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("tokenizers")
 
-from specsim.reference.decoding.prompts import encoded, read_prompts
+from specsim.scenario.prompts import encoded, read_prompts
 
 VALIDATION = Path(__file__).parents[2] / "validation"
 

@@ -1,7 +1,14 @@
 """Acceptance as engines and load generators tell it."""
 
-from specsim.interop.acceptance.read import read_acceptance
+from specsim.interop.acceptance.read import read_acceptance, read_log_file, rounds_of
 from specsim.interop.acceptance.record import AcceptanceRecord, MeanAcceptance
 from specsim.interop.acceptance.results import read_specdecode_bench
 
-__all__ = ["AcceptanceRecord", "MeanAcceptance", "read_acceptance", "read_specdecode_bench"]
+__all__ = [
+    "AcceptanceRecord",
+    "MeanAcceptance",
+    "read_acceptance",
+    "read_log_file",
+    "read_specdecode_bench",
+    "rounds_of",
+]

@@ -28,7 +28,7 @@ class MeanAcceptance:
     def law(self) -> ConstantAcceptance:
         """The constant rate of this mean: the root of (1 - a^(k+1)) / (1 - a) = AL (Leviathan et al. 2023, eq. 1).
 
-        2.44 tokens over 4 drafts give 0.6096. Raises InvalidInput for a mean outside [1, k + 1].
+        2.44 tokens over 4 drafts give 0.6312. Raises InvalidInput for a mean outside [1, k + 1].
         """
         if not 1 <= self.acceptance_length <= self.draft_tokens + 1:
             raise InvalidInput(
@@ -79,13 +79,3 @@ class AcceptanceRecord:
             return fit_conditional(self.requests if len(self.requests) > 1 else self.counts).law()
         assert self.mean is not None
         return self.mean.law()
-
-
-def pooled(requests: tuple[AcceptanceCounts, ...] | list[AcceptanceCounts]) -> AcceptanceCounts:
-    """The rounds of several records as one."""
-    total = AcceptanceCounts()
-    for counts in requests:
-        for drafted, row in counts.rounds.items():
-            for accepted, rounds in row.items():
-                total.add(drafted, accepted, rounds)
-    return total

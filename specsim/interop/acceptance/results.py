@@ -15,9 +15,9 @@ import numpy as np
 
 from specsim.errors import InvalidInput
 from specsim.interop.acceptance.counters import shorter_drafts
-from specsim.interop.acceptance.record import AcceptanceRecord, MeanAcceptance, pooled
+from specsim.interop.acceptance.record import AcceptanceRecord, MeanAcceptance
 from specsim.json_file import parse_json, read_json_documents
-from specsim.results import AcceptanceCounts
+from specsim.results import AcceptanceCounts, pooled
 from specsim.speculation.acceptance import RoundHistory, TraceAcceptance
 from specsim.speculation.fit import counts_from_rates
 
@@ -212,6 +212,12 @@ def read_specdecode_bench(path: Path, drafter: str, *, cap: int | None = None) -
     if not longest:
         raise InvalidInput(f"{path}: drafter {drafter!r} has no accepted draft in it; give another trace")
     return TraceAcceptance(runs=tuple(tuple(min(n, cap or n) for n in one) for one in runs), cap=cap or longest)
+
+
+def specdecode_bench_drafters(path: Path) -> list[str]:
+    """Drafters whose traces a file of SpecDecode-Bench holds; none of another file."""
+    documents = read_json_documents(path, WHAT)
+    return sorted({key[4:] for document in documents for key in document if key.startswith("acc_")})
 
 
 def _histogram(value: Any, path: Path) -> dict[int, int]:

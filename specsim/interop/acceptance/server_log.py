@@ -9,8 +9,8 @@ import numpy as np
 
 from specsim.arrays import Floats
 from specsim.errors import InvalidInput, shown
-from specsim.interop.acceptance.record import AcceptanceRecord, MeanAcceptance, pooled
-from specsim.results import AcceptanceCounts
+from specsim.interop.acceptance.record import AcceptanceRecord, MeanAcceptance
+from specsim.results import AcceptanceCounts, pooled
 from specsim.speculation.fit import counts_from_rates
 from specsim.text_file import read_text
 

@@ -17,12 +17,12 @@ from specsim.profiling.acceptance.record_file import RecordedRequest, RecordedTr
 from specsim.reference.decoding.engine import Engine
 from specsim.reference.decoding.generate import run_step
 from specsim.reference.decoding.models import load_transformer
-from specsim.reference.decoding.prompts import Prompt, encoded
 from specsim.reference.decoding.sampling import Sampler
 from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Medusa, NGram, Progress
 from specsim.reference.drafters.drafter_weights import stored_adapter, stored_feature_head, stored_heads
 from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint
 from specsim.reference.network.transformer import Transformer
+from specsim.scenario.prompts import Prompt, encoded
 from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.specs.engine import EngineLimits

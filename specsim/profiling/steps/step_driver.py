@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from specsim.engines.installation import cpu_environment, engine_environment
 from specsim.errors import InvalidInput, NoAnswer
 
 SCRIPT = Path(__file__).parent / "vllm_driver.py"
 TRIED = "0.32.0"  # the version whose engine vllm_driver.py was written against
-# vLLM's CPU edition takes its KV cache size and its threads from the environment.
-CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CPU_OMP_THREADS_BIND": "all"}
 CLOSING_S = 60
-
-
-def engine_python(vllm: Path) -> Path:
-    """The Python of a virtual environment, or the given one; raises InvalidInput if there is none."""
-    python = vllm / "bin" / "python" if vllm.is_dir() else vllm
-    if not (python.is_file() and os.access(python, os.X_OK)):
-        raise InvalidInput(f"--vllm {vllm}: no Python there; give vLLM's virtual environment or its Python")
-    return python
 
 
 class Driver:
@@ -37,8 +27,7 @@ class Driver:
     ) -> None:  # fmt: skip
         self._log = log
         self._file: IO[str] = log.open("w")
-        environment = {**(CPU_ENVIRONMENT if device == "cpu" else {}), **os.environ}
-        environment.pop("PYTHONPATH", None)  # vLLM imports its own packages, not specsim's
+        environment = engine_environment(cpu_environment() if device == "cpu" else {})
         self._process = subprocess.Popen(
             [str(python), str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._file, text=True,
             env=environment,

@@ -23,10 +23,10 @@ from specsim.errors import InvalidInput
 from specsim.reference.decoding.engine import Engine
 from specsim.reference.decoding.generate import Outcome, run_step
 from specsim.reference.decoding.models import build_models, drafter
-from specsim.reference.decoding.prompts import request_prompts
 from specsim.reference.timing.rehearsal import rehearse
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, left_waiting, queue_kept_growing
 from specsim.scenario import Scenario
+from specsim.scenario.prompts import request_prompts
 from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.speculation.acceptance import AcceptanceDraws

@@ -51,7 +51,7 @@ class FittedRates:
 
 def fit_conditional(records: Records, *, level: float = DEFAULT_LEVEL) -> FittedRates:
     """Conditional rates up to the last position that any round got to. Raises InvalidInput if no round drafted."""
-    tried, right, clustered = _tables(records)
+    tried, right, clustered = _trials(records)
     trials, hits = tried.sum(axis=0), right.sum(axis=0)
     reached = int((trials > 0).sum())
     trials, hits, tried, right = trials[:reached], hits[:reached], tried[:, :reached], right[:, :reached]
@@ -77,7 +77,7 @@ class FittedConstant:
 
 def fit_constant(records: Records, *, level: float = DEFAULT_LEVEL) -> FittedConstant:
     """The maximum-likelihood rate, accepted / tried: a round of d drafts that accepts j tries min(j + 1, d)."""
-    tried, right, clustered = _tables(records)
+    tried, right, clustered = _trials(records)
     by_request, trials = tried.sum(axis=1), tried.sum()
     rate = float(right.sum() / trials)
     if clustered:
@@ -104,7 +104,7 @@ def fit_power_law(records: Records, *, level: float = DEFAULT_LEVEL) -> FittedPo
 
     Raises InvalidInput if no round got to a second draft, which γ rests on, or if none was ever accepted.
     """
-    tried, right, _ = _tables(records)
+    tried, right, _ = _trials(records)
     trials, hits = tried.sum(axis=0), right.sum(axis=0)
     if trials.size < 2 or trials[1] == 0 or hits[0] == 0:
         raise InvalidInput("no round got past its first draft, so gamma cannot be fitted; record at k = 2 or more")
@@ -153,19 +153,25 @@ def pooled_acceptance_length(lengths: Sequence[float], tokens: Sequence[float]) 
     return float(given.sum() / (given / np.array(lengths, dtype=np.float64)).sum())
 
 
-def _tables(records: Records) -> tuple[Floats, Floats, bool]:
-    """Trials and hits of each draft position, [requests, longest draft], and whether requests are apart."""
-    single = isinstance(records, AcceptanceCounts)
-    each = [records] if isinstance(records, AcceptanceCounts) else list(records)
-    longest = max((drafted for one in each for drafted in one.rounds), default=0)
-    tried, right = np.zeros((len(each), longest)), np.zeros((len(each), longest))
-    for row, one in enumerate(each):
+def tables(records: Sequence[AcceptanceCounts], longest: int | None = None) -> tuple[Floats, Floats]:
+    """Drafts tried and drafts right at each draft position, [records, longest draft of any]."""
+    if longest is None:
+        longest = max((drafted for one in records for drafted in one.rounds), default=0)
+    tried, right = np.zeros((len(records), longest)), np.zeros((len(records), longest))
+    for row, one in enumerate(records):
         for drafted, ends in one.rounds.items():
             for accepted, rounds in ends.items():
                 if accepted > drafted:
                     raise InvalidInput(f"a round accepted {accepted} of {drafted} drafts; the record is not h[d][j]")
                 tried[row, : min(accepted + 1, drafted)] += rounds
                 right[row, :accepted] += rounds
+    return tried, right
+
+
+def _trials(records: Records) -> tuple[Floats, Floats, bool]:
+    """Trials and hits of the records that drafted, and whether they are of requests apart."""
+    single = isinstance(records, AcceptanceCounts)
+    tried, right = tables([records] if isinstance(records, AcceptanceCounts) else records)
     if not tried.sum():
         raise InvalidInput("the acceptance record has no round that drafted; record with speculation on")
     some = tried.sum(axis=1) > 0

@@ -1,32 +1,51 @@
-"""Hit rate and run lengths of a copy drafter, from K-free traces or from counters taken at one k."""
+"""Hit rate and run lengths of a copy drafter: from K-free traces, rounds in order, or counters taken at one k."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, logit, xlogy
 
+from specsim.arrays import Floats
 from specsim.errors import InvalidInput
 from specsim.results import AcceptanceCounts
-from specsim.speculation.acceptance import EmpiricalRuns, GeometricRuns, HurdleAcceptance, TraceAcceptance
-from specsim.speculation.fit.estimate import DEFAULT_LEVEL, Estimate, normal, proportion
+from specsim.speculation.acceptance import (
+    EmpiricalRuns,
+    GeometricRuns,
+    HurdleAcceptance,
+    RoundHistory,
+    TraceAcceptance,
+)
+from specsim.speculation.fit.estimate import (
+    DEFAULT_LEVEL,
+    Estimate,
+    clustered_covariance,
+    normal,
+    proportion,
+    transformed,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FittedHurdle:
     """``lengths``: the whole runs that were seen, longest last; none where only counters were given. ``cut``: what was
-    seen of runs that the end of a trace cut short.
+    seen of runs that the end of a trace cut short. ``false_match_rate`` is None where it is not told.
     """
 
     hit_rate: Estimate
     continue_rate: Estimate
     lengths: tuple[int, ...] = ()
     cut: tuple[int, ...] = ()
+    false_match_rate: Estimate | None = None
 
     def law(self) -> HurdleAcceptance:
         """With geometric run lengths."""
         runs = GeometricRuns(continue_rate=min(self.continue_rate.value, 1 - 1e-6))
-        return HurdleAcceptance(hit_rate=self.hit_rate.value, runs=runs)
+        false = 0.0 if self.false_match_rate is None else self.false_match_rate.value
+        return HurdleAcceptance(hit_rate=self.hit_rate.value, runs=runs, false_match_rate=false)
 
     def empirical_law(self) -> HurdleAcceptance:
         """With run lengths as seen. Raises InvalidInput without any.
@@ -73,6 +92,63 @@ def fit_hurdle(trace: TraceAcceptance, *, level: float = DEFAULT_LEVEL) -> Fitte
         )
     continue_rate = _share(continuations, continuations + len(lengths), level)
     return FittedHurdle(hit_rate, continue_rate, tuple(sorted(lengths)), tuple(sorted(cut)))
+
+
+def fit_hurdle_rounds(requests: Sequence[RoundHistory], *, level: float = DEFAULT_LEVEL) -> FittedHurdle:
+    """From rounds in order, at any k: maximum likelihood for geometric runs, errors clustered by request.
+
+    ``false_match_rate`` is found where some rounds proposed nothing, else None. Raises InvalidInput where no round got
+    to a second draft.
+    """
+    seen = run_events(requests)
+    total = seen.sum(axis=0)
+    if not total[2:4].sum():
+        raise InvalidInput("no round got past its first draft, so runs cannot be fitted; record at k = 2 or more")
+    silent = total[5] + total[7] > 0
+
+    def loss(at: Floats) -> Floats:
+        return -run_likelihood(seen, *expit(at).tolist())
+
+    start = logit([(total[0] + 1) / (total[[0, 4, 5]].sum() + 2), (total[2] + 1) / (total[2:4].sum() + 2), 0.5])
+    best = minimize(lambda at: float(loss(at).sum()), start[: 3 if silent else 2], method="Nelder-Mead").x
+    errors = np.sqrt(np.diag(clustered_covariance(loss, best)))
+    hit_rate, continue_rate, *false = (
+        transformed(float(at), float(error), lambda x: float(expit(x)), level)
+        for at, error in zip(best, errors, strict=True)
+    )
+    return FittedHurdle(hit_rate, continue_rate, false_match_rate=false[0] if false else None)
+
+
+def run_events(requests: Sequence[RoundHistory]) -> Floats:
+    """What the likelihood of runs rests on, [requests, 8].
+
+    First drafts right after a break, and after a round that was accepted whole; later drafts right, and wrong; rounds
+    with nothing accepted, after a break with a proposal and without, after a whole round with a proposal and without.
+    """
+    seen = np.zeros((len(requests), 8))
+    for row, one in enumerate(requests):
+        drafted, accepted = one.drafted, one.accepted
+        whole = (accepted == drafted) & (drafted > 0)
+        after = np.concatenate(([False], whole[:-1]))
+        hit, proposed = accepted > 0, drafted > 0
+        seen[row] = (
+            (hit & ~after).sum(), (hit & after).sum(), (accepted - 1)[hit].sum(), (hit & ~whole).sum(),
+            (~hit & ~after & proposed).sum(), (~hit & ~after & ~proposed).sum(), (~hit & after & proposed).sum(),
+            (~hit & after & ~proposed).sum(),
+        )  # fmt: skip
+    return seen
+
+
+def run_likelihood(seen: Floats, hit_rate: float, continue_rate: float, false_match_rate: float = 1.0) -> Floats:
+    """Log-likelihood of each request's ``run_events`` under geometric runs, [requests].
+
+    After a whole round its bonus token belongs to the run with probability c; then a match stands, the run goes on
+    with c, and else nothing of the proposal is right. Otherwise it was a break: h hits, and a miss proposes with f.
+    """
+    h, c, f = hit_rate, continue_rate, false_match_rate
+    miss = (1 - c) * (1 - h)
+    rates = [h, c * c + (1 - c) * h, c, 1 - c, (1 - h) * f, (1 - h) * (1 - f), c * (1 - c) + miss * f, miss * (1 - f)]
+    return np.asarray(xlogy(seen, np.maximum(rates, 1e-300)).sum(axis=1), dtype=np.float64)
 
 
 def _run_at(runs: tuple[int, ...], position: int, cap: int) -> tuple[int, bool]:

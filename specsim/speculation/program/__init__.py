@@ -9,7 +9,7 @@
 From there: ``round.py`` prices a round of it, ``cost/memory.py`` its memory, ``acceptance`` says what it commits.
 """
 
-from specsim.speculation.program.catalog import PRESETS, load_program, program_names
+from specsim.speculation.program.catalog import PRESETS, find_program, load_program, program_names
 from specsim.speculation.program.draft_program import ABOUT, DefaultAcceptance, DraftProgram, VerifyPlan
 from specsim.speculation.program.modifier import TargetModifier
 from specsim.speculation.program.phase import Phase
@@ -22,6 +22,7 @@ __all__ = [
     "Phase",
     "TargetModifier",
     "VerifyPlan",
+    "find_program",
     "load_program",
     "program_names",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from specsim.errors import unknown_name
@@ -12,13 +13,22 @@ PRESETS = Path(__file__).parents[1] / "presets"
 
 
 def load_program(reference: str) -> DraftProgram:
-    """A program by preset name or YAML path; an unknown name lists near matches."""
+    """A program by preset name, spelt in any way, or YAML path; an unknown name lists near matches."""
     if reference.endswith((".yaml", ".yml")):
         return read_yaml(Path(reference), DraftProgram)
-    names = program_names()
-    if reference.lower() not in names:
-        raise unknown_name("draft program", reference, names)
-    return read_yaml(PRESETS / f"{reference.lower()}.yaml", DraftProgram)
+    name = find_program(reference)
+    if name is None:
+        raise unknown_name("draft program", reference, program_names())
+    return read_yaml(PRESETS / f"{name}.yaml", DraftProgram)
+
+
+def find_program(reference: str) -> str | None:
+    """The preset that a name means: ``EAGLE-3`` and ``eagle_3`` are eagle3; None if it is none."""
+    return next((name for name in program_names() if _plain(name) == _plain(reference)), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.lower())
 
 
 def program_names() -> list[str]:

@@ -21,7 +21,7 @@ from acceptance_prompts import MODELS, drawn, held_out  # noqa: E402
 from acceptance_study import fitting_half  # noqa: E402
 
 from specsim.profiling.acceptance.record_file import read_traces  # noqa: E402
-from specsim.reference.decoding.prompts import Prompt, encoded  # noqa: E402
+from specsim.scenario.prompts import Prompt, encoded  # noqa: E402
 
 RECORDED = ACCEPTANCE / "traces" / "greedy" / "draft.jsonl"
 TOKENS = 128  # every prompt has at least so many

@@ -1,0 +1,110 @@
+"""What a measurement needs to know of an engine's server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from specsim.errors import InvalidInput, NoAnswer
+from specsim.interop.huggingface import model_from_config
+from specsim.results import AcceptanceCounts
+from specsim.scenario import Scenario
+from specsim.specs.engine import EngineKind
+from specsim.specs.model import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A server's command line after its Python, and what its environment has beside this process's."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Folders in Hugging Face layout. ``trained``: their weights are read, and drafts verified by them; else weights
+    are random, config.json is all that is needed, and acceptance is imposed where the engine can.
+    """
+
+    target: Path
+    drafter: Path | None = None
+    trained: bool = False
+
+    @staticmethod
+    def of(scenario: Scenario, target: Path | None, drafter: Path | None) -> Checkpoints:
+        """The scenario's own ``weights``, else the folders given. Raises InvalidInput without a target's."""
+        weights = scenario.weights
+        if weights is not None:
+            found = Checkpoints(weights.target, weights.drafter, trained=True)
+        elif target is None:
+            raise InvalidInput(
+                "a real engine reads a model's folder; give --model FOLDER with its config.json, or weights"
+            )
+        else:
+            found = Checkpoints(target, drafter)
+        found.check(scenario)
+        return found
+
+    def check(self, scenario: Scenario) -> None:
+        """Raises InvalidInput where a folder holds another shape than the scenario says."""
+        draft = None if scenario.speculation is None else scenario.speculation.draft_model
+        if draft is not None and self.drafter is None:
+            raise InvalidInput(f"the scenario drafts with {draft.name}; give its folder with --draft-model")
+        for folder, wanted in ((self.target, scenario.model), (self.drafter, draft)):
+            if folder is None or wanted is None:
+                continue
+            held = model_from_config(folder)
+            if _shape(held) != _shape(wanted):
+                raise InvalidInput(
+                    f"{folder} holds a model of {_shape(held)}, the scenario's {wanted.name} has {_shape(wanted)}; "
+                    "give that model's folder, or name the folder as the scenario's model"
+                )
+
+
+def _shape(model: ModelSpec) -> str:
+    return f"{model.num_layers} layers and {model.parameter_count() / 1e6:.1f} M parameters"
+
+
+class Adapter(Protocol):
+    """An engine's words: its command line, a request, a streamed answer, its counters.
+
+    ``health`` answers 200 once requests are taken, ``route`` takes a request, ``reset`` empties the prefix cache.
+    """
+
+    kind: EngineKind
+    health: str
+    route: str
+    reset: str
+
+    def launch(self, scenario: Scenario, checkpoints: Checkpoints, port: int) -> Launch:
+        """How a server for the scenario starts. Raises InvalidInput or NoAnswer for what the engine does not have."""
+
+    def body(self, prompt: Sequence[int], output_tokens: int) -> dict[str, Any]:
+        """A request for exactly so many tokens, streamed."""
+
+    def tokens(self, event: Mapping[str, Any], before: int) -> int:
+        """Output tokens so far, after an event of the stream that follows ``before`` tokens."""
+
+    def acceptance(self, before: Path, after: Path) -> AcceptanceCounts:
+        """Rounds by drafted and accepted tokens between two dumps of ``/metrics``; empty where it counts none."""
+
+    def num_kv_blocks(self, metrics: str) -> int | None:
+        """Blocks of the server's KV cache, as ``/metrics`` tells them; None where it does not."""
+
+
+def longest_sequence(scenario: Scenario) -> int:
+    """Positions that a server must hold: the limit stated, else the workload's longest request with room for drafts.
+
+    Raises NoAnswer where the target has fewer.
+    """
+    if scenario.stated_engine.max_model_len is not None:
+        return scenario.stated_engine.max_model_len
+    drafts = scenario.speculation.max_draft_tokens if scenario.speculation else 0
+    longest = max(r.prompt_tokens + r.output_tokens for r in scenario.requests()) + drafts + 1
+    held = scenario.model.max_position
+    if "max_position" in scenario.model.model_fields_set and longest > held:
+        raise NoAnswer(f"requests reach {longest} positions and {scenario.model.name} has {held}; shorten them")
+    return longest

@@ -1,0 +1,35 @@
+"""An engine's own Python, and what its CPU edition wants to find in the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from specsim.errors import InvalidInput
+
+CPU_KV_CACHE_GIB = 4
+
+
+def engine_python(installation: Path, option: str = "--vllm") -> Path:
+    """The Python of a virtual environment, or the given one. Raises InvalidInput, naming ``option``, without one."""
+    python = installation / "bin" / "python" if installation.is_dir() else installation
+    if not (python.is_file() and os.access(python, os.X_OK)):
+        raise InvalidInput(
+            f"{option} {installation}: no Python there; give the engine's virtual environment or its Python"
+        )
+    return python
+
+
+def engine_environment(further: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment, its own values before ``further``; an engine imports its own packages."""
+    found = {**further, **os.environ}
+    found.pop("PYTHONPATH", None)
+    return found
+
+
+def cpu_environment() -> Mapping[str, str]:
+    """What vLLM's CPU edition takes from the environment: its KV cache's size, and the cores of its threads."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    threads = ",".join(map(str, cores)) or "auto"
+    return {"VLLM_CPU_KVCACHE_SPACE": str(CPU_KV_CACHE_GIB), "VLLM_CPU_OMP_THREADS_BIND": threads}

@@ -1,0 +1,99 @@
+"""vLLM behind its OpenAI server (``vllm serve``), spoken to by token ids. Written against 0.32.0."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from operator import mul
+from pathlib import Path
+from typing import Any
+
+from specsim.engines.adapter import Checkpoints, Launch, longest_sequence
+from specsim.engines.installation import cpu_environment
+from specsim.errors import NoAnswer
+from specsim.interop.acceptance import read_acceptance
+from specsim.interop.engine_config import config_from_fields
+from specsim.interop.vllm import limit_flags, write_vllm
+from specsim.results import AcceptanceCounts
+from specsim.scenario import Scenario
+from specsim.specs.engine import EngineKind
+
+NAME = "specsim"  # of the model, as requests call it
+SETTINGS = {"VLLM_NO_USAGE_STATS": "1", "VLLM_SERVER_DEV_MODE": "1"}  # the latter offers the reset
+_BLOCKS = re.compile(r'^vllm:cache_config_info\{.*\bnum_gpu_blocks="(\d+)"', re.MULTILINE)
+_COUNTED = "vllm:spec_decode_num_drafts"
+
+
+class VLLM:
+    """``dtype``: as ``--dtype`` takes it."""
+
+    kind: EngineKind = "vllm"
+    health = "/health"
+    route = "/v1/completions"
+    reset = "/reset_prefix_cache"
+
+    def __init__(self, dtype: str = "auto") -> None:
+        self._dtype = dtype
+
+    def launch(self, scenario: Scenario, checkpoints: Checkpoints, port: int) -> Launch:
+        """The flags of ``vllm serve``: what the scenario states, and vLLM's own defaults for the rest."""
+        limits = scenario.stated_engine.model_dump(exclude_unset=True, exclude={"kind", "version"}, mode="json")
+        deployment = scenario.deployment
+        words = [
+            "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoints.target.resolve()),
+            "--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(port), "--dtype", self._dtype,
+            "--seed", str(scenario.seed), "--tensor-parallel-size", str(deployment.tensor_parallel),
+            "--max-model-len", str(longest_sequence(scenario)),
+        ]  # fmt: skip
+        if not checkpoints.trained:
+            words += ["--load-format", "dummy"]
+        if not (checkpoints.target / "tokenizer.json").is_file():
+            words.append("--skip-tokenizer-init")
+        words += self._speculation(scenario, checkpoints, limits)
+        on_cpu = scenario.gpu.kind == "cpu"
+        if on_cpu and "--enforce-eager" not in words:
+            words.append("--enforce-eager")  # the CPU edition would compile for minutes
+        return Launch(tuple(words), {**SETTINGS, **(cpu_environment() if on_cpu else {})})
+
+    def _speculation(self, scenario: Scenario, checkpoints: Checkpoints, limits: Mapping[str, Any]) -> list[str]:
+        asked = scenario.speculation
+        if asked is None or not asked.max_draft_tokens or not asked.program.drafts:
+            return limit_flags(limits)
+        fields = asked.model_dump(mode="json")
+        drafter = None if checkpoints.drafter is None else str(checkpoints.drafter.resolve())
+        config = config_from_fields(fields, limits, draft_model=drafter)
+        if not checkpoints.trained:
+            if scenario.gpu.kind == "cpu":
+                raise NoAnswer(
+                    "vLLM's CPU edition cannot impose an acceptance ('Synthetic acceptance not supported', 0.32); "
+                    "give trained models as the scenario's weights"
+                )
+            rates = asked.acceptance.conditional_rates(asked.max_draft_tokens)
+            imposed = tuple(accumulate(map(float, rates), mul))
+            config = config.model_copy(update={"acceptance_rates": imposed})
+        return shlex.split(write_vllm(config).text)
+
+    def body(self, prompt: Sequence[int], output_tokens: int) -> dict[str, Any]:
+        """Greedy, past any end of text, every chunk with its token ids."""
+        return {
+            "model": NAME, "prompt": list(prompt), "max_tokens": output_tokens, "ignore_eos": True, "temperature": 0,
+            "stream": True, "return_token_ids": True,
+        }  # fmt: skip
+
+    def tokens(self, event: Mapping[str, Any], before: int) -> int:
+        """A chunk holds the ids that are new in it."""
+        return before + sum(len(choice.get("token_ids") or ()) for choice in event.get("choices") or ())
+
+    def acceptance(self, before: Path, after: Path) -> AcceptanceCounts:
+        """By the counters of positions; drafts that a request's end cut short count as drafted in full."""
+        if _COUNTED not in after.read_text(encoding="utf-8"):
+            return AcceptanceCounts()
+        counts = read_acceptance(after, before=before).counts
+        return AcceptanceCounts() if counts is None else counts
+
+    def num_kv_blocks(self, metrics: str) -> int | None:
+        """``num_gpu_blocks`` of the cache's own line."""
+        found = _BLOCKS.search(metrics)
+        return None if found is None else int(found[1])
