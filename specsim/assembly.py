@@ -158,9 +158,13 @@ class Assembly:
 
     def _what_prices(self) -> str:
         """All of the scenario on which the cost of a step depends but the profile's content."""
-        drafter = {"program": True, "draft_model": True, "max_draft_tokens": True}
-        sections = {"model": True, "gpu": True, "deployment": True, "cost": True, "conditions": True}
-        rest = self.scenario.model_dump_json(include=sections | {"speculation": drafter})
+        drafter = {"program", "draft_model", "max_draft_tokens"}
+        placement = {
+            "tensor_parallel", "data_parallel", "expert_parallel", "expert_imbalance", "weight_bits", "group_size",
+            "kv_bits",
+        }  # fmt: skip
+        sections = {"model": True, "gpu": True, "cost": True, "conditions": True}
+        rest = self.scenario.model_dump_json(include=sections | {"speculation": drafter, "deployment": placement})
         return rest + self.limits.model_dump_json()
 
     # What one replica runs under

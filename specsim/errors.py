@@ -46,6 +46,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInput:
     return InvalidInput(f"unknown {kind} {shown(name)}; {hint}")
 
 
+def kind_of(value: object) -> str:
+    """What a value is, in the words of JSON and YAML: ``null``, ``a list``, ``an object``, ``text``, ``a number``."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")
+
+
 def shown(value: object) -> str:
     """A value as an error message quotes it: on one line, at most 60 characters of it."""
     text = repr(value)

@@ -1,7 +1,8 @@
-"""numba as this package uses it: functions that work on records behind addresses, and two ways in from Python.
+"""numba as this package uses it: functions that work on records behind addresses, and one way in from Python.
 
-An ``entry`` is compiled with all that it calls. A ``Callback`` is compiled alone, when it is first wanted, and called
-by its address: what only some runs need costs the others nothing.
+A ``jit`` function is compiled with whatever calls it. A ``Callback`` is compiled alone, when it is first wanted, and
+called by its address: what only some runs need costs the others nothing, and what calls it is not compiled again
+with it.
 
 With NUMBA_DISABLE_JIT=1 in the environment the same functions run as plain, slow Python, to be stepped through.
 
@@ -20,13 +21,14 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import carray, types  # type: ignore[attr-defined]
+from numba import types
 from numba.extending import intrinsic
 
 PLAIN_PYTHON = bool(cast(Any, numba.config).DISABLE_JIT)
 NONE = 0  # the address of nothing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Pair = Callable[[int, int], int]
 
 
 def jit(function: _Function) -> _Function:
@@ -35,10 +37,35 @@ def jit(function: _Function) -> _Function:
     return cast(_Function, numba.njit(**options)(function))
 
 
-def entry(function: Callable[..., Any], sources: Iterable[Path]) -> Callable[..., Any]:
-    """A function that Python may call, compiled when first called and then read from numba's cache."""
-    options: dict[str, Any] = {"cache": True, "error_model": "numpy"}
-    return cast(Callable[..., Any], numba.njit(**options)(_named(function, sources)))
+class Callback:
+    """A function of two whole numbers, for Python to call and for compiled functions by ``call_at``."""
+
+    def __init__(self, function: _Pair, sources: Iterable[Path]) -> None:
+        """Compiled now, or read from numba's cache."""
+        if PLAIN_PYTHON:
+            self._call: Any = function
+            self.address = len(_plain) + 1
+            _plain[self.address] = function
+        else:
+            options: dict[str, Any] = {"cache": True, "error_model": "numpy"}
+            self._compiled = cast(Any, numba.cfunc)(_TYPE, **options)(_named(function, sources))
+            self._call = self._compiled.ctypes
+            self.address = int(cast(int, ctypes.cast(self._call, ctypes.c_void_p).value))
+
+    def __call__(self, one: int, other: int) -> int:
+        return int(self._call(one, other))
+
+
+_TYPE = types.int64(types.int64, types.int64)
+_plain: dict[int, _Pair] = {}  # in place of what lies at addresses
+
+
+def is_kept(function: _Pair, sources: Iterable[Path]) -> bool:
+    """Whether numba's cache holds the ``Callback`` of a function, so that it need not be compiled."""
+    if PLAIN_PYTHON:
+        return True
+    compiled = cast(Any, numba.njit(cache=True)(_named(function, sources)))
+    return any(Path(compiled.stats.cache_path).glob(f"*{function.__qualname__}*.nbi"))
 
 
 def _named(function: _Function, sources: Iterable[Path]) -> _Function:
@@ -50,30 +77,9 @@ def _named(function: _Function, sources: Iterable[Path]) -> _Function:
     return function
 
 
-class Callback:
-    """A function of two whole numbers, for Python to call and for compiled functions by ``call_at``."""
-
-    def __init__(self, function: Callable[[int, int], int], sources: Iterable[Path]) -> None:
-        """Compiled now, or read from numba's cache."""
-        if PLAIN_PYTHON:
-            self._call: Any = _C_FUNCTION(function)
-        else:
-            options: dict[str, Any] = {"cache": True, "error_model": "numpy"}
-            self._compiled = cast(Any, numba.cfunc)(_TYPE, **options)(_named(function, sources))
-            self._call = self._compiled.ctypes
-        self.address = int(cast(int, ctypes.cast(self._call, ctypes.c_void_p).value))
-
-    def __call__(self, one: int, other: int) -> int:
-        return int(self._call(one, other))
-
-
-_TYPE = types.int64(types.int64, types.int64)
-_C_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-
-
 def _call_at() -> Callable[[int, int, int], int]:
     if PLAIN_PYTHON:
-        return lambda address, one, other: int(_C_FUNCTION(int(address))(int(one), int(other)))
+        return lambda address, one, other: int(_plain[int(address)](int(one), int(other)))
 
     @intrinsic
     def call(_: Any, address: Any, one: Any, other: Any) -> Any:
@@ -89,14 +95,6 @@ def _call_at() -> Callable[[int, int, int], int]:
 
 call_at = _call_at()
 """Calls the ``Callback`` at an address; for compiled functions."""
-
-
-def is_kept(function: Callable[..., Any]) -> bool:
-    """Whether numba's cache holds an ``entry``, so that calling it compiles nothing."""
-    if PLAIN_PYTHON:
-        return True
-    compiled = cast(Any, function)
-    return any(Path(compiled.stats.cache_path).glob(f"*{compiled.py_func.__qualname__}*.nbi"))
 
 
 def mixed_record(whole: tuple[str, ...], floating: tuple[str, ...] = ()) -> np.dtype[Any]:
@@ -120,12 +118,12 @@ def record_at(dtype: np.dtype[Any]) -> Callable[[int], Any]:
     return cast(Callable[[int], Any], at)
 
 
-def _numbers_at(number: types.Number) -> Callable[[int, int], Any]:
+def _numbers_at(number: types.Number) -> Callable[[int], Any]:
     if PLAIN_PYTHON:
-        return lambda address, count: array_at(address, count, np.dtype(str(number)))
+        return lambda address: array_at(address, _MORE_THAN_THERE_ARE, np.dtype(str(number)))
 
     @intrinsic
-    def pointer(_: Any, address: Any) -> Any:
+    def numbers(_: Any, address: Any) -> Any:
         kind = cast(Any, types.CPointer)(number)
 
         def point(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -133,17 +131,12 @@ def _numbers_at(number: types.Number) -> Callable[[int, int], Any]:
 
         return kind(types.int64), point
 
-    point_at: Callable[[int], Any] = cast(Any, pointer)
-
-    @jit
-    def numbers(address: int, count: int) -> Any:
-        return carray(point_at(address), count)
-
-    return numbers
+    return cast(Callable[[int], Any], numbers)
 
 
+_MORE_THAN_THERE_ARE = 2**40
 integers_at = _numbers_at(types.int64)
-"""``count`` whole numbers behind an address, as an array; for compiled functions."""
+"""Whole numbers from an address on, by their index; for compiled functions."""
 floats_at = _numbers_at(types.float64)
 """The same for floating-point numbers."""
 bytes_at = _numbers_at(types.uint8)

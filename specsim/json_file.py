@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, kind_of
 from specsim.text_file import read_text
 
 _BLANKS = re.compile(r"\s*")
@@ -29,7 +29,7 @@ def parse_json_object(text: str, where: str, advice: str) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidInput(f"{where} is not JSON: {error}; {advice}") from None
     if not isinstance(content, dict):
-        raise InvalidInput(f"{where} holds a {type(content).__name__}, no JSON object; {advice}")
+        raise InvalidInput(f"{where} holds {kind_of(content)}, no JSON object; {advice}")
     return content
 
 
@@ -58,7 +58,7 @@ def read_json_documents(file: Path, what: str) -> list[dict[str, Any]]:
     for number, document in _documents(text, file, what):
         for one in document if isinstance(document, list) else [document]:
             if not isinstance(one, dict):
-                raise InvalidInput(f"{file}, line {number}: a {type(one).__name__} where a JSON object belongs")
+                raise InvalidInput(f"{file}, line {number}: {kind_of(one)} where a JSON object belongs")
             found.append(one)
     if not found:
         raise InvalidInput(f"{file} is empty; give {what}")

@@ -9,16 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from specsim.analytic.speedups import Cell
 from specsim.assembly import Assembly
 from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.surfaces.estimates import Z90
 
-if TYPE_CHECKING:
-    from specsim.analytic.rounds import Cell
-
-Draw = Callable[[Assembly], Sequence["Cell"]]
+Draw = Callable[[Assembly], Sequence[Cell]]
 
 
 def unsure_of_acceptance(assembly: Assembly, draw: Draw) -> list[Cell]:

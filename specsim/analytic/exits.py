@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from specsim.analytic.rounds import Cell, speedup_map
+from specsim.analytic.rounds import speedup_map
+from specsim.analytic.speedups import Cell
 from specsim.assembly import Assembly, assemble
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
@@ -38,9 +39,13 @@ class Exit:
 
 
 def best_exits(
-    assembly: Assembly, layers: Sequence[int], *, batches: Sequence[int] | None = None,
-    context_tokens: float | None = None, decode_only: bool = False,
-) -> tuple[Exit, ...]:  # fmt: skip
+    assembly: Assembly,
+    layers: Sequence[int],
+    *,
+    batches: Sequence[int] | None = None,
+    context_tokens: float | None = None,
+    decode_only: bool = False,
+) -> tuple[Exit, ...]:
     """For each batch size; off (k = 0) is a choice, and of equals the earlier layer and the shorter draft.
 
     Raises InvalidInput for a program without an exit, another acceptance than layer_indexed, or a layer without rate.
@@ -61,7 +66,7 @@ def _best(batch: int, options: list[tuple[int, Cell]], num_layers: int) -> Exit:
     counted, chosen = max(options, key=lambda option: tokens_per_layer(*option, num_layers=num_layers))
     return Exit(
         batch, layer, top.draft_tokens, top.speedup, top.low, top.high, counted, chosen.draft_tokens, chosen.speedup
-    )  # fmt: skip
+    )
 
 
 def tokens_per_layer(exit_layer: int, cell: Cell, *, num_layers: int) -> float:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specsim.analytic.rounds import SpeedupMap, default_batches, largest_batch, speedup_map
+from specsim.analytic.rounds import default_batches, largest_batch, speedup_map
+from specsim.analytic.speedups import SpeedupMap
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput, NoAnswer
@@ -34,9 +35,13 @@ class LoadBatch:
 
 
 def answered_map(
-    assembly: Assembly, *, batch: int | None = None, batches: Sequence[int] | None = None,
-    context_tokens: float | None = None, decode_only: bool = False,
-) -> tuple[SpeedupMap, LoadBatch]:  # fmt: skip
+    assembly: Assembly,
+    *,
+    batch: int | None = None,
+    batches: Sequence[int] | None = None,
+    context_tokens: float | None = None,
+    decode_only: bool = False,
+) -> tuple[SpeedupMap, LoadBatch]:
     """The map of ``speedup_map``, and the batch that a verdict on it speaks about: a row of it.
 
     ``batch``: in place of the load's own. Raises InvalidInput for a batch that the engine never runs, NoAnswer for one
@@ -93,7 +98,7 @@ def speeds(assembly: Assembly, most: int) -> Floats:
     """Requests/s of a replica at batches 1 to ``most``, each at its best draft length: never falling, [most]."""
     sizes = np.unique(np.round(PRICED_RATIO ** np.arange(np.log(most) / np.log(PRICED_RATIO) + 1)).astype(int))
     sizes = np.unique(np.append(sizes[sizes < most], most))
-    found = speedup_map(assembly, batches=sizes.tolist())
+    found = speedup_map(assembly, batches=sizes.tolist(), acceptance_error=False)
     _, output = assembly.scenario.workload.mean_lengths()
     best = [found.cell(one.batch, one.draft_tokens).output_tokens_per_s / output for one in found.best()]
     return np.maximum.accumulate(np.interp(np.arange(1, most + 1), sizes, best))

@@ -25,7 +25,7 @@ from specsim.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class TokenBudget:
     """Tokens of a step, and what of them a decoding sequence (``width``, ``slots``) and a chunk (``slots``) take."""
 
     tokens: int
@@ -73,8 +73,8 @@ class PromptSteps:
 
 
 def prompt_steps(
-    batch: Floats, prompts: Floats, rounds: float, budget: Budget, *, waves: bool, late: Floats | float = 0.0
-) -> PromptSteps:  # fmt: skip
+    batch: Floats, prompts: Floats, rounds: float, budget: TokenBudget, *, waves: bool, late: Floats | float = 0.0
+) -> PromptSteps:
     """Where the steps of batches [batches] go.
 
     ``prompts``: tokens of prompts as they come, [requests]; ``rounds``: of a request, after its prompt; ``late``:

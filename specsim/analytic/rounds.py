@@ -16,128 +16,40 @@ simulator's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specsim.analytic.acceptance_error import unsure_of_acceptance
+from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.analytic.steps import PROMPTS, Served, Steps
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
-from specsim.cost.forward import SOURCES
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.speculation.acceptance.origin import Origin
 from specsim.speculation.round import SHARED_ERRORS
 from specsim.surfaces.estimates import Z90
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One point of the map. ``low`` and ``high`` bound the speed-up's 90 % interval, acceptance's own error in it.
-
-    ``step_s``: of a mean step, which is a decode round where nothing but decoding is asked for.
-    """
-
-    batch: int
-    draft_tokens: int
-    context_tokens: float
-    round_s: float
-    round_low_s: float
-    round_high_s: float
-    tokens_per_round: float
-    step_s: float
-    output_tokens_per_s: float
-    speedup: float
-    low: float
-    high: float
-    source: str
-    bound: str  # what most of the round waits for: memory, compute, host or communication
-    parts: dict[str, float]  # seconds of the mean step
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The draft length with the highest throughput at a batch size; 0 is off."""
-
-    batch: int
-    draft_tokens: int
-    speedup: float
-
-
-@dataclass(frozen=True, slots=True)
-class SpeedupMap:
-    """Cells by batch, then draft length, with the decision drawn from them."""
-
-    cells: tuple[Cell, ...]
-    price_name: str  # the profile's name, or roofline
-    acceptance: Origin  # where the acceptance law is from
-    served: Served | None = None  # None: decoding alone
-
-    @property
-    def batches(self) -> list[int]:
-        """Its batch sizes, ascending."""
-        return sorted({cell.batch for cell in self.cells})
-
-    def worst_source(self) -> str:
-        """The least sure source of any cell's round."""
-        order: tuple[str, ...] = SOURCES
-        return max((cell.source for cell in self.cells), key=order.index)
-
-    def best(self) -> tuple[Best, ...]:
-        """The best draft length of each batch size; the shorter one wins a tie."""
-        return tuple(self._best_of(batch) for batch in self.batches)
-
-    def _best_of(self, batch: int) -> Best:
-        row = [cell for cell in self.cells if cell.batch == batch]
-        top = max(row, key=lambda cell: (cell.output_tokens_per_s, -cell.draft_tokens))
-        return Best(batch, top.draft_tokens, top.speedup)
-
-    def break_even_batch(self) -> int | None:
-        """The largest batch whose best speed-up exceeds 1; None if there is none."""
-        winning = [best.batch for best in self.best() if best.draft_tokens > 0 and best.speedup > 1.0]
-        return max(winning, default=None)
-
-    def never_breaks_even(self) -> bool:
-        """Whether speculation still pays at the largest batch of the map."""
-        return self.break_even_batch() == self.batches[-1]
-
-    def cell(self, batch: int, draft_tokens: int) -> Cell:
-        """One cell; raises KeyError if the map does not hold it."""
-        for cell in self.cells:
-            if (cell.batch, cell.draft_tokens) == (batch, draft_tokens):
-                return cell
-        raise KeyError((batch, draft_tokens))
-
-    def as_json(self) -> dict[str, Any]:
-        """The document that ``specsim predict --json`` prints."""
-        return {
-            "grid": [asdict(cell) for cell in self.cells],
-            "best": [{"batch": b.batch, "draft_tokens": b.draft_tokens, "speedup": b.speedup} for b in self.best()],
-            "break_even_batch": self.break_even_batch(),
-            "never_breaks_even": self.never_breaks_even(),
-            "prices": self.price_name,
-            "served": None if self.served is None else self.served.as_json(),
-            "acceptance": self.acceptance.model_dump(),
-        }
-
-
 def speedup_map(
-    assembly: Assembly, *, batches: Sequence[int] | None = None, context_tokens: float | None = None,
+    assembly: Assembly,
+    *,
+    batches: Sequence[int] | None = None,
+    draft_lengths: Sequence[int] | None = None,
+    context_tokens: float | None = None,
     decode_only: bool = False,
-) -> SpeedupMap:  # fmt: skip
+    acceptance_error: bool = True,
+) -> SpeedupMap:
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
-    ``max_draft_tokens`` that the program can run.
+    ``max_draft_tokens`` that the program can run; 0 alone without a drafter. ``draft_lengths``: of these, some.
 
     ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean, and where
-    prefill replicas compute them: the map is then a decode replica's. Raises NoAnswer if the models do not fit,
-    InvalidInput without a drafter or for a batch below 1.
+    prefill replicas compute them: the map is then a decode replica's. ``acceptance_error``: whether bounds hold what
+    acceptance leaves open, which takes two maps more. Raises NoAnswer if the models do not fit, InvalidInput for a
+    batch below 1.
     """
     scenario = assembly.scenario
-    if scenario.speculation is None:
-        raise InvalidInput(f"scenario {scenario.name!r} has no speculation, so there is nothing to map; add a drafter")
     decode_only = decode_only or scenario.deployment.disaggregation is not None
     served = None if decode_only or context_tokens is not None else served_by(assembly)
     context = assembly.context_tokens if context_tokens is None else context_tokens
@@ -153,8 +65,14 @@ def speedup_map(
             "ask for smaller batches or a shorter context"
         )
     sizes = sorted(set(batches))
-    cells = unsure_of_acceptance(assembly, lambda asked: _cells(asked, sizes, context, served))
-    return SpeedupMap(tuple(cells), assembly.price_name, scenario.speculation.acceptance_origin, served)
+    lengths = assembly.choices() if draft_lengths is None else tuple(draft_lengths)
+
+    def draw(asked: Assembly) -> list[Cell]:
+        return _cells(asked, sizes, lengths, context, served)
+
+    cells = unsure_of_acceptance(assembly, draw) if acceptance_error else draw(assembly)
+    origin = None if scenario.speculation is None else scenario.speculation.acceptance_origin
+    return SpeedupMap(tuple(cells), assembly.price_name, origin, served)
 
 
 SAMPLE = 1024  # requests looked at to tell how lengths vary
@@ -174,12 +92,14 @@ def served_by(assembly: Assembly) -> Served:
     return Served(prompts * (prompt / prompts.mean()), output, equal and together, turnaround_s)
 
 
-def _cells(assembly: Assembly, batches: Sequence[int], context: float, served: Served | None) -> list[Cell]:
+def _cells(
+    assembly: Assembly, batches: Sequence[int], lengths: Sequence[int], context: float, served: Served | None
+) -> list[Cell]:
     """All cells, each draft length's prices for every batch size at once."""
     sizes = np.array(batches, dtype=np.float64)
     alone = _Row.of(Steps(assembly, 0, drafter=False), sizes, context, served)
     rows = []
-    for k in assembly.choices():
+    for k in lengths:
         steps = Steps(assembly, k)
         row = _Row.of(steps, sizes, context, served) if k or steps.drafter else alone
         rows.append(row.cells(batches, context, alone))

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from specsim.analytic.prompts import Budget, PromptSteps, prompt_steps
+from specsim.analytic.prompts import PromptSteps, TokenBudget, prompt_steps
 from specsim.arrays import Floats, Reals
 from specsim.assembly import Assembly
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime, mixture, placed
-from specsim.speculation.acceptance import ConfidenceAcceptance, StoppedRound
+from specsim.speculation.acceptance import ConfidenceAcceptance, ConstantAcceptance, StoppedRound
 from specsim.speculation.policy import ConfidencePolicy
 from specsim.speculation.round import SHARED_ERRORS
 from specsim.speculation.stopping import stopped_round
@@ -42,9 +42,11 @@ class Served:
     def as_json(self) -> dict[str, Any]:
         """Mean lengths, whether requests come in waves, and the turnaround."""
         return {
-            "prompt_tokens": float(self.prompts.mean()), "output_tokens": self.output_tokens, "waves": self.waves,
+            "prompt_tokens": float(self.prompts.mean()),
+            "output_tokens": self.output_tokens,
+            "waves": self.waves,
             "turnaround_s": self.turnaround_s,
-        }  # fmt: skip
+        }
 
 
 class Steps:
@@ -56,15 +58,15 @@ class Steps:
 
     def __init__(self, assembly: Assembly, draft_tokens: int, *, drafter: bool | None = None) -> None:
         speculation = assembly.speculation
-        assert speculation is not None
-        changed = speculation.program.modifier is not None
+        changed = speculation is not None and speculation.program.modifier is not None
         self.drafter = bool(draft_tokens) or changed if drafter is None else drafter
         self._replica = assembly if self.drafter else assembly.plain
-        self._cost, self.draft_tokens, self._law = self._replica.cost, draft_tokens, speculation.acceptance
+        self._cost, self.draft_tokens = self._replica.cost, draft_tokens
+        self._law = ConstantAcceptance(rate=0.0) if speculation is None else speculation.acceptance
         self._stopped = _stopped(assembly, draft_tokens) if draft_tokens else None
         self.tokens = self._law.expected_tokens(draft_tokens) if self._stopped is None else self._stopped.tokens
         drafted = draft_tokens if self._stopped is None else round(self._stopped.drafted, 9)
-        self._verified = drafted if speculation.program.verifies else 0.0
+        self._verified = drafted if speculation is None or speculation.program.verifies else 0.0
 
     def rounds(self, output_tokens: float) -> float:
         """Mean decode rounds of a request, whose first token comes with its prompt."""
@@ -87,14 +89,21 @@ class Steps:
         tokens = limits.max_num_batched_tokens
         if limits.draft_slots_for == "max_num_seqs":
             tokens, slots = tokens - limits.max_num_seqs * slots, 0
-        budget = Budget(
-            tokens, 1.0 + self._verified, slots, mixed=limits.rules == "vllm" or limits.mixed_chunks,
+        budget = TokenBudget(
+            tokens,
+            1.0 + self._verified,
+            slots,
+            mixed=limits.rules == "vllm" or limits.mixed_chunks,
             chunked=limits.chunked_prefill,
-        )  # fmt: skip
+        )
         return prompt_steps(
-            batch, served.prompts, self.rounds(served.output_tokens), budget, waves=served.waves and self.sure,
+            batch,
+            served.prompts,
+            self.rounds(served.output_tokens),
+            budget,
+            waves=served.waves and self.sure,
             late=self._late(round_s, served.turnaround_s),
-        )  # fmt: skip
+        )
 
     def _late(self, round_s: Floats, turnaround_s: float | None) -> Floats | float:
         """Steps between an answer and the step that sees the client's next request, beyond the first one to start."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from specsim.analytic.rounds import SpeedupMap, speedup_map
+from specsim.analytic.rounds import speedup_map
+from specsim.analytic.speedups import SpeedupMap
 from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.cases.pin import read_prediction

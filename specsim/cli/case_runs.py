@@ -78,9 +78,13 @@ def _measure_missing_cells(
 
 
 def _map_rows(
-    drafters: Mapping[str, Scenario], done: Mapping[str, set[tuple[int, int, int]]], *, device: str, repeats: int,
+    drafters: Mapping[str, Scenario],
+    done: Mapping[str, set[tuple[int, int, int]]],
+    *,
+    device: str,
+    repeats: int,
     cell_seconds: float,
-) -> Iterator[tuple[str, GridRow]]:  # fmt: skip
+) -> Iterator[tuple[str, GridRow]]:
     """What no row holds yet. Several drafters take turns, so that all see what the machine does in a repeat."""
     from specsim.reference.timing.grid import measure_grid
 
@@ -90,9 +94,14 @@ def _map_rows(
             if sum(repeat < until for repeat, _, _ in done[name]) == until * len(batches) * len(lengths):
                 continue
             for row in measure_grid(
-                assemble(question), batches=batches, draft_lengths=lengths, repeats=until,
-                seconds_per_cell=cell_seconds, device=device, done=frozenset(done[name]),
-            ):  # fmt: skip
+                assemble(question),
+                batches=batches,
+                draft_lengths=lengths,
+                repeats=until,
+                seconds_per_cell=cell_seconds,
+                device=device,
+                done=frozenset(done[name]),
+            ):
                 done[name].add((row.repeat, row.batch, row.draft_tokens))
                 yield name, row
 

@@ -24,9 +24,13 @@ def dashboard(
     page = bundled if bundled.exists() else package.parent / "streamlit_app.py"
     # The watcher floods inotify when an environment lies beside the page, and slows the first load fourfold.
     options = [
-        f"--server.port={port}", "--server.address=127.0.0.1", "--server.headless=true",
-        "--server.fileWatcherType=none", "--browser.gatherUsageStats=false", "--client.toolbarMode=viewer",
+        f"--server.port={port}",
+        "--server.address=127.0.0.1",
+        "--server.headless=true",
+        "--server.fileWatcherType=none",
+        "--browser.gatherUsageStats=false",
+        "--client.toolbarMode=viewer",
         "--theme.primaryColor=#1d4ed8",
-    ]  # fmt: skip
+    ]
     print(f"specsim dashboard: http://127.0.0.1:{port}", file=sys.stderr)
     raise typer.Exit(subprocess.call([sys.executable, "-m", "streamlit", "run", str(page), *options]))

@@ -68,12 +68,17 @@ def fit(
     notes = [note for record in records for note in record.notes]
     if as_json:
         document: dict[str, Any] = {
-            "acceptance": law_fields(chosen), "law": chosen.name, "level": chosen.level,
-            "draft_tokens": chosen.draft_tokens, "acceptance_length": _numbers(chosen.acceptance_length),
+            "acceptance": law_fields(chosen),
+            "law": chosen.name,
+            "level": chosen.level,
+            "draft_tokens": chosen.draft_tokens,
+            "acceptance_length": _numbers(chosen.acceptance_length),
             "numbers": {name: _numbers(one) for name, one in chosen.numbers.items()},
-            "candidates": [asdict(one) for one in chosen.candidates], "not_told": untold, "notes": notes,
+            "candidates": [asdict(one) for one in chosen.candidates],
+            "not_told": untold,
+            "notes": notes,
             "file": str(out),
-        }  # fmt: skip
+        }
         print_json(document)
         return
     screen = console()

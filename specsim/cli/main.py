@@ -14,17 +14,21 @@ import typer
 
 from specsim import __version__
 from specsim.cli import (
+    calibrate,
+    compare,
     dashboard,
     fit,
     import_files,
     init,
     measure,
+    plan,
     predict,
     profile,
     quickstart,
     report,
     schema,
     simulate,
+    sweep,
     systems,
     tune,
     validate,
@@ -46,10 +50,14 @@ app.command("schema")(schema.schema)
 app.add_typer(profile.app, name="profile")
 app.command("predict")(predict.predict)
 app.command("simulate")(simulate.simulate)
+app.command("compare")(compare.compare)
 app.command("measure")(measure.measure)
 app.command("validate")(validate.validate)
 app.command("fit")(fit.fit)
+app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
+app.command("plan")(plan.plan)
+app.command("sweep")(sweep.sweep)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
 app.command("systems")(systems.systems)
@@ -96,7 +104,9 @@ def _status_of(arguments: Sequence[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(message(), file=sys.stderr)
             return 2
-        return _fail(f"{message()}; see specsim --help", 2)
+        from specsim.specs.faults import in_plain_words  # not before it is needed: pydantic takes a while
+
+        return _fail(f"{in_plain_words(message()).rstrip('.')}; see specsim --help", 2)
     if status == INTERRUPTED:  # typer turns Ctrl-C into this status
         return _fail("stopped by Ctrl-C; measured rows are kept, and the same command goes on from there", INTERRUPTED)
     return status if isinstance(status, int) else 0

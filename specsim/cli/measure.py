@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,9 @@ from specsim.errors import InvalidInput
 if TYPE_CHECKING:
     from specsim.cases import Case
     from specsim.scenario import Scenario
+
+OWN_RUNS = ("--lossless", "--grid", "--saturation", "--loads")  # of the reference engine, in place of the workload
+_ALL_OWN = f"{', '.join(OWN_RUNS[:-1])} and {OWN_RUNS[-1]}"
 
 
 def measure(
@@ -65,50 +68,60 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Serve the workload on the wall clock, or measure the map that ``predict`` predicts."""
-    from specsim.assembly import assemble
-    from specsim.cases import names_case, own_drafter
-    from specsim.report.served import run_table
     from specsim.scenario import load_scenario
 
+    own = [name for name, asked in zip(OWN_RUNS, (lossless, grid, saturation, loads), strict=True) if asked]
     if engine != "reference":
         from specsim.cli.measure_engine import RealEngine, measure_arms
 
-        if lossless or grid or saturation or loads:
-            raise InvalidInput(
-                "--lossless, --grid, --saturation and --loads are the reference engine's; leave them out"
-            )
+        if own:
+            raise InvalidInput(f"{_ALL_OWN} are the reference engine's; leave them out")
         real = RealEngine(engine, installation, model, draft_model, port)
         measure_arms(load_scenario(scenario, settings or ()), real, out.with_suffix(""), blocks, as_json=as_json)
         return
-    if [lossless, grid, saturation, loads].count(True) > 1:
-        raise InvalidInput("--lossless, --grid, --saturation and --loads are runs of their own; give one of them")
+    if len(own) > 1:
+        raise InvalidInput(f"{_ALL_OWN} are runs of their own; give one of them")
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
     if saturation or loads:
-        from specsim.cli.case_runs import measure_served
+        _measure_case_loads(_case(scenario, settings), "saturation" if saturation else "loads", device)
+    elif grid:
+        _measure_grid(scenario, settings, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
+    else:
+        question = _question(scenario, settings)
+        compare_outputs(question, device, as_json=as_json) if lossless else _serve(question, device, as_json=as_json)
 
-        case = _case(scenario, settings)
-        measured = measure_served(case, "saturation" if saturation else "loads", device=device)
-        messages().print(f"wrote {measured}", soft_wrap=True)
-        return
-    if grid and names_case(scenario):
-        _measure_case_maps(_case(scenario, settings), device=device, repeats=repeats, cell_seconds=cell_seconds)
-        return
-    question = load_scenario(scenario, settings or ()).run_by("reference")
+
+def _question(reference: str, settings: list[str] | None) -> Scenario:
+    from specsim.scenario import load_scenario
+
+    question = load_scenario(reference, settings or ()).run_by("reference")
     require_torch()
+    return question
+
+
+def _serve(question: Scenario, device: str, *, as_json: bool) -> None:
+    from specsim.assembly import assemble
     from specsim.reference.timing.run import serve
+    from specsim.report.served import run_table
 
-    if lossless:
-        compare_outputs(question, device, as_json=as_json)
-        return
-    if grid:
-        from specsim.cli.case_runs import measure_maps
-
-        measure_maps(own_drafter(question), out, device=device, repeats=repeats, cell_seconds=cell_seconds)
-        messages().print(f"wrote {out}")
-        return
     summary = serve(assemble(question), device=device).summary(question.slo)
     print_json(summary | {"name": question.name}) if as_json else console().print(run_table({question.name: summary}))
+
+
+def _measure_grid(
+    reference: str, settings: list[str] | None, out: Path, *, device: str, repeats: int, cell_seconds: float
+) -> None:
+    from specsim.cases import names_case, own_drafter
+
+    if names_case(reference):
+        _measure_case_maps(_case(reference, settings), device=device, repeats=repeats, cell_seconds=cell_seconds)
+        return
+    drafter = own_drafter(_question(reference, settings))
+    from specsim.cli.case_runs import measure_maps
+
+    measure_maps(drafter, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
+    messages().print(f"wrote {out}")
 
 
 def _case(reference: str, settings: list[str] | None) -> Case:
@@ -118,6 +131,12 @@ def _case(reference: str, settings: list[str] | None) -> Case:
         raise InvalidInput("--set would measure another case than the folder holds; write it into the case's files")
     require_torch()
     return load_case(reference)
+
+
+def _measure_case_loads(case: Case, what: Literal["saturation", "loads"], device: str) -> None:
+    from specsim.cli.case_runs import measure_served
+
+    messages().print(f"wrote {measure_served(case, what, device=device)}", soft_wrap=True)
 
 
 def _measure_case_maps(case: Case, *, device: str, repeats: int, cell_seconds: float) -> None:
@@ -153,7 +172,10 @@ def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:
     for report in reports:
         rate = report.acceptance_rate
         table.add_row(
-            report.dtype, str(report.sequences), f"{report.identical_share:.0%}",
-            "-" if rate is None else f"{rate:.0%}", f"{max(report.gaps):.2g}" if report.gaps else "-",
-        )  # fmt: skip
+            report.dtype,
+            str(report.sequences),
+            f"{report.identical_share:.0%}",
+            "-" if rate is None else f"{rate:.0%}",
+            f"{max(report.gaps):.2g}" if report.gaps else "-",
+        )
     console().print(table)

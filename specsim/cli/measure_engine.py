@@ -19,10 +19,14 @@ from specsim.scenario import Scenario
 
 ON, OFF = "on", "off"
 METRICS = {
-    "output_throughput": "output tokens/s", "median_tpot_ms": "TPOT p50, ms", "median_itl_ms": "ITL p50, ms",
-    "median_ttft_ms": "TTFT p50, ms", "p99_ttft_ms": "TTFT p99, ms",
-    "spec_decode_acceptance_length": "acceptance length", "num_kv_blocks": "KV blocks",
-}  # fmt: skip
+    "output_throughput": "output tokens/s",
+    "median_tpot_ms": "TPOT p50, ms",
+    "median_itl_ms": "ITL p50, ms",
+    "median_ttft_ms": "TTFT p50, ms",
+    "p99_ttft_ms": "TTFT p99, ms",
+    "spec_decode_acceptance_length": "acceptance length",
+    "num_kv_blocks": "KV blocks",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,25 @@ def progress_bar() -> Progress:
 
     screen = messages()
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen,
-        transient=True, disable=not screen.is_terminal,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
+    )
 
 
 def print_json(document: Any) -> None:
     """One JSON document; NaN and infinity never appear in it."""
     print(json.dumps(document, indent=1, allow_nan=False, default=str))
+
+
+def tell_compilation() -> None:
+    """Say why the first run on a machine begins later than the next ones will."""
+    from specsim.scheduling.compiled import is_compiled
+    from specsim.serving.loop import serve
+
+    if not is_compiled(serve):
+        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)

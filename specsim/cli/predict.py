@@ -41,18 +41,18 @@ def predict(
     machine = assemble(scenario)
     speedups, asked = answered_map(
         machine, batch=batch, batches=sizes, context_tokens=context, decode_only=decode_only
-    )  # fmt: skip
+    )
     exits: tuple[Exit, ...] = ()
     if layers:
-        exits = best_exits(
-            machine, layers, batches=speedups.batches, context_tokens=context, decode_only=decode_only
-        )  # fmt: skip
+        exits = best_exits(machine, layers, batches=speedups.batches, context_tokens=context, decode_only=decode_only)
     answer = verdict(speedups, asked)
     if as_json:
         document = speedups.as_json() | {
-            "verdict": answer.as_json(), "serving_engine": scenario.assumed_engine(),
-            "deployment": scenario.assumed_deployment(), "assumed": list(asked_for.assumed),
-        }  # fmt: skip
+            "verdict": answer.as_json(),
+            "serving_engine": scenario.assumed_engine(),
+            "deployment": scenario.assumed_deployment(),
+            "assumed": list(asked_for.assumed),
+        }
         print_json(document | ({"exits": [best.as_json() for best in exits]} if exits else {}))
         return
     out = console()

@@ -94,9 +94,13 @@ def import_(
     folder = aiconfigurator.data_folder(data)
     tables = aiconfigurator.read_tables(folder, system, backend, version, ceilings)
     found = select_rows(
-        tables.rows, ceilings, plan, tables.label, aiconfigurator.SEED,
+        tables.rows,
+        ceilings,
+        plan,
+        tables.label,
+        aiconfigurator.SEED,
         progress=lambda name: messages().print(f"choosing {name}"),
-    )  # fmt: skip
+    )
     header = aiconfigurator.header_of(tables, hardware, found.heldout)
     write_profile(out, header, found.rows)
     read = sum(len(members) for members in tables.rows.values())
@@ -194,8 +198,9 @@ def merge(
 
     one, other = load_profile(first), load_profile(second)
     for what, mine, its in (
-        ("dtype", one.header.dtype, other.header.dtype), ("threads", one.header.threads, other.header.threads),
-    ):  # fmt: skip
+        ("dtype", one.header.dtype, other.header.dtype),
+        ("threads", one.header.threads, other.header.threads),
+    ):
         if mine != its and one.header.importer is None and other.header.importer is None:
             raise InvalidInput(f"{first} has {what} {mine} and {second} has {its}; merge profiles measured alike")
     profile, lost = merged(one, other)

@@ -44,10 +44,12 @@ def compose(
             folder, spec, load_profile(now)
         )
     if as_json:
-        print_json({
-            name: {"cells": one.cells, "median": one.median, "p90": one.p90, "bias": one.bias}
-            for name, one in found.items()
-        })  # fmt: skip
+        print_json(
+            {
+                name: {"cells": one.cells, "median": one.median, "p90": one.p90, "bias": one.bias}
+                for name, one in found.items()
+            }
+        )
         return
     for name, one in found.items():
         console().print(

@@ -82,13 +82,15 @@ ScenarioOrNone = Annotated[
 
 
 def takes_question(command: Callable[..., None]) -> Callable[..., None]:
-    """A verb whose first parameter is a Question, as typer reads it: scenario, ``--set`` and the short options."""
+    """A verb whose first parameter is a Question, as typer reads it: scenario, ``--set`` and the short options.
+
+    A parameter of the verb's own takes the place of the short option of its name.
+    """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     hints = inspect.get_annotations(_Options, eval_str=True)
-    short = [
-        inspect.Parameter(field.name, kind, default=None, annotation=hints[field.name]) for field in fields(_Options)
-    ]
+    names = [field.name for field in fields(_Options) if field.name not in {one.name for one in own}]
+    short = [inspect.Parameter(name, kind, default=None, annotation=hints[name]) for name in names]
     asked = [
         inspect.Parameter("scenario", kind, default=None, annotation=ScenarioOrNone),
         *short,
@@ -96,7 +98,7 @@ def takes_question(command: Callable[..., None]) -> Callable[..., None]:
     ]
 
     def asking(scenario: str | None = None, settings: list[str] | None = None, **given: Any) -> None:
-        options = {field.name: given.pop(field.name) for field in fields(_Options)}
+        options = {name: given.pop(name) for name in names}
         command(Question(scenario, options, tuple(settings or ())), **given)
 
     parameters = [*asked, *own]

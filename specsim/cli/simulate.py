@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
+from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
 from specsim.cli.simulated import Margins, Runs, Summaries, margin
 
@@ -70,7 +70,7 @@ def simulate(
     _tell_traces(question)
     whole = timeline is not None or series is not None or trim.any
     runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
-    _tell_compilation()
+    tell_compilation()
     runs.all(alternatives, replications)
     done = {name: alternatives[name] for name, found in runs.summaries.items() if found}
     if not done:
@@ -99,8 +99,11 @@ class _Answer:
 
         question, first = self.asked.scenario, self.runs.first()
         document: dict[str, Any] = {
-            "name": question.name, "assumed": list(self.asked.assumed), "slo": self._slo(), "alternatives": first
-        }  # fmt: skip
+            "name": question.name,
+            "assumed": list(self.asked.assumed),
+            "slo": self._slo(),
+            "alternatives": first,
+        }
         if self.sure:
             document["intervals"] = {name: predicted_json(found) for name, found in self.sure.items()}
         if self.repeated:
@@ -109,7 +112,7 @@ class _Answer:
         print_json(first.get(self.runs.main, {}) | document)
 
     def print(self) -> None:
-        from specsim.report.replications import predicted_table, replications_table
+        from specsim.report.replications import predicted_table, replications_tables
         from specsim.report.served import run_table
 
         out, first = console(), self.runs.first()
@@ -118,7 +121,8 @@ class _Answer:
             for line in lines:
                 out.print(f"  {line}", soft_wrap=True, markup=False)
         if self.repeated:
-            out.print(replications_table(self.repeated, self.compared, self.asked.scenario.seed))
+            for table in replications_tables(self.repeated, self.compared, self.asked.scenario.seed):
+                out.print(table)
         else:
             out.print(run_table(first, "speculation off"))
         if self.sure:
@@ -181,22 +185,18 @@ def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> d
 
             try:
                 found[name] = predicted_metrics(
-                    assemble(scenario), PREDICTED, runs=runs, vary_acceptance=True,
-                    counted=trim.applied if trim.any else None, progress=advance,
-                )  # fmt: skip
+                    assemble(scenario),
+                    PREDICTED,
+                    runs=runs,
+                    vary_acceptance=True,
+                    counted=trim.applied if trim.any else None,
+                    progress=advance,
+                )
             except KeyboardInterrupt:
                 messages().print("stopped by Ctrl-C: these are the intervals that were done")
                 break
             progress.remove_task(task)
     return found
-
-
-def _tell_compilation() -> None:
-    """Say why the first run on a machine begins later than the next ones will."""
-    from specsim.serving.entry import is_compiled
-
-    if not is_compiled():
-        messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)
 
 
 def _tell_traces(question: Scenario) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,9 +37,10 @@ def systems(
     if name is None:
         programs = [load_program(one) for one in program_names()]
         if as_json:
-            print_json([_row(program) for program in programs])
+            print_json({"drafters": [_row(program) for program in programs], "policies": _policies()})
         else:
             console().print(_listing(programs))
+            console().print(_policy_listing())
         return
     program, target = load_program(name), load_model(model)
     document = _document(program, target, draft_model, draft_tokens)
@@ -62,6 +64,40 @@ def _row(program: DraftProgram) -> dict[str, Any]:
     }
 
 
+def _policies() -> list[dict[str, str]]:
+    """The adaptive schemes: kind, what it does, where it is from. The batching study's profiled table first."""
+    from typing import get_args
+
+    from specsim.speculation.policy import Policy
+
+    kinds = get_args(get_args(Policy)[0])
+    told = [
+        {
+            "kind": kind.model_fields["kind"].default,
+            "about": " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
+            "source": ", ".join(dict.fromkeys(re.findall(r"arXiv \d{4}\.\d{5}", kind.__doc__ or ""))),
+        }
+        for kind in kinds
+    ]
+    return sorted(told, key=lambda one: one["kind"] != "profiled")
+
+
+def _policy_listing() -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title="\nadaptive schemes: how many tokens to draft next (speculation.policy.kind)", title_justify="left",
+        box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False,
+    )  # fmt: skip
+    for column in ("kind", "rule", "arXiv"):
+        table.add_column(column, no_wrap=column == "kind", overflow="fold")
+    for one in _policies():
+        table.add_row(one["kind"], escape(one["about"].replace("`", "")), one["source"].replace("arXiv ", ""))
+    return table
+
+
 def _verification(program: DraftProgram) -> str:
     if not program.drafts or not program.verifies:
         return "none"
@@ -69,25 +105,35 @@ def _verification(program: DraftProgram) -> str:
 
 
 def _listing(programs: list[DraftProgram]) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
-        title="techniques, by how they draft, verify and adapt",
+        title="techniques, by how they draft, verify and adapt", title_justify="left", box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1), show_edge=False, pad_edge=False, caption_justify="left",
         caption="acceptance is each one's own publication's, on its own target and data: comparing techniques by it "
         "ranks benchmarks",
-    )
-    for column in ("drafting", "name", "verification", "adaptation", "lossless", "acceptance", "paper"):
-        table.add_column(column)
+    )  # fmt: skip
+    for column in ("name", "verification", "adaptation", "loss-\nless", "accep-\ntance", "arXiv"):
+        table.add_column(column, no_wrap=column in ("name", "verification"), overflow="fold")
     rows = sorted((_row(program) for program in programs), key=lambda row: (str(row["drafting"]), row["name"]))
     before = None
     for row in rows:
         group = row["drafting"] or "unstated"
+        if group != before:
+            table.add_row(f"[bold]{group}[/bold]")
         table.add_row(
-            "" if group == before else group, row["name"], row["verification"], row["adaptation"] or "",
-            "yes" if row["lossless"] else "no", row["acceptance_basis"] or "-", row["source"].split(";")[0],
+            f" {row['name']} ", row["verification"], row["adaptation"] or "", "yes" if row["lossless"] else "no",
+            row["acceptance_basis"] or "-", _paper(row["source"]),
         )  # fmt: skip
         before = group
     return table
+
+
+def _paper(source: str) -> str:
+    """The arXiv number that a source names first, else who it is of."""
+    cited = re.search(r"arXiv (\d{4}\.\d{5})", source)
+    return cited[1] if cited else source.split(",")[0]
 
 
 def _document(
@@ -110,11 +156,14 @@ def _document(
         raise InvalidInput(f"-k {k} is no draft length of {program.name}; give one of {_known(program)}")
     described = program.model_dump(mode="json", exclude_none=True)
     return {
-        **_row(program), "mechanism": program.mechanism, "program": described,
+        **_row(program),
+        "mechanism": program.mechanism,
+        "program": described,
         "tokens_per_round": program.tokens_per_round(k),
         "cost": dataclasses.asdict(facts(program, target, draft, k)),
-        "figures": program.figures, "unknown": list(program.unknown),
-    }  # fmt: skip
+        "figures": program.figures,
+        "unknown": list(program.unknown),
+    }
 
 
 def _known(program: DraftProgram) -> str:
@@ -139,7 +188,7 @@ def _explain(program: DraftProgram, document: dict[str, Any]) -> None:
         f"  memory: {cost['extra_weight_bytes'] / GB:.3f} GB of weights, {cost['draft_kv_bytes_per_token']:,.0f} "
         f"bytes of KV a token, {cost['scratch_bytes_per_sequence']:,.0f} bytes of scratch a sequence\n"
         f"  {cost['lookahead_tokens']} KV slots and {cost['budget_tokens']} budget slots ahead a sequence",
-    )  # fmt: skip
+    )
     store = program.footprint.host_bytes
     if store != 0:
         out.print(f"  store on the host: {'size not known' if store is None else f'{store / GB:.3f} GB'}")

@@ -12,7 +12,7 @@ import streamlit as st
 import yaml
 
 from specsim.analytic.load import answered_map
-from specsim.analytic.rounds import SpeedupMap
+from specsim.analytic.speedups import SpeedupMap
 from specsim.assembly import assemble
 from specsim.dashboard.inputs import ask
 from specsim.errors import SpecsimError

@@ -93,14 +93,14 @@ class _Load:
 
     async def _at_its_time(
         self, session: aiohttp.ClientSession, request: RequestSpec, body: Mapping[str, Any]
-    ) -> None:  # fmt: skip
+    ) -> None:
         assert request.arrival_s is not None  # of an open loop
         await asyncio.sleep(request.arrival_s - self._now_s())
         await self._ask(session, request, body)
 
     async def _client(
         self, session: aiohttp.ClientSession, queue: Any, bodies: Mapping[int, Mapping[str, Any]]
-    ) -> None:  # fmt: skip
+    ) -> None:
         answered = False
         for request in queue:  # shared by all clients: each takes the next one
             if answered and request.think_s:

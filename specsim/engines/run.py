@@ -35,9 +35,15 @@ class Arms:
     """
 
     def __init__(
-        self, adapter: Adapter, python: Path, folder: Path, *, port: int | None = None, ready_s: float = READY_S,
+        self,
+        adapter: Adapter,
+        python: Path,
+        folder: Path,
+        *,
+        port: int | None = None,
+        ready_s: float = READY_S,
         starting: Callable[[str], None] = lambda what: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._adapter, self._python, self._folder = adapter, python, folder
         self._port, self._ready_s, self._starting = port, ready_s, starting
         self._servers: dict[tuple[str, ...], Server] = {}
@@ -59,10 +65,13 @@ class Arms:
         replace_text(before, server.metrics())
         answers = server.drive_with(
             lambda: drive(
-                server.url, self._adapter, requests, prompts,
+                server.url,
+                self._adapter,
+                requests,
+                prompts,
                 concurrency=None if clients is None else clients.concurrency,
             )
-        )  # fmt: skip
+        )
         counted = server.metrics()
         replace_text(after, counted)
         result = _result(scenario, self._adapter, answers, self._adapter.acceptance(before, after))
@@ -83,9 +92,7 @@ class Arms:
             )
         return self._servers[configuration]
 
-    def _warm_up(
-        self, server: Server, scenario: Scenario, requests: Sequence[RequestSpec], prompts: Prompts
-    ) -> None:  # fmt: skip
+    def _warm_up(self, server: Server, scenario: Scenario, requests: Sequence[RequestSpec], prompts: Prompts) -> None:
         few = [
             replace(request, output_tokens=min(WARM_UP_TOKENS, request.output_tokens), think_s=0.0)
             for request in requests[:WARM_UP_REQUESTS]
@@ -131,25 +138,35 @@ def _prompts(scenario: Scenario, requests: list[RequestSpec]) -> Prompts:
 
 def _result(
     scenario: Scenario, adapter: Adapter, answers: Sequence[Answer], acceptance: AcceptanceCounts
-) -> RunResult:  # fmt: skip
+) -> RunResult:
     records, gaps, owners = list[RequestRecord](), list[float](), list[int]()
     for answer in answers:
         request, times = answer.request, [second for second, _ in answer.chunks]
         records.append(
             RequestRecord(
-                request.request_id, request.request_class, answer.sent_s, times[0], times[-1],
-                request.prompt_tokens, request.output_tokens,
+                request.request_id,
+                request.request_class,
+                answer.sent_s,
+                times[0],
+                times[-1],
+                request.prompt_tokens,
+                request.output_tokens,
             )
-        )  # fmt: skip
+        )
         gaps += np.diff(times).tolist()
         owners += [request.request_id] * (len(times) - 1)
     imposed = scenario.weights is None
     return RunResult(
-        engine=adapter.kind, scenario_sha256=scenario.sha256(),  # type: ignore[arg-type]
-        duration_s=max(record.finish_s for record in records), requests=records, steps=[],
-        itl_s=np.array(gaps, dtype=np.float64), itl_request=np.array(owners, dtype=np.int64), acceptance=acceptance,
+        engine=adapter.kind,  # type: ignore[arg-type]
+        scenario_sha256=scenario.sha256(),
+        duration_s=max(record.finish_s for record in records),
+        requests=records,
+        steps=[],
+        itl_s=np.array(gaps, dtype=np.float64),
+        itl_request=np.array(owners, dtype=np.int64),
+        acceptance=acceptance,
         price_source="wall clock",
-        versions={"specsim": specsim.__version__} | ({"acceptance": "imposed" if imposed else "real"}
-                                                      if scenario.speculation else {}),
+        versions={"specsim": specsim.__version__}
+        | ({"acceptance": "imposed" if imposed else "real"} if scenario.speculation else {}),
         num_gpus=scenario.deployment.tensor_parallel,
-    )  # fmt: skip
+    )

@@ -41,9 +41,12 @@ class Server:
         _require_free(port)
         with log.open("wb") as file:
             self._guard = subprocess.Popen(
-                [sys.executable, "-P", str(GUARD), str(python), *launch.arguments], stdin=subprocess.PIPE,
-                stdout=file, stderr=subprocess.STDOUT, env=engine_environment(launch.environment),
-            )  # fmt: skip
+                [sys.executable, "-P", str(GUARD), str(python), *launch.arguments],
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=engine_environment(launch.environment),
+            )
         try:
             self._wait_until(lambda: _answers(self.url + health), ready_s)
         except BaseException:

@@ -78,9 +78,14 @@ class VLLM:
     def body(self, prompt: Sequence[int], output_tokens: int) -> dict[str, Any]:
         """Greedy, past any end of text, every chunk with its token ids."""
         return {
-            "model": NAME, "prompt": list(prompt), "max_tokens": output_tokens, "ignore_eos": True, "temperature": 0,
-            "stream": True, "return_token_ids": True,
-        }  # fmt: skip
+            "model": NAME,
+            "prompt": list(prompt),
+            "max_tokens": output_tokens,
+            "ignore_eos": True,
+            "temperature": 0,
+            "stream": True,
+            "return_token_ids": True,
+        }
 
     def tokens(self, event: Mapping[str, Any], before: int) -> int:
         """A chunk holds the ids that are new in it."""

@@ -16,7 +16,7 @@ NEAR_ONE = 0.05  # speed-ups within 1 ± this have no sign worth telling
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparedFigure:
     """One figure compared. ``predicted``, ``low`` and ``high`` in the unit of ``measured``.
 
     ``label``: what was measured; ``low`` is None where no interval is stated. ``by_length`` and ``by_smallest``: what
@@ -66,7 +66,7 @@ class ErrorSummary:
     by_smallest: tuple[float, float, int] | None
 
 
-def summarise(rows: Sequence[Comparison]) -> ErrorSummary:
+def summarise(rows: Sequence[ComparedFigure]) -> ErrorSummary:
     """Errors of at least one comparison."""
     errors = np.array([row.error for row in rows])
     stated = [row.covered for row in rows if row.covered is not None]
@@ -76,7 +76,9 @@ def summarise(rows: Sequence[Comparison]) -> ErrorSummary:
     )  # fmt: skip
 
 
-def _naive(rows: Iterable[Comparison], says: Callable[[Comparison], float | None]) -> tuple[float, float, int] | None:
+def _naive(
+    rows: Iterable[ComparedFigure], says: Callable[[ComparedFigure], float | None]
+) -> tuple[float, float, int] | None:
     pairs = [(said / row.measured - 1.0, row.error) for row in rows if (said := says(row)) is not None]
     if not pairs:
         return None
@@ -97,11 +99,11 @@ class Signs:
     by_smallest: tuple[int, int]
 
 
-def signs(rows: Iterable[Comparison]) -> Signs:
+def signs(rows: Iterable[ComparedFigure]) -> Signs:
     """Whether speed-ups are told from slow-downs."""
     told = [row for row in rows if abs(row.measured - 1.0) > NEAR_ONE]
 
-    def right(says: Callable[[Comparison], float | None]) -> tuple[int, int]:
+    def right(says: Callable[[ComparedFigure], float | None]) -> tuple[int, int]:
         asked = [(said, row.measured) for row in told if (said := says(row)) is not None]
         return sum((said > 1.0) is (measured > 1.0) for said, measured in asked), len(asked)
 
@@ -123,15 +125,15 @@ class Choice:
     regret_by_length: float | None
 
 
-def choices(rows: Iterable[Comparison]) -> list[Choice]:
+def choices(rows: Iterable[ComparedFigure]) -> list[Choice]:
     """A decision for each group of speed-ups that share a ``choice``; off has the speed-up 1 in all of them."""
-    groups: dict[Hashable, list[Comparison]] = {}
+    groups: dict[Hashable, list[ComparedFigure]] = {}
     for row in rows:
         groups.setdefault(row.choice, []).append(row)
     return [_chosen(choice, members) for choice, members in groups.items()]
 
 
-def _chosen(choice: Hashable, rows: Sequence[Comparison]) -> Choice:
+def _chosen(choice: Hashable, rows: Sequence[ComparedFigure]) -> Choice:
     off = ("", 0)
     measured = {off: 1.0} | {(row.drafter, row.draft_tokens): row.measured for row in rows}
     predicted = {off: 1.0} | {(row.drafter, row.draft_tokens): row.predicted for row in rows}
@@ -142,6 +144,9 @@ def _chosen(choice: Hashable, rows: Sequence[Comparison]) -> Choice:
     mine = max(predicted, key=predicted.__getitem__)
     naive = max(by_length, key=by_length.__getitem__) if len(by_length) == len(measured) else None
     return Choice(
-        choice, mine, best, 1.0 - measured[mine] / measured[best],
+        choice,
+        mine,
+        best,
+        1.0 - measured[mine] / measured[best],
         None if naive is None else 1.0 - measured[naive] / measured[best],
-    )  # fmt: skip
+    )

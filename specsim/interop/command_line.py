@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, shown
 
 _FLAG = re.compile(r"-{1,2}[A-Za-z]")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -15,10 +15,23 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``flags``: values of each flag, by its name with dashes and as given (``--max-num-seqs``); a switch has none."""
+    """``flags``: values of each flag, by its name with dashes and as given (``--max-num-seqs``); a switch has none.
+
+    ``words``: those before the first flag, the program among them. ``repeated``: flags given more than once, of which
+    the last values count, as argparse and click have it.
+    """
 
     environment: dict[str, str]
     flags: dict[str, tuple[str, ...]]
+    words: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
+
+    def notes(self) -> list[str]:
+        """A line on each flag that was given more than once."""
+        last = {
+            flag: f", {shown(' '.join(values))}," if (values := self.flags[flag]) else "" for flag in self.repeated
+        }
+        return [f"{flag} is given more than once: the last one{value} counts" for flag, value in last.items()]
 
     def value(self, *names: str) -> str | None:
         """The one value of the first of these flags that is there; raises InvalidInput if it has none or several."""
@@ -56,22 +69,24 @@ class Command:
 def read_command(command: str | Sequence[str]) -> Command:
     """Flags of a command line, as typed (line continuations, quotes, ``NAME=value`` before it) or already split.
 
-    Words before the first flag (program, sub-command, model) are passed over. Raises InvalidInput for unbalanced
-    quotes and for a flag given twice.
+    Raises InvalidInput for unbalanced quotes.
     """
     environment, flags, name = dict[str, str](), dict[str, tuple[str, ...]](), None
+    before, repeated = list[str](), list[str]()
     for word in _split(command) if isinstance(command, str) else command:
         if _FLAG.match(word):
             name, equals, value = word.partition("=")
             name = name.replace("_", "-") if name.startswith("--") else name
-            if name in flags:
-                raise InvalidInput(f"{name} is given twice; keep one")
+            if flags.pop(name, None) is not None:
+                repeated.append(name)
             flags[name] = (value,) if equals else ()
         elif name is not None:
             flags[name] = (*flags[name], word)
         elif assignment := _ASSIGNMENT.fullmatch(word):
             environment[assignment[1]] = assignment[2]
-    return Command(environment, flags)
+        else:
+            before.append(word)
+    return Command(environment, flags, tuple(before), tuple(dict.fromkeys(repeated)))
 
 
 def _split(command: str) -> list[str]:

@@ -74,10 +74,15 @@ def _weights(head: DraftHead) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     width = (head.target_hidden_size or shape.hidden_size) * read
     fusion = [{"kind": "sized_matrix", "inputs": width, "outputs": shape.hidden_size}]
     layers: dict[str, Any] = {
-        "kind": "sized_layers", "count": head.layers, "hidden_size": shape.hidden_size, "num_heads": shape.num_heads,
-        "num_kv_heads": shape.num_kv_heads, "head_dim": shape.head_dim, "intermediate_size": shape.intermediate_size,
+        "kind": "sized_layers",
+        "count": head.layers,
+        "hidden_size": shape.hidden_size,
+        "num_heads": shape.num_heads,
+        "num_kv_heads": shape.num_kv_heads,
+        "head_dim": shape.head_dim,
+        "intermediate_size": shape.intermediate_size,
         "input_width": 2 if head.technique == "eagle3" else 1,
-    }  # fmt: skip
+    }
     output: dict[str, Any] = {"kind": "head"}
     if head.vocabulary is not None:
         output = {"kind": "sized_head", "vocabulary": head.vocabulary, "hidden_size": shape.hidden_size}

@@ -36,7 +36,7 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Steps = tuple[tuple[int, int], ...]
 
 
-class DraftTree(Validated):
+class EagleTree(Validated):
     """EAGLE-2's tree: ``num_steps`` levels of ``topk`` branches, ``num_draft_tokens`` verified with the root."""
 
     topk: PositiveInt
@@ -62,7 +62,7 @@ class EngineConfig(Validated):
     num_speculative_tokens: PositiveInt | None = None
     policy: Policy | None = None
     prompt_lookup: tuple[PositiveInt, PositiveInt] | None = None
-    tree: DraftTree | None = None
+    tree: EagleTree | None = None
     acceptance_rates: tuple[Rate, ...] | None = None
     limits: dict[str, Any] = Field(default_factory=dict)
     graph_batch_sizes: tuple[PositiveInt, ...] | None = None

@@ -24,6 +24,7 @@ GUIDELLM_LATENCIES = {"time_to_first_token_ms": "ttft", "inter_token_latency_ms"
 class LoadResult:
     """One run. ``concurrency``: of a closed loop; ``rate_per_s``: offered in an open one; None: the file does not say.
 
+    ``acceptance_length`` is None without speculation, ``draft_tokens`` also where the file does not say.
     ``metrics``: ``output_throughput`` and ``request_throughput`` a second, latencies in ms as ``median_ttft_ms``.
     """
 
@@ -34,6 +35,8 @@ class LoadResult:
     concurrency: int | None = None
     rate_per_s: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    draft_tokens: int | None = None
+    acceptance_length: float | None = None
 
     def workload(self) -> dict[str, Any]:
         """The ``workload`` mapping of a scenario that gives this load, every request of the mean lengths."""
@@ -71,8 +74,19 @@ def _bench_serve(run: dict[str, Any], path: Path) -> list[LoadResult]:
             concurrency=None if concurrency is None else int(concurrency),
             rate_per_s=_positive(run.get("request_rate")),
             metrics={key: _number(run, key, path) for key in ("output_throughput", "request_throughput")} | latencies,
+            draft_tokens=_drafted(run),
+            acceptance_length=_positive(run.get("spec_decode_acceptance_length", run.get("accept_length"))),
         )
     ]
+
+
+def _drafted(run: dict[str, Any]) -> int | None:
+    """Drafts a round: vLLM's rates by position, or SGLang's nodes, the root among them."""
+    rates = run.get("spec_decode_per_position_acceptance_rates")
+    if isinstance(rates, list) and rates:
+        return len(rates)
+    nodes = _positive(_object(run, "server_info").get("speculative_num_draft_tokens"))
+    return None if nodes is None or nodes < 2 else int(nodes) - 1
 
 
 def _aiperf(document: dict[str, Any], path: Path) -> list[LoadResult]:
@@ -97,6 +111,7 @@ def _aiperf(document: dict[str, Any], path: Path) -> list[LoadResult]:
             concurrency=None if concurrency is None else int(concurrency),
             rate_per_s=_positive(load.get("request_rate")),
             metrics=metrics,
+            acceptance_length=_positive(_object(document, "spec_decode_acceptance_length").get("avg")),
         )
     ]
 

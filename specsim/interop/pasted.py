@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from specsim.errors import InvalidInput, shown
@@ -34,24 +35,68 @@ _DESCRIPTOR = re.compile(r"(?<=\s)\d(?=[<>])")  # 2>&1
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _MANIFEST = re.compile(r"^\s*(-\s+)?(args|command|containers|apiVersion)\s*:", re.MULTILINE)
 
-Call = tuple[str, dict[str, str], list[str]]  # the engine, its environment, the words after the program
+_HEREDOC = re.compile(
+    r"^(?P<line>.*?)<<-?\s*(['\"]?)(?P<end>\w+)\2(?P<rest>[^\n]*)\n(?P<body>.*?)^\s*(?P=end)[ \t]*$", re.M | re.S
+)
+_WRITTEN_TO = re.compile(r"(?:>{1,2}|\btee)\s*([^\s<>|]+)")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::?-([^}]*))?\}|\((\w+)\)|(\w+))")
+_NO_SERVERS = {"bench", "chat", "complete", "run-batch", "collect-env", "disaggregated", "disaggregated_mpi_worker"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """``words`` come after the program; ``files``: what the text writes to a path before, as ``cat <<EOF > PATH``."""
+
+    engine: str
+    environment: dict[str, str]
+    words: list[str]
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def server_call(text: str) -> Call:
     """The call of a server in ``text``. Raises InvalidInput: unbalanced quotes, no server of a known engine."""
-    commands = list(_manifest_commands(text)) if _MANIFEST.search(text) else list(_shell_commands(text))
+    files: dict[str, str] = {}
+    if _MANIFEST.search(text):
+        commands = list(_manifest_commands(text))
+    else:
+        commands = list(_shell_commands(_without_files(text, files)))
     environment: dict[str, str] = {}
     for words in commands:
         settings, rest = _assignments(words)
-        environment |= settings
+        environment |= {name: _expanded(value, environment) for name, value in settings.items()}
         call = _call(rest)
         if call is not None:
-            engine, more, arguments = call
-            return engine, environment | more, arguments
+            environment |= call.environment
+            arguments = [_expanded(word, environment) for word in call.words]
+            written = {_expanded(path, environment): content for path, content in files.items()}
+            return Call(call.engine, environment, arguments, written)
+    nowhere = " is no file here and" if len(text.split()) == 1 else ""
     raise InvalidInput(
-        f"{shown(text)} starts no server that is known; give a command line of vllm serve, "
+        f"{shown(text)}{nowhere} starts no server that is known; give a command line of vllm serve, "
         "python -m sglang.launch_server or trtllm-serve"
     )
+
+
+def _without_files(text: str, files: dict[str, str]) -> str:
+    """A shell text without its here-documents, which go into ``files`` by the path that they are written to."""
+
+    def cut(match: re.Match[str]) -> str:
+        line = f"{match['line']} {match['rest']}"
+        if (path := _WRITTEN_TO.search(line)) is not None:
+            files[path[1].strip("'\"")] = match["body"]
+        return line
+
+    return _HEREDOC.sub(cut, text)
+
+
+def _expanded(word: str, variables: Mapping[str, str]) -> str:
+    """A word with the variables that are known, or have a default in it; the others stay as they are written."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[3] or match[4]
+        return variables.get(name, match[0] if match[2] is None else match[2])
+
+    return _VARIABLE.sub(value, word)
 
 
 def _shell_commands(text: str) -> Iterator[list[str]]:
@@ -129,9 +174,10 @@ def _call(words: Sequence[str]) -> Call | None:
     found = _engine_in(words)
     if found is None:
         bare = bool(words) and words[0].startswith("-")  # flags alone
-        return (_engine_of_flags(words), {}, list(words)) if bare else None
+        return Call(_engine_of_flags(words), {}, list(words)) if bare else None
     engine, index = found
-    return engine, {}, list(words[index + 1 :])
+    rest = list(words[index + 1 :])
+    return None if rest and rest[0] in _NO_SERVERS else Call(engine, {}, rest)
 
 
 def _engine_in(words: Sequence[str]) -> tuple[str, int] | None:
@@ -155,7 +201,7 @@ def _container_call(words: Sequence[str]) -> Call | None:
         if engine is not None:
             rest = list(words[index + 1 :])
             inner = _call(rest) if rest and not rest[0].startswith("-") else None
-            return (inner[0], settings | inner[1], inner[2]) if inner is not None else (engine, settings, rest)
+            return Call(engine, settings, rest) if inner is None else Call(inner.engine, settings, inner.words)
     return None
 
 

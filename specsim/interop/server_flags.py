@@ -23,9 +23,11 @@ FOLDER = Path(__file__).parent / "flags"
 Kind = Literal["integer", "number", "text", "integers", "switch", "off", "kv_dtype"]
 _SUFFIXED = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])?")
 _LEVEL = re.compile(r"-O(\d)")
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
-_KV_BITS = {"auto": None, "fp8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8, "int8": 8, "nvfp4": 4, "fp4_e2m1": 4, "bfloat16": 16,
-            "bf16": 16, "float16": 16}  # fmt: skip
+_KV_BITS = {"auto": None, "fp8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8, "fp8_ds_mla": 8, "int8": 8, "nvfp4": 4,
+            "fp4_e2m1": 4, "bfloat16": 16, "bf16": 16, "float16": 16}  # fmt: skip
+_NUMBERS = re.compile(r"[\d\s,()\[\]]+")
 
 
 class ReadFlag(Validated):
@@ -46,6 +48,13 @@ class FlagTable(Validated):
     read_elsewhere: tuple[str, ...] = Field(description="where speculation, graphs and precision are read")
     not_modelled: tuple[str, ...]
     irrelevant: tuple[str, ...]
+    switches: tuple[str, ...] = Field((), description="of the flags that are not read: those without a value")
+    lists: tuple[str, ...] = Field((), description="and those with any number of values; the others have one")
+    variables: tuple[str, ...] = Field(description="how the engine's own environment variables begin")
+    variables_read: tuple[str, ...] = Field((), description="of these, what is read or has no bearing on speed")
+
+    def read(self, flag: str) -> ReadFlag | None:
+        return self.engine.get(flag) or self.deployment.get(flag)
 
     def known(self) -> set[str]:
         return {*self.engine, *self.deployment, *self.read_elsewhere, *self.not_modelled, *self.irrelevant, self.model}
@@ -69,46 +78,72 @@ def flag_table(engine: str) -> FlagTable:
 def spelled_out(command: Command, table: FlagTable) -> Command:
     """The command with every flag by its full name: aliases, and beginnings that one flag alone has, as argparse.
 
-    Raises InvalidInput for a beginning of several flags.
+    Words after a flag's own values are the command's. Raises InvalidInput for a beginning of several flags.
     """
     flags: dict[str, tuple[str, ...]] = {}
-    known = sorted(table.known() | set(table.aliases))
-    for name, values in command.flags.items():
-        if level := _LEVEL.fullmatch(name):
-            flags["--optimization-level"] = (level[1],)
-            continue
-        full = table.aliases.get(name, name)
-        positive = full.replace("--no-", "--", 1)
-        plain = full.partition(".")[0]
-        if full.startswith("--") and not {full, positive, plain} & set(known):
-            longer = {table.aliases.get(other, other) for other in known if other.startswith(full)}
-            if len(longer) > 1:
-                raise InvalidInput(f"{name} may be {', '.join(sorted(longer))}; write it out")
-            full = longer.pop() if longer else full
-        flags[full] = values
-    return Command(command.environment, flags)
+    words, repeated = list(command.words), []
+    for name, given in command.flags.items():
+        full, values = _full_name(name, given, table)
+        own = _own_values(full, values, table)
+        if flags.pop(full, None) is not None or name in command.repeated:
+            repeated.append(full)
+        flags[full] = values[:own]
+        words += values[own:]
+    return Command(command.environment, flags, tuple(words), tuple(dict.fromkeys(repeated)))
+
+
+def _full_name(name: str, values: tuple[str, ...], table: FlagTable) -> tuple[str, tuple[str, ...]]:
+    if level := _LEVEL.fullmatch(name):
+        return "--optimization-level", (level[1], *values)
+    stem, dot, key = name.partition(".")
+    if stem == "-O" and (dot or (values[:1] and values[0].startswith("{"))):  # up to vLLM 0.11: -O.level=3, -O '{...}'
+        stem = "--compilation-config"
+    full = table.aliases.get(stem, stem) + dot + key
+    known = table.known() | set(table.aliases)
+    stems = {flag.partition(".")[0] for flag in known}
+    plain = full.partition(".")[0]
+    if not full.startswith("--") or {plain, plain.replace("--no-", "--", 1)} & stems:
+        return full, values
+    longer = {table.aliases.get(other, other) for other in sorted(known) if other.startswith(full)}
+    if len(longer) > 1:
+        raise InvalidInput(f"{name} may be {', '.join(sorted(longer))}; write it out")
+    return (longer.pop() if longer else full), values
+
+
+def _own_values(flag: str, values: tuple[str, ...], table: FlagTable) -> int:
+    """How many of the words after a flag are its own."""
+    read = table.read(flag)
+    if read is not None and read.kind == "integers":
+        return next((i for i, value in enumerate(values) if not _NUMBERS.fullmatch(value)), len(values))
+    if flag in table.lists or (read is None and flag not in table.known() | {table.model}):
+        return len(values)
+    if flag in table.switches or flag.startswith("--no-") or (read is not None and read.kind in ("switch", "off")):
+        return int(bool(values) and values[0].lower() in _TRUTHS)
+    return min(1, len(values))
 
 
 def read_flags(command: Command, table: FlagTable) -> ReadFlags:
     """The fields of a command whose flags are spelled out. Raises InvalidInput for a value of another kind."""
-    found = ReadFlags(model=command.value(table.model))
+    found = ReadFlags(model=command.value(table.model), notes=command.notes())
     for section, flags in (("engine", table.engine), ("deployment", table.deployment)):
         for flag, read in flags.items():
             value = _value(command, flag, read.kind)
             if value is not None:
                 getattr(found, section)[read.field] = value
-    notes = {"known, and not modelled": table.not_modelled, "without bearing on speed": table.irrelevant}
-    for told, names in notes.items():
-        given = [flag for flag in command.flags if flag.partition(".")[0] in names]
-        if given:
-            found.notes.append(f"{told}: {', '.join(given)}")
-    stems = {flag.partition(".")[0] for flag in table.known()}
-    unknown = [
-        flag for flag in command.flags
-        if flag.partition(".")[0].replace("--no-", "--", 1) not in stems and not _is_speculative(flag)
-    ]  # fmt: skip
-    if unknown:
-        found.notes.append(f"unknown to specsim: {', '.join(unknown)}")
+    told = {"known, and not modelled": table.not_modelled, "without bearing on speed": table.irrelevant}
+    told |= {"": tuple(table.known())}  # read
+    groups: dict[str, list[str]] = {why: [] for why in (*told, "unknown to specsim")}
+    for flag in command.flags:
+        names = {flag, flag.replace("--no-", "--", 1)}
+        names |= {name.partition(".")[0] for name in names}
+        why = next((why for why, known in told.items() if names & set(known)), "unknown to specsim")
+        groups["" if _is_speculative(flag) else why].append(flag)
+    found.notes += [f"{why}: {', '.join(flags)}" for why, flags in groups.items() if why and flags]
+    own = [name for name in command.environment if name.startswith(table.variables)]
+    if unread := [f"{name}={command.environment[name]}" for name in own if name not in table.variables_read]:
+        found.notes.append(
+            f"set in the environment, and not modelled: {', '.join(shown(one)[1:-1] for one in unread)}"
+        )
     return found
 
 
@@ -144,8 +179,8 @@ def _value(command: Command, flag: str, kind: Kind) -> Any:
 def _truth(values: Sequence[str], flag: str) -> bool:
     if not values:
         return True
-    if len(values) == 1 and values[0].lower() in ("true", "1", "false", "0"):
-        return values[0].lower() in ("true", "1")
+    if len(values) == 1 and values[0].lower() in _TRUTHS:
+        return _TRUTHS[values[0].lower()]
     raise InvalidInput(f"{flag} is {shown(' '.join(values))}; it is a switch: write it alone, or true or false")
 
 

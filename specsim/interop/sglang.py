@@ -16,7 +16,7 @@ from typing import Any
 from specsim.errors import InvalidInput, NoAnswer, unknown_name
 from specsim.interop.command_line import Command, read_command
 from specsim.interop.engine_config import (
-    DraftTree,
+    EagleTree,
     EngineConfig,
     EngineText,
     kept_notes,
@@ -33,10 +33,10 @@ from specsim.interop.sglang_adaptive import (
     tiers_text,
 )
 from specsim.json_file import read_json_object
-from specsim.specs.engine import EngineLimits
 from specsim.specs.yaml_file import build
 from specsim.speculation.policy import Tier, TieredPolicy
 
+PAGE_SIZE = 1  # SGLang's own, unless --page-size says otherwise
 RUNNING_REQUESTS = 48  # SGLang's cap under speculation unless --max-running-requests says otherwise
 
 _METHODS = {
@@ -69,7 +69,8 @@ def read_sglang(source: str | Sequence[str], adaptive: Mapping[str, Any] | None 
     InvalidInput: no algorithm or an unknown one, a number that is none, steps without topk, a file that is not there,
     a slot without candidates.
     """
-    command, notes = read_command(source), list[str]()
+    command = read_command(source)
+    notes = command.notes()
     method = _method(command, notes)
     tiers, knobs = _adaptive_tiers(command, method, adaptive, notes)
     longest, tree = (None, None) if tiers else _shape(method, command, notes)
@@ -162,7 +163,7 @@ def _method(command: Command, notes: list[str]) -> str:
     return _METHODS[name]
 
 
-def _shape(method: str, command: Command, notes: list[str]) -> tuple[int | None, DraftTree | None]:
+def _shape(method: str, command: Command, notes: list[str]) -> tuple[int | None, EagleTree | None]:
     """(drafts of a round, the tree they form if it branches)."""
     nodes, flag = _number(command, "num-draft-tokens"), "--speculative-num-draft-tokens"
     if method in _EAGLE_FAMILY:
@@ -186,7 +187,7 @@ def _shape(method: str, command: Command, notes: list[str]) -> tuple[int | None,
 
 def _eagle_shape(
     method: str, nodes: int | None, command: Command, notes: list[str]
-) -> tuple[int | None, DraftTree | None]:
+) -> tuple[int | None, EagleTree | None]:
     steps, topk = _number(command, "num-steps"), _number(command, "eagle-topk")
     if steps is None and (topk is not None or nodes is not None):
         raise InvalidInput("SGLang refuses topk or draft tokens without --speculative-num-steps; add it")
@@ -206,9 +207,9 @@ def _eagle_shape(
     return nodes - 1, _tree(topk, steps, nodes)
 
 
-def _tree(topk: int, steps: int, nodes: int) -> DraftTree:
+def _tree(topk: int, steps: int, nodes: int) -> EagleTree:
     fields = {"topk": topk, "num_steps": steps, "num_draft_tokens": nodes}
-    return build(DraftTree, fields, where="the SGLang flags")
+    return build(EagleTree, fields, where="the SGLang flags")
 
 
 def _adaptive_tiers(
@@ -301,7 +302,7 @@ def _limits(command: Command, notes: list[str]) -> dict[str, Any]:
     if page is not None:
         limits["block_size"] = page
     if (tokens := command.number("--max-total-tokens")) is not None:
-        limits["num_kv_blocks"] = int(tokens // (page or EngineLimits().block_size))
+        limits["num_kv_blocks"] = int(tokens // (page or PAGE_SIZE))
     if (chunk := command.number("--chunked-prefill-size")) is not None:
         limits["chunked_prefill"] = chunk > 0
     if "--disable-cuda-graph" in command.flags:
@@ -317,7 +318,7 @@ def limit_flags(limits: Mapping[str, Any]) -> list[str]:
     if "block_size" in limits:
         words += ["--page-size", str(limits["block_size"])]
     if "num_kv_blocks" in limits:
-        blocks, size = limits["num_kv_blocks"], limits.get("block_size", EngineLimits().block_size)
+        blocks, size = limits["num_kv_blocks"], limits.get("block_size", PAGE_SIZE)
         words += ["--max-total-tokens", str(blocks * size)]
     if limits.get("chunked_prefill") is False:
         words += ["--chunked-prefill-size", "-1"]

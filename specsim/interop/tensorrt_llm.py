@@ -19,7 +19,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeInt,
 
 from specsim.errors import InvalidInput, NoAnswer, unknown_name
 from specsim.interop.engine_config import (
-    DraftTree,
+    EagleTree,
     EngineConfig,
     EngineText,
     kept_notes,
@@ -29,13 +29,13 @@ from specsim.interop.engine_config import (
     steps_ranges,
     used_steps,
 )
-from specsim.specs.engine import EngineLimits
 from specsim.specs.yaml_file import build, read_mapping
 from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, TablePolicy
 
 Keys = Literal["last", "first"]
 
 MAX_BATCH_SIZE = 2048  # TensorRT-LLM's own max_batch_size where the YAML has none
+TOKENS_PER_BLOCK = 32  # and its own tokens_per_block
 
 _TYPES = {
     "Eagle3": "eagle3", "Eagle": "eagle3", "MTP": "mtp", "NGram": "ngram", "Draft_Target": "draft_model",
@@ -56,7 +56,7 @@ _UNMODELLED = {
 }  # fmt: skip
 
 
-class _SpeculativeConfig(BaseModel):
+class _DecodingConfig(BaseModel):
     """The keys that specsim models, with TensorRT-LLM's types; the others pass through."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -65,7 +65,7 @@ class _SpeculativeConfig(BaseModel):
     max_draft_len: NonNegativeInt | None = None
     max_total_draft_tokens: PositiveInt | None = None
     speculative_model: str | None = Field(
-        None, validation_alias=AliasChoices("speculative_model", "speculative_model_dir")
+        None, validation_alias=AliasChoices("speculative_model", "speculative_model_dir", "pytorch_weights_path")
     )
     max_concurrency: PositiveInt | None = None
     draft_len_schedule: dict[PositiveInt, NonNegativeInt] | None = None
@@ -107,7 +107,7 @@ def read_tensorrt_llm(source: Mapping[str, Any] | Path | str, keys: Keys = "last
     inner = content if "decoding_type" in content else content.get("speculative_config")
     if not isinstance(inner, Mapping):
         raise InvalidInput(f"{where} is not there; write speculative_config with its decoding_type")
-    parsed = build(_SpeculativeConfig, dict(inner), where)
+    parsed = build(_DecodingConfig, dict(inner), where)
     server = build(_Server, {} if inner is content else content, where.removesuffix("speculative_config") + "the YAML")
     notes = list[str]()
     method = _method(parsed, where, notes)
@@ -174,7 +174,7 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "")
 
 
-def _method(parsed: _SpeculativeConfig, where: str, notes: list[str]) -> str:
+def _method(parsed: _DecodingConfig, where: str, notes: list[str]) -> str:
     plain = _plain(parsed.decoding_type)
     if plain in _NO_DRAFTER:
         raise NoAnswer(f"{where}: decoding_type {parsed.decoding_type!r} is no drafter that specsim could know")
@@ -191,7 +191,7 @@ def _method(parsed: _SpeculativeConfig, where: str, notes: list[str]) -> str:
     return method
 
 
-def _longest(parsed: _SpeculativeConfig, method: str, where: str, notes: list[str]) -> int | None:
+def _longest(parsed: _DecodingConfig, method: str, where: str, notes: list[str]) -> int | None:
     """max_draft_len; None where the draft checkpoint decides."""
     longest = parsed.max_draft_len
     if parsed.num_nextn_predict_layers is not None:
@@ -202,7 +202,7 @@ def _longest(parsed: _SpeculativeConfig, method: str, where: str, notes: list[st
     return longest
 
 
-def _tree(parsed: _SpeculativeConfig, longest: int | None, where: str) -> DraftTree | None:
+def _tree(parsed: _DecodingConfig, longest: int | None, where: str) -> EagleTree | None:
     if not parsed.use_dynamic_tree:
         return None
     topk = parsed.dynamic_tree_max_topk
@@ -214,11 +214,11 @@ def _tree(parsed: _SpeculativeConfig, longest: int | None, where: str) -> DraftT
             f"{where}: max_total_draft_tokens is {nodes}; it should be from max_draft_len {longest} to "
             f"max_draft_len times dynamic_tree_max_topK, {topk * longest}"
         )
-    return DraftTree(topk=topk, num_steps=longest, num_draft_tokens=nodes + 1)
+    return EagleTree(topk=topk, num_steps=longest, num_draft_tokens=nodes + 1)
 
 
 def _policy(
-    parsed: _SpeculativeConfig, longest: int | None, keys: Keys, where: str, notes: list[str]
+    parsed: _DecodingConfig, longest: int | None, keys: Keys, where: str, notes: list[str]
 ) -> FixedPolicy | OffAbovePolicy | TablePolicy | None:
     schedule, limit = parsed.draft_len_schedule, parsed.max_concurrency
     if schedule is not None and limit is not None:
@@ -287,7 +287,7 @@ def _limits(server: _Server, notes: list[str]) -> dict[str, Any]:
         "graph_sizes": () if server.cuda_graph_config is None else None,
     }  # fmt: skip
     if cache.max_tokens is not None:
-        limits["num_kv_blocks"] = cache.max_tokens // (block or EngineLimits().block_size)
+        limits["num_kv_blocks"] = cache.max_tokens // (block or TOKENS_PER_BLOCK)
     if cache.free_gpu_memory_fraction is not None:
         notes.append(
             "free_gpu_memory_fraction is of what the weights leave free, not gpu_memory_utilization; left out"
@@ -307,7 +307,7 @@ def _server(config: EngineConfig) -> dict[str, Any]:
     if "block_size" in limits:
         cache["tokens_per_block"] = limits["block_size"]
     if "num_kv_blocks" in limits:
-        cache["max_tokens"] = limits["num_kv_blocks"] * limits.get("block_size", EngineLimits().block_size)
+        cache["max_tokens"] = limits["num_kv_blocks"] * limits.get("block_size", TOKENS_PER_BLOCK)
     if cache:
         server["kv_cache_config"] = cache
     if limits.get("graph_sizes") == ():

@@ -102,15 +102,16 @@ def read_vllm(source: Mapping[str, Any] | str | Sequence[str]) -> EngineConfig:
     about neither speculation nor the scheduler's limits are not read. Raises InvalidInput: malformed JSON, a wrong
     type, an empty or overlapping schedule, a k above ``num_speculative_tokens``, a method that vLLM does not know.
     """
-    command = Command({}, {})
+    command, told = Command({}, {}), list[str]()
     if isinstance(source, Mapping):
         content = dict(source)
     elif isinstance(source, str) and source.lstrip().startswith("{"):
         content = parse_json_object(source, _FLAG, QUOTED)
     else:
         command = read_command(source)
-        content = _from_flags(command)
+        content = _from_flags(command, told := command.notes())
     fields, notes = _current(content)
+    notes = [*told, *notes]
     parsed = build(_SpeculativeConfig, fields, where=_FLAG)
     return _config(parsed, set(fields), command, notes)
 
@@ -148,12 +149,18 @@ def write_vllm(config: EngineConfig) -> EngineText:
     return EngineText(shlex.join(words), notes=notes)
 
 
-def _from_flags(command: Command) -> dict[str, Any]:
-    """The JSON, its keys given one by one (``--speculative-config.method``), the short forms and the flags of old."""
+def _from_flags(command: Command, notes: list[str]) -> dict[str, Any]:
+    """The JSON, or its keys given one by one (``--speculative-config.method``), the short forms and the flags of old.
+
+    vLLM makes a JSON of its own of the keys given one by one, and of two JSONs it takes the last.
+    """
     text = command.value(_FLAG, "-sc")
+    nested = {f"{_FLAG}.{key}": key for flag in command.flags if (key := flag.partition(f"{_FLAG}.")[2])}
+    if nested and text is not None:
+        notes.append(f"vLLM takes {', '.join(nested)} and drops the JSON of {_FLAG}")
+        text = None
     content = {} if text is None else parse_json_object(text, _FLAG, QUOTED)
-    single = {"--spec-method": "method", "--spec-model": "model", "--spec-tokens": "num_speculative_tokens"}
-    single |= {f"{_FLAG}.{key}": key for flag in command.flags if (key := flag.partition(f"{_FLAG}.")[2])}
+    single = {"--spec-method": "method", "--spec-model": "model", "--spec-tokens": "num_speculative_tokens"} | nested
     old = ("num_speculative_tokens", *_OLD_KEYS)
     single |= {f"--{key.replace('_', '-')}": key for key in old}
     for flag, key in single.items():

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, kind_of
 from specsim.json_file import parse_json
 from specsim.profiles.schema import Row
 from specsim.profiles.steps import StepShape
@@ -193,7 +193,9 @@ def _shape(requests: list[dict[str, Any]], where: str) -> tuple[float, ...] | No
 def _get(owner: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = owner.get(key) if isinstance(owner, dict) else None
     if not isinstance(value, kind):
-        raise InvalidInput(f"{where}: {key!r} is missing or no {kind.__name__}; give vllm bench forward's own output")
+        raise InvalidInput(
+            f"{where}: {key!r} is missing or not {kind_of(kind())}; give vllm bench forward's own output"
+        )
     return value
 
 

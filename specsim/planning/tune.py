@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.analytic.rounds import SpeedupMap, largest_batch, speedup_map
+from specsim.analytic.rounds import largest_batch, speedup_map
+from specsim.analytic.speedups import SpeedupMap
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput, NoAnswer
@@ -29,6 +30,7 @@ from specsim.interop.engine_config import (
 from specsim.interop.sglang import changes_with_batch, write_sglang
 from specsim.interop.tensorrt_llm import write_tensorrt_llm
 from specsim.interop.vllm import write_vllm
+from specsim.planning.command import hub_name, with_checkpoint
 from specsim.scenario import Scenario, Speculation
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
@@ -140,25 +142,39 @@ def rule_of(engine: Engine, scenario: Scenario) -> Rule:
     return "any"
 
 
+LOADS_CHECKPOINT = {"draft_model", "pard", "eagle", "eagle3", "p_eagle", "medusa", "mlp_speculator", "dflash"}
+
+
 def engine_config(
     scenario: Scenario, policy: FixedPolicy | TablePolicy, draft_model: str | None = None
 ) -> EngineConfig:  # fmt: skip
     """The scenario's engine limits and drafter with a schedule; ``draft_model``: the checkpoint to load."""
-    speculation = drafter_of(scenario).model_dump(mode="json") | {
+    speculation = drafter_of(scenario)
+    if draft_model is None and speculation.draft_model is not None:
+        draft_model = hub_name(speculation.draft_model)
+    fields = speculation.model_dump(mode="json") | {
         "policy": policy.model_dump(mode="json"), "max_draft_tokens": policy.longest
     }  # fmt: skip
     limits = scenario.stated_engine.model_dump(mode="json", exclude_unset=True, exclude={"kind", "version"})
     limits["max_num_seqs"] = scenario.engine.max_num_seqs  # the last batch size of the schedule
-    return config_from_fields(speculation, limits, draft_model=draft_model)
+    return config_from_fields(fields, limits, draft_model=draft_model)
 
 
-def engine_text(scenario: Scenario, tuning: Tuning, engine: Engine, draft_model: str | None = None) -> EngineText:
-    """The schedule as an engine takes it. Raises NoAnswer if no k pays, or the engine has no such drafter."""
-    if not tuning.pays:
+def engine_text(
+    scenario: Scenario, policy: FixedPolicy | TablePolicy, engine: Engine, draft_model: str | None = None
+) -> EngineText:  # fmt: skip
+    """The schedule as an engine takes it, a placeholder where it names no checkpoint for a drafter that has one.
+
+    Raises NoAnswer if it drafts nothing, or the engine has no such drafter.
+    """
+    if not policy.longest:
         raise NoAnswer(f"no k pays at any batch size; start {engine} without {WITHOUT[engine]}")
-    config = engine_config(scenario, tuning.policy, draft_model)
+    config, placeholder = engine_config(scenario, policy, draft_model), None
+    if config.draft_model is None and config.method in LOADS_CHECKPOINT:
+        placeholder = f"YOUR-{config.method.upper().replace('_', '-')}-CHECKPOINT"
+        config = config.model_copy(update={"draft_model": placeholder})
     write = {"vllm": write_vllm, "sglang": write_sglang, "tensorrt-llm": write_tensorrt_llm}[engine]
-    return write(config)
+    return with_checkpoint(write(config), placeholder)
 
 
 def weights(batches: Sequence[int]) -> Floats:

@@ -112,11 +112,15 @@ def profile_hardware(reference: str) -> Hardware:
 
 def _hardware(name: str, header: ProfileHeader) -> Hardware:
     return Hardware(
-        name=header.gpu, source=f"profile {name}, measured {header.date}",
-        kind="cpu" if header.device == "cpu" else "gpu", memory_bytes=header.memory_bytes,
-        bandwidth_bytes_per_s=header.ceilings.copy_bytes_per_s, flops_per_s=header.ceilings.flops_per_s,
-        last_level_cache_bytes=header.last_level_cache_bytes, launch_s=header.launch_s,
-    )  # fmt: skip
+        name=header.gpu,
+        source=f"profile {name}, measured {header.date}",
+        kind="cpu" if header.device == "cpu" else "gpu",
+        memory_bytes=header.memory_bytes,
+        bandwidth_bytes_per_s=header.ceilings.copy_bytes_per_s,
+        flops_per_s=header.ceilings.flops_per_s,
+        last_level_cache_bytes=header.last_level_cache_bytes,
+        launch_s=header.launch_s,
+    )
 
 
 def _folder(reference: str) -> Path:
@@ -261,11 +265,13 @@ def merged(first: Profile, second: Profile) -> tuple[Profile, dict[str, int]]:
     }
     flops = dict(first.header.ceilings.flops_per_s)  # its own dtype stays the first
     flops |= {name: rate for name, rate in second.header.ceilings.flops_per_s.items() if name not in flops}
-    header = first.header.model_copy(update={
-        "heldout_error": errors,
-        "ceilings": first.header.ceilings.model_copy(update={"flops_per_s": flops}),
-        "attribution": f"{first.header.attribution}; {', '.join(taken) or 'nothing'}: {second.header.attribution}",
-    })  # fmt: skip
+    header = first.header.model_copy(
+        update={
+            "heldout_error": errors,
+            "ceilings": first.header.ceilings.model_copy(update={"flops_per_s": flops}),
+            "attribution": f"{first.header.attribution}; {', '.join(taken) or 'nothing'}: {second.header.attribution}",
+        }
+    )
     counts = {kind: count for kind, count in lost.items() if count}
     both = f"{first.sha256} + {second.sha256}" if first.sha256 and second.sha256 else ""
     return Profile(f"{first.name} + {second.name}", first.folder, header, rows, both), counts

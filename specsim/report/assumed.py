@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specsim.analytic.rounds import SpeedupMap
+from specsim.analytic.speedups import SpeedupMap
 from specsim.scenario import Scenario
 from specsim.specs.formats import format_of, format_on
+from specsim.specs.mixers import Attention, Recurrent
 from specsim.units import GB
 
 
@@ -15,14 +16,14 @@ def assumed_lines(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
     prices = price_line(scenario, speedups.price_name, speedups.worst_source())
     return [
         workload_line(speedups),
-        acceptance_line(speedups),
+        *acceptance_line(speedups),
         engine_line(scenario),
         prices,
         *deployment_lines(scenario),
     ]
 
 
-def run_lines(scenario: Scenario, price_name: str, worst_source: str) -> list[str]:
+def run_lines(scenario: Scenario, price_name: str, worst_source: str | None) -> list[str]:
     """What a simulated run rests on besides its requests."""
     prices = price_line(scenario, price_name, worst_source)
     return [*drafter_line(scenario), engine_line(scenario), prices, *deployment_lines(scenario)]
@@ -57,13 +58,15 @@ def workload_line(speedups: SpeedupMap) -> str:
     )
 
 
-def acceptance_line(speedups: SpeedupMap) -> str:
-    """How many tokens a round of the longest draft commits, and where that is from."""
+def acceptance_line(speedups: SpeedupMap) -> list[str]:
+    """How many tokens a round of the longest draft commits, and where that is from; no line without a drafter."""
+    if speedups.acceptance is None:
+        return []
     longest = max(speedups.cells, key=lambda cell: cell.draft_tokens)
-    return (
+    return [
         f"Acceptance: {longest.tokens_per_round:.2f} tokens a round with {longest.draft_tokens} drafts, "
         f"{speedups.acceptance.sentence()}."
-    )
+    ]
 
 
 def engine_line(scenario: Scenario) -> str:
@@ -91,7 +94,7 @@ def deployment_lines(scenario: Scenario) -> list[str]:
             f"Experts: divided among {group.gpus} GPUs of {group.data_parallel} replicas in lockstep, all loaded "
             f"alike; the busiest GPU's experts get {group.imbalance:g} of the mean."
         )
-    return lines
+    return [*lines, *memory_line(scenario)]
 
 
 def format_lines(scenario: Scenario) -> list[str]:
@@ -107,10 +110,23 @@ def format_lines(scenario: Scenario) -> list[str]:
     ]
 
 
-def price_line(scenario: Scenario, price_name: str, worst_source: str) -> str:
+def memory_line(scenario: Scenario) -> list[str]:
+    """What is not modelled of a cache that windows and states share with layers that keep all tokens."""
+    mixers = [mixer for mixer, _ in scenario.model.stack().mixers]
+    windows = any(isinstance(mixer, Attention) and (mixer.window or mixer.chunk) for mixer in mixers)
+    states = any(isinstance(mixer, Recurrent) for mixer in mixers)
+    if scenario.engine.rules == "sglang" and (windows or states):
+        return ["Memory: SGLang's pools of their own for windows and for states are not modelled; all share one."]
+    if windows:
+        return ["Memory: what windows hold until a chunk of a long prompt is computed is not modelled."]
+    return []
+
+
+def price_line(scenario: Scenario, price_name: str, worst_source: str | None) -> str:
     """Model, machine, and where seconds come from."""
     model, gpu = scenario.model.name, scenario.gpu.name
-    return f"Prices: {model} on {gpu} by {price_name}, worst source of a step: {worst_source}."
+    worst = "" if worst_source is None else f", worst source of a step: {worst_source}"
+    return f"Prices: {model} on {gpu} by {price_name}{worst}."
 
 
 def ranking_line(scenarios: Sequence[Scenario]) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from specsim.analytic.rounds import SpeedupMap
+from specsim.analytic.speedups import SpeedupMap
 from specsim.fidelity import Fidelity
 from specsim.report.assumed import assumed_lines
 from specsim.report.figures import anatomy_figure, speedup_figure

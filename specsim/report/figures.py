@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from specsim.analytic.rounds import SpeedupMap
+from specsim.analytic.speedups import SpeedupMap
 
 # The target's own work in blues, what speculation adds in amber, the host in grey, prompts in teal.
 PARTS = {

@@ -28,9 +28,14 @@ def read_table(paths: Sequence[Path], records: Sequence[AcceptanceRecord], used:
         counts, mean = record.counts, record.mean
         rounds = counts.drafting_rounds() if counts is not None else mean.rounds if mean is not None else None
         table.add_row(
-            path.name, record.format, _count(len(record.requests) or None), _count(rounds), str(record.draft_tokens()),
-            f"{record.acceptance_length():.3f}", "yes" if use else "no, others tell more",
-        )  # fmt: skip
+            path.name,
+            record.format,
+            _count(len(record.requests) or None),
+            _count(rounds),
+            str(record.draft_tokens()),
+            f"{record.acceptance_length():.3f}",
+            "yes" if use else "no, others tell more",
+        )
     return table
 
 

@@ -8,8 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from specsim.analytic.exits import Exit
-from specsim.analytic.rounds import Cell, SpeedupMap
-from specsim.planning.tune import Tuning
+from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.units import format_seconds
 
 SHOWN_PARTS = {  # of PARTS, by column
@@ -20,9 +19,11 @@ SHOWN_PARTS = {  # of PARTS, by column
 
 def map_table(speedups: SpeedupMap) -> Table:
     """Speed-up by batch (rows) and draft length (columns); brackets mark the best of each row."""
+    if speedups.acceptance is None:
+        return _plain_table(speedups)
     lengths = sorted({cell.draft_tokens for cell in speedups.cells})
     what = "decoding alone" if speedups.served is None else "prompts included"
-    table = _narrow(f"speed-up over no drafter by batch size and draft length k, {what}")
+    table = narrow_table(f"speed-up over no drafter by batch size and draft length k, {what}")
     table.add_column("batch", justify="right")
     for k in lengths:
         table.add_column(f"k={k}", justify="right", no_wrap=True)
@@ -37,11 +38,25 @@ def map_table(speedups: SpeedupMap) -> Table:
     return table
 
 
+def _plain_table(speedups: SpeedupMap) -> Table:
+    """What each batch size does without a drafter."""
+    what = "decoding alone" if speedups.served is None else "prompts included"
+    table = narrow_table(f"no drafter, {what}")
+    for column in ("batch", "time of\na step", "output\ntokens/s", "tokens/s of\na request"):
+        table.add_column(column, justify="right")
+    for cell in speedups.cells:
+        each = cell.output_tokens_per_s / cell.batch
+        table.add_row(str(cell.batch), format_seconds(cell.step_s), f"{cell.output_tokens_per_s:,.0f}", f"{each:,.1f}")
+    return table
+
+
 def split_table(speedups: SpeedupMap) -> Table:
     """Where the time of each batch size's best k goes, and what a round waits for; ± is its 90 % interval."""
     cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]
     names = [name for name in SHOWN_PARTS if any(_share(cell, name) for cell in cells)]
-    table = _narrow("where the time of the best k goes")
+    table = narrow_table(
+        "where the time of a step goes" if speedups.acceptance is None else "where the time of the best k goes"
+    )
     for column in ("batch", "k", "round", *names, "waits\nfor"):
         table.add_column(column, justify="right")
     for cell in cells:
@@ -55,7 +70,7 @@ def _share(cell: Cell, name: str) -> float:
     return sum(cell.parts.get(part, 0.0) for part in SHOWN_PARTS[name]) / cell.step_s
 
 
-def _narrow(title: str) -> Table:
+def narrow_table(title: str) -> Table:
     """A table without side borders, for terminals of 80 columns."""
     return Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
@@ -78,24 +93,3 @@ def exit_table(exits: Sequence[Exit]) -> Table:
             f"{best.counted_speedup:.2f}",
         )
     return table
-
-
-def schedule_table(tuning: Tuning) -> Table:
-    """Speed-up over no drafter at both ends of each range of a batch -> k schedule, beside the best single k's."""
-    table = Table(title="batch size -> draft length k")
-    for column in ("batch", "k", "speed-up", "90 % interval", f"k={tuning.fixed_draft_tokens} throughout"):
-        table.add_column(column, justify="right")
-    for first, last, k in tuning.ranges():
-        inside = [row for row in tuning.batches if first <= row.batch <= last]
-        low, high = min(row.low for row in inside), max(row.high for row in inside)
-        table.add_row(
-            f"{first}-{last}" if last > first else str(first),
-            str(k) if k else "off",
-            *(_both_ends(inside[0].speedup, inside[-1].speedup), f"{low:.2f} to {high:.2f}"),
-            _both_ends(inside[0].fixed_speedup, inside[-1].fixed_speedup),
-        )
-    return table
-
-
-def _both_ends(first: float, last: float) -> str:
-    return f"{first:.2f}" if f"{first:.2f}" == f"{last:.2f}" else f"{first:.2f} to {last:.2f}"

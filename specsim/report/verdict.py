@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from specsim.analytic.load import LoadBatch
-from specsim.analytic.rounds import Cell, SpeedupMap
+from specsim.analytic.speedups import Cell, SpeedupMap
+from specsim.units import format_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,14 @@ class Verdict:
         drafting = self.drafting
         gain = {} if drafting is None else {key: getattr(drafting, key) for key in ("speedup", "low", "high")}
         return {
-            "batch": self.batch, "why": self.why, "on": self.on, "draft_tokens": self.draft_tokens,
+            "batch": self.batch,
+            "why": self.why,
+            "on": self.on,
+            "draft_tokens": self.draft_tokens,
             "best_drafting": None if drafting is None else {"draft_tokens": drafting.draft_tokens} | gain,
-            "sentence": self.sentence, "limits": self.limits,
-        }  # fmt: skip
+            "sentence": self.sentence,
+            "limits": self.limits,
+        }
 
 
 def verdict(speedups: SpeedupMap, asked: LoadBatch) -> Verdict:
@@ -66,7 +71,11 @@ def _best_draft(speedups: SpeedupMap, batch: int) -> Cell | None:
 
 def _sentence(batch: int, cell: Cell, drafting: Cell | None, certain: bool) -> str:
     if drafting is None:
-        return f"OFF at batch {batch}: the map drafts nothing"
+        each = batch / cell.output_tokens_per_s
+        return (
+            f"NO DRAFTER at batch {batch}: {cell.output_tokens_per_s:,.0f} output tokens/s; a request gets one each "
+            f"{format_seconds(each)}"
+        )
     k = drafting.draft_tokens
     doubt = "" if certain else ", so not certain"
     gain = f"{drafting.speedup:.2f}x output tokens/s (90 % interval {drafting.low:.2f} to {drafting.high:.2f}{doubt})"
@@ -76,6 +85,8 @@ def _sentence(batch: int, cell: Cell, drafting: Cell | None, certain: bool) -> s
 
 
 def _limits(speedups: SpeedupMap, batches: list[int]) -> str:
+    if speedups.acceptance is None:
+        return "Add a drafter (--drafter) to see whether it pays"
     even = speedups.break_even_batch()
     if even is None:
         return "Break-even batch: none, speculation loses at every batch size of the map"

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
+    PositiveFloat,
     ValidationInfo,
     field_serializer,
     field_validator,
@@ -82,6 +83,7 @@ class Scenario(Validated):
     cost: CostChoice = CostChoice()
     conditions: Conditions | None = None  # None: those of the profile
     slo: Slo | None = None
+    usd_per_gpu_hour: PositiveFloat | None = None
     seed: NonNegativeInt = 0
 
     @model_validator(mode="before")
@@ -203,21 +205,26 @@ class Scenario(Validated):
             return here
         program = speculation.program
         return replace(
-            here, drafter=program.name, drafts_on="gpu" if program.drafts_on_gpu else "cpu",
+            here,
+            drafter=program.name,
+            drafts_on="gpu" if program.drafts_on_gpu else "cpu",
             schedules_by_batch=speculation.policy.kind != "fixed",
-        )  # fmt: skip
+        )
 
     def sha256(self) -> str:
         """Hash of the resolved scenario and of what its traces hold.
 
         What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do the
-        origin of acceptance, weights, which no prediction looks at, conditions, which are the machine's of one moment,
-        and tables, which are another way to the same prices.
+        origin of acceptance, weights and costs, which no prediction looks at, conditions, which are the machine's of
+        one moment, and tables, which are another way to the same prices.
         """
         about: dict[str, Any] = {
-            "speculation": {"program": ABOUT, "acceptance_origin": True}, "weights": True, "conditions": True,
+            "speculation": {"program": ABOUT, "acceptance_origin": True},
+            "weights": True,
+            "conditions": True,
             "cost": {"tables"},
-        }  # fmt: skip
+            "usd_per_gpu_hour": True,
+        }
         fields = self.model_dump(mode="json", by_alias=True, exclude=about)
         fields["engine"] = self.engine.model_dump(mode="json")
         text = json.dumps(fields, sort_keys=True)

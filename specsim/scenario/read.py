@@ -21,9 +21,7 @@ def scenario_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_scenario(
-    reference: str, settings: Sequence[str] = (), *, settings_folder: Path | None = None
-) -> Scenario:  # fmt: skip
+def load_scenario(reference: str, settings: Sequence[str] = (), *, settings_folder: Path | None = None) -> Scenario:
     """A scenario by bundled name or YAML path, with ``path.to.field=value`` settings applied.
 
     Relative paths in settings count from the working directory, or from ``settings_folder``. Settings that change
@@ -72,9 +70,14 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     laws = [one.get(kind) for one in sections for kind in ("lengths", "acceptance")]
     spots: tuple[tuple[Any, str], ...] = (
         *((one, "acceptance") for one in sections),
-        (data, "model"), (data, "gpu"), (data.get("speculation"), "program"), (data.get("speculation"), "draft_model"),
-        (workload, "path"), *((law, "path") for law in laws), (data.get("cost"), "profile"),
-    )  # fmt: skip
+        (data, "model"),
+        (data, "gpu"),
+        (data.get("speculation"), "program"),
+        (data.get("speculation"), "draft_model"),
+        (workload, "path"),
+        *((law, "path") for law in laws),
+        (data.get("cost"), "profile"),
+    )
     for owner, key in spots:
         value = owner.get(key) if isinstance(owner, dict) else None
         if isinstance(value, str) and not Path(value).is_absolute() and (folder / value).exists():

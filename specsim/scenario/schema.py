@@ -75,9 +75,7 @@ def reference(section: str | None = None) -> list[Section]:
     return chosen
 
 
-def _sections(
-    schema: dict[str, Any], part: dict[str, Any], path: str, told: set[str]
-) -> Iterator[Section]:  # fmt: skip
+def _sections(schema: dict[str, Any], part: dict[str, Any], path: str, told: set[str]) -> Iterator[Section]:
     properties = part.get("properties", {})
     required = part.get("required", [])
     about = inspect.cleandoc(part.get("description", ""))

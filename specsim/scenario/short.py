@@ -53,9 +53,13 @@ class Asked:
 
 
 def ask(
-    reference: str | None, options: ShortOptions, settings: Sequence[str] = (), changes: Sequence[str] = (), *,
+    reference: str | None,
+    options: ShortOptions,
+    settings: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    *,
     start: Mapping[str, Any] | None = None,
-) -> Asked:  # fmt: skip
+) -> Asked:
     """The question of a scenario's file or none, then of short options, then of settings, then of ``changes``.
 
     Each overrides what came before it; one that brings another drafter takes out what held for the one before.

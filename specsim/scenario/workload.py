@@ -66,7 +66,7 @@ class SyntheticWorkload(Validated):
     kind: Literal["synthetic"] = "synthetic"
     arrivals: Arrivals
     lengths: Lengths | None = None
-    requests: PositiveInt = Field(le=10**10)
+    requests: PositiveInt = Field(le=10**8)  # some hours of simulation
     classes: tuple[RequestClass, ...] = Field((), max_length=MAX_CLASSES)
 
     @model_validator(mode="after")

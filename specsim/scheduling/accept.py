@@ -15,20 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import NONE, bytes_at, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.jit import NONE, bytes_at, call_at, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.scheduling.records import request_at
 from specsim.speculation.compiled_uniform import key_of, uniform_of
-
-LEVELS, RUNS, TREE = range(3)
 
 LAW = mixed_record(
     (
-        "kind",
+        "accepted",
+        "proposed",
         "rates",
-        "num_rates",
         "level_rates",
         "level_confidences",
-        "num_levels",
-        "copies",
         "limits",
         "depth",
         "candidates",
@@ -38,42 +35,37 @@ LAW = mixed_record(
     ),
     ("match_factor", "min_match", "false_match_rate"),
 )
-"""levels: ``rates``, and of each of ``num_levels`` levels its own. runs: ``copies`` is 0 where all is proposed;
-``match_factor`` times the tokens matched is then the most that is (below 0: no such limit); ``false_seed`` keys the
-draws of false matches. tree: ``limits`` [depth, candidates] cumulate the recalls, ``children`` [nodes of the tree + 1,
-node + 1, candidate], -1 for none."""
+"""``accepted``, ``proposed``: what runs and trees put in place of the rules for levels, compiled apart.
+
+levels: ``rates``, and of each level its own. runs: ``match_factor`` times the tokens matched is the most that a copy
+drafter proposes (below 0: no such limit); ``false_seed`` keys the draws of its false matches. tree: ``limits`` [depth,
+candidates] cumulate the recalls, ``children`` [nodes of the tree + 1, node + 1, candidate], -1 for none."""
 law_at = record_at(LAW)
 
 
 @jit
-def accepted(one: Any, drafts: int) -> int:
+def accepted(address: int, drafts: int) -> int:
     """Right drafts of a request's round that drafted so many."""
     if drafts == 0:
         return 0
+    one = request_at(address)
     law = law_at(one.law)
-    if law.kind == LEVELS:
-        return _before_wrong(law, one, drafts)
-    if law.kind == TREE:
-        return _walked(law, one, drafts)
-    run = int(_track_of(law, one, one.emitted_tokens)[0])
-    return int(min(run, _limit(law, one, one.emitted_tokens, drafts)))
+    return _before_wrong(law, one, drafts) if law.accepted == NONE else call_at(law.accepted, address, drafts)
 
 
 @jit
-def proposed(one: Any, position: int, drafts: int) -> int:
-    """Tokens that a request's drafter proposes of at most ``drafts``, the first for an output position."""
-    law = law_at(one.law)
-    if law.kind != RUNS or not law.copies:
-        return drafts
-    run = _track_of(law, one, position)
-    if run[0] + run[1] > 0.0 or uniform_of(key_of(law.false_seed, one.request_id), position) < law.false_match_rate:
-        return _limit(law, one, position, drafts)
-    return 0
+def proposed(address: int, drafts: int) -> int:
+    """Tokens that a request's drafter proposes next, of at most ``drafts``."""
+    rule = law_at(request_at(address).law).proposed
+    return drafts if rule == NONE else call_at(rule, address, drafts)
+
+
+# -- levels -------------------------------------------------------------------------------------------------------
 
 
 @jit
 def _before_wrong(law: Any, one: Any, drafts: int) -> int:
-    rates, first = floats_at(law.rates, law.num_rates), one.emitted_tokens
+    rates, first = floats_at(law.rates), one.emitted_tokens
     for j in range(drafts):
         if uniform_of(one.key, first + j) >= _level(law, one, first + j) * rates[j]:
             return j
@@ -83,42 +75,71 @@ def _before_wrong(law: Any, one: Any, drafts: int) -> int:
 @jit
 def _level(law: Any, one: Any, position: int) -> float:
     if one.levels != NONE:
-        return float(floats_at(law.level_rates, law.num_levels)[bytes_at(one.levels, position + 1)[position]])
-    return 1.0 if one.track == NONE else float(floats_at(one.track, position + 1)[position])
+        return float(floats_at(law.level_rates)[bytes_at(one.levels)[position]])
+    return 1.0 if one.track == NONE else float(floats_at(one.track)[position])
 
 
 @jit
-def put_confidences(one: Any, position: int, confidences: Any) -> None:
-    """Of the drafts from an output position on."""
-    law, levels = law_at(one.law), bytes_at(one.levels, position + len(confidences))
-    for j in range(len(confidences)):
-        confidences[j] = floats_at(law.level_confidences, law.num_levels)[levels[position + j]]
+def put_confidences(one: Any, position: int, count: int, confidences: Any) -> None:
+    """Of ``count`` drafts from an output position on."""
+    law, levels = law_at(one.law), bytes_at(one.levels)
+    for j in range(count):
+        confidences[j] = floats_at(law.level_confidences)[levels[position + j]]
+
+
+# -- runs ---------------------------------------------------------------------------------------------------------
+
+
+def accepted_of_run(address: int, drafts: int) -> int:
+    """As ``accepted``, where all that is drafted is proposed."""
+    one = request_at(address)
+    return int(min(drafts, floats_at(one.track)[one.emitted_tokens]))
+
+
+def accepted_of_copy(address: int, drafts: int) -> int:
+    """As ``accepted``, of a copy drafter."""
+    one = request_at(address)
+    return int(min(_copied(one)[0], _limit(law_at(one.law), one, drafts)))
+
+
+def proposed_copy(address: int, drafts: int) -> int:
+    """As ``proposed``, of a copy drafter: nothing where no match is found."""
+    one = request_at(address)
+    law, run = law_at(one.law), _copied(one)
+    key = key_of(law.false_seed, one.request_id)
+    if run[0] + run[1] > 0.0 or uniform_of(key, one.emitted_tokens) < law.false_match_rate:
+        return _limit(law, one, drafts)
+    return 0
 
 
 @jit
-def _track_of(law: Any, one: Any, position: int) -> Any:
-    """Tokens of the run from an output position on, and of copy drafters those of it before."""
-    fields = 2 if law.copies else 1
-    return floats_at(one.track + 8 * fields * position, fields)
+def _copied(one: Any) -> Any:
+    """Tokens of the run from the next output position on, and those of it before."""
+    return floats_at(one.track + 8 * 2 * one.emitted_tokens)
 
 
 @jit
-def _limit(law: Any, one: Any, position: int, drafts: int) -> int:
-    if not law.copies or law.match_factor < 0.0:
+def _limit(law: Any, one: Any, drafts: int) -> int:
+    if law.match_factor < 0.0:
         return drafts
-    return int(min(drafts, int(np.floor(law.match_factor * (law.min_match + _track_of(law, one, position)[1])))))
+    return int(min(drafts, int(np.floor(law.match_factor * (law.min_match + _copied(one)[1])))))
 
 
-@jit
-def _walked(law: Any, one: Any, drafts: int) -> int:
+# -- trees --------------------------------------------------------------------------------------------------------
+
+
+def accepted_of_tree(address: int, drafts: int) -> int:
+    """As ``accepted``: how deep the tree is walked."""
+    one = request_at(address)
+    law = law_at(one.law)
     width, node, depth = law.candidates, -1, 0
     tree = law.children + 8 * drafts * (law.most_nodes + 1) * (width + 1)
-    limits = floats_at(law.limits, law.depth * width)
+    limits = floats_at(law.limits)
     while depth < min(law.depth, drafts):
         u, rank = uniform_of(one.key, one.emitted_tokens + depth), 0
         while rank < width and limits[depth * width + rank] <= u:
             rank += 1
-        node = integers_at(tree + 8 * (node + 1) * (width + 1), width + 1)[rank]
+        node = integers_at(tree + 8 * (node + 1) * (width + 1))[rank]
         if node < 0:
             break
         depth += 1

@@ -65,16 +65,15 @@ def find_prefix(replica: Any, one: Any, table: int) -> int:
     engine = engine_at(replica.engine)
     if not engine.prefix_caching:
         return 0
-    found, most = 0, (known_tokens(one) - 1) // engine.block_size
-    blocks = integers_at(table, most)
-    while found < most:
-        private, name = _name(one, found, engine.block_size)
-        address = integers_at(replica.buckets, replica.num_buckets)[_bucket(replica, name, found)]
-        while address != NONE and not _bears(address, private, name, found):
+    found, blocks = 0, integers_at(table)
+    for index in range((known_tokens(one) - 1) // engine.block_size):
+        private, name = _name(one, index, engine.block_size)
+        address = integers_at(replica.buckets)[_bucket(replica, name, index)]
+        while address != NONE and not _bears(address, private, name, index):
             address = block_at(address).younger
         if address == NONE:
             break
-        blocks[found] = address
+        blocks[index] = address
         found += 1
     return max(0, found - 1) if engine.recompute_last_hit else found
 
@@ -83,15 +82,16 @@ def find_prefix(replica: Any, one: Any, table: int) -> int:
 def held_by_others(table: int, blocks: int) -> int:
     """How many of these blocks somebody holds."""
     count = 0
-    for address in integers_at(table, blocks):
-        count += block_at(address).references > 0
+    for index in range(blocks):
+        count += block_at(integers_at(table)[index]).references > 0
     return count
 
 
 @jit
 def hold(replica: Any, table: int, blocks: int) -> None:
     """Share blocks that ``find_prefix`` found."""
-    for address in integers_at(table, blocks):
+    for index in range(blocks):
+        address = integers_at(table)[index]
         if block_at(address).references == 0:
             _leave_free(replica, address)
         block_at(address).references += 1
@@ -104,7 +104,7 @@ def name_blocks(replica: Any, one: Any, tokens: int) -> None:
     if not engine.prefix_caching:
         return
     full = tokens // engine.block_size
-    blocks = integers_at(one.table, full)
+    blocks = integers_at(one.table)
     for index in range(one.named_blocks, full):
         address = _new_record(replica)
         block = block_at(address)
@@ -119,7 +119,7 @@ def name_blocks(replica: Any, one: Any, tokens: int) -> None:
 def spare_table(replica: Any) -> int:
     """A block table that nobody uses; NONE where there are none, without prefix caching."""
     count = replica.num_spare_tables
-    return int(integers_at(replica.spare_tables, count)[count - 1]) if count else NONE
+    return int(integers_at(replica.spare_tables)[count - 1]) if count else NONE
 
 
 @jit
@@ -152,13 +152,13 @@ def release(replica: Any, one: Any) -> None:
     """Give back all that a sequence holds, and its block table."""
     replica.free_plain += one.blocks - one.named_blocks
     if one.table != NONE:
-        blocks = integers_at(one.table, one.named_blocks)
+        blocks = integers_at(one.table)
         for index in range(one.named_blocks - 1, -1, -1):
             block = block_at(blocks[index])
             block.references -= 1
             if block.references == 0:
                 _enter_free(replica, blocks[index])
-        integers_at(replica.spare_tables, replica.num_spare_tables + 1)[replica.num_spare_tables] = one.table
+        integers_at(replica.spare_tables)[replica.num_spare_tables] = one.table
         replica.num_spare_tables += 1
     one.blocks, one.named_blocks, one.table = 0, 0, NONE
 
@@ -180,7 +180,7 @@ def _name(one: Any, index: int, block_size: int) -> tuple[int, int]:
     """What names the sequence up to the end of its ``index``-th block, from 0, beside that index."""
     end = (index + 1) * block_size
     if end <= one.prompt_tokens and end <= one.num_hashes * one.hash_block_tokens:
-        return 0, integers_at(one.hashes, one.num_hashes)[(end - 1) // one.hash_block_tokens]
+        return 0, integers_at(one.hashes)[(end - 1) // one.hash_block_tokens]
     return 1, one.request_id
 
 
@@ -201,7 +201,7 @@ def _bucket(replica: Any, name: int, index: int) -> int:
 def _remember(replica: Any, address: int) -> None:
     """To the end of its bucket, so that the oldest of a name is found first."""
     block = block_at(address)
-    heads = integers_at(replica.buckets, replica.num_buckets)
+    heads = integers_at(replica.buckets)
     bucket = _bucket(replica, block.hash, block.index)
     if heads[bucket] == NONE:
         heads[bucket] = address
@@ -216,7 +216,7 @@ def _remember(replica: Any, address: int) -> None:
 def _forget(replica: Any, address: int) -> None:
     """The block loses its name, and the record is spare."""
     block = block_at(address)
-    heads = integers_at(replica.buckets, replica.num_buckets)
+    heads = integers_at(replica.buckets)
     bucket = _bucket(replica, block.hash, block.index)
     if heads[bucket] == address:
         heads[bucket] = block.younger

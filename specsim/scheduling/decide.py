@@ -6,7 +6,7 @@ from typing import Any
 
 from specsim.jit import NONE, call_at, integers_at, jit
 from specsim.scheduling.records import SHARE, request_at, work_at
-from specsim.scheduling.rules import share_of
+from specsim.scheduling.shares import share_of
 from specsim.speculation.policy.learning import DRAFT_TOKENS, LACKS, LENGTHS, OBSERVE, decider_at
 
 NOT_YET, TOLD, LENGTH_CHOSEN, DECIDED = range(4)
@@ -22,7 +22,7 @@ def tabled_length(replica: Any) -> int:
     if replica.decider != NONE:
         return 0
     last = replica.last_draft_length
-    return int(integers_at(replica.draft_lengths, last + 1)[min(replica.num_shares, last)])
+    return int(integers_at(replica.draft_lengths)[min(replica.num_shares, last)])
 
 
 @jit
@@ -47,12 +47,12 @@ def decide(replica: Any) -> bool:
         uniform = decider.uniform or k == 0 or work.num_drafting == 0
         for index in range(replica.num_shares):
             share_of(replica, index).proposed = k if uniform else 0
-        replica.draft_tokens, decider.draft_tokens = k, k
+        work.draft_tokens, decider.draft_tokens = k, k
         work.stage = DECIDED if uniform else LENGTH_CHOSEN
     if work.stage == LENGTH_CHOSEN:
         computed = call_at(decider.rule, LENGTHS, replica.decider)
         if computed == LACKS:
             return False
-        replica.draft_tokens = computed
+        work.draft_tokens = computed
         work.stage = DECIDED
     return True

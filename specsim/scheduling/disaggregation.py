@@ -62,7 +62,7 @@ def reserve(replica: Any, engine: Any) -> bool:
     if not take_blocks(replica, engine, one, table, hits, first_step - hits * engine.block_size):
         return False
     leave_queue(replica, address)
-    integers_at(replica.reserved, engine.max_num_seqs)[replica.num_reserved] = address
+    integers_at(replica.reserved)[replica.num_reserved] = address
     replica.num_reserved += 1
     replica.num_pending += 1
     return True
@@ -71,8 +71,8 @@ def reserve(replica: Any, engine: Any) -> bool:
 @jit
 def _leaves_room(replica: Any, engine: Any, one: Any) -> bool:
     held, longest = 0, 0
-    for address in integers_at(replica.running, replica.num_running):
-        other = request_at(address)
+    for index in range(replica.num_running):
+        other = request_at(integers_at(replica.running)[index])
         held += other.prompt_tokens + other.emitted_tokens
         longest = max(longest, other.prompt_tokens + min(other.output_tokens, CLIPPED_OUTPUT))
     reserved = engine.num_reserved_decode_tokens

@@ -8,7 +8,8 @@ import numpy as np
 
 from specsim.arrays import Floats, Integers
 from specsim.jit import address_of
-from specsim.scheduling.accept import LAW, LEVELS, RUNS, TREE
+from specsim.scheduling.accept import LAW, accepted_of_copy, accepted_of_run, accepted_of_tree, proposed_copy
+from specsim.scheduling.compiled import compiled
 from specsim.scheduling.replica import Records
 from specsim.speculation.acceptance import (
     AcceptanceLaw,
@@ -33,15 +34,13 @@ class LawRecords:
             record = self.records[index : index + 1]
             if isinstance(law, RecallAcceptance):
                 self._put_tree(record, law, longest)
-            elif isinstance(law, HurdleAcceptance | TraceAcceptance):
-                record["kind"] = RUNS
-                if isinstance(law, HurdleAcceptance):
-                    _put_copies(record, law, seed)
+            elif isinstance(law, HurdleAcceptance):
+                _put_copies(record, law, seed)
+            elif isinstance(law, TraceAcceptance):
+                record["accepted"] = compiled(accepted_of_run).address
             else:
-                record["kind"], record["num_rates"] = LEVELS, longest
                 self._point(record, "rates", _rates(law, longest))
             if isinstance(law, ConfidenceAcceptance):
-                record["num_levels"] = len(law.levels)
                 for name, table in zip(("level_rates", "level_confidences"), law.tables(), strict=True):
                     self._point(record, name, table)
 
@@ -51,9 +50,8 @@ class LawRecords:
         for nodes in range(1, longest + 1):
             found = law.shape(nodes).children(width)  # fewer nodes where the table has no more that are ever right
             children[nodes, : len(found), :width] = found
-        record["kind"], record["depth"], record["candidates"], record["most_nodes"] = (
-            TREE, law.table.depth, width, longest,
-        )  # fmt: skip
+        record["accepted"] = compiled(accepted_of_tree).address
+        record["depth"], record["candidates"], record["most_nodes"] = law.table.depth, width, longest
         self._point(record, "limits", np.cumsum(law.table.padded(), axis=1))
         self._point(record, "children", children)
 
@@ -63,7 +61,8 @@ class LawRecords:
 
 
 def _put_copies(record: Records, law: HurdleAcceptance, seed: int) -> None:
-    record["copies"], record["min_match"] = 1, law.min_match
+    record["accepted"], record["proposed"] = compiled(accepted_of_copy).address, compiled(proposed_copy).address
+    record["min_match"] = law.min_match
     record["match_factor"] = -1.0 if law.match_factor is None else law.match_factor
     record["false_match_rate"], record["false_seed"] = law.false_match_rate, stream_seed(seed, FALSE_MATCH_STREAM)
 

@@ -72,7 +72,7 @@ workload's hash, index of the block) names all tokens from a sequence's first to
 refers to it, but found until it is reused. ``before``, ``after``: its neighbours among the free ones; ``younger``: the
 next one of its bucket."""
 
-GROUP = mixed_record((), ("sequences", "query_tokens", "kv_tokens"))
+GROUP = mixed_record((), ("sequences", "query_tokens", "kv_tokens", "logit_rows"))
 """Sequences of equal width in a step, as ``cost.forward.Group``; ``kv_tokens`` is their mean."""
 
 WORK = mixed_record(
@@ -89,6 +89,7 @@ WORK = mixed_record(
         "verify_tokens",
         "drafts",
         "accepted",
+        "draft_tokens",
         "stage",
         "confidences",
     ),
@@ -102,6 +103,7 @@ chunks               GROUP records of the other prompt chunks, ``num_emitting`` 
 num_drafting         sequences that emit and go on; the mean of their KV lengths after the step
 context_tokens       the same; where nobody goes on, the mean KV length in the step
 prefill_tokens, ..   what StepRecord tells of it
+draft_tokens         most tokens that the drafter computes a sequence after this step
 stage                how far its policy has decided
 confidences          of the drafts to come, [sequences, most drafts]; none where no policy looks at them
 seconds, lag_s       its price, as ``cost.step_time.StepTime`` has it
@@ -113,9 +115,8 @@ REPLICA = mixed_record((
     "free_plain", "free_named", "first_free", "last_free", "spare_block", "fresh_block", "buckets", "num_buckets",
     "spare_tables", "num_spare_tables", "shares", "num_shares", "preempted", "num_preempted",
     "reserved", "num_reserved", "num_pending", "first_moving", "last_moving",
-    "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "decider",
-    "draft_tokens", "log",
-    "ran", "refused",
+    "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "decider", "log",
+    "rules", "ran", "refused",
 ), ("start_s", "now_s", "out_s", "seen_s", "response_s", "link_free_s", "new_token_ratio"))  # fmt: skip
 """One replica.
 
@@ -133,6 +134,7 @@ reserved             requests that were given blocks for KV to come, see ``disag
 num_pending          requests that hold such blocks and do not run yet
 moving               queue of those whose KV is on the way, linked by ``after``
 
+rules                what chooses its step's work, as the engine does, compiled apart
 ran, refused         under SGLang's rules: how many ran after the last step, whether none may be admitted;
                      new_token_ratio is the share of their output that running requests are expected to write yet
 
@@ -144,7 +146,6 @@ laws                 LAW records of the request classes
 prices               PRICES; none where Python prices each step
 draft_lengths        k by the number of sequences in a step, up to ``last_draft_length``
 decider              DECIDER; none where the draft lengths are those
-draft_tokens         most tokens that the drafter computes a sequence after this step
 log                  LOG
 start_s, now_s       when the step began; when it ends, so that the next may begin
 out_s                when its tokens are with the client, ``response_s`` after the engine has them

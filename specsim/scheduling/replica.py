@@ -9,7 +9,10 @@ import numpy as np
 from specsim.cost.cache import CacheLayout
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.jit import address_of
+from specsim.scheduling.compiled import compiled
 from specsim.scheduling.records import BLOCK, BOTH, DECODE, ENGINE, PREFILL, REPLICA, SHARE
+from specsim.scheduling.sglang import schedule_sglang
+from specsim.scheduling.vllm import schedule_vllm
 from specsim.specs.engine import EngineLimits
 
 NO_LIMIT = 2**60
@@ -18,10 +21,18 @@ Records = np.ndarray[Any, Any]
 
 
 def engine_of(
-    limits: EngineLimits, num_kv_blocks: int, *, max_draft_tokens: int = 0, lookahead_tokens: int = 0,
-    draft_slots: int = 0, recompute_last_hit: bool = False, pads_new_decodes: bool = False,
-    verifies_drafts: bool = True, role: int = BOTH, layout: CacheLayout | None = None,
-) -> Records:  # fmt: skip
+    limits: EngineLimits,
+    num_kv_blocks: int,
+    *,
+    max_draft_tokens: int = 0,
+    lookahead_tokens: int = 0,
+    draft_slots: int = 0,
+    recompute_last_hit: bool = False,
+    pads_new_decodes: bool = False,
+    verifies_drafts: bool = True,
+    role: int = BOTH,
+    layout: CacheLayout | None = None,
+) -> Records:
     """The ENGINE record, [1]; ``num_kv_blocks`` as the engine counts them, null block included.
 
     ``layout``: how a sequence takes them, None: one for each ``block_size`` tokens. What does not grow with a sequence
@@ -128,6 +139,7 @@ class ReplicaArrays:
             record[name] = address_of(getattr(self, name))
         record["shares"], record["free_plain"] = address_of(self.shares), blocks
         record["seen_s"] = np.inf
+        record["rules"] = compiled(schedule_sglang if engine["sglang"][0] else schedule_vllm).address
         if engine["prefix_caching"][0]:
             longest = -(-int(engine["max_model_len"][0]) // int(engine["block_size"][0]))
             tables = seqs * (1 if engine["role"][0] == BOTH else HOLDING)

@@ -1,44 +1,41 @@
 """The step's rules for Python that schedules one replica by hand: recordings, tests and the reference engine.
 
-Objects over the records that ``rules`` works on; nothing is decided here.
+Objects over the records that ``shares`` works on; nothing is decided here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from specsim.errors import InvalidInput
-from specsim.jit import address_of, array_at, entry
-from specsim.scheduling import rules
+from specsim.jit import address_of, array_at
+from specsim.scheduling.compiled import compiled
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at
 from specsim.scheduling.replica import Records, engine_of, new_replica, new_shares, refuse_endless
-from specsim.scheduling.schedule import schedule
-from specsim.scheduling.sources import sources
+from specsim.scheduling.shares import book, schedule, submit
 from specsim.specs.engine import EngineLimits
 
 __all__ = ["Scheduled", "Scheduler", "Sequence", "Step"]
 
 MAX_STEPS_IN_FLIGHT = 2
-_SUBMIT, _SCHEDULE, _BOOK = range(3)
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> Callable[[int, int, int, int], int]:
-    def scheduling(operation: int, replica: int, address: int, count: int) -> int:
-        if operation == _SUBMIT:
-            rules.submit(replica_at(replica), address)
-        elif operation == _SCHEDULE:
-            return schedule(replica_at(replica))
-        else:
-            rules.book(replica_at(replica), address, count)
-        return 0
+def _submit(replica: int, request: int) -> int:
+    submit(replica_at(replica), request)
+    return 0
 
-    return entry(scheduling, sources())
+
+def _schedule(replica: int, _: int) -> int:
+    return schedule(replica)
+
+
+def _book(replica: int, _: int) -> int:
+    book(replica_at(replica))
+    return 0
 
 
 class NamedBlock(NamedTuple):
@@ -84,9 +81,16 @@ class Sequence:
     preemptions = _Number()
 
     def __init__(
-        self, request_id: int, prompt_tokens: int, output_tokens: int, computed_tokens: int = 0, *, priority: int = 0,
-        prefix_hashes: Iterable[int] = (), hash_block_tokens: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        request_id: int,
+        prompt_tokens: int,
+        output_tokens: int,
+        computed_tokens: int = 0,
+        *,
+        priority: int = 0,
+        prefix_hashes: Iterable[int] = (),
+        hash_block_tokens: int = 0,
+    ) -> None:
         self.record = np.zeros(1, REQUEST)
         self._hashes = np.array(tuple(prefix_hashes), dtype=np.int64)
         self.request_id, self.prompt_tokens, self.output_tokens = request_id, prompt_tokens, output_tokens
@@ -164,7 +168,7 @@ class Scheduler:
         """Queue a new request. Raises NoAnswer for one that could never run."""
         refuse_endless(self.engine, sequence.request_id, sequence.prompt_tokens, sequence.output_tokens)
         self._known[address_of(sequence.record)] = sequence
-        _compiled()(_SUBMIT, self._at, address_of(sequence.record), 0)
+        compiled(_submit)(self._at, address_of(sequence.record))
 
     def resume(self, sequence: Sequence) -> None:
         """Let a sequence run whose ``computed_tokens`` lie in the cache; it takes its blocks in its next step."""
@@ -214,7 +218,7 @@ class Scheduler:
             raise InvalidInput(f"{MAX_STEPS_IN_FLIGHT} steps are in flight; complete one before the next is scheduled")
         record, shares = self._replica.record, self._spare_shares[-1]
         record["shares"] = address_of(shares)
-        count = _compiled()(_SCHEDULE, self._at, 0, 0)
+        count = compiled(_schedule)(self._at, 0)
         if count:
             self._spare_shares.pop()
         columns = (shares[name][:count].tolist() for name in ("request", "tokens", "drafts", "padding"))
@@ -226,13 +230,14 @@ class Scheduler:
     def complete(self, step: Step, accepted: list[int]) -> list[int]:
         """Book a computed step, the oldest in flight; ``accepted[i]`` drafts of ``step.scheduled[i]`` were right.
 
-        Returns the tokens each share emitted, see ``rules.book``. Finished sequences leave.
+        Returns the tokens each share emitted, see ``shares.book``. Finished sequences leave.
         """
         count = len(step.scheduled)
         if not count:
             return []
         step.shares["accepted"][:count] = accepted
-        _compiled()(_BOOK, self._at, address_of(step.shares), count)
+        self._replica.record["shares"], self._replica.record["num_shares"] = address_of(step.shares), count
+        compiled(_book)(self._at, 0)
         self._spare_shares.append(step.shares)
         for share in step.scheduled:
             if share.sequence.finished:

@@ -15,7 +15,7 @@ of that. Once a request was refused none is tried until a sequence finishes or i
 the longest prompt first, until the rest fits. They go to the end of the queue and compute all they knew again, and the
 ratio becomes (tokens written + 20 a sequence) / (tokens they may write + 1), at most 1.
 
-Not as there: prefix blocks are shared as under ``rules``, page by page and from the moment they are scheduled; the
+Not as there: prefix blocks are shared as under ``vllm``, page by page and from the moment they are scheduled; the
 overlap schedule is in the price alone (``async_scheduling``); a request that is cut waits where it lacks pages and is
 retracted last of all; the last sequence goes on without drafts that do not fit.
 """
@@ -34,8 +34,8 @@ from specsim.scheduling.blocks import (
     take_blocks,
 )
 from specsim.scheduling.disaggregation import CLIPPED_OUTPUT, kv_has_come, kv_is_elsewhere, reserve
-from specsim.scheduling.records import request_at
-from specsim.scheduling.rules import (
+from specsim.scheduling.records import engine_at, replica_at, request_at
+from specsim.scheduling.shares import (
     add_share,
     admit_next,
     extend,
@@ -48,9 +48,10 @@ from specsim.scheduling.rules import (
 FIRST_RATIO, LEAST_SHARE, DECAY_STEPS, RETRACT_STEPS = 0.7, 0.14, 600, 20
 
 
-@jit
-def schedule_sglang(replica: Any, engine: Any) -> None:
-    """Choose the shares of the next step."""
+def schedule_sglang(address: int, _: int) -> int:
+    """Choose the shares of a replica's next step; returns how many there are."""
+    replica = replica_at(address)
+    engine = engine_at(replica.engine)
     if replica.num_running == 0:
         replica.new_token_ratio = FIRST_RATIO
     if replica.num_running < replica.ran or replica.num_running == 0:
@@ -66,6 +67,7 @@ def schedule_sglang(replica: Any, engine: Any) -> None:
     if replica.num_shares == 0 or engine.mixed_chunks:
         _decode(replica, engine, ran)
     replica.ran = replica.num_running
+    return int(replica.num_shares)
 
 
 @jit
@@ -83,7 +85,7 @@ def _take_in_moved(replica: Any, engine: Any) -> None:
 
 @jit
 def _running(replica: Any, index: int) -> Any:
-    return request_at(integers_at(replica.running, index + 1)[index])
+    return request_at(integers_at(replica.running)[index])
 
 
 @jit
@@ -102,7 +104,7 @@ def _go_on_with_cut(replica: Any, engine: Any, room: int) -> int:
             tokens = min(missing, room)
             if tokens <= 0 or not extend(replica, engine, one, tokens):
                 return 0
-            add_share(replica, engine, integers_at(replica.running, index + 1)[index], tokens, 0)
+            add_share(replica, engine, integers_at(replica.running)[index], tokens)
             return 0 if tokens < missing else int(room - tokens)
     return room
 
@@ -125,7 +127,7 @@ def _admit(replica: Any, engine: Any, room: int) -> None:
                 return
         if not take_blocks(replica, engine, one, table, hits, tokens):
             return
-        add_share(replica, engine, admit_next(replica, engine, tokens), tokens, 0)
+        add_share(replica, engine, admit_next(replica, engine, tokens), tokens)
         room -= tokens
         if tokens < missing:
             return
@@ -141,8 +143,8 @@ def _may_write(one: Any) -> int:
 def _tokens_left(replica: Any, engine: Any) -> float:
     """Tokens of free blocks that no running sequence is expected to fill."""
     left = float((replica.free_plain + replica.free_named) * engine.block_size)
-    for address in integers_at(replica.running, replica.num_running):
-        one = request_at(address)
+    for index in range(replica.num_running):
+        one = _running(replica, index)
         if one.emitted_tokens == 0:
             left -= _may_write(one) + missing_tokens(one)
         else:
@@ -177,7 +179,7 @@ def _decode(replica: Any, engine: Any, ran: int) -> None:
     for index in range(ran):
         tokens = wanted_tokens(_running(replica, index), engine) if _decodes(replica, index) else 0
         if tokens > 0 and extend(replica, engine, _running(replica, index), tokens):
-            add_share(replica, engine, integers_at(replica.running, index + 1)[index], tokens, 0)
+            add_share(replica, engine, integers_at(replica.running)[index], tokens)
 
 
 @jit

@@ -14,45 +14,45 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import NONE, floats_at, integers_at, jit
+from specsim.jit import NONE, call_at, floats_at, integers_at, jit
 from specsim.scheduling.accept import accepted, proposed, put_confidences
 from specsim.scheduling.decide import tabled_length
-from specsim.scheduling.price import GROUP_BYTES, prices_at, step_seconds
-from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, request_at, work_at
-from specsim.scheduling.rules import beyond_known, book, share_of
-from specsim.scheduling.schedule import schedule
+from specsim.scheduling.price import GROUP_BYTES, prices_at
+from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, replica_at, request_at, work_at
+from specsim.scheduling.shares import beyond_known, book, schedule, share_of
 
 REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 10, 3, 8, 3
 
 
 @jit
-def begin(replica: Any, now_s: float) -> None:
-    """Schedule a step that starts now, draw what it accepts, and sum up what it computes."""
+def begin(address: int, now_s: float) -> None:
+    """Schedule a replica's step that starts now, draw what it accepts, and sum up what it computes."""
+    replica = replica_at(address)
     engine = engine_at(replica.engine)
     verifies, longest = engine.verifies_drafts, engine.max_draft_tokens
     work, kv_drafting, kv_all = work_at(replica.work), 0, 0
     replica.seen_s = _seen_until(replica, now_s)
     replica.start_s = now_s
-    count = schedule(replica)
+    count = schedule(address)
     if count == 0 and replica.num_preempted:  # who was in the way is gone
-        count = schedule(replica)
-    replica.draft_tokens = tabled_length(replica)
+        count = schedule(address)
+    work.draft_tokens = tabled_length(replica)
     work.num_groups, work.num_chunks, work.num_emitting, work.num_drafting, work.stage = 0, 0, 0, 0, 0
     work.prefill_tokens, work.verify_tokens, work.drafts, work.accepted = 0, 0, 0, 0
     singles = 0
     for index in range(count):
         share = share_of(replica, index)
         one = request_at(share.request)
-        right = accepted(one, share.drafts)
+        right = accepted(share.request, share.drafts)
         kv_tokens, position = one.computed_tokens + share.tokens, one.emitted_tokens + 1 + right
         share.kv_tokens = kv_tokens
         kv_all += kv_tokens
-        share.accepted, share.proposed, share.memory = right, replica.draft_tokens, one.memory
+        share.accepted, share.proposed, share.memory = right, work.draft_tokens, one.memory
         share.goes_on = share.emits and position < one.output_tokens
         if share.goes_on:
             if one.levels != NONE:
                 share.confidences = work.confidences + 8 * index * longest
-                put_confidences(one, position, floats_at(share.confidences, longest))
+                put_confidences(one, position, longest, floats_at(share.confidences))
             work.num_drafting += 1
             kv_drafting += kv_tokens - beyond_known(share, verifies) + 1 + (right if verifies else 0)
         work.drafts += share.drafts
@@ -85,16 +85,16 @@ def _add_to_groups(work: Any, share: Any) -> int:
     work.prefill_tokens += share.tokens
     if share.tokens == 1:
         return 1
-    _put(work.chunks, work.num_chunks, 1.0, share.tokens, share.kv_tokens)
+    _put(work.chunks, work.num_chunks, share.tokens, share.kv_tokens, share.emits)
     work.num_chunks += 1
     work.num_emitting += share.emits
     return 0
 
 
 @jit
-def _put(groups: int, index: int, sequences: float, tokens: int, kv_tokens: int) -> None:
+def _put(groups: int, index: int, tokens: int, kv_tokens: int, logit_rows: int) -> None:
     group = group_at(groups + index * GROUP_BYTES)
-    group.sequences, group.query_tokens, group.kv_tokens = sequences, tokens, kv_tokens
+    group.sequences, group.query_tokens, group.kv_tokens, group.logit_rows = 1.0, tokens, kv_tokens, logit_rows
 
 
 @jit
@@ -105,7 +105,7 @@ def _add_decode(work: Any, tokens: int, kv_tokens: int) -> None:
             group.sequences += 1.0
             group.kv_tokens += kv_tokens
             return
-    _put(work.groups, work.num_groups, 1.0, tokens, kv_tokens)
+    _put(work.groups, work.num_groups, tokens, kv_tokens, tokens)
     work.num_groups += 1
 
 
@@ -114,17 +114,14 @@ def _add_singles(replica: Any, work: Any) -> None:
     for index in range(replica.num_shares):
         share = share_of(replica, index)
         if share.prefill and share.tokens == 1:
-            _put(work.groups, work.num_groups, 1.0, 1, request_at(share.request).computed_tokens + 1)
+            _put(work.groups, work.num_groups, share.tokens, share.kv_tokens, share.emits)
             work.num_groups += 1
 
 
 @jit
 def price(replica: Any) -> None:
     """What the step takes, from tables."""
-    work = work_at(replica.work)
-    prices = prices_at(replica.prices)
-    work.seconds, work.rank = step_seconds(prices, work, replica.draft_tokens)
-    work.lag_s = prices.lag_s
+    call_at(prices_at(replica.prices).put_together, replica.prices, replica.work)
 
 
 @jit
@@ -136,12 +133,12 @@ def launch(replica: Any) -> float:
     log.worst_rank = max(log.worst_rank, work.rank)
     row = log.num_steps
     log.num_steps = row + 1
-    out = integers_at(log.steps + 8 * STEP_COLUMNS * row, STEP_COLUMNS)
+    out = integers_at(log.steps + 8 * STEP_COLUMNS * row)
     out[0], out[1], out[2] = replica.num_shares, work.prefill_tokens, work.verify_tokens
     out[3], out[4] = work.drafts, work.accepted
     out[5] = engine.num_blocks - replica.free_plain - replica.free_named
     out[6], out[7] = replica.num_waiting, replica.number
-    times = floats_at(log.step_times + 8 * STEP_TIMES * row, STEP_TIMES)
+    times = floats_at(log.step_times + 8 * STEP_TIMES * row)
     times[0], times[1], times[2] = replica.start_s, work.seconds, work.lag_s
     return float(replica.now_s)
 
@@ -149,7 +146,7 @@ def launch(replica: Any) -> float:
 @jit
 def end(replica: Any) -> None:
     """The step ends: book it, note what finished, and propose the next drafts."""
-    book(replica, replica.shares, replica.num_shares)
+    book(replica)
     log = log_at(replica.log)
     for index in range(replica.num_shares):
         share = share_of(replica, index)
@@ -159,8 +156,8 @@ def end(replica: Any) -> None:
         if one.emitted_tokens == share.emitted:
             one.first_token_s = replica.out_s
         else:
-            floats_at(log.gaps, log.num_gaps + 1)[log.num_gaps] = replica.out_s - one.last_token_s
-            integers_at(log.gap_requests, log.num_gaps + 1)[log.num_gaps] = one.request_id
+            floats_at(log.gaps)[log.num_gaps] = replica.out_s - one.last_token_s
+            integers_at(log.gap_requests)[log.num_gaps] = one.request_id
             log.num_gaps += 1
         one.last_token_s = replica.out_s
         if not share.prefill:
@@ -168,12 +165,12 @@ def end(replica: Any) -> None:
             one.drafted += share.drafts
             one.accepted += share.accepted
             cell = share.drafts * (log.longest_draft + 1) + share.accepted
-            integers_at(log.acceptance, cell + 1)[cell] += 1
+            integers_at(log.acceptance)[cell] += 1
         if one.emitted_tokens >= one.output_tokens:
             if engine_at(replica.engine).role != PREFILL:
                 note_finished(replica, one)
         elif share.proposed:
-            one.draft_tokens = proposed(one, one.emitted_tokens, share.proposed)
+            one.draft_tokens = proposed(share.request, share.proposed)
 
 
 @jit
@@ -182,9 +179,9 @@ def note_finished(replica: Any, one: Any) -> None:
     log = log_at(replica.log)
     row = log.num_requests
     log.num_requests = row + 1
-    out = integers_at(log.requests + 8 * REQUEST_COLUMNS * row, REQUEST_COLUMNS)
+    out = integers_at(log.requests + 8 * REQUEST_COLUMNS * row)
     out[0], out[1], out[2], out[3] = one.request_id, one.request_class, one.prompt_tokens, one.output_tokens
     out[4], out[5], out[6], out[7], out[8] = one.rounds, one.drafted, one.accepted, one.preemptions, replica.number
     out[9] = min(one.hit_tokens, one.prompt_tokens)
-    times = floats_at(log.request_times + 8 * REQUEST_TIMES * row, REQUEST_TIMES)
+    times = floats_at(log.request_times + 8 * REQUEST_TIMES * row)
     times[0], times[1], times[2] = one.arrival_s, one.first_token_s, one.last_token_s

@@ -15,10 +15,23 @@ from typing import Any
 
 import simpy
 
-from specsim.serving.entry import END, LAUNCH, MOVE, SEND, START, TAKE, compiled
+from specsim.jit import Callback
+from specsim.scheduling.compiled import compiled
 from specsim.serving.fleet import Fleet, request_view
+from specsim.serving.records import ARRIVES, ENDS, MOVES, STARTS
 from specsim.serving.sinks import Sink
-from specsim.serving.transitions import ARRIVES, ASKS, ENDS, IDLES, MOVES, STARTS
+from specsim.serving.transfers import end_move
+from specsim.serving.transitions import (
+    ASKS,
+    GOES_ON,
+    IDLES,
+    LOG_FULL,
+    end_step,
+    launch_step,
+    send_request,
+    start_step,
+    take_request,
+)
 from specsim.workload.request import Requests
 
 ORDERS = 2**40  # more than there are requests
@@ -56,16 +69,16 @@ class _Feed:
 
     def __init__(
         self, environment: Environment, fleet: Fleet, whole: Iterable[Requests], sink: Sink, at_once: bool
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.waiting: dict[int, _Replica | _Link] = {}  # by slot
-        self.fleet, self._clock, self._call = fleet, fleet.record[0], compiled()
+        self.fleet, self._clock = fleet, fleet.record[0]
         self._environment, self._sink, self._at_once = environment, sink, at_once
-        self._parts: Iterator[Requests] = iter(fleet.parts(whole))
+        self._parts: Iterator[Requests] = iter(fleet.intake.parts(whole))
 
-    def call(self, operation: int, argument: int) -> int:
+    def happen(self, what: Callback, argument: int) -> int:
         """Let something happen now, and plan what it brings about."""
         self._clock["now_s"] = self._environment.now
-        status = self._call(operation, self.fleet.at, argument, 0)
+        status = what(self.fleet.at, argument)
         if count := self._clock["num_ahead"]:
             for event in self.fleet.ahead[:count]:
                 self.waiting[int(event["slot"])].plan(float(event["time_s"]))
@@ -81,18 +94,18 @@ class _Feed:
 
     def fill(self) -> None:
         """Give each idle source the next request, if there is one, which comes at its time."""
-        fleet, record = self.fleet, self._clock
+        fleet, record, take = self.fleet, self._clock, compiled(take_request)
         while record["first_idle"] < record["num_idle"]:
             if record["row"] == record["num_rows"]:
                 if record["no_more_rows"]:
                     break
                 fleet.end_part()
-                fleet.bring(next(self._parts, None))
+                fleet.intake.bring(next(self._parts, None))
                 continue
             source = int(fleet.idle[record["first_idle"]])
-            address = self._call(TAKE, fleet.at, source, 0)
+            address = take(fleet.at, source)
             if not address:
-                fleet.more_records()
+                fleet.intake.more_records()
                 continue
             record["first_idle"] += 1
             one = request_view(address)[0]
@@ -103,7 +116,7 @@ class _Feed:
         record["first_idle"] = record["num_idle"] = 0
 
     def _arrive(self, source: int, address: int, _: simpy.Event) -> None:
-        sent = self.call(SEND, address)
+        sent = self.happen(compiled(send_request), address)
         if not sent or not self.fleet.closed:
             self.fleet.idle[0], self.fleet.idle_since[source] = source, self._environment.now
             self._clock["num_idle"] = 1
@@ -124,19 +137,20 @@ class _Replica:
             self._environment.at(time_s, STARTS, self._number, self._idle)
 
     def _serve(self) -> Generator[simpy.Event, Any, None]:
-        environment, feed, number, call = self._environment, self._feed, self._number, compiled()
+        environment, feed, number = self._environment, self._feed, self._number
+        start_, launch, end = compiled(start_step), compiled(launch_step), compiled(end_step)
         own, start = feed.fleet.replicas[number], self._idle
         while True:
             yield start
-            begun, status = feed.call(START, number), 0
+            begun, status = feed.happen(start_, number), 0
             if begun == ASKS:
                 feed.fleet.answer(number)
             if begun != IDLES:
-                call(LAUNCH, feed.fleet.at, number, 0)
+                launch(feed.fleet.at, number)
                 yield environment.at(float(own["now_s"]), ENDS, number)
-                status = feed.call(END, number)
-                feed.tell(status // 2)
-            if status % 2:
+                status = feed.happen(end, number)
+                feed.tell(status & LOG_FULL)
+            if status & GOES_ON:
                 start = environment.at(environment.now, STARTS, number)
             else:
                 start = self._idle = environment.event()
@@ -155,4 +169,4 @@ class _Link:
         event.callbacks.append(self._end)
 
     def _end(self, _: simpy.Event) -> None:
-        self._feed.tell(self._feed.call(MOVE, self._number))
+        self._feed.tell(self._feed.happen(compiled(end_move), self._number))

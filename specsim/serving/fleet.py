@@ -6,40 +6,41 @@ long the run is.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-from specsim.arrays import Integers
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.jit import address_of, array_at
-from specsim.results import AcceptanceCounts, KvTransfers
+from specsim.results import KvTransfers
 from specsim.results.metrics import Waiting
-from specsim.scheduling.laws import LawRecords, tracks
+from specsim.scheduling.compiled import compiled
+from specsim.scheduling.laws import LawRecords
 from specsim.scheduling.price import PriceRecord
-from specsim.scheduling.records import BOTH, DECODE, GROUP, LOG, PREFILL, REPLICA, REQUEST, WORK
-from specsim.scheduling.replica import NO_LIMIT, Records, ReplicaArrays, refuse_endless
-from specsim.scheduling.step import REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES
-from specsim.serving.entry import DECIDE, SERVE, compiled
+from specsim.scheduling.records import BOTH, DECODE, GROUP, PREFILL, REPLICA, REQUEST, WORK
+from specsim.scheduling.replica import NO_LIMIT, Records, ReplicaArrays
 from specsim.serving.exact_prices import price_step
-from specsim.serving.loop import DONE, LOG_FULL, RECORDS_WANTED, STEP_ASKS
+from specsim.serving.intake import Intake
+from specsim.serving.log import Log
+from specsim.serving.loop import DONE, LOG_IS_FULL, RECORDS_WANTED, STEP_ASKS, serve
 from specsim.serving.price_table import TablePrices
+from specsim.serving.records import EVENT, FLEET
 from specsim.serving.router import ROUTERS, RouterName, router_seed
 from specsim.serving.sinks import Sink
-from specsim.serving.transitions import EVENT, FLEET
+from specsim.serving.transfers import ask_for_kv, end_move, hand_over, split
+from specsim.serving.transitions import decide_step, end_step, launch_step, send_request, start_step, take_request
 from specsim.specs.deployment import Disaggregation
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.learning import Learning
 from specsim.workload.request import Requests
 
-LOG_ROWS, LOG_GAPS, FIRST_RECORDS = 8192, 65_536, 4096
-ROWS_WITH_TRACKS = 256  # requests whose tracks are held at once
+LOG_ROWS, LOG_GAPS = 8192, 65_536
+TRANSITIONS = (take_request, send_request, start_step, launch_step, end_step)
+TRANSFERS = (split, ask_for_kv, hand_over, end_move)
 
 
-class Kind:
+class ReplicaKind:
     """What replicas of one assembly and role have in common."""
 
     def __init__(self, assembly: Assembly, classes: Sequence[str], role: int = BOTH) -> None:
@@ -65,43 +66,6 @@ class Kind:
         record["max_queue"] = NO_LIMIT if limit is None else limit
 
 
-class Log:
-    """Arrays behind a LOG record: rows of what happened since they were last emptied."""
-
-    def __init__(self, rows: int, gaps: int, longest: int) -> None:
-        self.record = np.zeros(1, LOG)
-        self._arrays = {
-            "requests": np.zeros((rows, REQUEST_COLUMNS), np.int64), "request_times": np.zeros((rows, REQUEST_TIMES)),
-            "steps": np.zeros((rows, STEP_COLUMNS), np.int64), "step_times": np.zeros((rows, STEP_TIMES)),
-            "gaps": np.zeros(gaps), "gap_requests": np.zeros(gaps, np.int64),
-            "acceptance": np.zeros((longest + 1, longest + 1), np.int64),
-        }  # fmt: skip
-        for name, array in self._arrays.items():
-            self.record[name] = address_of(array)
-        self.record["longest_draft"] = longest
-
-    def empty(self, sink: Sink) -> None:
-        """Hand everything to the sink."""
-        counts = [int(self.record[name][0]) for name in ("num_requests", "num_steps", "num_gaps")]
-        names = ("requests", "request_times", "steps", "step_times", "gaps", "gap_requests")
-        used: list[Any] = [self._arrays[name][: counts[index // 2]] for index, name in enumerate(names)]
-        sink.take(*used)
-        for name in ("num_requests", "num_steps", "num_gaps"):
-            self.record[name] = 0
-
-    @property
-    def finished(self) -> int:
-        """Requests that finished since it was last emptied."""
-        return int(self.record["num_requests"][0])
-
-    def acceptance(self) -> AcceptanceCounts:
-        """The record h[d][j] so far."""
-        counts, table = AcceptanceCounts(), self._arrays["acceptance"]
-        for drafted, accepted in np.argwhere(table).tolist():
-            counts.add(drafted, accepted, int(table[drafted, accepted]))
-        return counts
-
-
 class Fleet:
     """``replicas[r]`` is what replica r is made of; ``clients``: how many, in a closed loop.
 
@@ -109,14 +73,19 @@ class Fleet:
     """
 
     def __init__(
-        self, replicas: Sequence[Assembly], classes: Sequence[str], *, router: RouterName, clients: int | None = None,
+        self,
+        replicas: Sequence[Assembly],
+        classes: Sequence[str],
+        *,
+        router: RouterName,
+        clients: int | None = None,
         disaggregation: Disaggregation | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Raises InvalidInput where replicas would accept drafts by different laws."""
         self.disaggregation = disaggregation
         self.roles = roles_of(len(replicas), disaggregation)
         each = list(zip(replicas, self.roles, strict=True))
-        kinds = {(one, role): Kind(one, classes, role) for one, role in dict.fromkeys(each)}
+        kinds = {(one, role): ReplicaKind(one, classes, role) for one, role in dict.fromkeys(each)}
         self.kinds = list(kinds.values())
         self.classes, self.seed, self.closed = tuple(classes), replicas[0].seed, clients is not None
         self.laws = [self._law(name) for name in self.classes]
@@ -134,12 +103,9 @@ class Fleet:
         self.deciders = [self._decider(number, kinds[one]) for number, one in enumerate(each)]
         self.record = self._record(router, clients, seqs)
         self.at = address_of(self.record)
-        self._pools: list[Records] = []
-        self._part: Requests | None = None
+        engines = [kind.engine for kind in self.kinds]
+        self.intake = Intake(self.record, engines, self.laws, longest=self.longest, seed=self.seed)
         self.queued: list[tuple[float, int]] = []  # (time, requests waiting) at the end of each part
-        self.first_arrival_s: float | None = None
-        self._brought: deque[tuple[int, tuple[object, ...]]] = deque()  # up to which request, what it needs
-        self.more_records(FIRST_RECORDS)
 
     def _law(self, name: str) -> AcceptanceLaw | None:
         found = [law for kind in self.kinds if (law := kind.assembly.law(name)) is not None]
@@ -147,7 +113,7 @@ class Fleet:
             raise InvalidInput(f"replicas accept drafts of class {name!r} by different laws; give all the same")
         return found[0] if found else None
 
-    def _replica(self, number: int, kind: Kind) -> ReplicaArrays:
+    def _replica(self, number: int, kind: ReplicaKind) -> ReplicaArrays:
         record = self.replicas[number : number + 1]
         arrays = ReplicaArrays(kind.engine, record)
         kind.fill(record)
@@ -155,7 +121,7 @@ class Fleet:
         record["response_s"] = kind.assembly.limits.frontend_response_s
         return arrays
 
-    def _decider(self, number: int, kind: Kind) -> Learning | None:
+    def _decider(self, number: int, kind: ReplicaKind) -> Learning | None:
         """Of a replica whose policy looks at more than the batch size."""
         if kind.draft_lengths is not None:
             return None
@@ -188,121 +154,44 @@ class Fleet:
             link, made_of = self.disaggregation.kv_link, self.kinds[0].assembly
             block_s = made_of.kv_block_bytes / link.rate_on(made_of.scenario.gpu)
             fields |= {
-                "num_prefill": self.disaggregation.prefill_replicas, "decode_first": made_of.limits.rules == "sglang",
-                "move_block_s": block_s, "move_latency_s": link.latency_s,
-            }  # fmt: skip
+                "num_prefill": self.disaggregation.prefill_replicas,
+                "decode_first": made_of.limits.rules == "sglang",
+                "move_block_s": block_s,
+                "move_latency_s": link.latency_s,
+            }
         record["request_s"] = self.kinds[0].assembly.limits.frontend_request_s
+        for function in TRANSITIONS if self.disaggregation is None else (*TRANSITIONS, *TRANSFERS):
+            record[function.__name__] = compiled(function).address
         for name, value in fields.items():
             record[name] = value
         return record
-
-    # -- requests -------------------------------------------------------------------------------------------------
-
-    def more_records(self, count: int | None = None) -> None:
-        """Room for more requests in the system: as many again, or ``count``."""
-        pool = np.zeros(sum(map(len, self._pools)) if count is None else count, REQUEST)
-        pool["serial"] = -1
-        addresses = address_of(pool) + REQUEST.itemsize * np.arange(len(pool))
-        pool["after"][:-1] = addresses[1:]
-        pool["after"][-1] = self.record["spare_request"][0]
-        self.record["spare_request"] = addresses[0]
-        self._pools.append(pool)
-
-    def parts(self, whole: Iterable[Requests]) -> Iterable[Requests]:
-        """Parts no longer than can be brought at once."""
-        drawn = any(law is not None and law.track_fields for law in self.laws)
-        for part in whole:
-            yield from part.chunks(ROWS_WITH_TRACKS) if drawn else [part]
-
-    def bring(self, part: Requests | None) -> None:
-        """The next requests, or None where there are no more. Raises NoAnswer for one that could never run."""
-        record = self.record
-        if part is None:
-            record["no_more_rows"] = 1
-            return
-        for kind in self.kinds:
-            _refuse_endless(kind.engine, part)
-        columns: dict[str, Records | None] = {
-            "request_ids": part.request_ids, "arrival_s": part.arrival_s,
-            "think_s": np.zeros(len(part)) if part.think_s is None else part.think_s,
-            "prompt_tokens": part.prompt_tokens, "output_tokens": part.output_tokens,
-            "class_index": part.class_index, "priorities": np.array(part.priorities),
-        }  # fmt: skip
-        columns |= self._tracks(part)
-        if part.prefixes is not None:
-            columns |= {"hash_starts": part.prefixes.starts, "hashes": part.prefixes.values}
-        record["hash_block_tokens"] = 0 if part.prefixes is None else part.prefixes.block_tokens
-        record["row"], record["num_rows"] = 0, len(part)
-        self._check(part)
-        kept: list[Records] = []
-        for name, column in columns.items():
-            record[name] = 0
-            if column is not None:
-                kept.append(np.ascontiguousarray(column, dtype=np.float64 if name.endswith("_s") else np.int64))
-                record[name] = address_of(kept[-1])
-        self._part = part
-        self._forget_old()
-        self._brought.append((int(record["taken"][0]) + len(part), (kept, self._values)))
-
-    def _check(self, part: Requests) -> None:
-        if self.closed or not len(part):
-            return
-        times = part.arrival_s
-        if times is None:
-            raise InvalidInput(f"request {part.request_ids[0]} has no arrival time; give one, or closed-loop clients")
-        if self.first_arrival_s is None:
-            self.first_arrival_s = float(times[0])
-        last = None if self._part is None or self._part.arrival_s is None else float(self._part.arrival_s[-1])
-        if np.any(np.diff(times, prepend=times[0] if last is None else last) < 0):
-            raise InvalidInput("arrival times descend; sort the requests by arrival")
-
-    def _tracks(self, part: Requests) -> dict[str, Integers]:
-        """Addresses of what the laws of the requests fix about them, 0 where there is nothing."""
-        self._values: list[Records] = []
-        found = {name: np.zeros(len(part), np.int64) for name in ("track", "levels")}
-        for index, law in enumerate(self.laws):
-            mine = np.flatnonzero(part.class_index == index)
-            if law is None or not len(mine):
-                continue
-            tokens = int(part.output_tokens[mine].max()) + self.longest
-            for name, values in tracks(law, self.seed, part.request_ids[mine], tokens).items():
-                self._values.append(values)
-                found[name][mine] = address_of(values) + values.strides[0] * np.arange(len(mine))
-        return found
-
-    def _forget_old(self) -> None:
-        """What no request in the system needs any more."""
-        numbers = np.concatenate([pool["serial"] for pool in self._pools])
-        oldest = numbers[numbers >= 0].min(initial=int(self.record["taken"][0]))
-        while self._brought and self._brought[0][0] <= oldest:
-            self._brought.popleft()
 
     # -- the run --------------------------------------------------------------------------------------------------
 
     def answer(self, number: int) -> None:
         """Work out the prices that a replica's step waits for."""
-        decider, call = self.deciders[number], compiled()
-        while decider is not None and not call(DECIDE, self.at, number, 0):
+        decider = self.deciders[number]
+        while decider is not None and not compiled(decide_step)(self.at, number):
             decider.learn_price()
         if not self.replicas["prices"][number]:
             price_step(self.made_of[number], self.arrays[number], self.work)
 
     def serve(self, whole: Iterable[Requests], sink: Sink) -> None:
         """Serve all requests, in order. Raises NoAnswer for one that could never run."""
-        parts, call = iter(self.parts(whole)), compiled()
+        parts, go_on = iter(self.intake.parts(whole)), compiled(serve)
         status = -1
         while status != DONE:
-            status = call(SERVE, self.at, 0, 0)
+            status = go_on(self.at, 0)
             if status == STEP_ASKS:
                 self.answer(int(self.record["asking"][0]))
             elif status == RECORDS_WANTED:
-                self.more_records()
-            elif status == LOG_FULL:
+                self.intake.more_records()
+            elif status == LOG_IS_FULL:
                 self.log.empty(sink)
             elif status != DONE:
                 self.log.empty(sink)
                 self.end_part()
-                self.bring(next(parts, None))
+                self.intake.bring(next(parts, None))
         self.log.empty(sink)
 
     @property
@@ -322,15 +211,16 @@ class Fleet:
 
     def left_waiting(self) -> Waiting:
         """As ``results.metrics.left_waiting``, half-way at the end of a part."""
-        if self.first_arrival_s is None:
+        first_s = self.intake.first_arrival_s
+        if first_s is None:
             return 0.0, 0.0
         last_s, at_end = self.queued[-1]
-        half_way = [waiting for time_s, waiting in self.queued if time_s <= (self.first_arrival_s + last_s) / 2]
+        half_way = [waiting for time_s, waiting in self.queued if time_s <= (first_s + last_s) / 2]
         return float(half_way[-1] if half_way else 0), float(at_end)
 
     def end_part(self) -> None:
         """All requests of the part at hand are on their way."""
-        if self._part is not None and len(self._part):
+        if self.intake.part is not None and len(self.intake.part):
             self.queued.append((float(self.record["now_s"][0]), int(self.replicas["num_waiting"].sum())))
 
 
@@ -346,17 +236,6 @@ def roles_of(replicas: int, disaggregation: Disaggregation | None) -> list[int]:
         return [BOTH] * replicas
     prefill = disaggregation.prefill_replicas
     return [PREFILL] * prefill + [DECODE] * (replicas - prefill)
-
-
-def _refuse_endless(engine: Records, part: Requests) -> None:
-    """Raises NoAnswer for a request that a replica would never finish.
-
-    What a request needs grows with its length and with nothing else, so the longest one speaks for all.
-    """
-    if len(part):
-        outputs = 1 if engine["role"][0] == PREFILL else part.output_tokens
-        row = int(np.argmax(part.prompt_tokens.astype(np.int64) + outputs))
-        refuse_endless(engine, int(part.request_ids[row]), int(part.prompt_tokens[row]), int(part.output_tokens[row]))
 
 
 def request_view(address: int) -> Records:

@@ -14,55 +14,39 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import NONE, integers_at, jit
+from specsim.jit import NONE, call_at, integers_at, jit
 from specsim.scheduling.records import request_at
-from specsim.serving.transitions import (
-    ARRIVES,
-    ASKS,
-    ENDS,
-    EVENT_BYTES,
-    LAUNCHES,
-    MOVES,
-    STARTS,
-    end_move,
-    end_step,
-    event_at,
-    launch_step,
-    log_full,
-    send,
-    set_idle,
-    start_step,
-    take_row,
-)
+from specsim.serving.records import ARRIVES, ENDS, EVENT_BYTES, MOVES, STARTS, event_at, fleet_at
+from specsim.serving.transitions import ASKS, GOES_ON, LAUNCHES, log_full, replica_of, set_idle
 
-DONE, ROWS_WANTED, RECORDS_WANTED, LOG_FULL, STEP_ASKS = range(5)
+DONE, ROWS_WANTED, RECORDS_WANTED, LOG_IS_FULL, STEP_ASKS = range(5)
 
 
-@jit
-def serve(fleet: Any) -> int:
+def serve(at: int, _: int) -> int:
     """Go on until all is done, or until Python must do something: see the statuses above."""
+    fleet = fleet_at(at)
     if fleet.asking >= 0:
-        _launch(fleet, fleet.asking)
+        _launch(fleet, at, fleet.asking)
         fleet.asking = -1
     while True:
-        status = _fill_sources(fleet)
+        status = _fill_sources(fleet, at)
         if status != DONE:
             return status
-        slot = integers_at(fleet.winners, 2)[1]
+        slot = integers_at(fleet.winners)[1]
         event = _event_of(fleet, slot)
         if event.time_s == np.inf:
             return DONE
         if log_full(fleet):
-            return LOG_FULL
+            return LOG_IS_FULL
         fleet.now_s = event.time_s
         if event.kind == ARRIVES:
-            _arrive(fleet, slot, event)
+            _arrive(fleet, at, slot)
         elif event.kind == ENDS:
-            _end(fleet, slot)
+            _end(fleet, at, slot)
         elif event.kind == MOVES:
             _plan(fleet, slot, np.inf, MOVES, 0)
-            end_move(fleet, slot - fleet.num_sources - fleet.num_replicas)
-        elif _start(fleet, slot):
+            call_at(fleet.end_move, at, slot - fleet.num_sources - fleet.num_replicas)
+        elif _start(fleet, at, slot):
             _plan_ahead(fleet)
             return STEP_ASKS
         if fleet.num_ahead:
@@ -82,8 +66,14 @@ def _plan(fleet: Any, slot: int, time_s: float, kind: int, order: int) -> None:
     """What is ahead of a slot, in place of what was."""
     event = _event_of(fleet, slot)
     event.time_s, event.kind, event.order = time_s, kind, order
+    _compete(fleet, slot)
+
+
+@jit
+def _compete(fleet: Any, slot: int) -> None:
+    """Let a slot's event win against others as far as it is the earlier one."""
     size = fleet.num_slots
-    winners, node = integers_at(fleet.winners, size), (slot + size) // 2
+    winners, node = integers_at(fleet.winners), (slot + size) // 2
     while node > 0:
         left, right = 2 * node, 2 * node + 1
         one = left - size if left >= size else winners[left]
@@ -115,15 +105,15 @@ def _plan_ahead(fleet: Any) -> None:
 
 
 @jit
-def _fill_sources(fleet: Any) -> int:
+def _fill_sources(fleet: Any, at: int) -> int:
     """Give each idle source the next request, if there is one."""
     while fleet.first_idle < fleet.num_idle:
         if fleet.row == fleet.num_rows and fleet.no_more_rows:
             break
         if fleet.row == fleet.num_rows:
             return ROWS_WANTED
-        source = integers_at(fleet.idle_sources, fleet.num_idle)[fleet.first_idle]
-        address = take_row(fleet, source)
+        source = integers_at(fleet.idle_sources)[fleet.first_idle]
+        address = call_at(fleet.take_request, at, source)
         if address == NONE:
             return RECORDS_WANTED
         fleet.first_idle += 1
@@ -135,19 +125,19 @@ def _fill_sources(fleet: Any) -> int:
 
 
 @jit
-def _arrive(fleet: Any, source: int, event: Any) -> None:
+def _arrive(fleet: Any, at: int, source: int) -> None:
     _plan(fleet, source, np.inf, ARRIVES, 0)
-    if not send(fleet, event.request) or not fleet.closed:
+    if not call_at(fleet.send_request, at, _event_of(fleet, source).request) or not fleet.closed:
         set_idle(fleet, source, fleet.now_s)
 
 
 @jit
-def _start(fleet: Any, slot: int) -> bool:
+def _start(fleet: Any, at: int, slot: int) -> bool:
     """Whether Python must decide or price the step."""
     number = slot - fleet.num_sources
-    started = start_step(fleet, number)
+    started = call_at(fleet.start_step, at, number)
     if started == LAUNCHES:
-        _launch(fleet, number)
+        _launch(fleet, at, number)
     elif started == ASKS:
         fleet.asking = number
     else:
@@ -156,12 +146,13 @@ def _start(fleet: Any, slot: int) -> bool:
 
 
 @jit
-def _launch(fleet: Any, number: int) -> None:
-    _plan(fleet, fleet.num_sources + number, launch_step(fleet, number), ENDS, number)
+def _launch(fleet: Any, at: int, number: int) -> None:
+    call_at(fleet.launch_step, at, number)
+    _plan(fleet, fleet.num_sources + number, replica_of(fleet, number).now_s, ENDS, number)
 
 
 @jit
-def _end(fleet: Any, slot: int) -> None:
+def _end(fleet: Any, at: int, slot: int) -> None:
     number = slot - fleet.num_sources
-    goes_on = end_step(fleet, number)
+    goes_on = call_at(fleet.end_step, at, number) & GOES_ON
     _plan(fleet, slot, fleet.now_s if goes_on else np.inf, STARTS, number)

@@ -31,7 +31,7 @@ def route(fleet: Any, begin: int, end: int, sent: int) -> int:
 
     ``fleet``: a loop.FLEET record.
     """
-    count, unfinished = end - begin, integers_at(fleet.unfinished, end)
+    count, unfinished = end - begin, integers_at(fleet.unfinished)
     if fleet.router == ROUND_ROBIN:
         return int(begin + sent % count)
     if fleet.router == LEAST_OUTSTANDING or count <= 2:

@@ -20,7 +20,7 @@ import simpy
 import specsim
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
-from specsim.results import RunResult, StepLimits
+from specsim.results import RunResult, Slo, StepLimits
 from specsim.serving.drive import Progress, Run, serve_all
 from specsim.serving.price_table import looked_up
 from specsim.serving.router import RouterName
@@ -52,10 +52,14 @@ def simulate(
     size = 16_384 if keep else max(256, min(16_384, count // SHORTEST_PARTS))
     asked = Run(
         parts=lambda: workload.chunks(scenario.seed, size),
-        count=count, replicas=priced_replicas(assembly) if replicas is None else replicas,
-        router=deployment.router, clients=None if workload.clients is None else workload.clients.concurrency,
-        disaggregation=deployment.disaggregation, slo=scenario.slo, limits=_limits(assembly),
-    )  # fmt: skip
+        count=count,
+        replicas=priced_replicas(assembly) if replicas is None else replicas,
+        router=deployment.router,
+        clients=None if workload.clients is None else workload.clients.concurrency,
+        disaggregation=deployment.disaggregation,
+        slo=scenario.slo,
+        limits=_limits(assembly),
+    )
     result = _served(asked, keep=keep, progress=progress)
     return replace(
         result,
@@ -68,9 +72,11 @@ def simulate(
 def _limits(assembly: Assembly) -> StepLimits:
     prompt, _ = assembly.scenario.workload.mean_lengths()
     return StepLimits(
-        assembly.limits.max_num_seqs, assembly.limits.max_num_batched_tokens, assembly.num_kv_blocks,
+        assembly.limits.max_num_seqs,
+        assembly.limits.max_num_batched_tokens,
+        assembly.num_kv_blocks,
         int(assembly.memory.layout.blocks_for(prompt)),
-    )  # fmt: skip
+    )
 
 
 def priced_replicas(assembly: Assembly) -> list[Assembly]:
@@ -88,21 +94,23 @@ def run(
     clients: int | None = None,
     router: RouterName = "round_robin",
     disaggregation: Disaggregation | None = None,
+    slo: Slo | None = None,
     by_events: bool = False,
     keep: bool = True,
     progress: Progress | None = None,
 ) -> RunResult:
     """Serve ``requests`` on ``replicas`` replicas alike, or on the given ones; with ``clients`` in a closed loop.
 
-    With ``disaggregation`` these are replicas of its prefill pool and then of its decode pool.
-    ``by_events``: SimPy drives it, not the compiled loop. The result's ``scenario_sha256`` is empty.
+    With ``disaggregation`` these are replicas of its prefill pool and then of its decode pool. ``slo``: whose goodput
+    is counted where records are not kept. ``by_events``: SimPy drives it, not the compiled loop. The result's
+    ``scenario_sha256`` is empty.
     """
     fleet = [replica] * replicas if isinstance(replica, Assembly) else list(replica)
     if isinstance(requests, Requests):
         parts = [requests]
     else:
         parts = [requests_of(list(requests) if clients is not None else sorted(requests, key=_arrival_s))]
-    asked = Run(lambda: parts, len(requests), fleet, router, clients, disaggregation)
+    asked = Run(lambda: parts, len(requests), fleet, router, clients, disaggregation, slo)
     return _served(asked, keep=keep, progress=progress, by_events=by_events)
 
 

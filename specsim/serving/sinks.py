@@ -15,9 +15,14 @@ class Sink(Protocol):
     """Told what has happened since the last time; the arrays are used again afterwards. Columns as in state.Log."""
 
     def take(
-        self, finished: Integers, finished_s: Floats, steps: Integers, steps_s: Floats, gaps_s: Floats,
+        self,
+        finished: Integers,
+        finished_s: Floats,
+        steps: Integers,
+        steps_s: Floats,
+        gaps_s: Floats,
         gap_request: Integers,
-    ) -> None: ...  # fmt: skip
+    ) -> None: ...
 
 
 class Records:
@@ -29,9 +34,14 @@ class Records:
         self.finished = 0
 
     def take(
-        self, finished: Integers, finished_s: Floats, steps: Integers, steps_s: Floats, gaps_s: Floats,
+        self,
+        finished: Integers,
+        finished_s: Floats,
+        steps: Integers,
+        steps_s: Floats,
+        gaps_s: Floats,
         gap_request: Integers,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.finished += len(finished)
         self._parts.append(
             (finished.copy(), finished_s.copy(), steps.copy(), steps_s.copy(), gaps_s.copy(), gap_request.copy())
@@ -93,9 +103,14 @@ class Streamed:
         return self.totals.completed
 
     def take(
-        self, finished: Integers, finished_s: Floats, steps: Integers, steps_s: Floats, gaps_s: Floats,
+        self,
+        finished: Integers,
+        finished_s: Floats,
+        steps: Integers,
+        steps_s: Floats,
+        gaps_s: Floats,
         gap_request: Integers,
-    ) -> None:  # fmt: skip
+    ) -> None:
         totals = self.totals
         self.step_totals.add(steps, steps_s[:, 1], self._limits)
         totals.itl.add(gaps_s)

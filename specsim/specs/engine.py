@@ -82,6 +82,11 @@ class EngineLimits(Validated):
     host_draft_pass_s: NonNegativeFloat | None = None
     kv_spread: float = Field(0.0, ge=0, lt=1)
 
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _in_any_case(cls, kind: object) -> object:
+        return kind.lower() if isinstance(kind, str) else kind
+
     @field_validator("graph_sizes")
     @classmethod
     def _ascending(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:

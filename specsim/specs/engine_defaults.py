@@ -136,6 +136,8 @@ def with_defaults(stated: EngineLimits, here: Circumstances) -> EngineLimits:
     version = stated.version or engine.newest
     fields = engine.fields(version, here)
     filled = {name: value for name, value in fields.items() if name not in stated.model_fields_set}
+    if "host" in stated.model_fields_set:
+        filled |= _with_host(fields.get("host"), stated.host)
     return stated.model_copy(update=filled | {"kind": kind, "version": version})
 
 
@@ -149,7 +151,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def _with_host(before: HostTimes | None, stated: HostTimes | None) -> dict[str, HostTimes]:
-    """Host times of which a later rule states some."""
+    """Host times of which a later rule, or the scenario, states some."""
     if before is None or stated is None:
         return {}
     return {"host": before.model_copy(update={name: getattr(stated, name) for name in stated.model_fields_set})}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -12,6 +13,17 @@ from pydantic.fields import FieldInfo
 from specsim.errors import shown
 
 MOST_TOLD = 20
+_PLAIN = {  # for pydantic's words, in order
+    r"Input should be a valid integer.*": "it should be a whole number",
+    r"Input should be a valid number.*": "it should be a number",
+    r"Input should be a valid string.*": "it should be text; write it in quotes",
+    r"Input should be a valid boolean.*": "it should be true or false",
+    r"Input should be a valid (list|tuple).*": "it should be a list",
+    r"Input should be a valid dictionary.*": "write its fields as {name: value}",
+    r"Input should be a finite number": "it should be a finite number",
+    r"Value error, ": "",
+    r"Input should": "it should",
+}
 
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
@@ -36,6 +48,13 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     return f"{len(told)} faults: {numbered}{rest}"
 
 
+def in_plain_words(message: str) -> str:
+    """What pydantic says of a value, as the other messages say it."""
+    for theirs, ours in _PLAIN.items():
+        message = re.sub(theirs, ours, message)
+    return message
+
+
 def _is_within(path: str, outer: str) -> bool:
     return path.startswith((f"{outer}.", f"{outer}["))
 
@@ -44,7 +63,7 @@ def _told(fault: Any, models: list[type[BaseModel]]) -> tuple[str, str, set[str]
     """The field's path, what is wrong with it, and the paths that an unknown name may have meant."""
     kind, location = fault["type"], fault["loc"]
     path, known, inner = _locate(location, models, unknown=kind == "extra_forbidden")
-    message = fault["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    message = in_plain_words(fault["msg"])
     if kind == "extra_forbidden":
         near = get_close_matches(str(location[-1]), sorted(known), n=3, cutoff=0.6)
         parent = path.removesuffix(str(location[-1]))
@@ -72,7 +91,7 @@ def _how_to_write(models: list[type[BaseModel]]) -> str:
 
 def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
     kind = model.model_fields.get("kind")
-    return () if kind is None else get_args(kind.annotation)
+    return get_args(kind.annotation) if kind is not None and get_origin(kind.annotation) is Literal else ()
 
 
 def _hint(near: list[str], known: Iterable[str]) -> str:

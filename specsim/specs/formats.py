@@ -7,18 +7,34 @@ A format is one of ``presets/formats.yaml``; profiles name the formats of their 
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_serializer,
+    model_validator,
+)
 
-from specsim.errors import InvalidInput, unknown_name
+from specsim.errors import InvalidInput, shown, unknown_name
 from specsim.specs.hardware import Dtype, Hardware
 from specsim.specs.yaml_file import read_yaml
 from specsim.validated import Validated
 
-Bits = Annotated[float, Field(gt=0, le=64)]
+
+def _number_of_bits(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"\s*[\d.]+\s*", value):
+        raise ValueError(f"{shown(value)} is no number of bits; write 16, 8 (fp8, int8) or 4 (int4, fp4)")
+    return value
+
+
+Bits = Annotated[float, BeforeValidator(_number_of_bits), Field(gt=0, le=64)]
 DEFAULT_GROUP, SCALE_BITS = 128, 16.0  # of weights of up to 4 bits of which nothing else is known: AWQ's and GPTQ's
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, kind_of
 from specsim.specs.faults import explain
 from specsim.specs.yaml_text import parse_yaml
 from specsim.text_file import read_text
@@ -34,7 +34,7 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidInput(f"{path}{error}; correct the YAML") from None
     if not isinstance(fields, dict):
-        found = "nothing" if fields is None else f"a {type(fields).__name__}"
+        found = "nothing" if fields is None else kind_of(fields)
         raise InvalidInput(f"{path} holds {found}; write one 'field: value' a line")
     return fields
 

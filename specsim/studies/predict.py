@@ -20,7 +20,7 @@ from specsim.speculation.acceptance.lengths import of_length
 from specsim.speculation.acceptance.origin import Origin
 from specsim.speculation.program import program_names
 from specsim.studies.quantities import QUANTITIES, Way
-from specsim.studies.study import Row, Study, set_fields, studies_folder
+from specsim.studies.study import Study, StudyRow, set_fields, studies_folder
 from specsim.surfaces.estimates import Z90
 
 MS = 1e3
@@ -43,7 +43,7 @@ class NotPredicted(Exception):
     """Why a row of a study has no prediction, in a few words."""
 
 
-def scenario_of_row(study: Study, row: Row) -> Scenario:
+def scenario_of_row(study: Study, row: StudyRow) -> Scenario:
     """The scenario that a row was measured in; acceptance is the study's own, or its program's.
 
     Raises NotPredicted for hardware, a model or a program that nobody has described, InvalidInput for settings that
@@ -81,7 +81,7 @@ def accepting(scenario: Scenario, length: float | None) -> Scenario:
     return scenario.model_copy(update={"speculation": speculation.model_copy(update=known)})
 
 
-def forecasts(scenario: Scenario, row: Row, *, intervals: bool = True) -> dict[str, Forecast]:
+def forecasts(scenario: Scenario, row: StudyRow, *, intervals: bool = True) -> dict[str, Forecast]:
     """Every figure of a row predicted, by quantity. Without ``intervals``, served figures are of one simulation."""
     assembly, found = assemble(scenario), dict[str, Forecast]()
     for way, ask in _WAYS.items():
@@ -91,11 +91,11 @@ def forecasts(scenario: Scenario, row: Row, *, intervals: bool = True) -> dict[s
     return found
 
 
-def _step(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
+def _step(assembly: Assembly, row: StudyRow, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
     return {name: _of_step(assembly, row, name) for name in names}
 
 
-def _of_step(assembly: Assembly, row: Row, name: str) -> Forecast:
+def _of_step(assembly: Assembly, row: StudyRow, name: str) -> Forecast:
     """A steady round; or the target's pass, with logits or without; or the attention of all its layers."""
     sequences, context = int(_shape(row, "sequences")), _shape(row, "context_tokens")
     if name == "step_ms":
@@ -120,19 +120,19 @@ def _milliseconds(step: StepTime, seconds: Any = None, classes: Sequence[str] | 
     return Forecast(MS * value, MS * max(0.0, value - half), MS * (value + half), str(step.source))
 
 
-def _shape(row: Row, name: str) -> float:
+def _shape(row: StudyRow, name: str) -> float:
     if name not in row.shape:
         raise InvalidInput(f"{row.study}, line {row.line} has no {name}; a pass or step needs it")
     return row.shape[name]
 
 
-def _map(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
+def _map(assembly: Assembly, row: StudyRow, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
     batch = int(_shape(row, "sequences"))
     cell = speedup_map(assembly, batches=[batch], context_tokens=row.shape.get("context_tokens")).cell(batch, row.k)
     return dict.fromkeys(names, Forecast(cell.speedup, cell.low, cell.high, cell.source))
 
 
-def _served(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
+def _served(assembly: Assembly, row: StudyRow, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
     clients = assembly.scenario.workload.clients
     running = 1 if clients is None else min(clients.concurrency, assembly.limits.max_num_seqs)
     source = str(assembly.cost.decode_round(running, row.k, assembly.context_tokens).source)
@@ -146,12 +146,12 @@ def _served(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool)
     return {name: Forecast(one.value, one.low, one.high, source) for name, one in metrics.items()}
 
 
-def _memory(assembly: Assembly, row: Row, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
+def _memory(assembly: Assembly, row: StudyRow, names: Sequence[str], intervals: bool) -> dict[str, Forecast]:
     tokens = float(assembly.longest_cached)
     return dict.fromkeys(names, Forecast(tokens, None, None, "counted"))
 
 
-_WAYS: dict[Way, Callable[[Assembly, Row, Sequence[str], bool], dict[str, Forecast]]] = {
+_WAYS: dict[Way, Callable[[Assembly, StudyRow, Sequence[str], bool], dict[str, Forecast]]] = {
     "step": _step,
     "map": _map,
     "served": _served,

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from specsim.errors import SpecsimError
-from specsim.fidelity.study_errors import Comparison
+from specsim.fidelity.study_errors import ComparedFigure
 from specsim.scenario import Scenario
 from specsim.studies.predict import Forecast, NotPredicted, accepting, forecasts, scenario_of_row
 from specsim.studies.quantities import QUANTITIES, SPEEDUP
-from specsim.studies.study import DRAFT_TOKENS, DRAFTER, Row, Split, Study
+from specsim.studies.study import DRAFT_TOKENS, DRAFTER, Split, Study, StudyRow
 
 THROUGHPUT, STEP = "output_throughput", "step_ms"
 Acceptance = Literal["measured", "smallest"]
@@ -24,14 +24,14 @@ Condition = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MeasuredFigure:
     """One measured figure and what is predicted for it, by what acceptance was taken from.
 
     ``measured``: acceptance as measured in this very cell; None where it was not. ``smallest``: as measured at the
     smallest load. ``by_length``, ``by_smallest``: what the naive predictors say (``fidelity.study_errors``).
     """
 
-    row: Row
+    row: StudyRow
     quantity: str
     value: float
     measured: Forecast | None
@@ -43,13 +43,13 @@ class Figure:
     def label(self) -> str:
         return QUANTITIES[self.quantity].label
 
-    def comparison(self, acceptance: Acceptance) -> Comparison | None:
+    def comparison(self, acceptance: Acceptance) -> ComparedFigure | None:
         """Against one of the two predictions; None where there is none."""
         told = self.measured if acceptance == "measured" else self.smallest
         if told is None:
             return None
         choice = (self.row.study, self.row.apart_from((DRAFTER, DRAFT_TOKENS)))
-        return Comparison(
+        return ComparedFigure(
             self.label, self.value, told.value, told.low, told.high, self.by_length, self.by_smallest, choice,
             self.row.condition.get(DRAFTER, ""), self.row.k,
         )  # fmt: skip
@@ -61,24 +61,24 @@ class StudyScore:
 
     name: str
     study: Study
-    figures: tuple[Figure, ...]
-    unpredicted: tuple[tuple[Row, str], ...]
+    figures: tuple[MeasuredFigure, ...]
+    unpredicted: tuple[tuple[StudyRow, str], ...]
 
-    def part(self, split: Split) -> list[Figure]:
+    def part(self, split: Split) -> list[MeasuredFigure]:
         """Figures of one split."""
         return [figure for figure in self.figures if figure.row.split == split]
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    row: Row
+    row: StudyRow
     measured: dict[str, Forecast] | None
     smallest: dict[str, Forecast]
 
 
-def score_study(name: str, study: Study, rows: Sequence[Row]) -> StudyScore:
+def score_study(name: str, study: Study, rows: Sequence[StudyRow]) -> StudyScore:
     """Predict every row; a row that cannot be says why. Raises InvalidInput for settings that make no scenario."""
-    lengths, told, unpredicted = _smallest_lengths(rows), list[_Told](), list[tuple[Row, str]]()
+    lengths, told, unpredicted = _smallest_lengths(rows), list[_Told](), list[tuple[StudyRow, str]]()
     for row in rows:
         try:
             scenario = scenario_of_row(study, row)
@@ -93,7 +93,7 @@ def score_study(name: str, study: Study, rows: Sequence[Row]) -> StudyScore:
     plain = {_without_drafter(one.row): one.row for one in told if not one.row.k}
     smallest = _smallest_rows([one.row for one in told])
     figures = [
-        Figure(
+        MeasuredFigure(
             row=one.row,
             quantity=quantity,
             value=value,
@@ -113,7 +113,7 @@ def _as_measured(told: _Told, quantity: str) -> Forecast | None:
     return None if found is None else found[quantity]
 
 
-def _told(scenario: Scenario, row: Row, smallest_length: float | None) -> _Told:
+def _told(scenario: Scenario, row: StudyRow, smallest_length: float | None) -> _Told:
     if not row.k:
         found = forecasts(scenario, row)
         return _Told(row, found, found)
@@ -124,28 +124,28 @@ def _told(scenario: Scenario, row: Row, smallest_length: float | None) -> _Told:
     return _Told(row, measured, forecasts(accepting(scenario, small), row, intervals=own is None))
 
 
-def _alike(row: Row) -> Condition:
+def _alike(row: StudyRow) -> Condition:
     """Rows that differ in their load alone share it."""
     return row.apart_from(() if row.load is None else (row.load[0], "requests"))
 
 
-def _without_drafter(row: Row) -> Condition:
+def _without_drafter(row: StudyRow) -> Condition:
     return row.apart_from((DRAFTER, DRAFT_TOKENS))
 
 
-def _smallest_rows(rows: Iterable[Row]) -> dict[Condition, Row]:
-    found: dict[Condition, Row] = {}
+def _smallest_rows(rows: Iterable[StudyRow]) -> dict[Condition, StudyRow]:
+    found: dict[Condition, StudyRow] = {}
     for row in sorted((one for one in rows if one.load is not None), key=_load):
         found.setdefault(_alike(row), row)
     return found
 
 
-def _load(row: Row) -> float:
+def _load(row: StudyRow) -> float:
     assert row.load is not None
     return row.load[1]
 
 
-def _smallest_lengths(rows: Sequence[Row]) -> dict[Condition, float]:
+def _smallest_lengths(rows: Sequence[StudyRow]) -> dict[Condition, float]:
     known = [row for row in rows if row.acceptance_length is not None]
     return {
         key: row.acceptance_length for key, row in _smallest_rows(known).items() if row.acceptance_length is not None
@@ -174,7 +174,7 @@ def _ratio(one: dict[str, Forecast], base: dict[str, Forecast]) -> dict[str, For
     return {SPEEDUP: Forecast(one[THROUGHPUT].value / base[THROUGHPUT].value, None, None, source)}
 
 
-def _by_length(row: Row, quantity: str, plain: Row | None) -> float | None:
+def _by_length(row: StudyRow, quantity: str, plain: StudyRow | None) -> float | None:
     """A round costs what the measured plain step costs."""
     length, power = row.acceptance_length, QUANTITIES[quantity].length_power
     told = QUANTITIES[quantity].accepts or quantity == STEP
@@ -186,7 +186,7 @@ def _by_length(row: Row, quantity: str, plain: Row | None) -> float | None:
     return plain.figures[quantity] * length**power if quantity in plain.figures else None
 
 
-def _by_smallest(row: Row, quantity: str, smallest: Row | None) -> float | None:
+def _by_smallest(row: StudyRow, quantity: str, smallest: StudyRow | None) -> float | None:
     """Per sequence as at the smallest load, which itself needs no prediction."""
     if smallest is None or smallest is row or smallest.line == row.line or quantity not in smallest.figures:
         return None

@@ -49,7 +49,7 @@ class Study(Validated):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StudyRow:
     """One measured condition.
 
     ``settings``: what it sets, by path in the scenario. ``k``: drafted tokens; 0: no drafter is loaded.
@@ -104,7 +104,7 @@ def study_path(reference: str) -> Path:
     return studies_folder() / f"{reference}.yaml"
 
 
-def load_study(path: Path) -> tuple[Study, list[Row]]:
+def load_study(path: Path) -> tuple[Study, list[StudyRow]]:
     """A study and its rows. Raises InvalidInput, one line that holds every fault of the figures."""
     study = read_yaml(path, Study)
     figures = path.with_suffix(".csv")
@@ -116,7 +116,7 @@ def load_study(path: Path) -> tuple[Study, list[Row]]:
     except OSError as error:
         raise InvalidInput(f"cannot read {figures}: {error.strerror}; put the study's figures there") from None
     faults = _header_faults(study, header)
-    rows: list[Row] = []
+    rows: list[StudyRow] = []
     if not faults:
         for number, cells in lines:
             reading = _Reading(study, path.stem, number, cells)
@@ -152,7 +152,7 @@ class _Reading:
             self.faults.append("it has not as many cells as the header")
         self._cells = {name: value.strip() for name, value in cells.items() if name and isinstance(value, str)}
 
-    def row(self) -> Row:
+    def row(self) -> StudyRow:
         split = self._cells.get(SPLIT, "")
         if split not in SPLITS:
             self.faults.append(f"split {split!r} is neither calibration nor test")
@@ -164,7 +164,7 @@ class _Reading:
         drafts = int(self._number(DRAFT_TOKENS)) if self._cells.get(DRAFT_TOKENS) else 0
         if length is not None and length > drafts + 1:
             self.faults.append(f"acceptance_length {length:g} exceeds k + 1 = {drafts + 1}")
-        return Row(
+        return StudyRow(
             self._name, self._line, "test" if split == "test" else "calibration", self._condition(), self._settings(),
             drafts, length, {name: self._number(name) for name in SHAPE if self._cells.get(name)}, figures, spreads,
         )  # fmt: skip

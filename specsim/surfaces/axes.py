@@ -142,7 +142,9 @@ def _layout(fixed: Dimensions) -> Dimensions:
 # sequence is a stream of its own, so any head layout lands between measured ones. The third metric looks along the
 # size of the whole cache, where times step as it outgrows the last-level cache, and across it.
 _CACHED = Axes(
-    _keys_run, _running_first, lambda fixed: (*_layout(fixed), 1.0),  # and keys
+    _keys_run,
+    _running_first,
+    lambda fixed: (*_layout(fixed), 1.0),  # and keys
     (1, 0, 6),
     (
         _features(7, (0,), (1,), (2,), (3,), (6,)) @ _lengths(8, 2, 8, 1, 2),
@@ -151,16 +153,18 @@ _CACHED = Axes(
         @ _lengths(1, 4, 8, 8, 2),
         _lengths(8, 2, 8, 1, 0.3, 0.5, 2),
     ),
-)  # fmt: skip
+)
 # Prompts: queries and keys grow together, so their ratio is the axis. The first metric looks along the number of
 # query rows of all heads, which fills the processors.
 _PROMPT = Axes(
-    _prompt_runs, _prompt, lambda fixed: (*_layout(fixed), 1.0, 1.0),  # and queries, and keys a query
+    _prompt_runs,
+    _prompt,
+    lambda fixed: (*_layout(fixed), 1.0, 1.0),  # and queries, and keys a query
     (1, 6, 7),
     (
         _features(8, (0, 1, 6), (6,), (0,), (2,), (3,), (7,)) @ _lengths(2, 2, 4, 8, 1, 2),
         _features(8, (0, 6), (1,), (2,), (3,), (6,), (7,)) @ _lengths(4, 2, 8, 1, 2, 2),
     ),
-)  # fmt: skip
+)
 _MOE = Axes(_first_runs, _running_first, _first_then_fixed, (0,), (_lengths(3, 2, 2, 2, 2),))
 _TWO = Axes(_first_runs, _running_first, _first_then_fixed, (0,), (_lengths(3, 3),))

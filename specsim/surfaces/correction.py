@@ -30,9 +30,7 @@ class Correction:
         scales = np.exp(_learn_scales(points[few], values[few], noise))
         self._lengths, self._size, self._noise = scales[:3], float(scales[3]), float(scales[4])
         own = np.full(len(values), (self._noise / self._size) ** 2)
-        self._kriging = Kriging(
-            points / self._lengths, values, own, correlation=matern, neighbours=len(values)
-        )  # fmt: skip
+        self._kriging = Kriging(points / self._lengths, values, own, correlation=matern, neighbours=len(values))
 
     def at(self, points: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation (of a new measurement, its noise included) at [points, 3]."""

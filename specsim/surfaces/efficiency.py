@@ -85,10 +85,17 @@ class EfficiencySurface:
     kept_as: str | None = None
 
     def __init__(
-        self, kind: str, rows: Sequence[Row], bytes_per_s: float, flops_per_s: float,
-        error_scale: float | None = None, metric: int | None = None, processors: int | None = None,
-        *, ascends: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        kind: str,
+        rows: Sequence[Row],
+        bytes_per_s: float,
+        flops_per_s: float,
+        error_scale: float | None = None,
+        metric: int | None = None,
+        processors: int | None = None,
+        *,
+        ascends: bool = False,
+    ) -> None:
         self._kind = kind
         self._ascends = ascends
         self._dtype = rows[0].dtype
@@ -267,9 +274,8 @@ class EfficiencySurface:
         where tiles begin.
         """
         steps = [
-            np.linspace(low, high, math.ceil((high - low) / _STEP), endpoint=False)
-            for low, high in pairwise(levels)
-        ]  # fmt: skip
+            np.linspace(low, high, math.ceil((high - low) / _STEP), endpoint=False) for low, high in pairwise(levels)
+        ]
         found = np.concatenate([*steps, levels[-1:]])
         if first and self._tile > 1.0:
             full = self._tile * np.arange(1.0, _TILES + 1.0)

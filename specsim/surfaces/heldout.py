@@ -176,9 +176,12 @@ def heldout_error(
 
 def _summary(errors: Floats, misses: Floats, widths: Floats) -> HeldoutError:
     return HeldoutError(
-        median=round(float(np.median(errors)), 5), p90=round(float(np.quantile(errors, 0.9)), 5), n=len(errors),
-        coverage=round(float(np.mean(misses <= Z90)), 4), interval=float(f"{np.median(widths):.3g}"),
-    )  # fmt: skip
+        median=round(float(np.median(errors)), 5),
+        p90=round(float(np.quantile(errors, 0.9)), 5),
+        n=len(errors),
+        coverage=round(float(np.mean(misses <= Z90)), 4),
+        interval=float(f"{np.median(widths):.3g}"),
+    )
 
 
 def calibrate(surface: EfficiencySurface, rows: Sequence[Row]) -> float:

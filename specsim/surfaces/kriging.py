@@ -45,9 +45,15 @@ class Kriging:
     """
 
     def __init__(
-        self, points: Floats, values: Floats, noise: Floats, *, correlation: Callable[[Floats], Floats],
-        neighbours: int, drift: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        points: Floats,
+        values: Floats,
+        noise: Floats,
+        *,
+        correlation: Callable[[Floats], Floats],
+        neighbours: int,
+        drift: int | None = None,
+    ) -> None:
         self._points, self._values, self._noise = points, values, noise
         self._correlation = correlation
         self._neighbours = neighbours
@@ -135,9 +141,13 @@ class RegressionKriging:
         own = np.zeros(len(unique)) if noise is None else np.bincount(index, weights=noise) / counts**2
         self._trend, relative = _fitted(design, mean, own)
         self._rest = Kriging(
-            unique, mean - design @ self._trend, relative + _JITTER, correlation=exponential, neighbours=NEIGHBOURS,
+            unique,
+            mean - design @ self._trend,
+            relative + _JITTER,
+            correlation=exponential,
+            neighbours=NEIGHBOURS,
             drift=axes,
-        )  # fmt: skip
+        )
 
     def at(self, points: Floats, leave_out: bool = False) -> tuple[Floats, Floats]:
         """Means and variances [m] at ``points`` [m, axes]; ``leave_out`` as ``Kriging.at`` has it."""

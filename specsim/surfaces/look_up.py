@@ -14,12 +14,12 @@ from specsim.arrays import Floats, Integers
 SAME = 1e-9  # places closer than this along a dimension are the same
 
 
-def bracket(knots: Any, x: float) -> tuple[int, float]:
+def bracket(knots: Any, count: int, x: float) -> tuple[int, float]:
     """(i, share): x lies ``share`` of the way from knot i to the next, below 0 or above 1 beyond the ends.
 
-    At least two knots, ascending; a list, or an array where ``scheduling.price`` compiles it.
+    ``count`` knots, at least two, ascending: a list, or what compiled functions index.
     """
-    low, high = 0, len(knots) - 1
+    low, high = 0, count - 1
     while high - low > 1:
         middle = (low + high) // 2
         if knots[middle] <= x:
@@ -41,7 +41,7 @@ class LookUp:
 
     def __init__(
         self, nodes: Sequence[Floats], tables: Sequence[Floats], lengths: Sequence[float] | None = None
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._nodes = list(nodes)
         self._tables = list(tables)
         self._strides = [math.prod(len(axis) for axis in nodes[i + 1 :]) for i in range(len(nodes))]
@@ -61,7 +61,7 @@ class LookUp:
                 beyond += max(0.0, x - nodes[last] - SAME) / length
                 corners = [(corner + last * stride, weight) for corner, weight in corners]
                 continue
-            i, share = bracket(nodes, x)
+            i, share = bracket(nodes, last + 1, x)
             if x - nodes[i] <= SAME:
                 corners = [(corner + i * stride, weight) for corner, weight in corners]
             elif nodes[i + 1] - x <= SAME:

@@ -184,9 +184,13 @@ class Selection:
 
 
 def select_rows(
-    tables: Mapping[str, Sequence[Row]], ceilings: Ceilings, plan: SelectionPlan, label: str, seed: int,
+    tables: Mapping[str, Sequence[Row]],
+    ceilings: Ceilings,
+    plan: SelectionPlan,
+    label: str,
+    seed: int,
     progress: Callable[[str], None] = lambda name: None,
-) -> Selection:  # fmt: skip
+) -> Selection:
     """Draw test rows, then calibration rows, then choose the rows to keep among the rest."""
     found = [group for kind, members in tables.items() for group in row_groups(kind, members)]
     quotas = plan.quotas_of(found)

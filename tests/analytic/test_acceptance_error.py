@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from specsim.analytic.rounds import Cell, SpeedupMap, speedup_map
+from specsim.analytic.rounds import speedup_map
+from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.assembly import assemble
 from specsim.scenario import Scenario
 from specsim.speculation.acceptance.lengths import accepting_more

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from specsim.analytic.prompts import Budget, prompt_steps, waiting_steps
-from specsim.analytic.rounds import Cell, speedup_map
+from specsim.analytic.prompts import TokenBudget, prompt_steps, waiting_steps
+from specsim.analytic.rounds import speedup_map
+from specsim.analytic.speedups import Cell
 from specsim.assembly import assemble
 from specsim.cost.forward import Group
 from specsim.results import RunResult
@@ -93,7 +94,9 @@ def test_steps_conserve_prompt_tokens_and_rounds() -> None:
             for _ in range(20):
                 prompts = np.full(8, float(generator.integers(1, 4000))) if waves else generator.uniform(1, 4000, 64)
                 rounds = float(generator.uniform(2, 300))
-                budget = Budget(int(generator.integers(1100, 9000)), 4.0, int(generator.integers(0, 2)), mixed=mixed)
+                budget = TokenBudget(
+                    int(generator.integers(1100, 9000)), 4.0, int(generator.integers(0, 2)), mixed=mixed
+                )
                 late = float(generator.choice([0.0, 2.5]))
                 found = prompt_steps(batch, prompts, rounds, budget, waves=waves, late=late)
                 computed = found.share * found.prompts * found.steps / batch

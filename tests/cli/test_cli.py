@@ -241,10 +241,17 @@ def test_an_empty_trace_is_refused(scenario: Path, tmp_path: Path, capsys: pytes
     assert err.count("\n") == 1
 
 
-def test_predict_needs_a_drafter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, "predict", changed(tmp_path, speculation=None))
-    assert code == 2
-    assert "has no speculation" in err
+def test_predict_without_a_drafter_tells_what_plain_decoding_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(tmp_path, speculation=None)
+    code, out, err = run(capsys, "predict", path)
+    assert code == 0, err
+    assert out.startswith("NO DRAFTER")
+    assert "k=0" not in out
+    code, out, _ = run(capsys, "predict", path, "--json")
+    assert code == 0
+    assert {cell["draft_tokens"] for cell in json.loads(out)["grid"]} == {0}
 
 
 def test_messages_are_lines_whatever_the_terminals_width(

@@ -22,9 +22,13 @@ def test_all_are_listed_under_how_they_draft(capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     for name in program_names():
         assert f" {name} " in out
-    rows = document(capsys)
+    found = document(capsys)
+    rows = found["drafters"]
     assert {row["name"] for row in rows} == set(program_names())
     assert {row["verification"] for row in rows} >= {"chain, exact", "tree, exact", "tree, typical", "none"}
+    kinds = [one["kind"] for one in found["policies"]]
+    assert kinds[0] == "profiled"
+    assert set(kinds) >= {"fixed", "table", "throughput", "tiers", "verify_budget"}
 
 
 @pytest.mark.parametrize("name", program_names())

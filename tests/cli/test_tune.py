@@ -30,7 +30,8 @@ RATES = [0.8, 0.55, 0.4, 0.3]
 def ask(tmp_path: Path, capsys: pytest.CaptureFixture[str], speculation: dict[str, Any], *options: str) -> Any:
     path = tmp_path / "scenario.yaml"
     path.write_text(yaml.safe_dump(SCENARIO | {"speculation": speculation}))
-    status = main(["tune", str(path), *options])
+    how = () if "--simulate" in options else ("--by-formula",)
+    status = main(["tune", str(path), *how, *options])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -79,19 +80,90 @@ def test_the_text_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert config.limits == {"max_num_seqs": 1024}  # what the schedule was priced for, though the engine's default
     assert "the best single k" in out
     assert "x off (90 %" in out
-    assert "for an oracle" in out
+    assert "an oracle that knew" in out
 
 
-def test_the_schedule_under_the_scenario_s_own_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    speculation = DRAFT_MODEL | {"max_draft_tokens": 4, "acceptance": {"kind": "unconditional", "rates": RATES}}
-    status, out, _ = ask(tmp_path, capsys, speculation, "--for", "vllm", "--load", "--json")
+def test_the_schedule_is_confirmed_under_the_scenario_s_own_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speculation = DRAFT_MODEL | {"max_draft_tokens": 3, "acceptance": {"kind": "unconditional", "rates": RATES}}
+    status, out, err = ask(tmp_path, capsys, speculation, "--for", "vllm", "--simulate", "--json")
+    assert status == 0, err
+    found = json.loads(out)["confirmation"]
+    names = [one["name"] for one in found["trials"]]
+    assert names[:4] == ["off", "k=1", "k=2", "k=3"]
+    fastest = min(found["trials"], key=lambda one: one["mean_e2el_ms"])
+    chosen = next(one for one in found["trials"] if one["name"] == found["chosen"])
+    assert chosen["mean_e2el_ms"] <= 1.005 * fastest["mean_e2el_ms"]
+    assert found["chosen"] != "off"
+
+
+def test_off_is_said_where_it_serves_the_load_faster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Drafts pay alone in the batch and not at the 96 that the load fills."""
+    speculation = DRAFT_MODEL | {"max_draft_tokens": 2, "acceptance": {"kind": "constant", "rate": 0.35}}
+    load = "workload.arrivals={kind: closed_loop, concurrency: 96}"
+    options = (
+        "--for",
+        "vllm",
+        "--simulate",
+        "--set",
+        load,
+        "--set",
+        "workload.requests=200",
+        "--prefer",
+        "throughput",
+    )
+    status, out, err = ask(tmp_path, capsys, speculation, *options, "--set", "engine.async_scheduling=true")
+    assert (status, out.splitlines()[0]) == (3, "# off: start vllm without --speculative-config"), err
+    assert out.splitlines()[1] == "vllm serve meta-llama/Llama-3.1-8B"
+    assert "off serves this load faster than every draft length" in err
+
+
+@pytest.mark.parametrize(
+    ("engine", "program", "start"),
+    [
+        ("vllm", "eagle3", "vllm serve meta-llama/Llama-3.1-8B --tensor-parallel-size 2 --speculative-config "),
+        ("sglang", "eagle3", "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B --tp-size 2 --spec"),
+        ("tensorrt-llm", "eagle3", "# trtllm-serve meta-llama/Llama-3.1-8B --tp_size 2 --config speculation.yaml"),
+    ],
+)
+def test_a_whole_command_with_a_placeholder_for_the_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], engine: str, program: str, start: str
+) -> None:
+    speculation = {"program": program, "max_draft_tokens": 3}
+    status, out, err = ask(
+        tmp_path, capsys, speculation, "--for", engine, "--set", "deployment.tensor_parallel=2"
+    )  # fmt: skip
+    assert status == 0, err
+    assert out.startswith(start)
+    assert "YOUR-EAGLE3-CHECKPOINT" in out
+    assert "--draft-model" in err
+
+
+def test_a_schedule_s_graphs_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """vLLM before 0.25 ran a batch-size schedule in pieces; later versions pad steps of the shorter lengths."""
+    speculation = {"program": "eagle3", "max_draft_tokens": 5}
+    options = ("--for", "vllm", "--json", "--tolerance", "0", "--set", "engine.max_num_seqs=200")
+    old = json.loads(ask(tmp_path, capsys, speculation, *options, "--engine", "vllm 0.24")[1])
+    assert any("piecewise where k follows the batch size" in note and "Runner V2" in note for note in old["notes"])
+    new = json.loads(ask(tmp_path, capsys, speculation, *options)[1])
+    assert not any("piecewise" in note for note in new["notes"])
+    lengths = {entry[2] for entry in new["ranges"]}
+    matching = next(note for note in new["notes"] if note.startswith("capture sizes"))
+    sizes = {int(word) for word in matching.split() if word.isdigit()}
+    for first, last, k in new["ranges"]:
+        inside = [count for count in (8, 16, 24, 32, 64, 128) if first <= count <= last and count * (1 + k) <= 512]
+        assert {count * (1 + k) for count in inside} <= sizes
+    assert len(lengths - {0}) > 1
+
+
+def test_the_best_length_by_context(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speculation = {"program": "eagle3", "max_draft_tokens": 3}
+    status, out, _ = ask(tmp_path, capsys, speculation, "--for", "vllm", "--contexts", "500,4000", "--json")
     assert status == 0
-    document = json.loads(out)
-    names = ["off", f"k={document['fixed_draft_tokens']}", "schedule"]
-    assert list(document["load"]) == names
-    assert [document["load"][name]["completed"] for name in names] == [40] * 3
-    assert document["load"]["schedule"]["mean_tpot_ms"] < document["load"]["off"]["mean_tpot_ms"]
-    assert ask(tmp_path, capsys, speculation, "--for", "vllm", "--load")[1].count("mean_tpot_ms") == 1
+    found = json.loads(out)["by_context"]
+    assert [one["context_tokens"] for one in found] == [500, 4000]
+    assert all({row["draft_tokens"] for row in one["best"]} <= {0, 1, 2, 3} for one in found)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_own_results_keep_their_record(tmp_path: Path) -> None:
     [
         ("{", "line 1: not JSON"),
         ("", "no line of vLLM"),
-        ("[1]", "a int where a JSON object belongs"),
+        ("[1]", "a number where a JSON object belongs"),
         (json.dumps({"completed": 3}), "JSON of another kind; acceptance is in the server's /metrics or log"),
         (json.dumps(bench(spec_decode_per_position_acceptance_rates=[0.9, "x"])), "no spec_decode_per_position"),
         (json.dumps(bench(spec_decode_per_position_acceptance_rates=[0.4, 0.9])), "exceeds the one before it"),
@@ -162,6 +162,22 @@ def test_counts_that_no_run_gives_are_refused(tmp_path: Path, histogram: object,
     path.write_text(json.dumps(document))
     with pytest.raises(InvalidInput, match=message):
         read_acceptance(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"spec_decode_acceptance_counts": {"3": [10, 20, 30, 1.7e308]}}',
+        '{"spec_decode_acceptance_counts": {"3": [10, 20, 30, 10000000000000000000000]}}',
+        '{"timings": {"predicted_n": 1e300, "draft_n": 259, "draft_n_accepted": 167}}',
+        f'{{"accept_length": 1{"0" * 350}}}',
+    ],
+)
+def test_counts_that_nobody_counted_are_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match="more than any server"):
+        read_acceptance(file)
 
 
 @pytest.mark.parametrize("text", ['{"accept_length": NaN}', '{"accept_length": Infinity}', '{"accept_length": 1e999}'])

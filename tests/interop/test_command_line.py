@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 
 import pytest
@@ -38,12 +39,21 @@ def test_quoted_values_arrive_as_they_were(flags: dict[str, str]) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("text", "rule"), [("--a 'b", "balance its quotes"), ("--a 1 --a 2", "--a is given twice"), ("--a=1 --a", "twice")]
-)
-def test_faults(text: str, rule: str) -> None:
-    with pytest.raises(InvalidInput, match=rule):
-        read_command(text)
+def test_unbalanced_quotes_are_told() -> None:
+    with pytest.raises(InvalidInput, match="balance its quotes"):
+        read_command("--a 'b")
+
+
+@pytest.mark.parametrize("text", ["--a 1 --b 3 --a 2 --c 1", "--a=1 --b=3 --a 4 --a 2 --c=1"])
+def test_of_a_flag_given_twice_the_last_counts_as_for_argparse(text: str) -> None:
+    parser = argparse.ArgumentParser()
+    for flag in ("--a", "--b", "--c"):
+        parser.add_argument(flag)
+    command = read_command(text)
+    assert {flag.strip("-"): value for flag, (value,) in command.flags.items()} == vars(
+        parser.parse_args(text.split())
+    )
+    assert command.notes() == ["--a is given more than once: the last one, '2', counts"]
 
 
 def test_values_of_the_wrong_kind() -> None:

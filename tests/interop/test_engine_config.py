@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.engine_config import (
-    DraftTree,
+    EagleTree,
     EngineConfig,
     config_from_fields,
     engine_fields,
@@ -146,7 +146,7 @@ def test_rates_of_a_mean_length() -> None:
     [
         (
             EngineConfig(
-                method="ngram", num_speculative_tokens=3, tree=DraftTree(topk=2, num_steps=2, num_draft_tokens=4)
+                method="ngram", num_speculative_tokens=3, tree=EagleTree(topk=2, num_steps=2, num_draft_tokens=4)
             ),
             "no bundled tree program",
         ),

@@ -217,7 +217,8 @@ def test_the_name_comes_from_the_file() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"model_type": "rwkv", "num_hidden_layers": "many"}, "'rwkv' is not covered; covered: .*llama, .*YAML file"),
+        ({"model_type": "rwkv", "num_hidden_layers": "many"}, "'rwkv' is not covered; [0-9]+ are; .*YAML file"),
+        ({"model_type": "qwen4"}, "'qwen4' is not covered; [0-9]+ are, by name the nearest .*qwen3.*; .*YAML file"),
         ({"model_type": "longcat_flash"}, r"'longcat_flash' is not covered \(its layers have two"),
         ({"model_type": "t5", "is_encoder_decoder": True}, "architecture 't5' is not covered"),
         ({"model_type": None}, "field model_type is missing"),
@@ -226,7 +227,7 @@ def test_the_name_comes_from_the_file() -> None:
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0; it should be greater than 0"),
         ({"num_attention_heads": 5}, "hidden_size 64 is not a multiple of num_attention_heads 5; state head_dim"),
         ({"num_key_value_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
-        ({"model_type": "mixtral", "num_experts": [2]}, r"num_experts is \[2\]; it should be a valid integer"),
+        ({"model_type": "mixtral", "num_experts": [2]}, r"num_experts is \[2\]; it should be a whole number"),
         ({"model_type": "mixtral", "num_experts": 4}, "field num_experts_per_tok is missing"),
         ({"num_experts": 4}, "num_experts is 4; model_type llama has none"),
         ({"model_type": "deepseek_v2", "kv_lora_rank": 8}, "field qk_rope_head_dim is missing"),
@@ -243,6 +244,25 @@ def test_what_is_not_covered_gets_one_line(more: dict[str, Any], message: str) -
         model_from_config({**TINY, **more})
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith("config.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"peft_type": "LORA", "base_model_name_or_path": "m"},
+            "is a LoRA adapter's configuration; give the config.json",
+        ),
+        ({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>"}, "is a tokenizer's configuration; give the config"),
+        ({"metadata": {}, "weight_map": {}}, "is a checkpoint's index; give the config.json beside it"),
+        ({"dim": 4096, "n_layers": 32, "n_kv_heads": 8}, "is the params.json of Mistral's or Meta's own format; give"),
+        ({"temperature": 0.6, "eos_token_id": 2}, "is a generation configuration; give the config.json beside it"),
+        ({}, "field model_type is missing; give the config.json of a model"),
+    ],
+)
+def test_another_file_of_a_checkpoint_is_known_as_such(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        model_from_config(content)
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

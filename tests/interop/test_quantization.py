@@ -45,6 +45,9 @@ def weights(inputs: dict[str, Any] | None = None, **fields: Any) -> dict[str, An
         ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, 4 + (16 + 4) / 128),
         ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 8),
         ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, 4 + (16 + 4) / 128),
+        ({"w_bit": 4, "q_group_size": 128, "zero_point": True}, 4 + (16 + 4) / 128),  # AWQ's own file
+        ({"bits": 4, "group_size": 64}, 4 + (16 + 16) / 64),  # MLX: a scale and a bias
+        ({"bits": 4, "group_size": 32, "mode": "mxfp4"}, 4.25),
         ({"quant_method": "mxfp4"}, 4.25),
         ({"quant_algo": "NVFP4", "group_size": 16}, 4.5),
         ({"quant_algo": "MXFP8"}, 8.25),

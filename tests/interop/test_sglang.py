@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.interop.engine_config import DraftTree, EngineConfig, speculation_fields, steps_policy
+from specsim.interop.engine_config import EagleTree, EngineConfig, speculation_fields, steps_policy
 from specsim.interop.sglang import read_sglang, write_sglang
 from specsim.interop.sglang_adaptive import FILE, slot_starts
 from specsim.scenario import Speculation
@@ -164,11 +164,11 @@ def test_algorithms_and_what_they_draft(flags: str, method: str, k: int) -> None
 def test_a_tree_keeps_its_shape() -> None:
     shape = "--speculative-num-steps 5 --speculative-eagle-topk 4 --speculative-num-draft-tokens 8"
     config = read_sglang(f"{HEAD} {shape}")
-    assert config.tree == DraftTree(topk=4, num_steps=5, num_draft_tokens=8)
+    assert config.tree == EagleTree(topk=4, num_steps=5, num_draft_tokens=8)
     assert config.num_speculative_tokens == 7  # the root is no draft
     assert read_sglang(write_sglang(config).text).tree == config.tree
     ngram = read_sglang("--speculative-algorithm NGRAM")
-    assert ngram.tree == DraftTree(topk=10, num_steps=1, num_draft_tokens=12)
+    assert ngram.tree == EagleTree(topk=10, num_steps=1, num_draft_tokens=12)
     assert read_sglang(write_sglang(ngram).text).tree == ngram.tree
 
 
@@ -189,7 +189,6 @@ def test_a_tree_keeps_its_shape() -> None:
             "block needs 8",
         ),
         ("--speculative-algorithm DFLASH --speculative-num-draft-tokens 1", "at least 2"),
-        (f"{HEAD} --speculative-token-map a --speculative-token-map b", "given twice"),
     ],
 )
 def test_malformed_flags_are_one_line_that_names_the_rule(flags: str, rule: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.interop.engine_config import DraftTree, EngineConfig, steps_policy
+from specsim.interop.engine_config import EagleTree, EngineConfig, steps_policy
 from specsim.interop.tensorrt_llm import read_tensorrt_llm, write_tensorrt_llm
 from specsim.speculation.policy import FixedPolicy, OffAbovePolicy
 
@@ -187,7 +187,7 @@ def test_what_the_checkpoint_decides_stays_open_and_old_names_are_said() -> None
 def test_a_dynamic_tree_keeps_its_shape() -> None:
     tree = {**EAGLE3, "use_dynamic_tree": True, "dynamic_tree_max_topK": 3}
     config = read_tensorrt_llm(tree)
-    assert config.tree == DraftTree(topk=3, num_steps=4, num_draft_tokens=13)  # 12 drafts by default, and the root
+    assert config.tree == EagleTree(topk=3, num_steps=4, num_draft_tokens=13)  # 12 drafts by default, and the root
     smaller = read_tensorrt_llm({**tree, "max_total_draft_tokens": 8})
     assert smaller.num_speculative_tokens == 8
     assert read_text(write_tensorrt_llm(smaller).text).tree == smaller.tree

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.interop.engine_config import DraftTree, EngineConfig
+from specsim.interop.engine_config import EagleTree, EngineConfig
 from specsim.interop.vllm import read_vllm, write_vllm
 from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, TablePolicy, Tier, TieredPolicy
 
@@ -123,7 +123,6 @@ def test_malformed_input_is_one_line_that_names_the_rule(change: dict[str, Any],
         ('--spec-method ngram --speculative-config \'{"method": "ngram"}\'', "are both given"),
         ("--spec-method ngram --spec-tokens 3 --max-num-seqs many", "--max-num-seqs is 'many'"),
         ("--spec-method ngram --spec-tokens 3 --max-num-seqs 0", "limits: max_num_seqs is 0"),
-        ("--spec-method ngram --spec-method eagle", "given twice"),
         ('{"method": "ngram"}', "needs num_speculative_tokens"),
     ],
 )
@@ -239,7 +238,7 @@ def test_a_synthetic_length_has_that_mean_and_round_trips(k: int, part: float) -
 
 
 def test_what_vllm_cannot_say_is_one_line() -> None:
-    tree = EngineConfig(method="eagle", draft_model="m", tree=DraftTree(topk=4, num_steps=3, num_draft_tokens=8))
+    tree = EngineConfig(method="eagle", draft_model="m", tree=EagleTree(topk=4, num_steps=3, num_draft_tokens=8))
     never = EngineConfig(method="ngram", policy=FixedPolicy(k=0))
     automaton = EngineConfig(method="suffix_automaton", num_speculative_tokens=3)
     headless = EngineConfig(method="eagle3", num_speculative_tokens=3)

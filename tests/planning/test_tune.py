@@ -152,7 +152,7 @@ def test_a_hopeless_drafter_is_off_everywhere() -> None:
     assert not found.pays
     assert found.gain_over_off() == (1.0, 1.0, 1.0)
     with pytest.raises(NoAnswer, match="start vllm without --speculative-config"):
-        engine_text(scenario(0.0), found, "vllm")
+        engine_text(scenario(0.0), found.policy, "vllm")
 
 
 def test_each_engine_has_its_rule() -> None:

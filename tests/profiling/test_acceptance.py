@@ -21,7 +21,7 @@ import typer  # noqa: E402
 from specsim.cli.profile_acceptance import acceptance  # noqa: E402
 from specsim.errors import InvalidInput  # noqa: E402
 from specsim.profiling.acceptance.record import (  # noqa: E402
-    Candidate,
+    CappedDrafter,
     longest_runs,
     record,
     record_folder,
@@ -147,8 +147,8 @@ def test_sampled_runs_are_drafts_that_equal_what_was_drawn(stored: tuple[Any, Pa
     """Every draft made anew on the sampled text; the drafter must not be the one that recorded."""
     folder = stored[1]
     target = target_of(folder)
-    found = record(target, {"ngram": Candidate(NGram(), CAP)}, prompts(), POSITIONS, Sampler(1.0, seed=3))
-    greedy = record(target, {"ngram": Candidate(NGram(), CAP)}, prompts(), POSITIONS)
+    found = record(target, {"ngram": CappedDrafter(NGram(), CAP)}, prompts(), POSITIONS, Sampler(1.0, seed=3))
+    greedy = record(target, {"ngram": CappedDrafter(NGram(), CAP)}, prompts(), POSITIONS)
     assert (found.outputs != greedy.outputs).any()
     for number, prompt in enumerate(prompts()):
         text = np.concatenate((prompt, found.outputs[number]))

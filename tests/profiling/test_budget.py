@@ -16,12 +16,13 @@ from specsim.profiles.schema import Row  # noqa: E402
 from specsim.profiles.store import load_profile, read_rows  # noqa: E402
 from specsim.profiling.device import facts  # noqa: E402
 from specsim.profiling.kernels import launches as kernels  # noqa: E402
-from specsim.profiling.sweep import (  # noqa: E402
+from specsim.profiling.sweep import (  # noqa: E402  # noqa: E402
     budget,
     parts,
     plan,
+    run,
+    sweep,
 )
-from specsim.profiling.sweep import run as sweep  # noqa: E402
 from specsim.reference.network.cpu import this_cpu  # noqa: E402
 
 DTYPE = this_cpu().default_dtype
@@ -74,7 +75,7 @@ class Machine:
         monkeypatch.setattr(sweep, "copy_ceiling", lambda *_: 1e10)
         monkeypatch.setattr(facts, "compute_ceilings", lambda *_: {DTYPE: 1e12})
         monkeypatch.setattr(facts, "launch_overhead_s", lambda *_: 1e-6)
-        monkeypatch.setattr(sweep, "MachineProbe", lambda *_: FakeProbe())
+        monkeypatch.setattr(run, "MachineProbe", lambda *_: FakeProbe())
         monkeypatch.setattr(sweep, "Anchors", lambda *_: self)
         monkeypatch.setattr(parts, "launch_rows", lambda *_: iter([HOST]))
         monkeypatch.setattr(sweep.Kernels, "prepare", lambda _, shape: self._prepare(shape))
@@ -104,7 +105,7 @@ def test_minutes_bound_the_sweep_and_the_next_run_goes_on(tmp_path: Path, monkey
     before: set[tuple[float, ...]] = set()
     for minutes in (1.0, 2.0):
         start_s, start = fake.now_s, len(fake.measured)
-        sweep.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=minutes, grid=GRID, warn=lines.append)
+        run.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=minutes, grid=GRID, warn=lines.append)
         assert fake.now_s - start_s <= 60 * minutes
         assert before.isdisjoint(fake.measured[start:])
         before = set(fake.measured)
@@ -118,7 +119,7 @@ def test_shapes_are_come_back_to_in_other_states_of_the_machine(
 ) -> None:
     """Half as slow again and as fast again in turn: rows are those of the typical state, whenever each was visited."""
     fake = Machine(monkeypatch, power_law, slow=lambda now_s: 1.0 + 0.5 * math.sin(now_s / 40.0))
-    folder = sweep.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=8.0, grid=GRID)
+    folder = run.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=8.0, grid=GRID)
     profile = load_profile(str(folder))
     typical = profile.header.probe.anchors["memory"] / LOOK["memory"]
     assert min(fake.measured.count(row.shape) for row in profile.rows["gemm"]) >= 2
@@ -129,15 +130,15 @@ def test_shapes_are_come_back_to_in_other_states_of_the_machine(
 
 def test_a_gpu_is_not_come_back_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Machine(monkeypatch, power_law)
-    for values, share in ((sweep.FIRST_VISITS, 1.0), (sweep.VISIT, 1.0), (sweep.MOST_ROUNDS, 0)):
+    for values, share in ((sweep.FIRST_VISITS, 1.0), (sweep.VISIT, 1.0), (run.MOST_ROUNDS, 0)):
         monkeypatch.setitem(values, "cpu", share)
-    folder = sweep.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=8.0, grid=GRID)
+    folder = run.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=8.0, grid=GRID)
     assert len(set(fake.measured)) == len(fake.measured) == len(load_profile(str(folder)).rows["gemm"]) == 54
 
 
 def test_a_sweep_cut_short_is_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Machine(monkeypatch, power_law)
-    folder = sweep.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=1.0, grid=GRID)
+    folder = run.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=1.0, grid=GRID)
     profile = load_profile(str(folder))
     assert 0 < len(profile.rows["gemm"]) < 54
     assert profile.header.probe.after_s == PROBE_S
@@ -145,14 +146,14 @@ def test_a_sweep_cut_short_is_a_profile(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_probes_are_spread_over_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Machine(monkeypatch, lambda m, n, k: power_law(m, n, k) * (1 + 0.3 * math.sin(m)))
-    folder = sweep.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=3.0, grid=GRID)
+    folder = run.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=3.0, grid=GRID)
     assert 10 <= len(load_profile(str(folder)).header.probe.during_s) <= sweep.PROBES
 
 
 def test_time_left_goes_where_interpolation_is_worst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice the time from 48 rows on, at every N and K: all but the coarse shapes lie around that jump."""
     fake = Machine(monkeypatch, lambda m, n, k: power_law(m, n, k) * (2.0 if m >= 48 else 1.0))
-    folder = sweep.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=6.0, grid=GRID)
+    folder = run.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=6.0, grid=GRID)
     coarse = {s.shape for s in plan.shapes(GRID, DTYPE, 2**25)}
     added = [shape for shape in fake.measured if shape not in coarse]
     assert len(added) > 20
@@ -171,6 +172,6 @@ def test_every_class_has_rows_within_the_first_minute_of_a_slow_machine(
     Machine(monkeypatch, lambda *shape: 1e-3)
     monkeypatch.setattr(sweep, "CHECKED", {"cpu": ()})
     monkeypatch.setitem(globals(), "SECONDS_A_SHAPE", 3.2)
-    folder = sweep.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=1.0, grid=plan.CPU)
+    folder = run.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=1.0, grid=plan.CPU)
     profile = load_profile(str(folder))
     assert {kind for kind, rows in profile.rows.items() if rows} >= {"gemm", "attention", "sampling", "moe"}

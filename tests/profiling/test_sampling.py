@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from specsim.profiling.kernels.experts import Experts, visits  # noqa: E402
+from specsim.profiling.kernels.experts import ExpertWeights, visits  # noqa: E402
 from specsim.profiling.kernels.sampling import reject, sample, softmax  # noqa: E402
 
 ROWS, VOCAB = 40_000, 12
@@ -84,7 +84,7 @@ def test_an_expert_layer_computes_each_expert_on_its_own_rows() -> None:
     down = torch.randn(3, 8, 16, generator=generator)
     x = torch.randn(6, 8, generator=generator)
     counts = [4, 0, 2]
-    found = Experts(gate_up, down).run(x, counts, torch.tensor([4, 4, 6], dtype=torch.int32))
+    found = ExpertWeights(gate_up, down).run(x, counts, torch.tensor([4, 4, 6], dtype=torch.int32))
     for rows, expert in ((slice(0, 4), 0), (slice(4, 6), 2)):
         gate, up = (x[rows] @ gate_up[expert].T).chunk(2, -1)
         expected = (torch.nn.functional.silu(gate) * up) @ down[expert].T

@@ -32,11 +32,12 @@ from specsim.profiling.kernels import (  # noqa: E402
     passes,
 )
 from specsim.profiling.kernels import launches as kernels  # noqa: E402
-from specsim.profiling.sweep import (  # noqa: E402
+from specsim.profiling.sweep import (  # noqa: E402  # noqa: E402
     plan,
+    run,
+    sweep,
     table,
 )
-from specsim.profiling.sweep import run as sweep  # noqa: E402
 from specsim.reference.network import (  # noqa: E402
     cpu,
     layers,
@@ -72,7 +73,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "MIN_SAMPLES", 3)
     monkeypatch.setattr(probe, "LONG", 3)
     monkeypatch.setattr(probe, "UNBROKEN", 3)
-    monkeypatch.setitem(sweep.QUICK_ROUNDS, "cpu", 1)
+    monkeypatch.setitem(run.QUICK_ROUNDS, "cpu", 1)
     small = {"gemm": (3, 96, 64), "attention": (2, 4, 16, 4, 2, 16), "elementwise": (4, 64)}
     looked_at = {name: replace(work, shape=small[work.kind]) for name, work in anchors.WORK.items()}
     monkeypatch.setattr(anchors, "WORK", looked_at)
@@ -88,7 +89,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def measure_tiny(folder: Path, **options: Any) -> Path:
-    return sweep.run_sweep("cpu", DTYPE, folder, grid=TINY, **({"quick": True} | options))
+    return run.run_sweep("cpu", DTYPE, folder, grid=TINY, **({"quick": True} | options))
 
 
 def shapes() -> list[plan.Shape]:
@@ -147,7 +148,7 @@ def test_a_folder_of_another_dtype_or_machine_is_refused(tmp_path: Path) -> None
     folder = measure_tiny(tmp_path / "p")
     other = "float16"
     with pytest.raises(InvalidInput, match=rf"holds a profile of .* in {DTYPE}, .* in {other}; write to another"):
-        sweep.run_sweep("cpu", other, folder, grid=TINY)
+        run.run_sweep("cpu", other, folder, grid=TINY)
 
 
 def test_a_kernel_that_fails_is_skipped_with_a_line_and_noted_once(
@@ -198,14 +199,14 @@ def test_a_full_disk_is_one_line_and_what_was_measured_is_kept(
 
 def test_bad_requests(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="'int3'"):
-        sweep.run_sweep("cpu", "int3", tmp_path)
+        run.run_sweep("cpu", "int3", tmp_path)
     for minutes in (0.0, -1.0, float("nan")):
         with pytest.raises(InvalidInput, match="--minutes"):
-            sweep.run_sweep("cpu", DTYPE, tmp_path / "none", minutes=minutes)
+            run.run_sweep("cpu", DTYPE, tmp_path / "none", minutes=minutes)
     assert not (tmp_path / "none").exists()
     if not torch.cuda.is_available():
         with pytest.raises(NoAnswer, match="no CUDA device"):
-            sweep.run_sweep("cuda", DTYPE, tmp_path)
+            run.run_sweep("cuda", DTYPE, tmp_path)
 
 
 def test_cold_launches_walk_through_more_than_the_cache_and_warm_ones_stay_inside(
@@ -280,12 +281,12 @@ def test_a_cpu_without_bfloat16_is_measured_in_float32_and_by_name_with_a_note(
     bare = replace(cpu.this_cpu(), packed=frozenset({torch.float32}), native=frozenset({"float32", "float64"}))
     for module in (cpu, kernels_of_the_engine, machine, probe, sweep):
         monkeypatch.setattr(module, "this_cpu", lambda: bare)
-    native = load_profile(str(sweep.run_sweep("cpu", None, tmp_path / "native", grid=TINY, quick=True)))
+    native = load_profile(str(run.run_sweep("cpu", None, tmp_path / "native", grid=TINY, quick=True)))
     assert native.header.dtype == "float32"
     assert native.header.notes == []
     lines: list[str] = []
     asked = load_profile(
-        str(sweep.run_sweep("cpu", "bfloat16", tmp_path / "asked", grid=TINY, quick=True, warn=lines.append))
+        str(run.run_sweep("cpu", "bfloat16", tmp_path / "asked", grid=TINY, quick=True, warn=lines.append))
     )
     assert asked.header.dtype == "bfloat16"
     assert lines[0] == asked.header.notes[0] == bare.emulation("bfloat16")
@@ -391,7 +392,7 @@ def facts_of_a_slow_start(profile: Profile) -> Ceilings:
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "measured_rates", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(run, "measured_rates", lambda *_: pytest.fail("measured"))
     (tmp_path / "file").write_text("")
     with pytest.raises(NoAnswer, match=r"cannot be written .*; give another folder with --out"):
         measure_tiny(tmp_path / "file" / "p")
@@ -408,7 +409,7 @@ def test_a_folder_of_other_threads_or_instructions_is_not_gone_on_with(
     other = replace(known, threads=known.threads + 1)
     if what == "instructions":
         other = replace(known, versions=known.versions | {"instructions": "another"})
-    monkeypatch.setattr(sweep, "inspect", lambda _: other)
+    monkeypatch.setattr(run, "inspect", lambda _: other)
     with pytest.raises(InvalidInput, match=f"made with {what} .*make them equal .*or write to another folder"):
         measure_tiny(folder)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from itertools import islice
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -15,7 +16,7 @@ import numpy as np
 
 from specsim.errors import InvalidInput
 from specsim.jit import NONE, integers_at
-from specsim.scheduling import blocks, rules
+from specsim.scheduling import blocks, shares, vllm
 from specsim.scheduling.records import block_at, engine_at
 from tests.scheduling.replay import recordings, replay
 
@@ -26,19 +27,20 @@ def oldest_victim(*_: Any) -> int:
 
 def first_block_first(replica: Any, one: Any) -> None:
     if one.named_blocks:
-        table = integers_at(one.table, one.named_blocks)
-        table[:] = table[::-1].copy()
+        table = integers_at(one.table)
+        table[: one.named_blocks] = table[: one.named_blocks][::-1].copy()
     release(replica, one)
 
 
 def newest_namesake(replica: Any, one: Any, table: int) -> int:
     found = find_prefix(replica, one, table)
-    for index, address in enumerate(integers_at(table, found)):
+    for index in range(found):
+        address = int(integers_at(table)[index])
         block, younger = block_at(address), block_at(address).younger
         while younger != NONE:
             other = block_at(younger)
             if (other.private, other.hash, other.index) == (block.private, block.hash, block.index):
-                integers_at(table, found)[index] = younger
+                integers_at(table)[index] = younger
             younger = other.younger
     return found
 
@@ -52,24 +54,24 @@ def everything(replica: Any, one: Any, table: int) -> int:
 
 
 release, find_prefix = blocks.release, blocks.find_prefix
-BROKEN: dict[str, tuple[str, Callable[..., Any]]] = {
-    "nothing": ("release", release),
-    "victim": ("_victim", oldest_victim),
-    "release": ("release", first_block_first),
-    "find": ("find_prefix", newest_namesake),
-    "last token": ("find_prefix", everything),
+BROKEN: dict[str, tuple[ModuleType, str, Callable[..., Any]]] = {
+    "nothing": (shares, "release", release),
+    "victim": (vllm, "_victim", oldest_victim),
+    "release": (shares, "release", first_block_first),
+    "find": (vllm, "find_prefix", newest_namesake),
+    "last token": (vllm, "find_prefix", everything),
 }
 
 
-def noticed(name: str, broken: Callable[..., Any], some: list[Any]) -> int:
-    original, count = getattr(rules, name), 0
-    setattr(rules, name, broken)
+def noticed(module: ModuleType, name: str, broken: Callable[..., Any], some: list[Any]) -> int:
+    original, count = getattr(module, name), 0
+    setattr(module, name, broken)
     for recording in some:
         try:
             count += bool(list(islice(replay(recording), 1)))
         except (InvalidInput, LookupError):  # a broken scheduler may break down altogether
             count += 1
-    setattr(rules, name, original)
+    setattr(module, name, original)
     return count
 
 

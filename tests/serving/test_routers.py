@@ -15,9 +15,9 @@ from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.jit import address_of
 from specsim.scenario import Scenario
+from specsim.serving.records import FLEET, fleet_at
 from specsim.serving.router import ROUTERS, route, router_seed
 from specsim.serving.simulate import run, simulate
-from specsim.serving.transitions import FLEET, fleet_at
 from specsim.specs.engine import EngineLimits
 from specsim.workload.request import RequestSpec
 from tests.replicas import replica

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from specsim.errors import InvalidInput
 from specsim.specs.catalog import hardware_names, load_hardware, load_model, model_names
+from specsim.specs.engine import EngineLimits
 from specsim.specs.faults import explain
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
-from specsim.specs.yaml_file import read_mapping, read_yaml
+from specsim.specs.yaml_file import build, read_mapping, read_yaml
 
 MODEL = """\
 name: tiny
@@ -220,6 +221,36 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_wrong_file_gets_one_line(tmp_path: Path, text: str, message: str) -> None:
     assert fault(tmp_path / "file.yaml", text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("num_layers: many", "num_layers is 'many'; it should be a whole number"),
+        ("num_layers: 1.5", "num_layers is 1.5; it should be a whole number"),
+        ("rope_theta: [1]", "unknown field rope_theta"),
+        ("weight_bits: fp8", "weight_bits: 'fp8' is no number of bits; write 16, 8 (fp8, int8) or 4 (int4, fp4)"),
+        ("weight_bits: [8]", "weight_bits is [8]; it should be a number"),
+        ("tied_embeddings: 3.5", "tied_embeddings is 3.5; it should be true or false"),
+        ("source: 0.1", "source is 0.1; it should be text; write it in quotes"),
+        ("layer_kinds: 3", "layer_kinds is 3; write its fields as {name: value}"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_in_plain_words(tmp_path: Path, line: str, message: str) -> None:
+    kept = [text for text in MODEL.splitlines() if not text.startswith(line.partition(":")[0])]
+    assert fault(tmp_path / "file.yaml", "\n".join([*kept, line])).startswith(f"FILE: {message}")
+
+
+def test_an_engine_has_no_kinds_to_choose_among() -> None:
+    with pytest.raises(
+        InvalidInput, match=r"^X: engine is None; write its fields as \{name: value\}; known: async_sch"
+    ):
+        build(_Served, {"engine": None}, "X")
+    assert build(EngineLimits, {"kind": "vLLM"}, "X").kind == "vllm"
+
+
+class _Served(BaseModel):
+    engine: EngineLimits
 
 
 def test_a_wrong_dtype_gets_the_known_ones(tmp_path: Path) -> None:

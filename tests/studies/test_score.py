@@ -10,7 +10,7 @@ from specsim.analytic.rounds import speedup_map
 from specsim.assembly import assemble
 from specsim.serving.simulate import simulate
 from specsim.studies.predict import accepting, scenario_of_row
-from specsim.studies.score import Figure, StudyScore, score_study
+from specsim.studies.score import MeasuredFigure, StudyScore, score_study
 from specsim.studies.study import load_study
 from tests.studies.tiny import write_study
 
@@ -35,7 +35,7 @@ def planted(folder: Path, factors: list[tuple[float, float]]) -> StudyScore:
     return scored(write_study(folder, SERVED + "\n".join(made)))
 
 
-def figure(score: StudyScore, drafter: str, concurrency: int, quantity: str) -> Figure:
+def figure(score: StudyScore, drafter: str, concurrency: int, quantity: str) -> MeasuredFigure:
     found = [
         one
         for one in score.figures
@@ -46,7 +46,7 @@ def figure(score: StudyScore, drafter: str, concurrency: int, quantity: str) -> 
     return found[0]
 
 
-def error(one: Figure, acceptance: str) -> float:
+def error(one: MeasuredFigure, acceptance: str) -> float:
     compared = one.comparison("measured" if acceptance == "measured" else "smallest")
     assert compared is not None
     return compared.error

@@ -65,16 +65,16 @@ def test_places_broadcast() -> None:
 
 
 compiled_bracket = numba.njit(bracket)
-compiled_bracket(np.array([0.0, 1.0]), 0.5)
+compiled_bracket(np.array([0.0, 1.0]), 2, 0.5)
 
 
 @given(st.lists(st.integers(-50, 50), min_size=2, max_size=9, unique=True), st.integers(-6000, 6000))
 def test_a_bracket_holds_its_value_or_is_the_nearest_one_and_compiles(knots: list[int], hundredths: int) -> None:
     x = hundredths / 100.0
     ascending = sorted(map(float, knots))
-    i, share = bracket(ascending, x)
+    i, share = bracket(ascending, len(ascending), x)
     assert ascending[i] + share * (ascending[i + 1] - ascending[i]) == pytest.approx(x, abs=1e-9)
     assert (share < 0.0) == (x < ascending[0])
     assert (share > 1.0) == (x > ascending[-1])
     assert 0 <= i <= len(ascending) - 2
-    assert compiled_bracket(np.array(ascending), x) == (i, share)
+    assert compiled_bracket(np.array(ascending), len(ascending), x) == (i, share)

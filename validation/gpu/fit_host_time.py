@@ -35,7 +35,7 @@ from specsim.cost.forward import Group
 from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
 from specsim.studies.predict import NotPredicted, scenario_of_row
-from specsim.studies.study import Row, Study, load_study, study_path
+from specsim.studies.study import Study, StudyRow, load_study, study_path
 
 GAPS = ("gh200-apertus-8b-open-ended", "h100-qwen3-8b-eagle3-c8", "a100-llama-3.1-8b-eagle3")
 PLANNED = "a100-llama-3.1-8b-eagle3"
@@ -55,7 +55,7 @@ class Gap(NamedTuple):
     device_s: float
 
 
-def calibration(name: str) -> Iterator[tuple[Study, Row]]:
+def calibration(name: str) -> Iterator[tuple[Study, StudyRow]]:
     """Rows of a study that may set constants."""
     study, rows = load_study(study_path(name))
     yield from ((study, row) for row in rows if row.split == "calibration")
@@ -97,7 +97,7 @@ def fitted(rows: list[Gap]) -> tuple[Floats, dict[str, float], Floats]:
 
 def plans() -> dict[bool, list[float]]:
     """Seconds a pass that an 8-bit cache costs, by whether there are drafts."""
-    steps: dict[tuple[str, ...], dict[str, Row]] = {}
+    steps: dict[tuple[str, ...], dict[str, StudyRow]] = {}
     for _, row in calibration(PLANNED):
         condition = row.condition
         key = tuple(condition[name] for name in ("weights", "k", "concurrency"))

@@ -12,6 +12,7 @@ from specsim.speculation.acceptance import AcceptanceLaw, ConstantAcceptance, Ro
 from specsim.speculation.fit import fit_conditional
 
 HIGHEST_RATE = 1 - 1e-9
+MOST_ROUNDS = 10**15  # more than every server's together; sums of so many are exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,14 @@ class AcceptanceRecord:
     requests: tuple[AcceptanceCounts, ...] = ()
     histories: tuple[RoundHistory, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput for a number of rounds that nobody counted."""
+        counted = [] if self.counts is None else [self.counts, *self.requests]
+        rounds = [number for counts in counted for row in counts.rounds.values() for number in row.values()]
+        most = max([*rounds, (self.mean and self.mean.rounds) or 0])
+        if most > MOST_ROUNDS:
+            raise InvalidInput(f"{self.format}: {most:.3g} rounds are more than any server runs; correct the count")
 
     def acceptance_length(self) -> float:
         """Tokens a drafting round commits in the mean, bonus included."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, shown
 from specsim.interop.acceptance.counters import shorter_drafts
-from specsim.interop.acceptance.record import AcceptanceRecord, MeanAcceptance
+from specsim.interop.acceptance.record import MOST_ROUNDS, AcceptanceRecord, MeanAcceptance
 from specsim.json_file import parse_json, read_json_documents
 from specsim.results import AcceptanceCounts, pooled
 from specsim.speculation.acceptance import RoundHistory, TraceAcceptance
@@ -260,6 +260,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
+    if _is_number(value) and abs(value) > MOST_ROUNDS:
+        raise InvalidInput(f"{shown(value)} is more than any server counts; correct it")
     return float(value) if _is_number(value) else None
 
 

@@ -117,10 +117,13 @@ def window_heads(keys: Keys, fields: Fields, layers: Layers) -> None:
     for layer, sliding in zip(layers, keys.per_layer(len(layers), "hybrid_layer_pattern"), strict=False):
         if sliding == 1:
             layer |= {
-                "window": window, "sinks": keys.flag("add_swa_attention_sink_bias"),
-                "num_heads": keys.optional("swa_num_attention_heads"), "head_dim": keys.optional("swa_head_dim"),
-                "num_kv_heads": keys.optional("swa_num_key_value_heads"), "value_dim": keys.optional("swa_v_head_dim"),
-            }  # fmt: skip
+                "window": window,
+                "sinks": keys.flag("add_swa_attention_sink_bias"),
+                "num_heads": keys.optional("swa_num_attention_heads"),
+                "head_dim": keys.optional("swa_head_dim"),
+                "num_kv_heads": keys.optional("swa_num_key_value_heads"),
+                "value_dim": keys.optional("swa_v_head_dim"),
+            }
 
 
 def other_heads(keys: Keys, fields: Fields, layers: Layers) -> None:
@@ -153,9 +156,11 @@ def latent(keys: Keys, fields: Fields, layers: Layers) -> None:
 def lightning_index(keys: Keys, fields: Fields, layers: Layers) -> None:
     """An indexer in every layer (DeepSeek-V3.2), or in those that are ``full``, whose choice others take (GLM-5.2)."""
     index = {
-        "num_heads": keys.size("index_n_heads"), "head_dim": keys.size("index_head_dim"),
-        "top_k": keys.size("index_topk"), "cache_bytes": INDEX_KEY_BYTES * keys.size("index_head_dim") / 128,
-    }  # fmt: skip
+        "num_heads": keys.size("index_n_heads"),
+        "head_dim": keys.size("index_head_dim"),
+        "top_k": keys.size("index_topk"),
+        "cache_bytes": INDEX_KEY_BYTES * keys.size("index_head_dim") / 128,
+    }
     fields["index"] = index
     for layer, kind in zip(layers, keys.per_layer(len(layers), "indexer_types"), strict=False):
         if kind == "shared":
@@ -169,9 +174,12 @@ def block_index(keys: Keys, fields: Fields, layers: Layers) -> None:
         return
     width = sparse.size("sparse_index_dim")
     index = {
-        "num_heads": sparse.size("sparse_num_index_heads"), "head_dim": width, "weighted": False,
-        "top_k": sparse.size("sparse_topk_blocks") * sparse.size("sparse_block_size"), "cache_bytes": 2.0 * width,
-    }  # fmt: skip
+        "num_heads": sparse.size("sparse_num_index_heads"),
+        "head_dim": width,
+        "weighted": False,
+        "top_k": sparse.size("sparse_topk_blocks") * sparse.size("sparse_block_size"),
+        "cache_bytes": 2.0 * width,
+    }
     marks = sparse.per_layer(len(layers), "sparse_attention_freq") or [1] * len(layers)
     for layer, mark in zip(layers, marks, strict=True):
         if mark:
@@ -187,14 +195,18 @@ def compressed(keys: Keys, fields: Fields, layers: Layers) -> None:
     if not ratios:
         raise InvalidInput(f"{keys.where}: field compress_ratios is missing; add it")
     fields["compression"] = {
-        "q_lora_rank": keys.size("q_lora_rank"), "o_lora_rank": keys.size("o_lora_rank"),
-        "o_groups": keys.size("o_groups"), "window": keys.size("sliding_window"),
-    }  # fmt: skip
+        "q_lora_rank": keys.size("q_lora_rank"),
+        "o_lora_rank": keys.size("o_lora_rank"),
+        "o_groups": keys.size("o_groups"),
+        "window": keys.size("sliding_window"),
+    }
     width = keys.size("index_head_dim")
     index = {
-        "num_heads": keys.size("index_n_heads"), "head_dim": width, "top_k": keys.size("index_topk"),
+        "num_heads": keys.size("index_n_heads"),
+        "head_dim": width,
+        "top_k": keys.size("index_topk"),
         "cache_bytes": INDEX_KEY_BYTES * width / 128 / 4,
-    }  # fmt: skip
+    }
     for layer, ratio in zip(layers, ratios, strict=True):
         if ratio:
             layer["compress_ratio"] = ratio

@@ -6,10 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from specsim.errors import InvalidInput
 from specsim.json_file import read_json_object
 
 _SHARED = ("quantization_config", "compression_config", "dtype", "torch_dtype", "tie_word_embeddings")
 _NESTS = ("text_config", "llm_config", "language_config")
+_OTHER_FILES = {  # by a key that config.json has not
+    "peft_type": "a LoRA adapter's configuration; give the config.json of the model that it adapts",
+    "tokenizer_class": "a tokenizer's configuration",
+    "weight_map": "a checkpoint's index",
+    "_class_name": "a diffusion model's configuration, which is no language model's",
+    "image_processor_type": "an image processor's configuration",
+    "producer": "a quantiser's side file",
+    "n_kv_heads": "the params.json of Mistral's or Meta's own format; give the config.json of the same checkpoint",
+    "temperature": "a generation configuration",
+}
 
 
 class ConfigFile(NamedTuple):
@@ -48,6 +59,16 @@ def text_part(raw: Mapping[str, Any]) -> dict[str, Any]:
     if "model_type" not in inner:
         kept["model_type"] = raw.get("model_type")
     return {**inner, **{key: value for key, value in kept.items() if inner.get(key) is None}}
+
+
+def refuse_other_files(content: Mapping[str, Any], where: str) -> None:
+    """Raises InvalidInput for a file without ``model_type``: which one it is, or that the field is missing."""
+    if content.get("model_type") is not None:
+        return
+    told = next((what for key, what in _OTHER_FILES.items() if key in content), None)
+    if told is None:
+        raise InvalidInput(f"{where}: field model_type is missing; give the config.json of a model")
+    raise InvalidInput(f"{where} is {told}{'' if ';' in told else '; give the config.json beside it'}")
 
 
 def _json(file: Path) -> dict[str, Any]:

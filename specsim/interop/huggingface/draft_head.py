@@ -24,9 +24,12 @@ _WORDS = (
     (r"next_?n|mtp", "mtp"),
 )  # fmt: skip
 _MARKS = (
-    ("dflash_config", "dflash"), ("markov_rank", "dspark"), ("medusa_num_heads", "medusa"), ("eagle_config", "eagle3"),
+    ("dflash_config", "dflash"),
+    ("markov_rank", "dspark"),
+    ("medusa_num_heads", "medusa"),
+    ("eagle_config", "eagle3"),
     ("draft_vocab_size", "eagle3"),
-)  # fmt: skip
+)
 
 
 _USUAL_STATES = {"eagle3": 3, "p-eagle": 3, "dflash": 5, "dspark": 5}

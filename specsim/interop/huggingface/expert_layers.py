@@ -29,9 +29,14 @@ def experts(keys: Keys, fields: Fields, layers: Layers) -> None:
     if not keys.has(*names):
         raise InvalidInput(f"{keys.where}: field num_experts_per_tok is missing; a model with experts needs it")
     width = _first_of(
-        keys, layers, "moe_intermediate_size", "moe_ffn_hidden_size", "expert_ffn_hidden_size", "ffn_hidden_size",
+        keys,
+        layers,
+        "moe_intermediate_size",
+        "moe_ffn_hidden_size",
+        "expert_ffn_hidden_size",
+        "ffn_hidden_size",
         "intermediate_size",
-    )  # fmt: skip
+    )
     moe: Fields = {
         "num_experts": count,
         "experts_per_token": _first_of(keys, layers, *names),
@@ -68,9 +73,11 @@ def _router_bias(keys: Keys, fields: Fields) -> bool:
 def _shared(keys: Keys, layers: Layers) -> Fields:
     """Experts that every token runs; a width of their own is that of all together."""
     widths = (
-        "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "share_expert_dim",
+        "shared_expert_intermediate_size",
+        "moe_shared_expert_intermediate_size",
+        "share_expert_dim",
         "shared_intermediate_size",
-    )  # fmt: skip
+    )
     names = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
     count = _first_of(keys, layers, *names)
     if width := keys.optional(*widths):

@@ -77,10 +77,13 @@ def falcon(keys: Keys, fields: Fields, layers: Layers) -> None:
     side_by_side = keys.flag("parallel_attn", default=True)
     norms = keys.count("num_ln_in_parallel_attn", default=2 if new else 1) if side_by_side else 2
     fields |= {
-        "gated_mlp": False, "norm_bias": True, "norms_per_layer": norms, "linear_bias": keys.flag("bias"),
+        "gated_mlp": False,
+        "norm_bias": True,
+        "norms_per_layer": norms,
+        "linear_bias": keys.flag("bias"),
         "tied_embeddings": keys.flag("tie_word_embeddings", default=True),
         "intermediate_size": keys.size("ffn_hidden_size", default=4 * fields["hidden_size"]),
-    }  # fmt: skip
+    }
 
 
 def layer_inputs(keys: Keys, fields: Fields, layers: Layers) -> None:

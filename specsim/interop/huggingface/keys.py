@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, kind_of
 
 LARGEST = 10**12  # of any count in a model
 
@@ -18,9 +18,7 @@ class Keys:
 
     def __init__(self, facts: Mapping[str, Any], where: str, path: str = "") -> None:
         if not isinstance(facts, Mapping):
-            raise InvalidInput(
-                f"{where}: {path.rstrip('.') or 'a part'} holds a {type(facts).__name__}, not an object"
-            )
+            raise InvalidInput(f"{where}: {path.rstrip('.') or 'a part'} holds {kind_of(facts)}, no object")
         self._facts = {key: value for key, value in facts.items() if value is not None}
         self.where = where
         self._path = path
@@ -42,7 +40,7 @@ class Keys:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float) or value != int(_finite(value)):
-            raise self.wrong(name, value, "it should be a valid integer")
+            raise self.wrong(name, value, "it should be a whole number")
         if not 0 <= value <= LARGEST:
             raise self.wrong(name, value, f"it should be within 0 and {LARGEST}")
         return int(value)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, shown
 from specsim.interop.huggingface import attention_layers, expert_layers, family_facts, state_layers
 from specsim.interop.huggingface.attention_layers import Fields, Layers
-from specsim.interop.huggingface.config_file import read_config, text_part
+from specsim.interop.huggingface.config_file import read_config, refuse_other_files, text_part
 from specsim.interop.huggingface.draft_head import refuse_draft_head
 from specsim.interop.huggingface.keys import Keys
 from specsim.interop.huggingface.quantization import store_weights
@@ -68,17 +69,20 @@ def _family(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     Raises InvalidInput for one that is not covered, before any field is looked at.
     """
-    model_type = content.get("model_type")
-    if model_type is None:
-        raise InvalidInput(f"{where}: field model_type is missing; add it")
-    entry = _families().get(str(model_type))
+    refuse_other_files(content, where)
+    model_type = str(content["model_type"])
+    entry = _families().get(model_type)
     if entry is None or "refused" in entry or content.get("is_encoder_decoder"):
         reason = f" ({entry['refused']})" if entry and "refused" in entry else ""
-        shown = str(model_type)[:60]
+        near = get_close_matches(model_type, covered_families(), n=4, cutoff=0.6)
+        nearest = f", by name the nearest {', '.join(near)}" if near else ""
         raise InvalidInput(
-            f"{where}: architecture {shown!r} is not covered{reason}; covered: {', '.join(covered_families())}; write "
-            "the model's shape as a YAML file instead"
+            f"{where}: architecture {shown(model_type)} is not covered{reason}; "
+            f"{len(covered_families())} are{nearest}; write the model's shape as a YAML file instead"
         )
+    named = content.get("architectures")
+    for name in named if isinstance(named, list) else ():
+        entry = _families()[entry["architectures"].get(name, model_type)] if "architectures" in entry else entry
     if "as" in entry:
         base = _families()[entry["as"]]
         return base | entry | {"fields": base.get("fields", {}) | entry.get("fields", {})}

@@ -240,7 +240,8 @@ def _single(block: Keys) -> Scheme:
     if bits is not None:
         if isinstance(bits, bool) or not isinstance(bits, int | float) or not 0 < bits <= 64:
             raise block.wrong("bits", bits, "it should be a number of bits")
-        return _grouped(block, float(bits))
+        named = block.has("quant_method", "w_bit", "sym", "desc_act", "zero_point")
+        return _grouped(block, float(bits)) if named else _mlx(block, float(bits))
     return _algorithm(block)
 
 
@@ -252,6 +253,15 @@ def _grouped(block: Keys, bits: float) -> Scheme:
     zero = block.flag("zero_point", default=True) if awq else True  # GPTQ stores zero points even where they are alike
     name = {4.0: _int4(group), 8.0: "int8-weight"}.get(bits)
     return Scheme(bits, group, 16.0 + (bits if zero else 0.0) if group else 0.0, name)
+
+
+def _mlx(block: Keys, bits: float) -> Scheme:
+    """MLX names no method: each group has a scale and a bias of 16 bits, or as ``mode`` says."""
+    mode, group = block.text("mode", default="affine").lower(), block.count("group_size", default=64)
+    if mode in _ALGORITHMS:
+        return Scheme.of(_ALGORITHMS[mode])
+    name = {4.0: _int4(group), 8.0: "int8-weight"}.get(bits)
+    return Scheme(bits, group, 32.0 if group else 0.0, name)
 
 
 def _algorithm(block: Keys) -> Scheme:

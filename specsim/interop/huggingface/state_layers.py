@@ -168,9 +168,12 @@ def short_convolution(keys: Keys, fields: Fields, layers: Layers) -> None:
     """A gated short convolution instead of attention (LFM2: in_proj, conv, out_proj)."""
     hidden, kernel = fields["hidden_size"], keys.size("conv_L_cache", default=3)
     state = {
-        "input_width": 3 * hidden, "output_width": hidden, "conv_channels": hidden, "conv_kernel": kernel,
+        "input_width": 3 * hidden,
+        "output_width": hidden,
+        "conv_channels": hidden,
+        "conv_kernel": kernel,
         "heads": 0,
-    }  # fmt: skip
+    }
     attending = set(keys.items("full_attn_idxs"))
     kinds = keys.per_layer(len(layers), "layer_types")
     for index, layer in enumerate(layers):

@@ -34,7 +34,7 @@ NOTHING = Progress(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CappedDrafter:
     """A drafter, and the longest draft to ask of it."""
 
     drafter: Drafter
@@ -52,9 +52,12 @@ class Recording:
 
 
 def record(
-    target: Transformer, candidates: Mapping[str, Candidate], prompts: Sequence[Integers], positions: int,
+    target: Transformer,
+    candidates: Mapping[str, CappedDrafter],
+    prompts: Sequence[Integers],
+    positions: int,
     sampler: Sampler | None = None,
-) -> Recording:  # fmt: skip
+) -> Recording:
     """Decode every prompt a token a step; between steps each drafter drafts, and nothing of it is verified.
 
     Drafts are a drafter's most likely tokens. With a ``sampler`` the target draws its tokens, and a run is how far the
@@ -84,7 +87,7 @@ def record(
     return Recording(text, runs)
 
 
-def _guesses(engine: Engine, one: Candidate, prompts: int) -> Integers:
+def _guesses(engine: Engine, one: CappedDrafter, prompts: int) -> Integers:
     """Drafts of every prompt, [prompts, cap], -1 where none was proposed."""
     proposal = one.drafter.propose(engine.history, np.arange(prompts), one.cap, engine.watch, NOTHING)
     meant = np.arange(one.cap) < proposal.counts[:, None]
@@ -107,45 +110,55 @@ def longest_runs(guesses: Integers, text: Integers) -> Integers:
 # -- a folder of models -------------------------------------------------------------------------------------------
 
 
-def stored_candidates(folder: Path, target: Transformer, cap: int) -> dict[str, Candidate]:
+def stored_candidates(folder: Path, target: Transformer, cap: int) -> dict[str, CappedDrafter]:
     """Prompt look-up, and each drafter stored beside the target, by the name of its folder.
 
     What a folder holds is read off its weights: LM heads of its own, a fusion of embedding and state, ``exit_layer``
     in its config.json, or else a model that drafts by itself. Raises InvalidInput for one that does not fit.
     """
-    found = {COPY: Candidate(NGram(), cap)}
+    found = {COPY: CappedDrafter(NGram(), cap)}
     for path in sorted(folder.iterdir()):
         if path.name != TARGET and (path / "config.json").is_file():
             found[path.name] = _stored(read_checkpoint(path), target, cap)
     return found
 
 
-def _stored(checkpoint: Checkpoint, target: Transformer, cap: int) -> Candidate:
+def _stored(checkpoint: Checkpoint, target: Transformer, cap: int) -> CappedDrafter:
     if "exit_layer" in checkpoint.config:
         adapter = stored_adapter(checkpoint, target)
-        return Candidate(EarlyExit(target, int(checkpoint.config["exit_layer"]), adapter, reuse=False), cap)
+        return CappedDrafter(EarlyExit(target, int(checkpoint.config["exit_layer"]), adapter, reuse=False), cap)
     if any(name.startswith("lm_heads.") for name in checkpoint.tensors):
         heads = stored_heads(checkpoint, target)
-        return Candidate(Medusa(target, heads), min(cap, len(heads.blocks)))
+        return CappedDrafter(Medusa(target, heads), min(cap, len(heads.blocks)))
     if "fc.weight" in checkpoint.tensors:
-        return Candidate(Eagle(target, stored_feature_head(checkpoint, target)), cap)
+        return CappedDrafter(Eagle(target, stored_feature_head(checkpoint, target)), cap)
     model = load_transformer(
-        checkpoint, device=target.device.type, dtype=target.dtype, max_sequences=target.max_sequences,
+        checkpoint,
+        device=target.device.type,
+        dtype=target.dtype,
+        max_sequences=target.max_sequences,
         max_length=target.max_length,
-    )  # fmt: skip
+    )
     if model.spec.vocab_size != target.spec.vocab_size:
         raise InvalidInput(
             f"{checkpoint.name} has {model.spec.vocab_size} tokens and the target {target.spec.vocab_size}; "
             "a draft model must share the target's vocabulary"
         )
-    return Candidate(DraftModel(model), cap)
+    return CappedDrafter(DraftModel(model), cap)
 
 
 def record_folder(
-    folder: Path, prompts: Sequence[Prompt], *, cap: int = 16, temperature: float = 0.0, positions: int = 128,
-    prompt_tokens: int = 128, seed: int = 0, device: str = "cpu",
+    folder: Path,
+    prompts: Sequence[Prompt],
+    *,
+    cap: int = 16,
+    temperature: float = 0.0,
+    positions: int = 128,
+    prompt_tokens: int = 128,
+    seed: int = 0,
+    device: str = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, RecordedTraces]:  # fmt: skip
+) -> dict[str, RecordedTraces]:
     """Traces of every drafter stored in ``folder`` and of prompt look-up, in float32.
 
     Of each prompt the first ``prompt_tokens`` tokens are used; no output ends early. Raises InvalidInput for a folder
@@ -157,9 +170,12 @@ def record_folder(
         if len(ids) < 2:
             raise InvalidInput(f"prompt {prompt.name} is {len(ids)} tokens long; give at least two")
     target = load_transformer(
-        checkpoint, device=device, dtype=torch.float32, max_sequences=min(BATCH, len(prompts)),
+        checkpoint,
+        device=device,
+        dtype=torch.float32,
+        max_sequences=min(BATCH, len(prompts)),
         max_length=prompt_tokens + positions + 2 * cap + 2,
-    )  # fmt: skip
+    )
     candidates = stored_candidates(folder, target, cap)
     sampler = Sampler(temperature, seed, device) if temperature > 0 else None
     runs: dict[str, list[Integers]] = {name: [] for name in candidates}
@@ -170,11 +186,16 @@ def record_folder(
         progress(min(first + BATCH, len(tokens)), len(tokens))
     return {
         name: RecordedTraces(
-            drafter=name, target=checkpoint.name, temperature=temperature, seed=seed, prompt_tokens=prompt_tokens,
-            cap=candidates[name].cap, requests=tuple(_requests(prompts, rows)),
+            drafter=name,
+            target=checkpoint.name,
+            temperature=temperature,
+            seed=seed,
+            prompt_tokens=prompt_tokens,
+            cap=candidates[name].cap,
+            requests=tuple(_requests(prompts, rows)),
         )
         for name, rows in runs.items()
-    }  # fmt: skip
+    }
 
 
 def _requests(prompts: Sequence[Prompt], rows: Sequence[Integers]) -> Iterator[RecordedRequest]:

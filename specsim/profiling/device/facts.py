@@ -20,10 +20,15 @@ from specsim.profiling.device.timer import Capture, Clock, clock_and_capture
 def machine_facts(machine: Machine) -> dict[str, Any]:
     """Fields of a header that nothing needs to be measured for."""
     return {
-        "device_name": machine.device_name, "device": machine.device, "threads": machine.threads,
-        "clocks": machine.clocks, "driver": machine.driver, "versions": machine.versions,
-        "last_level_cache_bytes": machine.last_level_cache_bytes, "memory_bytes": machine.memory_bytes,
-    }  # fmt: skip
+        "device_name": machine.device_name,
+        "device": machine.device,
+        "threads": machine.threads,
+        "clocks": machine.clocks,
+        "driver": machine.driver,
+        "versions": machine.versions,
+        "last_level_cache_bytes": machine.last_level_cache_bytes,
+        "memory_bytes": machine.memory_bytes,
+    }
 
 
 def measured_rates(

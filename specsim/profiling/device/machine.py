@@ -40,9 +40,11 @@ class Machine:
 def inspect(device: str) -> Machine:
     """Look at the machine that would be measured."""
     versions = {
-        "specsim": specsim.__version__, "torch": str(torch.__version__), "numpy": np.__version__,
+        "specsim": specsim.__version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
         "python": platform.python_version(),
-    }  # fmt: skip
+    }
     if device == "cuda":
         return _inspect_cuda(versions)
     cpu = this_cpu()

@@ -24,7 +24,7 @@ def visits(tokens: int, num_experts: int, experts_per_token: int, seed: int) -> 
 GROUPED_ON = (9, 10)  # major compute capability; elsewhere torch loops over experts and waits for the device
 
 
-class Experts:
+class ExpertWeights:
     """Weights of one layer: gate_up [experts, 2·intermediate, hidden] and down [experts, hidden, intermediate]."""
 
     def __init__(self, gate_up: Tensor, down: Tensor) -> None:

@@ -28,9 +28,13 @@ HEAD_DIM = 64
 WEIGHTS_IN_CACHES = 3.0  # weights of a pass, in last-level caches
 VISITS, WARM_UP_PASSES, PASSES = 4, 1, 2  # visits to each token count, passes in each
 FUNCTIONS = {  # operation of the profile -> the engine's function, and its calls for one unit of the operation
-    "embedding": ("embed", 1), "norm": ("rms_norm", 1), "rotary": ("rotary", 1), "kv_write": ("write_cache", 2),
-    "activation": ("gated_activation", 1), "add": ("add", 1),
-}  # fmt: skip
+    "embedding": ("embed", 1),
+    "norm": ("rms_norm", 1),
+    "rotary": ("rotary", 1),
+    "kv_write": ("write_cache", 2),
+    "activation": ("gated_activation", 1),
+    "add": ("add", 1),
+}
 
 KERNELS = FUNCTIONS | {"gemm": ("linear", 1), "attention": ("attend", 1)}
 BETWEEN_HIDDEN, BETWEEN_PASSES, HOOK_CALLS = 256, 12, 1000
@@ -40,9 +44,13 @@ def widths(hidden: int) -> dict[str, int]:
     """Width of each operation in the generic transformer of this hidden size."""
     spec = _spec(hidden, 1)
     return {
-        "embedding": hidden, "norm": hidden, "add": hidden, "activation": spec.intermediate_size,
-        "rotary": (spec.num_heads + spec.num_kv_heads) * HEAD_DIM, "kv_write": spec.kv_values_per_token(),
-    }  # fmt: skip
+        "embedding": hidden,
+        "norm": hidden,
+        "add": hidden,
+        "activation": spec.intermediate_size,
+        "rotary": (spec.num_heads + spec.num_kv_heads) * HEAD_DIM,
+        "kv_write": spec.kv_values_per_token(),
+    }
 
 
 def pass_flops(machine: Machine, hidden: int, tokens: int) -> float:

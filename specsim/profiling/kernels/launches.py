@@ -22,7 +22,7 @@ from torch import Tensor
 from specsim.profiling.device.machine import DTYPES, Machine
 from specsim.profiling.device.timer import Capture, Clock, Launch
 from specsim.profiling.kernels.attention import CPU_KERNEL, fastest_on_gpu, mask_of, reference_launch
-from specsim.profiling.kernels.experts import Experts, visits
+from specsim.profiling.kernels.experts import ExpertWeights, visits
 from specsim.profiling.kernels.formats import (
     Weight,
     activation_dtype,
@@ -68,7 +68,7 @@ class Kernels:
         self._cache_bytes = machine.last_level_cache_bytes
         self._clock, self._capture = clock, capture
         self._weights: tuple[object, list[Weight]] = (None, [])
-        self._experts: tuple[object, list[Experts]] = (None, [])
+        self._experts: tuple[object, list[ExpertWeights]] = (None, [])
         self._pool = torch.empty(0, device=self._device, dtype=self._dtype)
         self._other = torch.empty(0)
 
@@ -79,9 +79,12 @@ class Kernels:
         Raises RuntimeError (or NotImplementedError) where this device or torch has no such kernel or no room for it.
         """
         build: dict[str, Callable[[Shape], Prepared]] = {
-            "gemm": self._gemm, "attention": self._attention, "elementwise": self._elementwise,
-            "sampling": self._sampling, "moe": self._moe,
-        }  # fmt: skip
+            "gemm": self._gemm,
+            "attention": self._attention,
+            "elementwise": self._elementwise,
+            "sampling": self._sampling,
+            "moe": self._moe,
+        }
         prepared = build[shape.kind](shape)
 
         def launch(turn: int) -> object:
@@ -214,7 +217,7 @@ class Kernels:
             count = self._count(3 * num_experts * hidden * intermediate * self._dtype.itemsize, shape.cache)
             gate_up = self._random(num_experts, 2 * intermediate, hidden).mul_(hidden**-0.5)
             down = self._random(num_experts, hidden, intermediate).mul_(intermediate**-0.5)
-            layers = [Experts(gate_up.clone(), down.clone()) for _ in range(count)]
+            layers = [ExpertWeights(gate_up.clone(), down.clone()) for _ in range(count)]
             self._experts = (shape.shape[1:], layers)
         layers = self._experts[1]
         counts = visits(tokens, num_experts, chosen, seed=0)

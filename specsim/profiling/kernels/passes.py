@@ -31,13 +31,14 @@ def generic_model(hidden: int, layers: int, heads: tuple[int, int, int], *, voca
 
 CHECKED = {
     "cpu": (
-        generic_model(640, 12, (10, 2, 64), vocab_size=20000), generic_model(1280, 6, (20, 4, 64), vocab_size=24000),
+        generic_model(640, 12, (10, 2, 64), vocab_size=20000),
+        generic_model(1280, 6, (20, 4, 64), vocab_size=24000),
     ),
     "cuda": (
         generic_model(2048, 16, (32, 8, 64), vocab_size=32000),
         generic_model(4096, 16, (32, 8, 128), vocab_size=64000),
     ),
-}  # fmt: skip
+}
 
 
 class PassTimer:
@@ -46,9 +47,13 @@ class PassTimer:
     def __init__(self, spec: ModelSpec, cells: Sequence[Cell], device: str, dtype: str, clock: Clock) -> None:
         self._clock = clock
         self._model = Transformer(
-            spec, device=device, dtype=DTYPES[dtype], max_sequences=max(cell[0] for cell in cells),
-            max_length=max(cell[2] for cell in cells) + SPARE_POSITIONS, seed=0,
-        )  # fmt: skip
+            spec,
+            device=device,
+            dtype=DTYPES[dtype],
+            max_sequences=max(cell[0] for cell in cells),
+            max_length=max(cell[2] for cell in cells) + SPARE_POSITIONS,
+            seed=0,
+        )
         with torch.inference_mode():
             self._model.cache.normal_()
 

@@ -73,10 +73,21 @@ class Setup:
 
 
 def measure_steps(
-    vllm: Path, model: Path, folder: Path, *, name: str | None = None, device: str = "cpu", dtype: str | None = None,
-    draft_model: Path | None = None, gpu: str | None = None, grid: StepGrid | None = None, repeats: int = 5,
-    minutes: float = 8.0, seed: int = 0, progress: Progress = lambda done, total, what: None,
-) -> bool:  # fmt: skip
+    vllm: Path,
+    model: Path,
+    folder: Path,
+    *,
+    name: str | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    draft_model: Path | None = None,
+    gpu: str | None = None,
+    grid: StepGrid | None = None,
+    repeats: int = 5,
+    minutes: float = 8.0,
+    seed: int = 0,
+    progress: Progress = lambda done, total, what: None,
+) -> bool:
     """Measure vLLM's steps into ``folder`` for about ``minutes``; True once every cell has its ``repeats``.
 
     ``vllm``: its virtual environment or its Python. ``model``: a folder with a config.json, or that file; weights are
@@ -95,9 +106,12 @@ def measure_steps(
     if header is None:
         rates = machine.rates(dtype, min(MOST_CEILINGS_S, CEILINGS_SHARE * 60 * minutes))
         header = new_header(
-            machine.facts, rates, machine.probe_s(dtype), gpu=gpu or machine.slug,
+            machine.facts,
+            rates,
+            machine.probe_s(dtype),
+            gpu=gpu or machine.slug,
             attribution="measured by specsim profile steps",
-        )  # fmt: skip
+        )
     with only_writer(folder):
         _adopt(config, folder)
         write_header(folder, header)
@@ -166,11 +180,13 @@ def _job(setup: Setup, cells: list[StepShape], config: dict[str, Any] | None) ->
     """What the driver needs to start an engine that holds every cell."""
     width = max(cell.num_draft_tokens for cell in cells) + 1
     return {
-        "model": str(setup.model.resolve()), "dtype": setup.dtype, "speculative_config": config,
+        "model": str(setup.model.resolve()),
+        "dtype": setup.dtype,
+        "speculative_config": config,
         "max_num_seqs": max(cell.sequences for cell in cells) + 1,
         "max_num_batched_tokens": max(2048, 2 * max(cell.tokens for cell in cells)),
         "max_model_len": max(cell.kv_len for cell in cells) + _room(width),
-    }  # fmt: skip
+    }
 
 
 def _room(width: int) -> int:
@@ -265,7 +281,8 @@ def _finish(header: ProfileHeader, folder: Path, setup: Setup, probed_s: float |
         earlier = [] if probe.after_s is None else [probe.after_s]
         probe = probe.model_copy(update={"during_s": [*probe.during_s, *earlier], "after_s": probed_s})
     update = {
-        "probe": probe, "heldout_error": {} if error is None else {"steps": error},
+        "probe": probe,
+        "heldout_error": {} if error is None else {"steps": error},
         "backend": rows[0].kernel.split("/")[0] if rows else None,
-    }  # fmt: skip
+    }
     write_header(folder, header.model_copy(update=update))

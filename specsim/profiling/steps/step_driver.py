@@ -22,16 +22,18 @@ class Driver:
     only a failure leaves behind.
     """
 
-    def __init__(
-        self, python: Path, job: dict[str, Any], log: Path, *, device: str, script: Path = SCRIPT
-    ) -> None:  # fmt: skip
+    def __init__(self, python: Path, job: dict[str, Any], log: Path, *, device: str, script: Path = SCRIPT) -> None:
         self._log = log
         self._file: IO[str] = log.open("w")
         environment = engine_environment(cpu_environment() if device == "cpu" else {})
         self._process = subprocess.Popen(
-            [str(python), str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._file, text=True,
+            [str(python), str(SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._file,
+            text=True,
             env=environment,
-        )  # fmt: skip
+        )
         self.facts: dict[str, Any] = {}
         try:
             self.facts = self.ask(job)

@@ -76,12 +76,16 @@ class StepEngine:
     def facts(self) -> dict[str, Any]:
         config = self.engine.vllm_config
         return {
-            "vllm": self.vllm.__version__, "torch": self.torch.__version__, "device": "cpu" if self.on_cpu else "cuda",
+            "vllm": self.vllm.__version__,
+            "torch": self.torch.__version__,
+            "device": "cpu" if self.on_cpu else "cuda",
             "device_name": None if self.on_cpu else self.torch.cuda.get_device_name(),
-            "dtype": str(config.model_config.dtype).removeprefix("torch."), "threads": self.torch.get_num_threads(),
-            "block_size": config.cache_config.block_size, "num_kv_blocks": config.cache_config.num_gpu_blocks,
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "threads": self.torch.get_num_threads(),
+            "block_size": config.cache_config.block_size,
+            "num_kv_blocks": config.cache_config.num_gpu_blocks,
             "mode": "eager" if config.model_config.enforce_eager else "graph",
-        }  # fmt: skip
+        }
 
     def _watch(self) -> None:
         """Count seconds inside the executor's calls and the drafter, and keep what was scheduled last."""

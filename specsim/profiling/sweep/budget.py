@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-class Budget:
+class TimeBudget:
     """``total_s`` seconds from now on, the last ``finishing_share`` of them for finishing."""
 
     def __init__(self, total_s: float, finishing_share: float, progress: Callable[[float, float, str], None]) -> None:

@@ -77,8 +77,13 @@ def _charges(spec: ModelSpec, prices: KernelPrices, dtype: str, cell: Cell) -> l
 
 
 def measure(
-    spec: ModelSpec, folder: Path, *, device: str = "cpu", dtype: str | None = None, repeats: int = 3,
-) -> Path:  # fmt: skip
+    spec: ModelSpec,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    dtype: str | None = None,
+    repeats: int = 3,
+) -> Path:
     """Measure the predicted cells, each repeat in an order of its own, into ``measured.csv``.
 
     ``dtype`` None: what a profile of this device is measured in. A second call goes on where the first stopped.
@@ -144,9 +149,12 @@ def _scored(folder: Path, predicted: Callable[[Cell, dict[str, str]], float]) ->
     errors = {cell: 1.0 / float(np.median(longer)) - 1.0 for cell, longer in found.items()}
     sizes = np.abs(list(errors.values()))
     return Composition(
-        len(errors), float(np.median(sizes)), float(np.percentile(sizes, 90)), float(np.mean(list(errors.values()))),
+        len(errors),
+        float(np.median(sizes)),
+        float(np.percentile(sizes, 90)),
+        float(np.mean(list(errors.values()))),
         errors,
-    )  # fmt: skip
+    )
 
 
 def read_predicted(folder: Path) -> dict[Cell, float]:

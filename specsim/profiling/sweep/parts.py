@@ -60,9 +60,16 @@ def collectives(table: Table) -> Rows | None:
 
 
 def whole_passes(
-    table: Table, spec: ModelSpec, cells: Sequence[Cell], device: str, dtype: str, *, clock: Clock, capture: Capture,
+    table: Table,
+    spec: ModelSpec,
+    cells: Sequence[Cell],
+    device: str,
+    dtype: str,
+    *,
+    clock: Clock,
+    capture: Capture,
     probe: MachineProbe,
-) -> Rows | None:  # fmt: skip
+) -> Rows | None:
     """Whole passes of a model, for the check that kernels add up."""
     known = {row.shape for row in table.rows("pass") if row.operation == spec.name}
     missing = [cell for cell in cells if tuple(map(float, cell)) not in known]

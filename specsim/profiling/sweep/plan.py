@@ -144,18 +144,25 @@ def thinned(grid: Grid) -> Grid:
 
     blocks = tuple(replace(block, axes=tuple(half(axis) for axis in block.axes)) for block in grid.blocks)
     return replace(
-        grid, blocks=blocks, most_bytes=grid.most_bytes / 2, pass_tokens=half(grid.pass_tokens),
-        pass_hidden_sizes=half(grid.pass_hidden_sizes), host_batches=half(grid.host_batches),
+        grid,
+        blocks=blocks,
+        most_bytes=grid.most_bytes / 2,
+        pass_tokens=half(grid.pass_tokens),
+        pass_hidden_sizes=half(grid.pass_hidden_sizes),
+        host_batches=half(grid.host_batches),
         whole_passes=grid.whole_passes[:2],
-    )  # fmt: skip
+    )
 
 
 def levels(grid: Grid) -> list[Grid]:
     """A grid, coarse before fine: each level holds the one before, the first is short kernels and few shapes only."""
     first = replace(
-        thinned(thinned(grid)), most_flops=grid.most_flops * FIRST_LEVEL_SHARE, whole_passes=grid.whole_passes[:1],
-        most_bytes=grid.most_bytes * FIRST_LEVEL_SHARE, most_pass_flops=FIRST_LEVEL_PASS_FLOPS,
-    )  # fmt: skip
+        thinned(thinned(grid)),
+        most_flops=grid.most_flops * FIRST_LEVEL_SHARE,
+        whole_passes=grid.whole_passes[:1],
+        most_bytes=grid.most_bytes * FIRST_LEVEL_SHARE,
+        most_pass_flops=FIRST_LEVEL_PASS_FLOPS,
+    )
     return [first, thinned(grid), grid]
 
 

@@ -35,9 +35,12 @@ class Engine:
     """
 
     def __init__(
-        self, target: Transformer, drafter: Drafter | None = None, draws: AcceptanceDraws | None = None,
+        self,
+        target: Transformer,
+        drafter: Drafter | None = None,
+        draws: AcceptanceDraws | None = None,
         sampler: Sampler | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.target, self.drafter, self.draws, self.sampler = target, drafter, draws, sampler
         if drafter is not None and draws is not None:
             drafter.impose()
@@ -220,9 +223,12 @@ class Engine:
         return self.drafter.confident and verify_branches(1, self.drafter.tree(draft_tokens).parents) is None
 
     def draft(
-        self, drafting: Sequence[Running], wanted: Drafts, prefilling: Sequence[Running] = (),
+        self,
+        drafting: Sequence[Running],
+        wanted: Drafts,
+        prefilling: Sequence[Running] = (),
         decider: Decider | None = None,
-    ) -> list[int]:  # fmt: skip
+    ) -> list[int]:
         """Draft for sequences that have just emitted; how many tokens each one got."""
         if self.drafter is None or not wanted.computed or not (drafting or prefilling):
             return [0] * len(drafting)

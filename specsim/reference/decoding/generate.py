@@ -101,9 +101,14 @@ def _shown(step: Step, accepted: Sequence[int]) -> Rounds:
 
 
 def generate(
-    engine: Engine, prompts: Sequence[Integers], output_tokens: Sequence[int], *, draft_tokens: int = 0,
-    decider: Decider | None = None, scheduler: Scheduler | None = None,
-) -> tuple[list[Integers], AcceptanceCounts]:  # fmt: skip
+    engine: Engine,
+    prompts: Sequence[Integers],
+    output_tokens: Sequence[int],
+    *,
+    draft_tokens: int = 0,
+    decider: Decider | None = None,
+    scheduler: Scheduler | None = None,
+) -> tuple[list[Integers], AcceptanceCounts]:
     """Decode all prompts to their lengths at once; outputs in order, and the acceptance record.
 
     ``draft_tokens`` always, or as a ``decider`` says, which never asks for more. Without a ``scheduler`` every prompt

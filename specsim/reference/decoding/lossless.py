@@ -40,9 +40,18 @@ class LosslessReport:
 
 
 def losslessness(
-    spec: ModelSpec, make: Make | None, dtype: torch.dtype, *, draft_tokens: int = 4, sequences: int = 8,
-    prompt_tokens: int = 24, output_tokens: int = 48, seed: int = 0, noise: float = 0.1, device: str = "cpu",
-) -> LosslessReport:  # fmt: skip
+    spec: ModelSpec,
+    make: Make | None,
+    dtype: torch.dtype,
+    *,
+    draft_tokens: int = 4,
+    sequences: int = 8,
+    prompt_tokens: int = 24,
+    output_tokens: int = 48,
+    seed: int = 0,
+    noise: float = 0.1,
+    device: str = "cpu",
+) -> LosslessReport:
     """Decode the same random prompts with and without a drafter and compare; without ``make`` with a draft model.
 
     A draft model is the target with ``noise`` in its weights, which is right part of the time.
@@ -64,9 +73,13 @@ def losslessness(
             places.append(place)
             gaps.append(_top_gap(target, np.concatenate((prompt, ours[:place]))))
     return LosslessReport(
-        dtype=str(dtype).removeprefix("torch."), sequences=sequences, identical=sequences - len(gaps),
-        first_divergence=tuple(places), gaps=tuple(gaps), acceptance_rate=counts.acceptance_rate(),
-    )  # fmt: skip
+        dtype=str(dtype).removeprefix("torch."),
+        sequences=sequences,
+        identical=sequences - len(gaps),
+        first_divergence=tuple(places),
+        gaps=tuple(gaps),
+        acceptance_rate=counts.acceptance_rate(),
+    )
 
 
 def _top_gap(target: Transformer, text: Integers) -> float:

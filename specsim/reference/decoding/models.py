@@ -98,8 +98,11 @@ def build_models(scenario: Scenario, *, device: str, max_sequences: int, max_len
     if sizes:
         max_length = bucket(max_length)  # captured passes read whole buckets
     size: _Size = {
-        "device": device, "dtype": torch_dtype(bits), "max_sequences": max_sequences, "max_length": max_length,
-    }  # fmt: skip
+        "device": device,
+        "dtype": torch_dtype(bits),
+        "max_sequences": max_sequences,
+        "max_length": max_length,
+    }
     if scenario.weights is not None:
         models = _stored(scenario, scenario.weights, size)
     else:

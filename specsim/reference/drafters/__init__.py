@@ -21,12 +21,12 @@ from specsim.reference.drafters.grown import Grown
 from specsim.reference.drafters.heads import HeadWeights, Medusa
 from specsim.reference.drafters.lookahead import Lookahead
 from specsim.reference.drafters.merged import Merged
-from specsim.reference.drafters.own_target import Adapter, EarlyExit, SkippedLayers
+from specsim.reference.drafters.own_target import AdapterLayer, EarlyExit, SkippedLayers
 from specsim.reference.drafters.prompt_lookup import NGram
 from specsim.reference.drafters.stepwise import Shape, Stepwise
 
 __all__ = [
-    "Adapter",
+    "AdapterLayer",
     "DraftModel",
     "Drafter",
     "DynamicExit",

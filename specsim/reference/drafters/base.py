@@ -125,9 +125,14 @@ class Drafter(ABC):
 
     @abstractmethod
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        self,
+        history: History,
+        slots: Integers,
+        draft_tokens: int,
+        watch: Stopwatch,
+        prefilling: Progress,
         judge: Judge | None = None,
-    ) -> Proposal:  # fmt: skip
+    ) -> Proposal:
         """Drafts for ascending ``slots``, fewer where a ``judge`` says so.
 
         ``prefilling`` sequences get no drafts, but a drafter with a cache may keep pace with them.

@@ -55,10 +55,14 @@ def levels(tree: DraftTree) -> tuple[Level, ...]:
             branches = Branches(before, np.full(len(rows), depth), seen)
         found.append(
             Level(
-                nodes, np.array([row_of[p] for p in parents[nodes].tolist()]), ranks[nodes],
-                np.flatnonzero(np.isin(nodes, rows)), before, branches,
+                nodes,
+                np.array([row_of[p] for p in parents[nodes].tolist()]),
+                ranks[nodes],
+                np.flatnonzero(np.isin(nodes, rows)),
+                before,
+                branches,
             )
-        )  # fmt: skip
+        )
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from specsim.reference.drafters.features import FeatureHead
 from specsim.reference.drafters.heads import HeadWeights
-from specsim.reference.drafters.own_target import Adapter
+from specsim.reference.drafters.own_target import AdapterLayer
 from specsim.reference.network.checkpoint import Checkpoint
 from specsim.reference.network.kernels import pack
 from specsim.reference.network.layers import Layers
@@ -50,19 +50,19 @@ def stored_heads(checkpoint: Checkpoint, target: Transformer, count: int | None 
     )
 
 
-def random_adapter(target: Transformer, seed: int, *, num_kv_heads: int | None = None) -> Adapter:
+def random_adapter(target: Transformer, seed: int, *, num_kv_heads: int | None = None) -> AdapterLayer:
     """Kangaroo's adapter; its KV heads are the target's unless said otherwise."""
     spec, norm = _one_layer(target, num_kv_heads), _ones(target)
     draw = source(target.dtype, target.device, seed)
-    return Adapter(_layers(target, spec, [random_layer(spec, draw, norm, mlp=False)]), norm.clone())
+    return AdapterLayer(_layers(target, spec, [random_layer(spec, draw, norm, mlp=False)]), norm.clone())
 
 
-def stored_adapter(checkpoint: Checkpoint, target: Transformer) -> Adapter:
+def stored_adapter(checkpoint: Checkpoint, target: Transformer) -> AdapterLayer:
     """Kangaroo's adapter. Raises InvalidInput for other shapes than the target's."""
     spec = _one_layer(target, checkpoint.config.get("num_key_value_heads"))
     get = Reader(checkpoint, target.device, target.dtype)
     layers = _layers(target, spec, [get.layer("", spec, mlp=False)], checkpoint)
-    return Adapter(layers, get("norm", spec.hidden_size))
+    return AdapterLayer(layers, get("norm", spec.hidden_size))
 
 
 def random_feature_head(target: Transformer, seed: int) -> FeatureHead:
@@ -96,10 +96,15 @@ def _layers(
 ) -> Layers:
     """With as many slots and places as the target has."""
     layers = Layers(
-        spec, weights, rotary_base=checkpoint.rotary_base if checkpoint else ROTARY_BASE,
-        norm_epsilon=checkpoint.norm_epsilon if checkpoint else NORM_EPSILON, device=target.device,
-        dtype=target.dtype, max_sequences=target.max_sequences, max_length=target.max_length,
-    )  # fmt: skip
+        spec,
+        weights,
+        rotary_base=checkpoint.rotary_base if checkpoint else ROTARY_BASE,
+        norm_epsilon=checkpoint.norm_epsilon if checkpoint else NORM_EPSILON,
+        device=target.device,
+        dtype=target.dtype,
+        max_sequences=target.max_sequences,
+        max_length=target.max_length,
+    )
     if checkpoint is None:
         layers.cache.normal_()  # a timed round may take places for computed that never were
     if target.graphs is not None:

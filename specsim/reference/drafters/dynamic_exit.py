@@ -31,7 +31,7 @@ class DynamicExit(EarlyExit):
 
     def __init__(
         self, target: Transformer, exits: Sequence[int], sampler: Sampler | None = None, *, imposed: int | None = None
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(target, max(exits), sampler=sampler)
         self.exits = tuple(sorted(exits))
         for layer in self.exits:
@@ -62,9 +62,14 @@ class DynamicExit(EarlyExit):
         return self.exits[int(best)], int(length)
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        self,
+        history: History,
+        slots: Integers,
+        draft_tokens: int,
+        watch: Stopwatch,
+        prefilling: Progress,
         judge: Judge | None = None,
-    ) -> Proposal:  # fmt: skip
+    ) -> Proposal:
         if not self._chooses:
             return super().propose(history, slots, draft_tokens, watch, prefilling, judge)
         watch.run("draft", self._score, history, slots)

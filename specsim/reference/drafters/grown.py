@@ -36,9 +36,14 @@ class Grown(Drafter):
         return self._imposed(draft_tokens)
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        self,
+        history: History,
+        slots: Integers,
+        draft_tokens: int,
+        watch: Stopwatch,
+        prefilling: Progress,
         judge: Judge | None = None,
-    ) -> Proposal:  # fmt: skip
+    ) -> Proposal:
         passes, width = min(self.depth, draft_tokens), min(self.top_k, draft_tokens)
         room = history.tokens.shape[1] - int(history.lengths[slots].max(initial=0))
         passes = min(passes, 1 + room // width)

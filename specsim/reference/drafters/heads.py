@@ -46,9 +46,14 @@ class Medusa(Drafter):
         return tree
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        self,
+        history: History,
+        slots: Integers,
+        draft_tokens: int,
+        watch: Stopwatch,
+        prefilling: Progress,
         judge: Judge | None = None,
-    ) -> Proposal:  # fmt: skip
+    ) -> Proposal:
         tree = self.tree(draft_tokens)
         counts = np.full(len(slots), draft_tokens)
         if not len(slots) or not draft_tokens:

@@ -39,9 +39,14 @@ class Lookahead(Drafter):
         return DraftTree(tuple(node - 1 if node % depth else -1 for node in range(draft_tokens)))
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        self,
+        history: History,
+        slots: Integers,
+        draft_tokens: int,
+        watch: Stopwatch,
+        prefilling: Progress,
         judge: Judge | None = None,
-    ) -> Proposal:  # fmt: skip
+    ) -> Proposal:
         drafts = np.zeros((len(slots), draft_tokens), dtype=np.int64)
         counts = np.zeros(len(slots), dtype=np.int64)
         for row, (slot, length) in enumerate(zip(slots.tolist(), history.lengths[slots].tolist(), strict=True)):

@@ -49,7 +49,7 @@ class SkippedLayers(Stepwise):
         return (self.target.finish(x, plan, keep=False),)
 
 
-class Adapter:
+class AdapterLayer:
     """One attention sublayer between an early layer and the target's head (Kangaroo, arXiv 2404.18911, section 3.2).
 
     It has a cache of its own; ``norm`` [hidden] stands before the head.
@@ -68,9 +68,14 @@ class EarlyExit(Stepwise):
     """
 
     def __init__(
-        self, target: Transformer, last: int, adapter: Adapter | None = None, *, reuse: bool = True,
+        self,
+        target: Transformer,
+        last: int,
+        adapter: AdapterLayer | None = None,
+        *,
+        reuse: bool = True,
         sampler: Sampler | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not 0 < last < target.spec.num_layers:
             raise InvalidInput(
                 f"early exit after layer {last} of {target.spec.num_layers}; leave at least one layer on either side"

@@ -16,7 +16,7 @@ from specsim.reference.drafters.drafter_weights import (
 )
 from specsim.reference.drafters.features import FeatureHead
 from specsim.reference.drafters.heads import HeadWeights
-from specsim.reference.drafters.own_target import Adapter
+from specsim.reference.drafters.own_target import AdapterLayer
 from specsim.reference.network.checkpoint import Checkpoint
 from specsim.reference.network.inflate import Embedding, fitted
 from specsim.reference.network.transformer import Transformer
@@ -28,7 +28,7 @@ class OwnWeights(Protocol):
     def heads(self, target: Transformer, count: int) -> HeadWeights:
         """``count`` heads that each guess from the target's last state."""
 
-    def adapter(self, target: Transformer, layer: int, num_kv_heads: int) -> Adapter:
+    def adapter(self, target: Transformer, layer: int, num_kv_heads: int) -> AdapterLayer:
         """One attention sublayer behind the target's first ``layer`` layers."""
 
     def feature_head(self, target: Transformer) -> FeatureHead:
@@ -44,7 +44,7 @@ class RandomWeights:
     def heads(self, target: Transformer, count: int) -> HeadWeights:
         return random_heads(target, count, self.seed)
 
-    def adapter(self, target: Transformer, layer: int, num_kv_heads: int) -> Adapter:
+    def adapter(self, target: Transformer, layer: int, num_kv_heads: int) -> AdapterLayer:
         return random_adapter(target, self.seed, num_kv_heads=num_kv_heads)
 
     def feature_head(self, target: Transformer) -> FeatureHead:
@@ -64,7 +64,7 @@ class StoredWeights:
     def heads(self, target: Transformer, count: int) -> HeadWeights:
         return stored_heads(self._fitted(target, self.into), target, count)
 
-    def adapter(self, target: Transformer, layer: int, num_kv_heads: int) -> Adapter:
+    def adapter(self, target: Transformer, layer: int, num_kv_heads: int) -> AdapterLayer:
         trained = self.checkpoint.config.get("exit_layer")
         if trained != layer:
             raise InvalidInput(

@@ -49,9 +49,14 @@ class Stepwise(Drafter):
         return self.shape(draft_tokens)
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        self,
+        history: History,
+        slots: Integers,
+        draft_tokens: int,
+        watch: Stopwatch,
+        prefilling: Progress,
         judge: Judge | None = None,
-    ) -> Proposal:  # fmt: skip
+    ) -> Proposal:
         steps = levels(self.tree(draft_tokens))
         logits = self.begin(history, slots, len(steps), watch, prefilling)
         if not len(slots):

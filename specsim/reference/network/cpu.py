@@ -54,9 +54,13 @@ def this_cpu() -> Cpu:
     packed = frozenset(dtype for dtype in PACKABLE if _packs(dtype))
     native = {"float32", "float64"} | ({"bfloat16"} if _has_bfloat16(packed) else set())
     return Cpu(
-        _name(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), _cache_bytes(), packed,
+        _name(),
+        torch.backends.cpu.get_cpu_capability(),
+        torch.get_num_threads(),
+        _cache_bytes(),
+        packed,
         frozenset(native),
-    )  # fmt: skip
+    )
 
 
 def _packs(dtype: torch.dtype) -> bool:

@@ -28,7 +28,7 @@ KEY_STEP = 64  # buckets of keys are at least this wide, above 512 keys an eight
 MOST_PADDING = 0.5  # of a pass's tokens; beyond that, running the shorter rows at the widest one's width is no saving
 
 
-class Stack(Protocol):
+class CapturedLayers(Protocol):
     """Layers whose passes are captured, as ``layers.Layers`` has them."""
 
     spec: ModelSpec
@@ -63,7 +63,7 @@ def bucket(keys: int) -> int:
 class _Buffers:
     """What a captured pass reads, and its plan in terms of that."""
 
-    def __init__(self, stack: Stack, frame: Frame) -> None:
+    def __init__(self, stack: CapturedLayers, frame: Frame) -> None:
         self._stack, self._frame = stack, frame
         device = stack.device
         self.tokens = torch.zeros(frame.size, dtype=torch.int64, device=device)
@@ -147,13 +147,13 @@ class Graphs:
     holds until the next pass.
     """
 
-    def __init__(self, stack: Stack, sizes: Sequence[int], widest: int, capture: PassCapture) -> None:
+    def __init__(self, stack: CapturedLayers, sizes: Sequence[int], widest: int, capture: PassCapture) -> None:
         self.sizes, self.widest, self.capture = tuple(sizes), widest, capture
         self._stack = stack
         self._held: dict[Hashable, _Held] = {}
         self._results: dict[Hashable, Tensor] = {}
 
-    def alike(self, stack: Stack) -> Graphs:
+    def alike(self, stack: CapturedLayers) -> Graphs:
         """The same for another stack, by the same capture."""
         return Graphs(stack, self.sizes, self.widest, self.capture)
 
@@ -193,11 +193,14 @@ class Graphs:
                 return None  # a tree each, or a slot in two groups: a frame has one row a slot
         longest = max(int(group.starts.max()) + group.width for group in groups)
         return Frame(
-            size=int(size), width=width, slots=min(int(size) // width, self._stack.max_sequences),
-            rows=max(group.logit_rows for group in groups), keys=min(bucket(longest), self._stack.max_length),
+            size=int(size),
+            width=width,
+            slots=min(int(size) // width, self._stack.max_sequences),
+            rows=max(group.logit_rows for group in groups),
+            keys=min(bucket(longest), self._stack.max_length),
             tree=_tree(groups[0].branches),
             carried=None if groups[0].carried is None else groups[0].carried.shape[-1],
-        )  # fmt: skip
+        )
 
     def _capture(self, frame: Frame, groups: Sequence[TokenGroup], compute: Compute) -> _Held:
         buffers = _Buffers(self._stack, frame)
@@ -217,7 +220,7 @@ class Graphs:
         return self._results[key][: len(rows)].copy_(rows)
 
 
-def capture_passes(stacks: Sequence[Stack], sizes: Sequence[int], widest: int) -> None:
+def capture_passes(stacks: Sequence[CapturedLayers], sizes: Sequence[int], widest: int) -> None:
     """From now on these stacks capture their passes and replay them; none without ``sizes``."""
     if sizes and stacks:
         capture: PassCapture = CudaPassCapture() if stacks[0].device.type == "cuda" else CpuPassCapture()

@@ -74,9 +74,11 @@ class Embedding:
                 "choose one that is"
             )
         needed = {
-            "hidden_size": small.hidden_size, "intermediate_size": small.intermediate_size,
-            "num_layers": small.num_layers, "num_kv_heads": small.num_kv_heads * self._copies,
-        }  # fmt: skip
+            "hidden_size": small.hidden_size,
+            "intermediate_size": small.intermediate_size,
+            "num_layers": small.num_layers,
+            "num_kv_heads": small.num_kv_heads * self._copies,
+        }
         for field, least in needed.items():
             if getattr(large, field) < least:
                 raise InvalidInput(
@@ -140,9 +142,14 @@ class Embedding:
 
 
 def inflate(
-    checkpoint: Checkpoint, into: Embedding, *, noise: float = NOISE, seed: int = 0,
-    device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32,
-) -> Checkpoint:  # fmt: skip
+    checkpoint: Checkpoint,
+    into: Embedding,
+    *,
+    noise: float = NOISE,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Checkpoint:
     """The checkpoint of the large model, or of a drafter (heads, adapter) that reads the large model's states.
 
     ``noise`` is the spread of all added entries, relative to that of the matrix they stand in. The checkpoint may be
@@ -227,9 +234,12 @@ def _config(config: Mapping[str, Any], into: Embedding, *, whole: bool) -> dict[
     """config.json with the large shape in place of the small; an exit moves with its layer."""
     small, large = into.small, into.large
     sizes = {
-        "hidden_size": large.hidden_size, "intermediate_size": large.intermediate_size, "head_dim": large.head_dim,
-        "num_attention_heads": large.num_heads, "num_key_value_heads": large.num_kv_heads,
-    }  # fmt: skip
+        "hidden_size": large.hidden_size,
+        "intermediate_size": large.intermediate_size,
+        "head_dim": large.head_dim,
+        "num_attention_heads": large.num_heads,
+        "num_key_value_heads": large.num_kv_heads,
+    }
     changed: dict[str, Any] = {key: value for key, value in sizes.items() if key in config}
     if whole:
         changed["num_hidden_layers"] = large.num_layers

@@ -59,9 +59,17 @@ class Layers:
     """
 
     def __init__(
-        self, spec: ModelSpec, weights: Iterable[LayerWeights], *, rotary_base: float, norm_epsilon: float,
-        device: torch.device, dtype: torch.dtype, max_sequences: int, max_length: int,
-    ) -> None:  # fmt: skip
+        self,
+        spec: ModelSpec,
+        weights: Iterable[LayerWeights],
+        *,
+        rotary_base: float,
+        norm_epsilon: float,
+        device: torch.device,
+        dtype: torch.dtype,
+        max_sequences: int,
+        max_length: int,
+    ) -> None:
         self.spec, self.dtype, self.device = spec, dtype, device
         self.max_length, self.max_sequences = max_length, max_sequences
         shape = (spec.num_layers, 2, max_sequences + 1, spec.num_kv_heads, max_length, spec.head_dim)
@@ -118,9 +126,14 @@ class Layers:
         tokens = [g.tokens.reshape(-1) for g in groups]
         return PassPlan(
             tokens=tokens[0] if len(tokens) == 1 else torch.cat(tokens),
-            cos=cos, sin=sin, rows=self._tensor(rows), runs=runs, wanted=self._wanted(groups), states=kept,
+            cos=cos,
+            sin=sin,
+            rows=self._tensor(rows),
+            runs=runs,
+            wanted=self._wanted(groups),
+            states=kept,
             carried=_carried(groups),
-        )  # fmt: skip
+        )
 
     def turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Rotary cos and sin of positions [n]; each [n, 1, head_dim]."""
@@ -138,10 +151,13 @@ class Layers:
                 masks = self._masks(group, positions.view(-1, width), max(lengths))
             adjacent = slots[end - 1] - slots[begin] == end - begin - 1
             yield AttentionCall(
-                first=first + begin * width, last=first + end * width, sequences=end - begin, keys=keys,
+                first=first + begin * width,
+                last=first + end * width,
+                sequences=end - begin,
+                keys=keys,
                 slots=slice(slots[begin], slots[end - 1] + 1) if adjacent else self._tensor(group.slots[begin:end]),
                 mask=masks[begin:end, :, :, :keys] if ragged and masks is not None else None,
-            )  # fmt: skip
+            )
 
     def _masks(self, group: TokenGroup, positions: Tensor, keys: int) -> Tensor:
         fold, branches = self.spec.num_heads // self.spec.num_kv_heads, group.branches

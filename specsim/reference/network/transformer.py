@@ -28,9 +28,17 @@ class Transformer(Layers):
     """
 
     def __init__(
-        self, spec: ModelSpec, *, device: str, dtype: torch.dtype, max_sequences: int, max_length: int, seed: int = 0,
-        noise: float = 0.0, weights: TransformerWeights | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        spec: ModelSpec,
+        *,
+        device: str,
+        dtype: torch.dtype,
+        max_sequences: int,
+        max_length: int,
+        seed: int = 0,
+        noise: float = 0.0,
+        weights: TransformerWeights | None = None,
+    ) -> None:
         require_llama(spec)
         where = torch.device(device)
         with torch.inference_mode():

@@ -74,9 +74,13 @@ def random_layer(
         for name in ("qkv", "attention_output", *(("gate_up", "down") if mlp else ()))
     }
     return LayerWeights(
-        attention_norm=norm if input_norm else None, qkv=drawn["qkv"], attention_output=drawn["attention_output"],
-        mlp_norm=norm.clone() if mlp else None, gate_up=drawn.get("gate_up"), down=drawn.get("down"),
-    )  # fmt: skip
+        attention_norm=norm if input_norm else None,
+        qkv=drawn["qkv"],
+        attention_output=drawn["attention_output"],
+        mlp_norm=norm.clone() if mlp else None,
+        gate_up=drawn.get("gate_up"),
+        down=drawn.get("down"),
+    )
 
 
 def stored_weights(

@@ -32,9 +32,15 @@ WINDOW_TOKENS = 32  # contexts of a cell stay within this span, centred on the s
 
 
 def measure_grid(
-    assembly: Assembly, *, batches: list[int], draft_lengths: list[int], repeats: int, seconds_per_cell: float,
-    device: str = "cpu", done: Collection[tuple[int, int, int]] = (),
-) -> Iterator[GridRow]:  # fmt: skip
+    assembly: Assembly,
+    *,
+    batches: list[int],
+    draft_lengths: list[int],
+    repeats: int,
+    seconds_per_cell: float,
+    device: str = "cpu",
+    done: Collection[tuple[int, int, int]] = (),
+) -> Iterator[GridRow]:
     """Measure the map, one row at a time so that the caller can store each.
 
     Cells (repeat, batch, k) in ``done`` are skipped. Every repeat visits all cells in an order of its own: batches
@@ -132,9 +138,15 @@ class SteadyBatch:
     """``batch`` sequences that decode for ever around one context length, with k drafts unless a decider stops."""
 
     def __init__(
-        self, engine: Engine, batch: int, *, draft_tokens: int, context_tokens: float, seed: int,
+        self,
+        engine: Engine,
+        batch: int,
+        *,
+        draft_tokens: int,
+        context_tokens: float,
+        seed: int,
         decider: Decider | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._engine, self._decider = engine, decider or ByBatch([draft_tokens])
         self._low = max(1, int(context_tokens) - WINDOW_TOKENS // 2)
         limits = EngineLimits(max_num_seqs=batch, max_num_batched_tokens=batch * (draft_tokens + 1))

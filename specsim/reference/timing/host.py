@@ -31,7 +31,7 @@ EVICTED_BY_TARGET_BYTES, EVICTED_BY_DRAFT_BYTES = 300_000_000, 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class HostTime:
+class MeasuredHostTime:
     """Host seconds of one part, for all sequences together: preparing a pass (positions, masks) counts, running not.
 
     step: a step without drafts. drafts: what verifying and accepting drafts adds to it, however many. draft_pass: what
@@ -47,7 +47,9 @@ class HostTime:
     samples: int
 
 
-def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: float | None = None) -> list[HostTime]:
+def host_times(
+    batches: list[int], *, device: str = "cpu", seconds_per_cell: float | None = None
+) -> list[MeasuredHostTime]:
     """The engine's own time beside running passes and sampling, by batch size, measured around very small models.
 
     ``seconds_per_cell``: at most CELL_S, which it is where nothing is given.
@@ -59,7 +61,7 @@ def host_times(batches: list[int], *, device: str = "cpu", seconds_per_cell: flo
         for evicted in (EVICTED_BY_TARGET_BYTES, EVICTED_BY_DRAFT_BYTES)
     )
     Models(target, draft).fill(max(batches), length, 0)
-    rows: list[HostTime] = []
+    rows: list[MeasuredHostTime] = []
     for batch in batches:
         drafting = [(None, 0), (_Zeros(), k), (NGram(), k), (DraftModel(draft), 1), (DraftModel(draft), k)]
         cells = [_host_cell(target, drafter, batch, drafts) for drafter, drafts in drafting]
@@ -78,9 +80,14 @@ class _Zeros(Drafter):
     """Proposes token 0 again and again: drafts to verify that take no work to make."""
 
     def propose(
-        self, history: History, slots: Integers, draft_tokens: int, watch: Stopwatch, prefilling: Progress,
+        self,
+        history: History,
+        slots: Integers,
+        draft_tokens: int,
+        watch: Stopwatch,
+        prefilling: Progress,
         judge: Judge | None = None,
-    ) -> Proposal:  # fmt: skip
+    ) -> Proposal:
         shape = (len(slots), draft_tokens)
         return Proposal(np.zeros(shape, dtype=np.int64), np.full(len(slots), draft_tokens))
 
@@ -144,6 +151,6 @@ def _host_s(cells: list[SteadyBatch], models: Sequence[_Evicting], seconds: floa
     return np.array(turns).T
 
 
-def _host_row(part: HostPart, batch: int, seconds: NDArray[np.float64]) -> HostTime:
+def _host_row(part: HostPart, batch: int, seconds: NDArray[np.float64]) -> MeasuredHostTime:
     p10, median, p90 = np.maximum(np.percentile(seconds, [10, 50, 90]), 1e-9).tolist()
-    return HostTime(part, batch, median, p10, p90, len(seconds))
+    return MeasuredHostTime(part, batch, median, p10, p90, len(seconds))

@@ -34,9 +34,7 @@ from specsim.speculation.policy.deciders import ByBatch
 from specsim.workload.request import RequestSpec
 
 
-def serve(
-    assembly: Assembly, *, device: str = "cpu", between_steps: Callable[[], None] = lambda: None
-) -> RunResult:  # fmt: skip
+def serve(assembly: Assembly, *, device: str = "cpu", between_steps: Callable[[], None] = lambda: None) -> RunResult:
     """Serve the scenario's requests with their arrival times on the wall clock; a step's tokens appear at its end.
 
     ``between_steps`` is called before every step and every wait, and takes from the run what time it takes.
@@ -59,17 +57,21 @@ def serve(
     prompts = _prompts(scenario, requests)
     places = speculation.program.cache_places(max_draft_tokens) if speculation else 0
     models = build_models(
-        scenario, device=device, max_sequences=min(limits.max_num_seqs, len(requests)),
+        scenario,
+        device=device,
+        max_sequences=min(limits.max_num_seqs, len(requests)),
         max_length=longest + places + 1,
-    )  # fmt: skip
+    )
     draws = AcceptanceDraws(speculation.acceptance, scenario.seed) if speculation and imposed else None
     engine = Engine(models.target, drafter(models, scenario), draws)
     program = speculation.program if speculation else None
     scheduler = Scheduler(
-        limits, scenario.engine.num_kv_blocks, max_draft_tokens=max_draft_tokens,
+        limits,
+        scenario.engine.num_kv_blocks,
+        max_draft_tokens=max_draft_tokens,
         lookahead_tokens=program.lookahead_tokens(max_draft_tokens) if program else 0,
         draft_slots=program.budget_tokens(max_draft_tokens) if program else 0,
-    )  # fmt: skip
+    )
     session = _Session(assembly, requests, prompts, engine, scheduler)
     # Or the first request pays for thread pools and first touches of the weights.
     models.fill(1, min(16, longest), scenario.seed)
@@ -79,20 +81,28 @@ def serve(
     log = session.log
     arrivals_s = [r.arrival_s for r in requests if r.arrival_s is not None]  # none in a closed loop
     return RunResult(
-        engine="reference", scenario_sha256=scenario.sha256(), duration_s=duration_s,
-        requests=sorted(log.finished, key=lambda r: r.request_id), steps=log.steps,
-        itl_s=np.array(log.gaps_s, dtype=np.float64), acceptance=log.acceptance, price_source="wall clock",
+        engine="reference",
+        scenario_sha256=scenario.sha256(),
+        duration_s=duration_s,
+        requests=sorted(log.finished, key=lambda r: r.request_id),
+        steps=log.steps,
+        itl_s=np.array(log.gaps_s, dtype=np.float64),
+        acceptance=log.acceptance,
+        price_source="wall clock",
         versions=_versions(device) | ({"acceptance": "imposed" if imposed else "real"} if speculation else {}),
         saturated=queue_kept_growing(left_waiting(arrivals_s, [log.steps]), len(arrivals_s)),
-    )  # fmt: skip
+    )
 
 
 def _versions(device: str) -> dict[str, str]:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     return {
-        "specsim": specsim.__version__, "torch": torch.__version__, "numpy": np.__version__, "device": name,
+        "specsim": specsim.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": name,
         "threads": str(torch.get_num_threads()),
-    }  # fmt: skip
+    }
 
 
 Prompts = Callable[[RequestSpec], Integers]

@@ -49,9 +49,15 @@ def served_agreement(served: ServedFidelity, bars: tuple[Bar, ...]) -> Any:
 
 
 def _add_points(
-    figure: Any, rows: Sequence[MetricError], name: str, colour: str, symbols: dict[str, str], *, first: bool,
+    figure: Any,
+    rows: Sequence[MetricError],
+    name: str,
+    colour: str,
+    symbols: dict[str, str],
+    *,
+    first: bool,
     place: dict[str, int],
-) -> None:  # fmt: skip
+) -> None:
     measured = np.array([one.measured for one in rows])
     predicted = np.array([one.predicted.value for one in rows])
     figure.add_scatter(

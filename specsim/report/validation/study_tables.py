@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from specsim.fidelity.bars import COVERAGE, judge_coverage
-from specsim.fidelity.study_errors import Comparison, ErrorSummary, Signs, choices, signs, summarise
+from specsim.fidelity.study_errors import ComparedFigure, ErrorSummary, Signs, choices, signs, summarise
 from specsim.report.markdown import markdown_table
 from specsim.report.sheet import Sheet
 from specsim.studies.quantities import LABELS, QUANTITIES, SPEEDUP
-from specsim.studies.score import Acceptance, Figure, StudyScore
+from specsim.studies.score import Acceptance, MeasuredFigure, StudyScore
 from specsim.studies.study import SPLITS, Split
 
 WORDS: dict[Acceptance, str] = {"measured": "as measured", "smallest": "as at the smallest batch"}
@@ -22,20 +22,27 @@ HEADLINE = {
     "KV tokens": ("KV tokens",),
 }
 HEADLINE_HEADER = (
-    "figure", "rows", "mean \\|error\\|, bias", "worst", "in the stated 90 % interval",
-    "\"speed-up = acceptance length\"", "\"as at the smallest batch\"",
+    "figure",
+    "rows",
+    "mean \\|error\\|, bias",
+    "worst",
+    "in the stated 90 % interval",
+    '"speed-up = acceptance length"',
+    '"as at the smallest batch"',
     "mean, acceptance known at the smallest batch only",
-)  # fmt: skip
+)
 SPEEDUP_LABEL = QUANTITIES[SPEEDUP].label
 
 
-def compared(figures: Iterable[Figure], acceptance: Acceptance, label: str | None = None) -> list[Comparison]:
+def compared(
+    figures: Iterable[MeasuredFigure], acceptance: Acceptance, label: str | None = None
+) -> list[ComparedFigure]:
     """Comparisons of one label, None for all, under one acceptance."""
     found = [figure.comparison(acceptance) for figure in figures if label in (None, figure.label)]
     return [one for one in found if one is not None]
 
 
-def part(scores: Sequence[StudyScore], split: Split) -> list[Figure]:
+def part(scores: Sequence[StudyScore], split: Split) -> list[MeasuredFigure]:
     """Figures of all studies in one split."""
     return [figure for score in scores for figure in score.part(split)]
 
@@ -58,7 +65,7 @@ def headline_table(scores: Sequence[StudyScore]) -> str:
     return markdown_table(HEADLINE_HEADER, rows)
 
 
-def _headline_cells(rows: Sequence[Comparison]) -> list[str]:
+def _headline_cells(rows: Sequence[ComparedFigure]) -> list[str]:
     found = summarise(rows)
     count, mean, worst, inside = _errors(found)
     naive = (
@@ -67,7 +74,7 @@ def _headline_cells(rows: Sequence[Comparison]) -> list[str]:
     return [count, mean, worst, inside, *naive]
 
 
-def _mean_of(rows: Sequence[Comparison]) -> str:
+def _mean_of(rows: Sequence[ComparedFigure]) -> str:
     found = summarise(rows)
     return f"{found.mean:.1%}, {found.count} rows"
 
@@ -82,9 +89,14 @@ def error_sheet(scores: Sequence[StudyScore], split: Split) -> Sheet:
             less = summarise(small)
             rows.append([label, *told, str(less.count), f"{less.mean:.1%}, {less.bias:+.1%}"])
     header = (
-        "figure", "rows", "mean |error|, bias", "worst", "in the 90 % interval", "rows",
+        "figure",
+        "rows",
+        "mean |error|, bias",
+        "worst",
+        "in the 90 % interval",
+        "rows",
         "acceptance as at the smallest batch: mean |error|, bias",
-    )  # fmt: skip
+    )
     return Sheet(f"{split} rows, acceptance as measured in each cell", header, rows)
 
 
@@ -123,7 +135,7 @@ def study_sheet(scores: Sequence[StudyScore], split: Split) -> Sheet:
     return Sheet(f"{split} rows by study", header, rows)
 
 
-def _sources(figures: Iterable[Figure], label: str) -> str:
+def _sources(figures: Iterable[MeasuredFigure], label: str) -> str:
     return ", ".join(dict.fromkeys(figure.smallest.source for figure in figures if figure.label == label))
 
 
@@ -161,7 +173,7 @@ def decision_lines(scores: Sequence[StudyScore], split: Split) -> list[str]:
     return [f"{split}: {line}" for line in lines]
 
 
-def _sign_words(speedups: Sequence[Comparison]) -> str:
+def _sign_words(speedups: Sequence[ComparedFigure]) -> str:
     told = signs(speedups)
     naive = [f"{name} {right} of {asked}" for name, (right, asked) in _naive_signs(told) if asked]
     beside = f" ({', '.join(naive)})" if naive else ""
@@ -172,7 +184,7 @@ def _naive_signs(told: Signs) -> list[tuple[str, tuple[int, int]]]:
     return [("acceptance length", told.by_length), ("as at the smallest batch", told.by_smallest)]
 
 
-def _choice_words(speedups: Sequence[Comparison]) -> str:
+def _choice_words(speedups: Sequence[ComparedFigure]) -> str:
     made = choices(speedups)
     lost, naive = [one.regret for one in made], [one.regret_by_length for one in made]
     known = [one for one in naive if one is not None]
@@ -215,14 +227,17 @@ def _split_document(scores: Sequence[StudyScore], split: Split) -> dict[str, Any
         found[acceptance] = {
             "errors": {label: _summary_document(summarise(rows)) for label, rows in labels.items() if rows},
             "sign": {
-                "right": told.right, "of": told.count, "acceptance_length": told.by_length,
+                "right": told.right,
+                "of": told.count,
+                "acceptance_length": told.by_length,
                 "smallest_batch": told.by_smallest,
             },
             "regret": {
-                "decisions": len(made), "mean": _mean(one.regret for one in made) if made else None,
+                "decisions": len(made),
+                "mean": _mean(one.regret for one in made) if made else None,
                 "worst": max((one.regret for one in made), default=None),
             },
-        }  # fmt: skip
+        }
     return found
 
 
@@ -231,10 +246,15 @@ def _summary_document(found: ErrorSummary) -> dict[str, Any]:
         return None if said is None else {"mean_absolute": said[0], "ours": said[1], "rows": said[2]}
 
     return {
-        "rows": found.count, "mean_absolute": found.mean, "bias": found.bias, "worst": found.worst,
-        "covered": found.covered, "stated": found.stated, "acceptance_length": naive(found.by_length),
+        "rows": found.count,
+        "mean_absolute": found.mean,
+        "bias": found.bias,
+        "worst": found.worst,
+        "covered": found.covered,
+        "stated": found.stated,
+        "acceptance_length": naive(found.by_length),
         "smallest_batch": naive(found.by_smallest),
-    }  # fmt: skip
+    }
 
 
 def _one_document(score: StudyScore) -> dict[str, Any]:

@@ -46,9 +46,13 @@ def draw_levels(
 
 
 def _draw(
-    operation: int, request_ids: Integers, tokens: int, persistence: float, seeds: dict[str, int],
+    operation: int,
+    request_ids: Integers,
+    tokens: int,
+    persistence: float,
+    seeds: dict[str, int],
     **arrays: np.ndarray[Any, Any],
-) -> int:  # fmt: skip
+) -> int:
     arrays["request_ids"] = np.ascontiguousarray(request_ids, dtype=np.int64)
     fields: dict[str, Any] = {name: address_of(array) for name, array in arrays.items()} | seeds
     fields |= {"num_requests": len(request_ids), "tokens": tokens, "persistence": persistence}
@@ -79,11 +83,10 @@ def _begins(drawn: Any, key: int, position: int) -> bool:
 
 @jit
 def _put_spans(drawn: Any) -> int:
-    count, most = 0, drawn.num_requests * drawn.tokens
-    rows, starts = integers_at(drawn.rows, most), integers_at(drawn.starts, most)
-    numbers = floats_at(drawn.numbers, most)
+    rows, starts, numbers = integers_at(drawn.rows), integers_at(drawn.starts), floats_at(drawn.numbers)
+    count = 0
     for row in range(drawn.num_requests):
-        request = integers_at(drawn.request_ids, drawn.num_requests)[row]
+        request = integers_at(drawn.request_ids)[row]
         span_key, level_key = key_of(drawn.span_seed, request), key_of(drawn.level_seed, request)
         for position in range(drawn.tokens):
             if _begins(drawn, span_key, position):
@@ -94,11 +97,11 @@ def _put_spans(drawn: Any) -> int:
 
 @jit
 def _put_levels(drawn: Any) -> None:
-    limits, level = floats_at(drawn.limits, drawn.num_limits), 0
+    limits, level = floats_at(drawn.limits), 0
     for row in range(drawn.num_requests):
-        request = integers_at(drawn.request_ids, drawn.num_requests)[row]
+        request = integers_at(drawn.request_ids)[row]
         span_key, level_key = key_of(drawn.span_seed, request), key_of(drawn.level_seed, request)
-        levels = bytes_at(drawn.levels + row * drawn.tokens, drawn.tokens)
+        levels = bytes_at(drawn.levels + row * drawn.tokens)
         for position in range(drawn.tokens):
             if _begins(drawn, span_key, position):
                 number, level = uniform_of(level_key, position), 0

@@ -24,9 +24,15 @@ class RoundStatistics:
 
 
 def round_statistics(
-    rates: Floats, weights: Floats, persistence: float, draft_tokens: int, *, decay: float = 1.0,
-    stops: Floats | None = None, keep_last: bool = False,
-) -> RoundStatistics:  # fmt: skip
+    rates: Floats,
+    weights: Floats,
+    persistence: float,
+    draft_tokens: int,
+    *,
+    decay: float = 1.0,
+    stops: Floats | None = None,
+    keep_last: bool = False,
+) -> RoundStatistics:
     """Rounds of up to ``draft_tokens`` over levels with acceptance ``rates`` and ``weights``, shape [..., levels].
 
     Draft i is accepted with probability rate·decay^(i-1). Where ``stops`` [levels] is 1 drafting ends, and the token

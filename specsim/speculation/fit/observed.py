@@ -57,9 +57,14 @@ class Observed:
         """Some of the units."""
         histories = tuple(self.histories[i] for i in chosen.tolist()) if self.histories else ()
         return Observed(
-            tuple(self.counts[i] for i in chosen.tolist()), self.tried[chosen], self.right[chosen],
-            self.drafting[chosen], self.silent[chosen], histories, self.pooled,
-        )  # fmt: skip
+            tuple(self.counts[i] for i in chosen.tolist()),
+            self.tried[chosen],
+            self.right[chosen],
+            self.drafting[chosen],
+            self.silent[chosen],
+            histories,
+            self.pooled,
+        )
 
     def proposing_share(self) -> float:
         """Share of rounds with a proposal."""
@@ -78,9 +83,12 @@ class Observed:
 
 
 def observed(
-    counts: AcceptanceCounts, requests: Sequence[AcceptanceCounts] = (), histories: Sequence[RoundHistory] = (),
-    *, seed: int = 0,
-) -> Observed:  # fmt: skip
+    counts: AcceptanceCounts,
+    requests: Sequence[AcceptanceCounts] = (),
+    histories: Sequence[RoundHistory] = (),
+    *,
+    seed: int = 0,
+) -> Observed:
     """The most detailed of what is given. Raises InvalidInput without a round that drafted."""
     if not counts.drafting_rounds():
         raise InvalidInput("the acceptance record has no round that drafted; record with speculation on")

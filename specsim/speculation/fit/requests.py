@@ -48,9 +48,10 @@ class FittedLatent:
         if self.span_tokens is not None and self.span_concentration is not None:
             spans = Spans(mean_tokens=self.span_tokens.value, concentration=self.span_concentration.value)
         return LatentAcceptance(
-            requests=BetaLevels(mean=self.mean.value, concentration=self.concentration.value), spans=spans,
+            requests=BetaLevels(mean=self.mean.value, concentration=self.concentration.value),
+            spans=spans,
             decay=1.0 if self.decay is None else self.decay.value,
-        )  # fmt: skip
+        )
 
 
 def fit_request_levels(records: Sequence[AcceptanceCounts], *, level: float = DEFAULT_LEVEL) -> FittedLatent:
@@ -89,9 +90,14 @@ def fit_decaying_levels(records: Sequence[AcceptanceCounts], *, level: float = D
     start = np.array([_logit_share(right, tried), np.log(10.0), 3.0])
     best, errors = _optimum(loss, start)
     return FittedLatent(
-        transformed(best[0], errors[0], expit, level), transformed(best[1], errors[1], np.exp, level), None, None,
-        -loss(best), len(records), transformed(best[2], errors[2], expit, level),
-    )  # fmt: skip
+        transformed(best[0], errors[0], expit, level),
+        transformed(best[1], errors[1], np.exp, level),
+        None,
+        None,
+        -loss(best),
+        len(records),
+        transformed(best[2], errors[2], expit, level),
+    )
 
 
 def level_likelihood(tried: Floats, right: Floats, mean: float, concentration: float) -> Floats:

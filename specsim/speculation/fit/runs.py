@@ -132,10 +132,15 @@ def run_events(requests: Sequence[RoundHistory]) -> Floats:
         after = np.concatenate(([False], whole[:-1]))
         hit, proposed = accepted > 0, drafted > 0
         seen[row] = (
-            (hit & ~after).sum(), (hit & after).sum(), (accepted - 1)[hit].sum(), (hit & ~whole).sum(),
-            (~hit & ~after & proposed).sum(), (~hit & ~after & ~proposed).sum(), (~hit & after & proposed).sum(),
+            (hit & ~after).sum(),
+            (hit & after).sum(),
+            (accepted - 1)[hit].sum(),
+            (hit & ~whole).sum(),
+            (~hit & ~after & proposed).sum(),
+            (~hit & ~after & ~proposed).sum(),
+            (~hit & after & proposed).sum(),
             (~hit & after & ~proposed).sum(),
-        )  # fmt: skip
+        )
     return seen
 
 

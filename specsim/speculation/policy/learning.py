@@ -22,7 +22,7 @@ from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
 from specsim.jit import NONE, Callback, address_of, integers_at, jit, mixed_record, record_at
 from specsim.speculation import compiled_uniform, uniform
-from specsim.speculation.policy.prices import OCTAVES, PER_OCTAVE, KeptPrices
+from specsim.speculation.policy.prices import PER_OCTAVE, KeptPrices
 from specsim.speculation.policy.protocol import Drafts, Rounds
 
 OBSERVE, DRAFT_TOKENS, LENGTHS = range(3)
@@ -73,7 +73,7 @@ def round_of(decider: Any, index: int) -> Any:
 def bounded(decider: Any, k: int) -> int:
     """The k that is taken where a rule wants ``k``: within the limits, and held."""
     if decider.most != NONE:
-        k = min(k, integers_at(decider.most, decider.last_most + 1)[min(decider.batch, decider.last_most)])
+        k = min(k, integers_at(decider.most)[min(decider.batch, decider.last_most)])
     if decider.held < 0 or (k != decider.held and decider.held_for >= decider.hold_steps):
         decider.held, decider.held_for = k, 0
     decider.held_for += 1
@@ -85,7 +85,7 @@ def price_address(decider: Any, row: int) -> int:
     """Where the prices at the step's KV length lie; NONE, with a note for Python, where none were made."""
     octave = int(np.rint(np.log2(max(1.0, decider.context_tokens)) * PER_OCTAVE))
     rows = decider.price_rows
-    address = integers_at(decider.prices, OCTAVES * rows)[octave * rows + row]
+    address = integers_at(decider.prices)[octave * rows + row]
     if address == NONE:
         decider.lacking_octave, decider.lacking_row = octave, row
     return int(address)
@@ -99,17 +99,27 @@ class Learning:
     """
 
     def __init__(
-        self, rule: Callback, state: np.ndarray[Any, Any], *needs: np.ndarray[Any, Any], uniform: bool = True,
-        needs_confidences: bool = False, prices: KeptPrices | None = None, remembered: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        rule: Callback,
+        state: np.ndarray[Any, Any],
+        *needs: np.ndarray[Any, Any],
+        uniform: bool = True,
+        needs_confidences: bool = False,
+        prices: KeptPrices | None = None,
+        remembered: int = 0,
+    ) -> None:
         self.uniform, self.needs_confidences = uniform, needs_confidences
         self.record = np.zeros(1, DECIDER)
         self._rule, self._prices, self._remembered, self._kept = rule, prices, remembered, [state, *needs]
         self._memory: dict[int, int] = {}
         fields = {
-            "rule": rule.address, "state": address_of(state), "num_states": len(state), "uniform": uniform,
-            "hold_steps": 1, "held": -1,
-        }  # fmt: skip
+            "rule": rule.address,
+            "state": address_of(state),
+            "num_states": len(state),
+            "uniform": uniform,
+            "hold_steps": 1,
+            "held": -1,
+        }
         if prices is not None:
             fields |= {"prices": address_of(prices.addresses), "price_rows": prices.addresses.shape[1]}
         for name, value in fields.items():

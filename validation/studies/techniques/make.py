@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from specsim.analytic.rounds import SpeedupMap, speedup_map
+from specsim.analytic.rounds import speedup_map
+from specsim.analytic.speedups import SpeedupMap
 from specsim.assembly import assemble
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.scenario import Scenario

@@ -31,10 +31,10 @@ def _by_context(operation: int, at: int) -> int:
 @jit
 def _looked_up(decider: Any) -> int:
     tables = tables_at(decider.state)
-    nearest, logs = 0, floats_at(tables.log_contexts, tables.num_contexts)
+    nearest, logs = 0, floats_at(tables.log_contexts)
     here = np.log(max(1.0, decider.context_tokens))
     for index in range(1, tables.num_contexts):
         if abs(logs[index] - here) < abs(logs[nearest] - here):
             nearest = index
-    row = integers_at(tables.tables + 8 * nearest * (tables.last + 1), tables.last + 1)
+    row = integers_at(tables.tables + 8 * nearest * (tables.last + 1))
     return int(row[min(decider.batch, tables.last)])

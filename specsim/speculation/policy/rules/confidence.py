@@ -67,7 +67,7 @@ def _lengths(decider: Any, stop: Any) -> int:
         one = round_of(decider, index)
         if not one.goes_on:
             continue
-        sure, confidences = 0, floats_at(one.confidences, k)
+        sure, confidences = 0, floats_at(one.confidences)
         while sure < k and confidences[sure] >= stop.threshold:
             sure += 1
         computed = min(sure + 1, k)

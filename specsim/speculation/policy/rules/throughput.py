@@ -47,10 +47,15 @@ def throughput(
     lengths, rates, values = np.array(choices, dtype=np.int64), rates.copy(), np.zeros(len(choices))
     state = np.zeros(1, BELIEF)
     fields = {
-        "choices": address_of(lengths), "num_choices": len(lengths), "rates": address_of(rates),
-        "num_rates": len(rates), "values": address_of(values), "last_batch": max_num_seqs - 1, "chosen": -1,
+        "choices": address_of(lengths),
+        "num_choices": len(lengths),
+        "rates": address_of(rates),
+        "num_rates": len(rates),
+        "values": address_of(values),
+        "last_batch": max_num_seqs - 1,
+        "chosen": -1,
         "seed": stream_seed(seed, EXPLORE_STREAM),
-    }  # fmt: skip
+    }
     for name, value in (fields | rule).items():
         state[name] = value
     return Learning(rule_of(_throughput), state, lengths, rates, values, prices=prices)
@@ -69,14 +74,14 @@ def _throughput(operation: int, at: int) -> int:
                 return LACKS
             _choose(decider, belief, prices)
         belief.steps += 1
-        return bounded(decider, integers_at(belief.choices, belief.num_choices)[belief.shown])
+        return bounded(decider, integers_at(belief.choices)[belief.shown])
     return 0
 
 
 @jit
 def _observe(decider: Any, belief: Any) -> None:
     """Drafts of one step count alike; n of them move an average by 1 - (1 - ema)^n of the way."""
-    rates = floats_at(belief.rates, belief.num_rates)
+    rates = floats_at(belief.rates)
     for position in range(belief.num_rates):
         seen, right = 0, 0
         for index in range(decider.num_rounds):
@@ -102,16 +107,18 @@ def _choose(decider: Any, belief: Any, prices: int) -> None:
 def _best(decider: Any, belief: Any, prices: int) -> int:
     """Place of the best choice, the present one if nothing beats it by the margin."""
     count, present = belief.num_choices, belief.chosen
-    choices, values = integers_at(belief.choices, count), floats_at(belief.values, count)
+    choices, values = integers_at(belief.choices), floats_at(belief.values)
     batch = min(max(decider.batch, 1) - 1, belief.last_batch)
-    seconds = floats_at(prices + 8 * count * batch, count)
+    seconds = floats_at(prices + 8 * count * batch)
     switch_s = belief.switch_cost_s / belief.every if present >= 0 and choices[present] == 0 else 0.0
+    most = 0.0
     for index in range(count):
         if choices[index]:
             values[index] = _expected_tokens(belief, choices[index]) / (seconds[index] + switch_s)
         else:
             values[index] = 1.0 / seconds[index] * (1.0 + belief.off_bonus)
-    best, enough = 0, values.max() * (1.0 - SLACK)
+        most = max(most, values[index])
+    best, enough = 0, most * (1.0 - SLACK)
     while values[best] < enough:
         best += 1
     if present >= 0 and values[best] <= values[present] * (1.0 + belief.margin):
@@ -122,7 +129,7 @@ def _best(decider: Any, belief: Any, prices: int) -> int:
 @jit
 def _expected_tokens(belief: Any, k: int) -> float:
     """1 + r_1 + .. + r_k."""
-    rates, survival, tokens = floats_at(belief.rates, belief.num_rates), 1.0, 0.0
+    rates, survival, tokens = floats_at(belief.rates), 1.0, 0.0
     for position in range(k):
         survival *= rates[position]
         tokens += survival

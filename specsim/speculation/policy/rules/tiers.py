@@ -53,7 +53,7 @@ def _tier_of(decider: Any) -> Any:
 
 @jit
 def _choice(tier: Any, place: int) -> int:
-    return int(integers_at(tier.choices, tier.num_choices)[place])
+    return int(integers_at(tier.choices)[place])
 
 
 @jit

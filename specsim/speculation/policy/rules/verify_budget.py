@@ -31,7 +31,7 @@ budget_at = record_at(BUDGET)
 
 def verify_budget(
     k: int, tokens: int | None, max_batch: int | None, max_num_seqs: int, prices: KeptPrices
-) -> Learning:  # fmt: skip
+) -> Learning:
     """``prices``: seconds of steps that verify 0, 1, .. drafts, by row k·(max_num_seqs + 1) + sequences."""
     state = np.zeros(1, BUDGET)
     state["k"], state["tokens"], state["max_num_seqs"] = k, tokens or 0, max_num_seqs
@@ -62,7 +62,7 @@ def _lengths(decider: Any, budget: Any) -> int:
     likeliest = _sorted(survival, k)
     kept = min(budget.tokens, len(likeliest))
     if prices != NONE:
-        kept = _best_count(likeliest, sequences, floats_at(prices, len(likeliest) + 1))
+        kept = _best_count(likeliest, sequences, floats_at(prices))
     _propose(decider, survival, likeliest[kept - 1] if kept else np.inf, kept)
     return int(k)
 
@@ -74,7 +74,7 @@ def _survival(decider: Any, sequences: int, k: int) -> Floats:
     for index in range(decider.num_rounds):
         one = round_of(decider, index)
         if one.goes_on:
-            reached, confidences = 1.0, floats_at(one.confidences, k)
+            reached, confidences = 1.0, floats_at(one.confidences)
             for place in range(k):
                 reached *= confidences[place]
                 survival[draft] = reached

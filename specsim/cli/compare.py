@@ -1,0 +1,148 @@
+"""``specsim compare``: which drafter for a model and a load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
+from specsim.cli.predict import whole_numbers
+from specsim.cli.question import Question, takes_question
+from specsim.errors import InvalidInput, NoAnswer, SpecsimError
+
+if TYPE_CHECKING:
+    from specsim.planning.compare import Comparison
+    from specsim.scenario import Asked, Scenario
+
+SERVED = ("eagle3", "mtp", "draft-model", "pard", "p-eagle", "dflash", "dspark", "ngram", "suffix")
+
+
+@takes_question
+def compare(
+    question: Question,
+    drafters: Annotated[
+        str | None,
+        typer.Option(help="Drafters, comma-separated: techniques, draft models, files; default those engines serve."),
+    ] = None,
+    batches: Annotated[str | None, typer.Option(help="Batch sizes, comma-separated; default 1, 2, 4, .. 128.")] = None,
+    fit: Annotated[
+        list[str] | None,
+        typer.Option(help="Acceptance from your logs: FILE for the one drafter, or DRAFTER=FILE (repeatable)."),
+    ] = None,
+    simulated: Annotated[
+        int, typer.Option(min=0, help="How many are simulated at the load: the best by formula.")
+    ] = 4,
+    as_json: JsonOption = False,
+) -> None:
+    """Drafters and off side by side: speed-up by batch size, best k, memory, TTFT and TPOT at the load."""
+    from specsim.planning.compare import compare as find
+
+    left_out: dict[str, str] = {}
+    names = [one.strip() for one in drafters.split(",")] if drafters else _default(question, left_out)
+    laws = _laws(fit or (), names)
+    asked: dict[str, Asked] = {}
+    for name in names:
+        try:
+            asked[name] = _with_drafter(question, name, laws.get(name))
+        except SpecsimError as error:
+            if drafters:  # named: its error is the answer
+                raise
+            left_out[name] = str(error)
+    if not asked:
+        raise NoAnswer(f"no drafter fits: {'; '.join(left_out.values())}")
+    with progress_bar() as bar:
+        task = bar.add_task("", total=1 + len(asked) + min(simulated, len(asked)), completed=-1)
+
+        def tell(name: str) -> None:
+            bar.update(task, description=name, advance=1)
+
+        scenarios = {name: one.scenario for name, one in asked.items()}
+        found = find(scenarios, batches=whole_numbers(batches, "--batches"), simulated=simulated, progress=tell)
+    _print(found, next(iter(asked.values())), scenarios, left_out | dict(found.left_out), as_json=as_json)
+
+
+def _default(question: Question, left_out: dict[str, str]) -> list[str]:
+    """The drafter that the question itself names, and what engines serve with such a model."""
+    named = question.options().drafter
+    model = replace(question, short=question.short | {"drafter": "off", "draft_tokens": None}).ask().scenario.model
+    names = [*([named] if named else []), *(name for name in SERVED if name != named)]
+    if not model.mtp_layers and named != "mtp":
+        names.remove("mtp")
+        left_out["mtp"] = f"{model.name} comes without MTP layers; add it with --drafters if you have trained some"
+    return names
+
+
+def _with_drafter(question: Question, name: str, law: Path | None) -> Asked:
+    """The question with this drafter, its acceptance from logs if there are any."""
+    asked = replace(question, short=question.short | {"drafter": name}).ask()
+    if law is None or asked.scenario.speculation is None:
+        return asked
+    from specsim.interop.acceptance import read_log_file, rounds_of
+    from specsim.scenario import Speculation
+    from specsim.speculation.acceptance.origin import Origin
+    from specsim.speculation.fit import choose_law, law_of_mean
+    from specsim.speculation.policy import FixedPolicy
+
+    record = read_log_file(law)
+    if record.counts is not None:
+        chosen = choose_law(rounds_of([record])[0])
+    else:
+        assert record.mean is not None  # a record has counts or a mean
+        chosen = law_of_mean(record.mean.acceptance_length, record.mean.draft_tokens, record.mean.rounds)
+    before, k = asked.scenario.speculation, chosen.draft_tokens
+    fitted = Speculation(
+        program=before.program,
+        draft_model=before.draft_model,
+        max_draft_tokens=k,
+        acceptance=chosen.law,
+        acceptance_origin=Origin(source=str(law)),
+        policy=FixedPolicy(k=k),
+    )
+    return replace(asked, scenario=asked.scenario.model_copy(update={"speculation": fitted}))
+
+
+def _laws(fits: list[str] | tuple[()], names: list[str]) -> dict[str, Path]:
+    """By drafter, the log that its acceptance is fitted to. Raises InvalidInput where it is not clear whose."""
+    found: dict[str, Path] = {}
+    for text in fits:
+        name, separator, file = text.partition("=")
+        if not separator and len(names) != 1:
+            raise InvalidInput(f"--fit {text!r} does not say whose log it is; write DRAFTER={text}")
+        drafter = name if separator else names[0]
+        if drafter not in names:
+            raise InvalidInput(f"--fit names drafter {drafter!r}, which is not compared; compared: {', '.join(names)}")
+        found[drafter] = Path(file if separator else text)
+    return found
+
+
+def _print(
+    found: Comparison, asked: Asked, scenarios: dict[str, Scenario], left_out: dict[str, str], *, as_json: bool
+) -> None:
+    from specsim.report.assumed import deployment_lines, engine_line, ranking_line, unstated_line
+    from specsim.report.comparison import acceptance_lines, at_load_table, by_batch_table, comparison_lines
+
+    for name, why in left_out.items():
+        messages().print(f"left out, {name}: {why}", markup=False)
+    question = asked.scenario
+    assumed = [one for one in asked.assumed if not one.startswith(("the acceptance", "draft model"))]
+    if as_json:
+        document = {"name": question.name, "assumed": assumed, "serving_engine": question.assumed_engine()}
+        print_json(document | found.as_json() | {"left_out": left_out})
+        return
+    out = console()
+    first, *rest = comparison_lines(found)
+    out.print(f"[bold]{first}[/bold]", soft_wrap=True)
+    for line in rest:
+        out.print(line, soft_wrap=True)
+    for table in (by_batch_table(found), at_load_table(found, question.slo)):
+        out.print()
+        out.print(table)
+    out.print()
+    ranking = ranking_line(list(scenarios.values()))
+    lines = [*acceptance_lines(found), *([ranking] if ranking else []), engine_line(question)]
+    lines += [f"Prices: {question.model.name} on {question.gpu.name} by {found.price_name}."]
+    for line in [*lines, *deployment_lines(question), *unstated_line(assumed)]:
+        out.print(line, soft_wrap=True, markup=False)

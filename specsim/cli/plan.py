@@ -1,0 +1,188 @@
+"""``specsim plan``: fewest GPUs and lowest cost that meet an SLO at a load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specsim.cli.options import JsonOption, console, print_json, progress_bar, tell_compilation
+from specsim.cli.predict import whole_numbers
+from specsim.cli.question import Question, takes_question
+from specsim.errors import InvalidInput, shown
+
+if TYPE_CHECKING:
+    from specsim.planning.plan.answer import PlanAnswer
+    from specsim.planning.plan.named import Named
+
+Told = Callable[[int, int], None]  # hears (done, all)
+
+
+@takes_question
+def plan(
+    question: Question,
+    gpu: Annotated[str | None, typer.Option(help="GPU types, comma-separated: h100,h200.")] = None,
+    tensor_parallel: Annotated[
+        str | None, typer.Option("--tp", "--tensor-parallel-size", help="GPUs a replica; default 1,2,4,8.")
+    ] = None,
+    data_parallel: Annotated[
+        str | None, typer.Option("--dp", "--data-parallel-size", help="Replicas that share their experts: 1,8.")
+    ] = None,
+    drafter: Annotated[
+        str | None, typer.Option(help="Drafters, comma-separated: eagle-3,ngram; off is always tried too.")
+    ] = None,
+    draft_tokens: Annotated[
+        str | None, typer.Option("--draft-tokens", "--num-speculative-tokens", help="Draft lengths to try: 1,3,5.")
+    ] = None,
+    weight_bits: Annotated[str | None, typer.Option(help="Bits of weights to try: 16,8; default the model's.")] = None,
+    kv_bits: Annotated[str | None, typer.Option(help="Bits of the KV cache to try: 16,8.")] = None,
+    disaggregated: Annotated[
+        bool, typer.Option("--disaggregated", help="Also try prefill and decode replicas in pools of their own.")
+    ] = False,
+    price: Annotated[list[str] | None, typer.Option(help="GPU=USD an hour (repeatable): h100=2.50.")] = None,
+    prices: Annotated[Path | None, typer.Option(help="Prices: YAML of GPU: USD, or SkyPilot's vms.csv.")] = None,
+    region: Annotated[str | None, typer.Option(help="Of the catalogue's offers.")] = None,
+    spot: Annotated[bool, typer.Option("--spot", help="Spot prices of the catalogue.")] = False,
+    loads: Annotated[str | None, typer.Option(help="Requests/s as the load grows, in order: 40,60,90.")] = None,
+    what_if: Annotated[
+        bool, typer.Option("--what-if/--no-what-if", help="Also GPUs where load, lengths, acceptance, prices differ.")
+    ] = True,
+    max_rate: Annotated[
+        bool, typer.Option("--max-rate", help="The largest load of the one deployment given, instead.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fewest GPUs and lowest cost that meet an SLO at a load, confirmed by simulation; exit status 3 if none does."""
+    from specsim.planning.plan.named import Named
+
+    named = Named(
+        gpus=_names(gpu), tensor_parallel=whole_numbers(tensor_parallel, "--tp") or (),
+        data_parallel=whole_numbers(data_parallel, "--dp") or (), drafters=_names(drafter),
+        draft_tokens=whole_numbers(draft_tokens, "--draft-tokens") or (),
+        weight_bits=_numbers(weight_bits, "--weight-bits"), kv_bits=_numbers(kv_bits, "--kv-bits"),
+        disaggregated=disaggregated, usd=_usd(price or [], prices, region, spot),
+    )  # fmt: skip
+    tell_compilation()
+    if max_rate:
+        _print_largest(question, named, as_json=as_json)
+        return
+    answer = _answer(question, named, _numbers(loads, "--loads"), what_if=what_if)
+    if as_json:
+        print_json(answer.as_json())
+    else:
+        _print(answer)
+
+
+def _answer(question: Question, named: Named, rates: Sequence[float], *, what_if: bool) -> PlanAnswer:
+    from specsim.planning.plan.answer import PlanAnswer
+    from specsim.planning.plan.choose import choose
+    from specsim.planning.plan.load import own_load
+    from specsim.planning.plan.sensitivity import interval, what_ifs
+    from specsim.planning.plan.size import largest_rate
+
+    given: dict[str, Any] = {"rate_per_s": rates[0]} if rates else {}
+    if named.gpus and question.reference is None:
+        given |= {"gpu": named.gpus[0], "tensor_parallel": 1}
+    asked = replace(question, short=question.short | given).ask()
+    space, assumed = named.space(asked.scenario)
+    load = own_load(asked.scenario)
+    with progress_bar() as progress:
+
+        def told(what: str) -> Told:
+            task = progress.add_task(what, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        found = choose(asked.scenario, space, load, told("deployments"))
+        best = found.best
+        largest = largest_rate(best.fleets, best.size.deployment, load)
+        asides = what_ifs(best, told("what if")) if what_if else []
+        range_ = interval(best, progress=told("prices and acceptance as they may err")) if what_if else None
+        grown = [choose(asked.scenario, space, replace(load, rate_per_s=rate)) for rate in rates[1:]]
+    return PlanAnswer(asked.scenario, (*asked.assumed, *assumed), found, largest, range_, tuple(asides), tuple(grown))
+
+
+def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
+    """With the drafter and without one."""
+    from specsim.planning.plan.answer import largest_json
+    from specsim.planning.plan.capacity import capacity
+
+    given = {
+        "gpu": named.gpus, "tensor_parallel": named.tensor_parallel, "drafter": named.drafters,
+        "draft_tokens": named.draft_tokens,
+    }  # fmt: skip
+    several = [name for name, values in given.items() if len(values) > 1]
+    if several:
+        raise InvalidInput(f"--max-rate is asked of one deployment and several of {several[0]} are given; give one")
+    asked = replace(question, short=question.short | {name: one[0] for name, one in given.items() if one}).ask()
+    scenario = asked.scenario
+    sides = [scenario, scenario.without_speculation()] if scenario.speculation is not None else [scenario]
+    found = [capacity(side) for side in sides]
+    if as_json:
+        rows = [{"drafter": one.candidate.drafter, "gpus": one.gpus, **largest_json(one.largest)} for one in found]
+        print_json({"name": scenario.name, "largest_rates": rows, "assumed": list(asked.assumed)})
+        return
+    for one in found:
+        name = one.candidate.describe()
+        ends = "" if one.largest.beyond is None else f"; 1 % above, it {one.largest.beyond.misses()}"
+        console().print(
+            f"{one.gpus} GPUs, {name}: up to {one.largest.rate_per_s:.3g} requests/s{ends}.", soft_wrap=True
+        )
+
+
+def _print(answer: PlanAnswer) -> None:
+    from specsim.report.assumed import engine_line, unstated_line
+    from specsim.report.plan import (
+        excluded_table,
+        growth_table,
+        options_table,
+        plan_lines,
+        plan_sentences,
+        what_if_table,
+    )
+
+    out, plan = console(), answer.plan
+    first, *others = plan_sentences(plan, answer.interval, answer.largest)
+    out.print(f"[bold]{first}[/bold]")
+    for sentence in others:
+        out.print(sentence)
+    tables = [options_table(plan)]
+    if answer.grown:
+        tables.append(growth_table((plan, *answer.grown)))
+    if answer.what_ifs:
+        tables.append(what_if_table(plan.best, answer.what_ifs))
+    for table in (*tables, excluded_table(plan.excluded)):
+        out.print()
+        out.print(table)
+    out.print()
+    for line in (*plan_lines(plan), engine_line(plan.best.candidate.scenario), *unstated_line(answer.assumed)):
+        out.print(line, markup=False)
+
+
+def _names(text: str | None) -> list[str]:
+    return [] if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str | None, option: str) -> list[float]:
+    """``40,60.5`` as positive numbers; raises InvalidInput for anything else."""
+    try:
+        found = [float(part) for part in _names(text)]
+    except ValueError:
+        found = [0.0]
+    if any(not 0 < number < float("inf") for number in found):
+        raise InvalidInput(f"{option} {shown(text)} is not a list of numbers above 0; write for instance 40,60")
+    return found
+
+
+def _usd(single: Sequence[str], file: Path | None, region: str | None, spot: bool) -> dict[str, float]:
+    """Prices by the GPU's full name; single ones over the file's."""
+    from specsim.interop.gpu_prices import price_of, read_gpu_prices
+
+    if file is None and (region is not None or spot):
+        raise InvalidInput(
+            f"{'--spot' if spot else '--region'} says which prices of a catalogue; add --prices vms.csv"
+        )
+    offers = {} if file is None else read_gpu_prices(file, region=region, spot=spot)
+    return {name: offer.usd_per_gpu_hour for name, offer in offers.items()} | dict(map(price_of, single))

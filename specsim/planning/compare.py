@@ -1,0 +1,171 @@
+"""Drafters of one model and load side by side: by formula over batch sizes, and simulated at the load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from specsim.analytic.rounds import default_batches, largest_batch, speedup_map
+from specsim.analytic.speedups import Cell, SpeedupMap
+from specsim.assembly import assemble
+from specsim.errors import NoAnswer, SpecsimError
+from specsim.planning.longer import drafting, trying_longer
+from specsim.scenario import Scenario
+from specsim.serving.simulate import simulate
+
+BATCHES = 128  # the largest that is compared unless others are asked for
+SIMULATED = 4  # drafters, the best by formula at the load; each costs seconds
+Progress = Callable[[str], None]  # what is under way
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One drafter. ``speedups``: of every draft length at every batch size; ``at_load``: a row of it, of its best k.
+
+    ``draft_tokens``: the best k at the load, whose run ``served`` summarises; None: not simulated.
+    ``draft_weight_bytes``: on one GPU; ``kv_tokens``: that a replica's cache holds.
+    """
+
+    name: str
+    scenario: Scenario
+    speedups: SpeedupMap
+    at_load: Cell
+    draft_tokens: int
+    served: Mapping[str, Any] | None
+    draft_weight_bytes: float
+    kv_tokens: int
+
+    def best_drafting(self, batch: int) -> Cell:
+        """The best cell of a batch size that drafts at all."""
+        return _best_drafting(self.speedups, batch)
+
+    @property
+    def basis(self) -> str:
+        """What its acceptance rests on: measured, cited or assumed."""
+        assert self.scenario.speculation is not None
+        return self.scenario.speculation.acceptance_origin.basis
+
+    def as_json(self, plain_kv_tokens: int) -> dict[str, Any]:
+        speculation = self.scenario.speculation
+        assert speculation is not None
+        bests = [self.best_drafting(batch) for batch in self.speedups.batches]
+        keys = ("batch", "draft_tokens", "speedup", "low", "high", "output_tokens_per_s", "source")
+        return {
+            "drafter": self.name,
+            "best": [{key: getattr(cell, key) for key in keys} for cell in bests],
+            "at_load": {key: getattr(self.at_load, key) for key in keys},
+            "draft_tokens": self.draft_tokens,
+            "tokens_per_round": self.at_load.tokens_per_round,
+            "draft_weight_bytes_per_gpu": self.draft_weight_bytes,
+            "kv_tokens": self.kv_tokens,
+            "kv_tokens_without": plain_kv_tokens,
+            "acceptance": speculation.acceptance_origin.model_dump(),
+            "served": self.served and dict(self.served),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``drafters``: best at the load first. ``plain``: the run and ``cells`` of no drafter. ``left_out``: why not."""
+
+    batches: tuple[int, ...]
+    load_batch: int
+    drafters: tuple[Compared, ...]
+    plain: Mapping[str, Any]
+    plain_kv_tokens: int
+    cells: Mapping[int, Cell]
+    price_name: str
+    left_out: Mapping[str, str]
+
+    def winner(self, batch: int) -> Compared | None:
+        """The drafter of the highest speed-up at a batch size; None where all lose to none."""
+        best = max(self.drafters, key=lambda one: one.best_drafting(batch).speedup, default=None)
+        return best if best is not None and best.best_drafting(batch).speedup > 1.0 else None
+
+    def as_json(self) -> dict[str, Any]:
+        winners = {batch: self.winner(batch) for batch in self.batches}
+        return {
+            "load_batch": self.load_batch,
+            "prices": self.price_name,
+            "drafters": [one.as_json(self.plain_kv_tokens) for one in self.drafters],
+            "no_drafter": {"served": dict(self.plain), "kv_tokens": self.plain_kv_tokens},
+            "best": [{"batch": batch, "drafter": one and one.name} for batch, one in winners.items()],
+            "left_out": dict(self.left_out),
+        }
+
+
+def compare(
+    scenarios: Mapping[str, Scenario],
+    *,
+    batches: Sequence[int] | None = None,
+    simulated: int = SIMULATED,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Scenarios that differ in their drafter alone, by name; ``simulated``: how many of them, the best by formula.
+
+    Batch sizes are 1, 2, 4, ... up to BATCHES unless given, and the mean batch that the load leads to with no drafter.
+    A drafter that cannot be priced or does not fit is left out, with the reason. Raises NoAnswer if the target alone
+    does not fit, or no drafter is left.
+    """
+    tell = progress or (lambda _: None)
+    first = next(iter(scenarios.values()))
+    plain = assemble(first.without_speculation())
+    tell("no drafter")
+    alone = simulate(plain).summary(first.slo)
+    load = max(1, round(alone["mean_batch"] or 1))
+    most = min(plain.limits.max_num_seqs, largest_batch(plain, plain.context_tokens))
+    sizes = sorted(set(batches)) if batches is not None else default_batches(min(BATCHES, most))
+    cells = {cell.batch: cell for cell in speedup_map(plain, batches=[*sizes, load]).cells}
+    found: list[Compared] = []
+    left_out: dict[str, str] = {}
+    for name, scenario in scenarios.items():
+        tell(name)
+        try:
+            found.append(_by_formula(name, scenario, [*sizes, load], load))
+        except SpecsimError as error:
+            left_out[name] = str(error)
+    if not found:
+        raise NoAnswer(f"no drafter can be compared: {'; '.join(f'{name}: {why}' for name, why in left_out.items())}")
+    found.sort(key=lambda one: -one.at_load.speedup)
+    served = []
+    for one in found[:simulated]:
+        tell(f"{one.name}, simulated")
+        served.append(_simulated(one, load))
+    ranked = [*sorted(served, key=lambda one: one.served["mean_e2el_ms"] if one.served else 0.0), *found[simulated:]]
+    return Comparison(
+        tuple(sizes), load, tuple(ranked), alone, plain.longest_cached, cells, plain.price_name, left_out
+    )
+
+
+def _by_formula(name: str, scenario: Scenario, sizes: Sequence[int], load: int) -> Compared:
+    longer = trying_longer(scenario)
+    machine = assemble(longer)
+    fits = largest_batch(machine, machine.context_tokens)
+    speedups = speedup_map(machine, batches=[size for size in sizes if size <= fits])
+    best = _best_drafting(speedups, min(load, speedups.batches[-1]))
+    chosen = assemble(drafting(longer, best.draft_tokens))
+    return Compared(
+        name, longer, speedups, best, best.draft_tokens, None, chosen.memory.draft_weights, chosen.longest_cached
+    )
+
+
+def _simulated(one: Compared, load: int) -> Compared:
+    """With the best k of the batch without a drafter, or of the batch that this leads to, whichever serves faster."""
+    runs: dict[int, dict[str, Any]] = {}
+    batch = load
+    for _ in range(2):
+        near = min(one.speedups.batches, key=lambda size: abs(size - batch))
+        k = _best_drafting(one.speedups, near).draft_tokens
+        if k in runs:
+            break
+        machine = assemble(drafting(one.scenario, k))
+        runs[k] = simulate(machine).summary(one.scenario.slo)
+        batch = max(1, round(runs[k]["mean_batch"] or 1))
+    k, served = min(runs.items(), key=lambda run: run[1]["mean_e2el_ms"])
+    return replace(one, draft_tokens=k, served=served, at_load=one.speedups.cell(one.at_load.batch, k))
+
+
+def _best_drafting(speedups: SpeedupMap, batch: int) -> Cell:
+    cells = [cell for cell in speedups.cells if cell.batch == batch and cell.draft_tokens]
+    return max(cells, key=lambda cell: cell.output_tokens_per_s)

@@ -1,0 +1,38 @@
+"""How many drafts are worth trying: beyond the length that a scenario happens to name."""
+
+from __future__ import annotations
+
+from specsim.errors import InvalidInput
+from specsim.scenario import Scenario
+from specsim.speculation.policy import FixedPolicy
+
+LONGEST = 7  # drafts of a chain that are tried: the longest that engines' own guides offer (SGLang's 1, 3, 7)
+
+
+def trying_longer(scenario: Scenario, longest: int = LONGEST) -> Scenario:
+    """The scenario with the longest drafts worth trying: up to ``longest`` where its acceptance law reaches so far.
+
+    A tree keeps its size, and a program that drafts more by default keeps that. Without a drafter it stays as it is.
+    """
+    speculation = scenario.speculation
+    if speculation is None or not speculation.program.drafts or speculation.program.proposal.tree:
+        return scenario
+    law, least = speculation.acceptance, speculation.max_draft_tokens
+    reached = least
+    for k in range(least + 1, longest + 1):
+        try:
+            law.conditional_rates(k)
+        except InvalidInput:
+            break
+        if k in speculation.program.choices(k):
+            reached = k
+    return drafting(scenario, reached)
+
+
+def drafting(scenario: Scenario, draft_tokens: int) -> Scenario:
+    """The scenario with so many drafts in every round; 0: with no drafter loaded."""
+    if scenario.speculation is None or not draft_tokens:
+        return scenario.without_speculation()
+    fields = {"max_draft_tokens": draft_tokens, "policy": FixedPolicy(k=draft_tokens)}
+    changed: Scenario = scenario.model_copy(update={"speculation": scenario.speculation.model_copy(update=fields)})
+    return changed

@@ -1,0 +1,79 @@
+"""The scenario's requests at a rate, their lengths stretched where a plan asks what if."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specsim.analytic.load import arrival_rate_per_s
+from specsim.assembly import Assembly
+from specsim.errors import InvalidInput
+from specsim.results import Slo
+from specsim.scenario import Scenario, SyntheticWorkload, Workload
+from specsim.workload.arrivals import ClosedLoopArrivals, GammaArrivals, PoissonArrivals
+from specsim.workload.request import MAX_TOKENS, Requests
+
+FEWEST_REQUESTS = 2000
+BEYOND_PERCENTILE = 40  # requests of a run that are above the highest bounded percentile
+RESIDENCES = 15.0  # of a request, that arrivals last: the start, when replicas are empty, is little of a run
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests a second; ``prompts`` and ``outputs`` multiply their tokens."""
+
+    rate_per_s: float
+    prompts: float = 1.0
+    outputs: float = 1.0
+
+
+def own_load(scenario: Scenario) -> Load:
+    """The scenario's. Raises InvalidInput for a closed loop."""
+    clients = scenario.workload.clients
+    if clients is not None:
+        raise InvalidInput(
+            f"the scenario has {clients.concurrency} closed-loop clients, whose rate is whatever is served; give the "
+            "rate of an open loop, --rate"
+        )
+    return Load(arrival_rate_per_s(Assembly(scenario)))
+
+
+def requests(scenario: Scenario, load: Load, seed: int, count: int) -> Requests:
+    """The first ``count`` at this load; under one seed all loads have the same draws."""
+    drawn = _at_rate(scenario.workload, load.rate_per_s, count).draw(seed)
+    return replace(
+        drawn,
+        prompt_tokens=_stretched(drawn.prompt_tokens, load.prompts),
+        output_tokens=_stretched(drawn.output_tokens, load.outputs),
+    )
+
+
+def request_count(scenario: Scenario, load: Load, slo: Slo, residence_s: float) -> int:
+    """Of a run whose percentiles can be trusted; all there are where arrivals change with time.
+
+    ``residence_s``: a request's mean time in the system.
+    """
+    workload = scenario.workload
+    if not isinstance(workload.arrivals, PoissonArrivals | GammaArrivals):
+        return workload.count()
+    shares = [bound.percentile / 100 for bound in slo.bounds()]
+    rare = 1.0 - max([share for share in (*shares, slo.goodput.share or 0.0) if share < 1.0], default=0.0)
+    steady = RESIDENCES * residence_s * load.rate_per_s
+    count = math.ceil(max(FEWEST_REQUESTS, BEYOND_PERCENTILE / rare, steady))
+    return count if isinstance(workload, SyntheticWorkload) else min(count, workload.count())
+
+
+def _at_rate(workload: Workload, rate_per_s: float, count: int) -> Workload:
+    arrivals = workload.arrivals
+    assert not isinstance(arrivals, ClosedLoopArrivals)  # own_load refused them
+    if arrivals is None:  # a trace's own times
+        return workload.model_copy(update={"rate_per_s": rate_per_s, "speed": None, "requests": count})
+    faster = arrivals.faster(rate_per_s / arrivals.mean_rate_per_s())
+    return workload.model_copy(update={"arrivals": faster, "requests": count})
+
+
+def _stretched(tokens: NDArray[np.int32], factor: float) -> NDArray[np.int32]:
+    return np.clip(np.rint(tokens * factor), 1, MAX_TOKENS).astype(np.int32) if factor != 1.0 else tokens

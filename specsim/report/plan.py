@@ -1,0 +1,171 @@
+"""A plan for people, in 80 columns: the verdict, the options ranked, what was left out and why, and what if."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from rich.table import Table
+
+from specsim.planning.plan.choose import HOURS_A_MONTH, Option, Plan
+from specsim.planning.plan.fleet import SloLevel
+from specsim.planning.plan.sensitivity import SHARE, GpuInterval, WhatIf
+from specsim.planning.plan.size import LargestRate
+from specsim.planning.plan.space import Exclusion
+from specsim.report.tables import narrow_table
+from specsim.units import format_seconds
+
+
+def plan_sentences(plan: Plan, interval: GpuInterval | None, largest: LargestRate | None) -> list[str]:
+    """The answer, what it is without or with drafts, and how much more load it takes."""
+    best = plan.best
+    sentences = [f"{_layout(best)} serve {plan.load.rate_per_s:g} requests/s within the SLO{_costing(best)}."]
+    if interval is not None:
+        sentences.append(f"{best.gpus} GPUs, {_ends(interval)} where prices and acceptance err as they may (90 %).")
+    other = plan.best_of(speculation=not best.candidate.kind.speculation)
+    how = "Without speculation" if best.candidate.kind.speculation else "With speculation"
+    if other is None and plan.drafts_were_tried:
+        sentences.append(f"{how} no choice meets it.")
+    elif other is not None:
+        more = other.candidate.usd(other.replicas) / best.candidate.usd(best.replicas) - 1.0
+        measure = "as dear" if not more else f"{more:.0%} {'dearer' if plan.priced else 'more GPUs'}"
+        sentences.append(f"{how}: {_layout(other)}{_costing(other)}, {measure}.")
+    if largest is not None:
+        sentences.append(headroom_sentence(largest, plan.load.rate_per_s))
+    return sentences
+
+
+def headroom_sentence(largest: LargestRate, rate_per_s: float) -> str:
+    """How far the load can grow, and what ends it."""
+    growth = largest.rate_per_s / rate_per_s - 1.0
+    start = f"It takes {largest.rate_per_s:.3g} requests/s, {growth:.0%} more"
+    return f"{start}." if largest.beyond is None else f"{start}; then it {largest.beyond.misses()}."
+
+
+def _layout(option: Option) -> str:
+    candidate, deployment = option.candidate, option.size.deployment
+    drafts = f"{candidate.drafter} k={candidate.draft_tokens}" if candidate.drafter else "no speculation"
+    pools = deployment.disaggregation
+    count = f"{option.replicas} replica{'s' if option.replicas > 1 else ''}"
+    if pools is not None:
+        count = f"{pools.prefill_replicas} prefill and {pools.decode_replicas} decode replicas"
+    bits = f", {candidate.kind.weight_bits:g}-bit weights" if candidate.kind.weight_bits is not None else ""
+    return f"{option.gpus} {candidate.kind.gpu} ({count} of TP {deployment.tensor_parallel}{bits}, {drafts})"
+
+
+def _costing(option: Option) -> str:
+    month, tokens = option.usd_per_month, option.usd_per_million_output_tokens
+    return "" if month is None else f" for ${month:,.0f} a month, ${tokens:.2f} per million output tokens"
+
+
+def _ends(interval: GpuInterval) -> str:
+    return f"{interval.low} or more" if interval.high is None else f"{interval.low} to {interval.high}"
+
+
+def options_table(plan: Plan) -> Table:
+    """The best of each kind, ranked by cost."""
+    basis = "cost" if plan.priced else "GPUs"
+    table = narrow_table(f"confirmed by simulation, the best of each kind by {basis}")
+    for column, side in (("GPUs", "right"), ("of", "left"), ("replicas", "left"), ("drafts", "left")):
+        table.add_column(column, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for column in ("closest limit", "$ a month", "$ per M out"):
+        table.add_column(column, justify="right")
+    for option in plan.options:
+        month, tokens = option.usd_per_month, option.usd_per_million_output_tokens
+        table.add_row(
+            str(option.gpus), option.candidate.kind.gpu, _replicas(option), _drafts(option),
+            _used(option.size.verdict.binding), "-" if month is None else f"{month:,.0f}",
+            "-" if tokens is None else f"{tokens:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _replicas(option: Option) -> str:
+    deployment, pools = option.size.deployment, option.size.deployment.disaggregation
+    count = str(option.replicas) if pools is None else f"{pools.prefill_replicas}P+{pools.decode_replicas}D"
+    kind = option.candidate.kind
+    bits = f" w{kind.weight_bits:g}" if kind.weight_bits is not None else ""
+    return f"{count} x TP{deployment.tensor_parallel}{bits}{f' kv{kind.kv_bits:g}' if kind.kv_bits != 16 else ''}"
+
+
+def _drafts(option: Option) -> str:
+    return f"{option.candidate.drafter} k={option.candidate.draft_tokens}" if option.candidate.drafter else "off"
+
+
+def _used(level: SloLevel) -> str:
+    if level.name == "goodput":
+        return f"{level.value:.1%} good"
+    return f"{level.name} {format_seconds(level.value)}"
+
+
+def excluded_table(excluded: Sequence[Exclusion]) -> Table:
+    """What is no answer and why, draft lengths of one reason together."""
+    table = narrow_table("left out")
+    table.add_column("choice")
+    table.add_column("why")
+    for what, why in _together(excluded):
+        table.add_row(what, why)
+    return table
+
+
+def _together(excluded: Iterable[Exclusion]) -> list[tuple[str, str]]:
+    in_order = sorted(excluded, key=lambda one: (one.what, one.why, one.draft_tokens or 0))
+    rows = []
+    for (what, why), group in groupby(in_order, key=lambda one: (one.what, one.why)):
+        lengths = [one.draft_tokens for one in group if one.draft_tokens is not None]
+        rows.append((f"{what} k={_spans(lengths)}" if lengths else what, why))
+    return rows
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """1-3,5 for 1, 2, 3 and 5."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def what_if_table(option: Option, found: Sequence[WhatIf]) -> Table:
+    """GPUs of the same kind of deployment where the workload is other than expected."""
+    table = narrow_table(f"GPUs where it is otherwise, {option.gpus} as expected")
+    table.add_column("what")
+    for share in (-SHARE, SHARE):
+        table.add_column(f"{share:+.0%}", justify="right")
+    for row in found:
+        table.add_row(row.what, *("none" if gpus is None else str(gpus) for gpus in (row.lower, row.higher)))
+    return table
+
+
+def growth_table(plans: Sequence[Plan]) -> Table:
+    """The best with and without drafts at each load."""
+    table = narrow_table("as the load grows")
+    for column in ("requests/s", "GPUs", "of", "replicas", "drafts", "$ a month", "off: GPUs"):
+        table.add_column(column, justify="left" if column in ("of", "replicas", "drafts") else "right")
+    for plan in plans:
+        best, off = plan.best, plan.best_of(speculation=False)
+        month = best.usd_per_month
+        table.add_row(
+            f"{plan.load.rate_per_s:g}", str(best.gpus), best.candidate.kind.gpu, _replicas(best), _drafts(best),
+            "-" if month is None else f"{month:,.0f}",
+            "none" if off is None else f"{off.gpus} {off.candidate.kind.gpu}",
+        )  # fmt: skip
+    return table
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What the answer rests on."""
+    best, verdict = plan.best, plan.best.size.verdict
+    lines = [
+        f"Simulated: {verdict.runs} runs of {verdict.requests:,} requests under seeds of their own; each meets the "
+        "SLO, and with 95 % confidence the next one does."
+    ]
+    if plan.priced:
+        prices = {one.candidate.kind.gpu: one.candidate.usd_per_gpu_hour for one in plan.options}
+        each = ", ".join(f"{name} ${usd:.2f}" for name, usd in prices.items())
+        lines.append(f"Cost: {each} an hour and GPU, {HOURS_A_MONTH:.0f} hours a month, machines that are always on.")
+    if best.candidate.kind.weight_bits is not None:
+        lines.append("Fewer bits: what they do to the model's answers is not looked at.")
+    return lines

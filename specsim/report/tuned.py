@@ -1,0 +1,123 @@
+"""What tune found, for people: the verdict, the candidates under the load, the schedule by batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from specsim.planning.confirm import OFF, SCHEDULE, Confirmation, Trial
+from specsim.planning.tune import Tuning
+from specsim.report.served import number, slo_line
+from specsim.results import Slo
+from specsim.scenario import Scenario
+
+
+def _narrow(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
+    )  # fmt: skip
+
+
+def tuned_lines(scenario: Scenario, tuning: Tuning, confirmation: Confirmation | None) -> list[str]:
+    """On or off, which k, how much faster, how sure; what the SLO says; what the schedule is worth at every batch."""
+    lines = []
+    if confirmation is not None:
+        lines.append(f"[bold]{_verdict(confirmation)}[/bold]")
+        if scenario.slo is not None and scenario.slo.states_anything:
+            lines.append(slo_line(confirmation.chosen.runs[0], scenario.slo))
+    if tuning.pays:
+        mean, low, high = tuning.gain_over_off()
+        lines.append(
+            f"By formula the schedule is {mean:.2f}x off (90 %: {low:.2f} to {high:.2f}) and "
+            f"{tuning.gain_over_fixed():.2f}x the best single k, {tuning.fixed_draft_tokens}: means over batch sizes "
+            f"{tuning.batches[0].batch} to {tuning.batches[-1].batch}, each doubling alike, at "
+            f"{tuning.context_tokens:,.0f} tokens of context."
+        )
+    else:
+        lines.append(f"By formula no k pays at any batch size up to {tuning.batches[-1].batch}.")
+    return lines
+
+
+def _verdict(found: Confirmation) -> str:
+    cell, off = found.cell, found.trial(OFF)
+    doubt = "" if found.sure else ", so not certain"
+    gain = (
+        f"{cell.speedup:.2f}x output tokens/s at batch {cell.batch} (90 % interval {cell.low:.2f} to "
+        f"{cell.high:.2f}{doubt})"
+    )
+    best = found.best_fixed()
+    if found.off:
+        return (
+            f"OFF: mean E2E {number(off.e2e_s)} s; {best.name}, the best of all draft lengths, "
+            f"{number(best.e2e_s)} s; by formula {gain}"
+        )
+    what = "the schedule" if found.chosen.name == SCHEDULE else f"{found.chosen.policy.longest} drafts a round"
+    beside = ""
+    if found.chosen.name == SCHEDULE:
+        beside = f", best single k ({best.policy.longest}) {number(best.e2e_s)} s"
+    return f"ON, {what}: mean E2E {number(off.e2e_s)} s off -> {number(found.chosen.e2e_s)} s{beside}; {gain}"
+
+
+def trials_table(found: Confirmation, slo: Slo | None) -> Table:
+    """Every candidate under the load: means over the seeds, the chosen one marked."""
+    asked = slo if slo is not None and slo.states_anything else None
+    seeds = f"seeds {found.seeds[0]} to {found.seeds[-1]}"
+    table = _narrow(f"your load simulated, {seeds}; * chosen")
+    table.add_column("drafts")
+    for heading in ("E2E\nmean s", "vs off", "TTFT\np95 ms", "TPOT\np95 ms", "output\ntok/s", "batch"):
+        table.add_column(heading, justify="right")
+    if asked is not None:
+        table.add_column("SLO", justify="right")
+    off = found.trial(OFF)
+    for one in found.trials:
+        mark = "*" if one is found.chosen else " "
+        met = [] if asked is None else ["met" if one.meets(asked) else "missed"]
+        table.add_row(f"{mark}{one.name}", *_trial_row(one, off), *met)
+    return table
+
+
+def _trial_row(one: Trial, off: Trial) -> list[str]:
+    keys = ("p95_ttft_ms", "p95_tpot_ms", "output_throughput", "mean_batch")
+    faster = off.e2e_s / one.e2e_s
+    return [f"{one.e2e_s:.3g}", f"{faster:.2f}x", *(number(one.mean(key)) for key in keys)]
+
+
+def context_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """The best k by batch size (rows) and KV length (columns), decoding alone; 0 is off."""
+    table = _narrow("best draft length by KV length in tokens, decoding alone")
+    table.add_column("batch", justify="right")
+    rows: dict[int, list[str]] = {}
+    for column, one in enumerate(found):
+        table.add_column(f"{one['context_tokens']:,}", justify="right")
+        for best in one["best"]:
+            cells = rows.setdefault(best["batch"], [])
+            cells += ["-"] * (column - len(cells))
+            k = f"k={best['draft_tokens']}" if best["draft_tokens"] else "off"
+            cells.append(f"{k} {best['speedup']:.2f}")
+    for batch, cells in sorted(rows.items()):
+        table.add_row(str(batch), *cells, *["-"] * (len(found) - len(cells)))
+    return table
+
+
+def schedule_table(tuning: Tuning) -> Table:
+    """Speed-up over no drafter at both ends of each range of a batch -> k schedule, beside the best single k's."""
+    table = _narrow("batch size -> draft length k, by formula")
+    for column in ("batch", "k", "speed-up", "90 % interval", f"k={tuning.fixed_draft_tokens} throughout"):
+        table.add_column(column, justify="right")
+    for first, last, k in tuning.ranges():
+        inside = [row for row in tuning.batches if first <= row.batch <= last]
+        low, high = min(row.low for row in inside), max(row.high for row in inside)
+        table.add_row(
+            f"{first}-{last}" if last > first else str(first),
+            str(k) if k else "off",
+            *(_both_ends(inside[0].speedup, inside[-1].speedup), f"{low:.2f} to {high:.2f}"),
+            _both_ends(inside[0].fixed_speedup, inside[-1].fixed_speedup),
+        )
+    return table
+
+
+def _both_ends(first: float, last: float) -> str:
+    return f"{first:.2f}" if f"{first:.2f}" == f"{last:.2f}" else f"{first:.2f} to {last:.2f}"

@@ -1,0 +1,74 @@
+"""``specsim plan``: one answer on stdout, one line for what is wrong, exit status 3 where nothing meets the SLO."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from specsim.cli.main import main
+
+ASKED = [
+    "plan", "--model", "llama-3.1-8b", "--gpu", "a100-80gb,l40s", "--tp", "1", "--rate", "20", "--prompt", "300",
+    "--output", "60", "--set", "cost.source=roofline", "--no-what-if",
+]  # fmt: skip
+SLO = ["--ttft-p95", "500ms", "--tpot-p95", "30ms"]
+
+
+def test_one_command_answers_how_many_gpus_on_and_off_and_at_what_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    prices = ["--price", "a100=2", "--price", "l40s=1.1"]
+    drafts = ["--drafter", "eagle-3", "--draft-tokens", "2"]
+    assert main([*ASKED, *SLO, *drafts, *prices, "--loads", "20,60", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    options = answer["options"]
+    assert {(one["gpu"], one["drafter"]) for one in options} == {
+        (gpu, drafter) for gpu in ("A100-80GB", "L40S") for drafter in (None, "eagle3")
+    }  # fmt: skip
+    costs = [one["usd_per_hour"] for one in options]
+    assert costs == sorted(costs)
+    assert all(one["verdict"]["met"] for one in options)
+    (grown,) = answer["grown"]
+    assert grown["rate_per_s"] == 60
+    assert grown["options"][0]["gpus"] > options[0]["gpus"]
+    assert answer["largest_rate"]["rate_per_s"] >= 20
+
+
+def test_the_table_says_what_the_document_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ASKED, *SLO]) == 0
+    text = capsys.readouterr().out
+    assert "serve 20 requests/s within the SLO" in text
+    assert "With speculation no choice meets it." not in text  # none was asked for
+    assert "Simulated: 4 runs" in text
+
+
+def test_an_impossible_slo_exits_3_and_says_by_how_much(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ASKED, "--tpot-p95", "1ms"]) == 3
+    error = capsys.readouterr().err
+    assert "no deployment meets the SLO: the nearest, A100-80GB TP 1 off, misses tpot p95" in error
+    assert "% over" in error
+
+
+def test_the_largest_rate_of_one_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["plan", "--max-rate", "--model", "llama-3.1-8b", "--gpu", "2x l40s", "--tp", "1", "--prompt", "300"]
+    assert main([*asked, "--output", "60", "--set", "cost.source=roofline", *SLO, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["largest_rates"]
+    assert row["gpus"] == 2
+    assert row["verdict"]["met"]
+    assert not row["beyond"]["met"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--price", "a100=2"], "L40S has no price"), (["--region", "x"], "add --prices"), (["--loads", "20,-1"], "-1"),
+     (["--max-rate", "--tp", "1"], "several of gpu"), (["--prices", "none.csv"], "no file none.csv")],
+)  # fmt: skip
+def test_wrong_input_exits_2_in_one_line(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main([*ASKED, *SLO, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
