@@ -18,7 +18,7 @@ from specsim.errors import InvalidInput, NoAnswer
 from specsim.planning.sweep.answers import ANSWERS, Row, predicted
 from specsim.planning.sweep.frontier import Offer, cheapness, frontier
 from specsim.planning.sweep.kept import KeptRows
-from specsim.planning.sweep.points import Point, SweepFile, read_sweep, sweep_points
+from specsim.planning.sweep.points import Point, SweepFile, own_prices, read_sweep, sweep_points
 from specsim.planning.sweep.run import run_points
 from specsim.scenario import Scenario
 
@@ -156,6 +156,24 @@ def test_a_point_without_an_answer_says_why(folder: Path) -> None:
     assert "does not fit" in errors[0]
     assert "does not divide" in errors[1]
     assert errors[2] is None
+
+
+@pytest.mark.full
+def test_a_plan_is_a_point_too(folder: Path) -> None:
+    text = "answer: plan\nset: {usd_per_gpu_hour: 0.5, slo.tpot_s.p95: 0.02, "
+    text += "workload.arrivals: {kind: poisson, rate_per_s: 20}}\n"
+    points, kept = points_of(folder, text), KeptRows(folder / "out")
+    run_points(points, ANSWERS["plan"], kept, jobs=1)
+    on, off = (kept.rows[point.key] for point in points)
+    assert (on["draft_tokens"], off["drafter"]) == (3, "off")
+    for row in (on, off):
+        assert row["error"] is None
+        assert row["output_tokens_per_s"] == pytest.approx(20 * 16)
+        assert row["binds_used"] <= 1 or row["replicas"] > 1
+    assert own_prices(points) == {"RTX-4090": 0.5}
+    (unbounded,) = points_of(folder, "answer: plan\noff: false\n")
+    run_points([unbounded], ANSWERS["plan"], kept, jobs=1)
+    assert kept.rows[unbounded.key]["error"]
 
 
 class Killing:
