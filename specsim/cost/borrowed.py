@@ -20,6 +20,7 @@ from specsim.cost.forward import SOURCES, Kernel, Price
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.profiles.store import Profile
+from specsim.specs.formats import format_of
 from specsim.specs.hardware import Hardware
 
 BORROWED_RANK = float(SOURCES.index("borrowed"))
@@ -72,8 +73,9 @@ class BorrowedPrices:
         """The longer of memory and compute time at the ceilings, rounded as efficiency surfaces round it, and what
         the card's power takes for both.
         """
-        both = self._sibling.flops_per_s.keys() & self._hardware.flops_per_s.keys()
-        compute_s = kernel.flops / card.sustained_flops_per_s(kernel.dtype if kernel.dtype in both else self._dtype)
+        both = {str(name) for name in self._sibling.flops_per_s.keys() & self._hardware.flops_per_s.keys()}
+        own = str(format_of(kernel.dtype).rate)
+        compute_s = kernel.flops / card.sustained_flops_per_s(own if own in both else self._dtype)
         ideal: Reals = ((kernel.bytes / card.bandwidth_bytes_per_s) ** 2 + compute_s**2) ** 0.5
         return np.maximum(ideal, card.powered_s(kernel.bytes, compute_s))
 
