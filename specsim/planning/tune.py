@@ -223,7 +223,8 @@ def drafter_of(scenario: Scenario) -> Speculation:
     """Raises InvalidInput without speculation."""
     if scenario.speculation is None:
         raise InvalidInput(
-            f"scenario {scenario.name!r} has no speculation, so there is nothing to tune; add a drafter"
+            f"scenario {scenario.name!r} has no speculation, so there is nothing to tune; add a drafter, for instance "
+            "--drafter eagle3"
         )
     return scenario.speculation
 
