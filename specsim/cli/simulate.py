@@ -112,7 +112,7 @@ class _Answer:
         print_json(first.get(self.runs.main, {}) | document)
 
     def print(self) -> None:
-        from specsim.report.replications import predicted_table, replications_table
+        from specsim.report.replications import predicted_table, replications_tables
         from specsim.report.served import run_table
 
         out, first = console(), self.runs.first()
@@ -121,7 +121,8 @@ class _Answer:
             for line in lines:
                 out.print(f"  {line}", soft_wrap=True, markup=False)
         if self.repeated:
-            out.print(replications_table(self.repeated, self.compared, self.asked.scenario.seed))
+            for table in replications_tables(self.repeated, self.compared, self.asked.scenario.seed):
+                out.print(table)
         else:
             out.print(run_table(first, "speculation off"))
         if self.sure:

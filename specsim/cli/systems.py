@@ -83,16 +83,18 @@ def _policies() -> list[dict[str, str]]:
 
 
 def _policy_listing() -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(
-        title="adaptive schemes: how many tokens to draft next (speculation.policy.kind)", title_justify="left"
-    )
-    for column in ("kind", "rule", "paper"):
-        table.add_column(column, no_wrap=column == "kind")
+        title="\nadaptive schemes: how many tokens to draft next (speculation.policy.kind)", title_justify="left",
+        box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False,
+    )  # fmt: skip
+    for column in ("kind", "rule", "arXiv"):
+        table.add_column(column, no_wrap=column == "kind", overflow="fold")
     for one in _policies():
-        table.add_row(one["kind"], escape(one["about"].replace("`", "")), one["source"])
+        table.add_row(one["kind"], escape(one["about"].replace("`", "")), one["source"].replace("arXiv ", ""))
     return table
 
 
@@ -103,30 +105,35 @@ def _verification(program: DraftProgram) -> str:
 
 
 def _listing(programs: list[DraftProgram]) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
-        title="techniques, by how they draft, verify and adapt",
+        title="techniques, by how they draft, verify and adapt", title_justify="left", box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1), show_edge=False, pad_edge=False, caption_justify="left",
         caption="acceptance is each one's own publication's, on its own target and data: comparing techniques by it "
         "ranks benchmarks",
-    )
-    for column in ("drafting", "name", "verification", "adaptation", "lossless", "acceptance", "paper"):
-        table.add_column(column)
+    )  # fmt: skip
+    for column in ("name", "verification", "adaptation", "loss-\nless", "accep-\ntance", "arXiv"):
+        table.add_column(column, no_wrap=column in ("name", "verification"), overflow="fold")
     rows = sorted((_row(program) for program in programs), key=lambda row: (str(row["drafting"]), row["name"]))
     before = None
     for row in rows:
         group = row["drafting"] or "unstated"
+        if group != before:
+            table.add_row(f"[bold]{group}[/bold]")
         table.add_row(
-            "" if group == before else group,
-            row["name"],
-            row["verification"],
-            row["adaptation"] or "",
-            "yes" if row["lossless"] else "no",
-            row["acceptance_basis"] or "-",
-            row["source"].split(";")[0],
-        )
+            f" {row['name']} ", row["verification"], row["adaptation"] or "", "yes" if row["lossless"] else "no",
+            row["acceptance_basis"] or "-", _paper(row["source"]),
+        )  # fmt: skip
         before = group
     return table
+
+
+def _paper(source: str) -> str:
+    """The arXiv number that a source names first, else who it is of."""
+    cited = re.search(r"arXiv (\d{4}\.\d{5})", source)
+    return cited[1] if cited else source.split(",")[0]
 
 
 def _document(

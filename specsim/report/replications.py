@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from specsim.report.served import ALWAYS, FIGURES, number
+from specsim.report.served import ALWAYS, FIGURES, number, short_name
 from specsim.results.intervals import Interval, metric_intervals, paired_differences
 from specsim.serving.uncertainty import PredictedInterval
 
@@ -27,32 +28,56 @@ def replications_json(summaries: Summaries, pairs: Pairs) -> dict[str, Any]:
     }
 
 
-def replications_table(summaries: Summaries, pairs: Pairs, first_seed: int = 0) -> Table:
-    """Mean ± half of the 95 % interval by metric; differences are under equal seeds, the first minus the second."""
+def replications_tables(summaries: Summaries, pairs: Pairs, first_seed: int = 0) -> list[Table]:
+    """Mean ± half of the 95 % interval by metric, and differences under equal seeds, the first minus the second.
+
+    Of two alternatives in one table, of more in two.
+    """
     runs = list(summaries.values())
     count = len(runs[0])
     seeds = f"seeds {first_seed} to {first_seed + count - 1}" if count > 1 else f"seed {first_seed}"
-    what = "the mean of its runs ± half of its 95 % interval (Student t)" if count > 1 else "one run"
+    what = "mean of the runs ± half of its 95 % interval" if count > 1 else "one run"
+    title = f"each simulated {count} time{'s' if count > 1 else ''}, {seeds}: {what}"
+    own = {short_name(name): metric_intervals(one) for name, one in summaries.items()}
+    apart = {
+        f"{short_name(one)}\nminus {short_name(other)}": paired_differences(summaries[one], summaries[other])
+        for one, other in pairs
+    }
+    flags = _flags(runs)
+    if len(summaries) <= 2:
+        return [_intervals_table(title, own | apart, flags)]
+    tables = [_intervals_table(title, own, flags)]
+    if apart:
+        tables.append(_intervals_table("differences, under the same requests", apart, {}))
+    return tables
+
+
+def _intervals_table(
+    title: str, columns: Mapping[str, Mapping[str, Interval]], flags: Mapping[str, Sequence[str]]
+) -> Table:  # fmt: skip
     table = Table(
-        title=f"Each alternative simulated {count} time{'s' if count > 1 else ''}, with {seeds}: {what}",
-        caption="A minus B: above 0 where A's figure is larger; both met the same requests" if pairs else None,
-        title_justify="left",
-        caption_justify="left",
-    )
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
+    )  # fmt: skip
     table.add_column("metric", no_wrap=True)
-    for heading in (*summaries, *(f"{one} minus {other}" for one, other in pairs)):
+    for heading in columns:
         table.add_column(heading, justify="right", overflow="fold")
-    columns = [metric_intervals(one) for one in runs]
-    columns += [paired_differences(summaries[one], summaries[other]) for one, other in pairs]
     for figure in FIGURES:
-        found = [column.get(figure.key) for column in columns]
+        found = [column.get(figure.key) for column in columns.values()]
         if any(interval is not None and (figure.key in ALWAYS or interval.mean) for interval in found):
             table.add_row(figure.label, *(_shown(interval, figure.scale) for interval in found))
-    for flag, label in (("saturated", "queue kept growing"), ("truncated", "cut short")):
-        flags = [sum(bool(run[flag]) for run in one) for one in runs]
-        if any(flags):
-            table.add_row(label, *(f"{n} of {count}" for n in flags), *("" for _ in pairs))
+    for label, cells in flags.items():
+        table.add_row(label, *cells, *[""] * (len(columns) - len(cells)))
     return table
+
+
+def _flags(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[str]]:
+    """Of how many runs of each alternative something is true that spoils them."""
+    found = {}
+    for flag, label in (("saturated", "queue kept growing"), ("truncated", "cut short")):
+        counts = [sum(bool(run[flag]) for run in one) for one in runs]
+        if any(counts):
+            found[label] = [f"{n} of {len(one)}" for n, one in zip(counts, runs, strict=True)]
+    return found
 
 
 def predicted_json(metrics: Mapping[str, PredictedInterval]) -> dict[str, dict[str, float]]:
@@ -62,10 +87,13 @@ def predicted_json(metrics: Mapping[str, PredictedInterval]) -> dict[str, dict[s
 
 def predicted_table(alternatives: Mapping[str, Mapping[str, PredictedInterval]]) -> Table:
     """Each alternative's metrics with what the errors of prices and the luck of acceptance leave open."""
-    table = Table(title="90 % intervals: errors of prices, luck in acceptance", title_justify="left")
+    table = Table(
+        title="90 % intervals: errors of prices, luck in acceptance", title_justify="left", box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1), show_edge=False, pad_edge=False,
+    )  # fmt: skip
     table.add_column("metric", no_wrap=True)
     for name in alternatives:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(short_name(name), justify="right", overflow="fold")
     for figure in FIGURES:
         found = [metrics.get(figure.key) for metrics in alternatives.values()]
         if any(metric is not None for metric in found):
@@ -89,6 +117,6 @@ def _as_json(intervals: Mapping[str, Interval]) -> dict[str, Any]:
 def _shown(interval: Interval | None, scale: float) -> str:
     if interval is None:
         return "-"
-    if interval.high is None:
+    if interval.high is None or interval.high == interval.mean:
         return number(float(interval.mean), scale)
     return f"{number(float(interval.mean), scale)} ± {number(interval.high - interval.mean, scale)}"

@@ -67,6 +67,12 @@ def number(value: object, scale: float = 1.0) -> str:
     return f"{scaled:,.{digits}f}"
 
 
+def short_name(alternative: str) -> str:
+    """``speculation on`` as on, ``speculation.program=eagle3`` as program=eagle3: for a column's heading."""
+    path, separator, value = alternative.partition("=")
+    return f"{path.rpartition('.')[2]}={value}" if separator else alternative.removeprefix("speculation ")
+
+
 def shown_figures(summaries: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """Those that some summary has a value for, other than 0."""
     return [one for one in FIGURES if one.key in ALWAYS or any(summary.get(one.key) for summary in summaries)]
@@ -79,7 +85,7 @@ def run_table(summaries: Summaries, base: str | None = None) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("one run of each" if len(names) > 1 else "one run", no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(short_name(name), justify="right", overflow="fold")
     if against is not None:
         table.add_column("change", justify="right")
     for figure in shown_figures(list(summaries.values())):

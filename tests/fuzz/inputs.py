@@ -182,7 +182,22 @@ def command_line(chance: random.Random, folder: Path) -> list[str]:
     return ["import", "config", text]
 
 
+WORDS = (
+    "", "0", "-1", "nan", "inf", "1e400", "h100", "4x h100", "0x h100", "x4", "é", "a" * 400, "../..", "/etc/passwd",
+    "vllm", "vllm 0.1", "vllm abc", "sglang:", "1ms", "5s", "0ms", "none", "[1,2]", "{a: b}", "eagle-3", "x.yaml", ".",
+)  # fmt: skip
+
+
+def short_options(chance: random.Random, folder: Path) -> list[str]:
+    """A question in a dozen words, some of them wrong, with or without a file under it."""
+    options = ("model", "gpu", "tp", "drafter", "draft-tokens", "rate", "concurrency", "prompt", "output", "ttft-p95")
+    options += ("tpot-p95", "engine", "from")
+    start = ["quickstart"] if chance.random() < 0.3 else ["--model", "llama-3.1-8b", "--gpu", "h100"]
+    asked = [f"--{name}={chance.choice(WORDS)}" for name in chance.sample(options, chance.randint(1, 4))]
+    return ["init", *start, *asked]
+
+
 KINDS: dict[str, Callable[[random.Random, Path], list[str]]] = {
     "scenario": scenario, "setting": setting, "config": model_config, "trace": trace, "profile": profile,
-    "log": log, "command line": command_line,
+    "log": log, "command line": command_line, "short options": short_options,
 }  # fmt: skip
