@@ -36,12 +36,13 @@ def speedup_map(
     assembly: Assembly,
     *,
     batches: Sequence[int] | None = None,
+    draft_lengths: Sequence[int] | None = None,
     context_tokens: float | None = None,
     decode_only: bool = False,
     acceptance_error: bool = True,
 ) -> SpeedupMap:
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
-    ``max_draft_tokens`` that the program can run; 0 alone without a drafter.
+    ``max_draft_tokens`` that the program can run; 0 alone without a drafter. ``draft_lengths``: of these, some.
 
     ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean, and where
     prefill replicas compute them: the map is then a decode replica's. ``acceptance_error``: whether bounds hold what
@@ -64,9 +65,10 @@ def speedup_map(
             "ask for smaller batches or a shorter context"
         )
     sizes = sorted(set(batches))
+    lengths = assembly.choices() if draft_lengths is None else tuple(draft_lengths)
 
     def draw(asked: Assembly) -> list[Cell]:
-        return _cells(asked, sizes, context, served)
+        return _cells(asked, sizes, lengths, context, served)
 
     cells = unsure_of_acceptance(assembly, draw) if acceptance_error else draw(assembly)
     origin = None if scenario.speculation is None else scenario.speculation.acceptance_origin
@@ -90,12 +92,14 @@ def served_by(assembly: Assembly) -> Served:
     return Served(prompts * (prompt / prompts.mean()), output, equal and together, turnaround_s)
 
 
-def _cells(assembly: Assembly, batches: Sequence[int], context: float, served: Served | None) -> list[Cell]:
+def _cells(
+    assembly: Assembly, batches: Sequence[int], lengths: Sequence[int], context: float, served: Served | None
+) -> list[Cell]:
     """All cells, each draft length's prices for every batch size at once."""
     sizes = np.array(batches, dtype=np.float64)
     alone = _Row.of(Steps(assembly, 0, drafter=False), sizes, context, served)
     rows = []
-    for k in assembly.choices():
+    for k in lengths:
         steps = Steps(assembly, k)
         row = _Row.of(steps, sizes, context, served) if k or steps.drafter else alone
         rows.append(row.cells(batches, context, alone))

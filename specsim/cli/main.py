@@ -28,6 +28,7 @@ from specsim.cli import (
     report,
     schema,
     simulate,
+    sweep,
     systems,
     tune,
     validate,
@@ -56,6 +57,7 @@ app.command("fit")(fit.fit)
 app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
 app.command("plan")(plan.plan)
+app.command("sweep")(sweep.sweep)
 app.add_typer(import_files.app, name="import")
 app.command("report")(report.report)
 app.command("systems")(systems.systems)

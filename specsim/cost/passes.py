@@ -81,23 +81,48 @@ class PassCost:
         tokens = sum((g.tokens for g in groups), 0)
         rows = sum((g.sequences * g.logit_rows for g in groups), 0)
         uniform = not any(group.is_prefill for group in groups)
-        sizes = () if self._graph_mode == "full_decode_only" and not uniform else self._graph_sizes
-        padded, captured = pad_to_graph(tokens, sizes)
+        padded, captured = pad_to_graph(tokens, self.captured_sizes(uniform=uniform))
+        charges = self.of_tokens(padded, rows, warm=warm)
+        for group in one_prompt_kernel(groups):
+            charges += self.of_attention(group, warm=warm, mask=mask, uniform=uniform)
+        if self.launches:
+            charges.append(self._launches(charges, captured, uniform=uniform))
+        return charges
+
+    def captured_sizes(self, *, uniform: bool) -> tuple[int, ...]:
+        """Token counts with a captured graph; ``uniform``: of a pass without prompts."""
+        return () if self._graph_mode == "full_decode_only" and not uniform else self._graph_sizes
+
+    def of_tokens(self, padded: Reals, rows: Reals, *, warm: bool) -> list[Charge]:
+        """What depends on the tokens that run and on the rows of logits alone: a sum of one for each."""
         if isinstance(padded, int) and isinstance(rows, int):
             charges = list(self._token_charges(padded, rows, warm))
         else:
             charges = list(self._price_tokens(padded, rows, warm))
-        in_tiles = self._in_one_call and not uniform
-        for group in one_prompt_kernel(groups):
-            own_mask = "" if group.is_prefill or group.query_tokens == 1 else mask
-            tiled = in_tiles and not group.is_prefill
-            kernels = attention_kernels(self._part, group, self._precision, own_mask, in_tiles=tiled)
-            charges.extend(self.charge(kernel, warm) for kernel in kernels)
         if between_s := self._prices.host_s("layer", 1):
             charges.append(Charge("elementwise", "host", between_s * self._part.mixers, 0.0, 0.0, 0.0, 0))
-        if self._launching.kernel_s:
-            charges.append(self._launches(charges, captured, uniform=uniform))
         return charges
+
+    def of_attention(self, group: Group, *, warm: bool, mask: str, uniform: bool) -> list[Charge]:
+        """Attention of one group, in a pass with prompts unless it is ``uniform``."""
+        own_mask = "" if group.is_prefill or group.query_tokens == 1 else mask
+        tiled = self._in_one_call and not uniform and not group.is_prefill
+        kernels = attention_kernels(self._part, group, self._precision, own_mask, in_tiles=tiled)
+        return [self.charge(kernel, warm) for kernel in kernels]
+
+    @property
+    def launches(self) -> bool:
+        """Whether the host's launches are priced apart from the kernels."""
+        return self._launching.kernel_s > 0
+
+    def launching_s(self, launches: Reals, captured: Reals, *, uniform: bool) -> tuple[Reals, Reals]:
+        """Seconds that the host spends on launching a pass of so many kernels, and that the device idles between."""
+        whole = uniform and self._graph_mode != "piecewise"
+        most = PIECES_PER_LAYER * self._part.mixers + 1
+        pieces = 0 if whole else most
+        busy_s = np.where(captured, pieces * self._launching.piece_s, launches * self._launching.kernel_s)
+        # An eager pass launches at least what a piecewise one does between its pieces.
+        return busy_s, np.where(captured, pieces, most) * self._launching.gap_s
 
     def sampling(self, operation: str, rows: Reals) -> Sequence[Charge]:
         """Choosing tokens from rows of logits of each head; each rank does so over the whole vocabulary."""
@@ -133,15 +158,10 @@ class PassCost:
 
     def _launches(self, charges: Sequence[Charge], captured: Reals, *, uniform: bool) -> Charge:
         """What the device waits for the host to launch its kernels, and idles between pieces of a graph."""
-        whole = uniform and self._graph_mode != "piecewise"
-        most = PIECES_PER_LAYER * self._part.mixers + 1
-        pieces = 0 if whole else most
         kernels = sum((charge.launches for charge in charges), 0.0)
         kernels_s = sum((charge.seconds for charge in charges), 0.0)
-        busy_s = np.where(captured, pieces * self._launching.piece_s, kernels * self._launching.kernel_s)
-        # An eager pass launches at least what a piecewise one does between its pieces.
-        idle_s = np.where(captured, pieces, most) * self._launching.gap_s
-        waiting_s = np.maximum(0.0, busy_s - kernels_s - idle_s)
+        busy_s, idle_s = self.launching_s(kernels, captured, uniform=uniform)
+        waiting_s = np.asarray(np.maximum(0.0, busy_s - kernels_s - idle_s))
         if waiting_s.ndim:
             return Charge("host", "host", waiting_s + idle_s, 0.0, 0.0, 0.0, 0, busy_s, waiting_s)
         waiting, idle = float(waiting_s), float(idle_s)

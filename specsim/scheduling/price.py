@@ -1,8 +1,9 @@
-"""Seconds of a step from tables: what ``serving.tabulate`` makes of a price source, put together again.
+"""Seconds of a step from tables, put together as its round is.
 
-A step of decode groups alone is verify(width, n, kv) + draft(k, n, kv). With prompt chunks it is what depends on all
-tokens and the rows of logits, what the decoding sequences read of their caches, what each chunk's attention takes, the
-draft's first pass, and its later ones.
+``serving.tabulate`` makes the list of the runs (``speculation.pricing.Run``) of a round at each draft length: how much
+of a step each run carries, and where the tables of its kernels are. A run takes what its tokens take, its rows of
+logits, and the attention of each group and chunk, and it may wait for its launches. Host and device overlap, and a
+drafter and the target, where ``speculation.round`` says they do.
 """
 
 from __future__ import annotations
@@ -10,76 +11,107 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from specsim.arrays import Floats, Integers
-from specsim.cost.forward import WIDEST_NARROW_CHUNK
+from specsim.cost.forward import SOURCES, WIDEST_NARROW_CHUNK
+from specsim.cost.step_time import WEIGHTY_SHARE
 from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
 from specsim.scheduling.compiled import compiled
 from specsim.scheduling.records import GROUP, group_at, work_at
 from specsim.surfaces import look_up
 
+RUN = mixed_record(
+    (
+        "tokens_s", "last_token", "rows_s", "last_row", "attention_s", "num_places", "prompts_s", "widths", "shares",
+        "times", "of_target", "overlapped", "own_place",
+    ),
+    (
+        "prompt_tokens", "emitting_tokens", "emitting_rows", "own_tokens", "own_rows", "own_keys", "own_more_keys",
+        "captured", "captured_busy_s", "captured_idle_s", "eager_busy_s", "eager_group_busy_s", "eager_idle_s",
+    ),
+)  # fmt: skip
+"""One run.
+
+tokens_s, rows_s     [tokens, sources], [rows of logits, sources] by the rank of the source; none where the run has
+                     nothing of the kind
+attention_s          [2, place, sequences, KV] of groups of sequences: seconds, and the ranks of their sources
+prompts_s            [2, chunks, tokens of one, tokens before it] of prompts: the same
+widths               what a sequence of the step is in the run, [width, WIDTH_FIELDS]
+shares, times        by all decoding sequences: how many of one run, how often it runs
+of_target            it is the target's; overlapped: it runs beside the target
+own_..               the same of a sequence that drafts, whatever the step computed of it
+prompt_tokens        its tokens for one of a prompt; emitting_..: and for each chunk that yields a token
+captured             tokens up to which a graph runs; busy: seconds of the host to launch it, idle: of the device
+"""
+WIDTH_FIELDS = ("tokens", "rows", "place", "keys", "more_keys")  # keys in view: keys · KV length + more_keys
+_TOKENS, _ROWS, _PLACE, _KEYS, _MORE_KEYS = range(len(WIDTH_FIELDS))
+run_at = record_at(RUN)
+RUN_BYTES = RUN.itemsize
+
 
 class Prices(NamedTuple):
-    """Axes: w = width - 1, n = sequences (all whole numbers from 0), c = KV knots, m = token knots, f = row knots.
+    """Axes: s = sequences (all whole numbers from 0), k_index, and those of RUN's tables.
 
-    ``k_index[k]`` is k's place in the tables by draft length, -1 where none was made.
+    A plan is a round's list of runs. ``k_index[k]`` is k's place among draft lengths (0 for k = 0), -1 where no plan
+    was made; its plans are those at 4 · k_index: without prompts, without and with drafts to verify; with prompts.
     """
 
-    kv_knots: Floats  # [c]
-    verify_s: Floats  # [w, n, c] a step of n sequences, nothing drafted
-    attention_s: Floats  # [w, n, c] of it, what adds up over groups; the whole where the source has no parts
-    beside_s: Floats  # [w, n, c] the same in a step that holds prompt chunks
-    rank: Integers  # [w, n, c] of the source
-    additive: bool  # whether attention_s adds up over groups of several widths
     k_index: Integers  # [k]
-    draft_s: Floats  # [k_index, n, c] what drafting adds to a step that verified drafts of the same length
-    draft_alone_s: Floats  # [k_index, n, c] what drafting for n sequences takes, the first pass carrying one sequence
-    graph_sizes: Integers
-    token_knots: Floats  # [m]
-    row_knots: Floats  # [m, f]
-    mixed_s: Floats  # [m, f] a step of so many tokens and rows, attention_s and chunks left out
-    alone_s: Floats  # [m, 2] the same with chunks only, of which none or one yields a token
-    first_s: Floats  # [k_index, m, f] the draft's first pass over such a step
-    first_alone_s: Floats  # [k_index, m, 2]
-    mixed_rank: Integers  # [1] the worst of mixed steps
-    count_knots: Floats  # [o] chunks that one kernel computes
-    chunk_knots: Floats  # [q] new tokens of a chunk
-    prefix_knots: Floats  # [p] tokens before it
-    chunk_s: Floats  # [o, q, p] attention of so many chunks
-    chunk_first_s: Floats  # [k_index, o, q, p] what the draft's first pass takes longer for the tokens before them
-    split_s: Floats  # [k_index] and for each further group of another width
-    chunk_split_s: Floats  # [k_index] and for each further kernel that computes prompt chunks
+    first_runs: Integers  # [plans + 1]
+    runs: NDArray[Any]  # [runs] of RUN
+    kv_knots: Floats
+    sequence_knots: Floats
+    count_knots: Floats  # chunks in one kernel
+    chunk_knots: Floats  # new tokens of a chunk
+    prefix_knots: Floats  # tokens before it
+    step_host_s: Floats  # [2, s] what the host takes for so many sequences, exposed and hidden
+    handing_host_s: Floats  # [plans, 2, s] for handing over the drafts of so many
+    token_host_s: Floats  # [plans, 2, s] for the draft tokens of so many
+    phase_host_s: Floats  # [plans, 2, s] for the phases in which so many draft
+    load_s: Floats  # [2, tokens] of loading experts for so many tokens of a step, and of what of it is foreseen
     off_tokens: Floats  # [o] log tokens of a step; empty: the prices are as tabulated
     off: Floats  # [2, k, o] log of what multiplies a step without and with prompt chunks that drafts k tokens
+    overlaps_host: bool
+    whole: bool  # steps whose parts nobody knows, see ``_whole_step``
+    fixed_s: float  # of every step
     lag_s: float  # of every step, as ``cost.step_time.StepTime`` has it
+    tables: list[Floats]  # that RUN's addresses are of
 
 
 _SIZES = {
-    "num_kv": ("kv_knots", 0), "num_widths": ("verify_s", 0), "num_sequences": ("verify_s", 1),
-    "num_draft_lengths": ("k_index", 0), "num_graphs": ("graph_sizes", 0), "num_tokens": ("token_knots", 0),
-    "num_rows": ("row_knots", 1), "num_chunks": ("chunk_knots", 0), "num_prefixes": ("prefix_knots", 0),
-    "num_counts": ("count_knots", 0),
-    "num_off": ("off_tokens", 0),
+    "num_draft_lengths": ("k_index", 0), "num_kv": ("kv_knots", 0), "num_sequence_knots": ("sequence_knots", 0),
+    "num_counts": ("count_knots", 0), "num_chunks": ("chunk_knots", 0), "num_prefixes": ("prefix_knots", 0),
+    "num_host": ("step_host_s", 1), "num_loads": ("load_s", 1), "num_off": ("off_tokens", 0),
 }  # fmt: skip
+_SCALARS = ("fixed_s", "lag_s")
+_FLAGS = ("overlaps_host", "whole")
+_ARRAYS = tuple(name for name in Prices._fields if name not in (*_SCALARS, *_FLAGS, "tables"))
 
-PRICES = mixed_record((*Prices._fields[:-1], *_SIZES, "put_together"), ("lag_s",))
-"""Addresses of the tables, how long their axes are, and what puts prices together from them, compiled apart."""
+PRICES = mixed_record((*_ARRAYS, *_SIZES, *_FLAGS, "spent", "put_together"), _SCALARS)
+"""Addresses of the tables, how long their axes are, and what puts prices together from them, compiled apart.
+
+``spent``: seconds of a step by the rank of their source.
+"""
 prices_at = record_at(PRICES)
 GROUP_BYTES = GROUP.itemsize
+NUM_SOURCES = len(SOURCES)
 
 
 class PriceRecord:
     """The PRICES record of tables, which it keeps alive."""
 
     def __init__(self, prices: Prices) -> None:
-        self._tables = {name: np.ascontiguousarray(table) for name, table in prices._asdict().items()}
-        del self._tables["lag_s"]
+        self._prices = prices
+        self._kept = {name: np.ascontiguousarray(getattr(prices, name)) for name in _ARRAYS}
+        self._kept["spent"] = np.zeros(len(SOURCES))
         self.record = np.zeros(1, PRICES)
-        for name, array in self._tables.items():
+        for name, array in self._kept.items():
             self.record[name] = address_of(array)
         for name, (table, axis) in _SIZES.items():
-            self.record[name] = self._tables[table].shape[axis]
-        self.record["additive"], self.record["lag_s"] = prices.additive, prices.lag_s
+            self.record[name] = self._kept[table].shape[axis]
+        for name in (*_SCALARS, *_FLAGS):
+            self.record[name] = getattr(prices, name)
         self.record["put_together"] = compiled(put_together).address
 
     def price(self, work: np.ndarray[Any, Any]) -> None:
@@ -87,82 +119,24 @@ class PriceRecord:
         compiled(put_together)(address_of(self.record), address_of(work))
 
 
-@jit
-def _row(table: int, index: int, length: int) -> Any:
-    """One of a table's rows, which run along its last axis."""
-    return floats_at(table + 8 * index * length)
-
-
 _span = jit(look_up.bracket)
-
-
-@jit
-def _between(row: Any, i: int, t: float) -> float:
-    return float(row[i] * (1.0 - t) + row[i + 1] * t)
-
-
-@jit
-def _at(prices: Any, table: int, w: float, n: int, kv: float) -> float:
-    """``table[w, n, c]`` at a mean width and a KV length."""
-    i, t = _span(floats_at(prices.kv_knots), prices.num_kv, kv)
-    j = min(int(w) - 1, prices.num_widths - 1)
-    value = _between(_row(table, j * prices.num_sequences + n, prices.num_kv), i, t)
-    share = w - 1.0 - j
-    if share > 0.0 and j + 1 < prices.num_widths:
-        above = _between(_row(table, (j + 1) * prices.num_sequences + n, prices.num_kv), i, t)
-        value += share * (above - value)
-    return value
-
-
-@jit
-def _padded(prices: Any, tokens: float) -> float:
-    """Tokens that run: the next captured size, or as many as there are above the largest."""
-    sizes = integers_at(prices.graph_sizes)
-    low, high = 0, prices.num_graphs - 1
-    if high < 0 or tokens > sizes[high]:
-        return tokens
-    while low < high:
-        middle = (low + high) // 2
-        if sizes[middle] < tokens:
-            low = middle + 1
-        else:
-            high = middle
-    return float(sizes[low])
-
-
-@jit
-def _by_rows(prices: Any, m: int, table: int, index: int, rows: float) -> float:
-    """Row ``index`` of a table over the row knots of token knot m."""
-    i, t = _span(_row(prices.row_knots, m, prices.num_rows), prices.num_rows, rows)
-    return _between(_row(table, index, prices.num_rows), i, min(t, 1.0))
-
-
-@jit
-def _chunk(prices: Any, table: int, k: int, tokens: float, kv: float) -> float:
-    i, s = _span(floats_at(prices.chunk_knots), prices.num_chunks, tokens)
-    j, t = _span(floats_at(prices.prefix_knots), prices.num_prefixes, kv - tokens)
-    first = k * prices.num_chunks + i
-    low = _between(_row(table, first, prices.num_prefixes), j, t)
-    high = _between(_row(table, first + 1, prices.num_prefixes), j, t)
-    return float(low * (1.0 - s) + high * s)
-
-
-@jit
-def _log_off(prices: Any, chunks: int, k: int, tokens: float) -> float:
-    """Log of what multiplies a step of so many tokens; beyond the knots that of the nearest one."""
-    i, t = _span(floats_at(prices.off_tokens), prices.num_off, np.log(max(tokens, 1.0)))
-    row = _row(prices.off, (chunks > 0) * prices.num_draft_lengths + k, prices.num_off)
-    return _between(row, i, min(max(t, 0.0), 1.0))
 
 
 def put_together(prices_address: int, work_address: int) -> int:
     """Set the seconds of a step (a WORK record), the rank of their source, and the step's lag."""
     prices, step = prices_at(prices_address), work_at(work_address)
-    step.seconds, step.rank = _as_tabulated(prices, step, step.draft_tokens)
+    k, spent = step.draft_tokens, floats_at(prices.spent)
+    for rank in range(NUM_SOURCES):
+        spent[rank] = 0.0
+    seconds = max(_whole_step(prices, step, k) if prices.whole else _as_tabulated(prices, step, k), 1e-9)
+    step.rank = 0
+    for rank in range(NUM_SOURCES):
+        if spent[rank] >= WEIGHTY_SHARE * seconds:
+            step.rank = rank
     if prices.num_off:
         tokens = _tokens(step.groups, step.num_groups) + _tokens(step.chunks, step.num_chunks)
-        step.seconds *= np.exp(_log_off(prices, step.num_chunks, step.draft_tokens, tokens))
-    step.lag_s = prices.lag_s
+        seconds *= np.exp(_log_off(prices, step.num_chunks, k, tokens))
+    step.seconds, step.lag_s = seconds, prices.lag_s
     return 0
 
 
@@ -176,122 +150,233 @@ def _tokens(groups: int, count: int) -> float:
 
 
 @jit
-def _as_tabulated(prices: Any, step: Any, k: int) -> tuple[float, int]:
-    """Seconds of a step that drafts ``k`` tokens, without what multiplies them, and the rank of their source."""
-    tokens, keys, sequences = 0.0, 0.0, 0.0
+def _log_off(prices: Any, chunks: int, k: int, tokens: float) -> float:
+    """Log of what multiplies a step of so many tokens; beyond the knots that of the nearest one."""
+    i, t = _span(floats_at(prices.off_tokens), prices.num_off, np.log(max(tokens, 1.0)))
+    row = floats_at(prices.off + 8 * ((chunks > 0) * prices.num_draft_lengths + k) * prices.num_off)
+    return _between(row, i, min(max(t, 0.0), 1.0))
+
+
+@jit
+def _as_tabulated(prices: Any, step: Any, k: int) -> float:
+    """Seconds of a step that drafts ``k`` tokens, without what multiplies them."""
+    sequences, wide = 0.0, 0
     for g in range(step.num_groups):
         group = group_at(step.groups + g * GROUP_BYTES)
         sequences += group.sequences
-        tokens += group.sequences * group.query_tokens
-        keys += group.sequences * group.kv_tokens
-    index = integers_at(prices.k_index)[k] if k > 0 else -1
-    n, width, kv = int(sequences), 1.0, 1.0
-    if step.num_groups:
-        width, kv = tokens / sequences, keys / sequences
-    seconds, rank = 0.0, 0
-    if step.num_groups:
-        i, _ = _span(floats_at(prices.kv_knots), prices.num_kv, kv)
-        plane = min(int(width) - 1, prices.num_widths - 1) * prices.num_sequences + n
-        rank = integers_at(prices.rank + 8 * plane * prices.num_kv)[i]
-        if step.num_groups > 1 and prices.additive:
-            table = prices.beside_s if step.num_chunks else prices.attention_s
-            seconds = _groups_alone(prices, table, step) - _at(prices, table, width, n, kv)
-    if index >= 0:
-        seconds += _drafting(prices, step, index, n, kv)
-    if step.num_chunks == 0:
-        return max(seconds + _at(prices, prices.verify_s, width, n, kv), 1e-9), int(rank)
-    if step.num_groups:
-        seconds += _at(prices, prices.beside_s, width, n, kv)
-    seconds += _with_chunks(prices, step, index, tokens)
-    return max(seconds, 1e-9), int(max(rank, integers_at(prices.mixed_rank)[0]))
+        wide = max(wide, int(group.query_tokens > 1))
+    prompt_tokens = _tokens(step.chunks, step.num_chunks)
+    index = max(0, integers_at(prices.k_index)[k])
+    plan = 4 * index + 2 * int(step.num_chunks > 0) + wide
+    first = integers_at(prices.first_runs)
+    target_s, others = 0.0, (0.0, 0.0, 0.0)
+    overlapped = (0.0, 0.0, 0.0)
+    for r in range(first[plan], first[plan + 1]):
+        run = run_at(prices.runs + r * RUN_BYTES)
+        taken = _of_run(prices, run, step, int(sequences), prompt_tokens)
+        if run.of_target:
+            target_s += taken[0] + taken[1]
+        if run.overlapped:
+            overlapped = _sum(overlapped, taken)
+        else:
+            others = _sum(others, taken)
+    decoding, drafting = int(sequences), step.num_drafting
+    exposed_s, hidden_s = _host(prices, prices.step_host_s, 0, decoding + step.num_chunks)
+    if k:
+        for table, count in ((prices.handing_host_s, decoding), (prices.token_host_s, drafting)):
+            more = _host(prices, table, plan, count)
+            exposed_s, hidden_s = exposed_s + more[0], hidden_s + more[1]
+        phases = _host(prices, prices.phase_host_s, plan, drafting)
+        beside_s = overlapped[0] + overlapped[1]
+        share = 1.0
+        if beside_s > 0.0:
+            beside_s += phases[0] + phases[1]
+            share = max(0.0, beside_s - target_s) / beside_s
+        exposed_s, hidden_s = exposed_s + share * phases[0], hidden_s + share * phases[1]
+        others = _sum(others, (share * overlapped[0], share * overlapped[1], share * overlapped[2]))
+    device_s = others[0] + prices.fixed_s
+    if prices.num_loads:
+        device_s += _loads(prices, _tokens(step.groups, step.num_groups) + prompt_tokens, target_s + prices.fixed_s)
+    if prices.overlaps_host:
+        return float(exposed_s + max(device_s, others[2] + hidden_s))
+    return float(exposed_s + hidden_s + device_s + others[1])
 
 
 @jit
-def _groups_alone(prices: Any, table: int, step: Any) -> float:
-    """What groups of several widths add of their own, where it replaces one group of their mean width and length."""
-    own = 0.0
+def _whole_step(prices: Any, step: Any, k: int) -> float:
+    """A step of one group of the mean width and KV length, what each chunk adds to it, and drafting.
+
+    The one run's ``attention_s`` is the step of such a group, at the place of its width; ``prompts_s`` of a chunk;
+    ``fixed_s`` is that of a step without a group; ``phase_host_s`` of drafting.
+    """
+    run = run_at(prices.runs)
+    tokens, keys, sequences = _tokens(step.groups, step.num_groups), 0.0, 0.0
     for g in range(step.num_groups):
         group = group_at(step.groups + g * GROUP_BYTES)
-        own += _at(prices, table, group.query_tokens, int(group.sequences), group.kv_tokens)
-    return own
+        sequences += group.sequences
+        keys += group.sequences * group.kv_tokens
+    seconds = prices.fixed_s
+    if step.num_groups:
+        place = min(int(tokens / sequences), run.num_places) - 1
+        seconds = _attention(prices, run, place, sequences, keys / sequences, 1.0)
+        share = tokens / sequences - 1.0 - place
+        if share > 0.0 and place + 1 < run.num_places:
+            seconds += share * (_attention(prices, run, place + 1, sequences, keys / sequences, 0.0) - seconds)
+    for c in range(step.num_chunks):
+        chunk = group_at(step.chunks + c * GROUP_BYTES)
+        seconds += _chunks(prices, run, 1.0, chunk.query_tokens, chunk.kv_tokens - chunk.query_tokens, 1.0)
+    if k:
+        plan = 4 * max(0, integers_at(prices.k_index)[k])
+        seconds += _host(prices, prices.phase_host_s, plan, step.num_drafting)[0]
+    return float(seconds)
 
 
 @jit
-def _drafting(prices: Any, step: Any, index: int, n: int, kv: float) -> float:
-    """Drafting but for the first pass over prompt chunks; ``n`` sequences of a mean ``kv`` decode in the step."""
-    length, first = prices.num_kv, index * prices.num_sequences
-    i, t = _span(floats_at(prices.kv_knots), length, step.drafting_kv_tokens if step.num_drafting else kv)
-    seconds = _between(_row(prices.draft_alone_s, first + step.num_drafting, length), i, t)
-    if step.num_groups:
-        late, draft = _row(prices.draft_alone_s, first + n, length), _row(prices.draft_s, first + n, length)
-        i, t = _span(floats_at(prices.kv_knots), length, kv)
-        seconds += _between(draft, i, t) - _between(late, i, t)
-        seconds += (step.num_groups - 1) * floats_at(prices.split_s)[index]
-        if step.num_chunks:
-            seconds -= draft[0] - late[0]
+def _loads(prices: Any, tokens: float, target_s: float) -> float:
+    """Loading of experts, as far as it is not foreseen and hidden behind the target's pass."""
+    at = min(int(tokens), prices.num_loads - 1)
+    rows = floats_at(prices.load_s)
+    return float(rows[at] - min(rows[prices.num_loads + at], target_s))
+
+
+@jit
+def _sum(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float, float]:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2]
+
+
+@jit
+def _host(prices: Any, table: int, plan: int, count: int) -> tuple[float, float]:
+    """Exposed and hidden seconds of the host for so many sequences."""
+    size = prices.num_host
+    rows = floats_at(table + 16 * plan * size)
+    at = min(count, size - 1)
+    return float(rows[at]), float(rows[size + at])
+
+
+@jit
+def _of_run(
+    prices: Any, run: Any, step: Any, decoding: int, prompt_tokens: float
+) -> tuple[float, float, float]:  # fmt: skip
+    """Seconds of the device, that it waits for the launches of the run, and of the host for them."""
+    tokens, rows, attention_s, kernels = 0.0, 0.0, 0.0, 0
+    share = floats_at(run.shares)[decoding]
+    times = floats_at(run.times)[decoding]
+    for g in range(step.num_groups):
+        group = group_at(step.groups + g * GROUP_BYTES)
+        width = int(group.query_tokens)
+        here = floats_at(run.widths + 8 * width * NUM_WIDTH_FIELDS)
+        sequences = share * group.sequences
+        tokens += sequences * here[_TOKENS]
+        rows += sequences * here[_ROWS]
+        if here[_PLACE] >= 0.0:
+            keys = here[_KEYS] * group.kv_tokens + here[_MORE_KEYS]
+            attention_s += _attention(prices, run, int(here[_PLACE]), sequences, keys, times)
+            kernels += 1
+    if step.num_drafting and run.own_tokens:
+        tokens += step.num_drafting * run.own_tokens
+        rows += step.num_drafting * run.own_rows
+        if run.own_place >= 0:
+            keys = run.own_keys * step.drafting_kv_tokens + run.own_more_keys
+            attention_s += _attention(prices, run, run.own_place, step.num_drafting, keys, times)
+            kernels += 1
+    if step.num_chunks:
+        tokens += run.prompt_tokens * prompt_tokens + run.emitting_tokens * step.num_emitting
+        rows += run.emitting_rows * step.num_emitting
+        if run.prompts_s:
+            own = _of_prompts(prices, run, step, times)
+            attention_s, kernels = attention_s + own[0], kernels + own[1]
+    if tokens == 0.0:
+        return 0.0, 0.0, 0.0
+    kernels_s = _of_count(prices, run.tokens_s, run.last_token, tokens, times) + attention_s
+    kernels_s += _of_count(prices, run.rows_s, run.last_row, rows, times)
+    if tokens <= run.captured:
+        busy_s, idle_s = run.captured_busy_s, run.captured_idle_s
+    else:
+        busy_s, idle_s = run.eager_busy_s + kernels * run.eager_group_busy_s, run.eager_idle_s
+    waiting_s = max(0.0, busy_s - kernels_s - idle_s)
+    return times * (kernels_s + idle_s), times * waiting_s, times * busy_s
+
+
+NUM_WIDTH_FIELDS = len(WIDTH_FIELDS)
+
+
+@jit
+def _of_count(prices: Any, table: int, last: int, count: float, times: float) -> float:
+    """Seconds of a table over whole numbers; fewer tokens than a whole one take as long as it does."""
+    if table == 0 or count <= 0.0:
+        return 0.0
+    at = min(int(np.ceil(count - 1e-9)), last)
+    by_rank, spent = floats_at(table + 8 * at * NUM_SOURCES), floats_at(prices.spent)
+    seconds = 0.0
+    for rank in range(NUM_SOURCES):
+        seconds += by_rank[rank]
+        spent[rank] += times * by_rank[rank]
     return seconds
 
 
 @jit
-def _chunks(prices: Any, index: int, count: float, tokens: float, kv: float) -> float:
-    """What chunks of a length add, in one kernel: to the target's pass, and to the first of the draft at ``index``."""
-    o, u = _span(floats_at(prices.count_knots), prices.num_counts, count)
-    seconds = _of_count(prices, prices.chunk_s, o, u, tokens, kv)
-    if index >= 0:
-        seconds += _of_count(prices, prices.chunk_first_s, index * prices.num_counts + o, u, tokens, kv)
-    return float(seconds)
+def _note(prices: Any, rank: int, seconds: float) -> None:
+    """Seconds of a source whose rank is behind an address."""
+    floats_at(prices.spent)[int(floats_at(rank)[0])] += seconds
 
 
 @jit
-def _of_count(prices: Any, table: int, place: int, share: float, tokens: float, kv: float) -> float:
-    """``table[place]`` and its neighbour by their shares, at a chunk's length and the tokens before it."""
-    seconds = _chunk(prices, table, place, tokens, kv)
-    return seconds if share == 0.0 else (1.0 - share) * seconds + share * _chunk(prices, table, place + 1, tokens, kv)
+def _between(row: Any, i: int, t: float) -> float:
+    return float(row[i] * (1.0 - t) + row[i + 1] * t)
 
 
 @jit
-def _with_chunks(prices: Any, step: Any, index: int, tokens: float) -> float:
-    """What chunks and all tokens together take: the target's pass, and the first pass of the draft at ``index``.
+def _bilinear(table: int, length: int, i: int, s: float, j: int, t: float) -> float:
+    """Between rows i and i + 1 of a table, each ``length`` long."""
+    rows = floats_at(table + 8 * i * length)
+    return _between(rows, j, t) * (1.0 - s) + _between(rows, length + j, t) * s
 
-    ``tokens`` are those of the decode groups.
-    """
-    seconds, rows = 0.0, tokens + step.num_emitting - 1.0
-    prompts, squares, before, kernels = 0.0, 0.0, 0.0, 0
+
+@jit
+def _attention(prices: Any, run: Any, place: int, sequences: float, keys: float, times: float) -> float:
+    """Attention of a group; its KV length is ``keys``."""
+    i, s = _span(floats_at(prices.sequence_knots), prices.num_sequence_knots, sequences)
+    j, t = _span(floats_at(prices.kv_knots), prices.num_kv, keys)
+    size = prices.num_sequence_knots * prices.num_kv
+    table = run.attention_s + 8 * place * size
+    seconds = max(0.0, _bilinear(table, prices.num_kv, i, s, j, t))
+    _note(prices, table + 8 * (run.num_places * size + i * prices.num_kv + j), times * seconds)
+    return seconds
+
+
+@jit
+def _of_prompts(prices: Any, run: Any, step: Any, times: float) -> tuple[float, int]:
+    """Attention of a step's prompt chunks, and how many kernels it takes: see ``cost.forward.one_prompt_kernel``."""
+    seconds, kernels = 0.0, 0
+    wide, squares, before = 0.0, 0.0, 0.0
     for c in range(step.num_chunks):
         chunk = group_at(step.chunks + c * GROUP_BYTES)
-        tokens += chunk.query_tokens
-        if prices.additive and chunk.query_tokens > WIDEST_NARROW_CHUNK:
-            prompts += chunk.query_tokens
-            squares += chunk.query_tokens**2
-            before += chunk.query_tokens * (chunk.kv_tokens - chunk.query_tokens)
+        tokens = chunk.query_tokens + run.emitting_tokens * chunk.logit_rows
+        prefix = chunk.kv_tokens - chunk.query_tokens
+        if tokens > WIDEST_NARROW_CHUNK:
+            wide += tokens
+            squares += tokens**2
+            before += tokens * prefix
         else:
-            seconds += _chunks(prices, index, 1.0, chunk.query_tokens, chunk.kv_tokens)
+            seconds += _chunks(prices, run, 1.0, tokens, prefix, times)
             kernels += 1
-    if prompts:  # in one kernel, see ``cost.forward.one_prompt_kernel``
-        length = squares / prompts
-        seconds += _chunks(prices, index, prompts / length, length, length + before / prompts)
+    if wide > 0.0:
+        length = squares / wide
+        seconds += _chunks(prices, run, wide / length, length, before / wide, times)
         kernels += 1
-    if index >= 0:
-        seconds += (kernels - 1) * floats_at(prices.chunk_split_s)[index]
-    m, t = _span(floats_at(prices.token_knots), prices.num_tokens, _padded(prices, tokens))
-    seconds += (1.0 - t) * _of_all(prices, step, index, m, rows)
-    return seconds + t * _of_all(prices, step, index, m + 1, rows)
+    return seconds, kernels
 
 
 @jit
-def _of_all(prices: Any, step: Any, index: int, m: int, rows: float) -> float:
-    """What all tokens together take at token knot m."""
-    some, first = min(step.num_emitting, 1), index * prices.num_tokens + m
-    if step.num_groups:
-        seconds = _by_rows(prices, m, prices.mixed_s, m, rows)
-        if index >= 0:
-            seconds += _by_rows(prices, m, prices.first_s, first, rows)
-        return seconds
-    seconds = floats_at(prices.alone_s)[2 * m + some]
-    if step.num_emitting > 1:
-        least = _row(prices.row_knots, m, prices.num_rows)[0]
-        more = _by_rows(prices, m, prices.mixed_s, m, least + step.num_emitting - 1.0)
-        seconds += more - _row(prices.mixed_s, m, prices.num_rows)[0]
-    if index >= 0:
-        seconds += floats_at(prices.first_alone_s)[2 * first + some]
-    return float(seconds)
+def _chunks(prices: Any, run: Any, count: float, tokens: float, before: float, times: float) -> float:
+    """Attention of so many chunks of a length in one kernel, each with so many tokens before it."""
+    o, u = _span(floats_at(prices.count_knots), prices.num_counts, count)
+    i, s = _span(floats_at(prices.chunk_knots), prices.num_chunks, tokens)
+    j, t = _span(floats_at(prices.prefix_knots), prices.num_prefixes, before)
+    size = prices.num_chunks * prices.num_prefixes
+    table = run.prompts_s + 8 * o * size
+    seconds = _bilinear(table, prices.num_prefixes, i, s, j, t)
+    if u != 0.0:
+        seconds += u * (_bilinear(table + 8 * size, prices.num_prefixes, i, s, j, t) - seconds)
+    _note(prices, table + 8 * (prices.num_counts * size + i * prices.num_prefixes + j), times * seconds)
+    return max(0.0, seconds)

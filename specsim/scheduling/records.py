@@ -72,7 +72,7 @@ workload's hash, index of the block) names all tokens from a sequence's first to
 refers to it, but found until it is reused. ``before``, ``after``: its neighbours among the free ones; ``younger``: the
 next one of its bucket."""
 
-GROUP = mixed_record((), ("sequences", "query_tokens", "kv_tokens"))
+GROUP = mixed_record((), ("sequences", "query_tokens", "kv_tokens", "logit_rows"))
 """Sequences of equal width in a step, as ``cost.forward.Group``; ``kv_tokens`` is their mean."""
 
 WORK = mixed_record(

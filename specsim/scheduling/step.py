@@ -85,16 +85,16 @@ def _add_to_groups(work: Any, share: Any) -> int:
     work.prefill_tokens += share.tokens
     if share.tokens == 1:
         return 1
-    _put(work.chunks, work.num_chunks, 1.0, share.tokens, share.kv_tokens)
+    _put(work.chunks, work.num_chunks, share.tokens, share.kv_tokens, share.emits)
     work.num_chunks += 1
     work.num_emitting += share.emits
     return 0
 
 
 @jit
-def _put(groups: int, index: int, sequences: float, tokens: int, kv_tokens: int) -> None:
+def _put(groups: int, index: int, tokens: int, kv_tokens: int, logit_rows: int) -> None:
     group = group_at(groups + index * GROUP_BYTES)
-    group.sequences, group.query_tokens, group.kv_tokens = sequences, tokens, kv_tokens
+    group.sequences, group.query_tokens, group.kv_tokens, group.logit_rows = 1.0, tokens, kv_tokens, logit_rows
 
 
 @jit
@@ -105,7 +105,7 @@ def _add_decode(work: Any, tokens: int, kv_tokens: int) -> None:
             group.sequences += 1.0
             group.kv_tokens += kv_tokens
             return
-    _put(work.groups, work.num_groups, 1.0, tokens, kv_tokens)
+    _put(work.groups, work.num_groups, tokens, kv_tokens, tokens)
     work.num_groups += 1
 
 
@@ -114,7 +114,7 @@ def _add_singles(replica: Any, work: Any) -> None:
     for index in range(replica.num_shares):
         share = share_of(replica, index)
         if share.prefill and share.tokens == 1:
-            _put(work.groups, work.num_groups, 1.0, share.tokens, share.kv_tokens)
+            _put(work.groups, work.num_groups, share.tokens, share.kv_tokens, share.emits)
             work.num_groups += 1
 
 

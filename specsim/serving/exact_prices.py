@@ -14,7 +14,7 @@ from specsim.scheduling.replica import Records, ReplicaArrays
 def price_step(assembly: Assembly, replica: ReplicaArrays, work: Records) -> None:
     """Put the price of a replica's step into its WORK record."""
     decodes = array_at(int(work["groups"][0]), int(work["num_widths"][0]), GROUP)
-    groups = [Group(int(n), int(width), kv, int(width)) for n, width, kv in decodes.tolist()]
+    groups = [Group(int(n), int(width), kv, int(width)) for n, width, kv, _ in decodes.tolist()]
     shares = replica.shares[: replica.record["num_shares"][0]]
     chunks = shares[shares["prefill"] == 1]
     for tokens, position, emits in zip(*(chunks[name].tolist() for name in _CHUNK), strict=True):

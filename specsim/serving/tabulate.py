@@ -1,34 +1,33 @@
-"""A price source as tables.
+"""A price source as tables: the runs of its rounds, and the seconds of their kernels.
 
-Tabulated by asking the source itself, whatever it is made of: decode and verify steps at every number of sequences,
-width and KV length; drafting on top of them; mixed steps over (tokens, rows of logits); the attention of prompt chunks
-over (tokens, tokens before). Between KV lengths, token counts and chunk lengths prices are linear. Token counts are
-first padded as the engine pads them to its graphs.
+What a run carries of a step is found by asking the source for the runs of steps that have one sequence of each width,
+any number of them, and prompts. The kernels of a pass are tabulated once, whatever rounds run it: over every number of
+tokens and of rows of logits, so that neither captured graphs nor tiles fall between two knots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from specsim.arrays import Floats
-from specsim.cost.forward import SOURCES, Group
-from specsim.cost.step_time import StepTime
-from specsim.scheduling.price import Prices
-from specsim.speculation.round import StepCost
+from specsim.arrays import Floats, Reals
+from specsim.cost.forward import Group
+from specsim.jit import address_of
+from specsim.scheduling.price import RUN, WIDTH_FIELDS, Prices
+from specsim.serving.kernel_tables import ByCount, ByGroup, KernelTables, Knots, Table
+from specsim.speculation.draft_phase import PhaseCost
+from specsim.speculation.host_work import HostWork
+from specsim.speculation.pricing import Run
+from specsim.speculation.round import RoundCost
 
-KV_RATIO, CHUNK_RATIO = 1.3, 1.25  # of neighbouring knots
-TOKEN_RATIO = 1.03
-SMALLEST_STEP = 0.003  # of a step's seconds, from one token to the next: a product has outgrown a round of tiles
-REFERENCE_KV = 512.0  # KV length at which what does not depend on it is tabulated
-SHORT = 16  # tokens of prompts so short that their attention is next to nothing
-WIDEST_NARROW = (64.0, 65.0)  # between them attention changes its kernel, see cost.efficiency.regime
-CHUNK_COUNTS = (1, 2, 4, 9)  # of a length, in one kernel
-SEQUENCE_SHARES = (0.0, 0.1, 0.35, 1.0)  # of the most sequences that leave room for a chunk; at least 1
+KV = np.array([1e4, 2e4])  # two lengths, to see what a run makes of them
+PROMPT = 128  # tokens
+PROMPTS = (Group(1, PROMPT, PROMPT, 0), Group(1, PROMPT, PROMPT, 0), Group(1, PROMPT, PROMPT, 1))
+MOST_CHUNKS = 16  # beside as many sequences as may run
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,262 +39,249 @@ class Extent:
     longest_kv: int
     choices: tuple[int, ...] = (0,)  # draft lengths that may be chosen
     verifies: bool = True  # False: drafts are emitted unverified, so every width is 1
-    graph_sizes: tuple[int, ...] = ()
+
+    @property
+    def widest(self) -> int:
+        """Tokens that a decoding sequence may compute in a step."""
+        return 1 + (max(self.choices) if self.verifies else 0)
 
 
-def tabulate(cost: StepCost, extent: Extent) -> Prices:
-    """The tables of a price source. About 0.1 s, and as much again for each draft length."""
+def tabulate(cost: RoundCost, extent: Extent) -> Prices:
+    """The tables of a price source."""
     return _Tabulator(cost, extent).prices()
 
 
-class _Mixed(NamedTuple):
-    """As the fields of Prices."""
+class _Plan(NamedTuple):
+    """Steps that have a list of runs of their own, as ``scheduling.price.Prices`` orders them."""
 
-    rows: Floats
-    mixed_s: Floats
-    alone_s: Floats
-    first_s: Floats
-    first_alone_s: Floats
-    rank: NDArray[np.int64]
+    draft_tokens: int
+    mixed: bool  # with prompts
+    wide: bool  # with drafts to verify
+
+    @property
+    def narrowest(self) -> int:
+        return 2 if self.wide else 1
 
 
-class _Chunks(NamedTuple):
-    """As the fields of Prices."""
+class _Part(NamedTuple):
+    """A run, and what of a step is in it."""
 
-    counts: Floats
-    tokens: Floats
-    before: Floats
-    own_s: Floats
-    first_s: Floats
+    run: Run
+    phase: PhaseCost | None  # None of the target
+    decoding: Group | None
+    prompts: Sequence[Group]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether its pass is captured as one without prompts."""
+        groups = self.run.groups if self.run.drafting is None else [self.run.drafting, *self.run.groups]
+        return not any(group.is_prefill for group in groups)
 
 
 class _Tabulator:
-    def __init__(self, cost: StepCost, extent: Extent) -> None:
+    def __init__(self, cost: RoundCost, extent: Extent) -> None:
         self.cost, self.extent = cost, extent
-        self.ks = tuple(k for k in extent.choices if k > 0)
-        self.width = 1 + (max(extent.choices) if extent.verifies else 0)
-        self.kv = _knots(1.0, max(64.0, float(extent.longest_kv)), KV_RATIO)
-        self.n = np.arange(1.0, extent.max_num_seqs + 1)[:, None]
-        self.size = (extent.max_num_seqs + 1, len(self.kv))
-        probe = cost.step([Group(1, 1, REFERENCE_KV, 1)], drafting=0, draft_tokens=0, drafting_kv_tokens=0.0)
-        self.additive, self.lag_s = "attention" in probe.parts, probe.lag_s
+        self.ks = (0, *(k for k in extent.choices if k > 0))
+        self.sequences = np.arange(extent.max_num_seqs + MOST_CHUNKS + 1.0)
+        beams = [part.decoding for part in self._parts(_Plan(0, False, False), Group(1, 1, KV, 1))]
+        most = extent.max_num_seqs * max(float(np.max(group.sequences)) for group in beams if group)
+        self.knots = Knots.spanning(most, extent.max_num_batched_tokens, extent.longest_kv)
+        self.tables = KernelTables(self.knots, cost.padded_kv)
 
     def prices(self) -> Prices:
-        verify, own, beside, rank = self._verify()
-        draft, late = self._draft(verify)
-        tokens = self._token_knots()
-        reading = draft - late
-        reading -= reading[:, :, :1]
-        chunks = self._chunks()
-        mixed = self._mixed(tokens, late, reading, (chunks.tokens, chunks.first_s[:, 0, :, 0]))
+        plans = [_Plan(k, mixed, wide) for k, mixed, wide in product(self.ks, (False, True), (False, True))]
+        runs = [self._runs(plan) for plan in plans]
+        records, made = _records([run for one in runs for run in one])
         k_index = np.full(max(self.extent.choices) + 1, -1, dtype=np.int64)
-        for index, k in enumerate(self.ks):
-            k_index[k] = index
-        sizes = np.array(self.extent.graph_sizes, dtype=np.int64)
+        k_index[list(self.ks)] = np.arange(len(self.ks))
+        handing, tokens, phases = (np.stack(works) for works in zip(*map(self._host_works, plans), strict=True))
+        unpacking = [charge for entry in self.cost.target.unpacking() for charge in entry.charges]
         return Prices(
-            self.kv, verify, own, beside, rank, self.additive, k_index, draft, late, sizes, tokens, mixed.rows,
-            mixed.mixed_s, mixed.alone_s, mixed.first_s, mixed.first_alone_s, mixed.rank.max(keepdims=True), *chunks,
-            self._splitting(), self._splitting_chunks(), np.zeros(0), np.zeros((2, len(k_index), 0)), self.lag_s,
+            k_index, np.cumsum([0, *map(len, runs)]), records, *self.knots,
+            self._summed(self.cost.host.step(self.sequences)), handing, tokens, phases, self._loads(),
+            np.zeros(0), np.zeros((2, len(k_index), 0)), self.cost.overlaps_host, False,
+            float(np.sum([charge.seconds for charge in unpacking])), 0.0, made,
         )  # fmt: skip
 
-    def _own(self, price: StepTime) -> Floats:
-        """What adds up over groups: attention, or the whole where the source does not tell it apart."""
-        return np.asarray(price.parts["attention"] if self.additive else price.seconds, dtype=np.float64)
-
-    def _step(self, groups: Sequence[Group], drafting: object, k: int, kv: object) -> StepTime:
-        return self.cost.step(groups, drafting=drafting, draft_tokens=k, drafting_kv_tokens=kv)  # type: ignore[arg-type]
-
-    def _plane(self, values: object) -> Floats:
-        """[n, c] with a row of zeros for n = 0."""
-        plane = np.zeros(self.size)
-        plane[1:] = np.broadcast_to(cast(Floats, values), (self.size[0] - 1, self.size[1]))
-        return plane
-
-    def _verify(self) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
-        seconds, own, beside, rank = [], [], [], []
-        chunk = self._own(self._step([_short(SHORT)], 0, 0, 0.0))
-        for width in range(1, self.width + 1):
-            group = Group(self.n, width, np.maximum(self.kv, width), width)
-            price = self._step([group], 0, 0, 0.0)
-            seconds.append(self._plane(price.seconds))
-            own.append(self._plane(self._own(price)))
-            mixed = self._own(self._step([group, _short(SHORT)], 0, 0, 0.0)) - chunk
-            beside.append(self._plane(mixed) if self.additive else own[-1])
-            rank.append(self._plane(_ranks(price)).astype(np.int64))
-        return np.stack(seconds), np.stack(own), np.stack(beside), np.stack(rank)
-
-    def _draft(self, verify: Floats) -> tuple[Floats, Floats]:
-        draft = np.zeros((len(self.ks), *self.size))
-        late = np.zeros((len(self.ks), *self.size))
-        for index, k in enumerate(self.ks):
-            width = k + 1 if self.extent.verifies else 1
-            group = Group(self.n, width, np.maximum(self.kv, width), width)
-            draft[index] = self._plane(self._step([group], self.n, k, self.kv).seconds) - verify[width - 1]
-            one = Group(1, 1, self.kv, 1)
-            alone = self._step([one], 0, 0, 0.0).seconds
-            late[index] = self._plane(self._step([one], self.n, k, self.kv).seconds - alone)
-            late[index, 0] = self._step([one], 0, k, self.kv).seconds - alone
-        return draft, late
-
-    def _splitting(self) -> Floats:
-        """What drafting takes longer for each further group, [k_index]: its first pass reads them apart."""
-        extra = np.zeros(len(self.ks))
-        for index, k in enumerate(self.ks):
-            for sign, sizes in ((1.0, (4, 4)), (-1.0, (8,))):
-                groups = [Group(n, self.width, max(REFERENCE_KV, self.width), self.width) for n in sizes]
-                drafted, plain = self._step(groups, 8, k, REFERENCE_KV), self._step(groups, 0, 0, 0.0)
-                extra[index] += sign * (float(drafted.seconds) - float(plain.seconds))
-        return extra
-
-    def _splitting_chunks(self) -> Floats:
-        """What drafting takes longer for each further kernel of prompt chunks, [k_index]."""
-        beside, chunk = Group(1, 1, REFERENCE_KV, 1), Group(1, 2 * SHORT, 2 * SHORT, 0)
-        extra = np.zeros(len(self.ks))
-        for index, k in enumerate(self.ks):
-            first = self._drafting_s([beside, chunk], k) - self._drafting_s([beside, _short(2 * SHORT)], k)
-            both = self._drafting_s([beside, chunk, chunk], k) - self._drafting_s([beside, _short(4 * SHORT)], k)
-            extra[index] = both - 2.0 * first
-        return extra
-
-    def _token_knots(self) -> Floats:
-        """Geometric, and on both sides of each step; on captured sizes up to the largest of them, where one token more
-        begins the eager part.
-        """
-        most = max(4, self.extent.max_num_batched_tokens)
-        steps = self._token_steps(most)
-        knots = np.sort(np.concatenate([_knots(2.0, float(most), TOKEN_RATIO).round(), steps, steps + 1.0]))
-        sizes = np.array([size for size in self.extent.graph_sizes if size <= most], dtype=np.float64)
-        if len(self.extent.graph_sizes) and len(sizes) < len(self.extent.graph_sizes):
-            sizes = np.array(self.extent.graph_sizes, dtype=np.float64)[: len(sizes) + 1]
-        if len(sizes):
-            captured = sizes[np.minimum(np.searchsorted(sizes, knots), len(sizes) - 1)]
-            above = knots[knots > sizes[-1] + 1]
-            eager = [sizes[-1] + 1.0] if most > sizes[-1] else []
-            knots = np.concatenate([captured, eager, above])
-        knots = np.unique(np.maximum(knots, 2.0))
-        return knots if len(knots) > 1 else np.array([knots[0], knots[0] + 1.0])
-
-    def _token_steps(self, most: int) -> Floats:
-        """Token counts at which one more takes much longer."""
-        tokens = np.arange(2.0, most + 1.0)
-        price = self._step([_short(tokens)], 0, 0, 0.0)
-        seconds: Any = price.seconds - price.parts["attention"] if self.additive else price.seconds
-        rises = np.abs(np.diff(np.log(np.broadcast_to(seconds, tokens.shape))))
-        usual = np.minimum(np.roll(rises, 1), np.roll(rises, -1))
-        return np.asarray(tokens[:-1][(rises > SMALLEST_STEP) & (rises > 3.0 * usual)])
-
-    def _mixed(self, tokens: Floats, late: Floats, reading: Floats, own_first: tuple[Floats, Floats]) -> _Mixed:
-        """Steps that one chunk fills up to each token count; alone, and beside several numbers of decodes.
-
-        ``own_first``: chunk lengths, and what the draft's first pass takes longer for one of them, [k_index, q].
-        """
-        shape = (len(tokens), len(SEQUENCE_SHARES))
-        found = _Mixed(
-            np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 2)), np.zeros((len(self.ks), *shape)),
-            np.zeros((len(self.ks), shape[0], 2)), np.zeros(shape[0], dtype=np.int64),
-        )  # fmt: skip
-        for m, total in enumerate(tokens.astype(int).tolist()):
-            for emits in (0, 1):
-                chunk = Group(1, total, total, emits)
-                price = self._step([chunk], 0, 0, 0.0)
-                found.alone_s[m, emits], found.rank[m] = self._beside_own(price, None, total), _ranks(price)
-                for index, k in enumerate(self.ks):
-                    drafted = self._step([chunk], 0, k, REFERENCE_KV)
-                    later = float(np.interp(REFERENCE_KV, self.kv, late[index, 0]))
-                    later += float(np.interp(total, own_first[0], own_first[1][index]))
-                    found.first_alone_s[index, m, emits] = float(drafted.seconds) - float(price.seconds) - later
-            self._beside_decodes(found, m, max(total, 3), late + reading, own_first)
+    def _parts(
+        self, plan: _Plan, group: Group, drafting: Reals = 1, prompts: Sequence[Group] = PROMPTS
+    ) -> list[_Part]:  # fmt: skip
+        """What the source runs in a step of a plan that has this group of sequences."""
+        decoding = [Group(1, 2, KV, 2), group] if plan.wide else [group]
+        prompts = prompts if plan.mixed else ()
+        groups = [*decoding, *prompts]
+        found = [_part(run, None, decoding, prompts) for run in self.cost.target.runs(groups, plan.draft_tokens)]
+        for phase in self.cost.phases if plan.draft_tokens else ():
+            runs = phase.runs(groups, drafting, plan.draft_tokens, KV)
+            found += [_part(run, phase, decoding, prompts) for run in runs]
         return found
 
-    def _beside_decodes(
-        self, found: _Mixed, m: int, total: int, later_s: Floats, own_first: tuple[Floats, Floats]
-    ) -> None:  # fmt: skip
-        width = min(self.width, total - 2)
-        most = min(self.extent.max_num_seqs, (total - 2) // width)
-        counts = np.unique(np.maximum(1, np.round(np.array(SEQUENCE_SHARES) * most))).astype(int).tolist()
-        for f, n in enumerate(counts):
-            chunk = total - n * width
-            decodes = Group(n, width, max(REFERENCE_KV, width), width)
-            groups = [decodes, Group(1, chunk, chunk, 1)]
-            price = self._step(groups, 0, 0, 0.0)
-            found.rows[m, f], found.mixed_s[m, f] = n * width, self._beside_own(price, decodes, chunk)
-            for index, k in enumerate(self.ks):
-                drafted = self._step(groups, n, k, REFERENCE_KV)
-                later = float(np.interp(REFERENCE_KV, self.kv, later_s[index, n]))
-                later += float(np.interp(chunk, own_first[0], own_first[1][index]))
-                found.first_s[index, m, f] = float(drafted.seconds) - float(price.seconds) - later
-        for f in range(len(counts), len(SEQUENCE_SHARES)):
-            found.rows[m, f] = found.rows[m, f - 1] + 1.0
-            found.mixed_s[m, f], found.first_s[:, m, f] = found.mixed_s[m, f - 1], found.first_s[:, m, f - 1]
+    def _runs(self, plan: _Plan) -> list[dict[str, Any]]:
+        """Fields of RUN records; tables in place of their addresses."""
+        if plan.narrowest > self.extent.widest:
+            return []
+        widths = range(1, (self.extent.widest if plan.wide else 1) + 1)
+        by_width = zip(*(self._parts(plan, Group(1, width, KV, width)) for width in widths), strict=True)
+        n = np.maximum(self.sequences, 1.0)[:, None]
+        by_number = self._parts(plan, Group(n, plan.narrowest, KV, plan.narrowest), n)
+        return [
+            self._run(plan, place, found, many)
+            for place, (found, many) in enumerate(zip(by_width, by_number, strict=True))
+        ]
 
-    def _beside_own(self, price: StepTime, decodes: Group | None, chunk: int) -> float:
-        """A mixed step without what its decode group and its chunk add of their own."""
-        if self.additive:
-            return float(price.seconds) - float(price.parts["attention"])
-        own = float(self._of_chunks(1, chunk, np.array([float(chunk)]))[0])
-        if decodes is not None:
-            own += float(self._step([decodes], 0, 0, 0.0).seconds)
-        return float(price.seconds) - own
+    def _run(self, plan: _Plan, place: int, by_width: Sequence[_Part], many: _Part) -> dict[str, Any]:
+        """``place``: the run's, in the plan."""
+        widest = by_width[-1]
+        run, attention = widest.run, self._attention(widest)
+        widths = [_as_in_run(part.decoding, attention) for part in by_width]
+        own = _as_in_run(run.drafting, attention)
+        fields: dict[str, Any] = {
+            "widths": _Array(np.array([np.zeros(len(WIDTH_FIELDS)), *widths])),
+            "shares": _Array(self._shares(many)), "times": _Array(self._by_number(many.run.times)),
+            "of_target": widest.phase is None, "overlapped": widest.phase is not None and widest.phase.overlapped,
+            "attention_s": attention, **{f"own_{name}": value for name, value in zip(WIDTH_FIELDS, own, strict=True)},
+        }  # fmt: skip
+        if widest.prompts:
+            first, last = widest.prompts[0], widest.prompts[-1]
+            fields["prompt_tokens"] = first.query_tokens / PROMPT
+            fields["emitting_tokens"] = last.query_tokens - first.query_tokens
+            fields["emitting_rows"] = last.logit_rows - first.logit_rows
+            if attention is not None:
+                fields["prompts_s"] = self.tables.prompts(
+                    run.cost, lambda chunks: self._prompts_in(plan, place, chunks), warm=run.warm
+                )
+        return fields | self._by_count(widest, fields, widths) | _launching(widest)
 
-    def _of_chunks(self, count: int, tokens: int, kv: Floats) -> Floats:
-        """What chunks of ``tokens`` add of their own to a step, by their KV length."""
-        if self.additive:
-            return np.broadcast_to(self._own(self._step([Group(count, tokens, kv, 1)], 0, 0, 0.0)), kv.shape)
-        beside = Group(1, 1, REFERENCE_KV, 1)
-        alone = self._own(self._step([beside], 0, 0, 0.0))
-        chunks = self._step([beside, Group(count, tokens, kv, 1)], 0, 0, 0.0)
-        return np.broadcast_to(self._own(chunks) - alone, kv.shape)
+    def _prompts_in(self, plan: _Plan, place: int, chunks: Group) -> Group:
+        parts = self._parts(plan, Group(1, plan.narrowest, KV[0], plan.narrowest), 1, [chunks] * len(PROMPTS))
+        return parts[place].prompts[0]
 
-    def _chunks(self) -> _Chunks:
-        most = max(4.0, float(self.extent.max_num_batched_tokens))
-        narrow = [width for width in WIDEST_NARROW if width < most]
-        tokens = np.unique(np.concatenate([_knots(2.0, most - 1.0, CHUNK_RATIO).round(), narrow]))  # one beside it
-        before = np.concatenate([[0.0], _knots(32.0, max(64.0, float(self.extent.longest_kv)), CHUNK_RATIO**2)])
-        own = np.zeros((len(CHUNK_COUNTS), len(tokens), len(before)))
-        first = np.zeros((len(self.ks), *own.shape))
-        for row, q in enumerate(tokens.astype(int).tolist()):
-            for place, count in enumerate(CHUNK_COUNTS):
-                own[place, row] = self._of_chunks(count, q, q + before)
-            for index, k in enumerate(self.ks):
-                first[index, :, row] = self._first_pass(k, q, before, (most - 1.0) / q)
-        return _Chunks(np.array(CHUNK_COUNTS, dtype=np.float64), tokens, before, own, first)
+    def _attention(self, part: _Part) -> ByGroup | None:
+        """None where the run has none."""
+        run = part.run
+        if run.operation or not run.cost.of_attention(Group(1, 1, KV[0], 1), warm=False, mask="", uniform=True):
+            return None
+        return self.tables.attention(run.cost, warm=run.warm, mask=run.mask, uniform=part.uniform)
 
-    def _first_pass(self, k: int, tokens: int, before: Floats, most: float) -> Floats:
-        """What the draft's first pass takes longer for what lies before chunks of a length, [o, p].
+    def _by_count(self, part: _Part, fields: dict[str, Any], widths: Sequence[Sequence[float]]) -> dict[str, ByCount]:
+        """Tables over the tokens and the rows that the run may have."""
+        run, most = part.run, [self.extent.max_num_batched_tokens * fields.get("prompt_tokens", 0.0), 0.0]
+        for axis, name in enumerate(("tokens", "rows")):
+            decoding = 0.0
+            for width, one in enumerate(widths, start=1):
+                sequences = min(self.extent.max_num_seqs, self.extent.max_num_batched_tokens // width)
+                decoding = max(decoding, sequences * float(fields["shares"].made().max()) * one[axis])
+            each = fields[f"own_{name}"] + fields.get(f"emitting_{name}", 0.0)
+            most[axis] += decoding + self.extent.max_num_seqs * each
+        if run.operation:
+            return {"rows_s": self.tables.sampling(run.cost, run.operation).span(most[1])}
+        return {
+            "tokens_s": self.tables.tokens(run.cost, warm=run.warm, uniform=part.uniform).span(most[0]),
+            "rows_s": self.tables.rows(run.cost, warm=run.warm).span(most[1]),
+        }
 
-        ``most`` of them fit a step: a larger step, which no budget lets be, may lie beyond the captured sizes. Up to
-        there the counts' values are right, beyond they go on as they come.
-        """
-        beside, found = Group(1, 1, REFERENCE_KV, 1), np.zeros((len(CHUNK_COUNTS), len(before)))
-        for place, count in enumerate(CHUNK_COUNTS):
-            low = CHUNK_COUNTS[place - 1] if place else 0
-            if place and most <= low:
-                found[place] = found[place - 1]
+    def _shares(self, many: _Part) -> Floats:
+        """How many of a decoding sequence are in the run, by how many decode."""
+        if many.decoding is None:
+            return np.zeros(self.sequences.shape)
+        return self._by_number(many.decoding.sequences / np.maximum(self.sequences, 1.0)[:, None])
+
+    def _by_number(self, values: Reals) -> Floats:
+        """[sequences], of one value or of [sequences, 1]."""
+        return np.broadcast_to(np.asarray(values, dtype=np.float64).reshape(-1), self.sequences.shape)
+
+    def _host_works(self, plan: _Plan) -> tuple[Floats, Floats, Floats]:
+        """Of a plan's steps that draft: handing drafts over, their tokens, and the phases."""
+        k, n, none = plan.draft_tokens, self.sequences, np.zeros(self.sequences.shape)
+        if not k:
+            return self._summed([]), self._summed([]), self._summed([])
+        groups = [Group(1, 1, KV[0], 1), *(PROMPTS if plan.mixed else ())]
+        phases = self._summed([])
+        for phase in self.cost.phases:
+            works = self._summed(self.cost.draft_works(phase, np.maximum(n, 1.0), k, any_runs=True))
+            runs = phase.runs(groups, 0, k, KV[0])
+            idle = self._summed(self.cost.draft_works(phase, 0, k, any_runs=bool(runs)))
+            phases += np.where(n > 0, works, idle)
+        return self._summed(self.cost.host.drafts(n, none)), self._summed(self.cost.host.drafts(none, n * k)), phases
+
+    def _loads(self) -> Floats:
+        """[2, tokens]; no tokens where no experts are loaded."""
+        tokens = np.arange(self.extent.max_num_batched_tokens + 1.0)
+        found = [np.broadcast_to(seconds, tokens.shape) for seconds in self.cost.target.load_s(tokens)]
+        return np.stack(found) if np.any(found) else np.zeros((2, 0))
+
+    def _summed(self, works: Iterable[HostWork]) -> Floats:
+        """[2, sequences]: exposed and hidden seconds."""
+        found = np.zeros((2, len(self.sequences)))
+        for work in works:
+            found += np.multiply.outer([work.exposed, 1.0 - work.exposed], work.seconds * np.ones(len(self.sequences)))
+        return found
+
+
+class _Array(NamedTuple):
+    """A table that is there already."""
+
+    values: Floats
+
+    def made(self) -> Floats:
+        return self.values
+
+
+def _part(run: Run, phase: PhaseCost | None, decoding: Sequence[Group], prompts: Sequence[Group]) -> _Part:
+    """``decoding``, ``prompts``: of the step; their numbers differ, so a run's number of groups tells what it has."""
+    here, whole = len(run.groups), len(decoding) + len(prompts)
+    has_decoding = here in (whole, len(decoding))
+    has_prompts = bool(prompts) and here in (whole, len(prompts))
+    group = run.groups[len(decoding) - 1] if has_decoding else None
+    return _Part(run, phase, group, run.groups[-len(prompts) :] if has_prompts else ())
+
+
+def _as_in_run(group: Group | None, attention: ByGroup | None) -> tuple[float, ...]:
+    """WIDTH_FIELDS of what a sequence is in a run."""
+    if group is None:
+        return 0.0, 0.0, -1.0, 0.0, 0.0
+    low, high = np.broadcast_to(group.kv_tokens, KV.shape).tolist()
+    keys = (high - low) / (KV[1] - KV[0])
+    place = -1.0 if attention is None else float(attention.place(group))
+    return group.query_tokens, group.logit_rows, place, float(keys), float(low - keys * KV[0])
+
+
+def _launching(part: _Part) -> dict[str, float]:
+    """When a graph runs the pass, and what launching it takes."""
+    run, uniform = part.run, part.uniform
+    if run.operation or not run.cost.launches:
+        return {}
+    cost = run.cost
+    alone = sum(float(np.max(charge.launches)) for charge in cost.of_tokens(1, 1, warm=run.warm))
+    group = cost.of_attention(Group(1, 1, KV[0], 1), warm=run.warm, mask="", uniform=uniform)
+    each = sum(float(np.max(charge.launches)) for charge in group)
+    busy_s, idle_s = cost.launching_s(0.0, True, uniform=uniform)
+    eager_busy_s, eager_idle_s = cost.launching_s(alone, False, uniform=uniform)
+    more_busy_s, _ = cost.launching_s(alone + each, False, uniform=uniform)
+    return {
+        "captured": max(cost.captured_sizes(uniform=uniform), default=0.0),
+        "captured_busy_s": float(busy_s), "captured_idle_s": float(idle_s),
+        "eager_busy_s": float(eager_busy_s), "eager_idle_s": float(eager_idle_s),
+        "eager_group_busy_s": float(more_busy_s - eager_busy_s),
+    }  # fmt: skip
+
+
+def _records(runs: Sequence[dict[str, Any]]) -> tuple[Any, list[Floats]]:
+    """RUN records, and the tables that they point into."""
+    made: dict[int, Floats] = {}
+    records = np.zeros(len(runs), RUN)
+    for record, fields in zip(records, runs, strict=True):
+        for name, value in fields.items():
+            if value is None:
                 continue
-            tried = min(float(count), most) if place else 1.0
-            chunks = self._drafting_s([beside, Group(tried, tokens, tokens + before, 0)], k)
-            value = chunks - self._drafting_s([beside, _short(tried * tokens)], k)
-            share = (count - low) / (tried - low)
-            found[place] = value if share == 1.0 else found[place - 1] + (value - found[place - 1]) * share
-        return found
-
-    def _drafting_s(self, groups: Sequence[Group], k: int) -> Any:
-        """What drafting ``k`` tokens for one sequence adds to a step."""
-        drafted = self._step(groups, 1, k, REFERENCE_KV).seconds
-        return drafted - self._step(groups, 0, 0, 0.0).seconds
-
-
-def _short(tokens: Any) -> Group:
-    """So many tokens of short prompts."""
-    return Group(tokens / SHORT, SHORT, SHORT, 0)
-
-
-def _knots(first: float, last: float, ratio: float) -> Floats:
-    count = max(2, int(np.ceil(np.log(last / first) / np.log(ratio))) + 1)
-    return np.geomspace(first, last, count)
-
-
-def _ranks(price: StepTime) -> NDArray[np.int64]:
-    """Indices into SOURCES."""
-    source = np.asarray(price.source)
-    return np.asarray(sum(index * (source == name) for index, name in enumerate(SOURCES)), dtype=np.int64)
+            if isinstance(value, int | float):
+                record[name] = value
+                continue
+            table: Table = value
+            if id(table) not in made:
+                made[id(table)] = np.ascontiguousarray(table.made(), dtype=np.float64)
+            record[name] = address_of(made[id(table)])
+        for name, last in (("tokens_s", "last_token"), ("rows_s", "last_row")):
+            record[last] = fields[name].most if name in fields else 0
+        record["num_places"] = 0 if fields["attention_s"] is None else fields["attention_s"].num_places
+    return records, list(made.values())

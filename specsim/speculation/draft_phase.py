@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from specsim.arrays import Reals
@@ -13,7 +14,7 @@ from specsim.cost.forward import Group, Precision
 from specsim.cost.memory import resident_weight_bytes
 from specsim.cost.passes import PassCost
 from specsim.specs.model import ModelSpec
-from specsim.speculation.pricing import Entry, PassPricing
+from specsim.speculation.pricing import PassPricing, Run
 from specsim.speculation.program import DraftProgram, Phase
 
 Groups = Sequence[Group]
@@ -49,11 +50,16 @@ class PhaseCost:
         """Whether it keeps keys and values of its own, which must take in what each step has computed."""
         return any(part.owned and part.cached for part in self._parts)
 
+    @property
+    def overlapped(self) -> bool:
+        """Whether it runs beside the target's pass."""
+        return self.phase.placement == "overlapped"
+
     def widths(self, draft_tokens: int) -> tuple[int, ...]:
         """Tokens a sequence of each sequential pass."""
         return self.phase.pass_widths(self._proposal, draft_tokens)
 
-    def entries(self, groups: Groups, drafting: Reals, draft_tokens: int, kv_tokens: Reals) -> list[Entry]:
+    def runs(self, groups: Groups, drafting: Reals, draft_tokens: int, kv_tokens: Reals) -> list[Run]:
         """Device work: a first pass that may carry the step's own tokens, then the later ones.
 
         Without drafting sequences only prompts are run, to fill the drafter's cache.
@@ -64,28 +70,26 @@ class PhaseCost:
         idle = isinstance(drafting, int) and drafting == 0
         found = []
         for cost, owned, cached in self._parts:
-            first = self._first(groups, drafting, widths[0], kv_tokens, fills=owned and cached, idle=idle)
+            own = partial(_own, drafting, kv_tokens, cached=cached)
+            first = self._first(groups, widths[0], fills=owned and cached)
             if not cached:
                 first = [replace(group, kv_tokens=group.query_tokens) for group in first]
-            if first:
-                found.append(Entry(cost.charges(first, warm=False, mask=self._mask), 1))
+            last = None if idle or self.phase.first_pass == "committed" else own(widths[0])
+            if first or last:
+                found.append(Run(cost, first, last, mask=self._mask))
             if idle:
                 continue
-            found.append(Entry(cost.sampling("greedy", widths[0] * drafting), 1))
+            found.append(Run(cost, (), own(widths[0]), "greedy"))
             for width, times in Counter(widths[1:]).items():
-                keys = kv_tokens + width - 1 if cached else float(width)
-                later = [Group(drafting, width, keys, width)]
-                found.append(Entry(cost.charges(later, warm=self._stays_cached, mask=self._mask), times))
-                found.append(Entry(cost.sampling("greedy", width * drafting), times))
+                found.append(Run(cost, (), own(width), warm=self._stays_cached, mask=self._mask, times=times))
+                found.append(Run(cost, (), own(width), "greedy", times=times))
         return found
 
-    def _first(
-        self, groups: Groups, drafting: Reals, width: int, kv_tokens: Reals, *, fills: bool, idle: bool
-    ) -> list[Group]:
+    def _first(self, groups: Groups, width: int, *, fills: bool) -> list[Group]:
+        """What a first pass carries of the step's groups."""
         if self.phase.first_pass == "committed":
             return [_continued(self._kept(group), width) for group in groups]
-        last = [] if idle else [Group(drafting, width, kv_tokens + width - 1, width)]
-        return last + [replace(group, logit_rows=0) for group in groups if fills and group.is_prefill]
+        return [replace(group, logit_rows=0) for group in groups if fills and group.is_prefill]
 
     def _kept(self, group: Group) -> Group:
         """What a group hands the drafter: of a chain all of it (vLLM pads to k + 1), of a tree one path at most."""
@@ -96,6 +100,11 @@ class PhaseCost:
             return group
         left_out = group.query_tokens - longest
         return Group(group.sequences, longest, group.kv_tokens - left_out, min(longest, group.logit_rows))
+
+
+def _own(drafting: Reals, kv_tokens: Reals, width: int, *, cached: bool) -> Group:
+    """Sequences that draft, in a pass of ``width`` tokens each."""
+    return Group(drafting, width, kv_tokens + width - 1 if cached else float(width), width)
 
 
 def _continued(group: Group, width: int) -> Group:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from specsim.arrays import Reals
-from specsim.cost.forward import KernelPrices, Precision
+from specsim.cost.forward import Group, KernelPrices, Precision
 from specsim.cost.passes import Launching, PassCost
 from specsim.cost.step_time import Charge
 from specsim.specs.deployment import ExpertGroup
@@ -22,6 +22,31 @@ class Entry(NamedTuple):
 
     charges: Sequence[Charge]
     times: Reals
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One part of a round on the device, ``times`` over: a pass, or choosing tokens from its rows of logits.
+
+    ``groups``: the step's, in their order, as they are here; either all of them or its prompts alone. ``drafting``:
+    those that draft. ``operation``: what chooses tokens; empty for a pass.
+    """
+
+    cost: PassCost
+    groups: Sequence[Group]
+    drafting: Group | None = None
+    operation: str = ""
+    warm: bool = False
+    mask: str = ""
+    times: Reals = 1
+
+    def entry(self) -> Entry:
+        """Its price."""
+        groups = self.groups if self.drafting is None else [self.drafting, *self.groups]
+        if self.operation:
+            rows = sum((group.sequences * group.logit_rows for group in groups), 0)
+            return Entry(self.cost.sampling(self.operation, rows), self.times)
+        return Entry(self.cost.charges(groups, warm=self.warm, mask=self.mask), self.times)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from specsim.specs.engine import EngineLimits
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.speculation.draft_phase import PhaseCost
-from specsim.speculation.host_work import HostPrices
+from specsim.speculation.host_work import HostPrices, HostWork
 from specsim.speculation.pricing import Entry, PassPricing, seconds_of
 from specsim.speculation.program import DraftProgram
 from specsim.speculation.target_pass import TargetPass
@@ -62,11 +62,11 @@ class RoundCost:
         on_gpu = hardware.kind == "gpu"
         self._engine = engine
         self._program = program
-        self._host = HostPrices(engine, prices, on_gpu=on_gpu)
+        self.host = HostPrices(engine, prices, on_gpu=on_gpu)
         sizes = engine.captured_sizes(max_draft_tokens, on_gpu=on_gpu)
         pricing = PassPricing(prices, hardware, engine, sizes, ranks, experts)
-        self._target = TargetPass(target, pricing, precision, program)
-        self._phases = (
+        self.target = TargetPass(target, pricing, precision, program)
+        self.phases: Sequence[PhaseCost] = (
             [
                 PhaseCost(
                     phase, program, pricing, target=target, precision=precision, draft=draft, kv_bits=precision.kv_bits
@@ -77,7 +77,7 @@ class RoundCost:
             else []
         )
         # Once a step, however many phases there are, the host prepares what a drafter's own cache is to take in.
-        self._begins = next((cost for cost in self._phases if cost.fills_cache and cost.widths(1)), None)
+        self._begins = next((cost for cost in self.phases if cost.fills_cache and cost.widths(1)), None)
 
     def step(
         self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
@@ -89,21 +89,21 @@ class RoundCost:
         bill = Bill()
         drafting_kv_tokens = self._engine.padded_kv(drafting_kv_tokens, drafting)
         groups = [self._padded(group) for group in groups]
-        verification = self._target.entries(groups, draft_tokens)
+        verification = self.target.entries(groups, draft_tokens)
         for charges, times in verification:
             bill.add(charges, times=times)
-        for work in self._host.step(sum((g.sequences for g in groups), 0)):
+        for work in self.host.step(sum((g.sequences for g in groups), 0)):
             bill.add_host("host", *work)
         verifying = sum((g.sequences for g in groups if not g.is_prefill), 0)
         if draft_tokens:
-            for work in self._host.drafts(verifying, drafting * draft_tokens):
+            for work in self.host.drafts(verifying, drafting * draft_tokens):
                 bill.add_host("draft", *work)
-            overlaps = any(cost.phase.placement == "overlapped" for cost in self._phases)
-            beside_s = seconds_of(verification) if overlaps else 0.0
-            for phase in self._phases:
-                entries = phase.entries(groups, drafting, draft_tokens, drafting_kv_tokens)
-                self._add_draft(bill, phase, entries, drafting, draft_tokens, beside_s)
-        return bill.total(self._prices.machine_error, overlap=self._engine.async_scheduling)
+            beside_s = seconds_of(verification) if any(phase.overlapped for phase in self.phases) else 0.0
+            for phase in self.phases:
+                runs = phase.runs(groups, drafting, draft_tokens, drafting_kv_tokens)
+                works = self.draft_works(phase, drafting, draft_tokens, any_runs=bool(runs))
+                _add_draft(bill, [run.entry() for run in runs], works, beside_s if phase.overlapped else None)
+        return bill.total(self._prices.machine_error, overlap=self.overlaps_host)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
         """A steady round of ``batch`` sequences at a KV length: verify ``draft_tokens`` drafts, draft as many.
@@ -114,36 +114,42 @@ class RoundCost:
         group = Group(batch, verified + 1, context_tokens + verified, verified + 1)
         return self.step([group], drafting=batch, draft_tokens=draft_tokens, drafting_kv_tokens=context_tokens)
 
+    @property
+    def overlaps_host(self) -> bool:
+        """Whether the host's work runs beside the device's."""
+        return self._engine.async_scheduling
+
+    def padded_kv(self, kv_tokens: Reals, sequences: Reals) -> Reals:
+        """Keys that attention reads a sequence."""
+        return self._engine.padded_kv(kv_tokens, sequences)
+
     def _padded(self, group: Group) -> Group:
         """A decoding group with the keys that attention reads of it."""
         if group.is_prefill or not self._engine.kv_spread:
             return group
         return replace(group, kv_tokens=self._engine.padded_kv(group.kv_tokens, group.sequences))
 
-    def _add_draft(
-        self,
-        bill: Bill,
-        cost: PhaseCost,
-        entries: Sequence[Entry],
-        drafting: Reals,
-        draft_tokens: int,
-        beside_s: Reals,
-    ) -> None:
-        """Enter a phase; of an overlapped one, what outlasts ``beside_s``."""
+    def draft_works(self, cost: PhaseCost, drafting: Reals, draft_tokens: int, *, any_runs: bool) -> list[HostWork]:
+        """What the host does for a phase; if nobody drafts, only what goes with ``any_runs`` on the device."""
         phase, idle = cost.phase, isinstance(drafting, int) and drafting == 0
-        passes = min(1, len(entries)) if idle else len(cost.widths(draft_tokens))
+        passes = int(any_runs) if idle else len(cost.widths(draft_tokens))
         sequences = 1 if idle else drafting
-        each = (self._host.draft_pass(phase, sequences), self._host.plan(phase)) if passes else ()
+        each = (self.host.draft_pass(phase, sequences), self.host.plan(phase)) if passes else ()
         works = [work._replace(seconds=passes * work.seconds) for work in each]
         if cost is self._begins and passes:
-            works.append(self._host.begin(sequences))
-        share: Reals = 1.0
-        if phase.placement == "overlapped":
-            draft_s = seconds_of(entries) + sum((work.seconds for work in works), 0.0)
-            share = np.maximum(0.0, draft_s - beside_s) / np.maximum(draft_s, np.finfo(np.float64).tiny)
-        for charges, times in entries:
-            bill.add(charges, "draft", times * share)
+            works.append(self.host.begin(sequences))
         if phase.where == "cpu" or phase.host_s_per_sequence:
-            works.append(self._host.propose(phase, drafting))
-        for work in works:
-            bill.add_host("draft", work.seconds * share, work.error, work.exposed)
+            works.append(self.host.propose(phase, drafting))
+        return works
+
+
+def _add_draft(bill: Bill, entries: Sequence[Entry], works: Sequence[HostWork], beside_s: Reals | None) -> None:
+    """Enter a phase; of an overlapped one, what outlasts ``beside_s``."""
+    share: Reals = 1.0
+    if beside_s is not None:
+        draft_s = seconds_of(entries) + sum((work.seconds for work in works), 0.0)
+        share = np.maximum(0.0, draft_s - beside_s) / np.maximum(draft_s, np.finfo(np.float64).tiny)
+    for charges, times in entries:
+        bill.add(charges, "draft", times * share)
+    for work in works:
+        bill.add_host("draft", work.seconds * share, work.error, work.exposed)

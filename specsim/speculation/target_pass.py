@@ -19,9 +19,9 @@ from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart
-from specsim.speculation.pricing import Entry, PassPricing, seconds_of
+from specsim.speculation.pricing import Entry, PassPricing, Run, seconds_of
 from specsim.speculation.program import DraftProgram, TargetModifier
-from specsim.speculation.program.modifier import ExitLaw, HostExperts
+from specsim.speculation.program.modifier import ExitLaw
 
 Groups = Sequence[Group]
 # Kernels over the rows of logits of what is verified, beside the greedy choice that every step pays.
@@ -72,23 +72,24 @@ class TargetPass:
 
     def entries(self, groups: Groups, draft_tokens: int) -> list[Entry]:
         """Device work of the pass and of choosing tokens from its logits; ``draft_tokens`` are drafted next."""
-        groups = self._beams(groups)
-        found = self._layers(groups, draft_tokens) if self._exits is None else self._exits.entries(groups)
-        rows = sum((group.sequences * group.logit_rows for group in self._widened(groups, draft_tokens, None)), 0)
-        found.append(Entry(self._whole.sampling("greedy", rows), 1))
-        found += self._verification(groups)
-        found += self._unpacking()
+        found = [run.entry() for run in self.runs(groups, draft_tokens)] + self.unpacking()
         if self._modifier.experts is not None:
-            found.append(self._expert_loads(self._modifier.experts, groups, seconds_of(found)))
+            found.append(self._expert_loads(groups, seconds_of(found)))
         return found
 
-    def _layers(self, groups: Groups, draft_tokens: int) -> list[Entry]:
-        runs = [self._groups_at(segment.first, groups, draft_tokens) for segment in self._segments]
-        if all(run is groups for run in runs):
-            return [Entry(self._whole.charges(groups, warm=False, mask=self._mask), 1)]
+    def runs(self, groups: Groups, draft_tokens: int) -> list[Run]:
+        """Of that work, what depends on the step's groups."""
+        groups = self._beams(groups)
+        found = self._layers(groups, draft_tokens) if self._exits is None else self._exits.runs(groups)
+        found.append(Run(self._whole, self._widened(groups, draft_tokens, None), operation="greedy"))
+        return found + self._verification(groups)
+
+    def _layers(self, groups: Groups, draft_tokens: int) -> list[Run]:
+        changed = [self._groups_at(segment.first, groups, draft_tokens) for segment in self._segments]
+        if all(here is groups for here in changed):
+            return [Run(self._whole, groups, mask=self._mask)]
         return [
-            Entry(segment.cost.charges(run, warm=False, mask=self._mask), 1)
-            for segment, run in zip(self._segments, runs, strict=True)
+            Run(segment.cost, here, mask=self._mask) for segment, here in zip(self._segments, changed, strict=True)
         ]
 
     def _groups_at(self, layer: int, groups: Groups, draft_tokens: int) -> Groups:
@@ -115,13 +116,13 @@ class TargetPass:
             return groups
         return [g if g.is_prefill else replace(g, sequences=beams * g.sequences) for g in groups]
 
-    def _verification(self, groups: Groups) -> list[Entry]:
+    def _verification(self, groups: Groups) -> list[Run]:
         """What the rule computes over the rows of logits that judge drafts."""
         operations = RULE_OPERATIONS[self._program.verify.rule] if self._program else ()
-        rows = sum((group.sequences * group.logit_rows for group in groups if _verified(group)), 0)
-        return [Entry(self._whole.sampling(operation, rows), 1) for operation in operations]
+        judged = [group if _verified(group) else replace(group, logit_rows=0) for group in groups]
+        return [Run(self._whole, judged, operation=operation) for operation in operations]
 
-    def _unpacking(self) -> list[Entry]:
+    def unpacking(self) -> list[Entry]:
         """Widening narrow weights, once a pass however many tokens it has."""
         narrow = self._modifier.weights
         if narrow is None or not narrow.operations_per_weight:
@@ -133,19 +134,21 @@ class TargetPass:
         kernel = Kernel("elementwise", "elementwise", shape, "unpack", self._precision.dtype, 1, flops, 0.0)
         return [Entry([self._whole.charge(kernel, warm=False)], 1)]
 
-    def _expert_loads(self, experts: HostExperts, groups: Groups, pass_s: Reals) -> Entry:
-        """Loading of experts that are not resident: foreseen ones hide behind the pass, the others do not."""
-        part, moe = ModelPart.whole(self._target.shard(self._pricing.ranks)), self._target.moe
-        tokens = sum((group.tokens for group in groups), 0)
-        load_s: Reals = 0.0
-        if moe is not None:
-            expert_bytes = (
-                sum(m.n * m.k * m.count for m in part.linears() if m.routed) * self._precision.weight_bits / 8
-            )
-            missing = (1 - experts.resident_share) * moe.expected_experts(tokens)
-            load_s = missing * expert_bytes / experts.bytes_per_s
-        hidden = np.minimum(experts.hit_rate * load_s, pass_s)
-        seconds = load_s - hidden
+    def load_s(self, tokens: Reals) -> tuple[Reals, Reals]:
+        """Seconds of loading the experts of so many tokens that are not resident, and of what of it is foreseen."""
+        experts, moe = self._modifier.experts, self._target.moe
+        if experts is None or moe is None:
+            return 0.0, 0.0
+        part = ModelPart.whole(self._target.shard(self._pricing.ranks))
+        expert_bytes = sum(m.n * m.k * m.count for m in part.linears() if m.routed) * self._precision.weight_bits / 8
+        missing = (1 - experts.resident_share) * moe.expected_experts(tokens)
+        seconds = missing * expert_bytes / experts.bytes_per_s
+        return seconds, experts.hit_rate * seconds
+
+    def _expert_loads(self, groups: Groups, pass_s: Reals) -> Entry:
+        """Loading of experts: foreseen ones hide behind the pass, the others do not."""
+        load_s, foreseen_s = self.load_s(sum((group.tokens for group in groups), 0))
+        seconds = load_s - np.minimum(foreseen_s, pass_s)
         return Entry([Charge("communication", "transfer", seconds, TRANSFER_ERROR * seconds, 0.0, 0.0, 1)], 1)
 
 
@@ -162,11 +165,11 @@ class _ExitPass:
             self._segments.append(pricing.cost(replace(part, heads=(), final_norm=False), precision))
         self._head = pricing.cost(ModelPart(target, final_norm=True, heads=(target.lm_head(),)), precision)
 
-    def entries(self, groups: Groups) -> list[Entry]:
+    def runs(self, groups: Groups) -> list[Run]:
         """Layers of each depth with the tokens that reach it, times the chance that any does; then the head."""
         decoding = sum((group.sequences for group in groups if not group.is_prefill), 0)
         prompts = any(group.is_prefill for group in groups)
-        found = [Entry(self._head.charges(groups, warm=False), 1)]
+        found = [Run(self._head, groups)]
         for index, (cost, reaching) in enumerate(zip(self._segments, self._exits.reaching(), strict=True)):
             runs = self._exits.runs(reaching, decoding)
             inside: Reals = 1.0
@@ -175,10 +178,10 @@ class _ExitPass:
             alive = runs * inside if prompts else inside
             here = [g if g.is_prefill else replace(g, sequences=alive * g.sequences) for g in groups]
             times: Reals = 1.0 if prompts else runs
-            found.append(Entry(cost.charges(here, warm=False), times))
-            if self._exits.check and index < len(self._segments) - 1:
-                judged = [group for group in here if not group.is_prefill]
-                found.append(Entry(self._head.charges(judged, warm=False), times))
+            found.append(Run(cost, here, times=times))
+            judged = [group for group in here if not group.is_prefill]
+            if judged and self._exits.check and index < len(self._segments) - 1:
+                found.append(Run(self._head, judged, times=times))
         return found
 
 

@@ -6,6 +6,7 @@ import csv
 import random
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -23,15 +24,17 @@ KILLS = 50  # of each kind
 
 
 def killed_after(arguments: list[str], seconds: float) -> bool:
-    """Run a command and kill it after a time; whether it was still running."""
-    process = subprocess.Popen([*SPECSIM, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return True
-    assert process.returncode == 0
+    """Run a command and kill it after a time; whether it was still running. It does not fail by itself."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen([*SPECSIM, *arguments], stdout=subprocess.DEVNULL, stderr=errors)
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return True
+        errors.seek(0)
+        assert process.returncode == 0, errors.read().decode()
     return False
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from specsim.arrays import Reals
-from specsim.assembly import Assembly
+from specsim.assembly import Assembly, assemble
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
-from specsim.scenario import Speculation
+from specsim.scenario import Scenario, Speculation
 from specsim.serving.price_table import TablePrices
 from specsim.serving.router import ROUTERS, RouterName
 from specsim.serving.simulate import run
@@ -29,8 +29,9 @@ from specsim.specs.deployment import Disaggregation, KvLink
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program
+from specsim.speculation.round import RoundCost
 from specsim.workload.request import RequestSpec
-from tests.replicas import replica
+from tests.replicas import BASE, replica
 from tests.serving.test_differential import CONFIDENT, POLICIES
 
 pytestmark = pytest.mark.slow  # numba compiles for some ten seconds the first time
@@ -59,7 +60,14 @@ class Bent:
 
 LONGEST = 4
 SHAPE = Extent(8, 96, 2048, tuple(range(LONGEST + 1)))
-PRICES, LATE_PRICES = (TablePrices(tabulate(Bent(lag_s), SHAPE)) for lag_s in (0.0, 0.03))
+DRAFTED = assemble(
+    Scenario.model_validate(BASE | {
+        "model": "llama-3.1-8b", "gpu": "l40s", "cost": {"source": "roofline"},
+        "speculation": {"program": "draft-model", "draft_model": "llama-3.2-1b", "max_draft_tokens": LONGEST},
+    })
+)  # fmt: skip
+TABLES = tabulate(cast(RoundCost, DRAFTED.cost), SHAPE)
+PRICES, LATE_PRICES = (TablePrices(TABLES._replace(lag_s=lag_s)) for lag_s in (0.0, 0.03))
 LAWS: list[dict[str, Any]] = [
     {"kind": "constant", "rate": 0.7},
     {"kind": "conditional", "rates": [0.9, 0.5, 0.8, 0.2, 0.6]},

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numba
 import numpy as np
 import pytest
 
-from specsim.arrays import Reals
+from specsim.arrays import Floats, Reals
 from specsim.assembly import assemble
 from specsim.cases import load_case
 from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.results import RunResult
-from specsim.scenario import Scenario, load_scenario
+from specsim.scenario import Scenario, Speculation, load_scenario
 from specsim.serving.fleet import Fleet
-from specsim.serving.price_table import InexactTables, extent_of, table_errors, tabled
+from specsim.serving.price_table import InexactTables, TablePrices, extent_of, table_errors, tabled
 from specsim.serving.simulate import priced_replicas, run, simulate
 from specsim.serving.sinks import Streamed
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.compiled_uniform import key_of, uniform_of
+from specsim.speculation.program import load_program, program_names
+from specsim.speculation.round import RoundCost
 from specsim.speculation.uniform import stream_seed, uniform
 from specsim.workload.request import Requests
 from tests.replicas import replica
@@ -58,13 +61,45 @@ ASKED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("asked", ASKED)
-def test_tables_hold_prices(asked: str) -> None:
-    """Of 200 random steps, decode, verify and mixed with up to eight chunks: half within 0.3 %, all within 2 %."""
-    machine = assemble(ASKED[asked]())
-    errors = table_errors(machine.cost, tabled(machine).cost, extent_of(machine), steps=200, seed=5)  # type: ignore[arg-type]
+def errors_of(question: Scenario, steps: int = 200) -> Floats:
+    """Of random steps, decode, verify and mixed with up to eight chunks."""
+    machine = assemble(question)
+    priced, exact = tabled(machine).cost, machine.cost
+    assert isinstance(priced, TablePrices)
+    return table_errors(exact, priced, extent_of(machine), steps=steps, seed=5)
+
+
+def check(errors: Floats) -> None:
     assert np.median(errors) <= 0.003
     assert errors.max() <= 0.02
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_tables_hold_prices(asked: str) -> None:
+    check(errors_of(ASKED[asked]()))
+
+
+def asked_with(program: str, gpu: str, model: str) -> Scenario:
+    """A bundled program as it comes."""
+    speculation = {"program": program}
+    if load_program(program).needs_draft_model:
+        speculation["draft_model"] = {"llama-3.1-8b": "llama-3.2-1b", "qwen3-30b-a3b": "qwen3-0.6b"}[model]
+    return scenario(0, gpu=gpu, model=model, engine={"max_num_batched_tokens": 1024}, speculation=speculation)
+
+
+@pytest.mark.parametrize("program", program_names())
+def test_tables_hold_the_prices_of_every_program(program: str) -> None:
+    check(errors_of(asked_with(program, "h100-sxm", "llama-3.1-8b"), steps=64))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("program", program_names())
+@pytest.mark.parametrize(
+    ("gpu", "model"), [("a100-80gb", "llama-3.1-8b"), ("l40s", "llama-3.1-8b"), ("h100-sxm", "qwen3-30b-a3b")]
+)
+def test_tables_hold_the_prices_of_every_program_on_other_machines(program: str, gpu: str, model: str) -> None:
+    """Cards whose attention computes whole tiles, and a mixture of experts."""
+    check(errors_of(asked_with(program, gpu, model)))
 
 
 def test_the_workloads_size_does_not_change_the_prices() -> None:
@@ -76,16 +111,32 @@ def test_the_workloads_size_does_not_change_the_prices() -> None:
         assert priced_replicas(exact) == [exact]
 
 
-class Tangled:
-    """A chunk costs more the more sequences decode beside it."""
+class Tangled(RoundCost):
+    """Prompts cost more the more sequences decode beside them."""
 
     def step(
         self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
     ) -> StepTime:
-        seconds: Reals = 0.01
-        for one in groups:
-            for other in groups:
-                seconds = seconds + 1e-9 * (one.tokens * one.kv_tokens) * (other.tokens * other.kv_tokens) ** 0.5
+        price = super().step(
+            groups, drafting=drafting, draft_tokens=draft_tokens, drafting_kv_tokens=drafting_kv_tokens
+        )
+        prompts = sum(one.tokens for one in groups if one.is_prefill)
+        decoding = sum(one.sequences for one in groups if not one.is_prefill)
+        return replace(price, seconds=price.seconds + 1e-6 * prompts * decoding)
+
+
+class Whole:
+    """Steps whose parts nobody knows; ``bend``: of their tokens' power, 1 where they add up."""
+
+    def __init__(self, bend: float) -> None:
+        self.bend = bend
+
+    def step(
+        self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
+    ) -> StepTime:
+        tokens = sum((one.tokens for one in groups), 0)
+        reading = sum((one.sequences * one.kv_tokens for one in groups if not one.is_prefill), 0)
+        seconds = 0.01 + 1e-4 * tokens**self.bend + 1e-7 * reading + 1e-4 * drafting * draft_tokens
         return StepTime(seconds, {}, "roofline", seconds, seconds)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
@@ -93,9 +144,21 @@ class Tangled:
         return self.step([group], drafting=batch, draft_tokens=draft_tokens, drafting_kv_tokens=context_tokens)
 
 
-def test_prices_that_do_not_add_up_are_refused() -> None:
+def test_prices_that_tables_do_not_hold_are_refused() -> None:
+    limits, machine = EngineLimits(max_num_batched_tokens=512), assemble(scenario(0))
+    tangled = Tangled(
+        machine.scenario.model, machine.prices, hardware=machine.scenario.gpu, engine=limits,
+        precision=machine.precision,
+    )  # fmt: skip
     with pytest.raises(InexactTables, match="tables miss"):
-        tabled(replica(EngineLimits(max_num_batched_tokens=512), 10_000, Tangled()))
+        tabled(replica(limits, 10_000, tangled))
+    with pytest.raises(InexactTables, match="tables miss"):
+        tabled(replica(limits, 10_000, Whole(1.5)))
+    drafted = Speculation(program="draft-model", draft_model="llama-3.2-1b", max_draft_tokens=3)
+    for speculation in (None, drafted):
+        machine = replica(limits, 10_000, Whole(1.0), speculation)
+        errors = table_errors(machine.cost, tabled(machine).cost, extent_of(machine))  # type: ignore[arg-type]
+        assert errors.max() < 1e-9
 
 
 @numba.njit

@@ -1,0 +1,85 @@
+"""The Pareto frontier of a sweep: throughput a GPU, or cost, against the speed that one user sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from specsim.errors import InvalidInput
+from specsim.planning.sweep.answers import Row
+
+PER_GPU, PER_USER = "output_tokens_per_s_per_gpu", "output_tokens_per_s_per_user"
+Price = float | Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One answered point. ``batch``: sequences a replica runs. ``usd``: per million output tokens; None: no price."""
+
+    key: str
+    drafter: str
+    draft_tokens: int
+    gpu: str
+    gpus: int
+    tensor_parallel: int
+    replicas: int
+    batch: float
+    per_gpu: float
+    per_user: float
+    usd: float | None
+
+    @property
+    def speculates(self) -> bool:
+        return self.drafter != "off" and self.draft_tokens > 0
+
+    @property
+    def label(self) -> str:
+        """``eagle3 k=3, 2x TP4 H200``."""
+        drafts = f"{self.drafter} k={self.draft_tokens}" if self.speculates else "off"
+        replicas = "" if self.replicas == 1 else f"{self.replicas}x "
+        return f"{drafts}, {replicas}TP{self.tensor_parallel} {self.gpu}"
+
+
+def offers(rows: Sequence[Row], price: Price | None = None) -> list[Offer]:
+    """The rows that have an answer. Raises InvalidInput where a GPU has no price."""
+    found = []
+    for row in rows:
+        if row.get("error") is not None or not row.get(PER_GPU) or not row.get(PER_USER):
+            continue
+        usd = None if price is None else _usd_per_hour(price, row["gpu"]) * 1e6 / (3600 * row[PER_GPU])
+        found.append(
+            Offer(
+                row["key"], row["drafter"], int(row["draft_tokens"]), row["gpu"], int(row["gpus"]),
+                int(row["tensor_parallel"]), int(row["replicas"]), float(row["batch"] or 0.0), float(row[PER_GPU]),
+                float(row[PER_USER]), usd,
+            )
+        )  # fmt: skip
+    return found
+
+
+def throughput(offer: Offer) -> float:
+    """Output tokens/s/GPU."""
+    return offer.per_gpu
+
+
+def cheapness(offer: Offer) -> float:
+    """Output tokens a dollar."""
+    return 1e6 / offer.usd if offer.usd else 0.0
+
+
+def frontier(points: Sequence[Offer], worth: Callable[[Offer], float] = throughput) -> list[Offer]:
+    """The offers that no other beats in both speed for a user and worth, by rising speed."""
+    best: list[Offer] = []
+    for one in sorted(points, key=lambda offer: (-offer.per_user, -worth(offer))):
+        if not best or worth(one) > worth(best[-1]):
+            best.append(one)
+    return best[::-1]
+
+
+def _usd_per_hour(price: Price, gpu: str) -> float:
+    if not isinstance(price, Mapping):
+        return price
+    named = {name.lower(): usd for name, usd in price.items()}
+    if gpu.lower() not in named:
+        raise InvalidInput(f"usd_per_gpu_hour names {', '.join(price)} and no {gpu.lower()}; add its price")
+    return named[gpu.lower()]

@@ -1,0 +1,113 @@
+"""A sweep's Pareto frontier as a table and as a page, with speculation and without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from rich.table import Table
+
+from specsim.kept_files import replace_text
+from specsim.planning.sweep.frontier import Offer, cheapness, frontier, throughput
+from specsim.report.figures import INK, OFF, ON, laid_out
+
+PER_USER = "output tokens/s a user (interactivity)"
+MOST_ROWS = 12  # of a side of a table
+
+
+def frontier_tables(offers: Sequence[Offer]) -> list[Table]:
+    """The frontiers with speculation and without, by throughput, and by cost where there are prices."""
+    tables = [_table("output tokens/s/GPU against output tokens/s a user", offers, throughput)]
+    if any(one.usd is not None for one in offers):
+        tables.append(_table("cost against output tokens/s a user", offers, cheapness))
+    return tables
+
+
+def _table(title: str, offers: Sequence[Offer], worth: Callable[[Offer], float]) -> Table:
+    table = Table(title=f"Pareto frontier of {len(offers)} points: {title}", title_justify="left")
+    priced = any(one.usd is not None for one in offers)
+    for column in ("setting", "GPUs", "batch", "a user", "a GPU", *(("USD per 1M",) if priced else ())):
+        table.add_column(column, justify="left" if column == "setting" else "right", no_wrap=True)
+    for speculates in (True, False):
+        best = frontier([one for one in offers if one.speculates == speculates], worth)
+        for one in _thinned(best):
+            cells = [one.label, str(one.gpus), f"{one.batch:.0f}", f"{one.per_user:,.1f}", f"{one.per_gpu:,.1f}"]
+            table.add_row(*cells, *(("-" if one.usd is None else f"{one.usd:.3f}",) if priced else ()))
+        if len(best) > MOST_ROWS:
+            table.add_row(f"and {len(best) - MOST_ROWS} between these, in pareto.html")
+        table.add_section()
+    return table
+
+
+def _thinned(best: list[Offer]) -> list[Offer]:
+    """At most MOST_ROWS, the ends among them."""
+    if len(best) <= MOST_ROWS:
+        return best
+    return [best[round(i * (len(best) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
+
+
+def gain_line(offers: Sequence[Offer]) -> str | None:
+    """What speculation adds along the frontier of off: throughput at no less speed for a user."""
+    on, off = (frontier([one for one in offers if one.speculates == wanted]) for wanted in (True, False))
+    gains = sorted(one.per_gpu / best.per_gpu for best in off for one in _at_least(on, best.per_user))
+    if not gains:
+        return None
+    return (
+        f"speculation on gives {gains[len(gains) // 2]:.2f}x the output tokens/s/GPU of off at no less speed for a "
+        f"user (median along the frontier of off; {gains[0]:.2f}x to {gains[-1]:.2f}x)"
+    )
+
+
+def write_page(path: Path, name: str, offers: Sequence[Offer]) -> None:
+    """A self-contained page of figures (about 5 MB)."""
+    figures = [frontier_figure(offers, throughput, "output tokens/s/GPU")]
+    if any(one.usd is not None for one in offers):
+        figures.append(frontier_figure(offers, _usd, "USD per 1M output tokens", cheapness))
+    divs = [one.to_html(full_html=False, include_plotlyjs=number == 0) for number, one in enumerate(figures)]
+    body = "\n".join(divs)
+    replace_text(
+        path,
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escaped(name)}</title></head>\n'
+        f"<body><h1>{_escaped(name)}</h1>\n<p>Every point of the sweep; lines join those that no other beats in both."
+        f"</p>\n{body}\n</body></html>\n",
+    )
+
+
+def frontier_figure(
+    offers: Sequence[Offer], value: Callable[[Offer], float], title: str, worth: Callable[[Offer], float] = throughput
+) -> Any:
+    """All points, and the frontiers with speculation and without, labelled with k and parallelism."""
+    figure = go.Figure()
+    for name, colour, speculates in (("off", OFF, False), ("speculation on", ON, True)):
+        mine = [one for one in offers if one.speculates == speculates]
+        figure.add_scatter(
+            x=[one.per_user for one in mine], y=[value(one) for one in mine], mode="markers", name=name,
+            marker={"color": colour, "size": 6, "opacity": 0.35}, text=[one.label for one in mine],
+            hovertemplate="%{text}<br>%{x:.1f} a user, %{y:.4g}<extra></extra>",
+        )  # fmt: skip
+        best = frontier(mine, worth)
+        figure.add_scatter(
+            x=[one.per_user for one in best], y=[value(one) for one in best], mode="lines+markers+text",
+            name=f"{name}, frontier", line={"color": colour, "width": 2}, textposition="top right",
+            text=[f"k={one.draft_tokens} TP{one.tensor_parallel}" for one in best],
+            textfont={"size": 10, "color": INK}, hovertext=[one.label for one in best],
+            hovertemplate="%{hovertext}<br>%{x:.1f} a user, %{y:.4g}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(title=PER_USER, rangemode="tozero")
+    figure.update_yaxes(title=title, rangemode="tozero")
+    return laid_out(figure, 560)
+
+
+def _at_least(best: Sequence[Offer], per_user: float) -> list[Offer]:
+    """The offer with the most throughput among those that are as fast for a user; none, or it."""
+    return [one for one in best if one.per_user >= per_user][:1]
+
+
+def _usd(offer: Offer) -> float:
+    return offer.usd or 0.0
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

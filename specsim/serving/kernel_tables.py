@@ -1,0 +1,191 @@
+"""Seconds of kernels as tables, and the ranks of their sources beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from specsim.arrays import Floats, Reals
+from specsim.cost.attention import TILE_ROWS
+from specsim.cost.forward import SOURCES, Group
+from specsim.cost.passes import PassCost
+from specsim.cost.step_time import WEIGHTY_SHARE, Charge
+from specsim.specs.engine import pad_to_graph
+
+KV_RATIO, CHUNK_RATIO, PREFIX_RATIO, SEQUENCE_RATIO = 1.2, 1.15, 1.3, 1.1  # of neighbouring knots
+FEW = 16.0  # sequences up to which every number is a knot
+PART_OF_ONE = (0.1, 0.3, 0.6)  # what a pass that few requests reach holds on average
+LONGEST_IN_TILES = 2048.0  # tokens of a chunk; one tile more is little of a longer one's time
+CHUNK_COUNTS = (1.0, 1.5, 2.0, 3.0, 5.0, 9.0)  # of a length, in one kernel
+
+
+class Knots(NamedTuple):
+    """Of all tables."""
+
+    kv: Floats
+    sequences: Floats
+    counts: Floats  # of prompt chunks in one kernel
+    chunks: Floats  # their new tokens
+    prefixes: Floats  # tokens before them
+
+    @classmethod
+    def spanning(cls, sequences: float, tokens: int, longest_kv: int) -> Knots:
+        longest, most = max(64.0, float(longest_kv)), max(4.0, float(tokens))
+        few = np.arange(1.0, min(FEW, max(2.0, sequences)) + 1.0)
+        many = _geometric(FEW, max(FEW + 1.0, sequences), SEQUENCE_RATIO).round()
+        tiles = np.arange(TILE_ROWS, min(LONGEST_IN_TILES, most - 1.0), TILE_ROWS)
+        return cls(
+            _geometric(1.0, longest, KV_RATIO),
+            np.unique([*PART_OF_ONE, *few, *many[many <= sequences]]),
+            np.array(CHUNK_COUNTS),
+            np.unique([*_geometric(2.0, most - 1.0, CHUNK_RATIO).round(), *tiles, *(tiles + 1.0)]),
+            np.array([0.0, *_geometric(32.0, longest, PREFIX_RATIO)]),
+        )
+
+
+def _geometric(first: float, last: float, ratio: float) -> Floats:
+    count = max(2, int(np.ceil(np.log(last / first) / np.log(ratio))) + 1)
+    return np.geomspace(first, last, count)
+
+
+class Table(Protocol):
+    """Made once, when its span is known."""
+
+    def made(self) -> Floats:
+        """As ``scheduling.price.RUN`` has it."""
+        ...
+
+
+class ByCount:
+    """Over the whole numbers from 0 to ``most``; of 0 there is nothing to price."""
+
+    def __init__(self, charges: Callable[[Floats], Iterable[Charge]]) -> None:
+        self._charges, self.most = charges, 1
+
+    def span(self, most: float) -> ByCount:
+        self.most = max(self.most, int(np.ceil(most)))
+        return self
+
+    def made(self) -> Floats:
+        counts = np.arange(1.0, self.most + 1.0)
+        table = np.zeros((self.most + 1, len(SOURCES)))
+        table[1:] = _seconds_by_rank(self._charges(counts), counts.shape).T
+        return table
+
+
+class ByGroup:
+    """Over (place, sequences, KV length): attention of groups of a number of tokens and of rows of logits."""
+
+    def __init__(self, charges: Callable[[Group], Iterable[Charge]], knots: Knots, keys: Floats) -> None:
+        """``keys``: what is read of each KV length, [sequences, KV]."""
+        self._charges, self._knots, self._keys = charges, knots, keys
+        self._places: dict[tuple[float, float], int] = {}
+
+    @property
+    def num_places(self) -> int:
+        return len(self._places)
+
+    def place(self, group: Group) -> int:
+        """Of groups like this one."""
+        return self._places.setdefault((group.query_tokens, group.logit_rows), self.num_places)
+
+    def made(self) -> Floats:
+        tables = []
+        for width, rows in self._places:
+            group = Group(self._knots.sequences[:, None], width, np.maximum(self._keys, width), rows)
+            tables.append(_seconds_and_ranks(self._charges(group), self._keys.shape))
+        return np.stack(tables, axis=1)
+
+
+class ByPrompts:
+    """Over (chunks in one kernel, tokens of one, tokens before it): attention of prompts.
+
+    ``inside``: what chunks of a step are in the run.
+    """
+
+    def __init__(
+        self, charges: Callable[[Group], Iterable[Charge]], inside: Callable[[Group], Group], knots: Knots
+    ) -> None:  # fmt: skip
+        self._charges, self._inside, self._knots = charges, inside, knots
+
+    def made(self) -> Floats:
+        counts, prefixes = self._knots.counts[:, None], self._knots.prefixes
+        tables = []
+        for tokens in self._knots.chunks.astype(int).tolist():
+            chunks = self._inside(Group(counts, tokens, tokens + prefixes, 0))
+            tables.append(_seconds_and_ranks(self._charges(chunks), (len(counts), len(prefixes))))
+        return np.stack(tables, axis=2)
+
+
+class KernelTables:
+    """Those of all passes, one for each that differs."""
+
+    def __init__(self, knots: Knots, padded_kv: Callable[[Reals, Reals], Reals]) -> None:
+        self._knots = knots
+        keys = padded_kv(knots.kv, knots.sequences[:, None])
+        self._keys = np.broadcast_to(keys, (len(knots.sequences), len(knots.kv)))
+        self._by_count: dict[tuple[object, ...], ByCount] = {}
+        self._by_group: dict[tuple[object, ...], ByGroup] = {}
+        self._by_prompts: dict[tuple[object, ...], ByPrompts] = {}
+
+    def tokens(self, cost: PassCost, *, warm: bool, uniform: bool) -> ByCount:
+        """What depends on the tokens of a pass."""
+
+        def charges(tokens: Floats) -> Iterable[Charge]:
+            padded, _ = pad_to_graph(tokens, cost.captured_sizes(uniform=uniform))
+            return cost.of_tokens(padded, 0, warm=warm)
+
+        return self._by_count.setdefault((cost, warm, uniform), ByCount(charges))
+
+    def rows(self, cost: PassCost, *, warm: bool) -> ByCount:
+        """What depends on its rows of logits."""
+
+        def charges(rows: Floats) -> Iterable[Charge]:
+            return (one for one in cost.of_tokens(1, rows, warm=warm) if isinstance(one.seconds, np.ndarray))
+
+        return self._by_count.setdefault((cost, warm), ByCount(charges))
+
+    def sampling(self, cost: PassCost, operation: str) -> ByCount:
+        """Choosing tokens from rows of logits."""
+
+        def charges(rows: Floats) -> Iterable[Charge]:
+            return cost.sampling(operation, rows)
+
+        return self._by_count.setdefault((cost, operation), ByCount(charges))
+
+    def attention(self, cost: PassCost, *, warm: bool, mask: str, uniform: bool) -> ByGroup:
+        """Of groups of sequences."""
+
+        def charges(group: Group) -> Iterable[Charge]:
+            return cost.of_attention(group, warm=warm, mask=mask, uniform=uniform)
+
+        return self._by_group.setdefault((cost, warm, mask, uniform), ByGroup(charges, self._knots, self._keys))
+
+    def prompts(self, cost: PassCost, inside: Callable[[Group], Group], *, warm: bool) -> ByPrompts:
+        """Attention of prompt chunks."""
+
+        def charges(group: Group) -> Iterable[Charge]:
+            return cost.of_attention(group, warm=warm, mask="", uniform=False)
+
+        return self._by_prompts.setdefault((cost, warm), ByPrompts(charges, inside, self._knots))
+
+
+def _seconds_by_rank(charges: Iterable[Charge], shape: tuple[int, ...]) -> Floats:
+    """[sources, *shape]."""
+    found = np.zeros((len(SOURCES), *shape))
+    for charge in charges:
+        for rank in range(len(SOURCES)):
+            found[rank] += charge.seconds * np.equal(charge.rank, rank)
+    return found
+
+
+def _seconds_and_ranks(charges: Iterable[Charge], shape: tuple[int, ...]) -> Floats:
+    """[2, *shape]: all seconds, and the rank of the worst source behind a WEIGHTY_SHARE of them."""
+    by_rank = _seconds_by_rank(charges, shape)
+    seconds = by_rank.sum(axis=0)
+    ranks = np.zeros(shape)
+    for rank, spent in enumerate(by_rank):
+        ranks[spent >= WEIGHTY_SHARE * np.maximum(seconds, np.finfo(np.float64).tiny)] = rank
+    return np.stack([seconds, ranks])

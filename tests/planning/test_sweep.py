@@ -1,0 +1,257 @@
+"""Sweeps: which points, each answered once whatever dies, the same on every backend, and which nothing beats."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from specsim.cli.main import main
+from specsim.errors import InvalidInput, NoAnswer
+from specsim.planning.sweep.answers import ANSWERS, Row, predicted
+from specsim.planning.sweep.frontier import Offer, cheapness, frontier
+from specsim.planning.sweep.kept import KeptRows
+from specsim.planning.sweep.points import Point, SweepFile, read_sweep, sweep_points
+from specsim.planning.sweep.run import run_points
+from specsim.scenario import Scenario
+
+SCENARIO = """
+schema: 1
+name: tiny
+model: {name: tiny, source: made up, num_layers: 4, hidden_size: 1024, num_heads: 8, num_kv_heads: 8, head_dim: 128,
+  intermediate_size: 4096, vocab_size: 32000}
+gpu: rtx-4090
+engine: {kind: vllm, version: "0.24", num_kv_blocks: 2000, max_num_seqs: 64}
+speculation: {program: eagle3, max_draft_tokens: 3, acceptance: {kind: constant, rate: 0.6}}
+workload: {kind: synthetic, arrivals: {kind: closed_loop, concurrency: 1}, requests: 8,
+  lengths: {kind: fixed, prompt_tokens: 64, output_tokens: 16}}
+"""
+SMALL = """
+schema: 1
+name: small
+scenario: tiny.yaml
+grid: {speculation.max_draft_tokens: [1, 2, 3], workload.arrivals.concurrency: [1, 8]}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(SCENARIO)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return tmp_path
+
+
+def points_of(folder: Path, text: str) -> list[Point]:
+    (folder / "asked.yaml").write_text(f"schema: 1\nscenario: tiny.yaml\n{text}")
+    return sweep_points(read_sweep(folder / "asked.yaml"))
+
+
+def test_grids_lists_and_draws_combine_and_off_is_asked_once(folder: Path) -> None:
+    points = points_of(
+        folder,
+        "grid: {speculation.max_draft_tokens: [1, 2, 3]}\n"
+        "lists: {workload.arrivals.concurrency: [1, 4], workload.requests: [8, 32]}\n"
+        "random: {deployment.replicas: {low: 1, high: 1, whole: true}, seed: {choices: [5]}}\nsamples: 2\n",
+    )
+    # 3 k by 2 loads; the two draws are alike, so each question is there once; off once a load.
+    assert len(points) == 3 * 2 + 2
+    plain = [one for one in points if one.scenario is not None and one.scenario.speculation is None]
+    assert [one.settings["workload.arrivals.concurrency"] for one in plain] == [1, 4]
+    assert all(one.scenario.workload.count() == 8 * one.settings["workload.arrivals.concurrency"] for one in plain)  # type: ignore[union-attr]
+    assert all(one.scenario.seed == 5 for one in points if one.scenario is not None)
+
+
+def test_draws_are_the_files_own(folder: Path) -> None:
+    text = "random: {workload.arrivals.concurrency: {low: 1, high: 64, whole: true, log: true}}\nsamples: 20\n"
+    text += "off: false\n"
+    first, again = ([one.settings for one in points_of(folder, text)] for _ in range(2))
+    assert first == again
+    assert first != [one.settings for one in points_of(folder, text + "seed: 1\n")]
+    drawn = [one["workload.arrivals.concurrency"] for one in first]
+    assert min(drawn) >= 1
+    assert max(drawn) <= 64
+    assert sum(one <= 8 for one in drawn) >= len(drawn) / 4  # half of the logarithms lie below 8
+
+
+def test_a_key_is_of_all_that_moves_the_answer(folder: Path) -> None:
+    """Conditions and the origin of acceptance do not make another scenario, and do make another answer."""
+    text = "set: {{conditions.memory: {memory}, speculation.acceptance_origin: {{basis: {basis}}}}}\n"
+    one, other, assumed = (
+        points_of(folder, text.format(memory=memory, basis=basis))[0].key
+        for memory, basis in ((1.0, "measured"), (1.2, "measured"), (1.0, "assumed"))
+    )
+    assert len({one, other, assumed}) == 3
+    assert one == points_of(folder, "name: renamed\n" + text.format(memory=1.0, basis="measured"))[0].key
+
+
+def test_the_bundled_sweep_has_five_hundred_settings() -> None:
+    asked = read_sweep("pareto")
+    assert asked.count() + asked.count() // len(asked.grid["speculation.max_draft_tokens"]) == 504
+    ends = {path: (values[0], values[-1]) for path, values in asked.grid.items()}
+    points = sweep_points(asked.model_copy(update={"grid": ends}))
+    assert len(points) == 2**4 + 2**3
+    assert all(one.refused is None for one in points)
+    with pytest.raises(InvalidInput, match="did you mean pareto"):
+        read_sweep("paretto")
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("lists: {seed: [1, 2], name: [a]}", "lists move together"),
+        ("random: {seed: {low: 1, high: 2}}", "random and samples belong together"),
+        ("grid: {seed: [1]}\nlists: {seed: [2]}", "seed varies in two places"),
+        ("grid: {nothing.there: [1]}", "no point of the sweep makes a scenario"),
+        ("answer: guess", "answer"),
+    ],
+)
+def test_a_malformed_sweep_is_one_line(folder: Path, text: str, rule: str) -> None:
+    with pytest.raises(InvalidInput, match=rule) as caught:
+        points_of(folder, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_are_kept_as_they_come_and_never_answered_again(folder: Path) -> None:
+    points, asked = sweep_points(read_sweep(folder / "small.yaml")), list[int]()
+
+    def counting(scenario: Scenario) -> Row:
+        asked.append(scenario.workload.clients.concurrency)  # type: ignore[union-attr]
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return predicted(scenario)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_points(points, counting, KeptRows(folder / "out"), jobs=1)
+    kept = KeptRows(folder / "out")
+    assert len(kept.rows) == 3
+    assert run_points(points, counting, kept, jobs=1) == len(points) - 3
+    kept.gather()
+    again = KeptRows(folder / "out")
+    assert again.rows.keys() == {point.key for point in points}
+    assert run_points(points, counting, again, jobs=1) == 0
+    assert len(asked) == len(points) + 1  # the interrupted one twice
+    row = again.rows[points[0].key]
+    assert row["draft_tokens"] == 1
+    assert row["output_tokens_per_s_per_user"] == pytest.approx(row["output_tokens_per_s"] / row["batch"])
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(folder / "out" / "results.parquet")
+    assert sorted(table.column("set workload.arrivals.concurrency").to_pylist()) == [1] * 4 + [8] * 4
+
+
+def test_a_point_without_an_answer_says_why(folder: Path) -> None:
+    points = points_of(
+        folder, "grid: {engine.num_kv_blocks: [2, 2000], deployment.tensor_parallel: [1, 3]}\noff: false\n"
+    )
+    kept = KeptRows(folder / "out")
+    run_points(points, predicted, kept, jobs=1)
+    errors = [kept.rows[point.key]["error"] for point in points]
+    assert "does not fit" in errors[0]
+    assert "does not divide" in errors[1]
+    assert errors[2] is None
+
+
+class Killing:
+    """Answers, but the first worker that gets to some point kills itself there."""
+
+    def __init__(self, mark: Path, always: bool = False) -> None:
+        self.mark, self.always = mark, always
+
+    def __call__(self, scenario: Scenario) -> Row:
+        if scenario.speculation is None and (self.always or not self.mark.exists()):
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return predicted(scenario)
+
+
+def test_a_killed_worker_loses_only_its_points(folder: Path) -> None:
+    points, kept = sweep_points(read_sweep(folder / "small.yaml")), KeptRows(folder / "out")
+    assert run_points(points, Killing(folder / "mark"), kept, jobs=2) == len(points)
+    assert (folder / "mark").exists()
+    alone = KeptRows(folder / "alone")
+    run_points(points, predicted, alone, jobs=1)
+    assert kept.rows == alone.rows
+
+
+@pytest.mark.full
+def test_workers_that_keep_dying_end_the_command_and_leave_the_rest(folder: Path) -> None:
+    points, kept = sweep_points(read_sweep(folder / "small.yaml")), KeptRows(folder / "out")
+    with pytest.raises(NoAnswer, match="workers died 3 times"):
+        run_points(points, Killing(folder / "mark", always=True), kept, jobs=2)
+    assert run_points(points, predicted, KeptRows(folder / "out"), jobs=1) <= len(points) - len(kept.rows)
+
+
+def test_a_killed_command_goes_on_where_it_was(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "specsim.cli.main", "sweep", "small.yaml", "--out", "out", "--jobs", "1"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list((folder / "out").glob("parts/*.parquet"))) < 2:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = len(KeptRows(folder / "out").rows)
+    assert done >= 2
+    assert main(["sweep", str(folder / "small.yaml"), "--out", str(folder / "out"), "--jobs", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answered_now"] == 8 - done
+    keys = [row["key"] for row in found["points"]]
+    assert len(keys) == len(set(keys)) == 8
+    assert "speculation on, frontier" in (folder / "out" / "pareto.html").read_text(encoding="utf-8")
+
+
+def offer(per_user: float, per_gpu: float, *, usd: float | None = None) -> Offer:
+    return Offer(f"{per_user} {per_gpu}", "eagle3", 3, "H200", 1, 1, 1, 1.0, per_gpu, per_user, usd)
+
+
+def test_the_frontier_holds_what_no_other_beats_in_both() -> None:
+    points = [offer(10, 100), offer(20, 90), offer(15, 80), offer(30, 90), offer(30, 50), offer(40, 10)]
+    assert [(one.per_user, one.per_gpu) for one in frontier(points)] == [(10, 100), (30, 90), (40, 10)]
+    priced = [offer(10, 100, usd=2.0), offer(12, 50, usd=1.0), offer(5, 70, usd=1.5)]
+    assert [one.per_user for one in frontier(priced, cheapness)] == [12]
+
+
+def test_a_price_by_gpu_makes_a_second_frontier(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "small.yaml").write_text(SMALL + "usd_per_gpu_hour: {rtx-4090: 0.36}\n")
+    assert main(["sweep", str(folder / "small.yaml"), "--out", str(folder / "out"), "--jobs", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "cost against output tokens/s a user" in told
+    assert "speculation on gives" in told
+    most = max(row["output_tokens_per_s_per_gpu"] for row in KeptRows(folder / "out").rows.values())
+    assert f"{0.36e6 / 3600 / most:.3f}" in told  # 0.36 USD an hour are 100 USD a million seconds
+
+
+FIELDS = """speculation.max_draft_tokens: [1, 2, 3, 4, 5]
+  workload.arrivals.concurrency: [1, 2, 4, 8, 16, 24, 32, 40, 48, 64]"""
+FIVE_HUNDRED = f"""
+schema: 1
+scenario: tiny.yaml
+off: false
+grid:
+  {FIELDS}
+  workload.lengths.prompt_tokens: [16, 32, 48, 64, 96, 128, 160, 192, 224, 256]
+"""
+FIFTY = f"schema: 1\nscenario: tiny.yaml\nanswer: simulate\noff: false\ngrid:\n  {FIELDS}\n"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("text", "count"), [(FIVE_HUNDRED, 500), (FIFTY, 50)], ids=["closed forms", "simulations"])
+@pytest.mark.parametrize(("backend", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_clusters_answer_as_this_machine_does(folder: Path, text: str, count: int, backend: str, package: str) -> None:
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: pip install specsim's extra [{backend}]")
+    (folder / "many.yaml").write_text(text)
+    asked: SweepFile = read_sweep(folder / "many.yaml")
+    points = sweep_points(asked)
+    assert len(points) == count
+    rows = []
+    for name in ("loky", backend):
+        kept = KeptRows(folder / name)
+        assert run_points(points, ANSWERS[asked.answer], kept, backend=name, jobs=2) == count  # type: ignore[arg-type]
+        rows.append(kept.rows)
+    assert rows[0] == rows[1]
