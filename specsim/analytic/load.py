@@ -11,7 +11,7 @@ arrivals whatever the lengths (Cohen 1979), and approximately beyond N. Each bat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +41,12 @@ def answered_map(
     batches: Sequence[int] | None = None,
     context_tokens: float | None = None,
     decode_only: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SpeedupMap, LoadBatch]:
     """The map of ``speedup_map``, and the batch that a verdict on it speaks about: a row of it.
 
-    ``batch``: in place of the load's own. Raises InvalidInput for a batch that the engine never runs, NoAnswer for one
-    that does not fit.
+    ``batch``: in place of the load's own. ``progress``: as of ``speedup_map``. Raises InvalidInput for a batch that
+    the engine never runs, NoAnswer for one that does not fit.
     """
     chosen = load_batch(assembly) if batch is None else LoadBatch(batch, "as asked")
     limit = assembly.limits.max_num_seqs
@@ -55,7 +56,9 @@ def answered_map(
         context = assembly.context_tokens if context_tokens is None else context_tokens
         batches = default_batches(min(limit, largest_batch(assembly, max(1.0, context))))
     rows = sorted({*batches, chosen.batch})
-    found = speedup_map(assembly, batches=rows, context_tokens=context_tokens, decode_only=decode_only)
+    found = speedup_map(
+        assembly, batches=rows, context_tokens=context_tokens, decode_only=decode_only, progress=progress
+    )
     return found, chosen
 
 

@@ -15,8 +15,9 @@ simulator's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +41,15 @@ def speedup_map(
     context_tokens: float | None = None,
     decode_only: bool = False,
     acceptance_error: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SpeedupMap:
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
     ``max_draft_tokens`` that the program can run; 0 alone without a drafter. ``draft_lengths``: of these, some.
 
     ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean, and where
     prefill replicas compute them: the map is then a decode replica's. ``acceptance_error``: whether bounds hold what
-    acceptance leaves open, which takes two maps more. Raises NoAnswer if the models do not fit, InvalidInput for a
-    batch below 1.
+    acceptance leaves open, which takes two maps more. ``progress`` hears (done, all) draft lengths of all maps. Raises
+    NoAnswer if the models do not fit, InvalidInput for a batch below 1.
     """
     scenario = assembly.scenario
     decode_only = decode_only or scenario.deployment.disaggregation is not None
@@ -67,8 +69,15 @@ def speedup_map(
     sizes = sorted(set(batches))
     lengths = assembly.choices() if draft_lengths is None else tuple(draft_lengths)
 
+    drawn = count()
+
     def draw(asked: Assembly) -> list[Cell]:
-        return _cells(asked, sizes, lengths, context, served)
+        rows = []
+        for row in _rows(asked, sizes, lengths, context, served):
+            rows.append(row)
+            if progress is not None:
+                progress(next(drawn) + 1, len(lengths) * (3 if acceptance_error else 1))
+        return [row[index] for index in range(len(sizes)) for row in rows]
 
     cells = unsure_of_acceptance(assembly, draw) if acceptance_error else draw(assembly)
     origin = None if scenario.speculation is None else scenario.speculation.acceptance_origin
@@ -92,18 +101,16 @@ def served_by(assembly: Assembly) -> Served:
     return Served(prompts * (prompt / prompts.mean()), output, equal and together, turnaround_s)
 
 
-def _cells(
+def _rows(
     assembly: Assembly, batches: Sequence[int], lengths: Sequence[int], context: float, served: Served | None
-) -> list[Cell]:
-    """All cells, each draft length's prices for every batch size at once."""
+) -> Iterator[list[Cell]]:
+    """The cells of each draft length, whose prices are made for every batch size at once."""
     sizes = np.array(batches, dtype=np.float64)
     alone = _Row.of(Steps(assembly, 0, drafter=False), sizes, context, served)
-    rows = []
     for k in lengths:
         steps = Steps(assembly, k)
         row = _Row.of(steps, sizes, context, served) if k or steps.drafter else alone
-        rows.append(row.cells(batches, context, alone))
-    return [row[index] for index in range(len(batches)) for row in rows]
+        yield row.cells(batches, context, alone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,8 +34,8 @@ def compare(
         typer.Option(help="Acceptance from your logs: FILE for the one drafter, or DRAFTER=FILE (repeatable)."),
     ] = None,
     simulated: Annotated[
-        int, typer.Option(min=0, help="How many are simulated at the load: the best by formula.")
-    ] = 4,
+        int, typer.Option(min=0, help="How many are simulated at the load, the best by formula.")
+    ] = 12,
     as_json: JsonOption = False,
 ) -> None:
     """Drafters and off side by side: speed-up by batch size, best k, memory, TTFT and TPOT at the load."""
@@ -42,11 +43,11 @@ def compare(
 
     left_out: dict[str, str] = {}
     names = [one.strip() for one in drafters.split(",")] if drafters else _default(question, left_out)
-    laws = _laws(fit or (), names)
+    logs = _logs(fit or (), names)
     asked: dict[str, Asked] = {}
     for name in names:
         try:
-            asked[name] = _with_drafter(question, name, laws.get(name))
+            asked[name] = _with_drafter(question, name, logs.get(name, []))
         except SpecsimError as error:
             if drafters:  # named: its error is the answer
                 raise
@@ -75,38 +76,32 @@ def _default(question: Question, left_out: dict[str, str]) -> list[str]:
     return names
 
 
-def _with_drafter(question: Question, name: str, law: Path | None) -> Asked:
+def _with_drafter(question: Question, name: str, logs: list[Path]) -> Asked:
     """The question with this drafter, its acceptance from logs if there are any."""
     asked = replace(question, short=question.short | {"drafter": name}).ask()
-    if law is None or asked.scenario.speculation is None:
+    if not logs or asked.scenario.speculation is None:
         return asked
-    from specsim.interop.acceptance import read_log_file, rounds_of
+    from specsim.interop.acceptance import law_of_logs, read_log_file
     from specsim.scenario import Speculation
     from specsim.speculation.acceptance.origin import Origin
-    from specsim.speculation.fit import choose_law, law_of_mean
     from specsim.speculation.policy import FixedPolicy
 
-    record = read_log_file(law)
-    if record.counts is not None:
-        chosen = choose_law(rounds_of([record])[0])
-    else:
-        assert record.mean is not None  # a record has counts or a mean
-        chosen = law_of_mean(record.mean.acceptance_length, record.mean.draft_tokens, record.mean.rounds)
+    chosen = law_of_logs([read_log_file(log) for log in logs]).chosen
     before, k = asked.scenario.speculation, chosen.draft_tokens
     fitted = Speculation(
         program=before.program,
         draft_model=before.draft_model,
         max_draft_tokens=k,
         acceptance=chosen.law,
-        acceptance_origin=Origin(source=str(law)),
+        acceptance_origin=Origin(source=", ".join(map(str, logs))),
         policy=FixedPolicy(k=k),
     )
     return replace(asked, scenario=asked.scenario.model_copy(update={"speculation": fitted}))
 
 
-def _laws(fits: list[str] | tuple[()], names: list[str]) -> dict[str, Path]:
-    """By drafter, the log that its acceptance is fitted to. Raises InvalidInput where it is not clear whose."""
-    found: dict[str, Path] = {}
+def _logs(fits: Sequence[str], names: list[str]) -> dict[str, list[Path]]:
+    """By drafter, the logs that its acceptance is fitted to. Raises InvalidInput where it is not clear whose."""
+    found: dict[str, list[Path]] = {}
     for text in fits:
         name, separator, file = text.partition("=")
         if not separator and len(names) != 1:
@@ -114,7 +109,7 @@ def _laws(fits: list[str] | tuple[()], names: list[str]) -> dict[str, Path]:
         drafter = name if separator else names[0]
         if drafter not in names:
             raise InvalidInput(f"--fit names drafter {drafter!r}, which is not compared; compared: {', '.join(names)}")
-        found[drafter] = Path(file if separator else text)
+        found.setdefault(drafter, []).append(Path(file if separator else text))
     return found
 
 

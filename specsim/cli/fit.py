@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specsim.cli.options import JsonOption, console, messages, print_json
+
+if TYPE_CHECKING:
+    from specsim.interop.acceptance import AcceptanceRecord, LawOfLogs
+    from specsim.speculation.fit import ChosenLaw, Estimate
 
 
 def fit(
@@ -32,73 +37,51 @@ def fit(
 ) -> None:
     """The acceptance law of your logs, chosen by rounds held back, with what they cannot tell."""
     from specsim.errors import InvalidInput
-    from specsim.interop.acceptance import read_log_file, rounds_of
+    from specsim.interop.acceptance import law_of_logs, read_log_file
     from specsim.kept_files import replace_text
-    from specsim.report.fitted_acceptance import (
-        candidates_table,
-        law_fields,
-        law_lines,
-        law_yaml,
-        read_table,
-        untold_lines,
-    )
-    from specsim.speculation.fit import choose_law, law_of_mean, spread_given
+    from specsim.report.fitted_acceptance import law_lines, law_yaml, untold_lines
 
     if before is not None and len(logs) > 1:
         raise InvalidInput(f"--before belongs to one dump of /metrics and {len(logs)} logs are given; give it alone")
     records = [read_log_file(path, before, model=model, drafter=drafter) for path in logs]
-    rounds = None
-    used: tuple[bool, ...] = (True,) + (False,) * (len(records) - 1)
-    if any(record.counts is not None for record in records):
-        rounds, used = rounds_of(records)
-        chosen = choose_law(rounds)
-    else:
-        mean = records[0].mean
-        assert mean is not None  # a record has counts or a mean
-        chosen = law_of_mean(mean.acceptance_length, mean.draft_tokens, mean.rounds)
-    if concentration is not None:
-        if rounds is not None and not rounds.pooled:
-            raise InvalidInput(
-                "--concentration is for pooled counters; these logs tell requests apart, so leave it out"
-            )
-        chosen = spread_given(chosen, concentration)
-    told, untold = law_lines(chosen), untold_lines(chosen, rounds)
+    found = law_of_logs(records, concentration=concentration)
+    told, untold = law_lines(found.chosen), untold_lines(found.chosen, found.rounds)
     names = ", ".join(f"{path.name} ({record.format})" for path, record in zip(logs, records, strict=True))
-    replace_text(out, law_yaml(chosen, [f"fitted by specsim fit to {names}", *told]))
+    replace_text(out, law_yaml(found.chosen, [f"fitted by specsim fit to {names}", *told]))
     notes = [note for record in records for note in record.notes]
     if as_json:
-        document: dict[str, Any] = {
-            "acceptance": law_fields(chosen),
-            "law": chosen.name,
-            "level": chosen.level,
-            "draft_tokens": chosen.draft_tokens,
-            "acceptance_length": _numbers(chosen.acceptance_length),
-            "numbers": {name: _numbers(one) for name, one in chosen.numbers.items()},
-            "candidates": [asdict(one) for one in chosen.candidates],
-            "not_told": untold,
-            "notes": notes,
-            "file": str(out),
-        }
-        print_json(document)
+        print_json(_document(found.chosen) | {"not_told": untold, "notes": notes, "file": str(out)})
         return
-    screen = console()
-    screen.print(read_table(logs, records, used))
-    if chosen.candidates:
-        screen.print(candidates_table(chosen))
-    for line in told:
-        screen.print(line, markup=False, soft_wrap=True)
-    screen.print("what these logs cannot tell:")
-    for line in untold:
-        screen.print(f"  {line}", markup=False, soft_wrap=True)
+    _print(logs, records, found, told, untold)
     for note in notes:
         messages().print(f"note: {note}", markup=False)
     messages().print(f"wrote {out}; use it with --set speculation.acceptance={out}", markup=False)
 
 
-def _numbers(one: Any) -> dict[str, float | None]:
-    import math
+def _print(
+    logs: list[Path], records: list[AcceptanceRecord], found: LawOfLogs, told: list[str], untold: list[str]
+) -> None:
+    from specsim.report.fitted_acceptance import candidates_table, read_table
+
+    screen = console()
+    screen.print(read_table(logs, records, found.used))
+    if found.chosen.candidates:
+        screen.print(candidates_table(found.chosen))
+    for line in (*told, "what these logs cannot tell:", *(f"  {line}" for line in untold)):
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def _document(chosen: ChosenLaw) -> dict[str, Any]:
+    from specsim.report.fitted_acceptance import law_fields
 
     return {
-        name: value if math.isfinite(value) else None
-        for name, value in (("value", float(one.value)), ("low", float(one.low)), ("high", float(one.high)))
-    }
+        "acceptance": law_fields(chosen), "law": chosen.name, "level": chosen.level,
+        "draft_tokens": chosen.draft_tokens, "acceptance_length": _numbers(chosen.acceptance_length),
+        "numbers": {name: _numbers(one) for name, one in chosen.numbers.items()},
+        "candidates": [asdict(one) for one in chosen.candidates],
+    }  # fmt: skip
+
+
+def _numbers(one: Estimate) -> dict[str, float | None]:
+    values = {"value": one.value, "low": one.low, "high": one.high}
+    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}

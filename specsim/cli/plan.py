@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +57,7 @@ def plan(
     max_rate: Annotated[
         bool, typer.Option("--max-rate", help="The largest load of the one deployment given, instead.")
     ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one a core.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fewest GPUs and lowest cost that meet an SLO at a load, confirmed by simulation; exit status 3 if none does."""
@@ -69,19 +74,20 @@ def plan(
     if max_rate:
         _print_largest(question, named, as_json=as_json)
         return
-    answer = _answer(question, named, _numbers(loads, "--loads"), what_if=what_if)
+    answer = _answer(question, named, _numbers(loads, "--loads"), what_if=what_if, workers=workers or _cores())
     if as_json:
         print_json(answer.as_json())
     else:
         _print(answer)
 
 
-def _answer(question: Question, named: Named, rates: Sequence[float], *, what_if: bool) -> PlanAnswer:
+def _answer(
+    question: Question, named: Named, rates: Sequence[float], *, what_if: bool, workers: int
+) -> PlanAnswer:  # fmt: skip
     from specsim.planning.plan.answer import PlanAnswer
     from specsim.planning.plan.choose import choose
     from specsim.planning.plan.load import own_load
-    from specsim.planning.plan.sensitivity import interval, what_ifs
-    from specsim.planning.plan.size import largest_rate
+    from specsim.planning.plan.sensitivity import asides
 
     given: dict[str, Any] = {"rate_per_s": rates[0]} if rates else {}
     if named.gpus and question.reference is None:
@@ -89,19 +95,33 @@ def _answer(question: Question, named: Named, rates: Sequence[float], *, what_if
     asked = replace(question, short=question.short | given).ask()
     space, assumed = named.space(asked.scenario)
     load = own_load(asked.scenario)
-    with progress_bar() as progress:
+    with progress_bar() as progress, _processes(workers) as pool:
 
         def told(what: str) -> Told:
             task = progress.add_task(what, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 
-        found = choose(asked.scenario, space, load, told("deployments"))
-        best = found.best
-        largest = largest_rate(best.fleets, best.size.deployment, load)
-        asides = what_ifs(best, told("what if")) if what_if else []
-        range_ = interval(best, progress=told("prices and acceptance as they may err")) if what_if else None
-        grown = [choose(asked.scenario, space, replace(load, rate_per_s=rate)) for rate in rates[1:]]
-    return PlanAnswer(asked.scenario, (*asked.assumed, *assumed), found, largest, range_, tuple(asides), tuple(grown))
+        found = choose(asked.scenario, space, load, pool=pool, progress=told("deployments"))
+        later = [replace(load, rate_per_s=rate) for rate in rates[1:]]
+        grown = [choose(asked.scenario, space, one, pool=pool, progress=told("a later load")) for one in later]
+        told("what if" if what_if else "headroom")
+        aside = asides(found.best, what_if=what_if, pool=pool)
+    return PlanAnswer(asked.scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
+
+
+def _cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Begun anew, not forked: a fork would copy the progress bar's thread in whatever state it is."""
+    if count == 1:
+        yield None
+        return
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
 
 
 def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
@@ -144,15 +164,15 @@ def _print(answer: PlanAnswer) -> None:
     )
 
     out, plan = console(), answer.plan
-    first, *others = plan_sentences(plan, answer.interval, answer.largest)
+    first, *others = plan_sentences(plan, answer.asides)
     out.print(f"[bold]{first}[/bold]")
     for sentence in others:
         out.print(sentence)
     tables = [options_table(plan)]
     if answer.grown:
         tables.append(growth_table((plan, *answer.grown)))
-    if answer.what_ifs:
-        tables.append(what_if_table(plan.best, answer.what_ifs))
+    if answer.asides.what_ifs:
+        tables.append(what_if_table(plan.best, answer.asides.what_ifs))
     for table in (*tables, excluded_table(plan.excluded)):
         out.print()
         out.print(table)

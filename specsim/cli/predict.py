@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from specsim.cli.options import JsonOption, console, print_json
+from specsim.cli.options import JsonOption, console, print_json, progress_of
 from specsim.cli.question import Question, takes_question
 
 
@@ -39,9 +39,15 @@ def predict(
     scenario = asked_for.scenario
     sizes, layers = whole_numbers(batches, "--batches"), whole_numbers(exit_layers, "--exit-layers")
     machine = assemble(scenario)
-    speedups, asked = answered_map(
-        machine, batch=batch, batches=sizes, context_tokens=context, decode_only=decode_only
-    )
+    with progress_of("draft lengths") as progress:
+        speedups, asked = answered_map(
+            machine,
+            batch=batch,
+            batches=sizes,
+            context_tokens=context,
+            decode_only=decode_only,
+            progress=progress,
+        )
     exits: tuple[Exit, ...] = ()
     if layers:
         exits = best_exits(machine, layers, batches=speedups.batches, context_tokens=context, decode_only=decode_only)

@@ -38,7 +38,7 @@ def sweep(
     from specsim.planning.sweep.answers import ANSWERS
     from specsim.planning.sweep.frontier import offers
     from specsim.planning.sweep.kept import KeptRows
-    from specsim.planning.sweep.points import read_sweep, sweep_points
+    from specsim.planning.sweep.points import own_prices, read_sweep, sweep_points
     from specsim.planning.sweep.run import run_points
     from specsim.report.frontier import write_page
 
@@ -58,7 +58,7 @@ def sweep(
         )  # fmt: skip
         kept.gather()
     rows = [kept.rows[point.key] for point in points]
-    found = offers(rows, asked.usd_per_gpu_hour)
+    found = offers(rows, asked.usd_per_gpu_hour or own_prices(points))
     write_page(folder / "pareto.html", asked.name, found)
     if as_json:
         _print_json(rows, found, done, folder)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
+from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, progress_of
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
 from specsim.errors import NoAnswer
@@ -71,10 +71,16 @@ def tune(
     question = _longest_worth_trying(answered).run_by(engine.value)
     rule = rule_of(engine.value, question)
     machine = assemble(question)
-    tuning = find(
-        machine, rule=rule, batches=whole_numbers(batches, "--batches"), context_tokens=context,
-        prefer=prefer.value, tolerance=tolerance,
-    )  # fmt: skip
+    with progress_of("draft lengths") as progress:
+        tuning = find(
+            machine,
+            rule=rule,
+            batches=whole_numbers(batches, "--batches"),
+            context_tokens=context,
+            prefer=prefer.value,
+            tolerance=tolerance,
+            progress=progress,
+        )
     confirmation = _confirm(question, tuning) if confirmed and tuning.pays else None
     answer = _tuned(answered, question, engine, tuning, confirmation, draft_model)
     if as_json:

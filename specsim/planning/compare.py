@@ -15,7 +15,7 @@ from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
 
 BATCHES = 128  # the largest that is compared unless others are asked for
-SIMULATED = 4  # drafters, the best by formula at the load; each costs seconds
+SIMULATED = 12  # drafters, the best by formula at the load; each costs a second or two
 Progress = Callable[[str], None]  # what is under way
 
 

@@ -144,8 +144,6 @@ def _cell(scenario: Scenario, chosen: Trial) -> Cell:
     machine: Assembly = assemble(scenario)
     most = min(machine.limits.max_num_seqs, largest_batch(machine, machine.context_tokens))
     batch = min(most, max(1, round(chosen.mean("mean_batch"))))
-    cells = speedup_map(machine, batches=[batch]).cells
     k = chosen.policy.draft_tokens(batch)
-    if k:
-        return next(cell for cell in cells if cell.draft_tokens == k)
+    cells = speedup_map(machine, batches=[batch], draft_lengths=(0, k) if k else None).cells
     return max((cell for cell in cells if cell.draft_tokens), key=lambda cell: cell.output_tokens_per_s)

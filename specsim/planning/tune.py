@@ -6,7 +6,7 @@ doubling of the batch the same weight, since where a server will run is not know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -105,6 +105,7 @@ class Tuning:
 def tune(
     assembly: Assembly, *, rule: Rule = "any", batches: Sequence[int] | None = None,
     context_tokens: float | None = None, prefer: Prefer = "throughput", tolerance: float = TOLERANCE,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tuning:  # fmt: skip
     """The schedule of a scenario over ``batches``, by default every one that fits up to ``max_num_seqs``.
 
@@ -119,7 +120,7 @@ def tune(
     if batches is None:
         context = assembly.context_tokens if context_tokens is None else context_tokens
         batches = range(1, min(assembly.limits.max_num_seqs, largest_batch(assembly, max(1.0, context))) + 1)
-    found = speedup_map(assembly, batches=batches, context_tokens=context_tokens)
+    found = speedup_map(assembly, batches=batches, context_tokens=context_tokens, progress=progress)
     grid = _Grid.of(found)
     ranked = grid.speedup if prefer == "throughput" else np.where(grid.lengths == 0, 1.0, grid.low)
     share = weights(grid.batches)
@@ -222,7 +223,8 @@ def drafter_of(scenario: Scenario) -> Speculation:
     """Raises InvalidInput without speculation."""
     if scenario.speculation is None:
         raise InvalidInput(
-            f"scenario {scenario.name!r} has no speculation, so there is nothing to tune; add a drafter"
+            f"scenario {scenario.name!r} has no speculation, so there is nothing to tune; add a drafter, for instance "
+            "--drafter eagle3"
         )
     return scenario.speculation
 

@@ -14,9 +14,9 @@ from specsim.results import Slo, slo_met
 from specsim.units import GB
 
 
-def _narrow(title: str) -> Table:
+def _narrow(title: str, padding: int = 1) -> Table:
     return Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, padding), show_edge=False, pad_edge=False
     )
 
 
@@ -78,12 +78,12 @@ def by_batch_table(found: Comparison) -> Table:
 
 def at_load_table(found: Comparison, slo: Slo | None) -> Table:
     """Each drafter simulated under the load with its best k, beside off."""
-    table = _narrow(f"at your load (batch {found.load_batch} with no drafter), simulated with its best k")
+    table = _narrow(f"at your load (batch {found.load_batch} with no drafter), simulated with its best k", padding=0)
     slo = slo if slo is not None and slo.states_anything else None
     headings = ["drafter", "k", "AL", "speed-up\n(90 %)", "TTFT\np95 ms", "TPOT\np95 ms", "E2E\nmean s", "GB/\nGPU"]
     headings += ["KV\nroom", *(["SLO"] if slo is not None else []), "accep-\ntance"]
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "drafter" else "right", overflow="fold")
+        table.add_column(heading, justify="left" if heading == "drafter" else "right", no_wrap=True)
     for one in found.drafters:
         table.add_row(*_load_row(one, found), *_slo_cell(one.served, slo), one.basis)
     kv = f"{found.plain_kv_tokens / 1e3:,.0f}k"
@@ -101,7 +101,7 @@ def _load_row(one: Compared, found: Comparison) -> list[str]:
         f"{cell.speedup:.2f}\n{cell.low:.2f}-{cell.high:.2f}",
         *_latencies(one.served),
         f"+{one.draft_weight_bytes / GB:.2f}",
-        f"{kv:+.1%}",
+        f"{kv:+.0%}",
     ]
 
 

@@ -9,16 +9,16 @@ from rich.table import Table
 
 from specsim.planning.plan.choose import HOURS_A_MONTH, Option, Plan
 from specsim.planning.plan.fleet import SloLevel
-from specsim.planning.plan.sensitivity import SHARE, GpuInterval, WhatIf
+from specsim.planning.plan.sensitivity import SHARE, Asides, GpuInterval, WhatIf
 from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.space import Exclusion
 from specsim.report.tables import narrow_table
 from specsim.units import format_seconds
 
 
-def plan_sentences(plan: Plan, interval: GpuInterval | None, largest: LargestRate | None) -> list[str]:
+def plan_sentences(plan: Plan, asides: Asides) -> list[str]:
     """The answer, what it is without or with drafts, and how much more load it takes."""
-    best = plan.best
+    best, interval, largest = plan.best, asides.interval, asides.largest
     sentences = [f"{_layout(best)} serve {plan.load.rate_per_s:g} requests/s within the SLO{_costing(best)}."]
     if interval is not None:
         sentences.append(f"{best.gpus} GPUs, {_ends(interval)} where prices and acceptance err as they may (90 %).")

@@ -228,7 +228,9 @@ def _complete(data: dict[str, Any]) -> list[str]:
     if "tensor_parallel" not in deployment and model is not None and isinstance(gpu, Hardware):
         ranks = _ranks(model.weight_bytes(), gpu.memory_bytes)
         deployment["tensor_parallel"] = ranks
-        assumed.append(f"tensor parallel {ranks}, the fewest GPUs whose memory the weights leave a third of")
+        assumed.append(
+            f"tensor parallel {ranks}, the fewest GPUs of whose memory weights take {MOST_OF_MEMORY:.0%} at most"
+        )
     if workload.setdefault("kind", "synthetic") == "synthetic":
         assumed += _complete_workload(workload)
     name = f"{model.name if model else data['model']}-on-{gpu.name if isinstance(gpu, Hardware) else data['gpu']}"

@@ -12,6 +12,7 @@ from specsim.cli.main import main
 ASKED = [
     "plan", "--model", "llama-3.1-8b", "--gpu", "a100-80gb,l40s", "--tp", "1", "--rate", "20", "--prompt", "300",
     "--output", "60", "--set", "cost.source=roofline", "--no-what-if",
+    "--workers", "1",
 ]  # fmt: skip
 SLO = ["--ttft-p95", "500ms", "--tpot-p95", "30ms"]
 
@@ -19,7 +20,7 @@ SLO = ["--ttft-p95", "500ms", "--tpot-p95", "30ms"]
 def test_one_command_answers_how_many_gpus_on_and_off_and_at_what_cost(capsys: pytest.CaptureFixture[str]) -> None:
     prices = ["--price", "a100=2", "--price", "l40s=1.1"]
     drafts = ["--drafter", "eagle-3", "--draft-tokens", "2"]
-    assert main([*ASKED, *SLO, *drafts, *prices, "--loads", "20,60", "--json"]) == 0
+    assert main([*ASKED, *SLO, *drafts, *prices, "--loads", "20,60", "--json", "--workers", "2"]) == 0
     answer = json.loads(capsys.readouterr().out)
     options = answer["options"]
     assert {(one["gpu"], one["drafter"]) for one in options} == {

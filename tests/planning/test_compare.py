@@ -69,6 +69,8 @@ def test_tables_fit_eighty_columns(found: Comparison) -> None:
         console.print(at_load_table(found, slo))
     text = capture.get()
     assert "…" not in text
+    eagle = next(line for line in text.splitlines() if line.startswith("eagle3") and "cited" in line)
+    assert len(eagle.split()) == 11
     assert "useless" in text
     assert "missed" not in text
 

@@ -18,8 +18,8 @@ from specsim.errors import InvalidInput, NoAnswer
 from specsim.planning.sweep.answers import ANSWERS, Row, predicted
 from specsim.planning.sweep.frontier import Offer, cheapness, frontier
 from specsim.planning.sweep.kept import KeptRows
-from specsim.planning.sweep.points import Point, SweepFile, read_sweep, sweep_points
-from specsim.planning.sweep.run import run_points
+from specsim.planning.sweep.points import Point, own_prices, read_sweep, sweep_points
+from specsim.planning.sweep.run import Backend, run_points
 from specsim.scenario import Scenario
 
 SCENARIO = """
@@ -158,6 +158,29 @@ def test_a_point_without_an_answer_says_why(folder: Path) -> None:
     assert errors[2] is None
 
 
+@pytest.mark.full
+def test_a_plan_is_a_point_too(folder: Path) -> None:
+    text = "answer: plan\nset: {usd_per_gpu_hour: 0.5, slo.tpot_s.p95: 0.02, "
+    text += "workload.arrivals: {kind: poisson, rate_per_s: 20}}\n"
+    points, kept = points_of(folder, text), KeptRows(folder / "out")
+    run_points(points, ANSWERS["plan"], kept, jobs=1)
+    on, off = (kept.rows[point.key] for point in points)
+    assert (on["draft_tokens"], off["drafter"]) == (3, "off")
+    for row in (on, off):
+        assert row["error"] is None
+        assert row["output_tokens_per_s"] == pytest.approx(20 * 16)
+        assert row["binds_used"] <= 1 or row["replicas"] > 1
+    assert own_prices(points) == {"RTX-4090": 0.5}
+    (unbounded,) = points_of(folder, "answer: plan\noff: false\n")
+    run_points([unbounded], ANSWERS["plan"], kept, jobs=1)
+    assert kept.rows[unbounded.key]["error"]
+
+
+def skip_without(package: str, backend: str) -> None:
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: pip install specsim's extra [{backend}]")
+
+
 class Killing:
     """Answers, but the first worker that gets to some point kills itself there."""
 
@@ -171,13 +194,33 @@ class Killing:
         return predicted(scenario)
 
 
-def test_a_killed_worker_loses_only_its_points(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "package"),
+    [
+        ("loky", "joblib"),
+        pytest.param("dask", "distributed", marks=pytest.mark.full),
+        pytest.param("ray", "ray", marks=pytest.mark.full),
+    ],
+)
+def test_a_killed_worker_loses_only_its_points(folder: Path, backend: Backend, package: str) -> None:
+    skip_without(package, backend)
     points, kept = sweep_points(read_sweep(folder / "small.yaml")), KeptRows(folder / "out")
-    assert run_points(points, Killing(folder / "mark"), kept, jobs=2) == len(points)
+    assert run_points(points, Killing(folder / "mark"), kept, backend=backend, jobs=2) == len(points)
     assert (folder / "mark").exists()
     alone = KeptRows(folder / "alone")
     run_points(points, predicted, alone, jobs=1)
     assert kept.rows == alone.rows
+
+
+@pytest.mark.full
+def test_a_running_cluster_is_used_by_its_address(folder: Path) -> None:
+    skip_without("distributed", "dask")
+    from distributed import LocalCluster
+
+    points, kept = sweep_points(read_sweep(folder / "small.yaml")), KeptRows(folder / "out")
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        found = run_points(points, predicted, kept, backend="dask", address=cluster.scheduler_address)
+    assert found == len(points)
 
 
 @pytest.mark.full
@@ -239,19 +282,28 @@ grid:
 FIFTY = f"schema: 1\nscenario: tiny.yaml\nanswer: simulate\noff: false\ngrid:\n  {FIELDS}\n"
 
 
-@pytest.mark.full
-@pytest.mark.parametrize(("text", "count"), [(FIVE_HUNDRED, 500), (FIFTY, 50)], ids=["closed forms", "simulations"])
-@pytest.mark.parametrize(("backend", "package"), [("dask", "distributed"), ("ray", "ray")])
-def test_clusters_answer_as_this_machine_does(folder: Path, text: str, count: int, backend: str, package: str) -> None:
-    if find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: pip install specsim's extra [{backend}]")
+@pytest.fixture(scope="module", params=[(FIVE_HUNDRED, 500), (FIFTY, 50)], ids=["closed forms", "simulations"])
+def on_this_machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A folder with a sweep, its number of points, and their rows by processes of this machine under loky/."""
+    text, count = request.param
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "tiny.yaml").write_text(SCENARIO)
     (folder / "many.yaml").write_text(text)
-    asked: SweepFile = read_sweep(folder / "many.yaml")
-    points = sweep_points(asked)
-    assert len(points) == count
-    rows = []
-    for name in ("loky", backend):
-        kept = KeptRows(folder / name)
-        assert run_points(points, ANSWERS[asked.answer], kept, backend=name, jobs=2) == count  # type: ignore[arg-type]
-        rows.append(kept.rows)
-    assert rows[0] == rows[1]
+    assert answered_on("loky", folder) == count
+    return folder, count
+
+
+def answered_on(backend: Backend, folder: Path) -> int:
+    asked = read_sweep(folder / "many.yaml")
+    return run_points(sweep_points(asked), ANSWERS[asked.answer], KeptRows(folder / backend), backend=backend, jobs=2)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("backend", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_clusters_answer_as_this_machine_does(
+    on_this_machine: tuple[Path, int], backend: Backend, package: str
+) -> None:
+    skip_without(package, backend)
+    folder, count = on_this_machine
+    assert answered_on(backend, folder) == count
+    assert KeptRows(folder / backend).rows == KeptRows(folder / "loky").rows

@@ -7,30 +7,29 @@ from typing import Any
 
 from specsim.planning.plan.choose import Option, Plan
 from specsim.planning.plan.fleet import FleetVerdict
-from specsim.planning.plan.sensitivity import GpuInterval, WhatIf
+from specsim.planning.plan.sensitivity import Asides
 from specsim.planning.plan.size import LargestRate
 from specsim.scenario import Scenario
 
 
 @dataclass(frozen=True)
 class PlanAnswer:
-    """``largest``: what the best option takes at most; ``grown``: plans of later loads."""
+    """``grown``: plans of later loads."""
 
     scenario: Scenario
     assumed: tuple[str, ...]
     plan: Plan
-    largest: LargestRate | None
-    interval: GpuInterval | None
-    what_ifs: tuple[WhatIf, ...]
+    asides: Asides
     grown: tuple[Plan, ...]
 
     def as_json(self) -> dict[str, Any]:
         """What ``specsim plan --json`` prints."""
+        asides = self.asides
         return {
             "name": self.scenario.name, "rate_per_s": self.plan.load.rate_per_s, **plan_json(self.plan),
-            "interval": None if self.interval is None else asdict(self.interval),
-            "largest_rate": None if self.largest is None else largest_json(self.largest),
-            "what_ifs": [asdict(one) for one in self.what_ifs],
+            "interval": None if asides.interval is None else asdict(asides.interval),
+            "largest_rate": None if asides.largest is None else largest_json(asides.largest),
+            "what_ifs": [asdict(one) for one in asides.what_ifs],
             "grown": [{"rate_per_s": one.load.rate_per_s, **plan_json(one)} for one in self.grown],
             "serving_engine": self.plan.best.candidate.scenario.assumed_engine(), "assumed": list(self.assumed),
         }  # fmt: skip

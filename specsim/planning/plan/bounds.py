@@ -85,9 +85,10 @@ class Bounds:
 
     @cached_property
     def residence_s(self) -> float:
-        """A request's time in the system at that rate, roughly."""
+        """A request's time in the system at that rate, roughly, and as long as the SLO lets one wait."""
         place = min(int(np.searchsorted(self._curve.tpot_s, self._tpot_s)), len(self._curve.tpot_s) - 1)
-        return float(self._curve.batch[place] / self._curve.rate_per_s[place])
+        waits = [bound.limit_s for bound in self.slo.bounds() if bound.latency == "ttft"]
+        return float(self._curve.batch[place] / self._curve.rate_per_s[place]) + max(waits, default=0.0)
 
     def least_replicas(self) -> int:
         """Fewer cannot serve the load; of both pools together. A multiple of what can be added at once."""

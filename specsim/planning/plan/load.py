@@ -18,7 +18,7 @@ from specsim.workload.request import MAX_TOKENS, Requests
 
 FEWEST_REQUESTS = 2000
 BEYOND_PERCENTILE = 40  # requests of a run that are above the highest bounded percentile
-RESIDENCES = 15.0  # of a request, that arrivals last: the start, when replicas are empty, is little of a run
+RESIDENCES = 10.0  # of a request, that arrivals last: the start, when replicas are empty, is little of a run
 
 
 @dataclass(frozen=True, slots=True)

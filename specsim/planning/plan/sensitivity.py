@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,15 +18,13 @@ from specsim.planning.plan.bounds import Bounds
 from specsim.planning.plan.choose import Option
 from specsim.planning.plan.fleet import Fleets
 from specsim.planning.plan.load import Load
-from specsim.planning.plan.size import Size, fewest_near
+from specsim.planning.plan.size import LargestRate, Size, fewest_near, largest_rate
 from specsim.serving.uncertainty import FEWEST_RUNS, PricedReplicas, acceptance_seeds, price_draws
 from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.surfaces.estimates import Z90
 
 SHARE = 0.2  # more or less, of what is varied
 MOST_TIMES = 4  # the GPUs of the answer; a what-if that takes more is not followed further
-
-Told = Callable[[int, int], None]  # what-ifs done, and all
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +44,42 @@ class GpuInterval:
     high: int | None
 
 
-def what_ifs(option: Option, progress: Told | None = None) -> list[WhatIf]:
+@dataclass(frozen=True, slots=True)
+class Asides:
+    """Of the best option: the largest rate it takes, what-ifs, and the interval of its GPUs; None: not asked."""
+
+    largest: LargestRate | None
+    what_ifs: tuple[WhatIf, ...] = ()
+    interval: GpuInterval | None = None
+
+
+def asides(option: Option, *, what_if: bool = True, pool: Executor | None = None) -> Asides:
+    """All of them, or the largest rate alone; ``pool``: of processes that share the work."""
+    if not what_if:
+        return Asides(_largest(option))
+    if pool is None:
+        return Asides(_largest(option), what_ifs(option), interval(option))
+    around = pool.submit(interval, option)
+    others = pool.submit(what_ifs, option)
+    return Asides(_largest(option), others.result(), around.result())
+
+
+def _largest(option: Option) -> LargestRate | None:
+    return largest_rate(option.fleets, option.size.deployment, option.load)
+
+
+def what_ifs(option: Option) -> tuple[WhatIf, ...]:
     """Load, lengths and acceptance of the workload a fifth lower and higher."""
-    asked = dict(_what_ifs(option))
-    found = []
-    for done, (what, sides) in enumerate(asked.items(), start=1):
-        found.append(WhatIf(what, *(_gpus(option, fleets, load) for fleets, load in sides)))
-        if progress is not None:
-            progress(done, len(asked))
-    return found
+    return tuple(
+        WhatIf(what, *(_gpus(option, fleets, load) for fleets, load in sides)) for what, sides in _what_ifs(option)
+    )
 
 
 Side = tuple[Fleets, Load]
 
 
 def _what_ifs(option: Option) -> Iterator[tuple[str, tuple[Side, Side]]]:
-    fleets, load = option.fleets, option.bounds.load
+    fleets, load = option.fleets, option.load
     less, more = 1.0 - SHARE, 1.0 + SHARE
     rate = load.rate_per_s
     yield "load", ((fleets, replace(load, rate_per_s=less * rate)), (fleets, replace(load, rate_per_s=more * rate)))
@@ -80,17 +99,15 @@ def _accepting(factor: float) -> Callable[[Assembly], Assembly]:
     return changed
 
 
-def interval(option: Option, runs: int = FEWEST_RUNS, progress: Told | None = None) -> GpuInterval:
+def interval(option: Option, runs: int = FEWEST_RUNS) -> GpuInterval:
     """Of the option's GPUs, from so many draws, in pairs of opposite ones (see ``serving.uncertainty``)."""
     scenario = option.candidate.scenario
     priced = PricedReplicas(Assembly(scenario))
     draws = price_draws(runs, scenario.seed, acceptance=scenario.speculation is not None)
     found = []
-    for done, (draw, seed) in enumerate(zip(draws, acceptance_seeds(scenario.seed, runs), strict=True), start=1):
+    for draw, seed in zip(draws, acceptance_seeds(scenario.seed, runs), strict=True):
         fleets = option.fleets.altered(lambda _, draw=draw, seed=seed: priced.off_by(draw, seed)[0])  # type: ignore[misc]
-        found.append(_gpus(option, fleets, option.bounds.load))
-        if progress is not None:
-            progress(done, runs)
+        found.append(_gpus(option, fleets, option.load))
     known = [gpus for gpus in found if gpus is not None]
     return _ends(option, known, unknown=len(found) - len(known))
 
@@ -110,7 +127,7 @@ def _ends(option: Option, known: list[int], *, unknown: int) -> GpuInterval:
 
 
 def _gpus(option: Option, fleets: Fleets, load: Load) -> int | None:
-    bounds = Bounds(option.candidate, option.bounds.slo, load)
+    bounds = Bounds(option.candidate, option.slo, load)
     found = fewest_near(fleets, bounds, option.size.deployment, most=MOST_TIMES * option.replicas)
     if not isinstance(found, Size):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from specsim.analytic.load import load_batch
@@ -59,7 +60,34 @@ def simulated(scenario: Scenario) -> Row:
     )
 
 
-ANSWERS: Mapping[AnswerName, Answer] = {"predict": predicted, "simulate": simulated}
+def planned(scenario: Scenario) -> Row:
+    """Fewest replicas of the scenario's own deployment and drafter that meet its SLO at its load, by simulation.
+
+    Raises InvalidInput without an SLO, NoAnswer where no number of replicas meets it.
+    """
+    from specsim.planning.plan.choose import choose
+    from specsim.planning.plan.load import own_load
+    from specsim.planning.plan.named import Named
+
+    deployment, speculation = scenario.deployment, scenario.speculation
+    lengths = () if speculation is None else (speculation.max_draft_tokens,)
+    named = Named(tensor_parallel=(deployment.tensor_parallel,), draft_tokens=lengths)
+    space, _ = named.space(scenario)
+    own = tuple(one for one in space.drafters if (one is None) == (speculation is None))
+    load = own_load(scenario)
+    best = choose(scenario, replace(space, drafters=own), load).best
+    summary = best.size.verdict.summary
+    _, output = scenario.workload.mean_lengths()
+    sized = scenario.model_copy(update={"deployment": best.size.deployment})
+    binding, tpot_ms = best.binding, summary["median_tpot_ms"]
+    row = _common(sized, lengths[0] if lengths else 0, load.rate_per_s * output, 1e3 / tpot_ms if tpot_ms else None)
+    return row | {
+        "batch": summary["mean_batch"], "rate_per_s": load.rate_per_s, "binds": binding.name,
+        "binds_used": binding.used, "source": summary["price_source"], "prices": assemble(scenario).price_name,
+    }  # fmt: skip
+
+
+ANSWERS: Mapping[AnswerName, Answer] = {"predict": predicted, "simulate": simulated, "plan": planned}
 
 
 def _common(scenario: Scenario, draft_tokens: int, tokens_per_s: float, per_user: float | None) -> Row:

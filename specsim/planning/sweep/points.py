@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from specsim.validated import Validated
 
 PRESETS = Path(specsim.__file__).parent / "presets" / "sweeps"
 MOST_POINTS = 1_000_000
-AnswerName = Literal["predict", "simulate"]
+AnswerName = Literal["predict", "simulate", "plan"]
 
 
 class Range(Validated):
@@ -77,7 +77,7 @@ class Choices(Validated):
 class SweepFile(Validated):
     """What a sweep asks. ``scenario``: its fields, a path or a bundled name. ``off``: each point also with no drafter.
 
-    ``usd_per_gpu_hour``: one price or one a GPU.
+    ``usd_per_gpu_hour``: one price or one a GPU; None: the scenario's.
     """
 
     schema_version: Literal[1] = Field(1, alias="schema")
@@ -192,11 +192,22 @@ def _scenario(sweep: SweepFile, settings: list[str]) -> Scenario:
     return scenario_of(fields, folder=Path(), where=f"the scenario of sweep {sweep.name}")
 
 
+def own_prices(points: Sequence[Point]) -> dict[str, float] | None:
+    """USD an hour that the scenarios state, by GPU; None unless every GPU has one."""
+    scenarios = [one.scenario for one in points if one.scenario is not None]
+    prices = {one.gpu.name: one.usd_per_gpu_hour for one in scenarios if one.usd_per_gpu_hour is not None}
+    return prices if prices.keys() >= {one.gpu.name for one in scenarios} else None
+
+
 def content_key(scenario: Scenario, answer: str) -> str:
-    """Hash of all that an answer depends on: the resolved scenario, its traces, its profile, and specsim's version."""
+    """Hash of all that an answer depends on: the resolved scenario, its traces, its profile, and specsim's version.
+
+    Its name and prices in money move no answer.
+    """
     profile = assemble(scenario).profile
+    fields = scenario.model_dump(mode="json", by_alias=True, exclude={"name", "usd_per_gpu_hour"})
     return _digest(
-        answer, specsim.__version__, json.dumps(scenario.model_dump(mode="json", by_alias=True), sort_keys=True),
+        answer, specsim.__version__, json.dumps(fields, sort_keys=True),
         json.dumps(scenario.engine.model_dump(mode="json"), sort_keys=True), "" if profile is None else profile.sha256,
         *(file.content_sha256() for file in scenario.workload.trace_files()),
     )  # fmt: skip

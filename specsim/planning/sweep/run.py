@@ -6,6 +6,7 @@ is what had not come back by then.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -46,10 +47,11 @@ def run_points(
         by_key = {point.key: point for point in missing}
         try:
             with _workers(backend, address, jobs):
-                for key, row in _answers(missing, answer, backend, jobs):
+                finished = len(points) - len(missing)
+                for now, (key, row) in enumerate(_answers(missing, answer, backend, jobs), finished + 1):
                     kept.add(by_key[key], row)
                     if progress is not None:
-                        progress(sum(point.key in kept.rows for point in points), len(points))
+                        progress(now, len(points))
         except Exception as error:
             if not LOST & {kind.__name__ for kind in type(error).__mro__}:
                 raise
@@ -114,7 +116,12 @@ def _dask(address: str | None, jobs: int) -> Iterator[None]:
             yield
         return
     workers = None if jobs < 1 else jobs
-    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with (
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        ) as cluster,
+        Client(cluster),
+    ):
         yield
 
 

@@ -10,9 +10,10 @@ from specsim.errors import NoAnswer
 from specsim.kept_files import drop_torn_line
 from specsim.profiles.rows import append_rows, read_rows, replace_rows
 from specsim.profiles.schema import SHAPE_COLUMNS, ProfileHeader, Row
-from specsim.profiles.store import MOST_OF_MEASURED, ROOFLINE_CLASSES, write_header
+from specsim.profiles.store import MOST_OF_BANDWIDTH, MOST_OF_MEASURED, ROOFLINE_CLASSES, write_header
 from specsim.specs.kernel_work import work
 
+ROUNDED = 1.001  # above what a table's digits round a time to
 MOST_RAISE = 20.0  # of a ceiling: cores shared with a dozen others while it was measured
 
 
@@ -89,19 +90,25 @@ class Table:
                 self._raise_ceiling(kind, row)
 
     def _raise_ceiling(self, kind: str, row: Row) -> None:
-        """A kernel too fast for its ceiling (its dtype's, else the highest) is one: the products met a slower machine.
+        """A kernel too fast for a ceiling (its dtype's, else the highest; a cache's) is one: it met a slower machine.
 
         Not where it is MOST_RAISE times as fast: that is no neighbour's doing, and the profile is refused as it is.
         """
         if kind not in ROOFLINE_CLASSES:
             return
-        known = {str(name): rate for name, rate in self.header.ceilings.flops_per_s.items()}
-        _, flops = work(kind, row.shape, row.dtype)
-        rate = float(flops) / row.median_s
+        ceilings = self.header.ceilings
+        known = {str(name): rate for name, rate in ceilings.flops_per_s.items()}
+        moved, flops = work(kind, row.shape, row.dtype)
         own = row.dtype if row.dtype in known else max(known, key=lambda name: known[name])
+        raised: dict[str, object] = {}
+        rate = float(flops) / row.median_s
         if MOST_OF_MEASURED * known[own] < rate < MOST_RAISE * known[own]:
-            ceilings = self.header.ceilings.model_copy(update={"flops_per_s": known | {own: rate}})
-            self.write_header(self.header.model_copy(update={"ceilings": ceilings}))
+            raised["flops_per_s"] = known | {own: rate}
+        copied = float(moved) / row.median_s / MOST_OF_BANDWIDTH  # what memory does at least, if a cache did so much
+        if ceilings.copy_bytes_per_s < copied < MOST_RAISE * ceilings.copy_bytes_per_s:
+            raised["copy_bytes_per_s"] = ROUNDED * copied
+        if raised:
+            self.write_header(self.header.model_copy(update={"ceilings": ceilings.model_copy(update=raised)}))
 
     def _full(self, error: OSError) -> NoAnswer:
         return NoAnswer(
