@@ -128,11 +128,7 @@ class Assembly:
     def precision(self) -> Precision:
         """Bits and formats of the target's weights and cache."""
         deployment, model = self.scenario.deployment, self.scenario.model
-        bits = deployment.weight_bits or model.weight_bits
-        precision = Precision.on(self.scenario.gpu, bits, deployment.kv_bits, deployment.group_size)
-        if deployment.weight_bits is None and model.weight_group is not None:
-            return precision.stored(model.stored_bits)
-        return precision
+        return Precision.on(self.scenario.gpu, deployment.stored or model.stored, deployment.kv_bits)
 
     @cached_property
     def prices(self) -> KernelPrices:

@@ -122,6 +122,18 @@ def imported() -> str:
     return "\n".join(rows)
 
 
+def narrow() -> str:
+    """One row a surface of narrow formats, one column a profile made from another project's tables."""
+    headers = [profile.header for profile in map(load_profile, profile_names()) if profile.header.importer]
+    surfaces = sorted({name for header in headers for name in header.heldout_error if not name.endswith("float16")})
+    rows = [
+        [surface, *("-" if (e := header.heldout_error.get(surface)) is None else
+                    f"{e.median:.1%}, {e.p90:.0%}, {e.coverage:.0%}" for header in headers)]
+        for surface in surfaces if not surface.startswith("collective")
+    ]  # fmt: skip
+    return markdown_table(("kernels", *(header.gpu for header in headers)), rows)
+
+
 def gpu_tables(scores: list[StudyScore]) -> str:
     """Every table and sentence that ``specsim validate gpu`` prints."""
     found = [sheet.markdown() for split in SPLITS for sheet in split_sheets(scores, split)]
@@ -139,7 +151,8 @@ def run() -> None:
         text = block(path.read_text(), "quickstart", lambda _: f"```text\n{quickstart}\n```")
         text = block(text, "accuracy", lambda _: accuracy(document))
         text = block(text, "served", lambda _: served(document))
-        path.write_text(block(text, "imported", lambda _: imported()))
+        text = block(text, "imported", lambda _: imported())
+        path.write_text(block(text, "narrow", lambda _: narrow()))
 
 
 def run_gpu() -> None:

@@ -20,6 +20,7 @@ from specsim.cost.forward import SOURCES, Kernel, Price
 from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.profiles.store import Profile
+from specsim.specs.formats import format_of
 from specsim.specs.hardware import Hardware
 
 BORROWED_RANK = float(SOURCES.index("borrowed"))
@@ -70,8 +71,9 @@ class BorrowedPrices:
 
     def _ideal_s(self, kernel: Kernel, card: Hardware) -> Reals:
         """The longer of memory and compute time at the ceilings, rounded as efficiency surfaces round it."""
-        both = self._sibling.flops_per_s.keys() & self._hardware.flops_per_s.keys()
-        rate = card.peak_flops_per_s(kernel.dtype if kernel.dtype in both else self._dtype)
+        both = {str(name) for name in self._sibling.flops_per_s.keys() & self._hardware.flops_per_s.keys()}
+        own = str(format_of(kernel.dtype).rate)
+        rate = card.peak_flops_per_s(own if own in both else self._dtype)
         ideal: Reals = ((kernel.bytes / card.bandwidth_bytes_per_s) ** 2 + (kernel.flops / rate) ** 2) ** 0.5
         return ideal
 

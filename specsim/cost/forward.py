@@ -19,8 +19,9 @@ from specsim.arrays import Reals
 from specsim.errors import InvalidInput
 from specsim.specs.deployment import ExpertGroup
 from specsim.specs.feed_forward import Dense, Experts
+from specsim.specs.formats import Stored, format_of
 from specsim.specs.hardware import Hardware
-from specsim.specs.kernel_work import experts_work, product_work
+from specsim.specs.kernel_work import experts_work, product_work, value_bytes
 from specsim.specs.mixers import Recurrent
 from specsim.specs.model import Linear, ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
@@ -76,8 +77,8 @@ def one_prompt_kernel(groups: Sequence[Group]) -> list[Group]:
 class Precision:
     """Bits of weights and cache, the formats of both, and the dtype of activations.
 
-    ``weights`` is a dtype, or weight-only ``int8-weight``, ``int4-weight-g128`` (128 weights share a scale): narrow
-    weights that are widened before they multiply. The LM head and everything else stays in ``dtype``.
+    ``weights`` is the format in which this hardware multiplies them (specs/formats). The LM head and everything else
+    stays in ``dtype``.
     """
 
     weight_bits: float
@@ -85,46 +86,38 @@ class Precision:
     dtype: str
     weights: str = "bfloat16"
     kv: str = "bfloat16"
-    eight_bits: str = "fp8"  # how this hardware multiplies 8-bit weights
+    hardware: Hardware | None = None  # which multiplies matrices of other formats; None: there are none
 
     @classmethod
-    def on(cls, hardware: Hardware, weight_bits: float, kv_bits: float = 16, group_size: int = 128) -> Precision:
-        """How an engine runs weights and cache of so many bits on this hardware.
+    def on(cls, hardware: Hardware, weights: Stored | float, kv_bits: float = 16) -> Precision:
+        """How an engine runs weights (or plain bits of them) and a cache of so many bits on this hardware.
 
-        8-bit weights multiply 8-bit activations where the hardware has FP8, and are widened elsewhere; fewer bits are
-        widened in groups that share a 16-bit scale: 4 bits in groups of 128 take 4.125 bits a weight. Hardware that
-        computes no 16-bit floats keeps 16-bit weights and cache in float32. Raises InvalidInput for a number of bits
-        in between, for which engines have no kernel.
+        Hardware that computes no 16-bit floats keeps 16-bit weights and cache in float32. Raises InvalidInput for a
+        number of bits for which engines have no kernel, and for a format that nothing runs here.
         """
-        if 4 < weight_bits < 8 or 8 < weight_bits < 16:
+        stored = weights if isinstance(weights, Stored) else Stored.of_bits(weights)
+        if stored.format is None and (5 <= stored.bits < 8 or 9 <= stored.bits < 16):
             raise InvalidInput(
-                f"weight_bits is {weight_bits:g} and engines multiply weights of 16, 8, 4 or fewer bits (scales not "
+                f"weight_bits is {stored.bits:g} and engines multiply weights of 16, 8, 4 or fewer bits (scales not "
                 "counted); choose one of these"
             )
+        bits = stored.bits
         if not hardware.computes_16_bit_floats:
-            weight_bits, kv_bits = (32 if bits == 16 else bits for bits in (weight_bits, kv_bits))
-        wide = weight_bits == 32 or not hardware.computes_16_bit_floats
-        half = (
-            "float16" if "float16" in hardware.flops_per_s and "bfloat16" not in hardware.flops_per_s else "bfloat16"
-        )
-        dtype = "float32" if wide and "float32" in hardware.flops_per_s else half
+            bits, kv_bits = (32 if one == 16 else one for one in (bits, kv_bits))
+        rates = hardware.flops_per_s
+        half = "float16" if "float16" in rates and "bfloat16" not in rates else "bfloat16"
+        wide = bits == 32 or not hardware.computes_16_bit_floats
+        dtype = "float32" if wide and "float32" in rates else half
         kv = {8: "fp8", 32: "float32"}.get(int(kv_bits), half)
-        eight = "fp8" if "fp8" in hardware.flops_per_s else "int8-weight"
-        if weight_bits > 8:
-            return cls(weight_bits, kv_bits, dtype, dtype, kv, eight)
-        if weight_bits > 4:
-            return cls(weight_bits, kv_bits, dtype, eight, kv, eight)
-        return cls(weight_bits + 16 / group_size, kv_bits, dtype, f"int4-weight-g{group_size}", kv, eight)
+        return cls(bits, kv_bits, dtype, stored.format_on(hardware, dtype), kv, hardware)
 
-    def stored(self, bits: float | None) -> Precision:
-        """The same with weights stored at so many bits, scales included; None: as they are."""
-        if bits is None:
+    def stored(self, stored: Stored | None) -> Precision:
+        """The same for a matrix that is stored so; None: as they are."""
+        if stored is None or self.hardware is None:
             return self
-        if bits > 9:
-            return replace(self, weight_bits=max(bits, self.activation_bytes * 8), weights=self.dtype)
-        if bits > 5:
-            return replace(self, weight_bits=bits, weights=self.eight_bits)
-        return replace(self, weight_bits=bits, weights=f"int4-weight-g{128 if bits < 4.2 else 32}")
+        weights = stored.format_on(self.hardware, self.dtype)
+        bits = max(stored.bits, self.activation_bytes * 8) if weights == self.dtype else stored.bits
+        return replace(self, weight_bits=bits, weights=weights)
 
     @property
     def activation_bytes(self) -> float:
@@ -240,7 +233,8 @@ def _exchanges(
     for routed, layers in part.stack.feed_forward:
         if isinstance(routed, Experts):
             width = routed.moe.latent_size or part.model.hidden_size
-            there = 1.0 + 4.0 / 128 if _stored(routed, precision).weights == "fp8" else precision.activation_bytes
+            narrow = format_of(_stored(routed, precision).weights).rate == "fp8"
+            there = 1.0 + 4.0 / 128 if narrow else precision.activation_bytes
             values = tokens / ranks * routed.moe.experts_per_token * width * experts.imbalance
             for value_bytes in (there, precision.activation_bytes):
                 yield _collective("all_to_all", values * value_bytes, experts.gpus, layers)
@@ -252,11 +246,12 @@ def _collective(operation: str, size: Reals, ranks: int, count: int) -> Kernel:
 
 def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
     head = linear.name == "lm_head"
-    values, stored = precision.activation_bytes, precision.stored(linear.bits)
-    weight_bytes = values if head else stored.weight_bits / 8
-    moved, flops = product_work(m, linear.n, linear.k, weight_bytes=weight_bytes, value_bytes=values)
-    shape = (m, float(linear.n), float(linear.k))
+    wide, stored = precision.activation_bytes, precision.stored(linear.stored)
     dtype = precision.dtype if head else stored.weights
+    moved, flops = product_work(
+        m, linear.n, linear.k, weight_bytes=wide if head else stored.weight_bits / 8, value_bytes=value_bytes(dtype)
+    )
+    shape = (m, float(linear.n), float(linear.k))
     return Kernel("gemm", "lm_head" if head else "gemm", shape, "", dtype, linear.count, flops, moved)
 
 
@@ -266,7 +261,7 @@ def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, prec
     hidden, inner = moe.latent_size or hidden_size, moe.intermediate_size
     moved, flops = experts_work(
         tokens, hidden, inner, moe.num_experts, moe.experts_per_token, weight_bytes=stored.weight_bits / 8,
-        value_bytes=precision.activation_bytes, gated=routed.gated,
+        value_bytes=value_bytes(stored.weights), gated=routed.gated,
     )  # fmt: skip
     shape = (tokens, float(hidden), float(inner), float(moe.num_experts), float(moe.experts_per_token))
     return Kernel("moe", "gemm", shape, "", stored.weights, layers, flops, moved)
@@ -274,7 +269,7 @@ def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, prec
 
 def _stored(routed: Experts, precision: Precision) -> Precision:
     """Of the routed experts' weights."""
-    return precision.stored(dict(routed.bits).get("expert_gate_up"))
+    return precision.stored(dict(routed.formats).get("expert_gate_up"))
 
 
 def _elementwise(part: ModelPart, tokens: Reals, precision: Precision, *, fused: bool) -> Iterator[Kernel]:

@@ -18,10 +18,11 @@ import numpy as np
 from specsim.arrays import Reals
 from specsim.cost.attention_blocks import IN_WHOLE_BLOCKS, PROMPT_OF_BLOCKS, blocks_s
 from specsim.cost.forward import SOURCES, Kernel, Price
-from specsim.cost.roofline import Roofline
+from specsim.cost.roofline import PRODUCTS, Roofline
 from specsim.disk_cache import kept
 from specsim.profiles.schema import Row
 from specsim.profiles.store import Profile
+from specsim.specs.formats import distance, format_of
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
 from specsim.surfaces.efficiency import EfficiencySurface, regime
@@ -129,8 +130,14 @@ class MeasuredPrices:
                 seconds, rank = self._prompt(kernel, found, estimate)
             return Price(seconds * self._stretch, rank, estimate.error, bound)
         estimate, seconds = self._stand_in(kernel, found, warm)
-        error = np.hypot(estimate.error, STAND_IN_ERROR)
+        error = np.hypot(estimate.error, self._stand_in_error(kernel, found))
         return Price(seconds * self._stretch, EXTRAPOLATED, error, bound)
+
+    def _stand_in_error(self, kernel: Kernel, found: _Found) -> float:
+        """Of another format of a product what that format's kernels differ by from card to card."""
+        if kernel.kind in PRODUCTS and kernel.dtype != found.dtype:
+            return format_of(kernel.dtype).reach.error
+        return STAND_IN_ERROR
 
     def _stand_in(self, kernel: Kernel, found: _Found, warm: bool) -> tuple[Estimates, Reals]:
         """What was measured in a kernel's place, and the seconds that follow from it.
@@ -147,6 +154,9 @@ class MeasuredPrices:
         asked, there = (
             self._roofline.price(_counted(one, one.dtype), warm=warm).seconds for one in (kernel, measured)
         )
+        if kernel.kind in PRODUCTS:  # whose launches and sorting of tokens no format shortens
+            more_s = found.surface.floor_s - self._roofline.floor_s
+            return estimate, estimate.seconds * (asked + more_s) / (there + more_s)
         if kernel.kind != "attention" or kernel.shape[1] <= measured.shape[1]:
             return estimate, estimate.seconds * asked / there
         here = self._roofline.price(_counted(replace(kernel, shape=measured.shape), kernel.dtype), warm=warm).seconds
@@ -227,12 +237,11 @@ class MeasuredPrices:
         return None
 
     def _formats(self, kernel: Kernel) -> list[str]:
-        """The kernel's own format, then others of its class, those of as many bits first."""
+        """The kernel's own format, then others of its class, the most like it first."""
         if kernel.kind in FORMATLESS:
             return [""]
         others = self._surfaces.formats(kernel.kind) - {kernel.dtype}
-        twins = {"bfloat16", "float16"}
-        return [kernel.dtype, *sorted(others, key=lambda name: (name not in twins, name))]
+        return [kernel.dtype, *sorted(others, key=lambda name: (distance(kernel.dtype, name), name))]
 
     def _measured_stand_in(self, kernel: Kernel, found: _Found) -> Kernel:
         """The kernel that ``found`` measured: another format, another mask, the nearest measured width."""

@@ -21,6 +21,7 @@ from specsim.errors import NoAnswer
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits
 from specsim.specs.feed_forward import Dense, Experts
+from specsim.specs.formats import Stored
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
@@ -28,7 +29,6 @@ from specsim.units import GB
 
 GIB = 2**30
 WIDE_BITS = 16  # embeddings, LM head, norms, biases and routers of a checkpoint with narrow linear layers
-SCALE_BITS = 16  # of a group of weights of up to 4 bits
 GRAPH_BYTES = 194e3  # a captured graph and layer; 0.56 GiB for 86 graphs of Qwen3-8B (vLLM 0.27.1, RTX 4090)
 
 
@@ -107,7 +107,7 @@ def memory_budget(
     """
     parts = [as_part(target), *(part for part in drafter if part.mixers)]
     on_gpu = hardware.kind == "gpu"
-    weights = resident_weight_bytes(target, deployment.weight_bits, deployment.group_size)
+    weights = resident_weight_bytes(target, deployment.stored)
     draft_weights = sum(resident_weight_bytes(part) for part in drafter) + scratch_bytes
     usable = float(ceil(hardware.memory_bytes * engine.gpu_memory_utilization))
     context = accounting.context_bytes if on_gpu else 0.0
@@ -128,32 +128,26 @@ def memory_budget(
     )  # fmt: skip
 
 
-def resident_weight_bytes(model: ModelSpec | ModelPart, bits: float | None = None, group_size: int = 128) -> float:
-    """Bytes in memory of a model's weights, or a part's: linear layers at ``bits`` (None: its own), the rest at >= 16.
+def resident_weight_bytes(model: ModelSpec | ModelPart, stored: Stored | None = None) -> float:
+    """Bytes in memory of a model's weights, or a part's: linear layers as ``stored`` (None: its own), others wide.
 
-    The rest is what common checkpoints leave wide: embeddings, LM head, norms, biases and MoE routers. Weights of up
-    to 4 bits carry a 16-bit scale a group. The rotary table of all positions counts too, as in the engine's
-    "Model loading took". Llama-3.1-8B: 14.99 GiB; Llama-3.3-70B with 8-bit linear layers: 67.70 GiB.
+    Common checkpoints leave embeddings, LM head, norms, biases and MoE routers at 16 bits or more. Scales count, and
+    the rotary table of all positions, as in the engine's "Model loading took". Llama-3.1-8B: 14.99 GiB; Llama-3.3-70B
+    with 8-bit linear layers: 67.70 GiB.
     """
     part = as_part(model)
     spec = part.model
-    narrow = bits or spec.weight_bits
+    narrow = (stored or spec.stored).bits
     wide = max(narrow, WIDE_BITS)
-    if bits is None and spec.weight_group:
-        narrow = spec.stored_bits
-    elif narrow <= 4:
-        narrow += SCALE_BITS / group_size
     linears = [linear for linear in part.linears() if linear.name not in ("lm_head", "router")]
-    usual = sum(linear.parameters for linear in linears if linear.bits is None)
-    others = {linear.bits: 0 for linear in linears if linear.bits is not None}
-    for linear in linears:
-        if linear.bits is not None:
-            others[linear.bits] += linear.parameters
-    stored = usual * narrow + sum(count * width for width, count in others.items())
+    usual = sum(linear.parameters for linear in linears if linear.stored is None)
+    others = [(linear.parameters, linear.stored.bits) for linear in linears if linear.stored is not None]
+    weight_bits = usual * narrow + sum(count * bits for count, bits in others)
     rotary = 0
     if part.embedding and not spec.learned_positions:  # a drafter's layers look up the target's table
         rotary = spec.max_position * (spec.mla.qk_rope_head_dim if spec.mla else spec.head_dim)
-    return (stored + (part.parameter_count() - usual - sum(others.values()) + rotary) * wide) / 8
+    rest = part.parameter_count() - usual - sum(count for count, _ in others) + rotary
+    return (weight_bits + rest * wide) / 8
 
 
 def _activation_bytes(

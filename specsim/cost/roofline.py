@@ -11,8 +11,11 @@ import numpy as np
 from specsim.arrays import Reals
 from specsim.cost.collective import collective_error, collective_s
 from specsim.cost.forward import SOURCES, Kernel, Price
+from specsim.specs.formats import format_of, widening
 from specsim.specs.hardware import Hardware
+from specsim.specs.kernel_work import weights_read
 
+PRODUCTS = ("gemm", "moe")
 BANDWIDTH_EFFICIENCY = 0.8
 COMPUTE_EFFICIENCY = 0.7
 KERNEL_FLOOR_S = {
@@ -32,7 +35,7 @@ class Roofline:
         self._dtype = dtype
         self._bandwidth = hardware.bandwidth_bytes_per_s * BANDWIDTH_EFFICIENCY
         self._compute = hardware.peak_flops_per_s(dtype) * COMPUTE_EFFICIENCY
-        self._floor_s = KERNEL_FLOOR_S[hardware.kind]
+        self.floor_s = KERNEL_FLOOR_S[hardware.kind]
 
     @property
     def name(self) -> str:
@@ -47,20 +50,33 @@ class Roofline:
         """``warm`` changes nothing here: a datasheet has no cache bandwidth."""
         if kernel.kind == "collective":
             return Price(collective_s(kernel, self._hardware), ROOFLINE_RANK, collective_error(self._hardware), 0.0)
-        compute_s, memory_s = kernel.flops / self._flops_per_s(kernel), kernel.bytes / self._bandwidth
-        seconds = self._floor_s + _larger(compute_s, memory_s)
+        compute_s, memory_s = kernel.flops / self._flops_per_s(kernel), self._memory_s(kernel)
+        seconds = self.floor_s + _larger(compute_s, memory_s)
         return Price(seconds, ROOFLINE_RANK, RELATIVE_ERROR, 1.0 * (compute_s > memory_s))
 
     def compute_bound(self, kernel: Kernel) -> Reals:
         """1 where a kernel's FLOPs take longer than its bytes, else 0."""
-        return 1.0 * (kernel.flops / self._flops_per_s(kernel) > kernel.bytes / self._bandwidth)
+        return 1.0 * (kernel.flops / self._flops_per_s(kernel) > self._memory_s(kernel))
 
     def _flops_per_s(self, kernel: Kernel) -> float:
-        """Only products of 8-bit weights with 8-bit activations run at the rate of their own dtype."""
-        rates = self._hardware.flops_per_s
-        if kernel.kind in ("gemm", "moe") and kernel.dtype in ("fp8", "int8") and kernel.dtype in rates:
-            return self._hardware.peak_flops_per_s(kernel.dtype) * COMPUTE_EFFICIENCY
-        return self._compute
+        """Narrow weights times narrow activations run at the rate of their format, all else at that of ``dtype``."""
+        found = format_of(kernel.dtype)
+        if kernel.kind not in PRODUCTS or found.bits >= 16:
+            return self._compute
+        if found.rate is None:
+            return self._compute * found.reach.compute * widening().share_on(self._hardware)
+        return self._hardware.peak_flops_per_s(found.rate) * COMPUTE_EFFICIENCY * found.reach.compute
+
+    def _memory_s(self, kernel: Kernel) -> Reals:
+        """Of a kernel's bytes, or of widening its weights where that takes longer."""
+        found = format_of(kernel.dtype)
+        if kernel.kind not in PRODUCTS or found.bits >= 16:
+            return kernel.bytes / self._bandwidth
+        moving_s = kernel.bytes / (self._bandwidth * found.reach.memory)
+        if found.rate is not None or self._hardware.processors is None or self._hardware.kind == "cpu":
+            return moving_s
+        widened_per_s = widening().weights_per_s_and_processor * self._hardware.processors
+        return _larger(moving_s, weights_read(kernel.kind, kernel.shape) / widened_per_s)
 
     def host_s(self, part: str, sequences: Reals) -> Reals | None:
         return None

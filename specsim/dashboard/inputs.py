@@ -152,8 +152,8 @@ def _load() -> tuple[int, dict[str, Any]]:
 
 
 def _settings(gpu: str) -> dict[str, dict[str, Any]]:
-    bits = {AS_PUBLISHED: None, "8": 8, "4": 4}
-    weights = st.selectbox("Weight bits", list(bits), key="weight_bits", bind=URL)
+    formats = {AS_PUBLISHED: None} | {name: name for name in ("bf16", "fp8", "awq", "mxfp4", "nvfp4")}
+    weights = st.selectbox("Weight format", list(formats), key="weight_format", bind=URL)
     kv = int(st.selectbox("KV-cache bits", ["16", "8"], key="kv_bits", bind=URL))
     largest = int(st.number_input("max_num_seqs (largest batch)", 1, 4096, 256, key="max_num_seqs", bind=URL))
     measured = "measured where available"
@@ -162,7 +162,7 @@ def _settings(gpu: str) -> dict[str, dict[str, Any]]:
     if gpu in profile_names():
         cost["profile"] = gpu
     return {
-        "deployment": {"weight_bits": bits[weights], "kv_bits": kv},
+        "deployment": {"weight_format": formats[weights], "kv_bits": kv},
         "engine": {"max_num_seqs": largest},
         "cost": cost,
     }

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import statistics
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,8 @@ PACKAGE = "aiconfigurator-core"
 IMPORTER = "aiconfigurator"
 FORMATS = {
     "bfloat16": "bfloat16", "float16": "float16", "half": "float16", "fp8": "fp8", "sq": "int8",
-    "int8_wo": "int8-weight", "int4_wo": "int4-weight-g128",
+    "int8_wo": "int8-weight", "int4_wo": "int4-weight-g128", "fp8_block": "fp8-block", "nvfp4": "nvfp4",
+    "w4a16_mxfp4": "mxfp4", "w4a8_mxfp4_mxfp8": "mxfp4-mxfp8", "w4afp8": "int4-fp8",
 }  # fmt: skip
 BALANCED = "power_law_1.01"  # how tokens spread over experts: the mildest skew that every table has
 # DeepSeek's MLA: absorbed, one shared KV head of kv_lora_rank + qk_rope_head_dim; in a prompt qk_nope + qk_rope.
@@ -55,6 +57,21 @@ COLLECTIVES_NOTE = (
     "collectives are {} {}'s: those of the other tables are of a host that gives its cards a sixteenth of their links"
 )
 
+OWN = ""
+# Whose tables hold a format's usable rows, best first, and of which version (none: the newest). vLLM's of blocks of
+# FP8 were launched from the host one by one (55 us at least, where SGLang's graphs take 3.4), its NVFP4 ones replay
+# one matrix out of the cache, its experts in 4 bits are one model's (where SGLang 0.5.10 has them too: 1 % apart). All
+# engines run these formats by the same libraries: DeepGEMM, FlashInfer, Marlin. TensorRT-LLM 1.0's weight-only and
+# INT8 GEMMs of the A100 are not read: plug-ins of a TensorRT engine, timed to 1 us, 4 to 7 us slower than its own
+# 16-bit ones on the smallest matrices, by kernels that no engine has kept.
+FORMAT_HOMES: dict[tuple[str, str], tuple[tuple[str, str | None], ...]] = {
+    ("gemm", "fp8-block"): (("sglang", None), ("trtllm", None)), ("gemm", "nvfp4"): (("sglang", None),),
+    ("moe", "int4-weight-g128"): (("sglang", "0.5.10"),), ("moe", "fp8"): ((OWN, None), ("trtllm", None)),
+}  # fmt: skip
+# Median time of narrow experts over 16-bit ones of the same shapes from which on a table was measured with a kernel
+# that no engine would choose: FP8 experts on Hopper take 2.4 times as long in vLLM's, 0.6 in TensorRT-LLM's.
+SLOWEST_NARROW = 1.5
+
 HOMES = {"nccl": "nccl", "sparse_attention": "sglang"}  # whose tables are read whatever the backend
 WIDEST_INDEX, FEWEST_INDEX_KEYS = 64, 256  # query tokens of a sequence; tokens in its cache
 
@@ -63,6 +80,11 @@ SEED = 20260611
 QUOTAS = {
     "attention decode bfloat16": 1500, "attention prefill bfloat16": 1475, "attention decode fp8": 375,
     "gemm fp8": 525, "moe bfloat16": 450, "elementwise index bfloat16": 400, "elementwise top_k bfloat16": 400,
+}  # fmt: skip
+# Of narrow formats, beside those rows.
+NARROW = {
+    "gemm fp8-block": 450, "gemm nvfp4": 450, "moe fp8": 250, "moe fp8-block": 300, "moe nvfp4": 300, "moe mxfp4": 350,
+    "moe mxfp4-mxfp8": 350, "moe int4-weight-g128": 170, "attention prefill fp8": 200,
 }  # fmt: skip
 TESTS = {
     "gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600, "moe bfloat16": 600,
@@ -73,14 +95,15 @@ TESTS = {
 def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> SelectionPlan:
     """What a profile of about ``rows`` rows keeps; what the other surfaces leave goes to 16-bit GEMMs.
 
-    ``keep``: quotas of one's own, by surface. Raises InvalidInput for a surface that has none.
+    Narrow formats come on top. ``keep``: quotas of one's own, by surface. Raises InvalidInput for a surface that has
+    none.
     """
-    quotas = {name: count * rows // ROWS for name, count in QUOTAS.items()}
+    quotas, narrow = ({name: n * rows // ROWS for name, n in counts.items()} for counts in (QUOTAS, NARROW))
     for name, count in (keep or {}).items():
-        if name not in quotas:
-            raise unknown_name("surface", name, quotas)
-        quotas[name] = count
-    return SelectionPlan(rows, quotas, "gemm bfloat16", "collective", TESTS)
+        if name not in (known := quotas | narrow):
+            raise unknown_name("surface", name, known)
+        (quotas if name in quotas else narrow)[name] = count
+    return SelectionPlan(rows, quotas, "gemm bfloat16", "collective", TESTS, narrow)
 
 
 Record = dict[str, Any]
@@ -159,6 +182,7 @@ def read_tables(folder: Path, system: str, backend: str, version: str | None, ce
         path = _table(folder / system / ("comm" if operation == "nccl" else operation) / home, wanted, name)
         if path is not None:
             _read(path, kind, read, f"{home} {path.parent.name}", tables)
+    _read_from_their_homes(folder / system, tables)
     path = _table(folder / system / "quantize" / backend, version, "scale_matrix_perf.parquet")
     if path is not None:
         tables.rows["gemm"] = _without_quantising(tables.rows.get("gemm", []), path)
@@ -169,6 +193,38 @@ def read_tables(folder: Path, system: str, backend: str, version: str | None, ce
     if not any(tables.rows.values()):
         raise NoAnswer(f"{folder / system} holds no {backend} {version} rows that specsim reads; try another backend")
     return tables
+
+
+def _read_from_their_homes(folder: Path, tables: Tables) -> None:
+    """Replaces the rows of formats whose usable ones are in another engine's tables, or nowhere."""
+    for (kind, dtype), homes in FORMAT_HOMES.items():
+        if tables.backend in dict(homes):
+            continue
+        rows = tables.rows.get(kind, [])
+        own = [row for row in rows if row.dtype == dtype]
+        others = [row for row in rows if row.dtype != dtype]
+        tried = (own if home == OWN else _of_format(folder, tables, home, at, kind, dtype) for home, at in homes)
+        found = next((chosen for chosen in tried if chosen and not _slower_than_wide(chosen, others)), [])
+        tables.rows[kind] = others + found
+        if found is not own:
+            tables.skipped[kind] = tables.skipped.get(kind, 0) + len(own)
+
+
+def _of_format(folder: Path, tables: Tables, home: str, version: str | None, kind: str, dtype: str) -> list[Row]:
+    """The rows in one format of another engine's table, the newest that there is or that of a version."""
+    name, read = next((file, reader) for _, file, one, reader in _READERS if one == kind)
+    path = _table(folder / kind / home, version or "", name)
+    if path is None:
+        return []
+    other = Tables(tables.system, home, "")
+    _read(path, kind, read, f"{home} {path.parent.name}", other)
+    return [row for row in other.rows[kind] if row.dtype == dtype]
+
+
+def _slower_than_wide(narrow: Sequence[Row], others: Sequence[Row]) -> bool:
+    wide = {row.shape: row.median_s for row in others if row.dtype == "bfloat16"}
+    ratios = [row.median_s / wide[row.shape] for row in narrow if row.shape in wide]
+    return bool(ratios) and statistics.median(ratios) > SLOWEST_NARROW
 
 
 def _without_quantising(rows: Sequence[Row], path: Path) -> list[Row]:
@@ -285,6 +341,8 @@ def _moe(record: Record) -> Row | None:
     dtype = FORMATS.get(record["moe_dtype"])
     if dtype is None or record["moe_ep_size"] != 1 or record["distribution"] != BALANCED:
         return None
+    if "w4a4mxfp4moe_marlin" in record["kernel_source"] or "situ" in record["kernel_source"]:
+        return None  # one model's layouts by a kernel of its own
     shape = (
         record["num_tokens"], record["hidden_size"], record["inter_size"] // record["moe_tp_size"],
         record["num_experts"], record["topk"],

@@ -18,9 +18,10 @@ from specsim.interop.tensorrt_llm import TOKENS_PER_BLOCK, read_tensorrt_llm
 from specsim.interop.vllm import read_vllm
 from specsim.json_file import parse_json
 from specsim.specs.catalog import model_names
+from specsim.specs.formats import format_name
 from specsim.specs.yaml_text import parse_yaml
 
-_EIGHT_BITS = {"fp8", "int8", "fp8_per_tensor", "fp8_per_block", "w8a8_fp8", "w8a8_int8", "mxfp8"}  # made at start-up
+_AT_START = {"fp8", "int8", "fp8_per_tensor", "fp8_per_block", "w8a8_fp8", "w8a8_int8", "mxfp8"}  # any model's weights
 _GRAPH_MODES = {"FULL_AND_PIECEWISE", "FULL_DECODE_ONLY", "PIECEWISE", "NONE"}
 
 
@@ -227,10 +228,13 @@ _PLACEMENTS: dict[str, Callable[[Command, ReadFlags], None]] = {
 
 def _precision(command: Command, found: ReadFlags) -> None:
     method, dtype = command.value("--quantization"), command.value("--dtype")
-    if method in _EIGHT_BITS:
-        found.deployment["weight_bits"] = 8
+    if method in _AT_START:
+        found.deployment["weight_format"] = format_name(method)
     elif method is not None:
-        found.notes.append(f"--quantization {shown(method)}: the checkpoint's own config.json says its bits")
+        found.notes.append(
+            f"--quantization {shown(method)}: the checkpoint's own config.json says its format; for a bundled model "
+            "set deployment.weight_format"
+        )
     if dtype not in (None, "auto", "bfloat16", "half", "float16"):
         found.notes.append(f"known, and not modelled: --dtype {shown(dtype)}")
 

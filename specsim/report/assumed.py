@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from specsim.analytic.speedups import SpeedupMap
 from specsim.scenario import Scenario
+from specsim.specs.formats import format_of, format_on
 from specsim.specs.mixers import Attention, Recurrent
 from specsim.units import GB
 
@@ -80,7 +81,7 @@ def engine_line(scenario: Scenario) -> str:
 
 def deployment_lines(scenario: Scenario) -> list[str]:
     """What replicas do for each other; none where each does all."""
-    deployment, lines = scenario.deployment, []
+    deployment, lines = scenario.deployment, format_lines(scenario)
     if (pools := deployment.disaggregation) is not None:
         first, link = "prefill" if scenario.engine.rules == "sglang" else "decode", pools.kv_link
         lines.append(
@@ -94,6 +95,19 @@ def deployment_lines(scenario: Scenario) -> list[str]:
             f"alike; the busiest GPU's experts get {group.imbalance:g} of the mean."
         )
     return [*lines, *memory_line(scenario)]
+
+
+def format_lines(scenario: Scenario) -> list[str]:
+    """Formats of weights that the card runs as another one."""
+    gpu, stored = scenario.gpu, scenario.deployment.stored or scenario.model.stored
+    kept = [one.stored for one in scenario.model.linears() if one.stored is not None]
+    names = dict.fromkeys(one.format for one in (stored, *kept) if one.format is not None)
+    runs = {name: one for name in names if (one := format_on(name, gpu)) != name and format_of(name).bits < 16}
+    return [
+        f"Weights: stored in {name}, run as {other}: {gpu.name} has no {format_of(name).rate} arithmetic that engines "
+        "use for it, so weights are widened before they multiply."
+        for name, other in runs.items()
+    ]
 
 
 def memory_line(scenario: Scenario) -> list[str]:

@@ -12,11 +12,12 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
+from specsim.specs.formats import DEFAULT_GROUP, Bits, Stored
 from specsim.specs.hardware import Hardware
-from specsim.specs.model import Bits
 from specsim.validated import Validated
 
 
@@ -64,8 +65,9 @@ class Deployment(Validated):
     before all have ended the last one. They are taken to have equal loads but for ``expert_imbalance``, the busiest
     GPU's share of the experts' tokens over the mean (1: experts balanced perfectly).
 
-    ``weight_bits`` None keeps the model's own precision; ``group_size`` is how many weights of up to 4 bits share a
-    scale. A draft model is placed on the same GPUs and keeps its own precision. The last
+    ``weight_format`` (fp8, awq, mxfp4, ...: specs/formats) or ``weight_bits`` say how weights are stored in place of
+    the model's own way; what the model keeps in a format of its own stays so. ``group_size``: how many of them share a
+    scale, where not as many as usual. A draft model is placed on the same GPUs and keeps its own precision. The last
     ``replicas_without_speculation`` of the replicas load no drafter. ``router`` sends each request to a replica;
     one that finds ``max_queue`` requests waiting there is turned away (None: no limit). With ``disaggregation`` the
     replicas are those of its two pools, and each pool has such a router.
@@ -77,8 +79,9 @@ class Deployment(Validated):
     expert_parallel: bool = False
     data_parallel: int = Field(1, gt=0, le=1024)
     expert_imbalance: float = Field(1.0, ge=1)
+    weight_format: str | None = None
     weight_bits: Bits | None = None
-    group_size: PositiveInt = 128
+    group_size: PositiveInt | None = None
     kv_bits: Bits = 16
     replicas_without_speculation: NonNegativeInt = 0
     router: Literal["round_robin", "least_outstanding", "power_of_two"] = "round_robin"
@@ -105,6 +108,26 @@ class Deployment(Validated):
                 "replica must hold; leave one of them out"
             )
         return data | {"disaggregation": pools, "replicas": count}
+
+    @field_validator("weight_format")
+    @classmethod
+    def _known_format(cls, name: str | None) -> str | None:
+        return None if name is None else Stored.model_validate(name).format
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Deployment:
+        if self.weight_format is not None and self.weight_bits is not None:
+            raise ValueError(
+                f"weight_format {self.weight_format} and weight_bits {self.weight_bits:g} are given; leave one out"
+            )
+        return self
+
+    @property
+    def stored(self) -> Stored | None:
+        """How weights are stored; None: as the model says."""
+        if self.weight_format is not None:
+            return Stored.named(self.weight_format, self.group_size)
+        return None if self.weight_bits is None else Stored.of_bits(self.weight_bits, self.group_size or DEFAULT_GROUP)
 
     @property
     def decode_replicas(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from specsim.specs.layer_kind import MixtureOfExperts
-from specsim.specs.linear import Linear, StoredBits
+from specsim.specs.linear import Linear, StoredMatrices
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Dense:
     intermediate_size: int
     gated: bool = True
     bias: bool = False
-    bits: StoredBits = ()
+    formats: StoredMatrices = ()
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
         inputs = 2 if self.gated else 1
@@ -46,7 +46,7 @@ class Experts:
 
     moe: MixtureOfExperts
     gated: bool = True
-    bits: StoredBits = ()
+    formats: StoredMatrices = ()
     elsewhere: int = 0
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:

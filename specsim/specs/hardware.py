@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from specsim.errors import InvalidInput
 from specsim.validated import Validated
 
-Dtype = Literal["float64", "float32", "bfloat16", "float16", "fp8", "int8", "int4"]
+Dtype = Literal["float64", "float32", "bfloat16", "float16", "fp8", "fp4", "int8", "int4"]
 
 
 class Sibling(Validated):
@@ -31,6 +31,7 @@ class Hardware(Validated):
     flops_per_s: dict[Dtype, PositiveFloat] = Field(min_length=1)
     last_level_cache_bytes: PositiveInt
     processors: PositiveInt | None = None  # streaming multiprocessors that are switched on
+    compute_capability: PositiveFloat | None = None  # NVIDIA's number of a generation, on which kernels depend
     link: Literal["nvlink", "pcie", "infinity-fabric"] = "nvlink"  # to the other cards of its node
     link_bytes_per_s: PositiveFloat | None = None  # one direction, to one peer
     node_gpus: PositiveInt = 8  # that reach one another over that link

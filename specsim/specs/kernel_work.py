@@ -6,21 +6,18 @@ product of M rows counts 2·M·N·K FLOPs.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from specsim.arrays import Dimensions, Reals
+from specsim.specs.formats import format_of
 
-_WEIGHT_BYTES = {  # groups of weights share a scale of 16 bits
-    "float32": 4.0,
-    "fp8": 1.0,
-    "int8": 1.0,
-    "int8-weight": 1.0,
-    "int4-weight-g128": 4.125 / 8,
-    "int4-weight-g32": 4.5 / 8,
-}
-_ACTIVATION_BYTES = {"float32": 4.0, "fp8": 1.0, "int8": 1.0}
+
+def value_bytes(dtype: str) -> float:
+    """Of a value that goes into or comes out of a product by weights of this format."""
+    return format_of(dtype).activation_bits / 8
 
 
 def product_work(m: Any, n: Any, k: Any, *, weight_bytes: float, value_bytes: float) -> tuple[Any, Any]:
@@ -101,12 +98,23 @@ def state_work(
     return moved, sequences * queries * heads * (operations * rows * columns + inside)
 
 
+def weights_read(kind: str, shape: Dimensions) -> Any:
+    """Weights that one product, or one routed layer, reads."""
+    bytes_of_one = product_work if kind == "gemm" else experts_work
+    return bytes_of_one(*shape, weight_bytes=1.0, value_bytes=0.0)[0]
+
+
+@cache
+def _bytes(dtype: str) -> tuple[float, float]:
+    return format_of(dtype).stored_bits() / 8, value_bytes(dtype)
+
+
 def work(kind: str, shape: Dimensions, dtype: str = "bfloat16") -> tuple[Any, Any]:
     """(bytes, FLOPs) of one launch, from the shape columns of its class (profiles/schema.py) and its format.
 
     Of classes that only move data the order of magnitude: their constant factors cancel in the efficiency.
     """
-    weight, value = _WEIGHT_BYTES.get(dtype, 2.0), _ACTIVATION_BYTES.get(dtype, 2.0)
+    weight, value = _bytes(dtype)
     if kind == "gemm":
         return product_work(*shape, weight_bytes=weight, value_bytes=value)
     if kind == "attention":

@@ -5,24 +5,16 @@ What that weighs, caches and computes is in ``mixers`` and ``feed_forward``.
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.arrays import Reals
-from specsim.errors import InvalidInput, shown
+from specsim.errors import InvalidInput
+from specsim.specs.formats import Bits, Stored
 from specsim.specs.kernel_work import distinct_experts
 from specsim.validated import Validated
 
-
-def _number_of_bits(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(r"\s*[\d.]+\s*", value):
-        raise ValueError(f"{shown(value)} is no number of bits; write 16, 8 (fp8, int8) or 4 (int4, fp4)")
-    return value
-
-
-Bits = Annotated[float, BeforeValidator(_number_of_bits), Field(gt=0, le=64)]
 # Matrices of layers, under the names that sublayers give them.
 Matrix = Literal[
     "qkv", "attention_output", "query", "query_down", "query_up", "kv_down", "kv_up", "output_gate", "output_down",
@@ -178,7 +170,7 @@ class LayerKind(Validated):
 
     ``attention`` false: none. ``mlp`` dense: a feed-forward part that is not routed; none: no feed-forward part.
     ``window`` 0: all tokens, where the model has a sliding window. ``compress_ratio``: tokens for which one cached
-    vector stands. ``bits``: stored bits a weight, scales included, of matrices that are not kept in the model's own.
+    vector stands. ``formats``: of matrices that are not stored as the model's others.
     """
 
     attention: bool = True
@@ -199,7 +191,7 @@ class LayerKind(Validated):
     shared_cache: bool = False
     sinks: bool | None = None
     vectors: NonNegativeInt = 0  # parameters a layer beside what its sublayers count
-    bits: dict[Matrix, Bits] = Field(default_factory=dict)
+    formats: dict[Matrix, Stored] = Field(default_factory=dict)
 
     def shard(self, ranks: int) -> LayerKind:
         """What one rank of tensor parallelism holds of it."""

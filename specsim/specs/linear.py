@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-StoredBits = tuple[tuple[str, float], ...]  # bits a weight by the name of a matrix, where not the model's own
+from specsim.specs.formats import Stored
+
+StoredMatrices = tuple[tuple[str, Stored], ...]  # by the name of a matrix, where not as the model's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +15,8 @@ class Linear:
 
     ``routed`` marks the experts of one MoE layer: ``count`` is then layers, each with ``experts`` of which
     ``experts_per_token`` run for a token. ``on_rows``: only positions whose logits are wanted go through it.
-    ``split``: a drafter's own matrix whose outputs ranks of tensor parallelism divide. ``bits``: stored bits a weight
-    where they are not the model's ``weight_bits``.
+    ``split``: a drafter's own matrix whose outputs ranks of tensor parallelism divide. ``stored``: how,
+    where it is not as the model's other matrices.
     """
 
     name: str
@@ -25,7 +27,7 @@ class Linear:
     on_rows: bool = False
     split: bool = False
     bias: bool = False
-    bits: float | None = None
+    stored: Stored | None = None
     experts: int = 1
     experts_per_token: int = 1
 

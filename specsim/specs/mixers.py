@@ -14,8 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from specsim.specs.formats import Stored
 from specsim.specs.layer_kind import Compression, LatentAttention, Recurrence, SparseIndex
-from specsim.specs.linear import Linear, StoredBits
+from specsim.specs.linear import Linear, StoredMatrices
+
+WIDE = Stored.named("bfloat16")  # as checkpoints keep small products whose rounding matters
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Attention:
     sinks: bool = False
     qkv_bias: bool = False
     output_bias: bool = False
-    bits: StoredBits = ()
+    formats: StoredMatrices = ()
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
         width = self.num_heads * (self.head_dim + self.gate_width)
@@ -109,7 +112,7 @@ class Latent:
     mla: LatentAttention
     index: SparseIndex | None = None
     gate_width: int = 0
-    bits: StoredBits = ()
+    formats: StoredMatrices = ()
     window: int | None = None
     chunk: int | None = None
     qkv_bias: bool = False
@@ -185,7 +188,7 @@ class Compressed:
     compression: Compression
     ratio: int
     index: SparseIndex | None = None
-    bits: StoredBits = ()
+    formats: StoredMatrices = ()
     chunk: int | None = None
 
     @property
@@ -203,7 +206,7 @@ class Compressed:
             Linear("query_up", width, shape.q_lora_rank, count),
             Linear("output_down", shape.o_lora_rank, width // shape.o_groups, count * shape.o_groups),
             Linear("attention_output", hidden, shape.o_groups * shape.o_lora_rank, count),
-            *((Linear("compressor", compressor, hidden, count, bits=16),) if self.ratio else ()),
+            *((Linear("compressor", compressor, hidden, count, stored=WIDE),) if self.ratio else ()),
             *_index_linears(self.index, hidden, shape.q_lora_rank, count, own_keys=False),
         )
 
@@ -254,7 +257,7 @@ class Recurrent:
     """A state of fixed size a sequence that every token updates."""
 
     recurrence: Recurrence
-    bits: StoredBits = ()
+    formats: StoredMatrices = ()
 
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
         one = self.recurrence
@@ -307,5 +310,5 @@ def _index_linears(
     from_hidden = keys + weights
     return (
         Linear("index_query", index.num_heads * index.head_dim, query_input, count),
-        *((Linear("index_keys", from_hidden, hidden, count, bits=16),) if from_hidden else ()),
+        *((Linear("index_keys", from_hidden, hidden, count, stored=WIDE),) if from_hidden else ()),
     )

@@ -9,15 +9,16 @@ them in ``cost``.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.errors import InvalidInput
 from specsim.specs.feed_forward import Dense, Experts, FeedForward
-from specsim.specs.layer_kind import Bits, Compression, LatentAttention, LayerKind, MixtureOfExperts, SparseIndex
-from specsim.specs.linear import Linear, StoredBits
+from specsim.specs.formats import Bits, Stored, format_of
+from specsim.specs.layer_kind import Compression, LatentAttention, LayerKind, MixtureOfExperts, SparseIndex
+from specsim.specs.linear import Linear, StoredMatrices
 from specsim.specs.mixers import Attention, Compressed, Latent, Mixer, Recurrent
 from specsim.specs.stack import Layer, Stack
 from specsim.validated import Validated
@@ -28,7 +29,7 @@ __all__ = ["Bits", "LatentAttention", "LayerKind", "Linear", "MixtureOfExperts",
 # What makes layers differ from each other, and what is beside them: nothing of it.
 UNIFORM: dict[str, object] = {
     "layer_kinds": {}, "layer_pattern": "", "layer_matrices": (), "tables": 0, "sliding_window": None, "sinks": False,
-    "index": None, "compression": None, "norms_per_layer": 2, "weight_group": None,
+    "index": None, "compression": None, "norms_per_layer": 2,
 }  # fmt: skip
 
 
@@ -68,6 +69,7 @@ class ModelSpec(Validated):
     tables: NonNegativeInt = 0  # parameters of further look-up tables and of what no kind of layer counts
     max_position: PositiveInt = 4096
     sliding_window: PositiveInt | None = None  # tokens a query looks back on, in layers whose kind does not say
+    weight_format: str | None = None  # of specs/formats, whose bits, group and scale hold where they are not stated
     weight_bits: Bits = 16
     weight_group: PositiveInt | None = None  # weights that share a scale; None: scales are not told
     scale_bits: float = Field(16, ge=0)  # of that scale, a zero point included
@@ -78,6 +80,11 @@ class ModelSpec(Validated):
     layer_kinds: dict[str, LayerKind] = Field(default_factory=dict)
     layer_pattern: str = ""
     mtp_layers: NonNegativeInt = 0  # trained with it to predict further tokens; a drafter, not counted here
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bits_of_the_format(cls, data: Any) -> Any:
+        return data if not isinstance(data, dict) else _with_bits(data)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelSpec:
@@ -128,22 +135,22 @@ class ModelSpec(Validated):
         if kind.attention:
             mixers.append(self._attention(kind))
         if kind.state is not None:
-            mixers.append(Recurrent(kind.state, _bits(kind)))
+            mixers.append(Recurrent(kind.state, _formats(kind)))
         feed_forward = () if kind.mlp == "none" else (self._feed_forward(kind, dense=dense or kind.mlp == "dense"),)
         return Layer(tuple(mixers), feed_forward, kind.vectors)
 
     def _attention(self, kind: LayerKind) -> Mixer:
-        bits, heads = _bits(kind), kind.num_heads or self.num_heads
+        formats, heads = _formats(kind), kind.num_heads or self.num_heads
         index = kind.index or self.index
         if self.compression is not None:
             ratio = kind.compress_ratio or 0
             sparse = kind.index if kind.index is not None and ratio else None
             width = kind.head_dim or self.head_dim
-            return Compressed(heads, width, self.compression.window, self.compression, ratio, sparse, bits)
+            return Compressed(heads, width, self.compression.window, self.compression, ratio, sparse, formats)
         if self.mla is not None and kind.latent:
             return Latent(
-                heads, kind.num_kv_heads or self.num_kv_heads, self.head_dim, self.mla, index, self.output_gate, bits,
-                qkv_bias=self.linear_bias, output_bias=self.output_bias or self.linear_bias,
+                heads, kind.num_kv_heads or self.num_kv_heads, self.head_dim, self.mla, index, self.output_gate,
+                formats, qkv_bias=self.linear_bias, output_bias=self.output_bias or self.linear_bias,
             )  # fmt: skip
         head_dim = kind.head_dim or self.head_dim
         window = kind.window if kind.window is not None else self.sliding_window
@@ -153,15 +160,15 @@ class ModelSpec(Validated):
             window=None if kind.chunk else window or None, chunk=kind.chunk, index=index, qk_norm=self.qk_norm,
             gate_width=self.output_gate, one_projection=kind.one_projection, shared_cache=kind.shared_cache,
             sinks=self.sinks if kind.sinks is None else kind.sinks, qkv_bias=self.qkv_bias or self.linear_bias,
-            output_bias=self.output_bias or self.linear_bias, bits=bits,
+            output_bias=self.output_bias or self.linear_bias, formats=formats,
         )  # fmt: skip
 
     def _feed_forward(self, kind: LayerKind, *, dense: bool) -> FeedForward:
         moe = kind.moe or self.moe
         if moe is None or dense:
             width = kind.intermediate_size or self.intermediate_size
-            return Dense(width, self.gated_mlp, self.linear_bias, _bits(kind))
-        return Experts(moe, self.gated_mlp, _bits(kind))
+            return Dense(width, self.gated_mlp, self.linear_bias, _formats(kind))
+        return Experts(moe, self.gated_mlp, _formats(kind))
 
     def usual_sublayers(self, *, routed: bool) -> tuple[Mixer, FeedForward]:
         """The attention and the feed-forward part that the flat fields tell, routed where there are experts."""
@@ -245,16 +252,33 @@ class ModelSpec(Validated):
         return sum(linear.active_parameters for linear in self.linears())
 
     @property
-    def stored_bits(self) -> float:
-        """Bits a weight of narrow matrices takes, its share of a scale included: 4.25 for MXFP4."""
-        return self.weight_bits + (self.scale_bits / self.weight_group if self.weight_group else 0.0)
+    def stored(self) -> Stored:
+        """How most matrices are stored: a weight of MXFP4 takes 4.25 bits, its share of a scale included."""
+        if self.weight_group:
+            return Stored(format=self.weight_format, bits=self.weight_bits + self.scale_bits / self.weight_group)
+        if self.weight_format:
+            return Stored(format=self.weight_format, bits=self.weight_bits)
+        return Stored.of_bits(self.weight_bits)
 
     @property
-    def attention_bits(self) -> float:
-        """Nominal bits of the attention products, which trained drafters share: 16 where experts alone are narrow."""
+    def attention_stored(self) -> Stored:
+        """How the attention products are, which trained drafters share: in 16 bits where experts alone are narrow."""
         kind = self.kind_of(self.num_layers - 1)
-        stored = next((kind.bits[name] for name in ("qkv", "query_up", "query") if name in kind.bits), None)
-        return self.weight_bits if stored is None else float(int(stored))
+        names = ("qkv", "query_up", "query")
+        return next((kind.formats[name] for name in names if name in kind.formats), self.stored)
+
+    def drafter_weights(self, bits: float | None) -> dict[str, object]:
+        """Fields of a drafter's weights: of so many bits, or stored as the target's attention is."""
+        if bits is not None:
+            return {"weight_format": None, "weight_bits": bits, "weight_group": None}
+        stored = self.attention_stored
+        if stored.format is None:
+            return {"weight_format": None, "weight_bits": float(int(stored.bits)), "weight_group": None}
+        found = format_of(stored.format)
+        return {
+            "weight_format": stored.format, "weight_bits": found.bits, "weight_group": found.group,
+            "scale_bits": found.scale_bits,
+        }  # fmt: skip
 
     def weight_bytes(self, bits: float | None = None) -> float:
         """Bytes of all weights in memory, at ``bits`` a weight (default: the model's own)."""
@@ -290,5 +314,22 @@ class ModelSpec(Validated):
         return 2.0 * self.active_parameter_count() + float(self.attention_flops(1, context_tokens))
 
 
-def _bits(kind: LayerKind) -> StoredBits:
-    return tuple(sorted(kind.bits.items()))
+def _with_bits(data: dict[str, Any]) -> dict[str, Any]:
+    """A model's fields with the bits, group and scale of its weight format where it states none.
+
+    Raises ValueError for an unknown format, or one of other bits than stated.
+    """
+    if not isinstance(name := data.get("weight_format"), str):
+        return data
+    stored = Stored.model_validate(name)
+    found = format_of(str(stored.format))
+    if data.get("weight_bits", found.bits) != found.bits:
+        raise ValueError(
+            f"weight_bits is {data['weight_bits']} and weight_format {name} has {found.bits:g}; leave weight_bits out"
+        )
+    told = {"weight_bits": found.bits, "weight_group": found.group, "scale_bits": found.scale_bits}
+    return told | data | {"weight_format": stored.format}
+
+
+def _formats(kind: LayerKind) -> StoredMatrices:
+    return tuple(sorted(kind.formats.items()))

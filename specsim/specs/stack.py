@@ -92,9 +92,9 @@ class Stack:
 
 
 def _stored(one: Mixer | FeedForward, hidden: int, count: int) -> Iterator[Linear]:
-    bits = dict(one.bits)
+    formats = dict(one.formats)
     for linear in one.linears(hidden, count):
-        yield replace(linear, bits=bits[linear.name]) if linear.name in bits else linear
+        yield replace(linear, stored=formats[linear.name]) if linear.name in formats else linear
 
 
 def token_bytes(mixer: Mixer, bits: float) -> float:

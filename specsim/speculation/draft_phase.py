@@ -39,7 +39,7 @@ class PhaseCost:
         self._parts: list[_PricedPart] = []
         weights = 0.0
         for piece in program.pieces(phase, target, draft):
-            own = Precision.on(pricing.hardware, piece.part.model.weight_bits, kv_bits) if piece.owned else precision
+            own = Precision.on(pricing.hardware, piece.part.model.stored, kv_bits) if piece.owned else precision
             cost = pricing.cost(piece.part, own, graphs=phase.graphs)
             self._parts.append(_PricedPart(cost, piece.owned and piece.part.mixers > 0, piece.part.cached))
             weights += resident_weight_bytes(piece.part.shard(pricing.ranks, pricing.experts))

@@ -24,7 +24,9 @@ def program_budget(
     ranks, experts = deployment.tensor_parallel, deployment.expert_group
     modifier = program.modifier or TargetModifier()
     if modifier.weights is not None:
-        narrow = {"weight_bits": modifier.weights.bits, "group_size": modifier.weights.group_size}
+        narrow = {
+            "weight_format": None, "weight_bits": modifier.weights.bits, "group_size": modifier.weights.group_size,
+        }  # fmt: skip
         deployment = deployment.model_copy(update=narrow)
     whole = ModelPart.whole(target).shard(ranks, experts)
     scratch = program.scratch_bytes(target, engine.max_num_seqs, max_draft_tokens)
@@ -44,4 +46,4 @@ def request_blocks(program: DraftProgram, budget: MemoryBudget) -> int:
 
 def _expert_bytes(part: ModelPart, deployment: Deployment) -> float:
     routed = [linear for linear in part.linears() if linear.routed]
-    return sum(linear.parameters for linear in routed) * (deployment.weight_bits or part.model.weight_bits) / 8
+    return sum(linear.parameters for linear in routed) * (deployment.stored or part.model.stored).bits / 8

@@ -17,6 +17,7 @@ from specsim.arrays import Reals
 from specsim.cost.forward import Group, Kernel, Precision
 from specsim.cost.passes import PassCost
 from specsim.cost.step_time import Charge
+from specsim.specs.formats import Stored
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart
 from specsim.speculation.pricing import Entry, PassPricing, Run, seconds_of
@@ -50,7 +51,9 @@ class TargetPass:
         self._modifier = (program.modifier if program else None) or TargetModifier()
         narrow = self._modifier.weights
         if narrow is not None:
-            precision = Precision.on(pricing.hardware, narrow.bits, precision.kv_bits, narrow.group_size)
+            precision = Precision.on(
+                pricing.hardware, Stored.of_bits(narrow.bits, narrow.group_size), precision.kv_bits
+            )
         self._target, self._pricing, self._precision, self._program = target, pricing, precision, program
         self._mask = "tree" if program is not None and program.proposal.tree else ""
         self._whole = pricing.cost(target, precision)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from specsim.profiles.schema import Ceilings, ProfileHeader, Row
+from specsim.specs.formats import format_of
 from specsim.surfaces.axes import axes_of
 from specsim.surfaces.efficiency import EfficiencySurface, Regime, rows_of_regime
 
@@ -68,7 +69,7 @@ def surface_of(
 ) -> EfficiencySurface:
     """The surface of some of a group's rows; weight-only formats compute at the rate of 16-bit activations."""
     rates = {str(name): rate for name, rate in ceilings.flops_per_s.items()}
-    names = (rows[0].dtype, "bfloat16", "float16")
+    names = (str(format_of(rows[0].dtype).rate), "bfloat16", "float16")
     rate = next((rates[name] for name in names if name in rates), max(rates.values()))
     return EfficiencySurface(
         group.kind, rows, ceilings.copy_bytes_per_s, rate, error_scale, metric, ceilings.processors, ascends=ascends

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -144,8 +144,9 @@ class _Crowd:
 class SelectionPlan:
     """How many rows to keep of each surface (``RowGroup.name``), and how many to test it on, at most.
 
-    ``rest``: the surface that gets what is left of ``rows``. Surfaces without a quota are left out; ``whole``: a class
-    too small to draw from, kept whole and tested by withholding levels.
+    ``rest``: the surface that gets what is left of ``rows``; ``beside``: quotas that come on top. Surfaces without one
+    are left out; ``whole``: a class too small to draw from, kept whole and tested by withholding levels, as are
+    surfaces beside that fit their quotas.
     """
 
     rows: int
@@ -153,6 +154,7 @@ class SelectionPlan:
     rest: str
     whole: str
     tests: Mapping[str, int]
+    beside: Mapping[str, int] = field(default_factory=dict)
     other_tests: int = 300
 
     def quotas_of(self, found: Sequence[RowGroup]) -> dict[str, int]:
@@ -161,6 +163,9 @@ class SelectionPlan:
         kept.update({group.name: len(group.rows) for group in found if group.kind == self.whole})
         if self.rest in kept:
             kept[self.rest] = max(self.rows - sum(kept.values()) + kept[self.rest], 0)
+        kept.update(
+            {group.name: min(len(group.rows), self.beside[group.name]) for group in found if group.name in self.beside}
+        )
         return kept
 
     def draw(self, group: RowGroup, label: str, seed: int) -> Draw:
@@ -196,7 +201,7 @@ def select_rows(
         if not quota:
             continue
         progress(group.name)
-        if group.kind == plan.whole:
+        if group.kind == plan.whole or (group.name in plan.beside and len(group.rows) <= quota):
             chosen, error = list(group.rows), level_errors([group], ceilings)
         else:
             chosen, error = _select_one(group, plan.draw(group, label, seed), ceilings, quota, seed)

@@ -27,6 +27,7 @@ from specsim.serving.simulate import simulate
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits, default_graph_sizes
+from specsim.specs.formats import Stored
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart
 
@@ -159,7 +160,7 @@ def test_weights_are_those_of_the_log(
     model: str, bits: float | None, ranks: int, logged_gib: float, tolerance: float
 ) -> None:
     """ "Model loading took", to the second decimal it prints."""
-    found = resident_weight_bytes(load_model(model).shard(ranks), bits) / GIB
+    found = resident_weight_bytes(load_model(model).shard(ranks), bits and Stored.of_bits(bits)) / GIB
     assert found == pytest.approx(logged_gib, rel=tolerance)
 
 
@@ -185,9 +186,10 @@ def test_narrow_weights_carry_scales_and_leave_the_vocabulary_wide() -> None:
     per_layer = 3584 * (28 + 2 * 4) * 128 + 3584 * 3584 + 3 * 3584 * 18944
     quantised = 28 * per_layer
     rest = QWEN2_5_7B.parameter_count() - quantised + 32768 * 128  # and the rotary table
-    assert resident_weight_bytes(QWEN2_5_7B, 4) == pytest.approx((quantised * 4.125 + rest * 16) / 8, rel=1e-12)
-    assert resident_weight_bytes(QWEN2_5_7B, 4, 32) > resident_weight_bytes(QWEN2_5_7B, 4, 128)
-    assert resident_weight_bytes(QWEN2_5_7B, 4) / GIB == pytest.approx(5.38, rel=0.05)
+    found = resident_weight_bytes(QWEN2_5_7B, Stored.named("awq"))
+    assert found == pytest.approx((quantised * 4.125 + rest * 16) / 8, rel=1e-12)
+    assert resident_weight_bytes(QWEN2_5_7B, Stored.named("awq", 32)) > found
+    assert found / GIB == pytest.approx(5.38, rel=0.05)
 
 
 def test_a_budget_by_hand() -> None:

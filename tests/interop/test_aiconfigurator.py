@@ -132,6 +132,32 @@ def test_fp8_rows_are_without_the_quantisation_that_engines_do_elsewhere(tables:
     assert rows["fp8", shapes[2]] == pytest.approx(0.75e-6)
 
 
+def moe_of(folder: Path, dtype: str) -> list[tuple[str, float]]:
+    rows = aic.read_tables(folder, "h200_sxm", "vllm", None, CEILINGS).rows["moe"]
+    return [(row.source, row.median_s) for row in rows if row.dtype == dtype]
+
+
+def test_a_format_is_read_from_the_table_whose_rows_are_kernels(tables: Path) -> None:
+    """vLLM's blocks of FP8 were launched one by one; SGLang's come first, TensorRT-LLM's where it has none."""
+    own = "h200_sxm/gemm/vllm/0.24.0/gemm_perf.parquet"
+    write(tables, own, [gemm_record(16, 4096, 4096), gemm_record(16, 4096, 4096, "fp8_block", 9.0)])
+    found = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
+    assert {row.dtype for row in found.rows["gemm"]} == {"bfloat16"}
+    for home, source in (("trtllm/1.3.0rc20", "trtllm 1.3.0rc20"), ("sglang/0.5.14", "sglang 0.5.14")):
+        write(tables, f"h200_sxm/gemm/{home}/gemm_perf.parquet", [gemm_record(16, 4096, 4096, "fp8_block")])
+        rows = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["gemm"]
+        assert [row.source for row in rows if row.dtype == "fp8-block"] == [source]
+
+
+def test_narrow_experts_slower_than_wide_ones_are_not_read(tables: Path) -> None:
+    own, other = "h200_sxm/moe/vllm/0.24.0/moe_perf.parquet", "h200_sxm/moe/trtllm/1.3.0rc20/moe_perf.parquet"
+    write(tables, own, [moe_record(), moe_record(moe_dtype="fp8", latency=0.4)])
+    write(tables, other, [moe_record(moe_dtype="fp8", latency=0.3)])
+    assert moe_of(tables, "fp8") == [("vllm 0.24.0", 0.4e-3)]
+    write(tables, own, [moe_record(), moe_record(moe_dtype="fp8", latency=1.2)])
+    assert moe_of(tables, "fp8") == [("trtllm 1.3.0rc20", 0.3e-3)]
+
+
 def test_what_cannot_be_true_is_rejected_and_counted(tables: Path) -> None:
     """2 x 4096 x 4096 in 16 bits takes 7 us from memory; 0.015 us is faster than any cache. A negative time too."""
     found = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)

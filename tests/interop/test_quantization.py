@@ -26,13 +26,17 @@ def stored(block: dict[str, Any], base: dict[str, Any] = TINY) -> dict[str, set[
     model = model_from_config(base | {"quantization_config": block})
     found: dict[str, set[float]] = {}
     for linear in model.linears():
-        found.setdefault(linear.name, set()).add(model.stored_bits if linear.bits is None else linear.bits)
+        found.setdefault(linear.name, set()).add((linear.stored or model.stored).bits)
     return found
 
 
-def weights(**fields: Any) -> dict[str, Any]:
-    return {"quant_method": "compressed-tensors",
-            "config_groups": {"group_0": {"targets": ["Linear"], "weights": fields}}}  # fmt: skip
+def format_of_gate(block: dict[str, Any]) -> str | None:
+    return model_from_config(TINY | {"quantization_config": block}).stored.format
+
+
+def weights(inputs: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    group = {"targets": ["Linear"], "weights": fields, "input_activations": inputs}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,38 @@ def test_scales_and_zero_points_are_counted(block: dict[str, Any], bits: float) 
     assert stored(block)["gate_up"] == {bits}
 
 
+INT8 = {"num_bits": 8, "type": "int"}
+FLOAT8 = {"num_bits": 8, "type": "float"}
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "int4-weight-g128"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 32}, "int4-weight-g32"),
+        ({"quant_method": "gptq", "bits": 8, "group_size": 128}, "int8-weight"),
+        ({"quant_method": "mxfp4"}, "mxfp4"),
+        ({"quant_algo": "NVFP4"}, "nvfp4"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8-block"),
+        ({"quant_method": "fp8"}, "fp8"),
+        (weights(num_bits=4, type="int", group_size=128), "int4-weight-g128"),
+        (weights(num_bits=4, type="float", group_size=16), "nvfp4-weight"),
+        (weights(num_bits=4, type="float", group_size=16, inputs={"num_bits": 4, "type": "float"}), "nvfp4"),
+        (weights(**INT8, strategy="channel", inputs=INT8), "int8"),
+        (weights(**INT8, strategy="channel"), "int8-weight"),
+        (weights(**FLOAT8, strategy="channel", inputs=FLOAT8), "fp8"),
+        (weights(**FLOAT8, block_structure=[128, 128], inputs=FLOAT8), "fp8-block"),
+        (weights(**FLOAT8), "fp8-weight"),
+        (weights(num_bits=4, type="int", group_size=128, inputs=FLOAT8), "int4-fp8"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8-weight"),
+        ({"quant_method": "gptq", "bits": 3, "group_size": 128}, None),
+    ],
+)
+def test_a_checkpoint_tells_its_format_not_its_bits_alone(block: dict[str, Any], name: str | None) -> None:
+    """By narrow activations too: 8 bits a weight alone do not say what multiplies them."""
+    assert format_of_gate(block) == name
+
+
 @pytest.mark.parametrize(
     "ignored",
     [
@@ -77,7 +113,7 @@ def test_what_every_layer_leaves_out_stays_wide(ignored: dict[str, Any]) -> None
 def test_layers_are_left_out_one_by_one() -> None:
     names = ["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj", "model.layers.3*", "lm_head"]
     model = model_from_config(TINY | {"quantization_config": {"quant_algo": "NVFP4", "exclude_modules": names}})
-    wide = [sorted(kind.bits) for kind in map(model.kind_of, range(4))]
+    wide = [sorted(kind.formats) for kind in map(model.kind_of, range(4))]
     assert wide == [["qkv"], [], [], ["attention_output", "down", "gate_up", "qkv"]]
     qkv, others = 3 * 64 * 64, 64 * 64 + 3 * 64 * 128
     narrow = 3 * (qkv + others) - qkv

@@ -99,7 +99,7 @@ class OwnLayers(Validated):
         shape = target.model_copy(
             update={
                 "name": f"{target.name}'s drafter",
-                "weight_bits": self.bits or target.attention_bits,
+                **target.drafter_weights(self.bits),
                 "num_kv_heads": target.num_heads if self.kv_heads == "all" else target.num_kv_heads,
                 **UNIFORM,
                 "sliding_window": self.window,
@@ -255,7 +255,5 @@ def _without_head(part: ModelPart) -> ModelPart:
 
 def _plain(target: ModelSpec, bits: float | None) -> ModelSpec:
     """The target's widths, for what has no layers."""
-    plain: ModelSpec = target.model_copy(
-        update={"name": f"{target.name}'s drafter", "weight_bits": bits or target.attention_bits, "weight_group": None}
-    )
+    plain: ModelSpec = target.model_copy(update={"name": f"{target.name}'s drafter", **target.drafter_weights(bits)})
     return plain

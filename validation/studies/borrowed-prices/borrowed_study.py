@@ -36,6 +36,10 @@ MODELS = ("qwen3-0.6b", "llama-3.1-8b", "llama-3.3-70b", "mixtral-8x7b")
 BATCHES, WIDTHS, CONTEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256), (1, 4, 8), (256, 1024, 4096, 16384)
 CLASSES, ROWS = ("gemm", "attention", "moe"), 400  # rows of one surface at most
 DTYPE = "bfloat16"
+SURFACES = (
+    "gemm bfloat16", "gemm fp8", "attention decode bfloat16", "attention prefill bfloat16", "attention decode fp8",
+    "moe bfloat16",
+)  # fmt: skip
 TABLE = Path(__file__).parent / "borrowed.csv"
 
 
@@ -86,7 +90,7 @@ def _profile(card: Hardware) -> Profile:
 def _kernels(profile: Profile) -> Iterator[tuple[str, list[Kernel], np.ndarray]]:
     """Rows of each surface, thinned evenly, as kernels, and their measured seconds."""
     for kind in CLASSES:
-        for group in row_groups(kind, profile.rows[kind]):
+        for group in (one for one in row_groups(kind, profile.rows[kind]) if one.name in SURFACES):
             rows = group.rows[:: max(1, len(group.rows) // ROWS)]
             kernels = []
             for row in rows:
