@@ -1,7 +1,7 @@
 """What comes out of a run, and the only definitions of its metrics."""
 
 from specsim.results.limits import StepLimits, StepTotals
-from specsim.results.metrics import goodput_per_s, left_waiting, meets, queue_kept_growing
+from specsim.results.metrics import good_requests, left_waiting, meets, queue_kept_growing
 from specsim.results.records import (
     AcceptanceCounts,
     Goodput,
@@ -33,7 +33,7 @@ __all__ = [
     "StepTotals",
     "Totals",
     "Trim",
-    "goodput_per_s",
+    "good_requests",
     "left_waiting",
     "meets",
     "pooled",

@@ -37,9 +37,9 @@ def meets(record: RequestRecord, slo: Slo) -> bool:
     )
 
 
-def goodput_per_s(records: list[RequestRecord], slo: Slo, duration_s: float) -> float:
-    """Requests within the SLO's limits per second."""
-    return sum(meets(r, slo) for r in records) / duration_s
+def good_requests(records: Sequence[RequestRecord], slo: Slo) -> int:
+    """Requests within the SLO's limits."""
+    return sum(meets(r, slo) for r in records)
 
 
 Waiting = tuple[float, float]  # half-way between the first arrival and the last, and at the last

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from specsim.errors import InvalidInput
 from specsim.results.limits import StepLimits, StepTotals
-from specsim.results.metrics import goodput_per_s, statistics
+from specsim.results.metrics import good_requests, statistics
 from specsim.results.records import AcceptanceCounts, RequestRecord, Slo, StepRecord
 from specsim.results.sketch import QuantileSketch
 
@@ -141,17 +141,17 @@ class RunResult:
         totals = self.totals
         if totals is not None:
             completed, inputs, outputs = totals.completed, totals.input_tokens, totals.output_tokens
-            goodput = None if totals.good is None else totals.good / span
+            good = totals.good
         else:
             completed = len(self.requests)
             inputs = sum(r.prompt_tokens for r in self.requests)
             outputs = sum(r.output_tokens for r in self.requests)
-            goodput = None if slo is None else goodput_per_s(self.requests, slo, span)
+            good = None if slo is None else good_requests(self.requests, slo)
         sent = completed + self.rejected
         rates: dict[str, float | None] = {
             "request_throughput": completed / span,
-            "request_goodput": goodput,
-            "goodput_share": None if goodput is None or not sent else goodput * span / sent,
+            "request_goodput": None if good is None else good / span,
+            "goodput_share": None if good is None or not sent else good / sent,
             "output_throughput": outputs / span,
             "output_throughput_per_gpu": outputs / span / self.num_gpus,
             "total_token_throughput": (inputs + outputs) / span,

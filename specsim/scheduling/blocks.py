@@ -101,7 +101,7 @@ def hold(replica: Any, table: int, blocks: int) -> None:
 def name_blocks(replica: Any, one: Any, tokens: int) -> None:
     """Name the full blocks among the first ``tokens`` positions of a running sequence."""
     engine = engine_at(replica.engine)
-    if not engine.prefix_caching:
+    if not engine.prefix_caching or tokens < (one.named_blocks + 1) * engine.block_size:
         return
     full = tokens // engine.block_size
     blocks = integers_at(one.table)
@@ -109,10 +109,11 @@ def name_blocks(replica: Any, one: Any, tokens: int) -> None:
         address = _new_record(replica)
         block = block_at(address)
         block.private, block.hash = _name(one, index, engine.block_size)
-        block.index, block.references, block.younger = index, 1, NONE
-        _remember(replica, address)
+        block.index, block.references, block.younger, block.listed = index, 1, NONE, 0
+        if not block.private:
+            _list(replica, address)
         blocks[index] = address
-    one.named_blocks = max(one.named_blocks, full)
+    one.named_blocks = full
 
 
 @jit
@@ -153,8 +154,11 @@ def release(replica: Any, one: Any) -> None:
     replica.free_plain += one.blocks - one.named_blocks
     if one.table != NONE:
         blocks = integers_at(one.table)
+        comes_back = one.emitted_tokens < one.output_tokens
         for index in range(one.named_blocks - 1, -1, -1):
             block = block_at(blocks[index])
+            if comes_back and not block.listed:
+                _list(replica, blocks[index])
             block.references -= 1
             if block.references == 0:
                 _enter_free(replica, blocks[index])
@@ -198,9 +202,10 @@ def _bucket(replica: Any, name: int, index: int) -> int:
 
 
 @jit
-def _remember(replica: Any, address: int) -> None:
+def _list(replica: Any, address: int) -> None:
     """To the end of its bucket, so that the oldest of a name is found first."""
     block = block_at(address)
+    block.listed = 1
     heads = integers_at(replica.buckets)
     bucket = _bucket(replica, block.hash, block.index)
     if heads[bucket] == NONE:
@@ -216,6 +221,15 @@ def _remember(replica: Any, address: int) -> None:
 def _forget(replica: Any, address: int) -> None:
     """The block loses its name, and the record is spare."""
     block = block_at(address)
+    if block.listed:
+        _unlist(replica, address)
+    block.after = replica.spare_block
+    replica.spare_block = address
+
+
+@jit
+def _unlist(replica: Any, address: int) -> None:
+    block = block_at(address)
     heads = integers_at(replica.buckets)
     bucket = _bucket(replica, block.hash, block.index)
     if heads[bucket] == address:
@@ -225,8 +239,6 @@ def _forget(replica: Any, address: int) -> None:
         while older.younger != address:
             older = block_at(older.younger)
         older.younger = block.younger
-    block.after = replica.spare_block
-    replica.spare_block = address
 
 
 @jit

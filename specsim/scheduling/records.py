@@ -66,11 +66,12 @@ one new token comes out. ``prefill``: computes prompt (or recomputed) tokens, no
 not finished then, so drafts follow.
 """
 
-BLOCK = mixed_record(("private", "hash", "index", "references", "before", "after", "younger"))
+BLOCK = mixed_record(("private", "hash", "index", "references", "before", "after", "younger", "listed"))
 """A full KV block whose tokens are known by name: (whether only its request can know it, the request's id or the
 workload's hash, index of the block) names all tokens from a sequence's first to the block's end. Free while nobody
 refers to it, but found until it is reused. ``before``, ``after``: its neighbours among the free ones; ``younger``: the
-next one of its bucket."""
+next one of its bucket, if it is ``listed`` there: a private one is once its request is preempted, since nobody else
+will ask for it."""
 
 GROUP = mixed_record((), ("sequences", "query_tokens", "kv_tokens", "logit_rows"))
 """Sequences of equal width in a step, as ``cost.forward.Group``; ``kv_tokens`` is their mean."""

@@ -17,6 +17,7 @@ from specsim.specs.engine import pad_to_graph
 KV_RATIO, CHUNK_RATIO, PREFIX_RATIO, SEQUENCE_RATIO = 1.2, 1.15, 1.3, 1.1  # of neighbouring knots
 FEW = 16.0  # sequences up to which every number is a knot
 PART_OF_ONE = (0.1, 0.3, 0.6)  # what a pass that few requests reach holds on average
+JUST_MORE = 0.01  # tokens than whole tiles: chunks in one kernel are priced by their mean length
 LONGEST_IN_TILES = 2048.0  # tokens of a chunk; one tile more is little of a longer one's time
 CHUNK_COUNTS = (1.0, 1.5, 2.0, 3.0, 5.0, 9.0)  # of a length, in one kernel
 
@@ -40,7 +41,7 @@ class Knots(NamedTuple):
             _geometric(1.0, longest, KV_RATIO),
             np.unique([*PART_OF_ONE, *few, *many[many <= sequences]]),
             np.array(CHUNK_COUNTS),
-            np.unique([*_geometric(2.0, most - 1.0, CHUNK_RATIO).round(), *tiles, *(tiles + 1.0)]),
+            np.unique([*_geometric(2.0, most - 1.0, CHUNK_RATIO).round(), *tiles, *(tiles + JUST_MORE)]),
             np.array([0.0, *_geometric(32.0, longest, PREFIX_RATIO)]),
         )
 
@@ -113,7 +114,7 @@ class ByPrompts:
     def made(self) -> Floats:
         counts, prefixes = self._knots.counts[:, None], self._knots.prefixes
         tables = []
-        for tokens in self._knots.chunks.astype(int).tolist():
+        for tokens in self._knots.chunks.tolist():
             chunks = self._inside(Group(counts, tokens, tokens + prefixes, 0))
             tables.append(_seconds_and_ranks(self._charges(chunks), (len(counts), len(prefixes))))
         return np.stack(tables, axis=2)

@@ -56,7 +56,7 @@ def _groups(cost: StepCost, extent: Extent, knots: Knots) -> Floats:
 def _prompts(cost: StepCost, knots: Knots) -> Floats:
     """[2, chunks, tokens of one, tokens before it]: of one chunk, for any number of them."""
     beside_s, found = _seconds(cost, [BESIDE]), []
-    for tokens in knots.chunks.astype(int).tolist():
+    for tokens in knots.chunks.tolist():
         price = _step(cost, [BESIDE, Group(1, tokens, tokens + knots.prefixes, 1)])
         each = np.broadcast_to(price.seconds - beside_s, knots.prefixes.shape)
         found.append(np.stack([each, np.broadcast_to(_rank(price), each.shape)]))

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from specsim.results import AcceptanceCounts, Goodput, RequestRecord, RunResult, Slo, StepRecord, goodput_per_s, meets
+from specsim.results import AcceptanceCounts, Goodput, RequestRecord, RunResult, Slo, StepRecord, good_requests, meets
 
 
 def record(
@@ -80,7 +80,7 @@ def test_one_token_outputs_meet_any_tpot_limit() -> None:
 
 
 def test_a_limit_is_met_when_it_is_equalled() -> None:
-    assert goodput_per_s(THREE, limits(ttft_s=1.0, tpot_s=0.5, e2e_s=3.0), 4.0) == 0.5
+    assert good_requests(THREE, limits(ttft_s=1.0, tpot_s=0.5, e2e_s=3.0)) == 2
 
 
 def test_acceptance_record_by_hand() -> None:

@@ -87,18 +87,26 @@ def asked_with(program: str, gpu: str, model: str) -> Scenario:
     return scenario(0, gpu=gpu, model=model, engine={"max_num_batched_tokens": 1024}, speculation=speculation)
 
 
-@pytest.mark.parametrize("program", program_names())
-def test_tables_hold_the_prices_of_every_program(program: str) -> None:
-    check(errors_of(asked_with(program, "h100-sxm", "llama-3.1-8b"), steps=64))
+# Their passes carry other tokens than the step's, go through some layers, or run beside each other.
+UNLIKE = (
+    "beam-search", "deed", "eagle2", "hidden-transfer", "kangaroo", "lookahead", "pard", "pearl", "specbatch", "swift",
+)  # fmt: skip
+MACHINES = [
+    ("h100-sxm", "llama-3.1-8b"), ("a100-80gb", "llama-3.1-8b"), ("l40s", "llama-3.1-8b"),
+    ("h100-sxm", "qwen3-30b-a3b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("program", UNLIKE)
+def test_tables_hold_the_prices_of_programs(program: str) -> None:
+    check(errors_of(asked_with(program, "h100-sxm", "llama-3.1-8b"), steps=100))
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("program", program_names())
-@pytest.mark.parametrize(
-    ("gpu", "model"), [("a100-80gb", "llama-3.1-8b"), ("l40s", "llama-3.1-8b"), ("h100-sxm", "qwen3-30b-a3b")]
-)
-def test_tables_hold_the_prices_of_every_program_on_other_machines(program: str, gpu: str, model: str) -> None:
-    """Cards whose attention computes whole tiles, and a mixture of experts."""
+@pytest.mark.parametrize(("gpu", "model"), MACHINES)
+def test_tables_hold_the_prices_of_every_program(program: str, gpu: str, model: str) -> None:
+    """On cards whose attention computes whole tiles too, and of a mixture of experts."""
     check(errors_of(asked_with(program, gpu, model)))
 
 
