@@ -13,7 +13,8 @@ from specsim.assembly import Assembly, assemble
 from specsim.cost.forward import Kernel
 from specsim.errors import InvalidInput
 from specsim.profiles import store
-from specsim.profiles.store import load_profile, profiles_folder, read_rows, replace_rows
+from specsim.profiles.rows import read_rows, replace_rows
+from specsim.profiles.store import load_profile, profiles_folder
 from specsim.scenario import Scenario, load_scenario
 from specsim.speculation.policy import FixedPolicy
 from specsim.speculation.round import StepCost

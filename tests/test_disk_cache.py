@@ -15,7 +15,8 @@ from specsim.cost import measured
 from specsim.cost.forward import Kernel
 from specsim.cost.measured import MeasuredPrices
 from specsim.disk_cache import cache_folder, kept
-from specsim.profiles.store import Profile, load_profile, profiles_folder, read_rows, replace_rows
+from specsim.profiles.rows import read_rows, replace_rows
+from specsim.profiles.store import Profile, load_profile, profiles_folder
 
 PROFILE = "cpu-amd-epyc-family-25-model-17-2-threads"
 

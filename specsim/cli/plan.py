@@ -70,7 +70,6 @@ def plan(
         weight_bits=_numbers(weight_bits, "--weight-bits"), kv_bits=_numbers(kv_bits, "--kv-bits"),
         disaggregated=disaggregated, usd=_usd(price or [], prices, region, spot),
     )  # fmt: skip
-    tell_compilation()
     if max_rate:
         _print_largest(question, named, as_json=as_json)
         return
@@ -95,6 +94,7 @@ def _answer(
     asked = replace(question, short=question.short | given).ask()
     space, assumed = named.space(asked.scenario)
     load = own_load(asked.scenario)
+    tell_compilation()
     with progress_bar() as progress, _processes(workers) as pool:
 
         def told(what: str) -> Told:
@@ -139,6 +139,7 @@ def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
     asked = replace(question, short=question.short | {name: one[0] for name, one in given.items() if one}).ask()
     scenario = asked.scenario
     sides = [scenario, scenario.without_speculation()] if scenario.speculation is not None else [scenario]
+    tell_compilation()
     found = [capacity(side) for side in sides]
     if as_json:
         rows = [{"drafter": one.candidate.drafter, "gpus": one.gpus, **largest_json(one.largest)} for one in found]

@@ -79,12 +79,12 @@ def simulate(
     compared = [(main, off), *((change, main) for change in compare or ())]
     compared = [pair for pair in compared if set(pair) <= repeated.keys()]
     sure = _intervals(done, intervals, trim) if intervals else {}
-    answer = _Answer(answered, runs, done, repeated, compared, sure)
+    answer = _Simulated(answered, runs, done, repeated, compared, sure)
     answer.print_json() if as_json else answer.print()
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Simulated:
     """What was simulated. ``repeated``: replications that all alternatives have; ``compared``: (what, to what)."""
 
     asked: Asked

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from specsim.planning.confirm import Confirmation
     from specsim.planning.tune import Tuning
     from specsim.scenario import Asked, Scenario
+    from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 
 class EngineName(StrEnum):
@@ -61,9 +62,8 @@ def tune(
 ) -> None:
     """Best draft length at every batch size, confirmed under your load, ready to paste; exit status 3 if off wins."""
     from specsim.assembly import assemble
-    from specsim.planning.command import command_line, graph_notes
     from specsim.planning.headroom import headroom
-    from specsim.planning.tune import engine_text, rule_of
+    from specsim.planning.tune import rule_of
     from specsim.planning.tune import tune as find
 
     answered = asked.ask()
@@ -82,13 +82,7 @@ def tune(
             progress=progress,
         )
     confirmation = _confirm(question, tuning) if confirmed and tuning.pays else None
-    policy = tuning.policy if confirmation is None else confirmation.chosen.policy
-    text = EngineText("") if not policy.longest else engine_text(question, policy, engine.value, draft_model)
-    command, notes = command_line(question, engine.value, text.text)
-    told = (*text.notes, *notes, *(graph_notes(question, policy) if policy.longest else ()))
-    answer = _Answer(
-        answered, question, engine, tuning, confirmation, EngineText(text.text, text.files, told), command
-    )
+    answer = _tuned(answered, question, engine, tuning, confirmation, draft_model)
     if as_json:
         alone = headroom(machine, tuning.policy) if tuning.pays else None
         document = answer.as_json() | {"alone": alone and {"schedule": alone.policy, "oracle": alone.oracle}}
@@ -103,12 +97,32 @@ def tune(
                 f"would accept {alone.oracle:.2f}x.",
                 soft_wrap=True,
             )
-    if not policy.longest:
+    if not answer.policy.longest:
         raise NoAnswer(answer.off_line())
 
 
+def _tuned(
+    asked: Asked,
+    question: Scenario,
+    engine: EngineName,
+    tuning: Tuning,
+    confirmation: Confirmation | None,
+    draft_model: str | None,
+) -> _Tuned:
+    from specsim.planning.command import command_line, graph_notes
+    from specsim.planning.tune import engine_text
+
+    policy = tuning.policy if confirmation is None else confirmation.chosen.policy
+    text = EngineText("") if not policy.longest else engine_text(question, policy, engine.value, draft_model)
+    command, notes = command_line(question, engine.value, text.text)
+    told = (*text.notes, *notes, *(graph_notes(question, policy) if policy.longest else ()))
+    return _Tuned(
+        asked, question, engine, tuning, confirmation, policy, EngineText(text.text, text.files, told), command
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Tuned:
     """``question``: what was tuned. ``text``: the speculation alone, with every note; ``command``: the whole line."""
 
     asked: Asked
@@ -116,6 +130,7 @@ class _Answer:
     engine: EngineName
     tuning: Tuning
     confirmation: Confirmation | None
+    policy: FixedPolicy | TablePolicy
     text: EngineText
     command: str
 

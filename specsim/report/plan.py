@@ -7,6 +7,7 @@ from itertools import groupby
 
 from rich.table import Table
 
+from specsim.assembly import Assembly
 from specsim.planning.plan.choose import HOURS_A_MONTH, Option, Plan
 from specsim.planning.plan.fleet import SloLevel
 from specsim.planning.plan.sensitivity import SHARE, Asides, GpuInterval, WhatIf
@@ -49,8 +50,9 @@ def _layout(option: Option) -> str:
     count = f"{option.replicas} replica{'s' if option.replicas > 1 else ''}"
     if pools is not None:
         count = f"{pools.prefill_replicas} prefill and {pools.decode_replicas} decode replicas"
+    shared = f" DP {deployment.data_parallel}" if deployment.data_parallel > 1 else ""
     bits = f", {candidate.kind.weight_bits:g}-bit weights" if candidate.kind.weight_bits is not None else ""
-    return f"{option.gpus} {candidate.kind.gpu} ({count} of TP {deployment.tensor_parallel}{bits}, {drafts})"
+    return f"{option.gpus} {candidate.kind.gpu} ({count} of TP {deployment.tensor_parallel}{shared}{bits}, {drafts})"
 
 
 def _costing(option: Option) -> str:
@@ -83,9 +85,12 @@ def options_table(plan: Plan) -> Table:
 def _replicas(option: Option) -> str:
     deployment, pools = option.size.deployment, option.size.deployment.disaggregation
     count = str(option.replicas) if pools is None else f"{pools.prefill_replicas}P+{pools.decode_replicas}D"
-    kind = option.candidate.kind
-    bits = f" w{kind.weight_bits:g}" if kind.weight_bits is not None else ""
-    return f"{count} x TP{deployment.tensor_parallel}{bits}{f' kv{kind.kv_bits:g}' if kind.kv_bits != 16 else ''}"
+    kind, shared = option.candidate.kind, deployment.data_parallel
+    marks = [
+        f" DP{shared}" if shared > 1 else "", f" w{kind.weight_bits:g}" if kind.weight_bits is not None else "",
+        f" kv{kind.kv_bits:g}" if kind.kv_bits != 16 else "",
+    ]  # fmt: skip
+    return f"{count} x TP{deployment.tensor_parallel}{''.join(marks)}"
 
 
 def _drafts(option: Option) -> str:
@@ -162,6 +167,12 @@ def plan_lines(plan: Plan) -> list[str]:
         f"Simulated: {verdict.runs} runs of {verdict.requests:,} requests under seeds of their own; each meets the "
         "SLO, and with 95 % confidence the next one does."
     ]
+    sources = {
+        f"{one.candidate.kind.gpu} by {Assembly(one.candidate.scenario).price_name}, worst source of a step "
+        f"{one.size.verdict.summary['price_source']}"
+        for one in plan.options
+    }
+    lines.append(f"Prices of steps: {'; '.join(sorted(sources))}.")
     if plan.priced:
         prices = {one.candidate.kind.gpu: one.candidate.usd_per_gpu_hour for one in plan.options}
         each = ", ".join(f"{name} ${usd:.2f}" for name, usd in prices.items())

@@ -14,12 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.arrays import Floats, Integers
-from specsim.cost.forward import SOURCES, WIDEST_NARROW_CHUNK
+from specsim.cost.forward import SOURCES
 from specsim.cost.step_time import WEIGHTY_SHARE
 from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
 from specsim.scheduling.compiled import compiled
-from specsim.scheduling.records import GROUP, group_at, work_at
-from specsim.surfaces import look_up
+from specsim.scheduling.kernel_seconds import (
+    GROUP_BYTES,
+    NUM_SOURCES,
+    attention,
+    between,
+    of_chunks,
+    of_count,
+    of_prompts,
+    span,
+)
+from specsim.scheduling.records import group_at, work_at
 
 RUN = mixed_record(
     (
@@ -94,8 +103,6 @@ PRICES = mixed_record((*_ARRAYS, *_SIZES, *_FLAGS, "spent", "put_together"), _SC
 ``spent``: seconds of a step by the rank of their source.
 """
 prices_at = record_at(PRICES)
-GROUP_BYTES = GROUP.itemsize
-NUM_SOURCES = len(SOURCES)
 
 
 class PriceRecord:
@@ -117,9 +124,6 @@ class PriceRecord:
     def price(self, work: np.ndarray[Any, Any]) -> None:
         """Set the seconds of a WORK record, [1], and what else is known of its price."""
         compiled(put_together)(address_of(self.record), address_of(work))
-
-
-_span = jit(look_up.bracket)
 
 
 def put_together(prices_address: int, work_address: int) -> int:
@@ -152,9 +156,9 @@ def _tokens(groups: int, count: int) -> float:
 @jit
 def _log_off(prices: Any, chunks: int, k: int, tokens: float) -> float:
     """Log of what multiplies a step of so many tokens; beyond the knots that of the nearest one."""
-    i, t = _span(floats_at(prices.off_tokens), prices.num_off, np.log(max(tokens, 1.0)))
+    i, t = span(floats_at(prices.off_tokens), prices.num_off, np.log(max(tokens, 1.0)))
     row = floats_at(prices.off + 8 * ((chunks > 0) * prices.num_draft_lengths + k) * prices.num_off)
-    return _between(row, i, min(max(t, 0.0), 1.0))
+    return between(row, i, min(max(t, 0.0), 1.0))
 
 
 @jit
@@ -187,11 +191,7 @@ def _as_tabulated(prices: Any, step: Any, k: int) -> float:
             more = _host(prices, table, plan, count)
             exposed_s, hidden_s = exposed_s + more[0], hidden_s + more[1]
         phases = _host(prices, prices.phase_host_s, plan, drafting)
-        beside_s = overlapped[0] + overlapped[1]
-        share = 1.0
-        if beside_s > 0.0:
-            beside_s += phases[0] + phases[1]
-            share = max(0.0, beside_s - target_s) / beside_s
+        share = _outlasting(overlapped, phases, target_s)
         exposed_s, hidden_s = exposed_s + share * phases[0], hidden_s + share * phases[1]
         others = _sum(others, (share * overlapped[0], share * overlapped[1], share * overlapped[2]))
     device_s = others[0] + prices.fixed_s
@@ -200,6 +200,16 @@ def _as_tabulated(prices: Any, step: Any, k: int) -> float:
     if prices.overlaps_host:
         return float(exposed_s + max(device_s, others[2] + hidden_s))
     return float(exposed_s + hidden_s + device_s + others[1])
+
+
+@jit
+def _outlasting(overlapped: tuple[float, float, float], phases: tuple[float, float], target_s: float) -> float:
+    """The share of drafting that outlasts the target, beside which it runs; all of it where it does not."""
+    beside_s = overlapped[0] + overlapped[1]
+    if beside_s == 0.0:
+        return 1.0
+    beside_s += phases[0] + phases[1]
+    return float(max(0.0, beside_s - target_s) / beside_s)
 
 
 @jit
@@ -218,13 +228,13 @@ def _whole_step(prices: Any, step: Any, k: int) -> float:
     seconds = prices.fixed_s
     if step.num_groups:
         place = min(int(tokens / sequences), run.num_places) - 1
-        seconds = _attention(prices, run, place, sequences, keys / sequences, 1.0)
+        seconds = attention(prices, run, place, sequences, keys / sequences, 1.0)
         share = tokens / sequences - 1.0 - place
         if share > 0.0 and place + 1 < run.num_places:
-            seconds += share * (_attention(prices, run, place + 1, sequences, keys / sequences, 0.0) - seconds)
+            seconds += share * (attention(prices, run, place + 1, sequences, keys / sequences, 0.0) - seconds)
     for c in range(step.num_chunks):
         chunk = group_at(step.chunks + c * GROUP_BYTES)
-        seconds += _chunks(prices, run, 1.0, chunk.query_tokens, chunk.kv_tokens - chunk.query_tokens, 1.0)
+        seconds += of_chunks(prices, run, 1.0, chunk.query_tokens, chunk.kv_tokens - chunk.query_tokens, 1.0)
     if k:
         plan = 4 * max(0, integers_at(prices.k_index)[k])
         seconds += _host(prices, prices.phase_host_s, plan, step.num_drafting)[0]
@@ -270,113 +280,30 @@ def _of_run(
         rows += sequences * here[_ROWS]
         if here[_PLACE] >= 0.0:
             keys = here[_KEYS] * group.kv_tokens + here[_MORE_KEYS]
-            attention_s += _attention(prices, run, int(here[_PLACE]), sequences, keys, times)
+            attention_s += attention(prices, run, int(here[_PLACE]), sequences, keys, times)
             kernels += 1
     if step.num_drafting and run.own_tokens:
         tokens += step.num_drafting * run.own_tokens
         rows += step.num_drafting * run.own_rows
         if run.own_place >= 0:
             keys = run.own_keys * step.drafting_kv_tokens + run.own_more_keys
-            attention_s += _attention(prices, run, run.own_place, step.num_drafting, keys, times)
+            attention_s += attention(prices, run, run.own_place, step.num_drafting, keys, times)
             kernels += 1
     if step.num_chunks:
         tokens += run.prompt_tokens * prompt_tokens + run.emitting_tokens * step.num_emitting
         rows += run.emitting_rows * step.num_emitting
         if run.prompts_s:
-            own = _of_prompts(prices, run, step, times)
+            own = of_prompts(prices, run, step, times)
             attention_s, kernels = attention_s + own[0], kernels + own[1]
     if tokens == 0.0:
         return 0.0, 0.0, 0.0
-    kernels_s = _of_count(prices, run.tokens_s, run.last_token, tokens, times) + attention_s
-    kernels_s += _of_count(prices, run.rows_s, run.last_row, rows, times)
-    if tokens <= run.captured:
-        busy_s, idle_s = run.captured_busy_s, run.captured_idle_s
-    else:
+    kernels_s = of_count(prices, run.tokens_s, run.last_token, tokens, times) + attention_s
+    kernels_s += of_count(prices, run.rows_s, run.last_row, rows, times)
+    busy_s, idle_s = run.captured_busy_s, run.captured_idle_s
+    if tokens > run.captured:
         busy_s, idle_s = run.eager_busy_s + kernels * run.eager_group_busy_s, run.eager_idle_s
     waiting_s = max(0.0, busy_s - kernels_s - idle_s)
     return times * (kernels_s + idle_s), times * waiting_s, times * busy_s
 
 
 NUM_WIDTH_FIELDS = len(WIDTH_FIELDS)
-
-
-@jit
-def _of_count(prices: Any, table: int, last: int, count: float, times: float) -> float:
-    """Seconds of a table over whole numbers; fewer tokens than a whole one take as long as it does."""
-    if table == 0 or count <= 0.0:
-        return 0.0
-    at = min(int(np.ceil(count - 1e-9)), last)
-    by_rank, spent = floats_at(table + 8 * at * NUM_SOURCES), floats_at(prices.spent)
-    seconds = 0.0
-    for rank in range(NUM_SOURCES):
-        seconds += by_rank[rank]
-        spent[rank] += times * by_rank[rank]
-    return seconds
-
-
-@jit
-def _note(prices: Any, rank: int, seconds: float) -> None:
-    """Seconds of a source whose rank is behind an address."""
-    floats_at(prices.spent)[int(floats_at(rank)[0])] += seconds
-
-
-@jit
-def _between(row: Any, i: int, t: float) -> float:
-    return float(row[i] * (1.0 - t) + row[i + 1] * t)
-
-
-@jit
-def _bilinear(table: int, length: int, i: int, s: float, j: int, t: float) -> float:
-    """Between rows i and i + 1 of a table, each ``length`` long."""
-    rows = floats_at(table + 8 * i * length)
-    return _between(rows, j, t) * (1.0 - s) + _between(rows, length + j, t) * s
-
-
-@jit
-def _attention(prices: Any, run: Any, place: int, sequences: float, keys: float, times: float) -> float:
-    """Attention of a group; its KV length is ``keys``."""
-    i, s = _span(floats_at(prices.sequence_knots), prices.num_sequence_knots, sequences)
-    j, t = _span(floats_at(prices.kv_knots), prices.num_kv, keys)
-    size = prices.num_sequence_knots * prices.num_kv
-    table = run.attention_s + 8 * place * size
-    seconds = max(0.0, _bilinear(table, prices.num_kv, i, s, j, t))
-    _note(prices, table + 8 * (run.num_places * size + i * prices.num_kv + j), times * seconds)
-    return seconds
-
-
-@jit
-def _of_prompts(prices: Any, run: Any, step: Any, times: float) -> tuple[float, int]:
-    """Attention of a step's prompt chunks, and how many kernels it takes: see ``cost.forward.one_prompt_kernel``."""
-    seconds, kernels = 0.0, 0
-    wide, squares, before = 0.0, 0.0, 0.0
-    for c in range(step.num_chunks):
-        chunk = group_at(step.chunks + c * GROUP_BYTES)
-        tokens = chunk.query_tokens + run.emitting_tokens * chunk.logit_rows
-        prefix = chunk.kv_tokens - chunk.query_tokens
-        if tokens > WIDEST_NARROW_CHUNK:
-            wide += tokens
-            squares += tokens**2
-            before += tokens * prefix
-        else:
-            seconds += _chunks(prices, run, 1.0, tokens, prefix, times)
-            kernels += 1
-    if wide > 0.0:
-        length = squares / wide
-        seconds += _chunks(prices, run, wide / length, length, before / wide, times)
-        kernels += 1
-    return seconds, kernels
-
-
-@jit
-def _chunks(prices: Any, run: Any, count: float, tokens: float, before: float, times: float) -> float:
-    """Attention of so many chunks of a length in one kernel, each with so many tokens before it."""
-    o, u = _span(floats_at(prices.count_knots), prices.num_counts, count)
-    i, s = _span(floats_at(prices.chunk_knots), prices.num_chunks, tokens)
-    j, t = _span(floats_at(prices.prefix_knots), prices.num_prefixes, before)
-    size = prices.num_chunks * prices.num_prefixes
-    table = run.prompts_s + 8 * o * size
-    seconds = _bilinear(table, prices.num_prefixes, i, s, j, t)
-    if u != 0.0:
-        seconds += u * (_bilinear(table + 8 * size, prices.num_prefixes, i, s, j, t) - seconds)
-    _note(prices, table + 8 * (prices.num_counts * size + i * prices.num_prefixes + j), times * seconds)
-    return max(0.0, seconds)

@@ -66,6 +66,8 @@ def schedule_sglang(address: int, _: int) -> int:
         _admit(replica, engine, room)
     if replica.num_shares == 0 or engine.mixed_chunks:
         _decode(replica, engine, ran)
+    if replica.num_shares == 0 and replica.num_waiting and kv_has_come(request_at(replica.first_waiting)):
+        _make_room(replica, engine)
     replica.ran = replica.num_running
     return int(replica.num_shares)
 
@@ -180,6 +182,14 @@ def _decode(replica: Any, engine: Any, ran: int) -> None:
         tokens = wanted_tokens(_running(replica, index), engine) if _decodes(replica, index) else 0
         if tokens > 0 and extend(replica, engine, _running(replica, index), tokens):
             add_share(replica, engine, integers_at(replica.running)[index], tokens)
+
+
+@jit
+def _make_room(replica: Any, engine: Any) -> None:
+    """The request that was cut lacks pages that are held by one whose place it takes: it is retracted."""
+    index = _cut(replica, replica.num_running)
+    if index >= 0:
+        _retract(replica, engine, index)
 
 
 @jit

@@ -17,7 +17,8 @@ import numpy as np
 from specsim.jit import NONE, call_at, floats_at, integers_at, jit
 from specsim.scheduling.accept import accepted, proposed, put_confidences
 from specsim.scheduling.decide import tabled_length
-from specsim.scheduling.price import GROUP_BYTES, prices_at
+from specsim.scheduling.kernel_seconds import GROUP_BYTES
+from specsim.scheduling.price import prices_at
 from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, replica_at, request_at, work_at
 from specsim.scheduling.shares import beyond_known, book, schedule, share_of
 

@@ -145,8 +145,8 @@ class _Replica:
             begun, status = feed.happen(start_, number), 0
             if begun == ASKS:
                 feed.fleet.answer(number)
-            if begun != IDLES:
                 launch(feed.fleet.at, number)
+            if begun != IDLES:
                 yield environment.at(float(own["now_s"]), ENDS, number)
                 status = feed.happen(end, number)
                 feed.tell(status & LOG_FULL)

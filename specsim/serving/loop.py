@@ -26,7 +26,8 @@ def serve(at: int, _: int) -> int:
     """Go on until all is done, or until Python must do something: see the statuses above."""
     fleet = fleet_at(at)
     if fleet.asking >= 0:
-        _launch(fleet, at, fleet.asking)
+        call_at(fleet.launch_step, at, fleet.asking)
+        _plan_end(fleet, fleet.asking)
         fleet.asking = -1
     while True:
         status = _fill_sources(fleet, at)
@@ -137,7 +138,7 @@ def _start(fleet: Any, at: int, slot: int) -> bool:
     number = slot - fleet.num_sources
     started = call_at(fleet.start_step, at, number)
     if started == LAUNCHES:
-        _launch(fleet, at, number)
+        _plan_end(fleet, number)
     elif started == ASKS:
         fleet.asking = number
     else:
@@ -146,8 +147,8 @@ def _start(fleet: Any, at: int, slot: int) -> bool:
 
 
 @jit
-def _launch(fleet: Any, at: int, number: int) -> None:
-    call_at(fleet.launch_step, at, number)
+def _plan_end(fleet: Any, number: int) -> None:
+    """Of a step that was launched."""
     _plan(fleet, fleet.num_sources + number, replica_of(fleet, number).now_s, ENDS, number)
 
 

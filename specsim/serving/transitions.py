@@ -162,7 +162,7 @@ def finish(fleet: Any, address: int) -> None:
 
 def start_step(at: int, number: int) -> int:
     """A replica starts its next step: IDLES where there is none, ASKS where Python must price it, or something for its
-    policy, before it is launched.
+    policy, before it is launched; else it LAUNCHES.
     """
     fleet = fleet_at(at)
     replica = replica_of(fleet, number)
@@ -171,7 +171,10 @@ def start_step(at: int, number: int) -> int:
         call_at(fleet.ask_for_kv, at, number)
     if replica.num_shares == 0:
         return IDLES
-    return LAUNCHES if decide(replica) and replica.prices != NONE else ASKS
+    if not decide(replica) or replica.prices == NONE:
+        return ASKS
+    call_at(fleet.launch_step, at, number)
+    return LAUNCHES
 
 
 def decide_step(at: int, number: int) -> int:

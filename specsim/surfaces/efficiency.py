@@ -38,10 +38,7 @@ Regime = Literal["decode", "verify", "prefill"]
 REPEAT_VARIANCE = 0.05  # share of a class's own variance that stays even on a measured shape; see error_scale
 _DECILES = 2.563  # between the 10th and the 90th percentile of a normal distribution, in standard deviations
 _VISITS = 4  # a sweep comes to a shape so often at most; samples of one visit share what the machine did then
-_STEP, _TILES = (
-    0.25,
-    8,
-)  # of tables that ascend: the widest step of a dimension's log, and tiles with a place of their own
+_STEP, _TILES = 0.25, 8  # of tables that ascend: widest step of a dimension's log, tiles with a place of their own
 _LEAVE_OUT = 256  # rows left out in turn to scale the stated error where the header does not state it
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from specsim.cli.main import main
+from specsim.interop.acceptance import read_log_file
 from specsim.scenario import load_scenario
 from specsim.speculation.acceptance import (
     AcceptanceDraws,
@@ -79,6 +80,15 @@ def test_a_trace_is_read_as_its_rounds(tmp_path: Path, capsys: pytest.CaptureFix
     found = json.loads(capsys.readouterr().out)
     assert found["draft_tokens"] == 4
     assert 0.4 < found["numbers"]["rate"]["low"] < 0.6 < found["numbers"]["rate"]["high"] < 0.8
+
+
+def test_a_recorded_trace_of_the_repository_is_known_by_its_head() -> None:
+    trace = Path(__file__).parents[2] / "validation/studies/acceptance/traces/greedy/eagle.jsonl"
+    found = read_log_file(trace)
+    assert (found.format, len(found.requests), found.draft_tokens()) == ("acceptance trace", 120, 16)
+    assert found.acceptance_length() == pytest.approx(
+        TraceAcceptance.model_validate({"path": trace}).expected_tokens(16)
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from specsim.errors import InvalidInput
+from specsim.profiles.rows import read_rows
 from specsim.profiles.schema import SHAPE_COLUMNS
-from specsim.profiles.store import load_profile, read_rows
+from specsim.profiles.store import load_profile
 from specsim.results.files import read_run
 
 SPECSIM = [sys.executable, "-m", "specsim.cli.main"]

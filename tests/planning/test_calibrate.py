@@ -22,6 +22,7 @@ model: {name: tiny, source: made up, num_layers: 4, hidden_size: 1024, num_heads
   intermediate_size: 4096, vocab_size: 32000}
 gpu: rtx-4090
 engine: {kind: vllm, version: "0.24", num_kv_blocks: 2000, max_num_seqs: 32, prefix_caching: false}
+cost: {tables: false}
 speculation: {program: eagle3, max_draft_tokens: 3, acceptance: {kind: constant, rate: 0.6}}
 workload: {kind: synthetic, arrivals: {kind: closed_loop, concurrency: 1}, requests: 24,
   lengths: {kind: fixed, prompt_tokens: 64, output_tokens: 64}}

@@ -18,7 +18,7 @@ from specsim.planning.plan.bounds import Bounds
 from specsim.planning.plan.capacity import capacity
 from specsim.planning.plan.choose import Plan, choose
 from specsim.planning.plan.fleet import RUNS, Fleets, judged, seeds
-from specsim.planning.plan.load import Load, own_load, requests
+from specsim.planning.plan.load import Load, own_load, request_count, requests
 from specsim.planning.plan.named import Named
 from specsim.planning.plan.sensitivity import Asides, interval, what_ifs
 from specsim.planning.plan.size import largest_rate
@@ -233,6 +233,19 @@ def test_loads_share_their_draws_and_stretch_lengths() -> None:
     assert longer.prompt_tokens == pytest.approx(1.2 * one.prompt_tokens, abs=0.5)
     assert (longer.output_tokens == one.output_tokens).all()
     assert len(set(seeds(0, 20)) | {0}) == 21
+
+
+def test_arrivals_that_change_with_time_are_served_whole() -> None:
+    workload = scenario().workload.model_dump(mode="json")
+    waves = {"kind": "piecewise", "pieces": [[10.0, 1.0], [10.0, 3.0]]}
+    asked, slo = scenario(workload=workload | {"arrivals": waves, "requests": 4000}), Slo.model_validate(SLO)
+    assert own_load(asked).rate_per_s == pytest.approx(2.0)
+    assert request_count(asked, Load(8.0), slo, 1.0) == 4000
+    drawn = requests(asked, Load(8.0), 0, 4000)
+    assert drawn.arrival_s is not None
+    in_first_half = (drawn.arrival_s % 20.0 < 10.0).mean()
+    assert in_first_half == pytest.approx(0.25, abs=0.03)
+    assert drawn.arrival_s[-1] == pytest.approx(4000 / 8.0, rel=0.1)
 
 
 def test_names_make_the_space() -> None:

@@ -12,16 +12,15 @@ import pytest
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.aiconfigurator import NARROW
 from specsim.profiles import store
+from specsim.profiles.rows import append_rows, read_rows
 from specsim.profiles.schema import SHAPE_COLUMNS, Ceilings, HeldoutError, Probe, ProfileHeader, Row
 from specsim.profiles.store import (
     Profile,
-    append_rows,
     find_profile,
     load_profile,
     merged,
     profile_names,
     profiles_folder,
-    read_rows,
     write_header,
     write_profile,
 )

@@ -12,8 +12,9 @@ import pytest
 pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
+from specsim.profiles.rows import read_rows  # noqa: E402
 from specsim.profiles.schema import Row  # noqa: E402
-from specsim.profiles.store import load_profile, read_rows  # noqa: E402
+from specsim.profiles.store import load_profile  # noqa: E402
 from specsim.profiling.device import facts  # noqa: E402
 from specsim.profiling.kernels import launches as kernels  # noqa: E402
 from specsim.profiling.sweep import (  # noqa: E402  # noqa: E402

@@ -14,8 +14,9 @@ torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
 from specsim.errors import InvalidInput, NoAnswer  # noqa: E402
+from specsim.profiles.rows import read_rows  # noqa: E402
 from specsim.profiles.schema import Ceilings, Probe, Row  # noqa: E402
-from specsim.profiles.store import HEADER, MOST_OF_MEASURED, Profile, load_profile, read_rows, write_header  # noqa: E402
+from specsim.profiles.store import HEADER, MOST_OF_MEASURED, Profile, load_profile, write_header  # noqa: E402
 from specsim.profiling.device import (  # noqa: E402
     anchors,
     ceilings,

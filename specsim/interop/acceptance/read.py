@@ -18,7 +18,7 @@ from specsim.speculation.acceptance import RoundHistory, TraceAcceptance
 from specsim.speculation.fit.observed import Observed, observed
 from specsim.text_file import read_text
 
-_TRACE = re.compile(r'\s*\{"cap":')
+_TRACE = re.compile(r'\s*\{[^\n]*"cap": ?\d+\}?[^\n]*\n\{[^\n]*"runs":')  # a head, then a line a request
 _JSON = re.compile(r"\s*(\{|\[\s*[\[{\"\]\d])(?!\d{3}-)")  # a log may begin with [2026-11-29
 
 

@@ -118,8 +118,15 @@ def choose(
     excluded += [exclusion for one in found for exclusion in one.excluded]
     if not options:
         raise _no_answer(fitting, excluded, [miss for one in found for miss in one.missed])
+    for option in options:
+        _warn_of_drafter(option.candidate.scenario)
     options.sort(key=lambda one: (one.candidate.usd(one.replicas), one.gpus, one.size.verdict.binding.used))
     return Plan(load, tuple(options), tuple(excluded), priced=space.usd_per_gpu_hour is not None)
+
+
+def _warn_of_drafter(scenario: Scenario) -> None:
+    if scenario.speculation is not None:
+        scenario.speculation.warn_beyond(sum(scenario.workload.mean_lengths()))
 
 
 def slo_of(scenario: Scenario) -> Slo:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from specsim.assembly import Assembly
+from specsim.errors import NoAnswer
 from specsim.planning.plan.bounds import Bounds
 from specsim.planning.plan.choose import Option
 from specsim.planning.plan.fleet import Fleets
@@ -29,7 +30,7 @@ MOST_TIMES = 4  # the GPUs of the answer; a what-if that takes more is not follo
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """GPUs where something is a fifth lower and higher; None: more than ``MOST_TIMES`` as many, if any do."""
+    """GPUs where something is a fifth lower and higher; None: more than ``MOST_TIMES`` as many, or none."""
 
     what: str
     lower: int | None
@@ -128,7 +129,10 @@ def _ends(option: Option, known: list[int], *, unknown: int) -> GpuInterval:
 
 def _gpus(option: Option, fleets: Fleets, load: Load) -> int | None:
     bounds = Bounds(option.candidate, option.slo, load)
-    found = fewest_near(fleets, bounds, option.size.deployment, most=MOST_TIMES * option.replicas)
+    try:
+        found = fewest_near(fleets, bounds, option.size.deployment, most=MOST_TIMES * option.replicas)
+    except NoAnswer:  # longer requests may not fit
+        return None
     if not isinstance(found, Size):
         return None
     return found.deployment.replicas * found.deployment.tensor_parallel

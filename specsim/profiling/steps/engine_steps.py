@@ -21,9 +21,10 @@ import numpy as np
 from specsim.engines.installation import engine_python
 from specsim.errors import InvalidInput
 from specsim.kept_files import only_writer
+from specsim.profiles.rows import append_rows
 from specsim.profiles.schema import ProfileHeader, Row
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
-from specsim.profiles.store import append_rows, write_header
+from specsim.profiles.store import write_header
 from specsim.profiling.steps.engine_machine import EngineMachine
 from specsim.profiling.steps.step_driver import Driver
 from specsim.profiling.sweep.header import known_header, new_header

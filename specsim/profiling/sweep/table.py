@@ -8,16 +8,9 @@ from pathlib import Path
 
 from specsim.errors import NoAnswer
 from specsim.kept_files import drop_torn_line
+from specsim.profiles.rows import append_rows, read_rows, replace_rows
 from specsim.profiles.schema import SHAPE_COLUMNS, ProfileHeader, Row
-from specsim.profiles.store import (
-    MOST_OF_BANDWIDTH,
-    MOST_OF_MEASURED,
-    ROOFLINE_CLASSES,
-    append_rows,
-    read_rows,
-    replace_rows,
-    write_header,
-)
+from specsim.profiles.store import MOST_OF_BANDWIDTH, MOST_OF_MEASURED, ROOFLINE_CLASSES, write_header
 from specsim.specs.kernel_work import work
 
 ROUNDED = 1.001  # above what a table's digits round a time to
