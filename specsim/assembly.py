@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from specsim.scheduling.replica import Records
 
 KEPT = 32  # costs and kernel prices of other questions
+# What a step's cost does not depend on: how drafts fare and who decides their length, and how replicas share a load.
+_OF_DECISIONS = {"acceptance", "acceptance_origin", "policy"}
+_OF_FLEETS = {"replicas", "disaggregation", "replicas_without_speculation", "router", "max_queue"}
 
 
 def assemble(scenario: Scenario, prices: KernelPrices | None = None) -> Assembly:
@@ -158,13 +161,10 @@ class Assembly:
 
     def _what_prices(self) -> str:
         """All of the scenario on which the cost of a step depends but the profile's content."""
-        drafter = {"program", "draft_model", "max_draft_tokens"}
-        placement = {
-            "tensor_parallel", "data_parallel", "expert_parallel", "expert_imbalance", "weight_bits", "group_size",
-            "kv_bits",
-        }  # fmt: skip
-        sections = {"model": True, "gpu": True, "cost": True, "conditions": True}
-        rest = self.scenario.model_dump_json(include=sections | {"speculation": drafter, "deployment": placement})
+        rest = self.scenario.model_dump_json(
+            include={"model", "gpu", "cost", "conditions", "speculation", "deployment"},
+            exclude={"speculation": _OF_DECISIONS, "deployment": _OF_FLEETS},
+        )
         return rest + self.limits.model_dump_json()
 
     # What one replica runs under

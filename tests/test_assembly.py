@@ -20,7 +20,7 @@ from specsim.speculation.policy import FixedPolicy
 from specsim.speculation.round import StepCost
 
 PROFILE = "cpu-amd-epyc-family-25-model-17-2-threads"
-GEMM = Kernel("gemm", "attention", (1.0, 960.0, 960.0), "", "float32", 1, 2.0 * 960**2, 4.0 * 960**2)
+GEMM = Kernel("gemm", "attention", (1.0, 960.0, 960.0), "", "bfloat16", 1, 2.0 * 960**2, 2.0 * 960**2)  # as measured
 
 
 @pytest.fixture
@@ -77,8 +77,14 @@ def test_prices_follow_the_profiles_content(profile: Path) -> None:
     assert after == pytest.approx(2 * before, rel=0.02)  # but for the floor's share in what is interpolated
 
 
-COST = ("engine.max_num_seqs=8", "speculation.max_draft_tokens=3", "conditions={host: 2}", "cost.source=roofline")
-LOAD = ("seed=4", "workload.requests=7", "speculation.acceptance.rate=0.9", "workload.arrivals.concurrency=2")
+COST = (
+    "deployment.weight_format=gptq", "deployment.weight_bits=8", "deployment.kv_bits=8", "engine.max_num_seqs=8",
+    "speculation.max_draft_tokens=3", "conditions={host: 2}", "cost.source=roofline",
+)  # fmt: skip
+LOAD = (
+    "seed=4", "workload.requests=7", "workload.arrivals.concurrency=2", "speculation.acceptance.rate=0.9",
+    "speculation.policy={kind: fixed, k: 1}", "deployment.replicas=3", "deployment.router=least_outstanding",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("setting", COST)
