@@ -18,8 +18,8 @@ GRACE_S = (20.0, 5.0, 5.0)  # after each signal
 
 def main(command: list[str]) -> int:
     """The command's exit status; its group has no process left."""
-    for ignored in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the holder, whose end is what counts here
-        signal.signal(ignored, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the holder, whose end is what counts here
+        signal.signal(number, lambda *_: None)  # the command would inherit SIG_IGN, and never stop of its own accord
     process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
     threading.Thread(target=_end_with_cord, args=(process,), daemon=True).start()
     status = process.wait()
