@@ -188,7 +188,8 @@ def read_tables(folder: Path, system: str, backend: str, version: str | None, ce
         tables.rows["gemm"] = _without_quantising(tables.rows.get("gemm", []), path)
     for kind, rows in tables.rows.items():
         too_fast = faster_than_possible(kind, rows, ceilings, measured=False)
-        tables.rejected[kind] = tables.rejected.get(kind, 0) + int(too_fast.sum())
+        if too_fast.any():
+            tables.rejected[kind] = tables.rejected.get(kind, 0) + int(too_fast.sum())
         tables.rows[kind] = [row for row, wrong in zip(rows, too_fast, strict=True) if not wrong]
     if not any(tables.rows.values()):
         raise NoAnswer(f"{folder / system} holds no {backend} {version} rows that specsim reads; try another backend")

@@ -59,8 +59,9 @@ def test_an_engine_that_differs_is_found_and_the_runs_held_back_come_out_better(
     plain = scenario.without_speculation()
     found = calibrate([run(loaded(plain, clients), TRUTH) for clients in (1, 2, 4, 8, 16, 32)])
     assert found.better
-    assert found.mean_error(held=True, after=False) > 0.15
-    assert found.mean_error(held=True, after=True) < 0.05
+    before, after = (found.mean_error(held=True, after=fitted) for fitted in (False, True))
+    assert before > 0.15
+    assert after < before / 8  # not to nothing: so far from the default, what is known of engines still pulls
     assert {one.held for one in found.figures} == {False, True}
     # Step and kernels move a small model's figures alike; what tells them apart is told.
     assert found.found["sequence"] == pytest.approx(35e-6, abs=3 * found.errors["sequence"])
