@@ -12,10 +12,10 @@ from specsim.cli.options import JsonOption, console, messages, print_json, progr
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
 from specsim.errors import NoAnswer
-from specsim.interop.engine_config import EngineText
 
 if TYPE_CHECKING:
     from specsim.assembly import Assembly
+    from specsim.interop.engine_config import EngineText
     from specsim.planning.confirm import Confirmation
     from specsim.planning.tune import Tuning
     from specsim.scenario import Asked, Scenario
@@ -109,6 +109,7 @@ def _tuned(
     confirmation: Confirmation | None,
     draft_model: str | None,
 ) -> _Tuned:
+    from specsim.interop.engine_config import EngineText
     from specsim.planning.command import command_line, graph_notes
     from specsim.planning.tune import engine_text
 
