@@ -39,13 +39,15 @@ def parsed_rows(text: str, path: Path, kind: str) -> tuple[Row, ...]:
     if text and not text.endswith("\n"):
         warnings.warn(f"{path}: the last line has no end and is left out; its shape is measured again", stacklevel=2)
         text = text[: text.rfind("\n") + 1]
-    reader = csv.reader(io.StringIO(text))
-    names = next(reader, [])
+    try:
+        names, *records = csv.reader(io.StringIO(text)) if text else [[]]
+    except csv.Error as error:
+        raise InvalidInput(f"{path} is no table of comma-separated values: {error}; copy it again") from None
     wanted = [*SHAPE_COLUMNS[kind], *MEASUREMENT_COLUMNS]
     missing = [column for column in wanted if column not in names]
     if missing:
         raise InvalidInput(f"{path}: column {missing[0]!r} is missing; a {kind} table has {', '.join(wanted)}")
-    records = [record for record in reader if record]
+    records = [record for record in records if record]
     try:
         return _rows(records, names, kind)
     except _Untrue:

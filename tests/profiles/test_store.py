@@ -70,6 +70,18 @@ def test_a_corrupt_row_names_file_and_line(tmp_path: Path, wrong: tuple[str, str
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_that_is_no_csv_is_one_line(tmp_path: Path) -> None:
+    """A lone carriage return, as some editors end lines; nothing but line ends."""
+    file = tmp_path / "gemm.csv"
+    for text in ("m,n,k\r1,2,3\n", "\r\r\n"):
+        file.write_bytes(text.encode())
+        with pytest.raises(InvalidInput, match=r"gemm\.csv(:| is no table of comma-separated values)"):
+            read_rows(file, "gemm")
+    file.write_bytes(b"\n")
+    with pytest.raises(InvalidInput, match="column 'm' is missing"):
+        read_rows(file, "gemm")
+
+
 def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path: Path) -> None:
     append_rows(tmp_path, "gemm", [ROW, ROW])
     path = tmp_path / "gemm.csv"
