@@ -13,6 +13,7 @@ LARGEST_INTEGER = 2**63 - 1
 class Validated(BaseModel):
     """A frozen model whose numbers are finite: 0, or of a magnitude within [``smallest``, 1e30]; integers fit 64 bits.
 
+    Its texts can be written in UTF-8: a lone half of a surrogate pair, as an escape may leave it, cannot.
     Fields that decide how much is allocated or simulated state narrower bounds of their own.
     """
 
@@ -22,6 +23,8 @@ class Validated(BaseModel):
     @model_validator(mode="after")
     def _numbers_are_in_range(self) -> Self:
         for name, value in self:
+            if isinstance(value, str) and not (value.isascii() or _is_unicode(value)):
+                raise ValueError(f"{name} is {value[:40]!a}, half of a surrogate pair; give text in UTF-8")
             fault = self._out_of_range(value)
             if fault is not None:
                 raise ValueError(f"{name} is {fault}; give 0 or a magnitude within [{self.smallest:g}, {LARGEST:g}]")
@@ -36,3 +39,11 @@ class Validated(BaseModel):
         if isinstance(value, int) and not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
             return f"an integer of {value.bit_length()} bits"
         return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
