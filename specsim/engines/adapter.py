@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
 from pathlib import Path
 from typing import Any, Protocol
 
 from specsim.errors import InvalidInput, NoAnswer
+from specsim.interop.engine_config import EngineConfig, config_from_fields
 from specsim.interop.huggingface import model_from_config
 from specsim.results import AcceptanceCounts
 from specsim.scenario import Scenario
@@ -108,3 +111,27 @@ def longest_sequence(scenario: Scenario) -> int:
     if "max_position" in scenario.model.model_fields_set and longest > held:
         raise NoAnswer(f"requests reach {longest} positions and {scenario.model.name} has {held}; shorten them")
     return longest
+
+
+def stated_limits(scenario: Scenario) -> dict[str, Any]:
+    """Fields of EngineLimits that the scenario states: the engine has its own defaults for the rest."""
+    fields: dict[str, Any] = scenario.stated_engine.model_dump(
+        exclude_unset=True, exclude={"kind", "version"}, mode="json"
+    )
+    return fields
+
+
+def drafter_config(scenario: Scenario, checkpoints: Checkpoints) -> EngineConfig | None:
+    """The engine's speculation, imposed on random weights at the law's unconditional rates; None without a drafter.
+
+    Raises NoAnswer for a program that no engine has.
+    """
+    asked = scenario.speculation
+    if asked is None or not asked.max_draft_tokens or not asked.program.drafts:
+        return None
+    drafter = None if checkpoints.drafter is None else str(checkpoints.drafter.resolve())
+    config = config_from_fields(asked.model_dump(mode="json"), stated_limits(scenario), draft_model=drafter)
+    if checkpoints.trained:
+        return config
+    rates = asked.acceptance.conditional_rates(asked.max_draft_tokens)
+    return config.model_copy(update={"acceptance_rates": tuple(accumulate(map(float, rates), mul))})

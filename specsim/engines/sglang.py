@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from operator import mul
 from pathlib import Path
 from typing import Any
 
-from specsim.engines.adapter import Checkpoints, Launch, longest_sequence
+from specsim.engines.adapter import Checkpoints, Launch, drafter_config, longest_sequence, stated_limits
 from specsim.errors import NoAnswer
-from specsim.interop.engine_config import config_from_fields
 from specsim.interop.sglang import limit_flags, write_sglang
 from specsim.results import AcceptanceCounts
 from specsim.scenario import Scenario
@@ -35,7 +32,6 @@ class SGLang:
 
     def launch(self, scenario: Scenario, checkpoints: Checkpoints, port: int) -> Launch:
         """The flags of ``sglang.launch_server``: what the scenario states, and SGLang's own defaults for the rest."""
-        limits = scenario.stated_engine.model_dump(exclude_unset=True, exclude={"kind", "version"}, mode="json")
         words = [
             "-m", "sglang.launch_server", "--model-path", str(checkpoints.target.resolve()), "--host", "127.0.0.1",
             "--port", str(port), "--dtype", self._dtype, "--random-seed", str(scenario.seed),
@@ -46,20 +42,13 @@ class SGLang:
             words += ["--load-format", "dummy"]
         if scenario.gpu.kind == "cpu":
             words += ["--device", "cpu"]
-        further, environment = self._speculation(scenario, checkpoints, limits)
+        further, environment = self._speculation(scenario, checkpoints)
         return Launch((*words, *further), environment)
 
-    def _speculation(
-        self, scenario: Scenario, checkpoints: Checkpoints, limits: Mapping[str, Any]
-    ) -> tuple[list[str], dict[str, str]]:
-        asked = scenario.speculation
-        if asked is None or not asked.max_draft_tokens or not asked.program.drafts:
-            return limit_flags(limits), {}
-        drafter = None if checkpoints.drafter is None else str(checkpoints.drafter.resolve())
-        config = config_from_fields(asked.model_dump(mode="json"), limits, draft_model=drafter)
-        if not checkpoints.trained:
-            rates = asked.acceptance.conditional_rates(asked.max_draft_tokens)
-            config = config.model_copy(update={"acceptance_rates": tuple(accumulate(map(float, rates), mul))})
+    def _speculation(self, scenario: Scenario, checkpoints: Checkpoints) -> tuple[list[str], dict[str, str]]:
+        config = drafter_config(scenario, checkpoints)
+        if config is None:
+            return limit_flags(stated_limits(scenario)), {}
         text = write_sglang(config)
         if text.files:
             raise NoAnswer("a schedule by batch size needs SGLang's adaptive file, which a run does not write; fix k")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from operator import mul
 from pathlib import Path
 from typing import Any
 
-from specsim.engines.adapter import Checkpoints, Launch, longest_sequence
+from specsim.engines.adapter import Checkpoints, Launch, drafter_config, longest_sequence, stated_limits
 from specsim.engines.installation import cpu_environment
 from specsim.errors import NoAnswer
 from specsim.interop.acceptance import read_acceptance
-from specsim.interop.engine_config import config_from_fields
 from specsim.interop.vllm import limit_flags, write_vllm
 from specsim.results import AcceptanceCounts
 from specsim.scenario import Scenario
@@ -39,7 +36,6 @@ class VLLM:
 
     def launch(self, scenario: Scenario, checkpoints: Checkpoints, port: int) -> Launch:
         """The flags of ``vllm serve``: what the scenario states, and vLLM's own defaults for the rest."""
-        limits = scenario.stated_engine.model_dump(exclude_unset=True, exclude={"kind", "version"}, mode="json")
         deployment = scenario.deployment
         words = [
             "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoints.target.resolve()),
@@ -51,28 +47,21 @@ class VLLM:
             words += ["--load-format", "dummy"]
         if not (checkpoints.target / "tokenizer.json").is_file():
             words.append("--skip-tokenizer-init")
-        words += self._speculation(scenario, checkpoints, limits)
+        words += self._speculation(scenario, checkpoints)
         on_cpu = scenario.gpu.kind == "cpu"
         if on_cpu and "--enforce-eager" not in words:
             words.append("--enforce-eager")  # the CPU edition would compile for minutes
         return Launch(tuple(words), {**SETTINGS, **(cpu_environment() if on_cpu else {})})
 
-    def _speculation(self, scenario: Scenario, checkpoints: Checkpoints, limits: Mapping[str, Any]) -> list[str]:
-        asked = scenario.speculation
-        if asked is None or not asked.max_draft_tokens or not asked.program.drafts:
-            return limit_flags(limits)
-        fields = asked.model_dump(mode="json")
-        drafter = None if checkpoints.drafter is None else str(checkpoints.drafter.resolve())
-        config = config_from_fields(fields, limits, draft_model=drafter)
-        if not checkpoints.trained:
-            if scenario.gpu.kind == "cpu":
-                raise NoAnswer(
-                    "vLLM's CPU edition cannot impose an acceptance ('Synthetic acceptance not supported', 0.32); "
-                    "give trained models as the scenario's weights"
-                )
-            rates = asked.acceptance.conditional_rates(asked.max_draft_tokens)
-            imposed = tuple(accumulate(map(float, rates), mul))
-            config = config.model_copy(update={"acceptance_rates": imposed})
+    def _speculation(self, scenario: Scenario, checkpoints: Checkpoints) -> list[str]:
+        config = drafter_config(scenario, checkpoints)
+        if config is None:
+            return limit_flags(stated_limits(scenario))
+        if config.acceptance_rates is not None and scenario.gpu.kind == "cpu":
+            raise NoAnswer(
+                "vLLM's CPU edition cannot impose an acceptance ('Synthetic acceptance not supported', 0.32); give "
+                "trained models as weights"
+            )
         return shlex.split(write_vllm(config).text)
 
     def body(self, prompt: Sequence[int], output_tokens: int) -> dict[str, Any]:

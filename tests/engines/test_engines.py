@@ -215,6 +215,8 @@ def test_what_vllm_cannot_do_is_said_before_it_starts(
 ) -> None:  # fmt: skip
     with pytest.raises(NoAnswer, match="none of the engines"):
         VLLM().launch(ask("speculation={program: kangaroo, max_draft_tokens: 3}"), folders, 1)
+    with pytest.raises(NoAnswer, match="CPU edition cannot impose an acceptance"):
+        VLLM().launch(ask("gpu=cpu-generic", "engine.num_kv_blocks=64"), folders, 1)
     with pytest.raises(InvalidInput, match=r"--vllm .* no Python there"):
         engine_python(tmp_path / "nothing")
     with pytest.raises(InvalidInput, match=r"1 layers .* 2 layers"):
