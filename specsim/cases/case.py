@@ -59,8 +59,9 @@ class Case:
     def origin(self) -> str:
         """The machine in a sentence."""
         machine = self.machine()
-        where = machine.get("device_name", "an unnamed machine")
-        return f"Measured with the reference engine on {where}, {machine.get('date', 'date unknown')}."
+        where, engine = machine.get("device_name", "an unnamed machine"), machine.get("engine", "reference")
+        with_what = "the reference engine" if engine == "reference" else engine
+        return f"Measured with {with_what} on {where}, {machine.get('date', 'date unknown')}."
 
 
 def cases_folder() -> Path:
@@ -103,11 +104,16 @@ def names_case(reference: str) -> bool:
     return (Path(reference) / "scenario.yaml").exists() or reference in case_names()
 
 
-def write_machine(folder: Path, device_name: str, versions: dict[str, str], probe_s: tuple[float, float]) -> None:
-    """Say where and when a case was measured; ``probe_s``: the fixed probe before and after, which shows drift."""
+def write_machine(
+    folder: Path, device_name: str, versions: dict[str, str], probe_s: tuple[float, float], engine: str = "reference"
+) -> None:
+    """Say where, when and by which engine a case was measured; ``probe_s``: the fixed probe before and after, which
+    shows drift.
+    """
     facts = {
         "device_name": device_name,
         "date": datetime.date.today().isoformat(),
+        "engine": engine,
         "versions": versions,
         "probe": {"before_s": probe_s[0], "after_s": probe_s[1]},
     }

@@ -64,7 +64,7 @@ def _measure_missing_cells(
     looks = Looks(Anchors(device, dtype, machine), LOOK_EVERY_S)
     before = probe_s(device, dtype, *clock_and_capture(device))
     with _progress("measuring") as progress:
-        total = repeats * sum(len(batches) * len(lengths) for batches, lengths in map(_axes, drafters.values()))
+        total = repeats * sum(len(batches) * len(lengths) for batches, lengths in map(map_axes, drafters.values()))
         task = progress.add_task("", total=total, completed=sum(map(len, done.values())))
         for name, row in _map_rows(drafters, done, device=device, repeats=repeats, cell_seconds=cell_seconds):
             write_grid(out, name, [row])
@@ -90,7 +90,7 @@ def _map_rows(
 
     for until in [repeats] if len(drafters) == 1 else range(1, repeats + 1):
         for name, question in drafters.items():
-            batches, lengths = _axes(question)
+            batches, lengths = map_axes(question)
             if sum(repeat < until for repeat, _, _ in done[name]) == until * len(batches) * len(lengths):
                 continue
             for row in measure_grid(
@@ -106,7 +106,7 @@ def _map_rows(
                 yield name, row
 
 
-def _axes(question: Scenario) -> tuple[list[int], list[int]]:
+def map_axes(question: Scenario) -> tuple[list[int], list[int]]:
     """Batch sizes and draft lengths of a map."""
     from specsim.analytic.rounds import default_batches
 

@@ -13,6 +13,7 @@ from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from specsim.cases import Case
+    from specsim.cli.measure_engine import RealEngine
     from specsim.scenario import Scenario
 
 OWN_RUNS = ("--lossless", "--grid", "--saturation", "--loads")  # of the reference engine, in place of the workload
@@ -74,9 +75,12 @@ def measure(
     if engine != "reference":
         from specsim.cli.measure_engine import RealEngine, measure_arms
 
-        if own:
-            raise InvalidInput(f"{_ALL_OWN} are the reference engine's; leave them out")
         real = RealEngine(engine, installation, model, draft_model, port)
+        if own == ["--grid"]:
+            _measure_engine_map(scenario, settings, real, out, repeats)
+            return
+        if own:
+            raise InvalidInput(f"{_ALL_OWN} are the reference engine's, --grid apart; leave them out")
         measure_arms(load_scenario(scenario, settings or ()), real, out.with_suffix(""), blocks, as_json=as_json)
         return
     if len(own) > 1:
@@ -115,7 +119,9 @@ def _measure_grid(
     from specsim.cases import names_case, own_drafter
 
     if names_case(reference):
-        _measure_case_maps(_case(reference, settings), device=device, repeats=repeats, cell_seconds=cell_seconds)
+        require_torch()
+        case = _map_case(reference, settings)
+        _measure_case_maps(case, device=device, repeats=repeats, cell_seconds=cell_seconds)
         return
     drafter = own_drafter(_question(reference, settings))
     from specsim.cli.case_runs import measure_maps
@@ -124,28 +130,50 @@ def _measure_grid(
     messages().print(f"wrote {out}")
 
 
+def _measure_engine_map(
+    reference: str, settings: list[str] | None, engine: RealEngine, out: Path, repeats: int
+) -> None:
+    from specsim.cases import names_case, own_drafter
+    from specsim.cli.engine_map import measure_engine_map
+    from specsim.scenario import load_scenario
+
+    if names_case(reference):
+        case = _map_case(reference, settings)
+        measure_engine_map(case.drafters, engine, case.measured, repeats)
+        out = case.measured
+    else:
+        measure_engine_map(own_drafter(load_scenario(reference, settings or ())), engine, out, repeats)
+    messages().print(f"wrote {out}", soft_wrap=True)
+
+
 def _case(reference: str, settings: list[str] | None) -> Case:
     from specsim.cases import load_case
 
     if settings:
         raise InvalidInput("--set would measure another case than the folder holds; write it into the case's files")
-    require_torch()
     return load_case(reference)
+
+
+def _map_case(reference: str, settings: list[str] | None) -> Case:
+    """A case that is a map, and predicted already."""
+    case = _case(reference, settings)
+    if case.loads is not None:
+        raise InvalidInput(f"{case.folder} holds served loads and no map; measure its --saturation and its --loads")
+    if not case.predicted.exists():
+        raise InvalidInput(f"predict before measuring: specsim validate {case.folder} --predict")
+    return case
 
 
 def _measure_case_loads(case: Case, what: Literal["saturation", "loads"], device: str) -> None:
     from specsim.cli.case_runs import measure_served
 
+    require_torch()
     messages().print(f"wrote {measure_served(case, what, device=device)}", soft_wrap=True)
 
 
 def _measure_case_maps(case: Case, *, device: str, repeats: int, cell_seconds: float) -> None:
     from specsim.cli.case_runs import measure_maps
 
-    if case.loads is not None:
-        raise InvalidInput(f"{case.folder} holds served loads and no map; measure its --saturation and its --loads")
-    if not case.predicted.exists():
-        raise InvalidInput(f"predict before measuring: specsim validate {case.folder} --predict")
     measure_maps(case.drafters, case.measured, device=device, repeats=repeats, cell_seconds=cell_seconds)
     messages().print(f"wrote {case.measured}", soft_wrap=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from specsim.cli.options import console, messages, print_json
-from specsim.engines import VLLM, Adapter, Arms, Checkpoints, SGLang, engine_python
+from specsim.engines import VLLM, Adapter, Arms, Checkpoints, OfflineEngine, SGLang, Transformers, engine_python
 from specsim.engines.blocks import ArmRun, measure_blocks, ratios, read_runs
 from specsim.errors import InvalidInput, unknown_name
 from specsim.kept_files import only_writer
@@ -45,6 +45,13 @@ class RealEngine:
         if self.kind not in adapters:
             raise unknown_name("--engine", self.kind, ("reference", *adapters))
         return adapters[self.kind]
+
+    def offline(self) -> OfflineEngine:
+        """Raises InvalidInput for an engine that cannot be stepped without a server."""
+        engines: dict[str, OfflineEngine] = {"vllm": VLLM(), "transformers": Transformers()}
+        if self.kind not in engines:
+            raise unknown_name("--engine with --grid", self.kind, ("reference", *engines))
+        return engines[self.kind]
 
     def python(self) -> Path:
         """Raises InvalidInput without an installation."""

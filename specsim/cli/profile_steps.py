@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from specsim.cli.options import JsonOption, messages, print_json
 from specsim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from specsim.profiles.steps import StepGrid
 
 GRIDS = ("cpu", "cuda", "quick")
 
@@ -20,6 +25,7 @@ def steps(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     name: Annotated[str | None, typer.Option(help="The model's name in scenarios; default: its folder's.")] = None,
     draft: Annotated[Path | None, typer.Option(help="A draft model's folder; default: prompt look-up.")] = None,
+    draft_name: Annotated[str | None, typer.Option(help="Its name in scenarios; default: its folder's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda, whichever vLLM was built for.")] = "cpu",
     dtype: Annotated[
         str | None, typer.Option(help="bfloat16, float16 or float32; default: what the device has instructions for.")
@@ -28,13 +34,18 @@ def steps(
     repeats: Annotated[int, typer.Option(help="Visits of every kind of step.", min=1)] = 5,
     minutes: Annotated[float, typer.Option(help="Stop after this long; the same command goes on.", min=0.1)] = 8.0,
     quick: Annotated[bool, typer.Option(help="A coarse grid, for a first look.")] = False,
+    sequences: Annotated[str | None, typer.Option(help="The grid's own: sequences of a step, as 1,4,16.")] = None,
+    draft_lengths: Annotated[str | None, typer.Option(help="Likewise: drafts of a sequence, 0 for none.")] = None,
+    kv_lens: Annotated[str | None, typer.Option(help="Likewise: KV lengths.")] = None,
+    prefills: Annotated[str | None, typer.Option(help="Likewise: lengths of prompt chunks.")] = None,
 ) -> None:
     """Time whole steps of vLLM's engine; Ctrl-C stops, and the same command goes on where it stopped."""
-    from specsim.profiles.steps import QUICK_GRID
     from specsim.profiling.steps.engine_steps import measure_steps
 
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
+    given = {"sequences": sequences, "draft_lengths": draft_lengths, "kv_lens": kv_lens, "prefills": prefills}
+    grid = _grid(device, given, quick=quick)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=messages(), disable=not messages().is_terminal) as progress:
         task = progress.add_task("steps", total=None)
@@ -43,10 +54,31 @@ def steps(
             progress.update(task, completed=done, total=total, description=what)
 
         complete = measure_steps(
-            vllm, model, out, name=name, device=device, dtype=dtype, draft_model=draft, gpu=gpu,
-            grid=QUICK_GRID if quick else None, repeats=repeats, minutes=minutes, progress=advance,
+            vllm, model, out, name=name, device=device, dtype=dtype, draft_model=draft, draft_name=draft_name, gpu=gpu,
+            grid=grid, repeats=repeats, minutes=minutes, progress=advance,
         )  # fmt: skip
     messages().print(f"wrote {out}" if complete else f"wrote {out}, not complete; run the same command to go on")
+
+
+def _grid(device: str, given: Mapping[str, str | None], *, quick: bool) -> StepGrid:
+    """The device's grid, or the quick one, with the axes that were given in place of its own."""
+    from specsim.profiles.steps import CPU_GRID, CUDA_GRID, QUICK_GRID
+
+    grid = QUICK_GRID if quick else CPU_GRID if device == "cpu" else CUDA_GRID
+    axes = {name: _numbers(name, text) for name, text in given.items() if text is not None}
+    beside = {"sequences_beside_prefills": axes["sequences"][-1:]} if "sequences" in axes else {}
+    return replace(grid, **axes, **beside)
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(sorted({int(word) for word in text.split(",")}))
+    except ValueError:
+        found = ()
+    if not found or found[0] < (0 if name == "draft_lengths" else 1):
+        least = "0 and more" if name == "draft_lengths" else "1 and more"
+        raise InvalidInput(f"--{name.replace('_', '-')} {text!r}: give whole numbers of {least}, as 1,4,16")
+    return found
 
 
 def plan(

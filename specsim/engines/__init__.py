@@ -1,13 +1,25 @@
 """Real serving engines, each a subprocess of its own installation: started, asked, counted and stopped.
 
-``measure --engine`` runs a scenario here. Nothing is imported of an engine: its command line, its HTTP interface and
-its counters are all that is used, so specsim's own environment needs neither torch nor the engine.
+``measure --engine`` runs a scenario here: whole workloads on the engine's server (``run``), or the batch × k map in
+its own Python (``rounds``), stepped by a driver that only that Python runs. Nothing is imported of an engine, so
+specsim's own environment needs neither torch nor the engine.
 """
 
-from specsim.engines.adapter import Adapter, Checkpoints, Launch
+from specsim.engines.adapter import Adapter, Checkpoints, Launch, OfflineEngine
 from specsim.engines.installation import engine_python
 from specsim.engines.run import Arms
 from specsim.engines.sglang import SGLang
+from specsim.engines.transformers import Transformers
 from specsim.engines.vllm import VLLM
 
-__all__ = ["VLLM", "Adapter", "Arms", "Checkpoints", "Launch", "SGLang", "engine_python"]
+__all__ = [
+    "VLLM",
+    "Adapter",
+    "Arms",
+    "Checkpoints",
+    "Launch",
+    "OfflineEngine",
+    "SGLang",
+    "Transformers",
+    "engine_python",
+]

@@ -16,6 +16,7 @@ from specsim.results import AcceptanceCounts
 from specsim.scenario import Scenario
 from specsim.specs.engine import EngineKind
 from specsim.specs.model import ModelSpec
+from specsim.speculation.policy import FixedPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,27 @@ def _shape(model: ModelSpec) -> str:
     return f"{model.num_layers} layers and {model.parameter_count() / 1e6:.1f} M parameters"
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an engine's driver is started with. ``shared``: engines stay up side by side; else one has the device."""
+
+    start: Mapping[str, Any]
+    shared: bool
+
+
+class OfflineEngine(Protocol):
+    """An engine in its own Python and without a server: ``script`` steps it, batches of fixed sizes at a time."""
+
+    kind: str
+    script: Path
+
+    def job(self, scenario: Scenario, checkpoints: Checkpoints, draft_tokens: int) -> Job:
+        """The engine that drafts so many; 0: the scenario's without a drafter.
+
+        Raises InvalidInput or NoAnswer for what the engine does not have.
+        """
+
+
 class Adapter(Protocol):
     """An engine's words: its command line, a request, a streamed answer, its counters.
 
@@ -96,6 +118,15 @@ class Adapter(Protocol):
 
     def num_kv_blocks(self, metrics: str) -> int | None:
         """Blocks of the server's KV cache, as ``/metrics`` tells them; None where it does not."""
+
+
+def at_most(scenario: Scenario, draft_tokens: int) -> Scenario:
+    """The scenario drafting so many at every batch size; without its drafter at 0."""
+    if scenario.speculation is None or not draft_tokens:
+        return scenario.without_speculation()
+    fixed = scenario.speculation.model_copy(update={"policy": FixedPolicy(k=draft_tokens)})
+    drafting: Scenario = scenario.model_copy(update={"speculation": fixed})
+    return drafting
 
 
 def longest_sequence(scenario: Scenario) -> int:

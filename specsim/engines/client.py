@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from specsim.engines.adapter import Adapter
+from specsim.engines.prompts import Prompts
 from specsim.errors import MissingExtra, NoAnswer
 from specsim.workload.request import RequestSpec
 
@@ -25,7 +26,6 @@ class BrokenLoad(Exception):
 
 
 DATA = b"data:"
-Prompts = Callable[[RequestSpec], Sequence[int]]
 
 
 @dataclass(slots=True)

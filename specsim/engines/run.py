@@ -16,13 +16,13 @@ import numpy as np
 
 import specsim
 from specsim.engines.adapter import Adapter, Checkpoints
-from specsim.engines.client import Answer, Prompts, drive
+from specsim.engines.client import Answer, drive
+from specsim.engines.prompts import Prompts, prompts_of
 from specsim.engines.server import READY_S, Server, free_port
 from specsim.errors import InvalidInput
 from specsim.kept_files import replace_text
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult
 from specsim.scenario import Scenario
-from specsim.scenario.prompts import request_prompts
 from specsim.workload.request import RequestSpec
 
 WARM_UP_REQUESTS, WARM_UP_TOKENS = 4, 24
@@ -56,7 +56,7 @@ class Arms:
         """
         requests = _sent(scenario)
         server = self._server(scenario, checkpoints)
-        prompts = _prompts(scenario, requests)
+        prompts = prompts_of(scenario, requests)
         clients = scenario.workload.clients
         self._warm_up(server, scenario, requests, prompts)
         server.reset(self._adapter.reset)
@@ -119,21 +119,6 @@ def _sent(scenario: Scenario) -> list[RequestSpec]:
             "the trace shares prefixes by hash and a real run sends random prompts; give weights.prompts"
         )
     return requests
-
-
-def _prompts(scenario: Scenario, requests: list[RequestSpec]) -> Prompts:
-    """Tokens that a request continues: of the scenario's prompts, else random ones, the same in every run."""
-    if scenario.weights is not None:
-        texts = request_prompts(scenario.weights, requests)
-        return lambda request: texts[request.request_id].tolist()
-    vocabulary = scenario.model.vocab_size
-
-    def drawn(request: RequestSpec) -> list[int]:
-        generator = np.random.default_rng((scenario.seed, request.request_id))
-        tokens: list[int] = generator.integers(0, vocabulary, request.prompt_tokens).tolist()
-        return tokens
-
-    return drawn
 
 
 def _result(

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from specsim.engines.adapter import Checkpoints, Launch, drafter_config, longest_sequence, stated_limits
+from specsim.engines.adapter import (
+    Checkpoints,
+    Job,
+    Launch,
+    at_most,
+    drafter_config,
+    longest_sequence,
+    stated_limits,
+)
 from specsim.engines.installation import cpu_environment
 from specsim.errors import NoAnswer
 from specsim.interop.acceptance import read_acceptance
@@ -27,6 +35,7 @@ class VLLM:
     """``dtype``: as ``--dtype`` takes it."""
 
     kind: EngineKind = "vllm"
+    script = Path(__file__).with_name("vllm_driver.py")
     health = "/health"
     route = "/v1/completions"
     reset = "/reset_prefix_cache"
@@ -36,11 +45,21 @@ class VLLM:
 
     def launch(self, scenario: Scenario, checkpoints: Checkpoints, port: int) -> Launch:
         """The flags of ``vllm serve``: what the scenario states, and vLLM's own defaults for the rest."""
-        deployment = scenario.deployment
+        own = ["--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(port)]
+        words = ["-m", "vllm.entrypoints.openai.api_server", *own, *self._flags(scenario, checkpoints)]
+        return Launch(tuple(words), {**SETTINGS, **(cpu_environment() if scenario.gpu.kind == "cpu" else {})})
+
+    def job(self, scenario: Scenario, checkpoints: Checkpoints, draft_tokens: int) -> Job:
+        """On a CPU, where nothing is captured for one draft length, one engine drafts whatever it is asked for."""
+        longest = scenario.speculation.max_draft_tokens if scenario.speculation else 0
+        most = longest if scenario.gpu.kind == "cpu" and draft_tokens else draft_tokens
+        return Job({"flags": self._flags(at_most(scenario, most), checkpoints)}, shared=scenario.gpu.kind == "cpu")
+
+    def _flags(self, scenario: Scenario, checkpoints: Checkpoints) -> list[str]:
+        """Of the engine itself, however it is started."""
         words = [
-            "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoints.target.resolve()),
-            "--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(port), "--dtype", self._dtype,
-            "--seed", str(scenario.seed), "--tensor-parallel-size", str(deployment.tensor_parallel),
+            "--model", str(checkpoints.target.resolve()), "--dtype", self._dtype, "--seed", str(scenario.seed),
+            "--tensor-parallel-size", str(scenario.deployment.tensor_parallel),
             "--max-model-len", str(longest_sequence(scenario)),
         ]  # fmt: skip
         if not checkpoints.trained:
@@ -48,10 +67,9 @@ class VLLM:
         if not (checkpoints.target / "tokenizer.json").is_file():
             words.append("--skip-tokenizer-init")
         words += self._speculation(scenario, checkpoints)
-        on_cpu = scenario.gpu.kind == "cpu"
-        if on_cpu and "--enforce-eager" not in words:
+        if scenario.gpu.kind == "cpu" and "--enforce-eager" not in words:
             words.append("--enforce-eager")  # the CPU edition would compile for minutes
-        return Launch(tuple(words), {**SETTINGS, **(cpu_environment() if on_cpu else {})})
+        return words
 
     def _speculation(self, scenario: Scenario, checkpoints: Checkpoints) -> list[str]:
         config = drafter_config(scenario, checkpoints)

@@ -39,7 +39,7 @@ device = "cuda" if MODE == "cuda" else "cpu"
 print(json.dumps({{"vllm": "0.32.0", "device": device, "dtype": "bfloat16", "mode": "eager"}}), flush=True)
 for count, line in enumerate(sys.stdin):
     shape = json.loads(line)
-    note.write(json.dumps(shape) + "\\n")
+    note.write(json.dumps({{**shape, "flags": job["flags"]}}) + "\\n")
     note.flush()
     if MODE == "dies" and count == 3:
         sys.exit(7)
@@ -52,6 +52,17 @@ for count, line in enumerate(sys.stdin):
     parts = {{"total": spread, "verify": [0.9 * t for t in spread], "draft": [0.0] * len(spread)}}
     print(json.dumps({{"seconds": parts}}), flush=True)
 """
+
+
+def flag(entry: dict, name: str) -> str | None:
+    """What the engine of an asked job or shape is told by a flag."""
+    words = entry.get("flags") or entry["job"]["flags"]
+    return words[words.index(name) + 1] if name in words else None
+
+
+def config_of(entry: dict) -> dict | None:
+    text = flag(entry, "--speculative-config")
+    return None if text is None else json.loads(text)
 
 
 class Bench:
@@ -114,12 +125,11 @@ def test_every_shape_is_visited_by_an_engine_that_serves_it(bench):
     shapes = GRID.shapes()
     assert sorted(bench.shapes_asked(), key=StepShape.columns) == sorted(2 * shapes, key=StepShape.columns)
     assert seen == [(i + 1, 2 * len(shapes)) for i in range(2 * len(shapes))]
-    config = None
     for entry in bench.asked():
+        config = config_of(entry)
         if "job" in entry:
-            config = entry["job"]["speculative_config"]
-            assert entry["job"]["max_num_seqs"] > 4
-            assert entry["job"]["max_model_len"] > 300
+            assert int(flag(entry, "--max-num-seqs")) > 4
+            assert int(flag(entry, "--max-model-len")) > 300
         else:  # no drafter where nothing is drafted, prompt look-up elsewhere
             assert (config is None) == (entry["num_draft_tokens"] == 0)
             assert config is None or config["num_speculative_tokens"] == 2
@@ -181,15 +191,21 @@ def test_shapes_beyond_the_models_positions_are_not_asked_for(bench):
     assert {shape.kv_len for shape in bench.shapes_asked()} <= {64, 100}
 
 
-def test_a_draft_model_gets_an_engine_for_each_draft_length(bench):
+@pytest.mark.parametrize(("device", "started"), [("cpu", [None, 2]), ("cuda", [None, 1, 2])])
+def test_a_draft_model_gets_an_engine_for_each_draft_length_where_graphs_are_captured_for_it(bench, device, started):
     draft = bench.folder / "llama-draft"
     grid = StepGrid((1,), (0, 1, 2), (100,), (), ())
-    bench.measure(draft_model=draft, grid=grid, repeats=1)
-    configs = [entry["job"]["speculative_config"] for entry in bench.asked() if "job" in entry]
-    assert [config and config["num_speculative_tokens"] for config in configs] == [None, 1, 2]
+    bench.measure("cuda" if device == "cuda" else "", device=device, draft_model=draft, grid=grid, repeats=1)
+    configs = [config_of(entry) for entry in bench.asked() if "job" in entry]
+    assert [config and config["num_speculative_tokens"] for config in configs] == started
     assert {config["model"] for config in configs if config} == {str(draft)}
     kernels = {row.kernel for row in load_profile(str(bench.out)).rows["steps"]}
     assert kernels == {"vllm 0.32.0/llama-tiny/none", "vllm 0.32.0/llama-tiny/llama-draft"}
+
+
+def test_on_a_cpu_engines_stay_up_from_repeat_to_repeat(bench):
+    bench.measure(repeats=3)
+    assert len([entry for entry in bench.asked() if "job" in entry]) == 2
 
 
 def test_a_second_drafter_joins_the_same_table(bench):

@@ -12,12 +12,14 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from specsim.engines.driver import Driver
 from specsim.engines.installation import engine_python
 from specsim.errors import InvalidInput
 from specsim.kept_files import only_writer
@@ -26,7 +28,6 @@ from specsim.profiles.schema import ProfileHeader, Row
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
 from specsim.profiles.store import write_header
 from specsim.profiling.steps.engine_machine import EngineMachine
-from specsim.profiling.steps.step_driver import Driver
 from specsim.profiling.sweep.header import known_header, new_header
 from specsim.speculation.engine_steps import withheld_error
 
@@ -42,7 +43,7 @@ Progress = Callable[[int, int, str], None]  # cells done, cells in all, what goe
 class Setup:
     """What is measured: the engine's Python, the model (a folder with its config.json), and the drafter.
 
-    ``draft_model`` None drafts by prompt look-up; else a draft model's folder.
+    ``draft_model`` None drafts by prompt look-up; else a draft model's folder, ``draft_name`` its name in scenarios.
     """
 
     python: Path
@@ -51,16 +52,18 @@ class Setup:
     device: str = "cpu"
     dtype: str = "bfloat16"
     draft_model: Path | None = None
+    draft_name: str | None = None
 
     def drafter(self, shape: StepShape) -> str:
         """Its name in the table's kernel column."""
         if not shape.num_draft_tokens:
             return "none"
-        return "ngram" if self.draft_model is None else self.draft_model.name
+        return "ngram" if self.draft_model is None else self.draft_name or self.draft_model.name
 
     def engines(self, draft_lengths: Sequence[int]) -> list[tuple[dict[str, Any] | None, set[int]]]:
-        """(speculative config, draft lengths it serves): one engine without a drafter, one with prompt look-up, or
-        one a draft length with a draft model, whose passes depend on it.
+        """(speculative config, draft lengths it serves): one engine without a drafter, and one with it.
+
+        On a GPU a draft model has an engine a draft length, which graphs are captured for.
         """
         lengths = {k for k in draft_lengths if k}
         engines: list[tuple[dict[str, Any] | None, set[int]]] = [(None, {0})] if 0 in draft_lengths else []
@@ -69,7 +72,8 @@ class Setup:
             engines.append(({**look_up, "num_speculative_tokens": max(lengths)}, lengths))
         elif lengths:
             config = {"method": "draft_model", "model": str(self.draft_model)}
-            engines += [({**config, "num_speculative_tokens": k}, {k}) for k in sorted(lengths)]
+            groups = [lengths] if self.device == "cpu" else [{k} for k in sorted(lengths)]
+            engines += [({**config, "num_speculative_tokens": max(group)}, group) for group in groups]
         return engines
 
 
@@ -82,6 +86,7 @@ def measure_steps(
     device: str = "cpu",
     dtype: str | None = None,
     draft_model: Path | None = None,
+    draft_name: str | None = None,
     gpu: str | None = None,
     grid: StepGrid | None = None,
     repeats: int = 5,
@@ -92,7 +97,8 @@ def measure_steps(
     """Measure vLLM's steps into ``folder`` for about ``minutes``; True once every cell has its ``repeats``.
 
     ``vllm``: its virtual environment or its Python. ``model``: a folder with a config.json, or that file; weights are
-    random and never read. ``name``: the model's name in scenarios (default: its folder's). ``dtype`` None: what is
+    random and never read. ``name`` and ``draft_name``: the models' names in scenarios (default: their folders').
+    ``dtype`` None: what is
     native to the device. A second call goes on where the first stopped. Raises InvalidInput for a wrong path or a
     folder of another machine or model, NoAnswer if the engine cannot start or dies.
     """
@@ -102,7 +108,7 @@ def measure_steps(
     config, python = _config_of(model, folder), engine_python(vllm)
     machine = EngineMachine(python, device)
     dtype = dtype or machine.default_dtype
-    setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, draft_model)
+    setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, draft_model, draft_name)
     header = known_header(folder, machine.facts, dtype)
     if header is None:
         rates = machine.rates(dtype, min(MOST_CEILINGS_S, CEILINGS_SHARE * 60 * minutes))
@@ -138,23 +144,48 @@ def _visits(
     """(repeat, cell, what the engine answered), one engine after another within each repeat.
 
     An engine has its cells' share of the time that is left, and one cell at least; where others leave some of theirs,
-    it comes again.
+    it comes again. On a CPU, which they share as long as they wait, all stay up.
     """
     engines = setup.engines(sorted({cell.num_draft_tokens for cell in cells}))
     pending = set(todo)
+    with ExitStack() as kept:
+        running: dict[int, Driver] = {}
+
+        def started(index: int) -> AbstractContextManager[Driver]:
+            if index in running:
+                return nullcontext(running[index])
+            log = folder / (f"{index}-{LOG}" if index else LOG)
+            driver = Driver(setup.python, _job(setup, cells, engines[index][0]), log, device=setup.device)
+            if setup.device != "cpu":
+                return driver
+            running[index] = kept.enter_context(driver)
+            return nullcontext(driver)
+
+        yield from _turns(started, [served for _, served in engines], cells, pending, until, seed)
+
+
+def _turns(
+    started: Callable[[int], AbstractContextManager[Driver]],
+    served: list[set[int]],
+    cells: list[StepShape],
+    pending: set[tuple[int, StepShape]],
+    until: float,
+    seed: int,
+) -> Iterator[tuple[int, StepShape, dict[str, Any]]]:
+    """The visits of engines by number; ``served``: each one's draft lengths."""
     while pending and time.monotonic() < until:
         repeat = min(number for number, _ in pending)
         order = coarse_first(cells, np.random.default_rng((seed, repeat)))
-        turns = []
-        for config, served in engines:
-            turn = [cell for cell in order if (repeat, cell) in pending and cell.num_draft_tokens in served]
-            turns.append((config, turn))
-        for index, (config, turn) in enumerate(turns):
+        turns = [
+            [cell for cell in order if (repeat, cell) in pending and cell.num_draft_tokens in lengths]
+            for lengths in served
+        ]
+        for index, turn in enumerate(turns):
             start = time.monotonic()
             if not turn or start >= until:
                 continue
-            end = start + (until - start) * len(turn) / sum(len(later) for _, later in turns[index:])
-            with Driver(setup.python, _job(setup, cells, config), folder / LOG, device=setup.device) as driver:
+            end = start + (until - start) * len(turn) / sum(len(later) for later in turns[index:])
+            with started(index) as driver:
                 for cell in turn:
                     yield repeat, cell, _measure(driver, cell)
                     pending.discard((repeat, cell))
@@ -180,14 +211,13 @@ def _measure(driver: Driver, cell: StepShape) -> dict[str, Any]:
 def _job(setup: Setup, cells: list[StepShape], config: dict[str, Any] | None) -> dict[str, Any]:
     """What the driver needs to start an engine that holds every cell."""
     width = max(cell.num_draft_tokens for cell in cells) + 1
-    return {
-        "model": str(setup.model.resolve()),
-        "dtype": setup.dtype,
-        "speculative_config": config,
-        "max_num_seqs": max(cell.sequences for cell in cells) + 1,
-        "max_num_batched_tokens": max(2048, 2 * max(cell.tokens for cell in cells)),
-        "max_model_len": max(cell.kv_len for cell in cells) + _room(width),
-    }
+    words = [
+        "--model", str(setup.model.resolve()), "--load-format", "dummy", "--seed", "0", "--dtype", setup.dtype,
+        "--max-num-seqs", str(max(cell.sequences for cell in cells) + 1),
+        "--max-num-batched-tokens", str(max(2048, 2 * max(cell.tokens for cell in cells))),
+        "--max-model-len", str(max(cell.kv_len for cell in cells) + _room(width)), "--no-enable-prefix-caching",
+    ]  # fmt: skip
+    return {"flags": words if config is None else [*words, "--speculative-config", json.dumps(config)]}
 
 
 def _room(width: int) -> int:

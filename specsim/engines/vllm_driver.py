@@ -1,13 +1,15 @@
-"""Times single steps of vLLM's offline engine. Run by vLLM's own Python, never imported by specsim.
+"""Times steps of vLLM's offline engine. Run by vLLM's own Python, never imported by specsim.
 
-One JSON object a line, both ways. First line in: the engine (``model``, ``max_num_seqs``, ``max_num_batched_tokens``,
-``max_model_len``, ``dtype``, ``speculative_config`` or null). First line out: what was started. Then for each line in,
-a step's shape (``sequences``, ``query_len``, ``kv_len``, ``num_draft_tokens``, ``prefill_tokens``, ``warm_up``,
-``samples``), one line out: seconds of each timed step by part. A line with ``error`` ends the run.
+One JSON object a line, both ways. First line in: the engine's ``flags``, as ``vllm serve`` takes them. First line out:
+what was started. Then for each line in one line out: of a step's shape (``sequences``, ``query_len``, ``kv_len``,
+``num_draft_tokens``, ``prefill_tokens``, ``warm_up``, ``samples``) the seconds of each timed step by part; of
+``waves`` of prompts (with ``draft_tokens``, ``output_tokens``, ``warm_up``) what their rounds took and accepted. A
+line with ``error`` ends the run.
 
-Requests are admitted as if their KV cache had been computed elsewhere, so that a shape costs its own steps and no
-prefill. Drafts are put into the scheduler after each step, so that every step verifies exactly as many as wanted; the
-engine's own drafter runs all the same. Scheduling is synchronous: a step lasts from its scheduling to its output.
+A step of a shape: requests are admitted as if their KV cache had been computed elsewhere, so that it costs its own
+steps and no prefill. Drafts are put into the scheduler after each step, so that every step verifies exactly as many as
+wanted; the engine's own drafter runs all the same. Waves are served for real, prompt and drafts. Scheduling is
+synchronous: a step lasts from its scheduling to its output.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def serve(lines: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> Non
     engine = StepEngine(json.loads(next(lines)))
     answer(engine.facts())
     for line in lines:
-        answer(engine.measure(json.loads(line)))
+        asked = json.loads(line)
+        answer(engine.rounds(**asked) if "waves" in asked else engine.measure(asked))
 
 
 class StepEngine:
@@ -56,13 +59,7 @@ class StepEngine:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         self.torch, self.vllm = importlib.import_module("torch"), importlib.import_module("vllm")
         self.on_cpu = not self.torch.cuda.is_available()
-        speculation = {"speculative_config": job["speculative_config"]} if job["speculative_config"] else {}
-        self.engine = self.vllm.LLM(
-            model=job["model"], dtype=job["dtype"], max_num_seqs=job["max_num_seqs"],
-            max_num_batched_tokens=job["max_num_batched_tokens"], max_model_len=job["max_model_len"],
-            skip_tokenizer_init=True, load_format="dummy", seed=0, enable_prefix_caching=False,
-            async_scheduling=False, disable_log_stats=True, enforce_eager=self.on_cpu, **speculation,
-        ).llm_engine  # fmt: skip
+        self.engine = self._started(job["flags"])
         self.core: Any = self.engine.engine_core.engine_core
         self.scheduler = self.core.scheduler
         self.vocab_size = self.engine.model_config.get_vocab_size()
@@ -72,6 +69,15 @@ class StepEngine:
         self.loaded: dict[str, int] = {}  # request: prompt tokens whose KV cache is taken as given
         self.scheduled: Any = None
         self._watch()
+
+    def _started(self, flags: list[str]) -> Any:
+        """The engine of these flags; what a single step can be timed with comes on top."""
+        arguments = importlib.import_module("vllm.engine.arg_utils").EngineArgs
+        parser = importlib.import_module("vllm.utils.argparse_utils").FlexibleArgumentParser()
+        own = ["--skip-tokenizer-init", "--no-async-scheduling", *(["--enforce-eager"] if self.on_cpu else [])]
+        chosen = arguments.from_cli_args(arguments.add_cli_args(parser).parse_args([*flags, *own]))
+        chosen.disable_log_stats = True
+        return importlib.import_module("vllm.v1.engine.llm_engine").LLMEngine.from_engine_args(chosen)
 
     def facts(self) -> dict[str, Any]:
         config = self.engine.vllm_config
@@ -119,15 +125,14 @@ class StepEngine:
     def measure(self, shape: dict[str, int]) -> dict[str, Any]:
         """{"seconds": {"total": [...], and on a CPU "verify", "sample", "draft", "host"}}, or {"skipped": why}."""
         alone = shape["query_len"] > shape["num_draft_tokens"] + 1
+        self._fix(shape["num_draft_tokens"])
         try:
             steps = (self._chunks if alone else self._decodes)(shape)[shape["warm_up"] :]
             return {"seconds": {part: [step[part] for step in steps] for part in steps[0]}}
         except _OtherStep as error:
             return {"skipped": str(error)}
         finally:
-            self.engine.abort_request(list(self.scheduler.requests), internal=True)
-            while self.scheduler.has_requests():
-                self.engine.step()
+            self._abort_all()
 
     def _decodes(self, shape: dict[str, int]) -> list[Step]:
         """Decode or verify steps, each with a prompt chunk of its own if the shape has one."""
@@ -156,16 +161,70 @@ class StepEngine:
             timed.append(self._step(dict.fromkeys(added, chunk)))
         return timed
 
+    def rounds(
+        self, waves: list[list[list[int]]], draft_tokens: int, output_tokens: int, warm_up: int
+    ) -> dict[str, Any]:
+        """Rounds in which all of a wave's prompts decode, until one of them has ``output_tokens``.
+
+        {"rounds": [{"seconds": by part, "context_tokens": mean, "drafted": [...], "accepted": [...]}]}, the lists by
+        request; the first ``warm_up`` of each wave are left out.
+        """
+        self._fix(draft_tokens)
+        found: list[dict[str, Any]] = []
+        for prompts in waves:
+            found += self._wave(prompts, output_tokens)[warm_up:]
+        return {"rounds": found}
+
+    def _fix(self, draft_tokens: int) -> None:
+        """Draft so many at every batch size, by way of the schedule that vLLM looks the number up in."""
+        if draft_tokens > self.scheduler.num_spec_tokens:
+            raise ValueError(f"{draft_tokens} drafts are more than the engine's {self.scheduler.num_spec_tokens}")
+        fixed = draft_tokens == self.scheduler.num_spec_tokens
+        sizes = self.engine.vllm_config.scheduler_config.max_num_seqs + 1
+        self.scheduler.dynamic_sd_lookup = None if fixed else [draft_tokens] * sizes
+
+    def _wave(self, prompts: list[list[int]], output_tokens: int) -> list[dict[str, Any]]:
+        """Every round of all the prompts together; what they leave is aborted."""
+        room = output_tokens + self.scheduler.num_spec_tokens + 1  # none of them ends before the wave does
+        running = [self._add_tokens(prompt, outputs=room) for prompt in prompts]
+        requests = [self.scheduler.requests[request_id] for request_id in running]
+        found = []
+        try:
+            while max(request.num_output_tokens for request in requests) < output_tokens:
+                before = [request.num_output_tokens for request in requests]
+                contexts = [request.num_tokens for request in requests]
+                seconds = self._step()
+                drafted = [len(self.scheduled.scheduled_spec_decode_tokens.get(name, ())) for name in running]
+                wanted = {name: drafts + 1 for name, drafts in zip(running, drafted, strict=True)}
+                if min(before) and self.scheduled.num_scheduled_tokens == wanted:
+                    accepted = [request.num_output_tokens - n - 1 for request, n in zip(requests, before, strict=True)]
+                    mean = sum(contexts) / len(contexts)
+                    found.append(
+                        {"seconds": seconds, "context_tokens": mean, "drafted": drafted, "accepted": accepted}
+                    )
+        finally:
+            self._abort_all()
+        return found
+
+    def _abort_all(self) -> None:
+        self.engine.abort_request(list(self.scheduler.requests), internal=True)
+        while self.scheduler.has_requests():
+            self.engine.step()
+
     def _add(self, prompt: int, *, computed: int, outputs: int) -> str:
         """A request of ``prompt`` random tokens whose first ``computed`` need no computing; its id."""
-        self.number += 1
         tokens = [self.random.randrange(self.vocab_size) for _ in range(prompt)]
-        parameters = self.vllm.SamplingParams(temperature=0.0, max_tokens=outputs, ignore_eos=True, detokenize=False)
-        self.engine.add_request(f"specsim-{self.number}", {"prompt_token_ids": tokens}, parameters)
-        added = str(next(reversed(self.scheduler.requests)))  # the engine gives it an id of its own
+        added = self._add_tokens(tokens, outputs=outputs)
         if computed:
             self.loaded[added] = computed
         return added
+
+    def _add_tokens(self, tokens: list[int], *, outputs: int) -> str:
+        """A request that goes on past any end of text; its id."""
+        self.number += 1
+        parameters = self.vllm.SamplingParams(temperature=0.0, max_tokens=outputs, ignore_eos=True, detokenize=False)
+        self.engine.add_request(f"specsim-{self.number}", {"prompt_token_ids": tokens}, parameters)
+        return str(next(reversed(self.scheduler.requests)))  # the engine gives it an id of its own
 
     def _draft(self, request_ids: list[str], tokens: int) -> None:
         for request_id in request_ids:

@@ -1,9 +1,10 @@
-"""A conversation with vLLM's own Python, which steps its engine (vllm_driver.py): one JSON object a line each way."""
+"""A conversation with an engine's own Python, which steps it (vllm_driver.py): one JSON object a line each way."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -12,22 +13,32 @@ from typing import IO, Any
 from specsim.engines.installation import cpu_environment, engine_environment
 from specsim.errors import InvalidInput, NoAnswer
 
-SCRIPT = Path(__file__).parent / "vllm_driver.py"
-TRIED = "0.32.0"  # the version whose engine vllm_driver.py was written against
+VLLM_SCRIPT = Path(__file__).with_name("vllm_driver.py")
+NAMES = {"vllm": "vLLM", "transformers": "transformers"}
+TRIED = {"vllm": "0.32.0", "transformers": "5.19.0"}  # the versions whose engines the drivers were written against
 CLOSING_S = 60
 
 
 class Driver:
-    """vLLM in a subprocess. ``facts``: its version, device, dtype and mode. Its own messages go to ``log``, which
+    """An engine in a subprocess. ``facts``: its version, device, dtype and mode. Its own messages go to ``log``, which
     only a failure leaves behind.
     """
 
-    def __init__(self, python: Path, job: dict[str, Any], log: Path, *, device: str, script: Path = SCRIPT) -> None:
-        self._log = log
+    def __init__(
+        self,
+        python: Path,
+        job: Mapping[str, Any],
+        log: Path,
+        *,
+        device: str,
+        script: Path = VLLM_SCRIPT,
+        kind: str = "vllm",
+    ) -> None:
+        self._log, self._kind = log, kind
         self._file: IO[str] = log.open("w")
         environment = engine_environment(cpu_environment() if device == "cpu" else {})
         self._process = subprocess.Popen(
-            [str(python), str(SCRIPT)],
+            [str(python), str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._file,
@@ -39,19 +50,20 @@ class Driver:
             self.facts = self.ask(job)
             if self.facts.get("device") != device:
                 raise InvalidInput(
-                    f"vLLM in {python} runs on {self.facts.get('device')} and --device is {device}; choose the other"
+                    f"{NAMES[kind]} in {python} runs on {self.facts.get('device')} and --device is {device}; choose "
+                    "the other"
                 )
         except BaseException:
-            self._end(keep_log=True)
+            self.close(keep_log=True)
             raise
 
-    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """The engine's answer to one line; raises NoAnswer if it failed or its process ended."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
         try:
-            stdin.write(json.dumps(message) + "\n")
+            stdin.write(json.dumps(dict(message)) + "\n")
             stdin.flush()
             line = stdout.readline()
         except BrokenPipeError:
@@ -61,9 +73,12 @@ class Driver:
         except json.JSONDecodeError:
             answer = {"error": f"it answered {line.strip()[:80]!r}"}
         if "error" in answer:
-            version = self.facts.get("vllm") or answer.get("vllm")
-            which = f"vLLM {version}" if version else "vLLM"
-            raise NoAnswer(f"{which} stopped: {answer['error']}; see {self._log} (tried with vLLM {TRIED})")
+            name = NAMES[self._kind]
+            version = self.facts.get(self._kind) or answer.get(self._kind)
+            raise NoAnswer(
+                f"{name}{f' {version}' if version else ''} stopped: {answer['error']}; see {self._log} (tried with "
+                f"{name} {TRIED[self._kind]})"
+            )
         found: dict[str, Any] = answer
         return found
 
@@ -73,9 +88,10 @@ class Driver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(keep_log=kind is not None and issubclass(kind, NoAnswer))
+        self.close(keep_log=kind is not None and issubclass(kind, NoAnswer))
 
-    def _end(self, *, keep_log: bool) -> None:
+    def close(self, *, keep_log: bool = False) -> None:
+        """End the engine. Safe to call twice."""
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()  # the driver's loop ends with its input
