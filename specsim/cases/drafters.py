@@ -1,5 +1,7 @@
 """``drafters.yaml``: the drafters that a map runs on its target, each a ``speculation`` section of the scenario.
 
+Where the scenario has trained ``weights``, a section's own ``weights`` is its drafter's folder.
+
 draft-model:
   program: draft-model
   draft_model: ../../models/shapes/llama-8m.yaml   # counts from the case's folder
@@ -36,8 +38,11 @@ def drafting_scenarios(path: Path, scenario: Path) -> dict[str, Scenario]:
 def _drafting(path: Path, scenario: Path, name: str, section: Any) -> Scenario:
     if not re.fullmatch(NAME, name):
         raise InvalidInput(f"{path}: {name!r} is no name for a drafter; use letters, digits and . _ + = -")
-    setting = f"speculation={yaml.safe_dump(section, default_flow_style=True, width=float('inf'))}"
+    weights = section.pop("weights", None) if isinstance(section, dict) else None
+    settings = [f"speculation={yaml.safe_dump(section, default_flow_style=True, width=float('inf'))}"]
+    if weights is not None:
+        settings.append(f"weights.drafter={weights}")
     try:
-        return load_scenario(str(scenario), [setting], settings_folder=path.parent)
+        return load_scenario(str(scenario), settings, settings_folder=path.parent)
     except InvalidInput as error:
         raise InvalidInput(f"{path}: drafter {name!r}: {error}") from None

@@ -10,7 +10,7 @@ from specsim.assembly import assemble
 from specsim.cases.case import Case
 from specsim.cases.pin import read_prediction
 from specsim.errors import InvalidInput
-from specsim.fidelity import Fidelity, Predicted, compare, read_grid
+from specsim.fidelity import Fidelity, Predicted, SpeedupError, compare, read_grid, speedup_errors
 from specsim.results import GridRow
 
 
@@ -19,7 +19,7 @@ def predicted_cells(speedups: SpeedupMap) -> list[Predicted]:
     return [
         Predicted(
             cell.batch, cell.draft_tokens, cell.round_s, cell.round_low_s, cell.round_high_s, cell.tokens_per_round,
-            cell.source, cell.parts,
+            cell.source, cell.parts, cell.low, cell.high,
         )
         for cell in speedups.cells
     ]  # fmt: skip
@@ -53,9 +53,8 @@ def score(case: Case, drafter: str) -> Fidelity:
     """
     if drafter not in case.drafters:
         raise InvalidInput(f"{case.folder} holds no map of {drafter}; score what it holds with specsim validate")
-    return compare(
-        predicted_cells(speedup_map(assemble(case.drafters[drafter]), decode_only=True)), measured_rows(case, drafter)
-    )
+    cells = predicted_cells(speedup_map(assemble(case.drafters[drafter]), decode_only=True))
+    return compare(cells, measured_rows(case, drafter), counted=real_acceptance(case))
 
 
 def committed_score(case: Case, drafter: str) -> Fidelity | None:
@@ -63,4 +62,18 @@ def committed_score(case: Case, drafter: str) -> Fidelity | None:
     prediction = committed_prediction(case, drafter)
     if prediction is None:
         return None
-    return compare([Predicted(**cell) for cell in prediction["cells"]], measured_rows(case, drafter))
+    cells = [Predicted(**cell) for cell in prediction["cells"]]
+    return compare(cells, measured_rows(case, drafter), counted=real_acceptance(case))
+
+
+def committed_speedups(case: Case, drafter: str) -> list[SpeedupError]:
+    """The speed-ups of a committed prediction against the measured ones; none where nothing was written down."""
+    prediction = committed_prediction(case, drafter)
+    if prediction is None:
+        return []
+    return speedup_errors([Predicted(**cell) for cell in prediction["cells"]], measured_rows(case, drafter))
+
+
+def real_acceptance(case: Case) -> bool:
+    """Whether drafts were verified for real; otherwise acceptance was imposed."""
+    return case.scenario.weights is not None

@@ -10,10 +10,17 @@ from specsim.assembly import assemble
 from specsim.cases.anchor_rows import conditions_of, profile_anchors, read_anchors, run_conditions
 from specsim.cases.case import Case
 from specsim.cases.loads import OWN, Loads
-from specsim.cases.map import committed_prediction, committed_score, measured_rows, predicted_cells
+from specsim.cases.map import (
+    committed_prediction,
+    committed_score,
+    committed_speedups,
+    measured_rows,
+    predicted_cells,
+    real_acceptance,
+)
 from specsim.cases.pin import read_prediction, retired
 from specsim.cases.served import ServedRun, load_runs, rows_of, run_name, saturation_runs
-from specsim.fidelity import Fidelity, compare
+from specsim.fidelity import Fidelity, SpeedupError, compare
 from specsim.fidelity.served_errors import METRICS, ServedFidelity, compare_served
 from specsim.fidelity.where import CellParts, cell_parts
 from specsim.results.served_rows import SCENARIO, PredictedMetric, PredictedRun, ServedRow, load_predictions
@@ -29,7 +36,7 @@ class MapScore:
 
     ``committed``: None where nothing was written down before the run. ``now``: predicted in ``conditions``, those of
     the run against the profile (None where nobody looked); None where today's code is not asked, ``retired`` says why.
-    ``parts``: of ``told``.
+    ``parts``: of ``told``. ``speedups``: of the committed prediction.
     """
 
     case: Case
@@ -40,6 +47,7 @@ class MapScore:
     parts: list[CellParts]
     repeats: int
     conditions: Conditions | None = None
+    speedups: Sequence[SpeedupError] = ()
 
     @property
     def told(self) -> Fidelity:
@@ -79,11 +87,6 @@ def measured_at_all(case: Case) -> bool:
     return case.measured.exists() or (case.loads is not None and case.saturation.exists())
 
 
-def real_acceptance(case: Case) -> bool:
-    """Whether drafts were verified for real; otherwise acceptance was imposed."""
-    return case.scenario.weights is not None
-
-
 def score_case(case: Case) -> list[Score]:
     """A score a drafter of a map, or the one of served loads.
 
@@ -101,10 +104,12 @@ def _score_map(case: Case, drafter: str) -> MapScore:
     why = None if prediction is None else retired(prediction, scenario, conditions)
     if why is None:
         asked = scenario.model_copy(update={"conditions": conditions})
-        now = compare(predicted_cells(speedup_map(assemble(asked), decode_only=True)), rows)
+        cells = predicted_cells(speedup_map(assemble(asked), decode_only=True))
+        now = compare(cells, rows, counted=real_acceptance(case))
     told = now or committed
     parts = [] if told is None else cell_parts(told, rows)
-    return MapScore(case, drafter, committed, now, why, parts, len({row.repeat for row in rows}), conditions)
+    repeats, speedups = len({row.repeat for row in rows}), committed_speedups(case, drafter)
+    return MapScore(case, drafter, committed, now, why, parts, repeats, conditions, speedups)
 
 
 def _score_served(case: Case, loads: Loads) -> ServedScore:

@@ -24,6 +24,7 @@ from specsim.report.validation.served_tables import (
     served_sheets,
     together_sheets,
 )
+from specsim.report.validation.speedup_tables import speedup_lines, speedup_sheets
 
 
 def measured(cases: Sequence[Case]) -> Sequence[Case]:
@@ -48,9 +49,9 @@ def print_case(scores: Sequence[Score]) -> None:
     out.print(f"[bold]{case.name}[/bold]: {case.origin()}", soft_wrap=True)
     for one in maps:
         out.print(f"\n[bold]{one.drafter}[/bold]")
-        for sheet in (cell_sheet(one), regret_sheet(one.told), *where_sheets(one.parts)):
+        for sheet in (cell_sheet(one), regret_sheet(one.told), *where_sheets(one.parts), *speedup_sheets(one)):
             out.print(sheet.table())
-        _print_lines(map_lines(one))
+        _print_lines([*map_lines(one), *speedup_lines([one])])
     for score in served:
         for sheet in served_sheets(score):
             out.print(sheet.table())
@@ -60,7 +61,7 @@ def print_case(scores: Sequence[Score]) -> None:
         everything = [cell for one in maps for cell in one.parts]
         for sheet in (maps_sheet(maps, by="drafter", title="by drafter"), *where_sheets(everything, ", all drafters")):
             out.print(sheet.table())
-        _print_lines(together_lines(maps))
+        _print_lines([*together_lines(maps), *speedup_lines(maps)])
 
 
 def print_all(scores: Sequence[Score]) -> None:

@@ -83,8 +83,11 @@ class Job:
 class OfflineEngine(Protocol):
     """An engine in its own Python and without a server: ``script`` steps it, batches of fixed sizes at a time."""
 
-    kind: str
     script: Path
+
+    @property
+    def kind(self) -> str:
+        """Its name, as ``--engine`` takes it."""
 
     def job(self, scenario: Scenario, checkpoints: Checkpoints, draft_tokens: int) -> Job:
         """The engine that drafts so many; 0: the scenario's without a drafter.

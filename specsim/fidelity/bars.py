@@ -39,6 +39,12 @@ SERVED = (
     Bar("p99_tpot_ms", "worst", 0.25),
     Bar("p99_ttft_ms", "worst", 0.25),
 )
+# A real engine's map, as ratios to its own plain rounds; by price source.
+SPEEDUP = "speedup"
+MAP_REAL = {
+    "steps": (Bar(SPEEDUP, "mean", 0.05), Bar(SPEEDUP, "worst", 0.12), Bar(REGRET, "worst", 0.02)),
+    "kernels": (Bar(SPEEDUP, "mean", 0.08), Bar(SPEEDUP, "worst", 0.20), Bar(REGRET, "worst", 0.02)),
+}
 # Real acceptance: the cost model's error and the acceptance law's together.
 SERVED_REAL = (
     Bar("output_throughput", "worst", 0.08),

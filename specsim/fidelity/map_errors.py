@@ -2,7 +2,8 @@
 
 Round time is scored cell by cell. **Regret** is the throughput lost by following the predicted best k instead of the
 measured best: the measured best is chosen on odd repeats and both are scored on even ones, so that a lucky repeat
-cannot flatter either side. Where acceptance was imposed its exact mean stands in for the sampled one.
+cannot flatter either side. Where acceptance was imposed its exact mean stands in for the sampled one; where it is
+real, the tokens that the run counted do.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from specsim.results import GridRow
 class Predicted:
     """One predicted cell: seconds of a round with their 90 % interval, tokens it commits, where the price is from.
 
-    ``parts``: seconds by the cost model's parts; empty where nobody wrote them down.
+    ``parts``: seconds by the cost model's parts; empty where nobody wrote them down. ``speedup_low`` and ``_high``:
+    the 90 % interval of the speed-up, acceptance's own error in it; None likewise.
     """
 
     batch: int
@@ -33,6 +35,8 @@ class Predicted:
     tokens_per_round: float
     source: str
     parts: Mapping[str, float] = field(default_factory=dict)
+    speedup_low: float | None = None
+    speedup_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +138,8 @@ def together(maps: Sequence[Fidelity]) -> Fidelity:
     )
 
 
-def compare(predicted: Iterable[Predicted], rows: Iterable[GridRow]) -> Fidelity:
-    """Score a predicted map against measured repeats.
+def compare(predicted: Iterable[Predicted], rows: Iterable[GridRow], *, counted: bool = False) -> Fidelity:
+    """Score a predicted map against measured repeats; ``counted``: acceptance was real.
 
     Raises InvalidInput if a measured cell was not predicted, or fewer than two repeats were measured.
     """
@@ -147,29 +151,48 @@ def compare(predicted: Iterable[Predicted], rows: Iterable[GridRow]) -> Fidelity
     cells: dict[tuple[int, int], Floats] = {}
     for row in measured:
         seconds = cells.setdefault((row.batch, row.draft_tokens), np.full(len(repeats), np.nan))
-        seconds[repeats.index(row.repeat)] = _mean_round_s(row)
+        seconds[repeats.index(row.repeat)] = mean_round_s(row)
     missing = next((key for key in sorted(cells) if key not in forecast), None)
     if missing is not None:
         batch, k = missing
         raise InvalidInput(f"batch {batch} with k = {k} was measured and not predicted; predict it too")
     batches = sorted({row.batch for row in measured})
+    tokens = {key: cell.tokens_per_round for key, cell in forecast.items()}
+    if counted:
+        tokens |= counted_tokens(measured)
     return Fidelity(
         tuple(CellError(forecast[key], cells[key]) for key in sorted(cells)),
-        tuple(_regret(batch, forecast, measured) for batch in batches),
+        tuple(_regret(batch, forecast, measured, tokens) for batch in batches),
     )
 
 
-def _mean_round_s(row: GridRow) -> float:
+def mean_round_s(row: GridRow) -> float:
+    """Seconds of a cell's mean round in one repeat."""
     return row.elapsed_s / row.rounds
 
 
-def _regret(batch: int, forecast: dict[tuple[int, int], Predicted], rows: list[GridRow]) -> Regret:
+def counted_tokens(rows: Iterable[GridRow]) -> dict[tuple[int, int], float]:
+    """Tokens that a sequence's round committed, over all repeats, by (batch, k)."""
+    tokens: dict[tuple[int, int], tuple[int, int]] = {}
+    for row in rows:
+        output, rounds = tokens.get((row.batch, row.draft_tokens), (0, 0))
+        tokens[row.batch, row.draft_tokens] = output + row.output_tokens, rounds + row.rounds * row.batch
+    return {cell: output / rounds for cell, (output, rounds) in tokens.items()}
+
+
+def _regret(
+    batch: int,
+    forecast: Mapping[tuple[int, int], Predicted],
+    rows: Sequence[GridRow],
+    tokens: Mapping[tuple[int, int], float],
+) -> Regret:
+    """``tokens``: that a measured round commits."""
     rows = [row for row in rows if row.batch == batch]
     lengths = sorted({row.draft_tokens for row in rows})
 
     def measured_rate(k: int, parity: int) -> float:
-        seconds = [_mean_round_s(r) for r in rows if r.draft_tokens == k and r.repeat % 2 == parity]
-        return forecast[batch, k].tokens_per_round / float(np.median(seconds))
+        seconds = [mean_round_s(r) for r in rows if r.draft_tokens == k and r.repeat % 2 == parity]
+        return tokens[batch, k] / float(np.median(seconds))
 
     def predicted_rate(k: int) -> float:
         return forecast[batch, k].tokens_per_round / forecast[batch, k].round_s

@@ -65,7 +65,9 @@ class PartSummary:
 
 
 def cell_parts(fidelity: Fidelity, rows: Iterable[GridRow]) -> list[CellParts]:
-    """Every cell whose prediction names its parts and whose batch was also measured at k = 0."""
+    """Every cell whose prediction names its parts, whose measurement tells them apart, and whose batch was also
+    measured at k = 0.
+    """
     by_cell: dict[tuple[int, int], list[GridRow]] = {}
     for row in rows:
         by_cell.setdefault((row.batch, row.draft_tokens), []).append(row)
@@ -73,7 +75,8 @@ def cell_parts(fidelity: Fidelity, rows: Iterable[GridRow]) -> list[CellParts]:
     for cell in fidelity.cells:
         batch, k = cell.predicted.batch, cell.predicted.draft_tokens
         plain = by_cell.get((batch, 0))
-        if plain and cell.predicted.parts:
+        told_apart = not any(np.isnan(row.target_s) for row in by_cell[batch, k])
+        if plain and cell.predicted.parts and told_apart:
             measured = _measured_s(by_cell[batch, k], {row.repeat: row.host_s for row in plain}, cell.measured_s)
             found.append(CellParts(cell, _predicted_s(cell), measured))
     return found

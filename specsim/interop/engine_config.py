@@ -205,6 +205,8 @@ def speculation_fields(config: EngineConfig) -> dict[str, Any]:
     }
     if load_program(_program_name(config.method)).needs_draft_model and config.draft_model is not None:
         fields["draft_model"] = _draft_model(config.draft_model)
+    if config.prompt_lookup is not None:
+        fields["prompt_lookup"] = list(config.prompt_lookup)
     if config.acceptance_rates is not None:
         fields["acceptance"] = {"kind": "conditional", "rates": list(_conditional(config.acceptance_rates))}
     return fields
@@ -236,6 +238,7 @@ def config_from_fields(
         "draft_model": reference,
         "policy": speculation.get("policy"),
         "num_speculative_tokens": speculation["max_draft_tokens"] or None,
+        "prompt_lookup": speculation.get("prompt_lookup"),
         "limits": limits,
     }
     return build(EngineConfig, fields, where="the scenario")

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
 from specsim.interop.draft_program import head_program
 from specsim.scenario.acceptance_reference import Law
@@ -39,7 +39,8 @@ class Speculation(Validated):
 
     ``acceptance`` and ``max_draft_tokens`` fall back on what the program names, ``policy`` too: on its stop rule only
     where the acceptance has confidences. Else the longest draft is always used. ``acceptance_origin``: where the law
-    is from; a law that the scenario gives without one counts as measured on its workload.
+    is from; a law that the scenario gives without one counts as measured on its workload. ``prompt_lookup``: the
+    shortest and longest n-gram that an engine looks up; None: its own. It changes no price: acceptance tells of it.
     """
 
     program: Annotated[DraftProgram, BeforeValidator(_program)]
@@ -48,6 +49,7 @@ class Speculation(Validated):
     acceptance: Law
     acceptance_origin: Origin = Origin()
     policy: Policy = Field(default_factory=lambda: FixedPolicy(k=0))
+    prompt_lookup: tuple[PositiveInt, PositiveInt] | None = None
 
     @model_validator(mode="before")
     @classmethod

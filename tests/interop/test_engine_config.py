@@ -88,7 +88,8 @@ def test_the_fields_of_a_scenario_are_those_that_it_accepts() -> None:
     text = "--spec-method ngram --spec-tokens 4 --max-num-seqs 32 --speculative-config.prompt_lookup_max 3"
     config = read_vllm(text)
     fields = speculation_fields(config)
-    assert fields == {"program": "ngram", "max_draft_tokens": 4, "policy": {"kind": "fixed", "k": 4}}
+    fixed = {"kind": "fixed", "k": 4}
+    assert fields == {"program": "ngram", "max_draft_tokens": 4, "policy": fixed, "prompt_lookup": [3, 3]}
     assert scenario_speculation(fields).policy.draft_tokens(9) == 4
     assert build(EngineLimits, engine_fields(config), where="the fields").max_num_seqs == 32
 

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from specsim.cases import Case
-from specsim.cases.scores import MapScore, Score, ServedScore, real_acceptance
+from specsim.cases.map import real_acceptance
+from specsim.cases.scores import MapScore, Score, ServedScore
 from specsim.fidelity import Fidelity, together
 from specsim.fidelity.served_errors import MetricError, ablation, summarize
 from specsim.fidelity.where import summaries, target_factors
@@ -73,6 +74,15 @@ def _map_document(score: MapScore) -> dict[str, Any]:
             for c in score.told.cells
         ],
         "regret": [asdict(regret) for regret in score.told.regrets],
+        "speedups": [
+            {
+                "batch": one.predicted.batch, "draft_tokens": one.predicted.draft_tokens, "predicted": one.foretold,
+                "measured": one.measured, "error": one.error, "cost_error": one.cost_error,
+                "acceptance_error": one.acceptance_error, "covered": one.covered, "ratios": one.ratios.tolist(),
+                "tokens_per_round": one.tokens,
+            }
+            for one in score.speedups
+        ],
     }  # fmt: skip
 
 

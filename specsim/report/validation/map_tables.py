@@ -11,6 +11,7 @@ from specsim.fidelity.bars import MAP, REGRET, ROUND_TIME, Bar, judge_coverage
 from specsim.fidelity.bootstrap import Range
 from specsim.fidelity.where import PARTS, SLOW, TARGET, CellParts, by_width, summaries, target_factors
 from specsim.report.sheet import Sheet
+from specsim.report.validation.speedup_tables import speedup_lines, speedup_sheets
 from specsim.specs.conditions import Conditions
 from specsim.units import format_seconds
 
@@ -147,9 +148,10 @@ def _map_section(score: MapScore) -> str:
             if places and part != SLOW
         ),
         regret_sheet(score.told),
+        *speedup_sheets(score),
         cell_sheet(score),
     ]
-    lines = "\n".join(f"- {line}" for line in map_lines(score))
+    lines = "\n".join(f"- {line}" for line in (*map_lines(score), *speedup_lines([score])))
     return "\n\n".join([f"## {score.drafter}", lines, *(s.markdown() for s in sheets)])
 
 

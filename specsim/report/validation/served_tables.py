@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from specsim.cases.scores import ServedScore, real_acceptance
+from specsim.cases.map import real_acceptance
+from specsim.cases.scores import ServedScore
 from specsim.fidelity.bars import Bar, judge_coverage, served_bars
 from specsim.fidelity.served_errors import (
     LENGTH,
