@@ -17,6 +17,8 @@ from specsim.kept_files import replace_text
 from specsim.scenario import Scenario, load_scenario
 from specsim.specs.yaml_file import read_mapping, read_yaml
 
+REFERENCE = "reference"
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -56,11 +58,16 @@ class Case:
         path = self.folder / "machine.yaml"
         return read_mapping(path) if path.exists() else {}
 
+    @property
+    def engine(self) -> str:
+        """Which engine it was measured with."""
+        return str(self.machine().get("engine", REFERENCE))
+
     def origin(self) -> str:
         """The machine in a sentence."""
         machine = self.machine()
-        where, engine = machine.get("device_name", "an unnamed machine"), machine.get("engine", "reference")
-        with_what = "the reference engine" if engine == "reference" else engine
+        where = machine.get("device_name", "an unnamed machine")
+        with_what = "the reference engine" if self.engine == REFERENCE else self.engine
         return f"Measured with {with_what} on {where}, {machine.get('date', 'date unknown')}."
 
 
@@ -105,7 +112,7 @@ def names_case(reference: str) -> bool:
 
 
 def write_machine(
-    folder: Path, device_name: str, versions: dict[str, str], probe_s: tuple[float, float], engine: str = "reference"
+    folder: Path, device_name: str, versions: dict[str, str], probe_s: tuple[float, float], engine: str = REFERENCE
 ) -> None:
     """Say where, when and by which engine a case was measured; ``probe_s``: the fixed probe before and after, which
     shows drift.

@@ -94,10 +94,11 @@ def score_case(case: Case) -> list[Score]:
     """
     if case.loads is not None:
         return [_score_served(case, case.loads)]
-    return [_score_map(case, drafter) for drafter in case.drafters]
+    return [score_map(case, drafter) for drafter in case.drafters]
 
 
-def _score_map(case: Case, drafter: str) -> MapScore:
+def score_map(case: Case, drafter: str) -> MapScore:
+    """One drafter's map. Raises InvalidInput where a file is missing or does not fit the others."""
     rows, prediction = measured_rows(case, drafter), committed_prediction(case, drafter)
     conditions, scenario = run_conditions(case, drafter), case.drafters[drafter]
     committed, now = committed_score(case, drafter), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from specsim.cases import write_machine
@@ -21,8 +21,14 @@ from specsim.scenario import Scenario
 ACCEPTANCE = "acceptance.csv"  # beside the map's table: what its rounds accepted
 
 
-def measure_engine_map(drafters: Mapping[str, Scenario], engine: RealEngine, out: Path, repeats: int) -> None:
-    """Measure what the table ``out`` lacks of every drafter's map.
+def measure_engine_map(
+    drafters: Mapping[str, Scenario],
+    engine: RealEngine,
+    out: Path,
+    repeats: int,
+    draft_lengths: Collection[int] | None = None,
+) -> None:
+    """Measure what the table ``out`` lacks of every drafter's map; ``draft_lengths``: of these alone.
 
     Raises InvalidInput or NoAnswer, before an engine starts, for what it does not have.
     """
@@ -35,7 +41,7 @@ def measure_engine_map(drafters: Mapping[str, Scenario], engine: RealEngine, out
     first = next(iter(drafters.values()))
     axes = {name: map_axes(one) for name, one in drafters.items()}
     batches = sorted({batch for sizes, _ in axes.values() for batch in sizes})
-    lengths = {name: ks for name, (_, ks) in axes.items()}
+    lengths = {name: [k for k in ks if draft_lengths is None or k in draft_lengths] for name, (_, ks) in axes.items()}
     cells = list(cells_in_order(batches, lengths, repeats, first.seed, by_engine=first.gpu.kind != "cpu"))
     pending = [cell for cell in cells if tuple(cell) not in done]
     asked = {name: (one, folders[name]) for name, one in drafters.items()}
@@ -43,7 +49,7 @@ def measure_engine_map(drafters: Mapping[str, Scenario], engine: RealEngine, out
     machine = EngineMachine(python, device)
     with only_writer(out.parent), progress_of("measuring") as progress:
         rounds = SteadyRounds(
-            adapter, python, out.parent / "logs", asked, starting=lambda what: messages().print(what)
+            adapter, python, out.parent, asked, starting=lambda what: messages().print(what)
         )
         rounds.check(cells)
         before_s = machine.probe_s(machine.default_dtype)

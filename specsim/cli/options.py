@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from specsim.errors import MissingExtra
+from specsim.errors import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,6 +22,17 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a field: path.to.field=value (repeatable).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, messages on stderr.")]
+
+
+def numbers(option: str, text: str, *, least: int = 1) -> tuple[int, ...]:
+    """Whole numbers of an option, as 1,4,16, ascending. Raises InvalidInput for others, or any below ``least``."""
+    try:
+        found = tuple(sorted({int(word) for word in text.split(",")}))
+    except ValueError:
+        found = ()
+    if not found or found[0] < least:
+        raise InvalidInput(f"{option} {text!r}: give whole numbers of {least} and more, as 1,4,16")
+    return found
 
 
 def require_torch() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from specsim.cli.options import JsonOption, messages, print_json
+from specsim.cli.options import JsonOption, messages, numbers, print_json
 from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -65,20 +65,13 @@ def _grid(device: str, given: Mapping[str, str | None], *, quick: bool) -> StepG
     from specsim.profiles.steps import CPU_GRID, CUDA_GRID, QUICK_GRID
 
     grid = QUICK_GRID if quick else CPU_GRID if device == "cpu" else CUDA_GRID
-    axes = {name: _numbers(name, text) for name, text in given.items() if text is not None}
+    axes = {
+        name: numbers(f"--{name.replace('_', '-')}", text, least=0 if name == "draft_lengths" else 1)
+        for name, text in given.items()
+        if text is not None
+    }
     beside = {"sequences_beside_prefills": axes["sequences"][-1:]} if "sequences" in axes else {}
     return replace(grid, **axes, **beside)
-
-
-def _numbers(name: str, text: str) -> tuple[int, ...]:
-    try:
-        found = tuple(sorted({int(word) for word in text.split(",")}))
-    except ValueError:
-        found = ()
-    if not found or found[0] < (0 if name == "draft_lengths" else 1):
-        least = "0 and more" if name == "draft_lengths" else "1 and more"
-        raise InvalidInput(f"--{name.replace('_', '-')} {text!r}: give whole numbers of {least}, as 1,4,16")
-    return found
 
 
 def plan(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specsim.cli.options import JsonOption, messages, print_json
+from specsim.cli.options import JsonOption, SetOption, messages, print_json
 from specsim.cli.validate_gpu import validate_gpu
 from specsim.errors import InvalidInput
 
@@ -24,7 +24,20 @@ def validate(
     rows: Annotated[bool, typer.Option("--rows", help="Of gpu: every figure, predicted beside measured.")] = False,
     predict: Annotated[bool, typer.Option("--predict", help="Only write the prediction, before a run.")] = False,
     here: Annotated[bool, typer.Option("--here", help="Profile, predict and measure it on this machine.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder that --here writes.")] = Path("validation-here"),
+    engine: Annotated[
+        str | None, typer.Option(help="Instead of a case: profile, predict and measure a scenario on vllm.")
+    ] = None,
+    vllm: Annotated[Path | None, typer.Option(help="Its virtual environment, or its Python.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The target's folder for it, if the scenario has no weights.")
+    ] = None,
+    draft_model: Annotated[Path | None, typer.Option(help="The draft model's folder, likewise.")] = None,
+    draft_lengths: Annotated[
+        str | None, typer.Option(help="Draft lengths that --engine looks at, as 0,2,4; default: some of all.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Minutes that --engine profiles at most.", min=0.1)] = 3.0,
+    settings: SetOption = None,
+    out: Annotated[Path, typer.Option(help="Folder that --here and --engine write.")] = Path("validation-here"),
     report: Annotated[bool, typer.Option("--report", help="Also write report.md into each case's folder.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Also write a page of plots, self-contained HTML.")] = None,
     as_json: JsonOption = False,
@@ -43,6 +56,21 @@ def validate(
             )
         validate_gpu(study, rows=rows, as_json=as_json)
         return
+    if engine is not None:
+        from specsim.cli.measure_engine import RealEngine
+        from specsim.cli.options import numbers
+        from specsim.cli.validate_engine import validate_on_engine
+        from specsim.scenario import load_scenario
+
+        if case is None or here or predict or report or plot is not None or study is not None:
+            raise InvalidInput("--engine takes one scenario, --set and --json; leave the other options out")
+        real = RealEngine(engine, vllm, model, draft_model, None)
+        lengths = () if draft_lengths is None else numbers("--draft-lengths", draft_lengths, least=0)
+        asked = load_scenario(case, settings or ())
+        validate_on_engine(asked, real, out, minutes=minutes, draft_lengths=lengths, as_json=as_json)
+        return
+    if settings:
+        raise InvalidInput("--set goes with --engine: a case is what its folder holds")
     if study is not None or rows:
         raise InvalidInput(f"{study or '--rows'} goes with validate gpu; write specsim validate gpu [STUDY] [--rows]")
     if case is None and (here or predict):

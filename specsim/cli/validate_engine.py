@@ -1,0 +1,119 @@
+"""``specsim validate SCENARIO --engine vllm``: profile steps, predict, measure, compare, on the user's machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from specsim.cases import Case, own_drafter
+from specsim.cases.map import committed_prediction
+from specsim.cases.scores import MapScore, score_map
+from specsim.cli.case_runs import map_axes, predict_into
+from specsim.cli.engine_map import measure_engine_map
+from specsim.cli.measure_engine import RealEngine
+from specsim.cli.options import console, messages, print_json
+from specsim.engines import Checkpoints
+from specsim.errors import InvalidInput
+from specsim.profiles.steps import StepGrid
+from specsim.profiling.steps.engine_steps import measure_steps
+from specsim.report.validation.json_document import fidelity_document
+from specsim.report.validation.map_tables import regret_sheet
+from specsim.report.validation.speedup_tables import speedup_lines, speedup_sheets
+from specsim.scenario import Scenario
+
+STEPS = "steps"  # the profile's folder in the run's
+REPEATS = 2  # of the map; of the steps
+MOST_LENGTHS = 4  # draft lengths that are looked at: each may need an engine of its own
+
+
+def validate_on_engine(
+    scenario: Scenario, engine: RealEngine, out: Path, *, minutes: float, draft_lengths: tuple[int, ...], as_json: bool
+) -> None:
+    """Run what ``out`` lacks and print one table. ``minutes``: at most, for the profile of steps.
+
+    Raises InvalidInput where ``out`` holds another scenario's run, and as ``measure --grid --engine`` does.
+    """
+    folders = Checkpoints.of(scenario, engine.model, engine.draft_model)
+    lengths = draft_lengths or few(map_axes(scenario)[1])
+    engine.offline().job(scenario, folders, max(lengths))  # what the engine does not have is said before it starts
+    messages().print(f"1/3 steps of {engine.kind}")
+    _profile(scenario, folders, engine, out / STEPS, minutes, lengths)
+    asked = _priced(scenario, out / STEPS)
+    case = Case(out.name, out, asked, own_drafter(asked))
+    messages().print("2/3 prediction")
+    _predict(case)
+    messages().print("3/3 measurement")
+    measure_engine_map(case.drafters, engine, case.measured, REPEATS, draft_lengths=lengths)
+    score = score_map(case, next(iter(case.drafters)))
+    if as_json:
+        print_json(fidelity_document([score]))
+        return
+    for sheet in (*speedup_sheets(score), regret_sheet(score.told)):
+        console().print(sheet.table())
+    for line in (*speedup_lines([score]), _told_line(score)):
+        console().print(line, soft_wrap=True, markup=False)
+
+
+def _told_line(score: MapScore) -> str:
+    told = score.told
+    return (
+        f"round times, which drift with the machine: mean |error| {told.mean_absolute_error():.1%}, bias "
+        f"{told.mean_error():+.1%}; following the predicted k loses at most {told.worst_regret():.1%}"
+    )
+
+
+def _profile(
+    scenario: Scenario, folders: Checkpoints, engine: RealEngine, out: Path, minutes: float, lengths: tuple[int, ...]
+) -> None:
+    if engine.kind != "vllm":
+        raise InvalidInput(f"--engine {engine.kind}: steps are measured of vllm alone; measure its map with --grid")
+    assert scenario.speculation is not None  # own_drafter saw to it
+    draft = scenario.speculation.draft_model
+    complete = measure_steps(
+        engine.python(), folders.target, out, name=scenario.model.name, gpu=scenario.gpu.name,
+        device="cpu" if scenario.gpu.kind == "cpu" else "cuda", draft_model=folders.drafter if draft else None,
+        draft_name=scenario.speculation.drafter_name(), grid=grid_of(scenario, lengths), repeats=REPEATS,
+        minutes=minutes,
+    )  # fmt: skip
+    if not complete:
+        messages().print("the profile of steps is not complete; --minutes gives it longer")
+
+
+def grid_of(scenario: Scenario, lengths: tuple[int, ...]) -> StepGrid:
+    """Steps that tell the map's apart without being them: other batch sizes between its ends, and other KV lengths."""
+    largest = max(map_axes(scenario)[0])
+    between = [3 * 2**power for power in range(largest.bit_length()) if 3 * 2**power < largest]
+    context = scenario.mean_context_tokens()
+    return StepGrid(
+        tuple(sorted({1, *between, largest})),
+        lengths,
+        tuple(sorted({max(8, round(context / 2) | 1), round(1.5 * context) | 1})),
+        (),
+        (),
+    )
+
+
+def few(lengths: list[int]) -> tuple[int, ...]:
+    """The shortest, the longest and some between; all where they are few."""
+    if len(lengths) <= MOST_LENGTHS + 2:
+        return tuple(lengths)
+    step = (len(lengths) - 1) / (MOST_LENGTHS - 1)
+    return tuple(sorted({lengths[round(place * step)] for place in range(MOST_LENGTHS)} | {1}))
+
+
+def _priced(scenario: Scenario, steps: Path) -> Scenario:
+    """The scenario priced by these steps; they are of an engine that schedules one step at a time."""
+    limits = scenario.stated_engine.model_copy(update={"async_scheduling": False})
+    cost = scenario.cost.model_copy(update={"source": "steps", "profile": str(steps)})
+    priced: Scenario = scenario.model_copy(update={"cost": cost, "stated_engine": limits})
+    return priced
+
+
+def _predict(case: Case) -> None:
+    """Write the prediction, or keep the one that stands."""
+    if not case.predicted.exists():
+        predict_into(case)
+        return
+    for name, scenario in case.drafters.items():
+        kept = committed_prediction(case, name)
+        if kept is None or kept["scenario_sha256"] != scenario.sha256():
+            raise InvalidInput(f"{case.folder} holds the run of another scenario; give another folder with --out")
