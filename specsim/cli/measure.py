@@ -66,6 +66,9 @@ def measure(
     ] = Path("measured.csv"),
     repeats: Annotated[int, typer.Option(help="Interleaved repeats of --grid.")] = 4,
     cell_seconds: Annotated[float, typer.Option(help="Seconds that one cell of --grid runs, about.")] = 2.0,
+    minutes: Annotated[
+        float | None, typer.Option(help="--grid of a real engine stops after so long; the same command goes on.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve the workload on the wall clock, or measure the map that ``predict`` predicts."""
@@ -77,7 +80,7 @@ def measure(
 
         real = RealEngine(engine, installation, model, draft_model, port)
         if own == ["--grid"]:
-            _measure_engine_map(scenario, settings, real, out, repeats)
+            _measure_engine_map(scenario, settings, real, out, repeats, minutes)
             return
         if own:
             raise InvalidInput(f"{_ALL_OWN} are the reference engine's, --grid apart; leave them out")
@@ -131,7 +134,7 @@ def _measure_grid(
 
 
 def _measure_engine_map(
-    reference: str, settings: list[str] | None, engine: RealEngine, out: Path, repeats: int
+    reference: str, settings: list[str] | None, engine: RealEngine, out: Path, repeats: int, minutes: float | None
 ) -> None:
     from specsim.cases import names_case, own_drafter
     from specsim.cli.engine_map import measure_engine_map
@@ -139,11 +142,12 @@ def _measure_engine_map(
 
     if names_case(reference):
         case = _map_case(reference, settings)
-        measure_engine_map(case.drafters, engine, case.measured, repeats)
-        out = case.measured
+        drafters, out = case.drafters, case.measured
     else:
-        measure_engine_map(own_drafter(load_scenario(reference, settings or ())), engine, out, repeats)
-    messages().print(f"wrote {out}", soft_wrap=True)
+        drafters = own_drafter(load_scenario(reference, settings or ()))
+    complete = measure_engine_map(drafters, engine, out, repeats, minutes=minutes)
+    left = "" if complete else ", not complete; run the same command to go on"
+    messages().print(f"wrote {out}{left}", soft_wrap=True)
 
 
 def _case(reference: str, settings: list[str] | None) -> Case:

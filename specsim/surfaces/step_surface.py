@@ -1,8 +1,10 @@
 """Whole measured steps between the shapes that were measured: a physical mean, and a smooth correction to it.
 
-The mean is what a step's time is made of: a constant (weights, host), and shares a sequence, a token, a key read and
-a pair of token and key, all non-negative. The correction is of the logarithm of measured over mean, in logarithmic
-coordinates, tabulated once. Beyond the measured range it stays at its edge and the mean goes on.
+The mean is what a step's time is made of: a constant (weights, host), and shares a draft (a pass of the drafter), a
+sequence, a token, a key read and a pair of token and key, all non-negative. The correction is of the logarithm of
+measured over mean, in logarithmic coordinates of tokens, sequences and keys, tabulated once: matrix products know only
+how many tokens a step has, and some numbers of them suit a machine better than their neighbours do. Beyond the
+measured range it stays at its edge and the mean goes on.
 
 Compared on a vLLM table whose rows repeat within 5 %: bracketing every axis, linearly or by PCHIP, in the time or its
 logarithm, hands their noise on; this averages it.
@@ -52,16 +54,16 @@ class StepSurface:
         self._mean, correction = _fit(shapes, seconds, noise)
         knots = (_sequence_knots(shapes[:, 0]), _integers(shapes[:, 1]), _with_middles(shapes[:, 2]))
         nodes = [np.log(axis) for axis in knots]
-        log_factor, error = correction.at(grid(nodes))
+        log_factor, error = correction.at(_coordinates(grid(nodes)))
         self._look_up = LookUp(nodes, (log_factor, error * _error_scale(shapes, seconds, noise)))
         self._measured = frozenset(map(tuple, shapes.tolist()))
 
     def at(self, sequences: Reals, query_len: Reals, kv_len: Reals) -> StepEstimates:
         """Seconds of steps; all floats give floats, arrays broadcast like NumPy's."""
-        weights, a_sequence, a_token, a_key, a_pair = self._mean
+        weights, a_draft, a_sequence, a_token, a_key, a_pair = self._mean
         tokens = sequences * query_len
         compute = a_token * tokens + a_pair * tokens * kv_len
-        mean = weights + a_sequence * sequences + a_key * sequences * kv_len + compute
+        mean = weights + a_draft * (query_len - 1) + a_sequence * sequences + a_key * sequences * kv_len + compute
         place = (sequences, query_len, kv_len)
         if isinstance(mean, np.ndarray):
             (factors, errors), beyond, _ = self._look_up.many([np.log(x) for x in place])
@@ -78,16 +80,22 @@ class StepSurface:
 
 
 def _features(sequences: Floats, query_len: Floats, kv_len: Floats) -> Floats:
-    """[rows, 5]: constant, sequence, token, key read, pair of token and key."""
-    tokens = sequences * query_len
-    return np.stack([np.ones_like(sequences), sequences, tokens, sequences * kv_len, tokens * kv_len], axis=1)
+    """[rows, 6]: constant, draft, sequence, token, key read, pair of token and key."""
+    tokens, ones = sequences * query_len, np.ones_like(sequences)
+    return np.stack([ones, query_len - 1, sequences, tokens, sequences * kv_len, tokens * kv_len], axis=1)
+
+
+def _coordinates(logarithms: Floats) -> Floats:
+    """[rows, 3] logarithms of tokens, sequences and KV length, from those of sequences, query and KV length."""
+    sequences, query_len, kv_len = logarithms.T
+    return np.stack([sequences + query_len, sequences, kv_len], axis=1)
 
 
 def _fit(shapes: Floats, seconds: Floats, noise: float) -> tuple[Floats, Correction]:
     """The mean's coefficients, those of least relative squares, and the correction of its logarithm."""
     features = _features(*shapes.T)
     mean = non_negative_fit(features, seconds)
-    return mean, Correction(np.log(shapes), np.log(seconds / (features @ mean)), noise)
+    return mean, Correction(_coordinates(np.log(shapes)), np.log(seconds / (features @ mean)), noise)
 
 
 def _error_scale(shapes: Floats, seconds: Floats, noise: float) -> float:
@@ -98,7 +106,7 @@ def _error_scale(shapes: Floats, seconds: Floats, noise: float) -> float:
     deviations: list[float] = []
     for half in (first, ~first):
         mean, correction = _fit(shapes[half], seconds[half], noise)
-        log_factor, error = correction.at(np.log(shapes[~half]))
+        log_factor, error = correction.at(_coordinates(np.log(shapes[~half])))
         found = _features(*shapes[~half].T) @ mean * np.exp(log_factor)
         deviations += (np.abs(np.log(seconds[~half] / found)) / error).tolist()
     return max(1.0, float(np.percentile(deviations, 90)) / Z90)

@@ -4,6 +4,7 @@ import json
 import stat
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -191,21 +192,25 @@ def test_shapes_beyond_the_models_positions_are_not_asked_for(bench):
     assert {shape.kv_len for shape in bench.shapes_asked()} <= {64, 100}
 
 
-@pytest.mark.parametrize(("device", "started"), [("cpu", [None, 2]), ("cuda", [None, 1, 2])])
+@pytest.mark.parametrize(("device", "started"), [("cpu", {None, 2}), ("cuda", {None, 1, 2})])
 def test_a_draft_model_gets_an_engine_for_each_draft_length_where_graphs_are_captured_for_it(bench, device, started):
     draft = bench.folder / "llama-draft"
     grid = StepGrid((1,), (0, 1, 2), (100,), (), ())
     bench.measure("cuda" if device == "cuda" else "", device=device, draft_model=draft, grid=grid, repeats=1)
     configs = [config_of(entry) for entry in bench.asked() if "job" in entry]
-    assert [config and config["num_speculative_tokens"] for config in configs] == started
+    assert len(configs) == len(started)
+    assert {config and config["num_speculative_tokens"] for config in configs} == started
     assert {config["model"] for config in configs if config} == {str(draft)}
     kernels = {row.kernel for row in load_profile(str(bench.out)).rows["steps"]}
     assert kernels == {"vllm 0.32.0/llama-tiny/none", "vllm 0.32.0/llama-tiny/llama-draft"}
 
 
-def test_on_a_cpu_engines_stay_up_from_repeat_to_repeat(bench):
+def test_on_a_cpu_engines_stay_up_and_their_cells_take_turns(bench):
     bench.measure(repeats=3)
     assert len([entry for entry in bench.asked() if "job" in entry]) == 2
+    drafting = [bool(shape.num_draft_tokens) for shape in bench.shapes_asked()]
+    changes = sum(one != other for one, other in pairwise(drafting))
+    assert changes > 2 * 3  # an engine after the other would change once or twice a repeat
 
 
 def test_a_second_drafter_joins_the_same_table(bench):
@@ -274,7 +279,7 @@ def test_a_drafter_is_measured_in_the_first_round_however_short_the_time(bench, 
 
     monkeypatch.setattr(engine_steps, "_measure", slow)
     grid = StepGrid((1, 2, 4, 8), (0, 2), (100, 200, 300, 400), (), ())
-    assert not bench.measure(grid=grid, minutes=1.0)
+    assert not bench.measure("cuda", device="cuda", grid=grid, minutes=1.0)
     drafted = [shape.num_draft_tokens for shape in bench.shapes_asked()]
     assert drafted == [0, 0, 0, 2, 2, 2]
 
@@ -290,7 +295,7 @@ def test_what_an_engine_leaves_of_its_time_goes_to_those_that_need_it(bench, mon
 
     monkeypatch.setattr(engine_steps, "_measure", slow_without_drafts)
     grid = StepGrid((1, 4), (0, 2), (100, 300), (), ())
-    assert bench.measure(grid=grid, minutes=0.75, repeats=1)  # half of 45 s: three cells of 9 s
+    assert bench.measure("cuda", device="cuda", grid=grid, minutes=0.75, repeats=1)  # half of 45 s: three cells of 9 s
     assert [shape.num_draft_tokens for shape in bench.shapes_asked()] == [0, 0, 0, 2, 2, 2, 2, 0]
 
 

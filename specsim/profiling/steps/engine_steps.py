@@ -2,7 +2,7 @@
 
 Every sample is kept in ``samples.jsonl`` as it comes, so a run can stop anywhere and the next one goes on. Repeats
 visit all cells in a shuffled order of their own, coarse before fine, so that a drifting machine spreads over the whole
-table. Within a repeat every engine (without a drafter, with it) has its share of the time that is left. The machine is
+table. On a GPU every engine (without a drafter, with it) has its share of a repeat's time that is left. The machine is
 asked by the engine's own Python: specsim's needs no torch.
 """
 
@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -141,38 +141,58 @@ def measure_steps(
 def _visits(
     setup: Setup, cells: list[StepShape], todo: list[tuple[int, StepShape]], folder: Path, until: float, seed: int
 ) -> Iterator[tuple[int, StepShape, dict[str, Any]]]:
-    """(repeat, cell, what the engine answered), one engine after another within each repeat.
-
-    An engine has its cells' share of the time that is left, and one cell at least; where others leave some of theirs,
-    it comes again. On a CPU, which they share as long as they wait, all stay up.
-    """
+    """(repeat, cell, what the engine answered): on a CPU all engines together, else one after another."""
     engines = setup.engines(sorted({cell.num_draft_tokens for cell in cells}))
-    pending = set(todo)
-    with ExitStack() as kept:
-        running: dict[int, Driver] = {}
+    served = [lengths for _, lengths in engines]
 
-        def started(index: int) -> AbstractContextManager[Driver]:
-            if index in running:
-                return nullcontext(running[index])
-            log = folder / (f"{index}-{LOG}" if index else LOG)
-            driver = Driver(setup.python, _job(setup, cells, engines[index][0]), log, device=setup.device)
-            if setup.device != "cpu":
-                return driver
-            running[index] = kept.enter_context(driver)
-            return nullcontext(driver)
+    def start(index: int) -> Driver:
+        log = folder / (f"{index}-{LOG}" if index else LOG)
+        return Driver(setup.python, _job(setup, cells, engines[index][0]), log, device=setup.device)
 
-        yield from _turns(started, [served for _, served in engines], cells, pending, until, seed)
+    visit = _together if setup.device == "cpu" else _in_turn
+    yield from visit(start, served, cells, set(todo), until, seed)
 
 
-def _turns(
-    started: Callable[[int], AbstractContextManager[Driver]],
+def _together(
+    start: Callable[[int], Driver],
     served: list[set[int]],
     cells: list[StepShape],
     pending: set[tuple[int, StepShape]],
     until: float,
     seed: int,
 ) -> Iterator[tuple[int, StepShape, dict[str, Any]]]:
-    """The visits of engines by number; ``served``: each one's draft lengths."""
+    """Engines stay up and share the machine while they wait, so that cells with and without drafts meet one state of
+    it. ``served``: each engine's draft lengths.
+    """
+    with ExitStack() as kept:
+        running: dict[int, Driver] = {}
+        while pending and time.monotonic() < until:
+            repeat = min(number for number, _ in pending)
+            for cell in coarse_first(cells, np.random.default_rng((seed, repeat))):
+                if (repeat, cell) not in pending:
+                    continue
+                index = next(i for i, lengths in enumerate(served) if cell.num_draft_tokens in lengths)
+                if index not in running:
+                    running[index] = kept.enter_context(start(index))
+                yield repeat, cell, _measure(running[index], cell)
+                pending.discard((repeat, cell))
+                if time.monotonic() >= until:
+                    break
+
+
+def _in_turn(
+    start: Callable[[int], Driver],
+    served: list[set[int]],
+    cells: list[StepShape],
+    pending: set[tuple[int, StepShape]],
+    until: float,
+    seed: int,
+) -> Iterator[tuple[int, StepShape, dict[str, Any]]]:
+    """One engine after another within each repeat.
+
+    An engine has its cells' share of the time that is left, and one cell at least; where others leave some of theirs,
+    it comes again.
+    """
     while pending and time.monotonic() < until:
         repeat = min(number for number, _ in pending)
         order = coarse_first(cells, np.random.default_rng((seed, repeat)))
@@ -181,11 +201,11 @@ def _turns(
             for lengths in served
         ]
         for index, turn in enumerate(turns):
-            start = time.monotonic()
-            if not turn or start >= until:
+            begun = time.monotonic()
+            if not turn or begun >= until:
                 continue
-            end = start + (until - start) * len(turn) / sum(len(later) for later in turns[index:])
-            with started(index) as driver:
+            end = begun + (until - begun) * len(turn) / sum(len(later) for later in turns[index:])
+            with start(index) as driver:
                 for cell in turn:
                     yield repeat, cell, _measure(driver, cell)
                     pending.discard((repeat, cell))
