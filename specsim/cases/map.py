@@ -11,7 +11,8 @@ from specsim.cases.case import REFERENCE, Case
 from specsim.cases.pin import read_prediction
 from specsim.errors import InvalidInput
 from specsim.fidelity import Fidelity, Predicted, SpeedupError, compare, read_grid, speedup_errors
-from specsim.results import GridRow
+from specsim.fidelity.acceptance_file import ACCEPTANCE, read_acceptances
+from specsim.results import AcceptanceCounts, GridRow, pooled
 
 
 def predicted_cells(speedups: SpeedupMap) -> list[Predicted]:
@@ -74,7 +75,22 @@ def committed_speedups(case: Case, drafter: str) -> list[SpeedupError]:
     prediction = committed_prediction(case, drafter)
     if prediction is None or case.engine == REFERENCE:
         return []
-    return speedup_errors([Predicted(**cell) for cell in prediction["cells"]], measured_rows(case, drafter))
+    cells = [Predicted(**cell) for cell in prediction["cells"]]
+    return speedup_errors(cells, measured_rows(case, drafter), _drafted(case, drafter))
+
+
+def _drafted(case: Case, drafter: str) -> dict[tuple[int, int], float]:
+    """Mean drafts of a round by (batch, k), over all repeats; empty where nobody counted."""
+    path = case.folder / ACCEPTANCE
+    records: dict[tuple[int, int], list[AcceptanceCounts]] = {}
+    for (name, _, batch, k), counts in (read_acceptances(path) if path.exists() else {}).items():
+        if name == drafter:
+            records.setdefault((batch, k), []).append(counts)
+    return {cell: _mean_drafts(pooled(found)) for cell, found in records.items()}
+
+
+def _mean_drafts(counts: AcceptanceCounts) -> float:
+    return counts.drafted() / sum(sum(row.values()) for row in counts.rounds.values())
 
 
 def real_acceptance(case: Case) -> bool:

@@ -15,12 +15,10 @@ from specsim.engines import Checkpoints
 from specsim.engines.rounds import Cell, MeasuredCell, SteadyRounds, cells_in_order
 from specsim.errors import InvalidInput
 from specsim.fidelity import read_grid, write_grid
-from specsim.fidelity.acceptance_file import write_acceptance
+from specsim.fidelity.acceptance_file import ACCEPTANCE, write_acceptance
 from specsim.kept_files import only_writer
 from specsim.profiling.steps.engine_machine import EngineMachine
 from specsim.scenario import Scenario
-
-ACCEPTANCE = "acceptance.csv"  # beside the map's table: what its rounds accepted
 
 
 def measure_engine_map(

@@ -119,6 +119,9 @@ class Adapter(Protocol):
     def acceptance(self, before: Path, after: Path) -> AcceptanceCounts:
         """Rounds by drafted and accepted tokens between two dumps of ``/metrics``; empty where it counts none."""
 
+    def answered(self, event: Mapping[str, Any]) -> AcceptanceCounts:
+        """The rounds of an answer that its last event tells; empty where it tells none."""
+
     def num_kv_blocks(self, metrics: str) -> int | None:
         """Blocks of the server's KV cache, as ``/metrics`` tells them; None where it does not."""
 

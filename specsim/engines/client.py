@@ -30,11 +30,15 @@ DATA = b"data:"
 
 @dataclass(slots=True)
 class Answer:
-    """When an answer's tokens came: ``chunks`` of (seconds, output tokens so far), first to last."""
+    """When an answer's tokens came: ``chunks`` of (seconds, output tokens so far), first to last.
+
+    ``last``: the stream's last event.
+    """
 
     request: RequestSpec
     sent_s: float
     chunks: list[tuple[float, int]] = field(default_factory=list)
+    last: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -122,6 +126,7 @@ class _Load:
             async for event in _events(response.content):
                 if "error" in event:
                     raise BrokenLoad(f"it failed request {request.request_id}: {str(event['error'])[:200]}")
+                answer.last = event
                 tokens = self._adapter.tokens(event, answer.tokens)
                 if tokens > answer.tokens:
                     answer.chunks.append((self._now_s(), tokens))

@@ -21,7 +21,7 @@ from specsim.engines.prompts import Prompts, prompts_of
 from specsim.engines.server import READY_S, Server, free_port
 from specsim.errors import InvalidInput
 from specsim.kept_files import replace_text
-from specsim.results import AcceptanceCounts, RequestRecord, RunResult
+from specsim.results import AcceptanceCounts, RequestRecord, RunResult, pooled
 from specsim.scenario import Scenario
 from specsim.workload.request import RequestSpec
 
@@ -74,7 +74,8 @@ class Arms:
         )
         counted = server.metrics()
         replace_text(after, counted)
-        result = _result(scenario, self._adapter, answers, self._adapter.acceptance(before, after))
+        told = (self._adapter.answered(answer.last) for answer in answers)
+        result = _result(scenario, self._adapter, answers, pooled([self._adapter.acceptance(before, after), *told]))
         return replace(result, num_kv_blocks=self._adapter.num_kv_blocks(counted))
 
     def _server(self, scenario: Scenario, checkpoints: Checkpoints) -> Server:

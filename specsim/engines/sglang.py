@@ -1,7 +1,7 @@
 """SGLang's server (``python -m sglang.launch_server``), spoken to through ``/generate``.
 
-Written from 0.5.14's source and never run here. Its ``/metrics`` has gauges of acceptance and no counters, so
-that a run's acceptance record stays empty.
+Written from 0.5.14's source and never run here. Its ``/metrics`` has gauges of acceptance and no counters; the last
+event of an answer tells how many of its rounds accepted how many drafts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from specsim.interop.sglang import limit_flags, write_sglang
 from specsim.results import AcceptanceCounts
 from specsim.scenario import Scenario
 from specsim.specs.engine import EngineKind
+
+# In an answer's meta_info; the first names since 0.5.9 or so, the others before.
+HISTOGRAMS = ("spec_correct_drafts_histogram", "spec_accept_histogram")
+PROPOSED = ("spec_num_proposed_drafts", "spec_proposed_drafts", "spec_draft_token_num")
 
 
 class SGLang:
@@ -69,6 +73,21 @@ class SGLang:
     def acceptance(self, before: Path, after: Path) -> AcceptanceCounts:
         """Nothing: see above."""
         return AcceptanceCounts()
+
+    def answered(self, event: Mapping[str, Any]) -> AcceptanceCounts:
+        """By the histogram of accepted drafts; every round is taken to have drafted as many as the mean one.
+
+        Drafts of an adaptive run differ from round to round, which SGLang does not tell: then none is counted.
+        """
+        told, counts = event.get("meta_info", {}), AcceptanceCounts()
+        histogram = next((told[name] for name in HISTOGRAMS if told.get(name)), ())
+        rounds, drafts = sum(histogram), next((told[name] for name in PROPOSED if told.get(name)), 0)
+        if not rounds or drafts % rounds or drafts // rounds < len(histogram) - 1:
+            return counts
+        for accepted, number in enumerate(histogram):
+            if number:
+                counts.add(drafts // rounds, accepted, number)
+        return counts
 
     def num_kv_blocks(self, metrics: str) -> int | None:
         """SGLang tells its pool in the log alone."""

@@ -105,6 +105,10 @@ class VLLM:
         counts = read_acceptance(after, before=before).counts
         return AcceptanceCounts() if counts is None else counts
 
+    def answered(self, event: Mapping[str, Any]) -> AcceptanceCounts:
+        """Nothing: its counters tell."""
+        return AcceptanceCounts()
+
     def num_kv_blocks(self, metrics: str) -> int | None:
         """``num_gpu_blocks`` of the cache's own line."""
         found = _BLOCKS.search(metrics)

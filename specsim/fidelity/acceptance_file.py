@@ -8,6 +8,7 @@ from specsim.errors import InvalidInput
 from specsim.kept_files import append_csv, read_csv
 from specsim.results import AcceptanceCounts
 
+ACCEPTANCE = "acceptance.csv"  # beside the map's table
 CELL = ("drafter", "repeat", "batch", "draft_tokens")
 COUNTED = ("drafted", "accepted", "rounds")
 Cell = tuple[str, int, int, int]

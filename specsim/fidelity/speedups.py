@@ -3,13 +3,14 @@
     speed-up of k at a batch = tokens a round commits · seconds of a plain round ÷ seconds of a round with k drafts
 
 Both rounds are of the same repeat, minutes apart at most, so that a machine that drifts spoils no ratio. **Cost
-error** is that of the ratio of times: the prediction with the acceptance that was counted in the run. **Acceptance
-error** is that of the tokens a round commits, which a law fitted on other prompts told.
+error** is that of the ratio of times: the prediction with the acceptance that was counted in the run, and with as
+many drafts as were counted, for look-up proposes nothing where it finds nothing. **Acceptance error** is that of the
+tokens a round commits, which a law fitted on other prompts told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +22,16 @@ from specsim.results import GridRow
 
 @dataclass(frozen=True, slots=True)
 class SpeedupError:
-    """One cell with k >= 1. ``ratios`` [repeats]: seconds of a plain round over those of this one, as measured."""
+    """One cell with k >= 1. ``ratios`` [repeats]: seconds of a plain round over those of this one, as measured.
+
+    ``round_s``: the predicted round's, with the drafts that were counted; ``tokens``: that a round committed.
+    """
 
     predicted: Predicted
     plain: Predicted
     ratios: Floats
     tokens: float
+    round_s: float
 
     @property
     def measured(self) -> float:
@@ -36,11 +41,11 @@ class SpeedupError:
     @property
     def foretold(self) -> float:
         """The speed-up that was predicted."""
-        return self.predicted.tokens_per_round * self._times
+        return self.predicted.tokens_per_round * self.plain.round_s / self.predicted.round_s
 
     @property
     def cost_error(self) -> float:
-        return self._times / float(np.median(self.ratios)) - 1.0
+        return self.plain.round_s / self.round_s / float(np.median(self.ratios)) - 1.0
 
     @property
     def acceptance_error(self) -> float:
@@ -57,13 +62,14 @@ class SpeedupError:
         low, high = self.predicted.speedup_low, self.predicted.speedup_high
         return None if low is None or high is None else low <= self.measured <= high
 
-    @property
-    def _times(self) -> float:
-        return self.plain.round_s / self.predicted.round_s
 
+def speedup_errors(
+    predicted: Iterable[Predicted], rows: Sequence[GridRow], drafted: Mapping[tuple[int, int], float] | None = None
+) -> list[SpeedupError]:
+    """Every measured cell with drafts whose batch also ran without in the same repeat.
 
-def speedup_errors(predicted: Iterable[Predicted], rows: Sequence[GridRow]) -> list[SpeedupError]:
-    """Every measured cell with drafts whose batch also ran without in the same repeat."""
+    ``drafted``: the mean drafts of a round by (batch, k), where they were counted.
+    """
     forecast = {(one.batch, one.draft_tokens): one for one in predicted}
     seconds = {(row.repeat, row.batch, row.draft_tokens): mean_round_s(row) for row in rows}
     tokens = counted_tokens(rows)
@@ -74,6 +80,13 @@ def speedup_errors(predicted: Iterable[Predicted], rows: Sequence[GridRow]) -> l
             seconds[repeat, batch, 0] / seconds[repeat, batch, k] for repeat in both if (repeat, batch, 0) in seconds
         ]
         if ratios:
-            cell = SpeedupError(forecast[batch, k], forecast[batch, 0], np.array(ratios), tokens[batch, k])
+            round_s = _round_s(forecast, batch, (drafted or {}).get((batch, k), k))
+            cell = SpeedupError(forecast[batch, k], forecast[batch, 0], np.array(ratios), tokens[batch, k], round_s)
             found.append(cell)
     return found
+
+
+def _round_s(forecast: Mapping[tuple[int, int], Predicted], batch: int, drafts: float) -> float:
+    """Of a mean round with so many drafts: linear between the predicted ones."""
+    lengths = sorted(k for size, k in forecast if size == batch)
+    return float(np.interp(drafts, lengths, [forecast[batch, k].round_s for k in lengths]))

@@ -26,6 +26,7 @@ PART_NAMES = {"draft": "draft", "sample": "sampling", "host": "host"}  # column 
 UNTESTED_CHUNK_ERROR = 0.1  # of prompt chunks where the table holds no step that mixes them with decoding; a judgement
 P10_TO_P90 = 2.563  # width of that span of a normal law in standard deviations
 LEAST_NOISE = 0.005
+SAMPLES_A_VISIT = 3  # as specsim profile steps takes them
 FEWEST_ROWS = 12  # of decode steps, to withhold half of them
 
 
@@ -212,9 +213,13 @@ def withheld_error(rows: Sequence[Row]) -> HeldoutError | None:
 
 
 def _noise(rows: Sequence[Row]) -> float:
-    """One standard deviation of a median, as a share, if its samples were independent: the middle row's."""
+    """One standard deviation of a median, as a share: the middle row's. Samples of one visit meet one state of the
+    machine and count as one.
+    """
     sigmas = [
-        row.spread / P10_TO_P90 / (row.samples or 1) ** 0.5 for row in rows if row.operation in ("total", "verify")
+        row.spread / P10_TO_P90 / max(1.0, (row.samples or 1) / SAMPLES_A_VISIT) ** 0.5
+        for row in rows
+        if row.operation in ("total", "verify")
     ]
     return max(LEAST_NOISE, float(np.median(sigmas)))
 

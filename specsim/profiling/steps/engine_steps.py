@@ -29,10 +29,10 @@ from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
 from specsim.profiles.store import write_header
 from specsim.profiling.steps.engine_machine import EngineMachine
 from specsim.profiling.sweep.header import known_header, new_header
-from specsim.speculation.engine_steps import withheld_error
+from specsim.speculation.engine_steps import SAMPLES_A_VISIT, withheld_error
 
 SAMPLES, MODEL, LOG = "samples.jsonl", "model", "vllm.log"
-WARM_UP_STEPS, TIMED_STEPS = 2, 3
+WARM_UP_STEPS, TIMED_STEPS = 2, SAMPLES_A_VISIT
 PARTS = ("total", "verify", "sample", "draft", "host")
 DTYPES = ("bfloat16", "float16", "float32")
 CEILINGS_SHARE, MOST_CEILINGS_S = 0.125, 60.0  # of the time, and in all
