@@ -67,7 +67,7 @@ def measure(
     repeats: Annotated[int, typer.Option(help="Interleaved repeats of --grid.")] = 4,
     cell_seconds: Annotated[float, typer.Option(help="Seconds that one cell of --grid runs, about.")] = 2.0,
     minutes: Annotated[
-        float | None, typer.Option(help="--grid of a real engine stops after so long; the same command goes on.")
+        float | None, typer.Option(help="A real engine's grid or loads stop after so long; the same command goes on.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,8 +82,11 @@ def measure(
         if own == ["--grid"]:
             _measure_engine_map(scenario, settings, real, out, repeats, minutes)
             return
+        if own in (["--saturation"], ["--loads"]):
+            _measure_engine_loads(_case(scenario, settings), "saturation" if saturation else "loads", real, minutes)
+            return
         if own:
-            raise InvalidInput(f"{_ALL_OWN} are the reference engine's, --grid apart; leave them out")
+            raise InvalidInput("--lossless is the reference engine's, and the others are runs of their own; give one")
         measure_arms(load_scenario(scenario, settings or ()), real, out.with_suffix(""), blocks, as_json=as_json)
         return
     if len(own) > 1:
@@ -148,6 +151,16 @@ def _measure_engine_map(
     complete = measure_engine_map(drafters, engine, out, repeats, minutes=minutes)
     left = "" if complete else ", not complete; run the same command to go on"
     messages().print(f"wrote {out}{left}", soft_wrap=True)
+
+
+def _measure_engine_loads(
+    case: Case, what: Literal["saturation", "loads"], engine: RealEngine, minutes: float | None
+) -> None:
+    from specsim.cli.engine_served import measure_engine_served
+
+    complete = measure_engine_served(case, what, engine, minutes)
+    left = "" if complete else ", not complete; run the same command to go on"
+    messages().print(f"wrote {what} of {case.folder}{left}", soft_wrap=True)
 
 
 def _case(reference: str, settings: list[str] | None) -> Case:

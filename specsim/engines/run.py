@@ -49,6 +49,10 @@ class Arms:
         self._servers: dict[tuple[str, ...], Server] = {}
         self._runs = 0
 
+    def start(self, scenario: Scenario, checkpoints: Checkpoints) -> None:
+        """Have the scenario's server up. Raises InvalidInput and NoAnswer as ``serve``."""
+        self._server(scenario, checkpoints)
+
     def serve(self, scenario: Scenario, checkpoints: Checkpoints, *, keep_alive: bool = True) -> RunResult:
         """Serve the scenario's requests on the wall clock; a step's tokens appear when the client has them.
 
