@@ -22,14 +22,17 @@ def plan_sentences(plan: Plan, asides: Asides) -> list[str]:
     best, interval, largest = plan.best, asides.interval, asides.largest
     sentences = [f"{_layout(best)} serve {plan.load.rate_per_s:g} requests/s within the SLO{_costing(best)}."]
     if interval is not None:
-        sentences.append(f"{best.gpus} GPUs, {_ends(interval)} where prices and acceptance err as they may (90 %).")
+        sentences.append(
+            f"{best.gpus} GPUs, {interval_ends(interval)} where prices and acceptance err as they may (90 %)."
+        )
     other = plan.best_of(speculation=not best.candidate.kind.speculation)
     how = "Without speculation" if best.candidate.kind.speculation else "With speculation"
     if other is None and plan.drafts_were_tried:
         sentences.append(f"{how} no choice meets it.")
     elif other is not None:
         more = other.candidate.usd(other.replicas) / best.candidate.usd(best.replicas) - 1.0
-        measure = "as dear" if not more else f"{more:.0%} {'dearer' if plan.priced else 'more GPUs'}"
+        unit = "the same cost" if plan.priced else "as many GPUs"
+        measure = unit if not more else f"{more:.0%} {'dearer' if plan.priced else 'more GPUs'}"
         sentences.append(f"{how}: {_layout(other)}{_costing(other)}, {measure}.")
     if largest is not None:
         sentences.append(headroom_sentence(largest, plan.load.rate_per_s))
@@ -60,7 +63,7 @@ def _costing(option: Option) -> str:
     return "" if month is None else f" for ${month:,.0f} a month, ${tokens:.2f} per million output tokens"
 
 
-def _ends(interval: GpuInterval) -> str:
+def interval_ends(interval: GpuInterval) -> str:
     return f"{interval.low} or more" if interval.high is None else f"{interval.low} to {interval.high}"
 
 
@@ -111,6 +114,11 @@ def excluded_table(excluded: Sequence[Exclusion]) -> Table:
     for what, why in _together(excluded):
         table.add_row(what, why)
     return table
+
+
+def excluded_lines(excluded: Sequence[Exclusion]) -> list[str]:
+    """The same in lines."""
+    return [f"{what}: {why}" for what, why in _together(excluded)]
 
 
 def _together(excluded: Iterable[Exclusion]) -> list[tuple[str, str]]:
