@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from specsim.scenario import Asked
 
 MARKDOWN = (".md", ".markdown")
-MOST_WORKERS = 4  # as many parts as take long
+MOST_WORKERS = 3  # as many parts are answered side by side
 
 
 @takes_question
@@ -55,14 +55,23 @@ def report(
     others = gpus[1:] and [asked.scenario.gpu.name, *gpus[1:]]
     named = Named(gpus=others, usd=usd)
     evidence = None if case is None else _evidence(case, asked)
-    document = _written(asked, named, evidence, batch, workers or min(cores(), MOST_WORKERS), simulated=simulated)
+    options = _plan_options(gpus, price or [], prices, region, spot=spot)
+    count = workers or min(cores(), MOST_WORKERS)
+    document = _written(asked, named, evidence, batch, count, options, simulated=simulated)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(document.markdown() if out.suffix in MARKDOWN else document.html(), encoding="utf-8")
     messages().print(f"wrote {out}", markup=False)
 
 
 def _written(
-    asked: Asked, named: Named, evidence: Evidence | None, batch: int | None, workers: int, *, simulated: bool
+    asked: Asked,
+    named: Named,
+    evidence: Evidence | None,
+    batch: int | None,
+    workers: int,
+    options: list[str],
+    *,
+    simulated: bool,
 ) -> Document:
     from specsim.report.document import capacity_report
 
@@ -75,7 +84,20 @@ def _written(
         def tell(name: str, share: float) -> None:
             bar.update(task, completed=round(100 * share))
 
-        return capacity_report(asked, named=named, batch=batch, evidence=evidence, pool=pool, progress=tell)
+        return capacity_report(
+            asked, named=named, batch=batch, evidence=evidence, options=options, pool=pool, progress=tell
+        )
+
+
+def _plan_options(
+    gpus: list[str], price: list[str], prices: Path | None, region: str | None, *, spot: bool
+) -> list[str]:  # fmt: skip
+    """As given; GPU types only where there are several."""
+    found = ["--gpu", ",".join(gpus)] if len(gpus) > 1 else []
+    found += [word for one in price for word in ("--price", one)]
+    found += [] if prices is None else ["--prices", str(prices)]
+    found += [] if region is None else ["--region", region]
+    return [*found, *(["--spot"] if spot else [])]
 
 
 def _evidence(name: str, asked: Asked) -> Evidence:

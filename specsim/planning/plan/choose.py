@@ -184,7 +184,7 @@ def _try(bounds: Bounds, found: KindSearch) -> None:
     candidate, least = bounds.candidate, bounds.least_replicas()
     most = None if found.best is None else _most(candidate, found.best)
     if most is not None and least > most:
-        found.exclude(candidate, f"takes {_gpus(candidate, least)} or more")
+        found.exclude(candidate, f"takes {_gpus(candidate, least)} or more, no cheaper")
         return
     alike = candidate.describe_without_k()
     one_pool = not candidate.kind.disaggregated

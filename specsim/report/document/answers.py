@@ -5,7 +5,7 @@ The parts do not look at each other, so that processes can share them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, as_completed
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -15,17 +15,18 @@ from specsim.assembly import assemble
 from specsim.errors import NoAnswer, SpecsimError
 from specsim.interop.engine_config import Engine
 from specsim.planning.compare import Comparison, compare, usual_drafters
+from specsim.planning.confirm import with_policy
 from specsim.planning.decide import Decision, decide
 from specsim.planning.load_curve import Deployed, LoadPoint, Otherwise, load_curve, otherwise
-from specsim.planning.longer import drafting
 from specsim.planning.pareto import replica_offers
 from specsim.planning.plan.answer import PlanAnswer, plan_answer
 from specsim.planning.plan.named import Named
 from specsim.planning.sweep.frontier import Offer
 from specsim.planning.tune import Rule, rule_of, tune
 from specsim.results import Slo
-from specsim.scenario import Asked, Scenario, ShortOptions, ask
+from specsim.scenario import Asked, Scenario, ShortOptions, Speculation, ask
 from specsim.serving.uncertainty import FEWEST_RUNS, PredictedInterval, predicted_metrics
+from specsim.speculation.policy import FixedPolicy
 
 OFF, ON = "off", "on"
 COMPARED = 5  # drafters that are simulated
@@ -71,30 +72,47 @@ def answers(asked: Asked, named: Named, *, pool: Executor | None = None, progres
     """All parts. ``pool``: of processes that share them; ``named``: what a plan may choose."""
     tell = progress or (lambda _, share: None)
     parts: dict[str, tuple[float, Callable[..., Any], tuple[Any, ...]]] = {  # usual share of the time, what is asked
-        "plan": (0.4, plan_answer, (asked, named)),
-        "comparison": (0.3, _compared, (asked,)),
-        "served": (0.25, _served, (asked.scenario,)),
-        "offers": (0.05, replica_offers, (asked.scenario,)),
+        "served and planned": (0.6, _served_and_planned, (asked, named)),
+        "comparison": (0.3, _told, (_compared, asked)),
+        "offers": (0.1, _told, (replica_offers, asked.scenario)),
     }
-    found: dict[str, Told[Any]] = {}
+    found: dict[str, Any] = {}
+    for name, answer in _each(parts, pool):
+        found[name] = answer
+        tell(name, sum(parts[done][0] for done in found))
+    served, plan = found["served and planned"]
+    return Answers(served, plan, found["comparison"], found["offers"])
+
+
+def _each(
+    parts: Mapping[str, tuple[float, Callable[..., Any], tuple[Any, ...]]], pool: Executor | None
+) -> Iterator[tuple[str, Any]]:
+    """Names and answers as they come."""
     if pool is None:
         for name, (_, ask_for, about) in parts.items():
-            found[name] = _told(ask_for, *about)
-            tell(name, sum(parts[done][0] for done in found))
-    else:
-        futures = {pool.submit(_told, ask_for, *about): name for name, (_, ask_for, about) in parts.items()}
-        for future in as_completed(futures):
-            name = futures[future]
-            found[name] = future.result()
-            tell(name, sum(parts[done][0] for done in found))
-    return Answers(**found)
+            yield name, ask_for(*about)
+        return
+    futures = {pool.submit(ask_for, *about): name for name, (_, ask_for, about) in parts.items()}
+    for future in as_completed(futures):
+        yield futures[future], future.result()
 
 
-def _told(ask_for: Callable[..., Any], *about: Any) -> Told[Any]:
+def _told(ask_for: Callable[..., _Part], *about: Any) -> Told[_Part]:
     try:
         return Told(ask_for(*about))
     except SpecsimError as error:
         return Told(why=str(error))
+
+
+def _served_and_planned(asked: Asked, named: Named) -> tuple[Told[Served], Told[PlanAnswer]]:
+    """The plan drafts as was found to be best under the load."""
+    served = _told(_served, asked.scenario)
+    if served.answer is None or ON not in served.answer.scenarios:
+        return served, _told(plan_answer, asked, named)
+    best = served.answer.scenarios[ON]
+    policy = speculation_of(best).policy
+    lengths = (policy.longest,) if isinstance(policy, FixedPolicy) else ()
+    return served, _told(plan_answer, replace(asked, scenario=best), replace(named, draft_tokens=lengths))
 
 
 def _served(scenario: Scenario) -> Served:
@@ -107,7 +125,7 @@ def _served(scenario: Scenario) -> Served:
     confirmation = decision.confirmation
     assert confirmation is not None
     best = confirmation.best_fixed() if confirmation.off else confirmation.chosen
-    on = _drafting(question, best.policy)
+    on = with_policy(question, best.policy)
     return _under_load(decision, {OFF: question.without_speculation(), ON: on}, note)
 
 
@@ -129,15 +147,6 @@ def _under_load(decision: Decision | None, scenarios: Mapping[str, Scenario], no
     return Served(decision, scenarios, other[0].runs, curve, other, unsure, note)
 
 
-def _drafting(question: Scenario, policy: Any) -> Scenario:
-    """An engine started for a policy."""
-    started = drafting(question, policy.longest)
-    assert started.speculation is not None
-    speculation = started.speculation.model_copy(update={"policy": policy})
-    changed: Scenario = started.model_copy(update={"speculation": speculation})
-    return changed
-
-
 def _compared(asked: Asked) -> Comparison:
     """The question's own drafter and those that engines serve with such a model."""
     scenario, fields = asked.scenario, asked.fields
@@ -152,14 +161,15 @@ def _compared(asked: Asked) -> Comparison:
         except SpecsimError as error:
             left_out[name] = str(error)
         else:
-            scenarios.setdefault(_name(other), other)
+            scenarios.setdefault(speculation_of(other).drafter_name(), other)
     found = compare(scenarios, simulated=COMPARED)
     return replace(found, left_out=left_out | dict(found.left_out))
 
 
-def _name(scenario: Scenario) -> str:
+def speculation_of(scenario: Scenario) -> Speculation:
+    """Of a scenario that has some."""
     assert scenario.speculation is not None
-    return scenario.speculation.drafter_name()
+    return scenario.speculation
 
 
 def bounded(slo: Slo | None) -> Slo | None:

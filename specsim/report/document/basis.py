@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Sequence
+
 from specsim.analytic.speedups import SpeedupMap
 from specsim.assembly import Assembly
 from specsim.cost.memory import MemoryBudget
 from specsim.fidelity import Fidelity
 from specsim.report.assumed import assumed_lines, unstated_line
+from specsim.report.document.answers import ON, Served, speculation_of
 from specsim.report.document.blocks import Bullets, Chart, Listing, Paragraph, Section
 from specsim.report.sheet import Sheet
 from specsim.report.validation.map_figures import map_agreement
-from specsim.scenario import Asked
+from specsim.scenario import Asked, Scenario
 from specsim.scenario.commented import commented_yaml
 from specsim.specs.engine_defaults import default_sources
 from specsim.units import GB
@@ -92,11 +97,27 @@ def measured_beside(fidelity: Fidelity, origin: str) -> Section:
     )
 
 
-def repeat(asked: Asked) -> Section:
-    """The command, and the scenario that it is given."""
-    scenario = asked.scenario
-    told = f"From this file, {FILE}; its question's hash is {scenario.sha256()[:12]}."
+def repeat(asked: Asked, served: Served | None = None, options: Sequence[str] = ()) -> Section:
+    """The commands, and the scenario that they are given; ``options``: those of the plan."""
+    extra = f" {shlex.join(options)}" if options else ""
+    lines = [f"specsim report {FILE}{extra}", f"specsim predict {FILE}"]
+    if served is not None:
+        drafts = ""
+        if served.decision is not None:
+            drafts = _as_options(served.scenarios[ON])
+            lines.append(f"specsim tune {FILE}")
+        lines += [f"specsim simulate {FILE}{drafts}", f"specsim plan {FILE}{drafts}{extra}", f"specsim compare {FILE}"]
+    told = f"From this file, {FILE}; its question's hash is {asked.scenario.sha256()[:12]}."
     return Section(
         "To repeat it",
-        [Listing(f"specsim report {FILE}", "sh"), Paragraph(told), Listing(commented_yaml(asked), "yaml")],
+        [Listing("\n".join(lines), "sh"), Paragraph(told), Listing(commented_yaml(asked), "yaml")],
     )
+
+
+def _as_options(scenario: Scenario) -> str:
+    """How much is drafted, as options."""
+    policy = speculation_of(scenario).policy
+    if policy.kind == "fixed":
+        return f" --draft-tokens {policy.longest}"
+    stated = json.dumps(policy.model_dump(mode="json"))
+    return f" --set {shlex.quote(f'speculation.policy={stated}')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from specsim.planning.decide import Decision
 from specsim.report.document.answers import OFF, ON, Answers, Served, bounded
 from specsim.report.document.blocks import Block, Bullets, Listing, Paragraph, Section, Tone, as_sentence
-from specsim.report.plan import plan_sentences
+from specsim.report.plan import plan_answer_sentences
 from specsim.report.served import number, run_table, slo_line, slo_sheet
 from specsim.report.sheet import Sheet
 from specsim.report.tuned import decision_sentence, formula_sentence, schedule_table, trials_table
@@ -48,7 +48,7 @@ def lead(answer: Verdict, found: Answers | None, slo: Slo | None) -> list[str]:
         elif (bounds := bounded(slo)) is not None:
             lines.append(f"{slo_line(served.answer.runs[best_name(served.answer)], bounds)}.")
         if plan.answer is not None:
-            lines += plan_sentences(plan.answer.plan, plan.answer.asides)
+            lines += plan_answer_sentences(plan.answer.plan)
     return [*lines, f"{answer.limits}."]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from specsim.analytic.speedups import SpeedupMap
 from specsim.planning.load_curve import Otherwise, own_load
@@ -40,8 +41,7 @@ FULL = 0.9  # of the KV cache
 def sensitivity(served: Served, plan: PlanAnswer | None, slo: Slo | None) -> Section:
     """The load, lengths and acceptance a fifth otherwise, prices and acceptance as wrong as they may be."""
     name, bounds = best_name(served), bounded(slo)
-    header = ["", "E2E off\nmean s", f"E2E {name}\nmean s", "TTFT\np95 ms", "TPOT\np95 ms"]
-    header = [one for one in header if name != OFF or not one.startswith("E2E off")]
+    header = ["", *(["E2E off\nmean s"] if name != OFF else []), f"E2E {name}\nmean s", "TTFT\np95 ms", "TPOT\np95 ms"]
     header += [*(["SLO"] if bounds is not None else []), *(["GPUs"] if plan is not None else [])]
     gpus = {} if plan is None else _gpus(plan)
     rows = []
@@ -107,7 +107,8 @@ def _price_line(plan: Plan) -> str | None:
 def risks(scenario: Scenario, speedups: SpeedupMap, found: Answers, warned: Sequence[str]) -> Section:
     """What could make the answer wrong, from the answer itself."""
     served, plan = found.served.answer, found.plan.answer
-    lines = [*warned, *_of_acceptance(scenario, speedups), *_of_prices(speedups)]
+    worst = speedups.worst_source() if served is None else str(served.runs[best_name(served)]["price_source"])
+    lines = [*warned, *_of_acceptance(scenario, speedups), *_of_prices(worst)]
     if served is not None:
         lines += [*_of_certainty(served), *_of_room(served), *_of_load(served)]
     lines += _of_workload(scenario)
@@ -127,8 +128,7 @@ def _of_acceptance(scenario: Scenario, speedups: SpeedupMap) -> list[str]:
     ]
 
 
-def _of_prices(speedups: SpeedupMap) -> list[str]:
-    worst = speedups.worst_source()
+def _of_prices(worst: str) -> list[str]:
     if worst in ("measured", "interpolated"):
         return []
     meant = {
@@ -200,27 +200,40 @@ def measured_errors(scenario: Scenario) -> Section:
     if not same:
         none = f"None of {len({one.study for one in known})} published sets of runs is on {gpu}."
         return Section(title, [Paragraph(f"{none} {_on_all(known)} {told}")])
-    ranked = sorted(
-        same, key=lambda one: (one.model != scenario.model.name, one.engine != engine, one.split != "test")
-    )
-    shown = ranked[:MOST_ROWS]
+    model = scenario.model.name
+    ranked = sorted(_merged(same), key=lambda one: (one.model != model, one.engine != engine, one.split != "test"))
     rows = [
         [f"{one.model}\n{one.engine}, {one.split}", one.figure, str(one.rows), f"{one.mean:.1%}", f"{one.bias:+.1%}",
          f"{one.worst:+.0%}", f"{one.covered} of {one.stated}" if one.stated else "-"]
-        for one in shown
+        for one in ranked[:MOST_ROWS]
     ]  # fmt: skip
     header = ("model, engine", "figure", "rows", "mean\n|error|", "bias", "worst", "in 90 %\ninterval")
-    more = (
-        f" {len(ranked) - len(shown)} lines more are in validation/gpu/errors.csv." if len(ranked) > MOST_ROWS else ""
-    )
+    left = len(ranked) - MOST_ROWS
+    more = f" {left} lines more are in validation/gpu/errors.csv." if left > 0 else ""
     return Section(title, [Paragraph(f"On {gpu}. {told}{more}"), Sheet("", header, rows, words=(0, 1))])
 
 
+def _merged(errors: Sequence[StudyError]) -> list[StudyError]:
+    """One line where several studies measured a figure of one model under one engine."""
+    groups: dict[tuple[str, ...], list[StudyError]] = {}
+    for one in errors:
+        groups.setdefault((one.model, one.engine, one.split, one.figure), []).append(one)
+    return [_sum(members) for members in groups.values()]
+
+
+def _sum(members: Sequence[StudyError]) -> StudyError:
+    rows = sum(one.rows for one in members)
+    return replace(
+        members[0], rows=rows, mean=sum(one.rows * one.mean for one in members) / rows,
+        bias=sum(one.rows * one.bias for one in members) / rows, worst=max((one.worst for one in members), key=abs),
+        covered=sum(one.covered for one in members), stated=sum(one.stated for one in members),
+    )  # fmt: skip
+
+
 def _on_all(known: Sequence[StudyError]) -> str:
-    """Mean |error| of speed-ups and throughput over all cards' test rows."""
+    """Speed-ups and throughput over all cards' test rows."""
     parts = []
     for figure in ("speed-up", "output tokens/s"):
-        mine = [one for one in known if one.figure == figure and one.split == "test"]
-        count = sum(one.rows for one in mine)
-        parts.append(f"{figure} {sum(one.rows * one.mean for one in mine) / count:.1%} over {count} rows")
+        one = _sum([one for one in known if one.figure == figure and one.split == "test"])
+        parts.append(f"{figure} {one.mean:.1%} over {one.rows} rows")
     return f"On other cards, mean |error| of test rows: {', '.join(parts)}."

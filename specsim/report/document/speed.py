@@ -39,7 +39,7 @@ def pareto(offers: Sequence[Offer]) -> Section:
     gain = gain_line(offers)
     tables = [Sheet.of(table) for table in frontier_tables(offers)]
     lines = [] if gain is None else [Paragraph(as_sentence(gain))]
-    figure = frontier_figure(offers, throughput, "output tokens/s/GPU")
+    figure = frontier_figure(offers, throughput, "output tokens/s/GPU", height=400)
     return Section("Throughput against a user's speed", [Paragraph(told), Chart(figure), *lines, *tables])
 
 

@@ -42,22 +42,25 @@ def capacity_report(
     batch: int | None = None,
     decode_only: bool = False,
     evidence: Evidence | None = None,
+    options: Sequence[str] = (),
     pool: Executor | None = None,
     progress: Progress | None = None,
 ) -> Document:
     """The document about a question.
 
-    ``named``: what its plan may choose beside the question's own. ``simulated`` false: what formulas tell, in a second
-    or two instead of a minute. ``batch``: that the formulas' verdict speaks about; None: what the load leads to.
-    ``pool``: of processes that share the simulations. Raises NoAnswer if the models do not fit.
+    ``named``: what its plan may choose beside the question's own; ``options``: the same as the command line that
+    repeats it states it. ``simulated`` false: what formulas tell, in a second or two instead of a minute. ``batch``:
+    that the formulas' verdict speaks about; None: what the load leads to. ``pool``: of processes that share the
+    simulations. Raises NoAnswer if the models do not fit.
     """
-    asked = replace(asked, scenario=longest_worth_trying(asked.scenario, asked.fields)) if simulated else asked
+    asked = _trying_longer(asked) if simulated else asked
     scenario = asked.scenario
     with warnings.catch_warnings(record=True) as warned:
         machine = assemble(scenario)
     speedups, load = answered_map(machine, batch=batch, decode_only=decode_only)
     answer = verdict(speedups, load)
     found = answers(asked, named or Named(), pool=pool, progress=progress) if simulated else None
+    served = None if found is None else found.served.answer
     sections = [speedups_section(speedups, answer.batch), time_section(speedups), memory(machine)]
     if found is not None:
         told = [f"{one.message}." for one in warned]
@@ -67,7 +70,7 @@ def capacity_report(
     return Document(
         title=_title(asked), subtitle=_subtitle(asked), verdict=sentence(answer, found, scenario.slo),
         tone=tone(answer, found), lead=lead(answer, found, scenario.slo),
-        sections=[*sections, assumptions(asked, speedups), repeat(asked)],
+        sections=[*sections, assumptions(asked, speedups), repeat(asked, served, options)],
     )  # fmt: skip
 
 
@@ -93,6 +96,16 @@ def _simulated(
     else:
         sections.append(Section("Drafters", [Paragraph(f"Not compared: {comparison.why}.")]))
     return [*sections, memory(machine), time_section(speedups), measured_errors(scenario)]
+
+
+def _trying_longer(asked: Asked) -> Asked:
+    """The question that says how long drafts may be, longer than the drafter's own if it did not."""
+    scenario = longest_worth_trying(asked.scenario, asked.fields)
+    stated = asked.fields.get("speculation")
+    if scenario.speculation is None or not isinstance(stated, dict):
+        return asked
+    fields = asked.fields | {"speculation": stated | {"max_draft_tokens": scenario.speculation.max_draft_tokens}}
+    return replace(asked, scenario=scenario, fields=fields)
 
 
 def _title(asked: Asked) -> str:
