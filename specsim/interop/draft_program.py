@@ -10,6 +10,8 @@ from specsim.interop.huggingface.draft_head import DraftHead, read_draft_head
 from specsim.specs.yaml_file import build
 from specsim.speculation.program import DraftProgram, load_program, program_names
 
+_KEYED = ("dflash", "dspark")  # whose context enters as keys and values alone
+
 
 def head_program(path: Path | str) -> DraftProgram:
     """The program of a head's config.json or its folder.
@@ -82,6 +84,7 @@ def _weights(head: DraftHead) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         "head_dim": shape.head_dim,
         "intermediate_size": shape.intermediate_size,
         "input_width": 2 if head.technique == "eagle3" else 1,
+        "context": "keys" if head.technique in _KEYED else "layers",
     }
     output: dict[str, Any] = {"kind": "head"}
     if head.vocabulary is not None:
