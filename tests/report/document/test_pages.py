@@ -11,7 +11,7 @@ import pytest
 from specsim.report.document.blocks import Bullets, Chart, Document, Listing, Paragraph, Section
 from specsim.report.sheet import Sheet
 
-HOSTILE = '<script>alert(1)</script>"\'&| `x` **b** [l](http://evil.example) ![i](x) <img src=//evil.example>'
+HOSTILE = "<script>alert(1)</script>\"'&| `x` **b** [l](http://evil.example) ![i](x) <img src=//evil.example>"
 
 
 def document(text: str) -> Document:
@@ -74,4 +74,5 @@ def test_a_document_without_figures_is_small_and_has_no_script() -> None:
 
 def test_columns_of_numbers_stand_right_in_both() -> None:
     sheet = Sheet("", ("name", "n"), [("a", "1"), ("long", "1,000")])
-    assert sheet.aligned().splitlines() == ["| name |     n |", "| ---- | ----: |", "| a    |     1 |", "| long | 1,000 |"]
+    lines = sheet.aligned().splitlines()
+    assert lines == ["| name |     n |", "| ---- | ----: |", "| a    |     1 |", "| long | 1,000 |"]
