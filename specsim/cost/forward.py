@@ -207,8 +207,8 @@ def sampling_kernels(
 ) -> Iterator[Kernel]:  # fmt: skip
     """Choosing tokens from ``rows`` rows of logits of each head; so many bytes of each are moved."""
     if np.any(rows):
-        size = rows * vocab_size
-        yield Kernel("sampling", "sampling", (rows, float(vocab_size)), operation, "", heads, 2.0 * size, logit_bytes * size)
+        size, shape = rows * vocab_size, (rows, float(vocab_size))
+        yield Kernel("sampling", "sampling", shape, operation, "", heads, 2.0 * size, logit_bytes * size)
 
 
 def collective_kernels(
