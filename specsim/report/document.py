@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from specsim.analytic.speedups import SpeedupMap
 from specsim.fidelity import Fidelity
 from specsim.report.assumed import assumed_lines
-from specsim.report.figures import anatomy_figure, speedup_figure
+from specsim.report.figures import anatomy_figure, map_figure
 from specsim.report.validation.map_figures import map_agreement
 from specsim.report.verdict import Verdict
 from specsim.scenario import Scenario
@@ -29,7 +29,7 @@ def write_report(
 ) -> None:
     """Write the page; plotly's script is inside it, so it opens without a network (about 5 MB)."""
     environment = Environment(loader=PackageLoader("specsim.report"), autoescape=select_autoescape())
-    figures = [speedup_figure(speedups, answer.batch), anatomy_figure(speedups)]
+    figures = [map_figure(speedups, answer.batch), anatomy_figure(speedups)]
     if evidence is not None:
         figures.append(map_agreement(evidence.fidelity))
     divs = [figure.to_html(full_html=False, include_plotlyjs=i == 0) for i, figure in enumerate(figures)]
