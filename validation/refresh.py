@@ -21,6 +21,7 @@ from specsim.cli.main import main
 from specsim.cli.validate_gpu import scored
 from specsim.profiles.store import load_profile, profile_names
 from specsim.report.markdown import markdown_table
+from specsim.report.validation.study_errors import write_study_errors
 from specsim.report.validation.study_tables import decision_lines, headline_table, split_sheets, unpredicted_lines
 from specsim.studies.score import StudyScore
 from specsim.studies.study import SPLITS
@@ -156,8 +157,9 @@ def run() -> None:
 
 
 def run_gpu() -> None:
-    """The tables of published GPU runs alone."""
+    """The tables of published GPU runs alone, and the errors that reports quote."""
     scores = scored(None)
+    write_study_errors(scores, ROOT / "validation" / "gpu")
     for path in (ROOT / "README.md", ROOT / "validation" / "gpu" / "README.md"):
         text = block(path.read_text(), "headline", lambda _: headline_table(scores))
         path.write_text(block(text, "gpu", lambda _: gpu_tables(scores)))

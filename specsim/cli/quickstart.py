@@ -22,14 +22,14 @@ def quickstart(
     from specsim.analytic.load import answered_map
     from specsim.assembly import assemble
     from specsim.cases import committed_score, load_case, score
-    from specsim.report.document import Evidence, write_report
+    from specsim.report.document import Evidence, capacity_report
     from specsim.report.tables import map_table
     from specsim.report.validation.map_tables import regret_sheet
     from specsim.report.verdict import verdict
-    from specsim.scenario import load_scenario
+    from specsim.scenario import ShortOptions, ask
 
-    scenario = load_scenario("quickstart")
-    speedups, asked = answered_map(assemble(scenario), decode_only=True)  # as the recorded run measured
+    question = ask("quickstart", ShortOptions())
+    speedups, asked = answered_map(assemble(question.scenario), decode_only=True)  # as the recorded run measured
     answer = verdict(speedups, asked)
     case = load_case(CASE)
     fidelity, committed = score(case, DRAFTER), committed_score(case, DRAFTER)
@@ -39,7 +39,8 @@ def quickstart(
         writer = csv.DictWriter(file, list(speedups.as_json()["grid"][0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(speedups.as_json()["grid"])
-    write_report(out / "report.html", scenario, speedups, answer, Evidence(fidelity, case.origin()))
+    report = capacity_report(question, decode_only=True, evidence=Evidence(fidelity, case.origin()))
+    (out / "report.html").write_text(report.html(), encoding="utf-8")
     if as_json:
         print_json(speedups.as_json() | {"verdict": answer.as_json(), "files": str(out)})
         return

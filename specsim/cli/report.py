@@ -1,41 +1,51 @@
-"""``specsim report``: one self-contained HTML page about a scenario."""
+"""``specsim report``: the capacity-planning report, for a screen, paper or Markdown."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specsim.cli.options import ScenarioArgument, SetOption, messages
+from specsim.cli.options import messages
+from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from specsim.report.document import Evidence
 
+MARKDOWN = (".md", ".markdown")
+
+
+@takes_question
 def report(
-    scenario: ScenarioArgument,
-    settings: SetOption = None,
+    question: Question,
     batch: Annotated[
-        int | None, typer.Option(help="Batch size the verdict speaks about; default what the load leads to.")
+        int | None, typer.Option(help="Batch size the formulas' verdict speaks about; default what the load leads to.")
     ] = None,
     case: Annotated[str | None, typer.Option(help="Validation case whose measurement is shown beside it.")] = None,
-    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("specsim-report.html"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Page to write: HTML, or Markdown if it ends in .md.")
+    ] = Path("specsim-report.html"),
 ) -> None:
-    """Verdict, map, anatomy of a round and, with --case, predicted against measured."""
-    from specsim.analytic.load import answered_map
-    from specsim.assembly import assemble
-    from specsim.cases import load_case, score
-    from specsim.report.document import Evidence, write_report
-    from specsim.report.verdict import verdict
-    from specsim.scenario import load_scenario
+    """The report for the team: HTML that prints as PDF, or Markdown."""
+    from specsim.report.document import capacity_report
 
-    question = load_scenario(scenario, settings or ())
-    speedups, chosen = answered_map(assemble(question), batch=batch)
-    evidence = None
-    if case is not None:
-        measured = load_case(case)
-        asked = [name for name, one in measured.drafters.items() if one.sha256() == question.sha256()]
-        if not asked:
-            raise InvalidInput(f"case {measured.name} measured another scenario than {question.name!r}; drop --case")
-        evidence = Evidence(score(measured, asked[0]), measured.origin())
-    write_report(out, question, speedups, verdict(speedups, chosen), evidence)
-    messages().print(f"wrote {out}")
+    asked = question.ask()
+    evidence = None if case is None else _evidence(case, asked.scenario.sha256(), asked.scenario.name)
+    document = capacity_report(asked, batch=batch, evidence=evidence)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(document.markdown() if out.suffix in MARKDOWN else document.html(), encoding="utf-8")
+    messages().print(f"wrote {out}", markup=False)
+
+
+def _evidence(name: str, asked: str, scenario: str) -> Evidence:
+    """The case's drafter that measured this very scenario. Raises InvalidInput where none did."""
+    from specsim.cases import load_case, score
+    from specsim.report.document import Evidence
+
+    case = load_case(name)
+    same = [drafter for drafter, one in case.drafters.items() if one.sha256() == asked]
+    if not same:
+        raise InvalidInput(f"case {case.name} measured another scenario than {scenario!r}; drop --case")
+    return Evidence(score(case, same[0]), case.origin())

@@ -15,7 +15,8 @@ from specsim.report.figures import OFF, ON
 PLOT: dict[str, Any] = {"displayModeBar": False, "responsive": True}
 LONGEST_ERROR = 600
 STYLE = """<style>
-.block-container {padding-top: 3.5rem; padding-bottom: 3rem; max-width: 100rem}
+[data-testid="stSidebar"] {min-width: 22rem}
+.block-container {padding-top: 4.4rem; padding-bottom: 3rem; max-width: 100rem}
 [data-testid="stSidebarHeader"] {height: 2rem}
 [data-testid="stSidebar"] [data-testid="stVerticalBlock"] {gap: .45rem}
 [data-testid="stSidebar"] h3 {font-size: 1.05rem}
@@ -47,7 +48,7 @@ def plain(text: str) -> str:
 def show(figure: Any, key: str, what: str) -> None:
     """A figure in the page's own theme; ``what`` says it to those who cannot see it."""
     figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", font_color=ink(), title_font_color=ink())
-    figure.update_layout(plot_bgcolor="rgba(0,0,0,0)", legend_font_color=ink())
+    figure.update_layout(plot_bgcolor=figure.layout.plot_bgcolor or "rgba(0,0,0,0)", legend_font_color=ink())
     figure.update_xaxes(gridcolor=faint(), linecolor=faint(), zerolinecolor=faint())
     figure.update_yaxes(gridcolor=faint(), linecolor=faint(), zerolinecolor=faint())
     st.plotly_chart(figure, theme=None, config=PLOT, key=key, alt=what)

@@ -12,8 +12,12 @@ Progress = Callable[[int, int, str], None]  # hears done, all, and what is under
 KEPT = 24  # results of a session
 
 
-def run_on_demand(key: str, label: str, about: str, run: Callable[[Progress], Result]) -> Result | None:
+def run_on_demand(
+    key: str, label: str, about: str, run: Callable[[Progress], Result], side: str = ""
+) -> Result | None:  # fmt: skip
     """The result that is kept under ``key``; else a button that makes it, and None until it is made.
+
+    ``side``: tells buttons of one label apart.
 
     A click on Stop, or on any input, has the page drawn anew, which ends the run: Streamlit raises in ``progress``.
     """
@@ -24,12 +28,12 @@ def run_on_demand(key: str, label: str, about: str, run: Callable[[Progress], Re
     place = st.empty()
     with place.container():
         st.info(about, icon=":material/timer:")
-        begun = st.button(label, type="primary", key=f"run {key}")
+        begun = st.button(label, type="primary", key=f"run {label} {side}")
     if not begun:
         return None
     with place.container():
         bar = st.progress(0.0, "the first run on a machine compiles the simulator, which takes some ten seconds")
-        st.button("Stop", key=f"stop {key}")
+        st.button("Stop", key=f"stop {label} {side}")
 
         def progress(done: int, total: int, what: str) -> None:
             bar.progress(min(1.0, done / max(1, total)), f"{what} ({done} of {total})")

@@ -17,17 +17,20 @@ PARTS = {
     "elementwise": "#bfdbfe", "sampling": "#a78bfa", "communication": "#10b981", "host": "#9ca3af",
     "prompts": "#0f766e",
 }  # fmt: skip
+PATTERNS = {"draft": "/", "prompts": ".", "communication": "x", "attention": "-"}  # read without colour
+SHOWN_SHARE = 9.0  # percent of the time; smaller parts have no room for a number
+YOURS = "you \N{RIGHTWARDS ARROW}"  # before the batch that the load leads to
 INK, ON, OFF, LINE = "#1f2937", "#1d4ed8", "#b45309", "#e5e7eb"
 PALETTE = ("#1d4ed8", "#f59e0b", "#10b981", "#8b5cf6", "#ef4444", "#0891b2", "#be185d")  # of things without an order
 FONT = "Source Sans, system-ui, sans-serif"
 
 
 def map_figure(speedups: SpeedupMap, batch: int | None = None, measure: Measure = SPEEDUP) -> Any:
-    """The batch × k map: colour and number are the measure, a frame marks each row's best, ▸ is ``batch``."""
+    """The batch × k map: colour and number are the measure, a frame marks each row's best, an arrow ``batch``."""
     batches = speedups.batches
     lengths = sorted({cell.draft_tokens for cell in speedups.cells})
     rows = [[speedups.cell(b, k) for k in lengths] for b in batches]
-    labels = [f"<b>▸ {b}</b>" if b == batch else str(b) for b in batches]
+    labels = [f"<b>{YOURS} {b}</b>" if b == batch else str(b) for b in batches]
     figure = go.Figure(
         go.Heatmap(
             x=[str(k) for k in lengths], y=labels, xgap=2, ygap=2, showscale=False,
@@ -43,6 +46,7 @@ def map_figure(speedups: SpeedupMap, batch: int | None = None, measure: Measure 
         )
     figure.update_xaxes(title="draft length k (tokens)", type="category", showgrid=False)
     figure.update_yaxes(title="batch size (sequences)", type="category", showgrid=False, ticksuffix="  ")
+    figure.update_layout(plot_bgcolor=LINE)  # shows through the gaps as cell borders
     return laid_out(figure, 90 + 38 * len(batches))
 
 
@@ -76,7 +80,11 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
                 name=part,
                 x=bars,
                 y=shares,
-                marker_color=colour,
+                marker={"color": colour, "pattern": {"shape": PATTERNS.get(part, ""), "fgopacity": 0.5, "size": 6}},
+                text=[f"{share:.0f}" if share >= SHOWN_SHARE else "" for share in shares],
+                textposition="inside",
+                insidetextanchor="middle",
+                textangle=0,
                 hovertemplate=f"{part} %{{y:.1f}} %<extra>%{{x}}</extra>",
             )
     figure.update_layout(barmode="stack")

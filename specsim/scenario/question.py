@@ -175,7 +175,7 @@ class Scenario(Validated):
     @property
     def engine(self) -> EngineLimits:
         """What is stated of the engine, and for the rest what it does by default on this card, with this drafter."""
-        return with_defaults(self.stated_engine, self._circumstances())
+        return with_defaults(self.stated_engine, self.circumstances())
 
     def assumed_engine(self) -> dict[str, Any]:
         """Whose behaviour an answer assumes, and each default of it that nobody stated."""
@@ -198,7 +198,8 @@ class Scenario(Validated):
         asked: Scenario = self.model_copy(update={"stated_engine": stated})
         return asked
 
-    def _circumstances(self) -> Circumstances:
+    def circumstances(self) -> Circumstances:
+        """What the engine's defaults depend on."""
         deployment, speculation = self.deployment, self.speculation
         here = Circumstances(self.gpu, deployment.tensor_parallel, deployment.kv_bits, self.model.moe is not None)
         if speculation is None or not speculation.max_draft_tokens:

@@ -105,17 +105,20 @@ class EngineDefaults(Validated):
 
     def fields(self, version: str, here: Circumstances) -> Mapping[str, Any]:
         """The defaults at a version, in these circumstances. Raises InvalidInput for a version before ``oldest``."""
+        found: dict[str, Any] = {}
+        for rule in self.applying(version, here):
+            found |= rule.set | _with_host(found.get("host"), rule.set.get("host"))
+        return found
+
+    def applying(self, version: str, here: Circumstances) -> list[Rule]:
+        """The rules of a version, in these circumstances. Raises InvalidInput for a version before ``oldest``."""
         at = numbers(version)
         if at < numbers(self.oldest):
             raise InvalidInput(
                 f"engine.version is {version} and defaults of {self.name} are known from {self.oldest} on; "
                 "state its limits under kind: reference, or give a later version"
             )
-        found: dict[str, Any] = {}
-        for rule in self.rules:
-            if rule.applies(at, here):
-                found |= rule.set | _with_host(found.get("host"), rule.set.get("host"))
-        return found
+        return [rule for rule in self.rules if rule.applies(at, here)]
 
 
 @cache
@@ -129,7 +132,7 @@ def with_defaults(stated: EngineLimits, here: Circumstances) -> EngineLimits:
 
     Raises InvalidInput for a version that is no version, or too old.
     """
-    kind = stated.kind or ("vllm" if here.hardware.kind == "gpu" else "reference")
+    kind = _kind(stated, here)
     if kind == "reference":
         return stated.model_copy(update={"kind": kind})
     engine = load_engine(kind)
@@ -139,6 +142,30 @@ def with_defaults(stated: EngineLimits, here: Circumstances) -> EngineLimits:
     if "host" in stated.model_fields_set:
         filled |= _with_host(fields.get("host"), stated.host)
     return stated.model_copy(update=filled | {"kind": kind, "version": version})
+
+
+def default_sources(stated: EngineLimits, here: Circumstances) -> dict[str, list[str]]:
+    """By the source of a rule, the fields that it is the last to fill in, as ``name value``; of host times, the name.
+
+    None for the reference engine, which has no rules.
+    """
+    kind = _kind(stated, here)
+    if kind == "reference":
+        return {}
+    engine = load_engine(kind)
+    filled = with_defaults(stated, here)
+    source_of: dict[str, str] = {}
+    for rule in engine.applying(stated.version or engine.newest, here):
+        source_of |= dict.fromkeys((name for name in rule.set if name not in stated.model_fields_set), rule.source)
+    found: dict[str, list[str]] = {}
+    for name, source in source_of.items():
+        value = getattr(filled, name)
+        found.setdefault(source, []).append("host times" if isinstance(value, HostTimes) else f"{name} {value}")
+    return found
+
+
+def _kind(stated: EngineLimits, here: Circumstances) -> EngineKind:
+    return stated.kind or ("vllm" if here.hardware.kind == "gpu" else "reference")
 
 
 @cache

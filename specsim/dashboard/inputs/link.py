@@ -1,4 +1,7 @@
-"""The address that the page was opened by: what of it the page cannot take is said, and never replaced."""
+"""The address of the page: read when it is opened, written at every change.
+
+What of it the page cannot take is said, and never replaced.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,31 @@ START = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "drafter": "eagle3"}  # whe
 
 
 def read_link(fields: Mapping[str, Field]) -> list[str]:
-    """Once a session, before any input is drawn: check the address, and fill in what it leaves open.
+    """Once a session, before any input is drawn: put what the address says into the inputs.
 
     Returns why it cannot be answered, a line each, without what the user has answered since.
     """
     if "faults" not in st.session_state:
-        asked = {key: st.query_params.get_all(key) for key in st.query_params}
-        st.session_state["faults"] = {key: fault for key, told in asked.items() if (fault := _fault(fields, key, told))}
-        if "base" not in asked:
-            for key, value in START.items():
-                if key not in asked:
-                    st.session_state[key] = value
+        st.session_state["faults"] = {}
+        told = {key: st.query_params.get_all(key) for key in st.query_params}
+        start = {} if "base" in told else {key: [value] for key, value in START.items()}
+        for key, values in (start | told).items():
+            _take(fields, key, values)
     faults = st.session_state["faults"]
     for key in [key for key in faults if st.session_state.get(key) is not None]:
         del faults[key]
     return list(faults.values())
+
+
+def _take(fields: Mapping[str, Field], key: str, told: list[str]) -> None:
+    try:
+        if key not in fields:
+            raise unknown_name("part of a link", key, fields)
+        if len(told) > 1:
+            raise InvalidInput(f"it is given {len(told)} times; keep one")
+        st.session_state[key] = fields[key].read(told[0])
+    except InvalidInput as error:
+        st.session_state["faults"][key] = f"The link says {key}={shown(told[0])}: {error}"
 
 
 def forget_faults() -> None:
@@ -35,13 +48,10 @@ def forget_faults() -> None:
     st.session_state["faults"] = {}
 
 
-def _fault(fields: Mapping[str, Field], key: str, told: list[str]) -> str | None:
-    try:
-        if key not in fields:
-            raise unknown_name("part of the link", key, fields)
-        if len(told) > 1:
-            raise InvalidInput(f"the link says {key} {len(told)} times; keep one")
-        fields[key].check(told[0])
-    except InvalidInput as error:
-        return f"The link says {key}={shown(told[0])}: {error}"
-    return None
+def write_link(fields: Mapping[str, Field]) -> None:
+    """The address that opens this very question; what it said wrongly stays until it is answered."""
+    values = {key: st.session_state.get(key) for key in fields}
+    said = {key: f"{value:.15g}" if isinstance(value, float) else str(value) for key, value in values.items() if value}
+    said |= {key: st.query_params[key] for key in st.session_state["faults"] if key in st.query_params}
+    if said != st.query_params.to_dict():
+        st.query_params.from_dict(said)

@@ -33,22 +33,22 @@ FIELDS: dict[str, Field] = {
         Choice("tp", "Tensor parallel", ("1", "2", "4", "8", "16"), "fewest that fit", "GPUs that share each layer."),
         Number("replicas", "Replicas", 1, 100_000, "1"),
         Choice("drafter", "Drafter", DRAFTERS, "as the file says", "Techniques, then small models as draft models."),
-        Number("draft-tokens", "Draft tokens, at most", 1, 64, "its own"),
-        Text("acceptance", "Acceptance", "as published", "One rate (0.7), or rates by position as engines log them "
+        Number("draft-tokens", "Draft tokens k", 1, 64, "its own"),
+        Text("acceptance", "Acceptance", "published", "One rate (0.7), or rates by position as engines log them "
              "(0.74, 0.54, 0.41), each the chance that so many drafts are all accepted."),
         Number("rate", "Requests/s", 0.001, 1e6, "closed loop", "Poisson arrivals."),
         Number("concurrency", "or clients", 1, 100_000, "8", "Each sends its next request when one ends."),
         Number("prompt", "Prompt tokens", 1, 10_000_000, "1024"),
         Number("output", "Output tokens", 1, 1_000_000, "256"),
-        Text("ttft-p95", "TTFT p95", "none", "Seconds, or 800ms."),
-        Text("tpot-p95", "TPOT p95", "none", "Seconds, or 40ms."),
-        Text("e2e-p95", "E2E p95", "none", "Seconds."),
+        Text("ttft-p95", "TTFT p95", "0.8"),
+        Text("tpot-p95", "TPOT p95", "40ms"),
+        Text("e2e-p95", "E2E p95", "20"),
         Choice("engine", "Engine", ("vllm", "sglang", "tensorrt-llm"), "vllm"),
         Text("version", "Version", "newest known", "For instance 0.24."),
         Choice("weights", "Weight format", FORMATS, "as published"),
         Choice("kv-bits", "KV-cache bits", ("16", "8"), "16"),
         Number("max-num-seqs", "max_num_seqs", 1, 65_536, "the engine's"),
-        Choice("prices", "Prices", ("kernels", "roofline"), "measured if known", "Of kernels: measured, or datasheet."),
+        Choice("prices", "Prices", ("kernels", "roofline"), "measured if known", "Measured kernels, or datasheet."),
         Number("usd", "USD per GPU-hour", 0.001, 1e5, "not asked"),
         Number("batch", "Batch of the verdict", 1, 65_536, "the load's", "Running sequences that the verdict means."),
         Number("seed", "Seed", 0, 2**31, "0"),
@@ -140,6 +140,7 @@ def _draw(fields: Mapping[str, Field], prefix: str) -> dict[str, Any]:
     row("draft-tokens", "acceptance")
     row("rate", "concurrency")
     row("prompt", "output")
+    st.caption("SLO: most at the 95th percentile, 0.8 for seconds or 40ms")
     row("ttft-p95", "tpot-p95", "e2e-p95")
     with st.expander("Engine, precision, prices"):
         row("engine", "version")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,15 +13,17 @@ from specsim.scenario import Asked, ShortOptions, ask
 from specsim.specs.yaml_text import parse_yaml
 
 FILE = "scenario.yaml"  # what the page's question is called as a file
+FOR_A_BATCH = ("predict", "report")  # verbs that speak about one batch size
+LONGEST_LINE = 60  # characters of a command before a flag that begins a new line
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """``start``: fields that a file or a pasted command said; then short options, settings, and the verdict's batch."""
+    """``start``: fields that a file or a pasted command said, as JSON; ``batch``: that the verdict speaks about."""
 
     options: ShortOptions
     settings: tuple[str, ...] = ()
-    start: str | None = None  # JSON
+    start: str | None = None
     batch: int | None = None
 
     def ask(self) -> Asked:
@@ -34,11 +36,23 @@ class Words:
 
     def command(self, verb: str, *flags: str) -> str:
         """The command line that asks the same; of a question that starts from a file, by the page's scenario file."""
-        about = [] if self.batch is None or verb != "predict" else ["--batch", str(self.batch)]
+        about = [] if self.batch is None or verb not in FOR_A_BATCH else ["--batch", str(self.batch)]
         if self.start is not None:
-            return shlex.join(["specsim", verb, FILE, *about, *flags])
+            return _in_lines(["specsim", verb, FILE, *about, *flags])
         settings = [word for setting in self.settings for word in ("--set", setting)]
-        return shlex.join(["specsim", verb, *self.options.words(), *settings, *about, *flags])
+        return _in_lines(["specsim", verb, *self.options.words(), *settings, *about, *flags])
+
+
+def _in_lines(words: Sequence[str]) -> str:
+    """A command for a shell, broken before a flag where it grows long."""
+    lines = [""]
+    for word in words:
+        quoted = shlex.quote(word)
+        if word.startswith("--") and len(lines[-1]) > LONGEST_LINE:
+            lines.append(f"    {quoted}")
+        else:
+            lines[-1] = f"{lines[-1]} {quoted}".lstrip() if len(lines) == 1 else f"{lines[-1]} {quoted}"
+    return " \\\n".join(lines)
 
 
 def fields_of(text: str) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def choose(
 
 def _warn_of_drafter(scenario: Scenario) -> None:
     if scenario.speculation is not None:
-        scenario.speculation.warn_beyond(sum(scenario.workload.mean_lengths()))
+        scenario.speculation.warn_of_limits(scenario.model, sum(scenario.workload.mean_lengths()))
 
 
 def slo_of(scenario: Scenario) -> Slo:
