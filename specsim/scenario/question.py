@@ -212,6 +212,13 @@ class Scenario(Validated):
             schedules_by_batch=speculation.policy.kind != "fixed",
         )
 
+    def __repr__(self) -> str:
+        gpus = self.deployment.replicas * self.deployment.tensor_parallel
+        where = f"{self.model.name} on {f'{gpus}x ' if gpus > 1 else ''}{self.gpu.name}"
+        speculation = self.speculation
+        drafts = f"{speculation.drafter_name()} k={speculation.max_draft_tokens}" if speculation else "no drafter"
+        return f"<Scenario {self.name}: {where}, {drafts}>"
+
     def sha256(self) -> str:
         """Hash of the resolved scenario and of what its traces hold.
 

@@ -89,7 +89,7 @@ def test_traffic_keeps_the_rest_of_the_question() -> None:
     app.selectbox(key="traffic").set_value("Summaries (4096 in, 512 out)").run()
     answered(app)
     words = command(app)
-    assert ["--prompt", "4096", "--output", "512"] == words[words.index("--prompt") : words.index("--prompt") + 4]
+    assert words[words.index("--prompt") : words.index("--prompt") + 4] == ["--prompt", "4096", "--output", "512"]
     assert "qwen3-8b" in words
 
 

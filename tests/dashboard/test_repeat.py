@@ -14,8 +14,14 @@ from tests.dashboard.pages import answered, cards, command, frames, opened, pres
 
 QUESTIONS = [
     {"model": "qwen3-8b", "gpu": "h100-sxm", "drafter": "eagle3", "rate": "4", "batch": "24"},
-    {"model": "llama-3.1-8b", "gpu": "l40s", "drafter": "ngram", "draft_tokens": "3",
-     "acceptance": "0.6 0.5 0.4", "kv_bits": "8"},
+    {
+        "model": "llama-3.1-8b",
+        "gpu": "l40s",
+        "drafter": "ngram",
+        "draft_tokens": "3",
+        "acceptance": "0.6 0.5 0.4",
+        "kv_bits": "8",
+    },
     {"base": '{"model": "qwen3-8b", "gpu": "h100-sxm", "speculation": {"program": "eagle3"}}', "prompt": "2048"},
 ]
 

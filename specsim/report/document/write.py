@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import specsim
 from specsim.analytic.load import answered_map
 from specsim.analytic.speedups import SpeedupMap
 from specsim.assembly import Assembly, assemble
@@ -16,6 +15,7 @@ from specsim.report.document.blocks import Document, Section
 from specsim.report.document.speed import speedups_section, time_section
 from specsim.report.verdict import Verdict, verdict
 from specsim.scenario import Asked
+from specsim.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +66,4 @@ def _title(asked: Asked) -> str:
 
 def _subtitle(asked: Asked) -> str:
     date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return f"Capacity report of {asked.scenario.name}, {date}, specsim {specsim.__version__}"
+    return f"Capacity report of {asked.scenario.name}, {date}, specsim {__version__}"
