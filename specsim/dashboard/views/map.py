@@ -26,8 +26,8 @@ def draw(answered: Answered) -> None:
     rests_on(
         answered,
         f"The frame marks each batch size's best k (0 is off), the arrow your batch, {batch}: {answered.load.why}. "
-        f"There k = {cell.draft_tokens} gives {cell.speedup:.2f}x, 90 % interval {cell.low:.2f} to {cell.high:.2f}; each "
-        "cell tells its own when pointed at.",
+        f"There k = {cell.draft_tokens} gives {cell.speedup:.2f}x, 90 % interval {cell.low:.2f} to {cell.high:.2f}; "
+        "each cell tells its own when pointed at.",
     )
     with st.expander("Data"):
         st.dataframe(speedups.as_json()["grid"], hide_index=True)
