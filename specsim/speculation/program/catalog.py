@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from specsim.errors import unknown_name
+from specsim.named_files import file_named
 from specsim.specs.yaml_file import read_yaml
 from specsim.speculation.program.draft_program import DraftProgram
 
@@ -16,7 +17,7 @@ PRESETS = Path(__file__).parents[1] / "presets"
 def load_program(reference: str) -> DraftProgram:
     """A program by preset name, spelt in any way, or YAML path; an unknown name lists near matches."""
     if reference.endswith((".yaml", ".yml")):
-        return read_yaml(Path(reference), DraftProgram)
+        return read_yaml(file_named(reference), DraftProgram)
     name = find_program(reference)
     if name is None:
         raise unknown_name("draft program", reference, program_names())
