@@ -56,6 +56,15 @@ class Group:
         """Prompt tokens, of which at most the last gets logits; decoding and verification want them all."""
         return self.query_tokens > max(1, self.logit_rows)
 
+    @property
+    def content(self) -> tuple[object, ...]:
+        """Hashable, and the same for groups whose arrays hold the same."""
+        return tuple(map(_content, (self.sequences, self.query_tokens, self.kv_tokens, self.logit_rows)))
+
+
+def _content(value: Reals) -> object:
+    return (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+
 
 def one_prompt_kernel(groups: Sequence[Group]) -> list[Group]:
     """The groups as attention kernels run them: wide prompt chunks of a pass in one, of mean length Σ q²/Σ q.
@@ -202,11 +211,13 @@ def token_kernels(
     yield from _elementwise(part, tokens, precision, fused=fused)
 
 
-def sampling_kernels(operation: str, rows: Reals, vocab_size: int, heads: int = 1) -> Iterator[Kernel]:
-    """Choosing tokens from ``rows`` rows of logits (float32) of each head."""
+def sampling_kernels(
+    operation: str, rows: Reals, vocab_size: int, heads: int = 1, logit_bytes: float = 4.0
+) -> Iterator[Kernel]:  # fmt: skip
+    """Choosing tokens from ``rows`` rows of logits of each head; so many bytes of each are moved."""
     if np.any(rows):
-        size = rows * vocab_size
-        yield Kernel("sampling", "sampling", (rows, float(vocab_size)), operation, "", heads, 2.0 * size, 4.0 * size)
+        size, shape = rows * vocab_size, (rows, float(vocab_size))
+        yield Kernel("sampling", "sampling", shape, operation, "", heads, 2.0 * size, logit_bytes * size)
 
 
 def collective_kernels(

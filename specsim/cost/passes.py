@@ -9,7 +9,7 @@ eagerly between them, and the device idles for a moment at each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -32,6 +32,7 @@ from specsim.specs.engine import GraphMode, pad_to_graph
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
 
+KEPT = 64  # passes of other groups: draft lengths have most of their draft passes in common
 PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph piece, one attention
 
 
@@ -51,18 +52,29 @@ class Launching:
     gap_error: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """``content`` stands for the groups, whose arrays cannot be compared."""
+
+    content: tuple[object, ...]
+    warm: bool
+    mask: str
+    groups: Sequence[Group] = field(compare=False)
+
+
 class PassCost:
     """Prices passes of one model, or of a part of one, over ``ranks`` GPUs, its routed experts perhaps over more.
 
     ``graph_sizes``: captured token counts, empty for eager; ``graph_mode``, ``attention_backend``: as in EngineLimits.
-    ``fused``: elementwise kernels as serving engines compile them (forward.py).
+    ``fused``: elementwise kernels as serving engines compile them (forward.py). ``logit_bytes``: what choosing a token
+    moves for each logit.
     """
 
     def __init__(
         self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
         experts: ExpertGroup | None = None, graph_sizes: tuple[int, ...] = (),
         graph_mode: GraphMode = "full_and_piecewise", attention_backend: str | None = None,
-        launching: Launching = Launching(), fused: bool = False,
+        launching: Launching = Launching(), fused: bool = False, logit_bytes: float = 4.0,
     ) -> None:  # fmt: skip
         self._whole = as_part(model)
         self._part = self._whole.shard(ranks, experts)
@@ -74,24 +86,30 @@ class PassCost:
         self._in_one_call = attention_backend in IN_ONE_CALL
         self._launching = launching
         self._fused = fused
+        self._kept_charges = lru_cache(maxsize=KEPT)(self._price_pass)
+        self._logit_bytes = logit_bytes
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
         self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
 
-    def charges(self, groups: Sequence[Group], *, warm: bool, mask: str = "") -> list[Charge]:
+    def charges(self, groups: Sequence[Group], *, warm: bool, mask: str = "") -> tuple[Charge, ...]:
         """Everything one pass over ``groups`` takes, logits included, and the host's time between kernels.
 
         ``mask``, as in ``attention_kernels``, is that of groups which are not prompts and have several tokens each.
         """
+        return self._kept_charges(_Pass(tuple(group.content for group in groups), warm, mask, groups))
+
+    def _price_pass(self, asked: _Pass) -> tuple[Charge, ...]:
+        groups, warm = asked.groups, asked.warm
         tokens = sum((g.tokens for g in groups), 0)
         rows = sum((g.sequences * g.logit_rows for g in groups), 0)
         uniform = not any(group.is_prefill for group in groups)
         padded, captured = pad_to_graph(tokens, self.captured_sizes(uniform=uniform))
         charges = self.of_tokens(padded, rows, warm=warm)
         for group in one_prompt_kernel(groups):
-            charges += self.of_attention(group, warm=warm, mask=mask, uniform=uniform)
+            charges += self.of_attention(group, warm=warm, mask=asked.mask, uniform=uniform)
         if self.launches:
             charges.append(self._launches(charges, captured, uniform=uniform))
-        return charges
+        return tuple(charges)
 
     def captured_sizes(self, *, uniform: bool) -> tuple[int, ...]:
         """Token counts with a captured graph; ``uniform``: of a pass without prompts."""
@@ -138,7 +156,7 @@ class PassCost:
         return tuple(
             self.charge(kernel, warm=True)
             for head in self._whole.heads
-            for kernel in sampling_kernels(operation, rows, head.n, head.count)
+            for kernel in sampling_kernels(operation, rows, head.n, head.count, self._logit_bytes)
         )
 
     def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> tuple[Charge, ...]:

@@ -14,7 +14,6 @@ from types import TracebackType
 
 import numpy as np
 
-import specsim
 from specsim.engines.adapter import Adapter, Checkpoints
 from specsim.engines.client import Answer, Prompts, drive
 from specsim.engines.server import READY_S, Server, free_port
@@ -23,6 +22,7 @@ from specsim.kept_files import replace_text
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult
 from specsim.scenario import Scenario
 from specsim.scenario.prompts import request_prompts
+from specsim.version import __version__
 from specsim.workload.request import RequestSpec
 
 WARM_UP_REQUESTS, WARM_UP_TOKENS = 4, 24
@@ -166,7 +166,7 @@ def _result(
         itl_request=np.array(owners, dtype=np.int64),
         acceptance=acceptance,
         price_source="wall clock",
-        versions={"specsim": specsim.__version__}
+        versions={"specsim": __version__}
         | ({"acceptance": "imposed" if imposed else "real"} if scenario.speculation else {}),
         num_gpus=scenario.deployment.tensor_parallel,
     )

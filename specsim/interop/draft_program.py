@@ -10,6 +10,7 @@ from specsim.interop.huggingface.draft_head import DraftHead, read_draft_head
 from specsim.specs.yaml_file import build
 from specsim.speculation.program import DraftProgram, load_program, program_names
 
+_KEYED = ("dflash", "dspark")  # whose context enters as keys and values alone
 # Positions of a block that hold the last committed token. DFlash's first one does (arXiv 2602.06036, 3.1); a block of
 # DSpark is drafts alone, of which the target verifies one more row (arXiv 2607.05147; SGLang's draft tokens are
 # block_size + 1 there).
@@ -89,6 +90,7 @@ def _weights(head: DraftHead) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         "head_dim": shape.head_dim,
         "intermediate_size": shape.intermediate_size,
         "input_width": 2 if head.technique == "eagle3" else 1,
+        "context": "keys" if head.technique in _KEYED else "layers",
     }
     output: dict[str, Any] = {"kind": "head"}
     if head.vocabulary is not None:

@@ -13,6 +13,7 @@ from specsim.fidelity import Fidelity
 from specsim.report.assumed import assumed_lines, unstated_line
 from specsim.report.document.answers import ON, Served, speculation_of
 from specsim.report.document.blocks import Bullets, Chart, Listing, Paragraph, Section
+from specsim.report.memory import HELD, capacity_sheet, memory_figure, sides
 from specsim.report.sheet import Sheet
 from specsim.report.validation.map_figures import map_agreement
 from specsim.scenario import Asked, Scenario
@@ -24,40 +25,28 @@ FILE = "scenario.yaml"
 
 
 def memory(machine: Assembly) -> Section:
-    """Where one GPU's memory goes, without the drafter and with it."""
-    sides = {"off": machine.plain}
-    if machine.speculation is not None and machine.longest:
-        sides["with the drafter"] = machine
-    budgets = {name: one.memory for name, one in sides.items()}
+    """Where one GPU's memory goes, without the drafter and with it, and how many sequences fit."""
+    replicas = sides(machine)
+    budgets = [one.memory for one in replicas.values()]
     rows = [
-        [label, *(f"{getattr(budget, field) / GB:,.2f}" for budget in budgets.values())]
-        for label, field in _MEMORY
-        if any(getattr(budget, field) for budget in budgets.values())
+        [label, *(f"{getattr(budget, field) / GB:,.2f}" for budget in budgets)]
+        for field, (label, _) in HELD.items()
+        if any(getattr(budget, field) for budget in budgets)
     ]
-    rows.append(["left", *(f"{_left(budget) / GB:,.2f}" for budget in budgets.values())])
-    rows.append(["tokens that a replica's KV cache holds", *(f"{one.longest_cached:,}" for one in sides.values())])
-    utilization = machine.limits.gpu_memory_utilization
-    first = machine.memory
+    rows.append(["left to others", *(f"{_left(budget) / GB:,.2f}" for budget in budgets)])
+    first = budgets[0]
     told = (
-        f"GB of one GPU's {first.total_bytes / GB:.1f}, of which the engine takes {utilization:.0%}, "
-        f"{first.usable_bytes / GB:.1f} GB; counted as vLLM counts it at its start."
+        f"GB of one GPU's {first.total_bytes / GB:.1f}, of which the engine takes "
+        f"{machine.limits.gpu_memory_utilization:.0%}, {first.usable_bytes / GB:.1f} GB; counted as vLLM counts it at its "
+        "start. Beside it, how many sequences a replica's KV cache holds."
     )
-    return Section("Memory", [Paragraph(told), Sheet("", ("one GPU, GB", *sides), rows)])
-
-
-_MEMORY = (
-    ("weights", "weights"),
-    ("the drafter's weights", "draft_weights"),
-    ("CUDA context, kernels", "context"),
-    ("activations at start-up", "activations"),
-    ("captured graphs", "graphs"),
-    ("KV cache", "kv"),
-)
+    tables = [Sheet("", ("one GPU, GB", *replicas), rows), capacity_sheet(machine)]
+    return Section("Memory", [Paragraph(told), Chart(memory_figure(machine)), *tables])
 
 
 def _left(budget: MemoryBudget) -> float:
-    """Of all memory: what the engine leaves to others, and less than a block."""
-    return budget.total_bytes - float(sum(getattr(budget, field) for _, field in _MEMORY))
+    """Of all memory: what the engine leaves, and less than a block."""
+    return budget.total_bytes - float(sum(getattr(budget, field) for field in HELD))
 
 
 def assumptions(asked: Asked, speedups: SpeedupMap) -> Section:

@@ -11,7 +11,7 @@ from specsim.planning.sweep.frontier import Offer, throughput
 from specsim.report.comparison import acceptance_lines, at_load_table, by_batch_table, comparison_lines
 from specsim.report.document.answers import bounded
 from specsim.report.document.blocks import Block, Bullets, Chart, Paragraph, Section, as_sentence
-from specsim.report.figures import anatomy_figure, speedup_figure
+from specsim.report.figures import anatomy_figure, map_figure
 from specsim.report.frontier import frontier_figure, frontier_tables, gain_line
 from specsim.report.load_figures import load_figure, load_sheets, load_unit
 from specsim.report.sheet import Sheet
@@ -63,7 +63,7 @@ def speedups_section(speedups: SpeedupMap, batch: int) -> Section:
         f"bracket, marks each batch size's best draft length (k = 0 is off), ▸ the load's own batch, {batch}."
     )
     return Section(
-        "Speed-up by batch size and draft length", [Paragraph(told), Chart(speedup_figure(speedups, batch)), table]
+        "Speed-up by batch size and draft length", [Paragraph(told), Chart(map_figure(speedups, batch)), table]
     )
 
 

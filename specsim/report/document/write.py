@@ -8,7 +8,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import specsim
 from specsim.analytic.load import answered_map
 from specsim.analytic.speedups import SpeedupMap
 from specsim.assembly import Assembly, assemble
@@ -24,6 +23,7 @@ from specsim.report.document.fleet import fleet
 from specsim.report.document.speed import drafters, latency_against_load, pareto, speedups_section, time_section
 from specsim.report.verdict import verdict
 from specsim.scenario import Asked
+from specsim.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +116,4 @@ def _title(asked: Asked) -> str:
 
 def _subtitle(asked: Asked) -> str:
     date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return f"Capacity report of {asked.scenario.name}, {date}, specsim {specsim.__version__}"
+    return f"Capacity report of {asked.scenario.name}, {date}, specsim {__version__}"
