@@ -37,8 +37,8 @@ def memory(machine: Assembly) -> Section:
     first = budgets[0]
     told = (
         f"GB of one GPU's {first.total_bytes / GB:.1f}, of which the engine takes "
-        f"{machine.limits.gpu_memory_utilization:.0%}, {first.usable_bytes / GB:.1f} GB; counted as vLLM counts it at its "
-        "start. Beside it, how many sequences a replica's KV cache holds."
+        f"{machine.limits.gpu_memory_utilization:.0%}, {first.usable_bytes / GB:.1f} GB; counted as vLLM counts "
+        "it at its start. Beside it, how many sequences a replica's KV cache holds."
     )
     tables = [Sheet("", ("one GPU, GB", *replicas), rows), capacity_sheet(machine)]
     return Section("Memory", [Paragraph(told), Chart(memory_figure(machine)), *tables])
