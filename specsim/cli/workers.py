@@ -28,4 +28,3 @@ def worker_processes(count: int) -> Iterator[ProcessPoolExecutor | None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=end_with_parent) as pool:
         yield pool
-
