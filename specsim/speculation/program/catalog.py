@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 from specsim.errors import unknown_name
@@ -20,6 +21,11 @@ def load_program(reference: str) -> DraftProgram:
     name = find_program(reference)
     if name is None:
         raise unknown_name("draft program", reference, program_names())
+    return _preset(name)
+
+
+@cache
+def _preset(name: str) -> DraftProgram:
     return read_yaml(PRESETS / f"{name}.yaml", DraftProgram)
 
 
@@ -32,6 +38,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_ ]", "", name.lower())
 
 
-def program_names() -> list[str]:
-    """Names of the bundled programs."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+@cache
+def program_names() -> tuple[str, ...]:
+    """Names of the bundled programs, in alphabetical order."""
+    return tuple(sorted(path.stem for path in PRESETS.glob("*.yaml")))
