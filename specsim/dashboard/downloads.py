@@ -72,7 +72,7 @@ def _json(answered: Answered) -> str:
 
 
 def _report(answered: Answered) -> bytes:
-    return capacity_report(answered.asked, batch=answered.words.batch).html().encode()
+    return capacity_report(answered.asked, simulated=False, batch=answered.words.batch).html().encode()
 
 
 def _timeline(answered: Answered) -> bytes:
