@@ -39,7 +39,7 @@ def quickstart(
         writer = csv.DictWriter(file, list(speedups.as_json()["grid"][0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(speedups.as_json()["grid"])
-    report = capacity_report(question, decode_only=True, evidence=Evidence(fidelity, case.origin()))
+    report = capacity_report(question, simulated=False, decode_only=True, evidence=Evidence(fidelity, case.origin()))
     (out / "report.html").write_text(report.html(), encoding="utf-8")
     if as_json:
         print_json(speedups.as_json() | {"verdict": answer.as_json(), "files": str(out)})

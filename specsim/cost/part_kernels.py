@@ -25,17 +25,23 @@ from specsim.cost.forward import (
 )
 from specsim.cost.step_time import Charge
 from specsim.specs.deployment import ExpertGroup
+from specsim.specs.formats import format_of
 from specsim.specs.model_part import ModelPart
 
 KEPT_PARTS = 64
 KEPT = 512  # prices of a part: prompt chunks of the tables of a simulation, passes that draft lengths have in common
 LARGEST = 8192  # elements of a price that is kept
+# Launches of what is priced as one kernel. A routed layer chooses experts, sorts tokens (2), multiplies twice with the
+# activation between and sums up (vllm/model_executor/layers/fused_moe/fused_moe.py); products of narrow activations
+# quantise them first (per_token_group_quant_fp8 and its like, in vLLM and SGLang).
+LAUNCHES = {"moe": 7}
+QUANTISING = {"gemm": 1, "moe": 2}
 
 Charges = tuple[Charge, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PlacedPart:
     """A part of a model, how it is stored and divided over GPUs, and whose prices its kernels have.
 
     ``ranks``: GPUs that it is divided among, its routed ``experts`` perhaps among more. ``fused``: elementwise kernels
@@ -52,7 +58,7 @@ class Part:
 
 
 @lru_cache(maxsize=KEPT_PARTS)
-def part_kernels(part: Part) -> PartKernels:
+def part_kernels(part: PlacedPart) -> PartKernels:
     """The same for equal parts."""
     return PartKernels(part)
 
@@ -60,7 +66,7 @@ def part_kernels(part: Part) -> PartKernels:
 class PartKernels:
     """Prices the kernels of a part: what depends on tokens, attention of a group, choosing tokens."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: PlacedPart) -> None:
         self._part, self._own = part, part.whole.shard(part.ranks, part.experts)
         self._kept = lru_cache(maxsize=KEPT)(_Asked.answer)
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
@@ -93,6 +99,9 @@ class PartKernels:
     def charge(self, kernel: Kernel, warm: bool) -> Charge:
         """One kernel, all its launches."""
         price = self._part.prices.price(kernel, warm=warm)
+        launches = LAUNCHES.get(kernel.kind, 1)
+        if kernel.kind in QUANTISING and format_of(kernel.dtype).activation_bits < 16:
+            launches += QUANTISING[kernel.kind]
         seconds = price.seconds * kernel.count
         return Charge(
             kernel.part,
@@ -101,7 +110,7 @@ class PartKernels:
             seconds * price.relative_error,
             price.rank,
             price.compute_bound,
-            kernel.count,
+            launches * kernel.count,
         )
 
     def _once(self, price: Callable[[], Charges], *key: object) -> Charges:

@@ -16,7 +16,7 @@ import numpy as np
 from specsim.arrays import Reals
 from specsim.cost.attention import IN_ONE_CALL
 from specsim.cost.forward import Group, KernelPrices, Precision, one_prompt_kernel
-from specsim.cost.part_kernels import Part, part_kernels
+from specsim.cost.part_kernels import PlacedPart, part_kernels
 from specsim.cost.step_time import Charge
 from specsim.specs.deployment import ExpertGroup
 from specsim.specs.engine import GraphMode, pad_to_graph
@@ -46,7 +46,7 @@ class PassCost:
     """Prices passes of one model, or of a part of one, over ``ranks`` GPUs, its routed experts perhaps over more.
 
     ``graph_sizes``: captured token counts, empty for eager; ``graph_mode``, ``attention_backend``: as in EngineLimits.
-    ``fused``, ``logit_bytes``: as of a Part.
+    ``fused``, ``logit_bytes``: as of a PlacedPart.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PassCost:
         graph_mode: GraphMode = "full_and_piecewise", attention_backend: str | None = None,
         launching: Launching = Launching(), fused: bool = False, logit_bytes: float = 4.0,
     ) -> None:  # fmt: skip
-        self.kernels = part_kernels(Part(as_part(model), prices, precision, ranks, experts, fused, logit_bytes))
+        self.kernels = part_kernels(PlacedPart(as_part(model), prices, precision, ranks, experts, fused, logit_bytes))
         self._prices = prices
         self._graph_sizes = graph_sizes
         self._graph_mode = graph_mode
