@@ -101,7 +101,7 @@ def test_the_share_of_memory_rose_with_graphs_that_count() -> None:
 
 
 def test_the_second_model_runner_takes_less_of_the_host_and_nothing_for_a_draft() -> None:
-    """56 % more tokens/s where the host bounds them (vllm.ai/blog/mrv2): dense models since 0.25, others since 0.29."""
+    """56 % more tokens/s where the host bounds them (vllm.ai/blog/mrv2): dense models from 0.25, others from 0.29."""
     old, new = (engine("h100-sxm", "eagle3", version=version).host for version in ("0.24", "0.25"))
     for name in ("step", "sequence", "draft_pass"):
         assert getattr(old, name).seconds == pytest.approx(1.56 * getattr(new, name).seconds, rel=0.05)
