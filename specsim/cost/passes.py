@@ -55,14 +55,15 @@ class PassCost:
     """Prices passes of one model, or of a part of one, over ``ranks`` GPUs, its routed experts perhaps over more.
 
     ``graph_sizes``: captured token counts, empty for eager; ``graph_mode``, ``attention_backend``: as in EngineLimits.
-    ``fused``: elementwise kernels as serving engines compile them (forward.py).
+    ``fused``: elementwise kernels as serving engines compile them (forward.py). ``logit_bytes``: what choosing a token
+    moves for each logit.
     """
 
     def __init__(
         self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
         experts: ExpertGroup | None = None, graph_sizes: tuple[int, ...] = (),
         graph_mode: GraphMode = "full_and_piecewise", attention_backend: str | None = None,
-        launching: Launching = Launching(), fused: bool = False,
+        launching: Launching = Launching(), fused: bool = False, logit_bytes: float = 4.0,
     ) -> None:  # fmt: skip
         self._whole = as_part(model)
         self._part = self._whole.shard(ranks, experts)
@@ -74,6 +75,7 @@ class PassCost:
         self._in_one_call = attention_backend in IN_ONE_CALL
         self._launching = launching
         self._fused = fused
+        self._logit_bytes = logit_bytes
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
         self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
 
@@ -138,7 +140,7 @@ class PassCost:
         return tuple(
             self.charge(kernel, warm=True)
             for head in self._whole.heads
-            for kernel in sampling_kernels(operation, rows, head.n, head.count)
+            for kernel in sampling_kernels(operation, rows, head.n, head.count, self._logit_bytes)
         )
 
     def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> tuple[Charge, ...]:

@@ -61,13 +61,15 @@ class PassPricing:
     ranks: int
     experts: ExpertGroup | None = None
 
-    def cost(self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True) -> PassCost:
-        """Prices of passes over a model or a part of one."""
+    def cost(
+        self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True, logit_bytes: float = 2.0
+    ) -> PassCost:
+        """Prices of passes over a model or a part of one; drafters choose tokens from logits in 16 bits."""
         sizes, gpu = self.graph_sizes if graphs else (), self.hardware.kind == "gpu"
         return PassCost(
             model, self.prices, precision, ranks=self.ranks, experts=self.experts, graph_sizes=sizes,
             graph_mode=self.engine.graph_mode, attention_backend=self.engine.attention_backend,
-            launching=self._launching() if gpu else Launching(), fused=gpu,
+            launching=self._launching() if gpu else Launching(), fused=gpu, logit_bytes=logit_bytes,
         )  # fmt: skip
 
     def _launching(self) -> Launching:

@@ -56,7 +56,7 @@ class TargetPass:
             )
         self._target, self._pricing, self._precision, self._program = target, pricing, precision, program
         self._mask = "tree" if program is not None and program.proposal.tree else ""
-        self._whole = pricing.cost(target, precision)
+        self._whole = pricing.cost(target, precision, logit_bytes=pricing.engine.logit_bytes)
         self._segments = [
             _Segment(first, pricing.cost(ModelPart.layers(target, first, last), precision))
             for first, last in pairwise(self._borders())

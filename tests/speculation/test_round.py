@@ -349,6 +349,21 @@ def test_context_that_enters_as_keys_runs_through_one_product() -> None:
     assert drafted(lambda kernel: kernel.shape[1] == LLAMA.vocab_size, 4) == 40 * 4
 
 
+def test_each_of_the_targets_logits_is_moved_as_often_as_the_engine_says() -> None:
+    """64 sequences of 4 rows over 128,256 values at 14 bytes each; drafts come from 64 rows in 16 bits."""
+
+    def moved(kernel: Kernel) -> Reals:
+        return kernel.bytes if kernel.kind == "sampling" else 0.0
+
+    machine = RoundCost(
+        LLAMA, Imposed(moved), hardware=LAUNCHLESS, engine=FREE.model_copy(update={"logit_bytes": 14.0}),
+        precision=BF16, program=program(phases=[{"weights": [{"kind": "head"}]}]), max_draft_tokens=3,
+    )  # fmt: skip
+    round_ = machine.decode_round(64, 3, 500.0)
+    assert float(round_.parts["sampling"]) == 14 * 64 * 4 * LLAMA.vocab_size
+    assert float(round_.parts["draft"]) == 2 * 64 * LLAMA.vocab_size
+
+
 def test_the_host_pays_for_drafts_where_some_are_verified() -> None:
     """Two seconds a verifying sequence; a step of a prompt alone, after which drafting begins, verifies none."""
 
