@@ -9,7 +9,7 @@ eagerly between them, and the device idles for a moment at each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -32,6 +32,7 @@ from specsim.specs.engine import GraphMode, pad_to_graph
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
 
+KEPT = 64  # passes of other groups: draft lengths have most of their draft passes in common
 PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph piece, one attention
 
 
@@ -49,6 +50,16 @@ class Launching:
     kernel_error: float = 0.0
     piece_error: float = 0.0
     gap_error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """``content`` stands for the groups, whose arrays cannot be compared."""
+
+    content: tuple[object, ...]
+    warm: bool
+    mask: str
+    groups: Sequence[Group] = field(compare=False)
 
 
 class PassCost:
@@ -75,25 +86,30 @@ class PassCost:
         self._in_one_call = attention_backend in IN_ONE_CALL
         self._launching = launching
         self._fused = fused
+        self._kept_charges = lru_cache(maxsize=KEPT)(self._price_pass)
         self._logit_bytes = logit_bytes
         self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
         self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
 
-    def charges(self, groups: Sequence[Group], *, warm: bool, mask: str = "") -> list[Charge]:
+    def charges(self, groups: Sequence[Group], *, warm: bool, mask: str = "") -> tuple[Charge, ...]:
         """Everything one pass over ``groups`` takes, logits included, and the host's time between kernels.
 
         ``mask``, as in ``attention_kernels``, is that of groups which are not prompts and have several tokens each.
         """
+        return self._kept_charges(_Pass(tuple(group.content for group in groups), warm, mask, groups))
+
+    def _price_pass(self, asked: _Pass) -> tuple[Charge, ...]:
+        groups, warm = asked.groups, asked.warm
         tokens = sum((g.tokens for g in groups), 0)
         rows = sum((g.sequences * g.logit_rows for g in groups), 0)
         uniform = not any(group.is_prefill for group in groups)
         padded, captured = pad_to_graph(tokens, self.captured_sizes(uniform=uniform))
         charges = self.of_tokens(padded, rows, warm=warm)
         for group in one_prompt_kernel(groups):
-            charges += self.of_attention(group, warm=warm, mask=mask, uniform=uniform)
+            charges += self.of_attention(group, warm=warm, mask=asked.mask, uniform=uniform)
         if self.launches:
             charges.append(self._launches(charges, captured, uniform=uniform))
-        return charges
+        return tuple(charges)
 
     def captured_sizes(self, *, uniform: bool) -> tuple[int, ...]:
         """Token counts with a captured graph; ``uniform``: of a pass without prompts."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from specsim.named_files import is_folder
 from specsim.profiles.store import profile_hardware, profile_names
 from specsim.results import Slo
 from specsim.scenario.model_reference import Model
@@ -50,7 +50,7 @@ def read_hardware(value: object) -> object:
 
 def _is_profile_folder(gpu: str) -> bool:
     """A folder that happens to bear a preset's name does not hide the preset."""
-    return Path(gpu).is_dir() and gpu.lower() not in hardware_names()
+    return is_folder(gpu) and gpu.lower() not in hardware_names()
 
 
 class CostChoice(Validated):

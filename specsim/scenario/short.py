@@ -17,6 +17,9 @@ from specsim.specs.yaml_file import build
 
 CLIENTS, PROMPT_TOKENS, OUTPUT_TOKENS, REQUESTS = 8, 1024, 256, 1000
 MOST_OF_MEMORY = 0.7  # that weights may take, so that a cache worth having is left
+FLAGS = {  # of short options, where these are not spelt as the option is
+    "tensor_parallel": "--tp", "rate_per_s": "--rate", "prompt_tokens": "--prompt", "output_tokens": "--output",
+}  # fmt: skip
 LONGEST_LIMIT_S = {"ttft": 120.0, "tpot": 5.0, "e2e": 7200.0}  # above it, milliseconds were probably meant
 
 
@@ -42,6 +45,11 @@ class ShortOptions:
     e2e_p95: str | None = None
     engine: str | None = None
 
+    def words(self) -> list[str]:
+        """The same on a command line, option by option."""
+        given = ((FLAGS.get(name, f"--{name.replace('_', '-')}"), getattr(self, name)) for name in self.__slots__)
+        return [word for flag, value in given if value is not None for word in (flag, _plain(value))]
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -50,6 +58,11 @@ class Asked:
     scenario: Scenario
     assumed: tuple[str, ...]
     fields: dict[str, Any]  # as a file would state it
+
+
+def _plain(value: object) -> str:
+    """A number without a needless point."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def ask(

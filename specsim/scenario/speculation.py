@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from specsim.interop.draft_program import head_program
+from specsim.named_files import file_named, is_file
 from specsim.scenario.acceptance_reference import Law
 from specsim.scenario.model_reference import Model
 from specsim.specs.model import ModelSpec
@@ -24,8 +24,8 @@ def _program(value: object) -> object:
     """A preset's name, a YAML file, or a draft head's config.json or folder."""
     if not isinstance(value, str):
         return value
-    if value.endswith(".json") or (Path(value) / "config.json").is_file():
-        return head_program(value)
+    if value.endswith(".json") or is_file(f"{value}/config.json"):
+        return head_program(file_named(value))
     return load_program(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from specsim.analytic.speedups import SpeedupMap
 from specsim.report.document.blocks import Chart, Paragraph, Section
-from specsim.report.figures import anatomy_figure, speedup_figure
+from specsim.report.figures import anatomy_figure, map_figure
 from specsim.report.sheet import Sheet
 from specsim.report.tables import map_table, split_table
 
@@ -19,7 +19,7 @@ def speedups_section(speedups: SpeedupMap, batch: int) -> Section:
         f"bracket, marks each batch size's best draft length (k = 0 is off), ▸ the load's own batch, {batch}."
     )
     return Section(
-        "Speed-up by batch size and draft length", [Paragraph(told), Chart(speedup_figure(speedups, batch)), table]
+        "Speed-up by batch size and draft length", [Paragraph(told), Chart(map_figure(speedups, batch)), table]
     )
 
 
