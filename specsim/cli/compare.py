@@ -12,13 +12,11 @@ import typer
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
-from specsim.errors import InvalidInput, NoAnswer, SpecsimError
+from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from specsim.planning.compare import Comparison
     from specsim.scenario import Asked, Scenario
-
-SERVED = ("eagle3", "mtp", "draft-model", "pard", "p-eagle", "dflash", "dspark", "ngram", "suffix")
 
 
 @takes_question
@@ -40,20 +38,18 @@ def compare(
 ) -> None:
     """Drafters and off side by side: speed-up by batch size, best k, memory, TTFT and TPOT at the load."""
     from specsim.planning.compare import compare as find
+    from specsim.planning.drafters import with_each
 
-    left_out: dict[str, str] = {}
-    names = [one.strip() for one in drafters.split(",")] if drafters else _default(question, left_out)
+    names, left_out = ([one.strip() for one in drafters.split(",")], {}) if drafters else _usual(question)
     logs = _logs(fit or (), names)
-    asked: dict[str, Asked] = {}
-    for name in names:
-        try:
-            asked[name] = _with_drafter(question, name, logs.get(name, []))
-        except SpecsimError as error:
-            if drafters:  # named: its error is the answer
-                raise
-            left_out[name] = str(error)
-    if not asked:
-        raise NoAnswer(f"no drafter fits: {'; '.join(left_out.values())}")
+
+    def ask(name: str) -> Asked:
+        return _with_drafter(question, name, logs.get(name, []))
+
+    if drafters:  # named: the error of one is the answer
+        asked = {name: ask(name) for name in names}
+    else:
+        asked, left_out = with_each(ask, names, left_out)
     with progress_bar() as bar:
         task = bar.add_task("", total=1 + len(asked) + min(simulated, len(asked)), completed=-1)
 
@@ -65,38 +61,22 @@ def compare(
     _print(found, next(iter(asked.values())), scenarios, left_out | dict(found.left_out), as_json=as_json)
 
 
-def _default(question: Question, left_out: dict[str, str]) -> list[str]:
-    """The drafter that the question itself names, and what engines serve with such a model."""
-    named = question.options().drafter
-    model = replace(question, short=question.short | {"drafter": "off", "draft_tokens": None}).ask().scenario.model
-    names = [*([named] if named else []), *(name for name in SERVED if name != named)]
-    if not model.mtp_layers and named != "mtp":
-        names.remove("mtp")
-        left_out["mtp"] = f"{model.name} comes without MTP layers; add it with --drafters if you have trained some"
-    return names
+def _usual(question: Question) -> tuple[list[str], dict[str, str]]:
+    from specsim.planning.drafters import usual_drafters
+
+    alone = replace(question, short=question.short | {"drafter": "off", "draft_tokens": None}).ask()
+    return usual_drafters(question.options().drafter, alone.scenario.model)
 
 
 def _with_drafter(question: Question, name: str, logs: list[Path]) -> Asked:
     """The question with this drafter, its acceptance from logs if there are any."""
     asked = replace(question, short=question.short | {"drafter": name}).ask()
-    if not logs or asked.scenario.speculation is None:
+    if not logs:
         return asked
-    from specsim.interop.acceptance import law_of_logs, read_log_file
-    from specsim.scenario import Speculation
-    from specsim.speculation.acceptance.origin import Origin
-    from specsim.speculation.policy import FixedPolicy
+    from specsim.interop.acceptance import read_log_file
+    from specsim.planning.drafters import accepting_as_logged
 
-    chosen = law_of_logs([read_log_file(log) for log in logs]).chosen
-    before, k = asked.scenario.speculation, chosen.draft_tokens
-    fitted = Speculation(
-        program=before.program,
-        draft_model=before.draft_model,
-        max_draft_tokens=k,
-        acceptance=chosen.law,
-        acceptance_origin=Origin(source=", ".join(map(str, logs))),
-        policy=FixedPolicy(k=k),
-    )
-    return replace(asked, scenario=asked.scenario.model_copy(update={"speculation": fitted}))
+    return accepting_as_logged(asked, [read_log_file(log) for log in logs], ", ".join(map(str, logs)))
 
 
 def _logs(fits: Sequence[str], names: list[str]) -> dict[str, list[Path]]:

@@ -83,17 +83,12 @@ def plan(
 def _answer(
     question: Question, named: Named, rates: Sequence[float], *, what_if: bool, workers: int
 ) -> PlanAnswer:  # fmt: skip
-    from specsim.planning.plan.answer import PlanAnswer
-    from specsim.planning.plan.choose import choose
-    from specsim.planning.plan.load import own_load
-    from specsim.planning.plan.sensitivity import asides
+    from specsim.planning.plan.answer import answer_plan
 
     given: dict[str, Any] = {"rate_per_s": rates[0]} if rates else {}
     if named.gpus and question.reference is None:
         given |= {"gpu": named.gpus[0], "tensor_parallel": 1}
     asked = replace(question, short=question.short | given).ask()
-    space, assumed = named.space(asked.scenario)
-    load = own_load(asked.scenario)
     tell_compilation()
     with progress_bar() as progress, _processes(workers) as pool:
 
@@ -101,12 +96,7 @@ def _answer(
             task = progress.add_task(what, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 
-        found = choose(asked.scenario, space, load, pool=pool, progress=told("deployments"))
-        later = [replace(load, rate_per_s=rate) for rate in rates[1:]]
-        grown = [choose(asked.scenario, space, one, pool=pool, progress=told("a later load")) for one in later]
-        told("what if" if what_if else "headroom")
-        aside = asides(found.best, what_if=what_if, pool=pool)
-    return PlanAnswer(asked.scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
+        return answer_plan(asked, named, rates=rates[1:], what_if=what_if, pool=pool, told=told)
 
 
 def _cores() -> int:

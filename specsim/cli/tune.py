@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +14,10 @@ from specsim.errors import NoAnswer
 
 if TYPE_CHECKING:
     from specsim.assembly import Assembly
-    from specsim.interop.engine_config import EngineText
     from specsim.planning.confirm import Confirmation
     from specsim.planning.tune import Tuning
-    from specsim.scenario import Asked, Scenario
-    from specsim.speculation.policy import FixedPolicy, TablePolicy
+    from specsim.planning.tuned import Tuned
+    from specsim.scenario import Scenario
 
 
 class EngineName(StrEnum):
@@ -65,11 +63,12 @@ def tune(
     from specsim.planning.headroom import headroom
     from specsim.planning.tune import rule_of
     from specsim.planning.tune import tune as find
+    from specsim.planning.tuned import engine_to_tune, tuned, worth_tuning
 
     answered = asked.ask()
-    engine = target or _engine_of(answered.scenario)
-    question = _longest_worth_trying(answered).run_by(engine.value)
-    rule = rule_of(engine.value, question)
+    engine = engine_to_tune(answered.scenario) if target is None else target.value
+    question = worth_tuning(answered, engine)
+    rule = rule_of(engine, question)
     machine = assemble(question)
     with progress_of("draft lengths") as progress:
         tuning = find(
@@ -82,13 +81,13 @@ def tune(
             progress=progress,
         )
     confirmation = _confirm(question, tuning) if confirmed and tuning.pays else None
-    answer = _tuned(answered, question, engine, tuning, confirmation, draft_model)
+    answer = tuned(answered, question, engine, tuning, confirmation, draft_model)
     if as_json:
         alone = headroom(machine, tuning.policy) if tuning.pays else None
         document = answer.as_json() | {"alone": alone and {"schedule": alone.policy, "oracle": alone.oracle}}
         print_json(document | ({} if contexts is None else {"by_context": _by_context(machine, contexts)}))
     else:
-        answer.print()
+        _print(answer)
         if contexts is not None:
             _print_contexts(_by_context(machine, contexts))
         if tuning.pays and (alone := headroom(machine, tuning.policy)) is not None:
@@ -101,93 +100,28 @@ def tune(
         raise NoAnswer(answer.off_line())
 
 
-def _tuned(
-    asked: Asked,
-    question: Scenario,
-    engine: EngineName,
-    tuning: Tuning,
-    confirmation: Confirmation | None,
-    draft_model: str | None,
-) -> _Tuned:
-    from specsim.interop.engine_config import EngineText
-    from specsim.planning.command import command_line, graph_notes
-    from specsim.planning.tune import engine_text
+def _print(answer: Tuned) -> None:
+    from specsim.planning.tune import WITHOUT
+    from specsim.report.assumed import run_lines, unstated_line
+    from specsim.report.tuned import schedule_table, trials_table, tuned_lines
 
-    policy = tuning.policy if confirmation is None else confirmation.chosen.policy
-    text = EngineText("") if not policy.longest else engine_text(question, policy, engine.value, draft_model)
-    command, notes = command_line(question, engine.value, text.text)
-    told = (*text.notes, *notes, *(graph_notes(question, policy) if policy.longest else ()))
-    return _Tuned(
-        asked, question, engine, tuning, confirmation, policy, EngineText(text.text, text.files, told), command
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tuned:
-    """``question``: what was tuned. ``text``: the speculation alone, with every note; ``command``: the whole line."""
-
-    asked: Asked
-    question: Scenario
-    engine: EngineName
-    tuning: Tuning
-    confirmation: Confirmation | None
-    policy: FixedPolicy | TablePolicy
-    text: EngineText
-    command: str
-
-    def as_json(self) -> dict[str, Any]:
-        question, confirmation = self.question, self.confirmation
-        return {
-            "name": question.name, "for": self.engine.value, "assumed": list(self.asked.assumed),
-            "serving_engine": question.assumed_engine(), **self.tuning.as_json(),
-            "confirmation": confirmation and confirmation.as_json(question.slo),
-            "text": self.text.text, "files": dict(self.text.files), "notes": list(self.text.notes),
-            "command": self.command,
-        }  # fmt: skip
-
-    def off_line(self) -> str:
-        """Why speculation stays off, and what to do."""
-        if self.confirmation is None:
-            where = f"no k pays at any batch size up to {self.tuning.batches[-1].batch}"
-        else:
-            doubt = "" if self.confirmation.sure else ", but not certain"
-            where = f"off serves this load faster than every draft length{doubt}"
-        return f"{where}; run {self.engine.value} without speculation, or try a cheaper or better drafter"
-
-    def print(self) -> None:
-        from specsim.planning.tune import WITHOUT
-        from specsim.report.assumed import run_lines, unstated_line
-        from specsim.report.tuned import schedule_table, trials_table, tuned_lines
-
-        if not self.text.text:
-            print(f"# off: start {self.engine.value} without {WITHOUT[self.engine.value]}")
-        print(
-            f"# {self.command}\n{self.text.text.rstrip()}" if self.engine is EngineName.TENSORRT_LLM else self.command
-        )
-        for name, content in self.text.files.items():
-            print(f"# {name}:\n{content.rstrip()}")
-        for note in self.text.notes:
-            messages().print(f"note: {note}", soft_wrap=True, markup=False)
-        out = console()
-        for line in tuned_lines(self.question, self.tuning, self.confirmation):
-            out.print(line, soft_wrap=True)
-        if self.confirmation is not None:
-            out.print(trials_table(self.confirmation, self.question.slo))
-        out.print(schedule_table(self.tuning))
-        question, prices = self.question, self.tuning.price_name
-        worst = self.confirmation.chosen.runs[0]["price_source"] if self.confirmation else None
-        for line in (*run_lines(question, prices, worst), *unstated_line(self.asked.assumed)):
-            out.print(line, soft_wrap=True, markup=False)
-
-
-def _longest_worth_trying(answered: Asked) -> Scenario:
-    """The question, with longer drafts than its drafter's default where it does not say how long they may be."""
-    from specsim.planning.longer import trying_longer
-
-    stated = answered.fields.get("speculation")
-    if isinstance(stated, dict) and "max_draft_tokens" not in stated:
-        return trying_longer(answered.scenario)
-    return answered.scenario
+    if not answer.text.text:
+        print(f"# off: start {answer.engine} without {WITHOUT[answer.engine]}")
+    print(f"# {answer.command}\n{answer.text.text.rstrip()}" if answer.engine == "tensorrt-llm" else answer.command)
+    for name, content in answer.text.files.items():
+        print(f"# {name}:\n{content.rstrip()}")
+    for note in answer.text.notes:
+        messages().print(f"note: {note}", soft_wrap=True, markup=False)
+    out = console()
+    for line in tuned_lines(answer.question, answer.tuning, answer.confirmation):
+        out.print(line, soft_wrap=True)
+    if answer.confirmation is not None:
+        out.print(trials_table(answer.confirmation, answer.question.slo))
+    out.print(schedule_table(answer.tuning))
+    question, prices = answer.question, answer.tuning.price_name
+    worst = answer.confirmation.chosen.runs[0]["price_source"] if answer.confirmation else None
+    for line in (*run_lines(question, prices, worst), *unstated_line(answer.asked.assumed)):
+        out.print(line, soft_wrap=True, markup=False)
 
 
 def _confirm(question: Scenario, tuning: Tuning) -> Confirmation:
@@ -218,8 +152,3 @@ def _print_contexts(found: list[dict[str, Any]]) -> None:
     from specsim.report.tuned import context_table
 
     console().print(context_table(found))
-
-
-def _engine_of(scenario: Scenario) -> EngineName:
-    kind = scenario.engine.kind
-    return EngineName(kind) if kind in list(EngineName) else EngineName.VLLM

@@ -10,6 +10,7 @@ from specsim.analytic.rounds import default_batches, largest_batch, speedup_map
 from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.assembly import assemble
 from specsim.errors import NoAnswer, SpecsimError
+from specsim.notebook import html_table
 from specsim.planning.longer import drafting, trying_longer
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
@@ -77,6 +78,21 @@ class Comparison:
     cells: Mapping[int, Cell]
     price_name: str
     left_out: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        best = self.drafters[0]
+        return (
+            f"<Comparison of {len(self.drafters)} drafters at batch {self.load_batch}: first {best.name} "
+            f"k={best.draft_tokens}, {best.at_load.speedup:.2f}x output tokens/s>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for one in self.drafters:
+            cells = [one.best_drafting(batch) for batch in one.speedups.batches if batch in self.batches]
+            rows.append([one.name, *(f"{cell.speedup:.2f} (k={cell.draft_tokens})" for cell in cells), one.basis])
+        header = ["speed-up by batch", *map(str, self.batches), "acceptance"]
+        return html_table(repr(self)[1:-1], header, rows, "; ".join(f"{k}: {why}" for k, why in self.left_out.items()))
 
     def winner(self, batch: int) -> Compared | None:
         """The drafter of the highest speed-up at a batch size; None where all lose to none."""

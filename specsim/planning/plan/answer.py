@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from specsim.planning.plan.choose import Option, Plan
+from specsim.notebook import html_table
+from specsim.planning.plan.choose import Option, Plan, choose
 from specsim.planning.plan.fleet import FleetVerdict
-from specsim.planning.plan.sensitivity import Asides
+from specsim.planning.plan.load import own_load
+from specsim.planning.plan.named import Named
+from specsim.planning.plan.sensitivity import Asides, asides
 from specsim.planning.plan.size import LargestRate
-from specsim.scenario import Scenario
+from specsim.scenario import Asked, Scenario
+
+Told = Callable[[int, int], None]  # hears (done, all)
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,19 @@ class PlanAnswer:
     asides: Asides
     grown: tuple[Plan, ...]
 
+    def __repr__(self) -> str:
+        best = self.plan.best
+        return (
+            f"<PlanAnswer at {self.plan.load.rate_per_s:g} requests/s: {best.gpus} GPUs, {best.candidate.describe()}>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for one in self.plan.options:
+            usd = "-" if one.usd_per_hour is None else f"{one.usd_per_hour:,.2f}"
+            rows.append([str(one.gpus), one.candidate.describe(), usd])
+        return html_table(repr(self)[1:-1], ("GPUs", "deployment", "USD an hour"), rows)
+
     def as_json(self) -> dict[str, Any]:
         """What ``specsim plan --json`` prints."""
         asides = self.asides
@@ -33,6 +53,24 @@ class PlanAnswer:
             "grown": [{"rate_per_s": one.load.rate_per_s, **plan_json(one)} for one in self.grown],
             "serving_engine": self.plan.best.candidate.scenario.assumed_engine(), "assumed": list(self.assumed),
         }  # fmt: skip
+
+
+def answer_plan(
+    asked: Asked, named: Named, *, rates: Sequence[float] = (), what_if: bool = True, pool: Executor | None = None,
+    told: Callable[[str], Told | None] = lambda _: None,
+) -> PlanAnswer:  # fmt: skip
+    """The cheapest of what may be chosen at the question's load and at each of ``rates``, and what is asked about it.
+
+    ``told``: makes the progress of what it is given the name of. Raises as ``choose`` and ``Named.space``.
+    """
+    space, assumed = named.space(asked.scenario)
+    load = own_load(asked.scenario)
+    found = choose(asked.scenario, space, load, pool=pool, progress=told("deployments"))
+    later = [replace(load, rate_per_s=rate) for rate in rates]
+    grown = [choose(asked.scenario, space, one, pool=pool, progress=told("a later load")) for one in later]
+    told("what if" if what_if else "headroom")
+    aside = asides(found.best, what_if=what_if, pool=pool)
+    return PlanAnswer(asked.scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
