@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Unpack
 
 from specsim.api.words import Question, Words, ask
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, NoAnswer, SpecsimError
 from specsim.interop.acceptance import read_log_file
-from specsim.planning.compare import SIMULATED, Comparison
+from specsim.planning.compare import SIMULATED, Comparison, accepting_as_logged, usual_drafters
 from specsim.planning.compare import compare as find
-from specsim.planning.drafters import accepting_as_logged, usual_drafters, with_each
 from specsim.scenario import Asked, Scenario
 
 
@@ -53,11 +52,16 @@ def compare(
         one = ask(asked, drafter=name)
         return accepting_as_logged(one, [read_log_file(Path(logs[name]))], str(logs[name])) if name in logs else one
 
-    if drafters:  # named: the error of one is the answer
-        questions, left_out = {name: with_drafter(name) for name in drafters}, dict[str, str]()
-    else:
-        names, left_out = usual_drafters(words.get("drafter"), asked.scenario.model)
-        questions, left_out = with_each(with_drafter, names, left_out)
-    scenarios = {name: one.scenario for name, one in questions.items()}
+    names, left_out = (list(drafters), {}) if drafters else usual_drafters(asked.scenario.model, words.get("drafter"))
+    scenarios: dict[str, Scenario] = {}
+    for name in names:
+        try:
+            scenarios[name] = with_drafter(name).scenario
+        except SpecsimError as error:
+            if drafters:  # named: its error is the answer
+                raise
+            left_out[name] = str(error)
+    if not scenarios:
+        raise NoAnswer(f"no drafter fits: {'; '.join(left_out.values())}")
     found = find(scenarios, batches=batches, simulated=simulated)
     return replace(found, left_out=left_out | dict(found.left_out))

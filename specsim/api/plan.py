@@ -7,7 +7,7 @@ from typing import Unpack
 
 from specsim.api.words import Question, Words, ask
 from specsim.interop.gpu_prices import price_of
-from specsim.planning.plan.answer import PlanAnswer, answer_plan
+from specsim.planning.plan.answer import PlanAnswer, plan_answer
 from specsim.planning.plan.named import Named
 
 
@@ -52,7 +52,7 @@ def plan(
         kv_bits=kv_bits, disaggregated=disaggregated,
         usd=dict(price_of(f"{name}={usd}") for name, usd in (price or {}).items()),
     )  # fmt: skip
-    return answer_plan(asked, named, rates=loads, what_if=what_if)
+    return plan_answer(asked, named, loads, what_if=what_if)
 
 
 def _one(number: int | None) -> tuple[int, ...]:

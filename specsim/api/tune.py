@@ -9,10 +9,10 @@ from specsim.api.words import Question, Words, ask
 from specsim.assembly import assemble
 from specsim.errors import unknown_name
 from specsim.interop.engine_config import Engine
-from specsim.planning.confirm import confirm
+from specsim.planning.decide import Decision, decide
+from specsim.planning.longer import longest_worth_trying
 from specsim.planning.tune import rule_of
 from specsim.planning.tune import tune as find
-from specsim.planning.tuned import Tuned, engine_to_tune, tuned, worth_tuning
 
 
 def tune(
@@ -25,7 +25,7 @@ def tune(
     draft_model: str | None = None,
     simulate: bool = True,
     **words: Unpack[Words],
-) -> Tuned:
+) -> Decision:
     """The best draft length at every batch size, confirmed under the load, ready to paste.
 
     ``target``: whose text (``--for`` of the command line): vllm, sglang or tensorrt-llm; None: the question's engine.
@@ -44,12 +44,9 @@ def tune(
     asked = ask(scenario, **words)
     if target is not None and target not in get_args(Engine):
         raise unknown_name("engine", str(target), get_args(Engine))
-    engine = engine_to_tune(asked.scenario) if target is None else target
-    question = worth_tuning(asked, engine)
-    machine = assemble(question)
+    kind, known = asked.scenario.engine.kind, get_args(Engine)
+    engine: Engine = next((one for one in known if one == (target or kind)), "vllm")
+    question = longest_worth_trying(asked.scenario, asked.fields).run_by(engine)
     rule = rule_of(engine, question)
-    tuning = find(machine, rule=rule, batches=batches, prefer=prefer, tolerance=tolerance)
-    confirmation = None
-    if simulate and tuning.pays:
-        confirmation = confirm(question, tuning.policy, [k for k in machine.choices() if k])
-    return tuned(asked, question, engine, tuning, confirmation, draft_model)
+    tuning = find(assemble(question), rule=rule, batches=batches, prefer=prefer, tolerance=tolerance)
+    return decide(question, engine, tuning, simulated=simulate, draft_model=draft_model)

@@ -12,7 +12,7 @@ import typer
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, NoAnswer, SpecsimError
 
 if TYPE_CHECKING:
     from specsim.planning.compare import Comparison
@@ -38,18 +38,20 @@ def compare(
 ) -> None:
     """Drafters and off side by side: speed-up by batch size, best k, memory, TTFT and TPOT at the load."""
     from specsim.planning.compare import compare as find
-    from specsim.planning.drafters import with_each
 
-    names, left_out = ([one.strip() for one in drafters.split(",")], {}) if drafters else _usual(question)
+    left_out: dict[str, str] = {}
+    names = [one.strip() for one in drafters.split(",")] if drafters else _usual(question, left_out)
     logs = _logs(fit or (), names)
-
-    def ask(name: str) -> Asked:
-        return _with_drafter(question, name, logs.get(name, []))
-
-    if drafters:  # named: the error of one is the answer
-        asked = {name: ask(name) for name in names}
-    else:
-        asked, left_out = with_each(ask, names, left_out)
+    asked: dict[str, Asked] = {}
+    for name in names:
+        try:
+            asked[name] = _with_drafter(question, name, logs.get(name, []))
+        except SpecsimError as error:
+            if drafters:  # named: its error is the answer
+                raise
+            left_out[name] = str(error)
+    if not asked:
+        raise NoAnswer(f"no drafter fits: {'; '.join(left_out.values())}")
     with progress_bar() as bar:
         task = bar.add_task("", total=1 + len(asked) + min(simulated, len(asked)), completed=-1)
 
@@ -61,11 +63,14 @@ def compare(
     _print(found, next(iter(asked.values())), scenarios, left_out | dict(found.left_out), as_json=as_json)
 
 
-def _usual(question: Question) -> tuple[list[str], dict[str, str]]:
-    from specsim.planning.drafters import usual_drafters
+def _usual(question: Question, left_out: dict[str, str]) -> list[str]:
+    """The drafter that the question itself names, and what engines serve with such a model."""
+    from specsim.planning.compare import usual_drafters
 
-    alone = replace(question, short=question.short | {"drafter": "off", "draft_tokens": None}).ask()
-    return usual_drafters(question.options().drafter, alone.scenario.model)
+    plain = replace(question, short=question.short | {"drafter": "off", "draft_tokens": None}).ask().scenario
+    names, left = usual_drafters(plain.model, question.options().drafter)
+    left_out |= left
+    return names
 
 
 def _with_drafter(question: Question, name: str, logs: list[Path]) -> Asked:
@@ -74,7 +79,7 @@ def _with_drafter(question: Question, name: str, logs: list[Path]) -> Asked:
     if not logs:
         return asked
     from specsim.interop.acceptance import read_log_file
-    from specsim.planning.drafters import accepting_as_logged
+    from specsim.planning.compare import accepting_as_logged
 
     return accepting_as_logged(asked, [read_log_file(log) for log in logs], ", ".join(map(str, logs)))
 

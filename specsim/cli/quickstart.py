@@ -39,7 +39,7 @@ def quickstart(
         writer = csv.DictWriter(file, list(speedups.as_json()["grid"][0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(speedups.as_json()["grid"])
-    (out / "report.html").write_text(capacity_report(question).html(), encoding="utf-8")
+    (out / "report.html").write_text(capacity_report(question, simulated=False).html(), encoding="utf-8")
     tell_compilation()
     published = published_speedups()
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +15,8 @@ from specsim.errors import NoAnswer
 
 if TYPE_CHECKING:
     from specsim.assembly import Assembly
-    from specsim.planning.confirm import Confirmation
-    from specsim.planning.tune import Tuning
-    from specsim.planning.tuned import Tuned
-    from specsim.scenario import Scenario
+    from specsim.planning.decide import Decision
+    from specsim.scenario import Asked, Scenario
 
 
 class EngineName(StrEnum):
@@ -60,15 +59,16 @@ def tune(
 ) -> None:
     """Best draft length at every batch size, confirmed under your load, ready to paste; exit status 3 if off wins."""
     from specsim.assembly import assemble
+    from specsim.planning.decide import decide
     from specsim.planning.headroom import headroom
+    from specsim.planning.longer import longest_worth_trying
     from specsim.planning.tune import rule_of
     from specsim.planning.tune import tune as find
-    from specsim.planning.tuned import engine_to_tune, tuned, worth_tuning
 
     answered = asked.ask()
-    engine = engine_to_tune(answered.scenario) if target is None else target.value
-    question = worth_tuning(answered, engine)
-    rule = rule_of(engine, question)
+    engine = target or _engine_of(answered.scenario)
+    question = longest_worth_trying(answered.scenario, answered.fields).run_by(engine.value)
+    rule = rule_of(engine.value, question)
     machine = assemble(question)
     with progress_of("draft lengths") as progress:
         tuning = find(
@@ -80,14 +80,19 @@ def tune(
             tolerance=tolerance,
             progress=progress,
         )
-    confirmation = _confirm(question, tuning) if confirmed and tuning.pays else None
-    answer = tuned(answered, question, engine, tuning, confirmation, draft_model)
+    with progress_bar() as bar:
+        task = bar.add_task("", total=2 + len(machine.choices()), completed=-1)
+        decision = decide(
+            question, engine.value, tuning, simulated=confirmed, draft_model=draft_model,
+            progress=lambda name: bar.update(task, description=name, advance=1),
+        )  # fmt: skip
+    answer = _Tuned(answered, engine, decision)
     if as_json:
         alone = headroom(machine, tuning.policy) if tuning.pays else None
         document = answer.as_json() | {"alone": alone and {"schedule": alone.policy, "oracle": alone.oracle}}
         print_json(document | ({} if contexts is None else {"by_context": _by_context(machine, contexts)}))
     else:
-        _print(answer)
+        answer.print()
         if contexts is not None:
             _print_contexts(_by_context(machine, contexts))
         if tuning.pays and (alone := headroom(machine, tuning.policy)) is not None:
@@ -96,44 +101,53 @@ def tune(
                 f"would accept {alone.oracle:.2f}x.",
                 soft_wrap=True,
             )
-    if not answer.policy.longest:
-        raise NoAnswer(answer.off_line())
+    if not decision.policy.longest:
+        raise NoAnswer(decision.off_line())
 
 
-def _print(answer: Tuned) -> None:
-    from specsim.planning.tune import WITHOUT
-    from specsim.report.assumed import run_lines, unstated_line
-    from specsim.report.tuned import schedule_table, trials_table, tuned_lines
+@dataclass(frozen=True, slots=True)
+class _Tuned:
+    """A decision as it is printed."""
 
-    if not answer.text.text:
-        print(f"# off: start {answer.engine} without {WITHOUT[answer.engine]}")
-    print(f"# {answer.command}\n{answer.text.text.rstrip()}" if answer.engine == "tensorrt-llm" else answer.command)
-    for name, content in answer.text.files.items():
-        print(f"# {name}:\n{content.rstrip()}")
-    for note in answer.text.notes:
-        messages().print(f"note: {note}", soft_wrap=True, markup=False)
-    out = console()
-    for line in tuned_lines(answer.question, answer.tuning, answer.confirmation):
-        out.print(line, soft_wrap=True)
-    if answer.confirmation is not None:
-        out.print(trials_table(answer.confirmation, answer.question.slo))
-    out.print(schedule_table(answer.tuning))
-    question, prices = answer.question, answer.tuning.price_name
-    worst = answer.confirmation.chosen.runs[0]["price_source"] if answer.confirmation else None
-    for line in (*run_lines(question, prices, worst), *unstated_line(answer.asked.assumed)):
-        out.print(line, soft_wrap=True, markup=False)
+    asked: Asked
+    engine: EngineName
+    decision: Decision
 
+    def as_json(self) -> dict[str, Any]:
+        decision = self.decision
+        question, confirmation, text = decision.question, decision.confirmation, decision.text
+        return {
+            "name": question.name, "for": self.engine.value, "assumed": list(self.asked.assumed),
+            "serving_engine": question.assumed_engine(), **decision.tuning.as_json(),
+            "confirmation": confirmation and confirmation.as_json(question.slo),
+            "text": text.text, "files": dict(text.files), "notes": list(text.notes),
+            "command": decision.command,
+        }  # fmt: skip
 
-def _confirm(question: Scenario, tuning: Tuning) -> Confirmation:
-    from specsim.assembly import assemble
-    from specsim.planning.confirm import confirm
+    def print(self) -> None:
+        from specsim.planning.tune import WITHOUT
+        from specsim.report.assumed import run_lines, unstated_line
+        from specsim.report.tuned import schedule_table, trials_table, tuned_lines
 
-    lengths = [k for k in assemble(question).choices() if k]
-    with progress_bar() as bar:
-        task = bar.add_task("", total=2 + len(lengths), completed=-1)
-        return confirm(
-            question, tuning.policy, lengths, progress=lambda name: bar.update(task, description=name, advance=1)
-        )  # fmt: skip
+        decision = self.decision
+        question, tuning, confirmation, text = decision.question, decision.tuning, decision.confirmation, decision.text
+        command = decision.command
+        if not text.text:
+            print(f"# off: start {self.engine.value} without {WITHOUT[self.engine.value]}")
+        print(f"# {command}\n{text.text.rstrip()}" if self.engine is EngineName.TENSORRT_LLM else command)
+        for name, content in text.files.items():
+            print(f"# {name}:\n{content.rstrip()}")
+        for note in text.notes:
+            messages().print(f"note: {note}", soft_wrap=True, markup=False)
+        out = console()
+        for line in tuned_lines(question, tuning, confirmation):
+            out.print(line, soft_wrap=True)
+        if confirmation is not None:
+            out.print(trials_table(confirmation, question.slo))
+        out.print(schedule_table(tuning))
+        worst = confirmation.chosen.runs[0]["price_source"] if confirmation else None
+        for line in (*run_lines(question, tuning.price_name, worst), *unstated_line(self.asked.assumed)):
+            out.print(line, soft_wrap=True, markup=False)
 
 
 def _by_context(machine: Assembly, contexts: str) -> list[dict[str, Any]]:
@@ -152,3 +166,8 @@ def _print_contexts(found: list[dict[str, Any]]) -> None:
     from specsim.report.tuned import context_table
 
     console().print(context_table(found))
+
+
+def _engine_of(scenario: Scenario) -> EngineName:
+    kind = scenario.engine.kind
+    return EngineName(kind) if kind in list(EngineName) else EngineName.VLLM

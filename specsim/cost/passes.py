@@ -29,11 +29,17 @@ from specsim.cost.forward import (
 from specsim.cost.step_time import Charge
 from specsim.specs.deployment import ExpertGroup
 from specsim.specs.engine import GraphMode, pad_to_graph
+from specsim.specs.formats import format_of
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
 
 KEPT = 64  # passes of other groups: draft lengths have most of their draft passes in common
 PIECES_PER_LAYER = 2  # launches a layer of a piecewise captured pass: one graph piece, one attention
+# Launches of what is priced as one kernel. A routed layer chooses experts, sorts tokens (2), multiplies twice with the
+# activation between and sums up (vllm/model_executor/layers/fused_moe/fused_moe.py); products of narrow activations
+# quantise them first (per_token_group_quant_fp8 and its like, in vLLM and SGLang).
+LAUNCHES = {"moe": 7}
+QUANTISING = {"gemm": 1, "moe": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +173,9 @@ class PassCost:
     def charge(self, kernel: Kernel, warm: bool) -> Charge:
         """One kernel, all its launches."""
         price = self._prices.price(kernel, warm=warm)
+        launches = LAUNCHES.get(kernel.kind, 1)
+        if kernel.kind in QUANTISING and format_of(kernel.dtype).activation_bits < 16:
+            launches += QUANTISING[kernel.kind]
         seconds = price.seconds * kernel.count
         return Charge(
             kernel.part,
@@ -175,7 +184,7 @@ class PassCost:
             seconds * price.relative_error,
             price.rank,
             price.compute_bound,
-            kernel.count,
+            launches * kernel.count,
         )
 
     def _launches(self, charges: Sequence[Charge], captured: Reals, *, uniform: bool) -> Charge:

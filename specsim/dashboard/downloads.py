@@ -28,26 +28,26 @@ def offer(answered: Answered, verb: str, *flags: str) -> None:
     if answered.words.start is not None:
         st.caption(plain(f"In a folder with {FILE}, below, and the files that it names."))
     st.caption("The address of this page holds the whole question but for uploaded traces and profiles: share it.")
-    question, data, timeline = st.columns(3)
+    row = st.container(horizontal=True)
     scenario = commented_yaml(answered.asked)
-    question.download_button(
+    row.download_button(
         "Scenario (YAML)", scenario, FILE, "application/yaml", key=f"yaml {side}",
-        width="stretch", on_click="ignore",
+        on_click="ignore",
     )  # fmt: skip
-    question.download_button(
+    row.download_button(
         "Report (HTML)", lambda: _report(answered), "specsim-report.html", "text/html", key=f"html {side}",
-        width="stretch", on_click="ignore",
+        on_click="ignore",
     )  # fmt: skip
-    data.download_button(
-        "Map (CSV)", _csv(answered), "map.csv", "text/csv", key=f"csv {side}", width="stretch", on_click="ignore"
+    row.download_button(
+        "Map (CSV)", _csv(answered), "map.csv", "text/csv", key=f"csv {side}", on_click="ignore"
     )  # fmt: skip
-    data.download_button(
+    row.download_button(
         "Prediction (JSON)", _json(answered), "prediction.json", "application/json", key=f"json {side}",
-        width="stretch", on_click="ignore",
+        on_click="ignore",
     )  # fmt: skip
-    timeline.download_button(
+    row.download_button(
         "Timeline (Perfetto)", lambda: _timeline(answered), "timeline.json.gz", "application/gzip",
-        key=f"trace {side}", width="stretch", on_click="ignore", help="One simulated run; open it at ui.perfetto.dev.",
+        key=f"trace {side}", on_click="ignore", help="One simulated run; open it at ui.perfetto.dev.",
     )  # fmt: skip
     with st.expander(FILE):
         st.code(scenario, language="yaml")
@@ -72,7 +72,7 @@ def _json(answered: Answered) -> str:
 
 
 def _report(answered: Answered) -> bytes:
-    return capacity_report(answered.asked, batch=answered.words.batch).html().encode()
+    return capacity_report(answered.asked, simulated=False, batch=answered.words.batch).html().encode()
 
 
 def _timeline(answered: Answered) -> bytes:

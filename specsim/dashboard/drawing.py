@@ -15,7 +15,7 @@ from specsim.report.figures import OFF, ON
 PLOT: dict[str, Any] = {"displayModeBar": False, "responsive": True}
 LONGEST_ERROR = 600
 STYLE = """<style>
-[data-testid="stSidebar"] {min-width: 22rem}
+@media (min-width: 48rem) {[data-testid="stSidebar"][aria-expanded="true"] {min-width: 22rem}}
 .block-container {padding-top: 4.4rem; padding-bottom: 3rem; max-width: 100rem}
 [data-testid="stSidebarHeader"] {height: 2rem}
 [data-testid="stSidebar"] [data-testid="stVerticalBlock"] {gap: .45rem}
@@ -46,27 +46,9 @@ def plain(text: str) -> str:
 
 
 def show(figure: Any, key: str, what: str) -> None:
-    """A figure in the page's own theme; ``what`` says it to those who cannot see it."""
-    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", font_color=ink(), title_font_color=ink())
-    figure.update_layout(plot_bgcolor=figure.layout.plot_bgcolor or "rgba(0,0,0,0)", legend_font_color=ink())
-    figure.update_xaxes(gridcolor=faint(), linecolor=faint(), zerolinecolor=faint())
-    figure.update_yaxes(gridcolor=faint(), linecolor=faint(), zerolinecolor=faint())
-    st.plotly_chart(figure, theme=None, config=PLOT, key=key, alt=what)
-
-
-def dark() -> bool:
-    """Whether the browser shows the page in its dark theme."""
-    return st.context.theme.type == "dark"
-
-
-def ink() -> str:
-    """The colour of text."""
-    return "#e5e7eb" if dark() else "#1f2937"
-
-
-def faint() -> str:
-    """The colour of lines that only help."""
-    return "rgba(160,160,160,.28)"
+    """A figure in the theme that the browser shows; ``what`` says it to those who cannot see it."""
+    figure.update_layout(template=None, font_color=None)  # these are the theme's
+    st.plotly_chart(figure, theme="streamlit", config=PLOT, key=key, alt=what)
 
 
 def rests_on(answered: Answered, interval: str = "") -> None:

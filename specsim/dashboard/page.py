@@ -59,7 +59,9 @@ def page() -> None:
         with st.sidebar:
             asked = _ask()
         st.session_state.setdefault(VIEW.key, VIEW.options[0])
-        st.segmented_control("View", VIEW.options, key=VIEW.key, required=True, label_visibility="collapsed")
+        st.segmented_control(
+            "View", VIEW.options, key=VIEW.key, required=True, label_visibility="collapsed", wrap=True
+        )
         write_link(fields)
         if faults:
             _say(faults)

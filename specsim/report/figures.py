@@ -17,7 +17,10 @@ PARTS = {
     "elementwise": "#bfdbfe", "sampling": "#a78bfa", "communication": "#10b981", "host": "#9ca3af",
     "prompts": "#0f766e",
 }  # fmt: skip
-PATTERNS = {"draft": "/", "prompts": ".", "communication": "x", "attention": "-"}  # read without colour
+PATTERNS = {  # that parts are told apart by where colours are not seen
+    part: {"shape": shape, "size": 7, "solidity": 0.25, "fgcolor": "rgba(255,255,255,.55)", "bgcolor": PARTS[part]}
+    for part, shape in {"draft": "/", "prompts": ".", "communication": "x", "attention": "-"}.items()
+}
 SHOWN_SHARE = 9.0  # percent of the time; smaller parts have no room for a number
 YOURS = "you \N{RIGHTWARDS ARROW}"  # before the batch that the load leads to
 INK, ON, OFF, LINE = "#1f2937", "#1d4ed8", "#b45309", "#e5e7eb"
@@ -44,8 +47,11 @@ def map_figure(speedups: SpeedupMap, batch: int | None = None, measure: Measure 
         figure.add_shape(
             type="rect", x0=x - 0.47, x1=x + 0.47, y0=y - 0.45, y1=y + 0.45, line={"color": INK, "width": 3}
         )
-    figure.update_xaxes(title="draft length k (tokens)", type="category", showgrid=False)
-    figure.update_yaxes(title="batch size (sequences)", type="category", showgrid=False, ticksuffix="  ")
+    whole = ((-0.5, len(lengths) - 0.5), (-0.5, len(batches) - 0.5))
+    figure.update_xaxes(title="draft length k (tokens)", type="category", showgrid=False, range=whole[0])
+    figure.update_yaxes(
+        title="batch size (sequences)", type="category", showgrid=False, ticksuffix="  ", range=whole[1]
+    )  # fmt: skip
     figure.update_layout(plot_bgcolor=LINE)  # shows through the gaps as cell borders
     return laid_out(figure, 90 + 38 * len(batches))
 
@@ -80,17 +86,17 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
                 name=part,
                 x=bars,
                 y=shares,
-                marker={"color": colour, "pattern": {"shape": PATTERNS.get(part, ""), "fgopacity": 0.5, "size": 6}},
+                marker={"color": colour, "pattern": PATTERNS.get(part, {})},
                 text=[f"{share:.0f}" if share >= SHOWN_SHARE else "" for share in shares],
                 textposition="inside",
                 insidetextanchor="middle",
                 textangle=0,
                 hovertemplate=f"{part} %{{y:.1f}} %<extra>%{{x}}</extra>",
             )
-    figure.update_layout(barmode="stack")
-    figure.update_xaxes(title="batch size and its best k", type="category")
+    figure.update_layout(barmode="stack", legend={"orientation": "h", "y": -0.28, "yanchor": "top", "x": 0})
+    figure.update_xaxes(title="batch size and its best k", type="category", tickangle=0)
     figure.update_yaxes(title="share of the time (%)", range=[0, 100])
-    return laid_out(figure, 360)
+    return laid_out(figure, 420)
 
 
 def laid_out(figure: Any, height: int, *, top: int = 20) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-# What starts something in Markdown or HTML wherever it stands, an underscore that is not inside of a word, and what
+# What starts something in Markdown or HTML wherever it stands, and an underscore that is not inside of a word; what
 # does so at the start of a line.
-_SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|^[#>+=-]|^(?=\d+[.)]\s)")
+_SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
+_FIRST = re.compile(r"^([#>+=-]|(?=\d+[.)]\s))")
 
 
 def markdown_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
@@ -18,7 +19,7 @@ def markdown_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -
 
 def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Collection[int]) -> str:
     """A pipe table whose columns are as wide as their widest cell, those of ``words`` set left, the others right."""
-    cells = [[inline(cell) for cell in line] for line in (header, *rows)]
+    cells = [[_escaped(cell) for cell in line] for line in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
 
     def line(row: Sequence[str]) -> str:
@@ -33,9 +34,13 @@ def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: C
 
 
 def inline(text: str) -> str:
-    """Text in one line, or cell, that neither Markdown nor HTML reads anything into."""
-    escaped = _SPECIAL.sub(lambda found: "\\" + found[0] if found[0] else "\u200b", " ".join(text.split()))
-    return escaped.replace("<", "&lt;")
+    """Text in one line that neither Markdown nor HTML reads anything into."""
+    return _FIRST.sub(lambda found: "\\" + found[0] if found[0] else "\u200b", _escaped(text))
+
+
+def _escaped(text: str) -> str:
+    """The same inside of a line."""
+    return _SPECIAL.sub(lambda found: "\\" + found[0], " ".join(text.split())).replace("<", "&lt;")
 
 
 def fenced(text: str, language: str = "") -> str:

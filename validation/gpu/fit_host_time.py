@@ -3,7 +3,8 @@
 - Rows: of split ``calibration`` alone, the median gap between streamed chunks (a whole step at concurrency 1, a step
   of decodes above) of at most MOST_TOKENS tokens a pass, of engines that schedule asynchronously; and passes that were
   measured alone on one of these machines, which have no host in them. Left out are 8-bit KV caches (below).
-- Law: gap = f · device + step + sequence · B + draft_pass · passes + draft_token · B · k. ``device`` is what the
+- Law: gap = f · device + step + sequence · B + draft_pass · passes + draft_token · B · k, the last for drafts that the
+  host handles. ``device`` is what the
   package prices with a host that takes no time, f how far off it is: one number a machine and weight format, which is
   fitted along and thrown away. By least squares of relative errors, nothing below 0; a row of up to NARROW_TOKENS
   counts as sure to ROW_ERROR, one of more, whose device price is less sure, to WIDE_ERROR. Both are judgements.
@@ -42,6 +43,7 @@ PASSES = {"gh200-apertus-8b-pass": GAPS[0]}  # of the same machine as these gaps
 PLANNED = "a100-llama-3.1-8b-eagle3"
 EAGER = "h100-qwen3-1.7b-pass"
 IN_ONE_PASS = ("dspark",)  # drafters whose passes do not grow with the drafts
+ON_GPU = ("dspark",)  # drafters of Model Runner V2, which hands drafts over and judges them there
 MOST_TOKENS, NARROW_TOKENS = 512, 64
 ROW_ERROR, WIDE_ERROR = 0.03, 0.08
 NAMES = ("step", "sequence", "draft_pass", "draft_token")
@@ -56,11 +58,15 @@ DEVICE = (1.0, 0.1)
 
 
 class Gap(NamedTuple):
-    """One row: what was measured, and what the device alone is priced at; ``clients`` 0: a pass without its host."""
+    """One row: what was measured, and what the device alone is priced at; ``clients`` 0: a pass without its host.
+
+    ``handled``: drafted tokens that the host hands over and judges.
+    """
 
     group: str
     clients: int
     draft_tokens: int
+    handled: int
     passes: int
     tokens: int
     measured_s: float
@@ -71,7 +77,7 @@ class Gap(NamedTuple):
         """How often each of NAMES occurs."""
         if not self.clients:
             return (0.0,) * len(NAMES)
-        return 1.0, self.clients, self.passes, self.clients * self.draft_tokens
+        return 1.0, self.clients, self.passes, self.handled
 
     @property
     def study(self) -> str:
@@ -103,13 +109,14 @@ def gaps() -> Iterator[Gap]:
             group = f"{name} {condition.get('weights', '')}".strip()
             passes = min(1, row.k) if condition["drafter"] in IN_ONE_PASS else row.k
             measured_s = row.figures["median_itl_ms"] / 1e3
-            yield Gap(group, clients, row.k, passes, tokens, measured_s, float(device.seconds))
+            handled = 0 if condition["drafter"] in ON_GPU else clients * row.k
+            yield Gap(group, clients, row.k, handled, passes, tokens, measured_s, float(device.seconds))
     for name, group in PASSES.items():
         for study, row in calibration(name):
             tokens = int(row.shape["sequences"] * row.shape["query_tokens"])
             if tokens <= NARROW_TOKENS:
                 priced = forecasts(scenario_of_row(study, row), row)["forward_ms"]
-                yield Gap(group, 0, 0, 0, tokens, row.figures["forward_ms"] / 1e3, priced.value / 1e3)
+                yield Gap(group, 0, 0, 0, 0, tokens, row.figures["forward_ms"] / 1e3, priced.value / 1e3)
 
 
 def fitted(rows: Sequence[Gap]) -> tuple[Floats, Floats, dict[str, float], Floats]:

@@ -14,7 +14,7 @@ def draw(answered: Answered) -> None:
     """The map in the measure that the user chooses, and its cells as a table."""
     found = measures(answered.scenario)
     chosen = st.segmented_control(
-        "Measure", [*found], default=next(iter(found)), required=True, key=f"measure {answered.side}"
+        "Measure", [*found], default=next(iter(found)), required=True, wrap=True, key=f"measure {answered.side}"
     )  # fmt: skip
     measure, batch, speedups = found[chosen or next(iter(found))], answered.load.batch, answered.speedups
     unit = f" ({measure.unit})" if len(measure.unit) > 1 else ""

@@ -19,6 +19,8 @@ from specsim.report.sheet import Sheet
 from specsim.results import slo_met
 from specsim.units import format_seconds
 
+METRIC_PIXELS = 168  # two fit side by side on a phone
+
 
 def draw(answered: Answered) -> None:
     """The verdict by formula, then by simulation where the user wants it."""
@@ -41,21 +43,21 @@ def _metrics(answered: Answered, cell: Cell, off: Cell) -> None:
     """The measures of the best drafting cell, each beside that of no drafter."""
     found = measures(answered.scenario)
     shown = [found[name] for name in ("Output tokens/s/GPU", "TPOT", "Cost") if name in found]
-    columns = st.columns(len(shown) + 2)
-    for column, measure in zip(columns, shown, strict=False):
+    row = st.container(horizontal=True)
+    for measure in shown:
         unit = f" {measure.unit}" if measure.unit and measure.name != "Cost" else ""
-        label = "USD per 1M output tokens" if measure.name == "Cost" else measure.name
+        label = "USD per 1M tokens" if measure.name == "Cost" else measure.name
         before = f"off: {measure.text(off)}{unit}" if cell is not off else None
-        _metric(column, label, f"{measure.text(cell)}{unit}", before)
-    _metric(columns[-2], "Tokens a round", f"{cell.tokens_per_round:.2f}", f"k = {cell.draft_tokens}")
+        _metric(row, label, f"{measure.text(cell)}{unit}", before)
+    _metric(row, "Tokens a round", f"{cell.tokens_per_round:.2f}", f"k = {cell.draft_tokens}")
     _metric(
-        columns[-1], "Decode round", format_seconds(cell.round_s),
-        f"90 %: {format_seconds(cell.round_low_s)} to {format_seconds(cell.round_high_s)}",
+        row, "Decode round", format_seconds(cell.round_s),
+        f"±{cell.round_high_s / cell.round_s - 1:.0%} (90 %)",
     )  # fmt: skip
 
 
-def _metric(column: Any, label: str, value: str, beside: str | None) -> None:
-    column.metric(label, value, beside, delta_color="off", delta_arrow="off", border=True)
+def _metric(row: Any, label: str, value: str, beside: str | None) -> None:
+    row.metric(label, value, beside, delta_color="off", delta_arrow="off", border=True, width=METRIC_PIXELS)
 
 
 def _change(answered: Answered, cell: Cell) -> str:
@@ -78,7 +80,8 @@ def _served(answered: Answered, found: Summaries) -> None:
             told = f"{name}: {run['output_throughput']:,.0f} output tokens/s; no SLO is asked for"
             card(name != OFF, told, *lines)
         else:
-            card(slo_met(run, slo), f"{name}: {slo_line(run, slo).partition(';')[0]}", slo_line(run, slo), *lines)
+            answer, _, bounds = slo_line(run, slo).partition(": ")
+            card(slo_met(run, slo), f"{name}: {answer}", f"{bounds}.", *lines)
     draw_sheet(Sheet.of(run_table(found, OFF)))
     last = next(reversed(found.values()))
     st.caption(

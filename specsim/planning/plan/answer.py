@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from specsim.notebook import html_table
-from specsim.planning.plan.choose import Option, Plan, choose
+from specsim.planning.plan.choose import Option, Plan, Told, choose
 from specsim.planning.plan.fleet import FleetVerdict
 from specsim.planning.plan.load import own_load
 from specsim.planning.plan.named import Named
@@ -16,7 +16,7 @@ from specsim.planning.plan.sensitivity import Asides, asides
 from specsim.planning.plan.size import LargestRate
 from specsim.scenario import Asked, Scenario
 
-Told = Callable[[int, int], None]  # hears (done, all)
+Progress = Callable[[str], Told]  # what is under way, and who hears how far it is
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,24 @@ class PlanAnswer:
         }  # fmt: skip
 
 
-def answer_plan(
-    asked: Asked, named: Named, *, rates: Sequence[float] = (), what_if: bool = True, pool: Executor | None = None,
-    told: Callable[[str], Told | None] = lambda _: None,
+def plan_answer(
+    asked: Asked, named: Named, later_rates: Sequence[float] = (), *, what_if: bool = True,
+    pool: Executor | None = None, progress: Progress | None = None,
 ) -> PlanAnswer:  # fmt: skip
-    """The cheapest of what may be chosen at the question's load and at each of ``rates``, and what is asked about it.
+    """The plan of a question, of ``later_rates`` too, and what was asked about it.
 
-    ``told``: makes the progress of what it is given the name of. Raises as ``choose`` and ``Named.space``.
+    Raises InvalidInput without an SLO or with a closed loop, NoAnswer where nothing meets the SLO.
     """
-    space, assumed = named.space(asked.scenario)
-    load = own_load(asked.scenario)
-    found = choose(asked.scenario, space, load, pool=pool, progress=told("deployments"))
-    later = [replace(load, rate_per_s=rate) for rate in rates]
-    grown = [choose(asked.scenario, space, one, pool=pool, progress=told("a later load")) for one in later]
-    told("what if" if what_if else "headroom")
+    tell = progress or (lambda _: lambda done, total: None)
+    scenario = asked.scenario
+    space, assumed = named.space(scenario)
+    load = own_load(scenario)
+    found = choose(scenario, space, load, pool=pool, progress=tell("deployments"))
+    later = [replace(load, rate_per_s=rate) for rate in later_rates]
+    grown = [choose(scenario, space, one, pool=pool, progress=tell("a later load")) for one in later]
+    tell("what if" if what_if else "headroom")
     aside = asides(found.best, what_if=what_if, pool=pool)
-    return PlanAnswer(asked.scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
+    return PlanAnswer(scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Sequence
+
 from specsim.analytic.speedups import SpeedupMap
 from specsim.assembly import Assembly
 from specsim.cost.memory import MemoryBudget
 from specsim.fidelity import Fidelity
 from specsim.report.assumed import assumed_lines, unstated_line
+from specsim.report.document.answers import ON, Served, speculation_of
 from specsim.report.document.blocks import Bullets, Chart, Listing, Paragraph, Section
+from specsim.report.memory import HELD, capacity_sheet, memory_figure, sides
 from specsim.report.sheet import Sheet
 from specsim.report.validation.map_figures import map_agreement
-from specsim.scenario import Asked
+from specsim.scenario import Asked, Scenario
 from specsim.scenario.commented import commented_yaml
 from specsim.specs.engine_defaults import default_sources
 from specsim.units import GB
@@ -19,40 +25,28 @@ FILE = "scenario.yaml"
 
 
 def memory(machine: Assembly) -> Section:
-    """Where one GPU's memory goes, without the drafter and with it."""
-    sides = {"off": machine.plain}
-    if machine.speculation is not None and machine.longest:
-        sides["with the drafter"] = machine
-    budgets = {name: one.memory for name, one in sides.items()}
+    """Where one GPU's memory goes, without the drafter and with it, and how many sequences fit."""
+    replicas = sides(machine)
+    budgets = [one.memory for one in replicas.values()]
     rows = [
-        [label, *(f"{getattr(budget, field) / GB:,.2f}" for budget in budgets.values())]
-        for label, field in _MEMORY
-        if any(getattr(budget, field) for budget in budgets.values())
+        [label, *(f"{getattr(budget, field) / GB:,.2f}" for budget in budgets)]
+        for field, (label, _) in HELD.items()
+        if any(getattr(budget, field) for budget in budgets)
     ]
-    rows.append(["left", *(f"{_left(budget) / GB:,.2f}" for budget in budgets.values())])
-    rows.append(["tokens that a replica's KV cache holds", *(f"{one.longest_cached:,}" for one in sides.values())])
-    utilization = machine.limits.gpu_memory_utilization
-    first = machine.memory
+    rows.append(["left to others", *(f"{_left(budget) / GB:,.2f}" for budget in budgets)])
+    first = budgets[0]
     told = (
-        f"GB of one GPU's {first.total_bytes / GB:.1f}, of which the engine takes {utilization:.0%}, "
-        f"{first.usable_bytes / GB:.1f} GB; counted as vLLM counts it at its start."
+        f"GB of one GPU's {first.total_bytes / GB:.1f}, of which the engine takes "
+        f"{machine.limits.gpu_memory_utilization:.0%}, {first.usable_bytes / GB:.1f} GB; counted as vLLM counts "
+        "it at its start. Beside it, how many sequences a replica's KV cache holds."
     )
-    return Section("Memory", [Paragraph(told), Sheet("", ("one GPU, GB", *sides), rows)])
-
-
-_MEMORY = (
-    ("weights", "weights"),
-    ("the drafter's weights", "draft_weights"),
-    ("CUDA context, kernels", "context"),
-    ("activations at start-up", "activations"),
-    ("captured graphs", "graphs"),
-    ("KV cache", "kv"),
-)
+    tables = [Sheet("", ("one GPU, GB", *replicas), rows), capacity_sheet(machine)]
+    return Section("Memory", [Paragraph(told), Chart(memory_figure(machine)), *tables])
 
 
 def _left(budget: MemoryBudget) -> float:
-    """Of all memory: what the engine leaves to others, and less than a block."""
-    return budget.total_bytes - float(sum(getattr(budget, field) for _, field in _MEMORY))
+    """Of all memory: what the engine leaves, and less than a block."""
+    return budget.total_bytes - float(sum(getattr(budget, field) for field in HELD))
 
 
 def assumptions(asked: Asked, speedups: SpeedupMap) -> Section:
@@ -92,11 +86,27 @@ def measured_beside(fidelity: Fidelity, origin: str) -> Section:
     )
 
 
-def repeat(asked: Asked) -> Section:
-    """The command, and the scenario that it is given."""
-    scenario = asked.scenario
-    told = f"From this file, {FILE}; its question's hash is {scenario.sha256()[:12]}."
+def repeat(asked: Asked, served: Served | None = None, options: Sequence[str] = ()) -> Section:
+    """The commands, and the scenario that they are given; ``options``: those of the plan."""
+    extra = f" {shlex.join(options)}" if options else ""
+    lines = [f"specsim report {FILE}{extra}", f"specsim predict {FILE}"]
+    if served is not None:
+        drafts = ""
+        if served.decision is not None:
+            drafts = _as_options(served.scenarios[ON])
+            lines.append(f"specsim tune {FILE}")
+        lines += [f"specsim simulate {FILE}{drafts}", f"specsim plan {FILE}{drafts}{extra}", f"specsim compare {FILE}"]
+    told = f"From this file, {FILE}; its question's hash is {asked.scenario.sha256()[:12]}."
     return Section(
         "To repeat it",
-        [Listing(f"specsim report {FILE}", "sh"), Paragraph(told), Listing(commented_yaml(asked), "yaml")],
+        [Listing("\n".join(lines), "sh"), Paragraph(told), Listing(commented_yaml(asked), "yaml")],
     )
+
+
+def _as_options(scenario: Scenario) -> str:
+    """How much is drafted, as options."""
+    policy = speculation_of(scenario).policy
+    if policy.kind == "fixed":
+        return f" --draft-tokens {policy.longest}"
+    stated = json.dumps(policy.model_dump(mode="json"))
+    return f" --set {shlex.quote(f'speculation.policy={stated}')}"

@@ -37,6 +37,11 @@ class Chart:
     caption: str = ""
 
 
+def as_sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
 Block = Paragraph | Bullets | Listing | Chart | Sheet
 
 
