@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -24,18 +23,8 @@ def worker_processes(count: int) -> Iterator[ProcessPoolExecutor | None]:
     if count == 1:
         yield None
         return
+    from specsim.planning.workers import end_with_parent
+
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=end_with_parent) as pool:
         yield pool
-
-
-def _end_with_parent() -> None:
-    """A signal that ends the command reaches no worker: each waits for the command's end."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # it was begun by one
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

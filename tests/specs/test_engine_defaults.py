@@ -100,6 +100,17 @@ def test_the_share_of_memory_rose_with_graphs_that_count() -> None:
     assert [engine("h200", version=v).gpu_memory_utilization for v in ("0.20", "0.21")] == [0.9, 0.92]
 
 
+def test_the_second_model_runner_takes_less_of_the_host_and_nothing_for_a_draft() -> None:
+    """56 % more tokens/s where the host bounds them (vllm.ai/blog/mrv2): dense models from 0.25, others from 0.29."""
+    old, new = (engine("h100-sxm", "eagle3", version=version).host for version in ("0.24", "0.25"))
+    for name in ("step", "sequence", "draft_pass"):
+        assert getattr(old, name).seconds == pytest.approx(1.56 * getattr(new, name).seconds, rel=0.05)
+    assert old.draft_token.seconds > 0 == new.draft_token.seconds
+    assert engine("h100-sxm", "dspark", version="0.23").host.draft_token.seconds == 0
+    assert engine("h100-sxm", "eagle3", version="0.28", routed=True).host == old
+    assert engine("h100-sxm", "eagle3", version="0.29", routed=True).host == new
+
+
 def test_an_eight_bit_cache_before_hopper_is_planned_on_the_host() -> None:
     """FlashAttention 2 reads no FP8 cache, so that FlashInfer runs, which divides its work on the host each pass."""
     wide, narrow = (engine("a100-80gb", "eagle3", kv_bits=bits) for bits in (16, 8))
