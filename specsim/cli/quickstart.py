@@ -40,16 +40,17 @@ def quickstart(
         writer.writeheader()
         writer.writerows(speedups.as_json()["grid"])
     (out / "report.html").write_text(capacity_report(question, simulated=False).html(), encoding="utf-8")
-    tell_compilation()
-    published = published_speedups()
     if as_json:
-        beside = {"published": [asdict(one) for one in published], "files": str(out)}
+        beside = {"published": [asdict(one) for one in published_speedups()], "files": str(out)}
         print_json(speedups.as_json() | {"verdict": answer.as_json()} | beside)
         return
     screen = console()
     screen.print(f"[bold]{answer.sentence}[/bold]\n{answer.about}\n{answer.limits}\n")
     screen.print(map_table(speedups))
     screen.print()
+    screen.file.flush()  # the answer first: what follows may have to be compiled
+    tell_compilation()
+    published = published_speedups()
     screen.print(example_table(published))
     for line in example_lines(published):
         screen.print(line, soft_wrap=True)
