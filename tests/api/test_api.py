@@ -111,7 +111,9 @@ def test_long_results_show_themselves_shortly(tmp_path: Path) -> None:
         specsim.tune(**H100, simulate=False, batches=[1, 8, 64]),  # type: ignore[arg-type]
         specsim.compare(**H100, drafters=["eagle-3"], batches=[1], simulated=0, set=small),  # type: ignore[arg-type]
         specsim.fit(log),
+        specsim.ask(**H100),  # type: ignore[arg-type]
     ]
+    assert repr(specsim.predict(**H100, batches=[1, 8]).map).startswith("<SpeedupMap: batch sizes 1 to 8, k 0 to 3")  # type: ignore[arg-type]
     for one in found:
         assert repr(one).startswith("<")
         assert len(repr(one)) < 250
