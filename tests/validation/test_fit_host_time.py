@@ -44,8 +44,8 @@ def made(fit: Any, truth: tuple[float, ...], *, clients: tuple[int, ...] = (1, 8
             for k in (0, 1, 5):
                 device_s = 5e-3 + 3e-5 * batch * (1 + k) + 4e-4 * k
                 law = float(np.dot(truth, (1, batch, k, batch * k)))
-                rows.append(fit.Gap(group, batch, k, batch * k, k, 1, factor * device_s + law, device_s))
-        rows.append(fit.Gap(group, 0, 0, 0, 0, 1, factor * 5e-3, 5e-3))
+                rows.append(fit.Gap(group, batch, k, False, k, 1, factor * device_s + law, device_s))
+        rows.append(fit.Gap(group, 0, 0, False, 0, 1, factor * 5e-3, 5e-3))
     return rows
 
 
