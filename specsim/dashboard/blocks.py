@@ -21,7 +21,7 @@ def draw(blocks: Sequence[Block], key: str) -> None:
         elif isinstance(block, Listing):
             st.code(block.text, language=block.language or None, wrap_lines=True)
         elif isinstance(block, Chart):
-            show(block.figure, f"{key} {number}", block.caption)
+            show(block.figure, f"{key} {number}", block.caption or key)
             if block.caption:
                 st.caption(plain(block.caption))
         else:
