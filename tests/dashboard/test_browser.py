@@ -24,6 +24,13 @@ pytestmark = [
 ]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 ROOT = Path(__file__).parents[2]
+CONFIG = (
+    '{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, '
+    '"num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, '
+    '"max_position_embeddings": 131072}'
+)
+TRACE = "timestamp,input_length,output_length\n" + "".join(f"{n * 500},{100 + n},{10 + n}\n" for n in range(40))
+COMMAND = "vllm serve meta-llama/Llama-3.3-70B-Instruct --tensor-parallel-size 4 --max-num-seqs 64"
 WAIT_MS = 60_000
 
 
@@ -98,3 +105,32 @@ def test_a_user_asks_changes_shares_and_takes_along(page: Any, tmp_path: Path) -
         page.get_by_role("button", name="Report (HTML)").first.click()
     taken.value.save_as(tmp_path / "report.html")
     assert "Llama-3.3-70B" in (tmp_path / "report.html").read_text()
+
+
+def test_a_user_gives_files_and_a_command(page: Any) -> None:
+    settled(page)
+    page.get_by_text("Files and pasted text").click()
+    files = {"name": "config.json", "mimeType": "application/json", "buffer": CONFIG.encode()}
+    page.locator('input[type="file"]').set_input_files(files)
+    page.get_by_text("8.03B parameters").first.wait_for()
+    chosen(page, "What is it?", "Trace of requests")
+    page.locator('input[type="file"][accept*="csv"]').set_input_files(
+        {"name": "mine.csv", "mimeType": "text/csv", "buffer": TRACE.encode()}
+    )
+    page.get_by_text("mine.csv: 40 requests").first.wait_for()
+    settled(page)
+    page.get_by_role("textbox", name="Or an engine's command line").fill(COMMAND)
+    page.keyboard.press("Control+Enter")
+    page.wait_for_timeout(700)
+    page.get_by_role("button", name="Read it").click()
+    page.get_by_text("Llama-3.3-70B on 4 x").first.wait_for()
+
+
+def test_twenty_sessions_at_once_each_get_their_own_answer(page: Any, address: str) -> None:
+    settled(page)
+    rates = range(1, 21)
+    sessions = [page.context.new_page() for _ in rates]
+    for rate, session in zip(rates, sessions, strict=True):
+        session.goto(f"{address}/?model=qwen3-8b&gpu=h100-sxm&drafter=eagle3&rate={rate}", wait_until="commit")
+    for rate, session in zip(rates, sessions, strict=True):
+        session.get_by_text(f"the mean at {rate} requests/s").first.wait_for(timeout=WAIT_MS)
