@@ -56,15 +56,6 @@ class Group:
         """Prompt tokens, of which at most the last gets logits; decoding and verification want them all."""
         return self.query_tokens > max(1, self.logit_rows)
 
-    @property
-    def content(self) -> tuple[object, ...]:
-        """Hashable, and the same for groups whose arrays hold the same."""
-        return tuple(map(_content, (self.sequences, self.query_tokens, self.kv_tokens, self.logit_rows)))
-
-
-def _content(value: Reals) -> object:
-    return (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
-
 
 def one_prompt_kernel(groups: Sequence[Group]) -> list[Group]:
     """The groups as attention kernels run them: wide prompt chunks of a pass in one, of mean length Σ q²/Σ q.

@@ -46,7 +46,7 @@ class Run:
         groups = self.groups if self.drafting is None else [self.drafting, *self.groups]
         if self.operation:
             rows = sum((group.sequences * group.logit_rows for group in groups), 0)
-            return Entry(self.cost.sampling(self.operation, rows), self.times)
+            return Entry(self.cost.kernels.sampling(self.operation, rows), self.times)
         return Entry(self.cost.charges(groups, warm=self.warm, mask=self.mask), self.times)
 
 

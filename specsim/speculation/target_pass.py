@@ -135,7 +135,7 @@ class TargetPass:
         shape = (weights / target.hidden_size, float(target.hidden_size))
         flops = narrow.operations_per_weight * weights
         kernel = Kernel("elementwise", "elementwise", shape, "unpack", self._precision.dtype, 1, flops, 0.0)
-        return [Entry([self._whole.charge(kernel, warm=False)], 1)]
+        return [Entry([self._whole.kernels.charge(kernel, warm=False)], 1)]
 
     def load_s(self, tokens: Reals) -> tuple[Reals, Reals]:
         """Seconds of loading the experts of so many tokens that are not resident, and of what of it is foreseen."""
