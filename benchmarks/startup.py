@@ -85,7 +85,11 @@ def lines(scenario: str, folder: str) -> list[Line]:
         Line("specsim --help", [*cli, "--help"], 0.4),
         Line("specsim predict", [*cli, "predict", scenario], 1.5),
         Line("specsim tune", [*cli, "tune", scenario, "--for", "vllm"], 2.0),
-        Line("specsim report", [*cli, "report", scenario, "--out", f"{folder}/report.html"], 2.0),
+        Line(
+            "specsim report --by-formula",
+            [*cli, "report", scenario, "--by-formula", "--out", f"{folder}/report.html"],
+            2.0,
+        ),
         Line("specsim simulate", [*cli, "simulate", scenario, "--alone"], 3.0),
         Line("dashboard, first view", ["-c", DASHBOARD], 3.0),
     ]

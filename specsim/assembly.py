@@ -44,7 +44,7 @@ def assemble(scenario: Scenario, prices: KernelPrices | None = None) -> Assembly
     """The machine of a scenario; ``prices``: of kernels, in place of its own. Warns of a drafter's limits."""
     if scenario.speculation is not None:
         prompt, output = scenario.workload.mean_lengths()
-        scenario.speculation.warn_beyond(prompt + output)
+        scenario.speculation.warn_of_limits(scenario.model, prompt + output)
     return Assembly(scenario, given_prices=prices)
 
 

@@ -6,7 +6,10 @@ import gc
 import os
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("suite", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("suite")
 MOST_WORKERS = 4  # each holds torch, numba's code and its own fixtures: about 1.5 GB at the end of a run
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and NumPy are imported: one thread a worker, not one a core

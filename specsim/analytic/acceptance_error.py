@@ -1,37 +1,36 @@
 """What a speed-up owes to an acceptance law that may be off.
 
-The map is drawn again with a law that accepts one standard deviation more and less (``acceptance.origin`` says how
-much that is); half of the difference is the speed-up's own, independent of what prices get wrong.
+The map is drawn with laws that accept one standard deviation less and more too (``acceptance.origin`` says how much
+that is); half of the difference is the speed-up's own, independent of what prices get wrong.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from specsim.analytic.speedups import Cell
+import numpy as np
+
+from specsim.arrays import Floats
 from specsim.assembly import Assembly
+from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.surfaces.estimates import Z90
 
-Draw = Callable[[Assembly], Sequence[Cell]]
 
-
-def unsure_of_acceptance(assembly: Assembly, draw: Draw) -> list[Cell]:
-    """The cells of ``draw``, ``low`` and ``high`` widened by what acceptance leaves open."""
-    cells, speculation = list(draw(assembly)), assembly.speculation
+def less_and_more(assembly: Assembly) -> tuple[AcceptanceLaw, ...]:
+    """The laws one standard deviation off; none where acceptance is sure, or nothing says how it would change."""
+    speculation = assembly.speculation
     if speculation is None or not speculation.acceptance_spread:
-        return cells
-    less, more = (
-        draw(assembly.accepting(accepting_more(speculation.acceptance, factor, assembly.longest)))
-        for factor in (math.exp(-speculation.acceptance_spread), math.exp(speculation.acceptance_spread))
-    )
-    return [_widened(*three) for three in zip(cells, less, more, strict=True)]
+        return ()
+    law, spread = speculation.acceptance, speculation.acceptance_spread
+    found = tuple(accepting_more(law, math.exp(off), assembly.longest) for off in (-spread, spread))
+    return () if all(one is law for one in found) else found
 
 
-def _widened(cell: Cell, less: Cell, more: Cell) -> Cell:
-    """Both errors of a side in quadrature."""
-    off = Z90 * abs(more.speedup - less.speedup) / 2
-    below, above = math.hypot(cell.speedup - cell.low, off), math.hypot(cell.high - cell.speedup, off)
-    return replace(cell, low=max(0.0, cell.speedup - below), high=cell.speedup + above)
+def widened(speedups: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """Bounds of the first of ``speedups`` [laws, batches], with what the others, if any, leave open in quadrature."""
+    if len(speedups) == 1:
+        return low, high
+    own, less, more = speedups
+    off = Z90 * np.abs(more - less) / 2
+    return np.maximum(0.0, own - np.hypot(own - low, off)), own + np.hypot(high - own, off)

@@ -19,9 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from specsim.arrays import Floats
+from specsim.arrays import Booleans, Floats, Reals
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,52 +47,59 @@ class TokenBudget:
 
 @dataclass(frozen=True, slots=True)
 class PromptSteps:
-    """Arrays [batches]. ``share`` of all steps compute prompts, each of these ``prompts`` of them in the mean.
+    """Arrays [batches], or [laws, batches] under laws of acceptance.
 
-    ``prompts`` counts tokens in mean prompts, ``spread`` is its standard deviation. ``decoding``: sequences that
-    decode in a step with prompts. ``steps``: of a request, its rounds and those in which it waits for or computes its
-    prompt, or is late. ``running``: requests that are not late. ``pauses``: nobody runs while a request is late.
+    ``share`` of all steps compute prompts, each of these ``prompts`` of them in the mean: tokens in mean prompts, with
+    standard deviation ``spread``. ``decoding``: sequences that decode in a step with prompts. ``steps``: of a request,
+    its rounds and those in which it waits for or computes its prompt, or is late. ``running``: requests that are not
+    late. ``pauses``: nobody runs while a request is late.
     """
 
     steps: Floats
     running: Floats
-    pauses: NDArray[np.bool_]
+    pauses: Booleans
     share: Floats
     prompts: Floats
     spread: Floats
     decoding: Floats
 
-    def loads(self) -> tuple[PromptSteps, PromptSteps]:
-        """Two equally likely loads of the same mean and spread: a prompt more is a sequence less that decodes."""
-        low, high = (
-            replace(self, prompts=self.prompts + off, decoding=np.maximum(0.0, self.decoding - off))
-            for off in (-self.spread, self.spread)
-        )
-        return low, high
+    def loads(self) -> PromptSteps:
+        """Two equally likely loads of the same mean and spread, [2, ...]: a prompt more is a sequence less that
+        decodes.
+        """
+        off = np.stack([-self.spread, self.spread])
+        return replace(self, prompts=self.prompts + off, decoding=np.maximum(0.0, self.decoding - off))
 
 
 def prompt_steps(
-    batch: Floats, prompts: Floats, rounds: float, budget: TokenBudget, *, waves: bool, late: Floats | float = 0.0
+    batch: Floats,
+    prompts: Floats,
+    rounds: Reals,
+    budget: TokenBudget,
+    *,
+    waves: Booleans,
+    late: Floats | float = 0.0,
 ) -> PromptSteps:
     """Where the steps of batches [batches] go.
 
     ``prompts``: tokens of prompts as they come, [requests]; ``rounds``: of a request, after its prompt; ``late``:
-    steps that others run until a client's next request is seen.
+    steps that others run until a client's next request is seen. ``rounds`` and ``waves`` may be alternatives
+    [laws, 1].
     """
     left, mean = budget.left(batch), float(prompts.mean())
     parts, fill = budget.parts(left, prompts), mean / left
     groups = np.where(parts > 1.0, np.ceil(batch * fill), np.ceil(batch / np.maximum(1.0, np.floor(1.0 / fill))))
-    pauses = (batch == 1.0) | (groups == 1.0 if waves else False)
+    pauses = (batch == 1.0) | (waves & (groups == 1.0))
     clients, own = batch, rounds + parts
-    batch = np.where(pauses, batch, batch * own / (own + late))  # those that are not late
-    least = groups if waves else batch * fill  # steps that the prompts of all fill
+    batch = np.where(pauses, batch, batch * (own / (own + late)))  # those that are not late
+    least = np.where(waves, groups, batch * fill)  # steps that the prompts of all fill
     # What a request goes through before the next one takes its place: steps, or rounds where these wait for prompts.
-    turns, at_prompt = np.full_like(batch, max(rounds, 1.0)), np.ones_like(batch)
+    turns, at_prompt = np.broadcast_to(np.maximum(rounds, 1.0), batch.shape), np.ones_like(batch)
     if budget.mixed:
-        queued = 0.0 if waves else waiting_steps(batch, fill, rounds + parts, float(prompts.std()) / mean)
-        turns, at_prompt = np.maximum(rounds + parts + queued, least), parts
+        queued = np.where(waves, 0.0, waiting_steps(batch, fill, own, float(prompts.std()) / mean))
+        turns, at_prompt = np.maximum(own + queued, least), parts
     chance = np.minimum(1.0, at_prompt / turns)
-    share = np.maximum(0.0 if waves else 1.0 - (1.0 - chance) ** batch, least / turns)
+    share = np.maximum(np.where(waves, 0.0, 1.0 - (1.0 - chance) ** batch), least / turns)
     steps, decoding = turns * (1.0 + share), np.zeros_like(batch)
     if budget.mixed:
         share, steps = np.minimum(1.0, share), turns
@@ -101,7 +107,7 @@ def prompt_steps(
     else:
         share = share / (1.0 + share)
     found = batch / (steps * share)
-    spread = np.zeros_like(batch) if waves else _spread(batch, chance, found, prompts)
+    spread = np.where(waves, 0.0, _spread(batch, chance, found, prompts))
     steps = steps * clients / batch
     return PromptSteps(steps, batch, pauses, share, found, np.clip(1.0 / fill - found, 0.0, spread), decoding)
 

@@ -17,12 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.analytic.acceptance_error import unsure_of_acceptance
+from specsim.analytic.acceptance_error import less_and_more, widened
 from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.analytic.steps import PROMPTS, Served, Steps
 from specsim.arrays import Floats
@@ -48,8 +47,8 @@ def speedup_map(
 
     ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean, and where
     prefill replicas compute them: the map is then a decode replica's. ``acceptance_error``: whether bounds hold what
-    acceptance leaves open, which takes two maps more. ``progress`` hears (done, all) draft lengths of all maps. Raises
-    NoAnswer if the models do not fit, InvalidInput for a batch below 1.
+    acceptance leaves open. ``progress`` hears (done, all) draft lengths. Raises NoAnswer if the models do not fit,
+    InvalidInput for a batch below 1.
     """
     scenario = assembly.scenario
     decode_only = decode_only or scenario.deployment.disaggregation is not None
@@ -69,17 +68,12 @@ def speedup_map(
     sizes = sorted(set(batches))
     lengths = assembly.choices() if draft_lengths is None else tuple(draft_lengths)
 
-    drawn = count()
-
-    def draw(asked: Assembly) -> list[Cell]:
-        rows = []
-        for row in _rows(asked, sizes, lengths, context, served):
-            rows.append(row)
-            if progress is not None:
-                progress(next(drawn) + 1, len(lengths) * (3 if acceptance_error else 1))
-        return [row[index] for index in range(len(sizes)) for row in rows]
-
-    cells = unsure_of_acceptance(assembly, draw) if acceptance_error else draw(assembly)
+    rows = []
+    for row in _rows(assembly, sizes, lengths, context, served, acceptance_error=acceptance_error):
+        rows.append(row)
+        if progress is not None:
+            progress(len(rows), len(lengths))
+    cells = [row[index] for index in range(len(sizes)) for row in rows]
     origin = None if scenario.speculation is None else scenario.speculation.acceptance_origin
     return SpeedupMap(tuple(cells), assembly.price_name, origin, served)
 
@@ -102,57 +96,79 @@ def served_by(assembly: Assembly) -> Served:
 
 
 def _rows(
-    assembly: Assembly, batches: Sequence[int], lengths: Sequence[int], context: float, served: Served | None
+    assembly: Assembly,
+    batches: Sequence[int],
+    lengths: Sequence[int],
+    context: float,
+    served: Served | None,
+    *,
+    acceptance_error: bool,
 ) -> Iterator[list[Cell]]:
-    """The cells of each draft length, whose prices are made for every batch size at once."""
+    """The cells of each draft length, whose prices are made for every batch size and acceptance law at once."""
     sizes = np.array(batches, dtype=np.float64)
+    off = less_and_more(assembly) if acceptance_error else ()
+    laws = () if assembly.speculation is None else (assembly.speculation.acceptance, *off)
     alone = _Row.of(Steps(assembly, 0, drafter=False), sizes, context, served)
     for k in lengths:
-        steps = Steps(assembly, k)
+        steps = Steps(assembly, k, laws=laws if off and k else ())
         row = _Row.of(steps, sizes, context, served) if k or steps.drafter else alone
         yield row.cells(batches, context, alone)
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One draft length over batch sizes [batches]; ``tokens``: that a step commits a request, prompts' steps too."""
+    """One draft length over batch sizes [batches].
+
+    ``tokens``: that a step commits a request, prompts' steps too; and ``step_s``, [laws, batches]: of the scenario's
+    acceptance law first, then of its alternatives, if any. ``step``: of the first.
+    """
 
     draft_tokens: int
     tokens_per_round: float
     round: StepTime
     step: StepTime
     tokens: Floats
+    step_s: Floats
 
     @classmethod
     def of(cls, steps: Steps, sizes: Floats, context: float, served: Served | None) -> _Row:
-        price = steps.round(sizes, context)
+        price = step = steps.round(sizes, context)
         if served is None:
-            return cls(steps.draft_tokens, steps.tokens, price, price, np.full(len(sizes), steps.tokens))
-        found = steps.prompt_steps(sizes, np.asarray(price.seconds), served)
-        mean = steps.mean(context, served.prompts, found)
-        paused = np.where(found.pauses, (served.turnaround_s or 0.0) / np.asarray(mean.seconds), 0.0)
-        return cls(steps.draft_tokens, steps.tokens, price, mean, served.output_tokens / (found.steps + paused))
+            tokens = np.atleast_2d(steps.tokens * np.ones_like(sizes))
+            step_s = np.broadcast_to(np.asarray(price.seconds), tokens.shape)
+        else:
+            found = steps.prompt_steps(sizes, np.asarray(price.seconds), served)
+            running = price if served.turnaround_s is None else steps.round(found.running, context)
+            step = steps.mean(running, context, served.prompts, found)
+            step_s = np.atleast_2d(np.asarray(step.seconds))
+            paused = np.where(found.pauses, (served.turnaround_s or 0.0) / step_s, 0.0)
+            tokens = served.output_tokens / (found.steps + paused)
+        return cls(steps.draft_tokens, float(np.ravel(steps.tokens)[0]), _own(price), _own(step), tokens, step_s)
 
     def cells(self, batches: Sequence[int], context: float, base: _Row) -> list[Cell]:
-        gain = self.tokens / base.tokens
-        ratio = gain * np.asarray(base.step.seconds / self.step.seconds)
+        gains = self.tokens / base.tokens
+        ratios = gains * (base.step_s / self.step_s)
         bounds = _ratio_interval(self.step, base.step) if self is not base else (np.ones(len(batches)),) * 2
-        low, high = (gain * bound for bound in bounds)
-        parts = {part: np.broadcast_to(seconds, ratio.shape) for part, seconds in self.step.parts.items()}
+        low, high = widened(ratios, gains[0] * bounds[0], gains[0] * bounds[1])
+        parts = {part: np.broadcast_to(seconds, ratios[0].shape) for part, seconds in self.step.parts.items()}
         price = self.round
         seconds, round_low, round_high = (np.asarray(v) for v in (price.seconds, price.low_s, price.high_s))
-        step_s = np.asarray(self.step.seconds)
         return [
             Cell(
                 batch=batch, draft_tokens=self.draft_tokens, context_tokens=context, round_s=float(seconds[i]),
                 round_low_s=float(round_low[i]), round_high_s=float(round_high[i]),
-                tokens_per_round=self.tokens_per_round, step_s=float(step_s[i]),
-                output_tokens_per_s=batch * float(self.tokens[i] / step_s[i]), speedup=float(ratio[i]),
+                tokens_per_round=self.tokens_per_round, step_s=float(self.step_s[0, i]),
+                output_tokens_per_s=batch * float(self.tokens[0, i] / self.step_s[0, i]), speedup=float(ratios[0, i]),
                 low=float(low[i]), high=float(high[i]), source=str(np.asarray(price.source)[i]),
                 bound=str(np.asarray(price.bound)[i]), parts={part: float(v[i]) for part, v in parts.items()},
             )
             for i, batch in enumerate(batches)
         ]  # fmt: skip
+
+
+def _own(step: StepTime) -> StepTime:
+    """Under the scenario's own law, where alternatives were priced too."""
+    return step.alternative(0) if np.ndim(step.seconds) > 1 else step
 
 
 def largest_batch(assembly: Assembly, context_tokens: float) -> int:

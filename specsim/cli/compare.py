@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from specsim.planning.compare import Comparison
     from specsim.scenario import Asked, Scenario
 
-SERVED = ("eagle3", "mtp", "draft-model", "pard", "p-eagle", "dflash", "dspark", "ngram", "suffix")
-
 
 @takes_question
 def compare(
@@ -42,7 +40,7 @@ def compare(
     from specsim.planning.compare import compare as find
 
     left_out: dict[str, str] = {}
-    names = [one.strip() for one in drafters.split(",")] if drafters else _default(question, left_out)
+    names = [one.strip() for one in drafters.split(",")] if drafters else _usual(question, left_out)
     logs = _logs(fit or (), names)
     asked: dict[str, Asked] = {}
     for name in names:
@@ -65,38 +63,25 @@ def compare(
     _print(found, next(iter(asked.values())), scenarios, left_out | dict(found.left_out), as_json=as_json)
 
 
-def _default(question: Question, left_out: dict[str, str]) -> list[str]:
+def _usual(question: Question, left_out: dict[str, str]) -> list[str]:
     """The drafter that the question itself names, and what engines serve with such a model."""
-    named = question.options().drafter
-    model = replace(question, short=question.short | {"drafter": "off", "draft_tokens": None}).ask().scenario.model
-    names = [*([named] if named else []), *(name for name in SERVED if name != named)]
-    if not model.mtp_layers and named != "mtp":
-        names.remove("mtp")
-        left_out["mtp"] = f"{model.name} comes without MTP layers; add it with --drafters if you have trained some"
+    from specsim.planning.compare import usual_drafters
+
+    plain = replace(question, short=question.short | {"drafter": "off", "draft_tokens": None}).ask().scenario
+    names, left = usual_drafters(plain.model, question.options().drafter)
+    left_out |= left
     return names
 
 
 def _with_drafter(question: Question, name: str, logs: list[Path]) -> Asked:
     """The question with this drafter, its acceptance from logs if there are any."""
     asked = replace(question, short=question.short | {"drafter": name}).ask()
-    if not logs or asked.scenario.speculation is None:
+    if not logs:
         return asked
-    from specsim.interop.acceptance import law_of_logs, read_log_file
-    from specsim.scenario import Speculation
-    from specsim.speculation.acceptance.origin import Origin
-    from specsim.speculation.policy import FixedPolicy
+    from specsim.interop.acceptance import read_log_file
+    from specsim.planning.compare import accepting_as_logged
 
-    chosen = law_of_logs([read_log_file(log) for log in logs]).chosen
-    before, k = asked.scenario.speculation, chosen.draft_tokens
-    fitted = Speculation(
-        program=before.program,
-        draft_model=before.draft_model,
-        max_draft_tokens=k,
-        acceptance=chosen.law,
-        acceptance_origin=Origin(source=", ".join(map(str, logs))),
-        policy=FixedPolicy(k=k),
-    )
-    return replace(asked, scenario=asked.scenario.model_copy(update={"speculation": fitted}))
+    return accepting_as_logged(asked, [read_log_file(log) for log in logs], ", ".join(map(str, logs)))
 
 
 def _logs(fits: Sequence[str], names: list[str]) -> dict[str, list[Path]]:

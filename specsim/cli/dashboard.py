@@ -12,6 +12,8 @@ import typer
 
 from specsim.errors import MissingExtra
 
+LARGEST_UPLOAD_MB = 16  # the page reads no larger file
+
 
 def dashboard(
     port: Annotated[int, typer.Option(help="Port on this machine.")] = 8501,
@@ -30,7 +32,9 @@ def dashboard(
         "--server.fileWatcherType=none",
         "--browser.gatherUsageStats=false",
         "--client.toolbarMode=viewer",
-        "--theme.primaryColor=#1d4ed8",
+        "--theme.light.primaryColor=#1d4ed8",
+        "--theme.dark.primaryColor=#60a5fa",
+        f"--server.maxUploadSize={LARGEST_UPLOAD_MB}",
     ]
     print(f"specsim dashboard: http://127.0.0.1:{port}", file=sys.stderr)
     raise typer.Exit(subprocess.call([sys.executable, "-m", "streamlit", "run", str(page), *options]))

@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from specsim import __version__
 from specsim.cli import (
     calibrate,
     compare,
@@ -34,6 +33,7 @@ from specsim.cli import (
     validate,
 )
 from specsim.errors import SpecsimError
+from specsim.version import __version__
 
 INTERRUPTED = 130
 LONGEST_WORD = 300  # of what was given, repeated in an error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json, require_torch
+from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
+from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -20,17 +21,17 @@ OWN_RUNS = ("--lossless", "--grid", "--saturation", "--loads")  # of the referen
 _ALL_OWN = f"{', '.join(OWN_RUNS[:-1])} and {OWN_RUNS[-1]}"
 
 
+@takes_question
 def measure(
-    scenario: ScenarioArgument,
-    settings: SetOption = None,
+    asked: Question,
     engine: Annotated[str, typer.Option(help="Which engine runs it: reference, vllm or sglang.")] = "reference",
     installation: Annotated[
         Path | None,
         typer.Option("--vllm", "--sglang", help="The engine's virtual environment, or its Python."),
     ] = None,
     model: Annotated[
-        Path | None,
-        typer.Option(help="The target's folder for a real engine; only config.json is read (random weights)."),
+        str | None,
+        typer.Option(help="Model, as ever; of a real engine its folder, of which config.json alone is read."),
     ] = None,
     draft_model: Annotated[Path | None, typer.Option(help="The draft model's folder, likewise.")] = None,
     blocks: Annotated[int, typer.Option(help="Times that a real engine runs each arm, interleaved.")] = 3,
@@ -72,40 +73,44 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Serve the workload on the wall clock, or measure the map that ``predict`` predicts."""
-    from specsim.scenario import load_scenario
-
     own = [name for name, asked in zip(OWN_RUNS, (lossless, grid, saturation, loads), strict=True) if asked]
     if engine != "reference":
         from specsim.cli.measure_engine import RealEngine, measure_arms
 
-        real = RealEngine(engine, installation, model, draft_model, port)
+        folder = None if model is None else Path(model)
+        real = RealEngine(engine, installation, folder, draft_model, port)
         if own == ["--grid"]:
-            _measure_engine_map(scenario, settings, real, out, repeats, minutes)
+            _measure_engine_map(asked, model, real, out, repeats, minutes)
             return
         if own in (["--saturation"], ["--loads"]):
-            _measure_engine_loads(_case(scenario, settings), "saturation" if saturation else "loads", real, minutes)
+            _measure_engine_loads(_case(asked), "saturation" if saturation else "loads", real, minutes)
             return
         if own:
             raise InvalidInput("--lossless is the reference engine's, and the others are runs of their own; give one")
-        measure_arms(load_scenario(scenario, settings or ()), real, out.with_suffix(""), blocks, as_json=as_json)
+        question = _named(asked, model if asked.reference is None else None).ask().scenario
+        measure_arms(question, real, out.with_suffix(""), blocks, as_json=as_json)
         return
     if len(own) > 1:
         raise InvalidInput(f"{_ALL_OWN} are runs of their own; give one of them")
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
+    asked = _named(asked, model)
     if saturation or loads:
-        _measure_case_loads(_case(scenario, settings), "saturation" if saturation else "loads", device)
+        _measure_case_loads(_case(asked), "saturation" if saturation else "loads", device)
     elif grid:
-        _measure_grid(scenario, settings, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
+        _measure_grid(asked, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
     else:
-        question = _question(scenario, settings)
+        question = _question(asked)
         compare_outputs(question, device, as_json=as_json) if lossless else _serve(question, device, as_json=as_json)
 
 
-def _question(reference: str, settings: list[str] | None) -> Scenario:
-    from specsim.scenario import load_scenario
+def _named(asked: Question, model: str | None) -> Question:
+    """Asked about a model, if one is named."""
+    return asked if model is None else replace(asked, short=asked.short | {"model": model})
 
-    question = load_scenario(reference, settings or ()).run_by("reference")
+
+def _question(asked: Question) -> Scenario:
+    question = asked.ask().scenario.run_by("reference")
     require_torch()
     return question
 
@@ -119,17 +124,14 @@ def _serve(question: Scenario, device: str, *, as_json: bool) -> None:
     print_json(summary | {"name": question.name}) if as_json else console().print(run_table({question.name: summary}))
 
 
-def _measure_grid(
-    reference: str, settings: list[str] | None, out: Path, *, device: str, repeats: int, cell_seconds: float
-) -> None:
+def _measure_grid(asked: Question, out: Path, *, device: str, repeats: int, cell_seconds: float) -> None:
     from specsim.cases import names_case, own_drafter
 
-    if names_case(reference):
+    if asked.reference is not None and names_case(asked.reference):
         require_torch()
-        case = _map_case(reference, settings)
-        _measure_case_maps(case, device=device, repeats=repeats, cell_seconds=cell_seconds)
+        _measure_case_maps(_map_case(asked), device=device, repeats=repeats, cell_seconds=cell_seconds)
         return
-    drafter = own_drafter(_question(reference, settings))
+    drafter = own_drafter(_question(asked))
     from specsim.cli.case_runs import measure_maps
 
     measure_maps(drafter, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
@@ -137,17 +139,16 @@ def _measure_grid(
 
 
 def _measure_engine_map(
-    reference: str, settings: list[str] | None, engine: RealEngine, out: Path, repeats: int, minutes: float | None
+    asked: Question, model: str | None, engine: RealEngine, out: Path, repeats: int, minutes: float | None
 ) -> None:
     from specsim.cases import names_case, own_drafter
     from specsim.cli.engine_map import measure_engine_map
-    from specsim.scenario import load_scenario
 
-    if names_case(reference):
-        case = _map_case(reference, settings)
+    if asked.reference is not None and names_case(asked.reference):
+        case = _map_case(asked)
         drafters, out = case.drafters, case.measured
     else:
-        drafters = own_drafter(load_scenario(reference, settings or ()))
+        drafters = own_drafter(_named(asked, model if asked.reference is None else None).ask().scenario)
     complete = measure_engine_map(drafters, engine, out, repeats, minutes=minutes)
     left = "" if complete else ", not complete; run the same command to go on"
     messages().print(f"wrote {out}{left}", soft_wrap=True)
@@ -163,17 +164,23 @@ def _measure_engine_loads(
     messages().print(f"wrote {what} of {case.folder}{left}", soft_wrap=True)
 
 
-def _case(reference: str, settings: list[str] | None) -> Case:
+def _case(asked: Question) -> Case:
     from specsim.cases import load_case
 
-    if settings:
-        raise InvalidInput("--set would measure another case than the folder holds; write it into the case's files")
-    return load_case(reference)
+    if asked.reference is None:
+        raise InvalidInput("--saturation and --loads are of a case; name its folder")
+    given = next((name for name, value in asked.short.items() if value is not None), None)
+    if asked.settings or given is not None:
+        option = "--set" if given is None else f"--{given.replace('_', '-')}"
+        raise InvalidInput(
+            f"{option} would measure another case than the folder holds; write it into the case's files"
+        )
+    return load_case(asked.reference)
 
 
-def _map_case(reference: str, settings: list[str] | None) -> Case:
+def _map_case(asked: Question) -> Case:
     """A case that is a map, and predicted already."""
-    case = _case(reference, settings)
+    case = _case(asked)
     if case.loads is not None:
         raise InvalidInput(f"{case.folder} holds served loads and no map; measure its --saturation and its --loads")
     if not case.predicted.exists():

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specsim.cli.choices import PriceOption, PricesOption, RegionOption, SpotOption, names, numbers, usd_by_gpu
 from specsim.cli.options import JsonOption, console, print_json, progress_bar, tell_compilation
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
-from specsim.errors import InvalidInput, shown
+from specsim.cli.workers import cores, worker_processes
+from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from specsim.planning.plan.answer import PlanAnswer
@@ -46,10 +43,10 @@ def plan(
     disaggregated: Annotated[
         bool, typer.Option("--disaggregated", help="Also try prefill and decode replicas in pools of their own.")
     ] = False,
-    price: Annotated[list[str] | None, typer.Option(help="GPU=USD an hour (repeatable): h100=2.50.")] = None,
-    prices: Annotated[Path | None, typer.Option(help="Prices: YAML of GPU: USD, or SkyPilot's vms.csv.")] = None,
-    region: Annotated[str | None, typer.Option(help="Of the catalogue's offers.")] = None,
-    spot: Annotated[bool, typer.Option("--spot", help="Spot prices of the catalogue.")] = False,
+    price: PriceOption = None,
+    prices: PricesOption = None,
+    region: RegionOption = None,
+    spot: SpotOption = False,
     loads: Annotated[str | None, typer.Option(help="Requests/s as the load grows, in order: 40,60,90.")] = None,
     what_if: Annotated[
         bool, typer.Option("--what-if/--no-what-if", help="Also GPUs where load, lengths, acceptance, prices differ.")
@@ -64,16 +61,16 @@ def plan(
     from specsim.planning.plan.named import Named
 
     named = Named(
-        gpus=_names(gpu), tensor_parallel=whole_numbers(tensor_parallel, "--tp") or (),
-        data_parallel=whole_numbers(data_parallel, "--dp") or (), drafters=_names(drafter),
+        gpus=names(gpu), tensor_parallel=whole_numbers(tensor_parallel, "--tp") or (),
+        data_parallel=whole_numbers(data_parallel, "--dp") or (), drafters=names(drafter),
         draft_tokens=whole_numbers(draft_tokens, "--draft-tokens") or (),
-        weight_bits=_numbers(weight_bits, "--weight-bits"), kv_bits=_numbers(kv_bits, "--kv-bits"),
-        disaggregated=disaggregated, usd=_usd(price or [], prices, region, spot),
+        weight_bits=numbers(weight_bits, "--weight-bits"), kv_bits=numbers(kv_bits, "--kv-bits"),
+        disaggregated=disaggregated, usd=usd_by_gpu(price or [], prices, region, spot),
     )  # fmt: skip
     if max_rate:
         _print_largest(question, named, as_json=as_json)
         return
-    answer = _answer(question, named, _numbers(loads, "--loads"), what_if=what_if, workers=workers or _cores())
+    answer = _answer(question, named, numbers(loads, "--loads"), what_if=what_if, workers=workers or cores())
     if as_json:
         print_json(answer.as_json())
     else:
@@ -83,45 +80,20 @@ def plan(
 def _answer(
     question: Question, named: Named, rates: Sequence[float], *, what_if: bool, workers: int
 ) -> PlanAnswer:  # fmt: skip
-    from specsim.planning.plan.answer import PlanAnswer
-    from specsim.planning.plan.choose import choose
-    from specsim.planning.plan.load import own_load
-    from specsim.planning.plan.sensitivity import asides
+    from specsim.planning.plan.answer import plan_answer
 
     given: dict[str, Any] = {"rate_per_s": rates[0]} if rates else {}
     if named.gpus and question.reference is None:
         given |= {"gpu": named.gpus[0], "tensor_parallel": 1}
     asked = replace(question, short=question.short | given).ask()
-    space, assumed = named.space(asked.scenario)
-    load = own_load(asked.scenario)
     tell_compilation()
-    with progress_bar() as progress, _processes(workers) as pool:
+    with progress_bar() as progress, worker_processes(workers) as pool:
 
         def told(what: str) -> Told:
             task = progress.add_task(what, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 
-        found = choose(asked.scenario, space, load, pool=pool, progress=told("deployments"))
-        later = [replace(load, rate_per_s=rate) for rate in rates[1:]]
-        grown = [choose(asked.scenario, space, one, pool=pool, progress=told("a later load")) for one in later]
-        told("what if" if what_if else "headroom")
-        aside = asides(found.best, what_if=what_if, pool=pool)
-    return PlanAnswer(asked.scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
-
-
-def _cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _processes(count: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Begun anew, not forked: a fork would copy the progress bar's thread in whatever state it is."""
-    if count == 1:
-        yield None
-        return
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield pool
+        return plan_answer(asked, named, rates[1:], what_if=what_if, pool=pool, progress=told)
 
 
 def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
@@ -180,30 +152,3 @@ def _print(answer: PlanAnswer) -> None:
     out.print()
     for line in (*plan_lines(plan), engine_line(plan.best.candidate.scenario), *unstated_line(answer.assumed)):
         out.print(line, markup=False)
-
-
-def _names(text: str | None) -> list[str]:
-    return [] if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(text: str | None, option: str) -> list[float]:
-    """``40,60.5`` as positive numbers; raises InvalidInput for anything else."""
-    try:
-        found = [float(part) for part in _names(text)]
-    except ValueError:
-        found = [0.0]
-    if any(not 0 < number < float("inf") for number in found):
-        raise InvalidInput(f"{option} {shown(text)} is not a list of numbers above 0; write for instance 40,60")
-    return found
-
-
-def _usd(single: Sequence[str], file: Path | None, region: str | None, spot: bool) -> dict[str, float]:
-    """Prices by the GPU's full name; single ones over the file's."""
-    from specsim.interop.gpu_prices import price_of, read_gpu_prices
-
-    if file is None and (region is not None or spot):
-        raise InvalidInput(
-            f"{'--spot' if spot else '--region'} says which prices of a catalogue; add --prices vms.csv"
-        )
-    offers = {} if file is None else read_gpu_prices(file, region=region, spot=spot)
-    return {name: offer.usd_per_gpu_hour for name, offer in offers.items()} | dict(map(price_of, single))

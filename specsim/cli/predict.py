@@ -32,6 +32,7 @@ def predict(
     from specsim.analytic.load import answered_map
     from specsim.assembly import assemble
     from specsim.report.assumed import assumed_lines, unstated_line
+    from specsim.report.predicted import prediction_json
     from specsim.report.tables import exit_table, map_table, split_table
     from specsim.report.verdict import verdict
 
@@ -53,12 +54,7 @@ def predict(
         exits = best_exits(machine, layers, batches=speedups.batches, context_tokens=context, decode_only=decode_only)
     answer = verdict(speedups, asked)
     if as_json:
-        document = speedups.as_json() | {
-            "verdict": answer.as_json(),
-            "serving_engine": scenario.assumed_engine(),
-            "deployment": scenario.assumed_deployment(),
-            "assumed": list(asked_for.assumed),
-        }
+        document = prediction_json(asked_for, speedups, answer)
         print_json(document | ({"exits": [best.as_json() for best in exits]} if exits else {}))
         return
     out = console()

@@ -1,41 +1,112 @@
-"""``specsim report``: one self-contained HTML page about a scenario."""
+"""``specsim report``: the capacity-planning report, for a screen, paper or Markdown."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specsim.cli.options import ScenarioArgument, SetOption, messages
+from specsim.cli.choices import PriceOption, PricesOption, RegionOption, SpotOption, names, usd_by_gpu
+from specsim.cli.options import messages, progress_bar, tell_compilation
+from specsim.cli.question import Question, takes_question
+from specsim.cli.workers import cores, worker_processes
 from specsim.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from specsim.planning.plan.named import Named
+    from specsim.report.document import Document, Evidence
+    from specsim.scenario import Asked
 
+MARKDOWN = (".md", ".markdown")
+MOST_WORKERS = 3  # as many parts are answered side by side
+
+
+@takes_question
 def report(
-    scenario: ScenarioArgument,
-    settings: SetOption = None,
+    question: Question,
+    gpu: Annotated[
+        str | None, typer.Option(help="GPU, with how many if wished; more after commas are tried for the fleet too.")
+    ] = None,
+    price: PriceOption = None,
+    prices: PricesOption = None,
+    region: RegionOption = None,
+    spot: SpotOption = False,
+    simulated: Annotated[
+        bool, typer.Option("--simulate/--by-formula", help="All of it, or what formulas tell in a second or two.")
+    ] = True,
     batch: Annotated[
-        int | None, typer.Option(help="Batch size the verdict speaks about; default what the load leads to.")
+        int | None, typer.Option(help="Batch size the formulas' verdict speaks about; default what the load leads to.")
     ] = None,
     case: Annotated[str | None, typer.Option(help="Validation case whose measurement is shown beside it.")] = None,
-    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("specsim-report.html"),
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one a core.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Page to write: HTML, or Markdown if it ends in .md.")
+    ] = Path("specsim-report.html"),
 ) -> None:
-    """Verdict, map, anatomy of a round and, with --case, predicted against measured."""
-    from specsim.analytic.load import answered_map
-    from specsim.assembly import assemble
-    from specsim.cases import load_case, score
-    from specsim.report.document import Evidence, write_report
-    from specsim.report.verdict import verdict
-    from specsim.scenario import load_scenario
+    """A page for the team: on or off, SLO, GPUs and cost, what it rests on; HTML that prints as PDF, or Markdown."""
+    from specsim.planning.plan.named import Named
 
-    question = load_scenario(scenario, settings or ())
-    speedups, chosen = answered_map(assemble(question), batch=batch)
-    evidence = None
-    if case is not None:
-        measured = load_case(case)
-        asked = [name for name, one in measured.drafters.items() if one.sha256() == question.sha256()]
-        if not asked:
-            raise InvalidInput(f"case {measured.name} measured another scenario than {question.name!r}; drop --case")
-        evidence = Evidence(score(measured, asked[0]), measured.origin())
-    write_report(out, question, speedups, verdict(speedups, chosen), evidence)
-    messages().print(f"wrote {out}")
+    gpus = names(gpu)
+    given = {"gpu": gpus[0]} if gpus else {}
+    asked = replace(question, short=question.short | given).ask()
+    usd = usd_by_gpu(price or [], prices, region, spot)
+    others = gpus[1:] and [asked.scenario.gpu.name, *gpus[1:]]
+    named = Named(gpus=others, usd=usd)
+    evidence = None if case is None else _evidence(case, asked)
+    options = _plan_options(gpus, price or [], prices, region, spot=spot)
+    count = workers or min(cores(), MOST_WORKERS)
+    document = _written(asked, named, evidence, batch, count, options, simulated=simulated)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(document.markdown() if out.suffix in MARKDOWN else document.html(), encoding="utf-8")
+    messages().print(f"wrote {out}", markup=False)
+
+
+def _written(
+    asked: Asked,
+    named: Named,
+    evidence: Evidence | None,
+    batch: int | None,
+    workers: int,
+    options: list[str],
+    *,
+    simulated: bool,
+) -> Document:
+    from specsim.report.document import capacity_report
+
+    if not simulated:
+        return capacity_report(asked, simulated=False, batch=batch, evidence=evidence)
+    tell_compilation()
+    with progress_bar() as bar, worker_processes(workers) as pool:
+        task = bar.add_task("report", total=100)
+
+        def tell(name: str, share: float) -> None:
+            bar.update(task, completed=round(100 * share))
+
+        return capacity_report(
+            asked, named=named, batch=batch, evidence=evidence, options=options, pool=pool, progress=tell
+        )
+
+
+def _plan_options(
+    gpus: list[str], price: list[str], prices: Path | None, region: str | None, *, spot: bool
+) -> list[str]:  # fmt: skip
+    """As given; GPU types only where there are several."""
+    found = ["--gpu", ",".join(gpus)] if len(gpus) > 1 else []
+    found += [word for one in price for word in ("--price", one)]
+    found += [] if prices is None else ["--prices", str(prices)]
+    found += [] if region is None else ["--region", region]
+    return [*found, *(["--spot"] if spot else [])]
+
+
+def _evidence(name: str, asked: Asked) -> Evidence:
+    """The case's drafter that measured this very scenario. Raises InvalidInput where none did."""
+    from specsim.cases import load_case, score
+    from specsim.report.document import Evidence
+
+    case, scenario = load_case(name), asked.scenario
+    same = [drafter for drafter, one in case.drafters.items() if one.sha256() == scenario.sha256()]
+    if not same:
+        raise InvalidInput(f"case {case.name} measured another scenario than {scenario.name!r}; drop --case")
+    return Evidence(score(case, same[0]), case.origin())

@@ -15,11 +15,8 @@ from specsim.errors import NoAnswer
 
 if TYPE_CHECKING:
     from specsim.assembly import Assembly
-    from specsim.interop.engine_config import EngineText
-    from specsim.planning.confirm import Confirmation
-    from specsim.planning.tune import Tuning
+    from specsim.planning.decide import Decision
     from specsim.scenario import Asked, Scenario
-    from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 
 class EngineName(StrEnum):
@@ -62,13 +59,15 @@ def tune(
 ) -> None:
     """Best draft length at every batch size, confirmed under your load, ready to paste; exit status 3 if off wins."""
     from specsim.assembly import assemble
+    from specsim.planning.decide import decide
     from specsim.planning.headroom import headroom
+    from specsim.planning.longer import longest_worth_trying
     from specsim.planning.tune import rule_of
     from specsim.planning.tune import tune as find
 
     answered = asked.ask()
     engine = target or _engine_of(answered.scenario)
-    question = _longest_worth_trying(answered).run_by(engine.value)
+    question = longest_worth_trying(answered.scenario, answered.fields).run_by(engine.value)
     rule = rule_of(engine.value, question)
     machine = assemble(question)
     with progress_of("draft lengths") as progress:
@@ -81,8 +80,13 @@ def tune(
             tolerance=tolerance,
             progress=progress,
         )
-    confirmation = _confirm(question, tuning) if confirmed and tuning.pays else None
-    answer = _tuned(answered, question, engine, tuning, confirmation, draft_model)
+    with progress_bar() as bar:
+        task = bar.add_task("", total=2 + len(machine.choices()), completed=-1)
+        decision = decide(
+            question, engine.value, tuning, simulated=confirmed, draft_model=draft_model,
+            progress=lambda name: bar.update(task, description=name, advance=1),
+        )  # fmt: skip
+    answer = _Tuned(answered, engine, decision)
     if as_json:
         alone = headroom(machine, tuning.policy) if tuning.pays else None
         document = answer.as_json() | {"alone": alone and {"schedule": alone.policy, "oracle": alone.oracle}}
@@ -97,109 +101,53 @@ def tune(
                 f"would accept {alone.oracle:.2f}x.",
                 soft_wrap=True,
             )
-    if not answer.policy.longest:
-        raise NoAnswer(answer.off_line())
-
-
-def _tuned(
-    asked: Asked,
-    question: Scenario,
-    engine: EngineName,
-    tuning: Tuning,
-    confirmation: Confirmation | None,
-    draft_model: str | None,
-) -> _Tuned:
-    from specsim.interop.engine_config import EngineText
-    from specsim.planning.command import command_line, graph_notes
-    from specsim.planning.tune import engine_text
-
-    policy = tuning.policy if confirmation is None else confirmation.chosen.policy
-    text = EngineText("") if not policy.longest else engine_text(question, policy, engine.value, draft_model)
-    command, notes = command_line(question, engine.value, text.text)
-    told = (*text.notes, *notes, *(graph_notes(question, policy) if policy.longest else ()))
-    return _Tuned(
-        asked, question, engine, tuning, confirmation, policy, EngineText(text.text, text.files, told), command
-    )
+    if not decision.policy.longest:
+        raise NoAnswer(decision.off_line())
 
 
 @dataclass(frozen=True, slots=True)
 class _Tuned:
-    """``question``: what was tuned. ``text``: the speculation alone, with every note; ``command``: the whole line."""
+    """A decision as it is printed."""
 
     asked: Asked
-    question: Scenario
     engine: EngineName
-    tuning: Tuning
-    confirmation: Confirmation | None
-    policy: FixedPolicy | TablePolicy
-    text: EngineText
-    command: str
+    decision: Decision
 
     def as_json(self) -> dict[str, Any]:
-        question, confirmation = self.question, self.confirmation
+        decision = self.decision
+        question, confirmation, text = decision.question, decision.confirmation, decision.text
         return {
             "name": question.name, "for": self.engine.value, "assumed": list(self.asked.assumed),
-            "serving_engine": question.assumed_engine(), **self.tuning.as_json(),
+            "serving_engine": question.assumed_engine(), **decision.tuning.as_json(),
             "confirmation": confirmation and confirmation.as_json(question.slo),
-            "text": self.text.text, "files": dict(self.text.files), "notes": list(self.text.notes),
-            "command": self.command,
+            "text": text.text, "files": dict(text.files), "notes": list(text.notes),
+            "command": decision.command,
         }  # fmt: skip
-
-    def off_line(self) -> str:
-        """Why speculation stays off, and what to do."""
-        if self.confirmation is None:
-            where = f"no k pays at any batch size up to {self.tuning.batches[-1].batch}"
-        else:
-            doubt = "" if self.confirmation.sure else ", but not certain"
-            where = f"off serves this load faster than every draft length{doubt}"
-        return f"{where}; run {self.engine.value} without speculation, or try a cheaper or better drafter"
 
     def print(self) -> None:
         from specsim.planning.tune import WITHOUT
         from specsim.report.assumed import run_lines, unstated_line
         from specsim.report.tuned import schedule_table, trials_table, tuned_lines
 
-        if not self.text.text:
+        decision = self.decision
+        question, tuning, confirmation, text = decision.question, decision.tuning, decision.confirmation, decision.text
+        command = decision.command
+        if not text.text:
             print(f"# off: start {self.engine.value} without {WITHOUT[self.engine.value]}")
-        print(
-            f"# {self.command}\n{self.text.text.rstrip()}" if self.engine is EngineName.TENSORRT_LLM else self.command
-        )
-        for name, content in self.text.files.items():
+        print(f"# {command}\n{text.text.rstrip()}" if self.engine is EngineName.TENSORRT_LLM else command)
+        for name, content in text.files.items():
             print(f"# {name}:\n{content.rstrip()}")
-        for note in self.text.notes:
+        for note in text.notes:
             messages().print(f"note: {note}", soft_wrap=True, markup=False)
         out = console()
-        for line in tuned_lines(self.question, self.tuning, self.confirmation):
+        for line in tuned_lines(question, tuning, confirmation):
             out.print(line, soft_wrap=True)
-        if self.confirmation is not None:
-            out.print(trials_table(self.confirmation, self.question.slo))
-        out.print(schedule_table(self.tuning))
-        question, prices = self.question, self.tuning.price_name
-        worst = self.confirmation.chosen.runs[0]["price_source"] if self.confirmation else None
-        for line in (*run_lines(question, prices, worst), *unstated_line(self.asked.assumed)):
+        if confirmation is not None:
+            out.print(trials_table(confirmation, question.slo))
+        out.print(schedule_table(tuning))
+        worst = confirmation.chosen.runs[0]["price_source"] if confirmation else None
+        for line in (*run_lines(question, tuning.price_name, worst), *unstated_line(self.asked.assumed)):
             out.print(line, soft_wrap=True, markup=False)
-
-
-def _longest_worth_trying(answered: Asked) -> Scenario:
-    """The question, with longer drafts than its drafter's default where it does not say how long they may be."""
-    from specsim.planning.longer import trying_longer
-
-    stated = answered.fields.get("speculation")
-    if isinstance(stated, dict) and "max_draft_tokens" not in stated:
-        return trying_longer(answered.scenario)
-    return answered.scenario
-
-
-def _confirm(question: Scenario, tuning: Tuning) -> Confirmation:
-    from specsim.assembly import assemble
-    from specsim.planning.confirm import confirm
-
-    lengths = [k for k in assemble(question).choices() if k]
-    with progress_bar() as bar:
-        task = bar.add_task("", total=2 + len(lengths), completed=-1)
-        return confirm(
-            question, tuning.policy, lengths, progress=lambda name: bar.update(task, description=name, advance=1)
-        )  # fmt: skip
 
 
 def _by_context(machine: Assembly, contexts: str) -> list[dict[str, Any]]:

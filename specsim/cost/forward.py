@@ -202,11 +202,13 @@ def token_kernels(
     yield from _elementwise(part, tokens, precision, fused=fused)
 
 
-def sampling_kernels(operation: str, rows: Reals, vocab_size: int, heads: int = 1) -> Iterator[Kernel]:
-    """Choosing tokens from ``rows`` rows of logits (float32) of each head."""
+def sampling_kernels(
+    operation: str, rows: Reals, vocab_size: int, heads: int = 1, logit_bytes: float = 4.0
+) -> Iterator[Kernel]:  # fmt: skip
+    """Choosing tokens from ``rows`` rows of logits of each head; so many bytes of each are moved."""
     if np.any(rows):
-        size = rows * vocab_size
-        yield Kernel("sampling", "sampling", (rows, float(vocab_size)), operation, "", heads, 2.0 * size, 4.0 * size)
+        size, shape = rows * vocab_size, (rows, float(vocab_size))
+        yield Kernel("sampling", "sampling", shape, operation, "", heads, 2.0 * size, logit_bytes * size)
 
 
 def collective_kernels(

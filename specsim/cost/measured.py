@@ -151,12 +151,14 @@ class MeasuredPrices:
         ratio = self._width_ratio(kernel, measured)
         if ratio is not None:
             return estimate, estimate.seconds * ratio
+        if kernel.kind in PRODUCTS:
+            asked, there = (self._roofline.ideal_s(_counted(one, one.dtype)) for one in (kernel, measured))
+            floor_s = found.surface.floor_s  # launches and sorting of tokens, which no format shortens
+            seconds = estimate.seconds * (floor_s + asked) / (floor_s + there)
+            return estimate, np.maximum(seconds, self._roofline.widened_s(kernel))
         asked, there = (
             self._roofline.price(_counted(one, one.dtype), warm=warm).seconds for one in (kernel, measured)
         )
-        if kernel.kind in PRODUCTS:  # whose launches and sorting of tokens no format shortens
-            more_s = found.surface.floor_s - self._roofline.floor_s
-            return estimate, estimate.seconds * (asked + more_s) / (there + more_s)
         if kernel.kind != "attention" or kernel.shape[1] <= measured.shape[1]:
             return estimate, estimate.seconds * asked / there
         here = self._roofline.price(_counted(replace(kernel, shape=measured.shape), kernel.dtype), warm=warm).seconds

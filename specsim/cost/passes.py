@@ -10,22 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from specsim.arrays import Reals
-from specsim.cost.attention import IN_ONE_CALL, attention_kernels
-from specsim.cost.forward import (
-    Group,
-    Kernel,
-    KernelPrices,
-    Precision,
-    collective_kernels,
-    one_prompt_kernel,
-    sampling_kernels,
-    token_kernels,
-)
+from specsim.cost.attention import IN_ONE_CALL
+from specsim.cost.forward import Group, KernelPrices, Precision, one_prompt_kernel
+from specsim.cost.part_kernels import PlacedPart, part_kernels
 from specsim.cost.step_time import Charge
 from specsim.specs.deployment import ExpertGroup
 from specsim.specs.engine import GraphMode, pad_to_graph
@@ -55,27 +46,21 @@ class PassCost:
     """Prices passes of one model, or of a part of one, over ``ranks`` GPUs, its routed experts perhaps over more.
 
     ``graph_sizes``: captured token counts, empty for eager; ``graph_mode``, ``attention_backend``: as in EngineLimits.
-    ``fused``: elementwise kernels as serving engines compile them (forward.py).
+    ``fused``, ``logit_bytes``: as of a PlacedPart.
     """
 
     def __init__(
         self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
         experts: ExpertGroup | None = None, graph_sizes: tuple[int, ...] = (),
         graph_mode: GraphMode = "full_and_piecewise", attention_backend: str | None = None,
-        launching: Launching = Launching(), fused: bool = False,
+        launching: Launching = Launching(), fused: bool = False, logit_bytes: float = 4.0,
     ) -> None:  # fmt: skip
-        self._whole = as_part(model)
-        self._part = self._whole.shard(ranks, experts)
-        self._ranks, self._experts = ranks, experts
+        self.kernels = part_kernels(PlacedPart(as_part(model), prices, precision, ranks, experts, fused, logit_bytes))
         self._prices = prices
-        self._precision = precision
         self._graph_sizes = graph_sizes
         self._graph_mode = graph_mode
         self._in_one_call = attention_backend in IN_ONE_CALL
         self._launching = launching
-        self._fused = fused
-        self._token_charges = lru_cache(maxsize=None)(self._price_tokens)
-        self._sampling_charges = lru_cache(maxsize=None)(self._price_sampling)
 
     def charges(self, groups: Sequence[Group], *, warm: bool, mask: str = "") -> list[Charge]:
         """Everything one pass over ``groups`` takes, logits included, and the host's time between kernels.
@@ -99,20 +84,16 @@ class PassCost:
 
     def of_tokens(self, padded: Reals, rows: Reals, *, warm: bool) -> list[Charge]:
         """What depends on the tokens that run and on the rows of logits alone: a sum of one for each."""
-        if isinstance(padded, int) and isinstance(rows, int):
-            charges = list(self._token_charges(padded, rows, warm))
-        else:
-            charges = list(self._price_tokens(padded, rows, warm))
+        charges = list(self.kernels.of_tokens(padded, rows, warm=warm))
         if between_s := self._prices.host_s("layer", 1):
-            charges.append(Charge("elementwise", "host", between_s * self._part.mixers, 0.0, 0.0, 0.0, 0))
+            charges.append(Charge("elementwise", "host", between_s * self.kernels.mixers, 0.0, 0.0, 0.0, 0))
         return charges
 
-    def of_attention(self, group: Group, *, warm: bool, mask: str, uniform: bool) -> list[Charge]:
+    def of_attention(self, group: Group, *, warm: bool, mask: str, uniform: bool) -> tuple[Charge, ...]:
         """Attention of one group, in a pass with prompts unless it is ``uniform``."""
         own_mask = "" if group.is_prefill or group.query_tokens == 1 else mask
         tiled = self._in_one_call and not uniform and not group.is_prefill
-        kernels = attention_kernels(self._part, group, self._precision, own_mask, in_tiles=tiled)
-        return [self.charge(kernel, warm) for kernel in kernels]
+        return self.kernels.of_attention(group, warm=warm, mask=own_mask, in_tiles=tiled)
 
     @property
     def launches(self) -> bool:
@@ -122,43 +103,11 @@ class PassCost:
     def launching_s(self, launches: Reals, captured: Reals, *, uniform: bool) -> tuple[Reals, Reals]:
         """Seconds that the host spends on launching a pass of so many kernels, and that the device idles between."""
         whole = uniform and self._graph_mode != "piecewise"
-        most = PIECES_PER_LAYER * self._part.mixers + 1
+        most = PIECES_PER_LAYER * self.kernels.mixers + 1
         pieces = 0 if whole else most
         busy_s = np.where(captured, pieces * self._launching.piece_s, launches * self._launching.kernel_s)
         # An eager pass launches at least what a piecewise one does between its pieces.
         return busy_s, np.where(captured, pieces, most) * self._launching.gap_s
-
-    def sampling(self, operation: str, rows: Reals) -> Sequence[Charge]:
-        """Choosing tokens from rows of logits of each head; each rank does so over the whole vocabulary."""
-        if isinstance(rows, int):
-            return self._sampling_charges(operation, rows)
-        return self._price_sampling(operation, rows)
-
-    def _price_sampling(self, operation: str, rows: Reals) -> tuple[Charge, ...]:
-        return tuple(
-            self.charge(kernel, warm=True)
-            for head in self._whole.heads
-            for kernel in sampling_kernels(operation, rows, head.n, head.count)
-        )
-
-    def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> tuple[Charge, ...]:
-        own = token_kernels(self._part, tokens, rows, self._precision, self._experts, fused=self._fused)
-        shared = collective_kernels(self._whole, self._ranks, tokens, rows, self._precision, self._experts)
-        return tuple(self.charge(kernel, warm) for kernel in (*own, *shared))
-
-    def charge(self, kernel: Kernel, warm: bool) -> Charge:
-        """One kernel, all its launches."""
-        price = self._prices.price(kernel, warm=warm)
-        seconds = price.seconds * kernel.count
-        return Charge(
-            kernel.part,
-            kernel.kind,
-            seconds,
-            seconds * price.relative_error,
-            price.rank,
-            price.compute_bound,
-            kernel.count,
-        )
 
     def _launches(self, charges: Sequence[Charge], captured: Reals, *, uniform: bool) -> Charge:
         """What the device waits for the host to launch its kernels, and idles between pieces of a graph."""

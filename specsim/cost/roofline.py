@@ -60,10 +60,13 @@ class Roofline:
         """``warm`` changes nothing here: a datasheet has no cache bandwidth."""
         if kernel.kind == "collective":
             return Price(collective_s(kernel, self._hardware), ROOFLINE_RANK, collective_error(self._hardware), 0.0)
-        compute_s, memory_s = kernel.flops / self._flops_per_s(kernel), self._memory_s(kernel)
-        seconds = self.floor_s + _larger(compute_s, memory_s)
         error = RELATIVE_ERROR.get(kernel.kind, OTHER_ERROR)
-        return Price(seconds, ROOFLINE_RANK, error, 1.0 * (compute_s > memory_s))
+        seconds = self.floor_s + _larger(self.ideal_s(kernel), self.widened_s(kernel))
+        return Price(seconds, ROOFLINE_RANK, error, self.compute_bound(kernel))
+
+    def ideal_s(self, kernel: Kernel) -> Reals:
+        """The longer of arithmetic and memory at the default efficiencies, without a floor."""
+        return _larger(kernel.flops / self._flops_per_s(kernel), self._memory_s(kernel))
 
     def compute_bound(self, kernel: Kernel) -> Reals:
         """1 where a kernel's FLOPs take longer than its bytes, else 0."""
@@ -77,6 +80,14 @@ class Roofline:
         if found.rate is None:
             return self._compute * found.reach.compute * widening().share_on(self._hardware)
         return self._hardware.sustained_flops_per_s(found.rate) * COMPUTE_EFFICIENCY * found.reach.compute
+
+    def widened_s(self, kernel: Kernel) -> Reals:
+        """The least that a product of widened weights takes, however well 16 bits multiply; 0 of other kernels."""
+        found = format_of(kernel.dtype)
+        if kernel.kind != "gemm" or found.bits >= 16 or found.rate is not None:
+            return 0.0
+        most = widening().most_on(self._hardware) * self._hardware.sustained_flops_per_s(self._dtype)
+        return kernel.flops / most
 
     def _memory_s(self, kernel: Kernel) -> Reals:
         """Of a kernel's bytes, or of widening its weights where that takes longer."""

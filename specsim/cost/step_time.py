@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.arrays import Reals
+from specsim.arrays import Booleans, Reals
 from specsim.cost.forward import SOURCES, Source
 from specsim.surfaces.estimates import Z90
 
@@ -46,6 +46,24 @@ class StepTime:
         """From the step's start until its tokens are out."""
         return self.seconds + self.lag_s
 
+    def alternative(self, place: int) -> StepTime:
+        """One of array prices, by its place along the first axis; what has no such axis is the same for all."""
+        axes = np.ndim(self.seconds)
+
+        def at(value: Any) -> Any:
+            return value[place] if np.ndim(value) == axes else value
+
+        return replace(
+            self,
+            seconds=at(self.seconds),
+            parts={name: at(seconds) for name, seconds in self.parts.items()},
+            source=at(self.source),
+            low_s=at(self.low_s),
+            high_s=at(self.high_s),
+            errors_s={name: at(error) for name, error in self.errors_s.items()},
+            bound=at(self.bound),
+        )
+
 
 def mixture(steps: Sequence[StepTime], shares: Sequence[NDArray[np.float64]]) -> StepTime:
     """The mean of steps of array prices that occur with ``shares`` (arrays like theirs that add up to 1).
@@ -77,11 +95,11 @@ def mixture(steps: Sequence[StepTime], shares: Sequence[NDArray[np.float64]]) ->
     )
 
 
-def placed(steps: Sequence[tuple[NDArray[np.int64], StepTime]], size: int) -> StepTime:
-    """One StepTime of ``size`` alternatives from several of array prices: each with the places of its own."""
+def placed(steps: Sequence[tuple[Booleans, StepTime]]) -> StepTime:
+    """One StepTime from several of array prices: each with the places of its own, which it has in their order."""
 
     def together(values: Sequence[object], kind: type) -> NDArray[Any]:
-        whole: NDArray[Any] = np.zeros(size, dtype=kind)
+        whole: NDArray[Any] = np.zeros(steps[0][0].shape, dtype=kind)
         for (places, _), value in zip(steps, values, strict=True):
             whole[places] = value
         return whole

@@ -1,123 +1,135 @@
-"""The what-if page: one question from the sidebar, the verdict first, then what it rests on.
+"""The page: the question at the side, one view of its answer, and what can be taken along.
 
-Draws what the package computes: batches in steady service, as ``analytic.rounds`` has them.
+An error that the user can mend is one line, and the rest of the page stays; any other exception is a bug and shows.
 """
 
 from __future__ import annotations
 
-from html import escape
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import streamlit as st
-import yaml
 
-from specsim.analytic.load import answered_map
-from specsim.analytic.speedups import SpeedupMap
-from specsim.assembly import assemble
-from specsim.dashboard.inputs import ask
+from specsim.dashboard.answered import Answered, answer
+from specsim.dashboard.downloads import offer
+from specsim.dashboard.drawing import STYLE, fail, plain
+from specsim.dashboard.inputs.fields import Choice, Switch
+from specsim.dashboard.inputs.link import forget_faults, read_link, write_link
+from specsim.dashboard.inputs.question import ask_a, ask_b, keys_of_links, values_of_a
+from specsim.dashboard.inputs.store import named_files
+from specsim.dashboard.inputs.uploads import ask_files
+from specsim.dashboard.inputs.words import Words
+from specsim.dashboard.views import acceptance, anatomy, compare, evidence, load, map, memory, plan, verdict
 from specsim.errors import SpecsimError
-from specsim.report.assumed import engine_line, workload_line
-from specsim.report.figures import OFF, ON, anatomy_figure, speedup_figure
-from specsim.report.verdict import Verdict, verdict
-from specsim.scenario import Scenario
-from specsim.specs.yaml_file import build
-from specsim.units import format_seconds
+from specsim.named_files import only_files
 
-FILE = "scenario.yaml"
-PLOT: dict[str, Any] = {"displayModeBar": False}
-STYLE = """<style>
-.block-container {padding-top: 4.2rem; max-width: 70rem}
-[data-testid="stSidebarHeader"] {height: 2rem}
-[data-testid="stSidebar"] [data-testid="stVerticalBlock"] {gap: .5rem}
-.verdict {border-left: 8px solid; padding: .7rem 1.1rem; background: #f3f4f6; color: #1f2937; border-radius: .3rem}
-.verdict b {font-size: 1.5rem; line-height: 1.3; display: block; text-wrap: balance}
-[data-testid="stMain"] h3 {font-size: 1.3rem}
-[data-testid="stSidebar"] h3 {font-size: 1.05rem}
-</style>"""
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """``verb`` and ``flags``: of the command line that repeats it. ``once``: drawn for the first scenario alone."""
+
+    name: str
+    draw: Callable[[Answered], None]
+    verb: str
+    flags: tuple[str, ...] = ()
+    once: bool = False
+
+
+VIEWS = {
+    view.name: view
+    for view in (
+        View("Verdict", verdict.draw, "predict"),
+        View("Map", map.draw, "predict"),
+        View("Load", load.draw, "report"),
+        View("Compare", compare.draw, "compare", ("--simulated", str(compare.SIMULATED))),
+        View("Plan", plan.draw, "plan"),
+        View("Anatomy", anatomy.draw, "predict"),
+        View("Acceptance", acceptance.draw, "predict"),
+        View("Memory", memory.draw, "report"),
+        View("Evidence", evidence.draw, "simulate", once=True),
+    )
+}
+VIEW = Choice("view", "View", tuple(VIEWS), "Verdict")
+TWO = Switch("two", "Compare with a scenario B")
 
 
 def page() -> None:
-    """The whole page. An error the user can cause is one line; any other exception is a bug and shows as one."""
-    st.set_page_config("specsim", layout="wide", initial_sidebar_state="expanded")
+    """Draw everything once; Streamlit calls it anew at every change."""
+    st.set_page_config("specsim", layout="wide", initial_sidebar_state="auto")
     st.html(STYLE)
+    fields = keys_of_links() | {VIEW.key: VIEW, TWO.key: TWO}
+    faults = read_link(fields)
+    with only_files(named_files()):
+        with st.sidebar:
+            asked = _ask()
+        st.session_state.setdefault(VIEW.key, VIEW.options[0])
+        st.segmented_control(
+            "View", VIEW.options, key=VIEW.key, required=True, label_visibility="collapsed", wrap=True
+        )
+        write_link(fields)
+        if faults:
+            _say(faults)
+        elif asked is not None:
+            _show(VIEWS[st.session_state[VIEW.key]], asked)
+
+
+def _ask() -> dict[str, Words] | None:
+    """The sidebar's scenarios by name; None where one cannot be read, which is said."""
+    st.subheader("Scenario A")
+    found = _tried(ask_a)
+    with st.expander("Files and pasted text"):
+        ask_files()
+    two = TWO.draw()
+    if found is None:
+        return None
+    if not two:
+        return {"A": found}
+    st.subheader("Scenario B: what is different")
+    other = _tried(lambda: ask_b(values_of_a()))
+    return None if other is None else {"A": found, "B": other}
+
+
+def _tried(ask: Callable[[], Words]) -> Words | None:
     try:
-        fields = ask()
-        scenario = build(Scenario, fields, where="scenario")
-        speedups, asked = answered_map(assemble(scenario))
+        return ask()
     except SpecsimError as error:
-        st.error(" ".join(str(error).split()))
-        return
-    answer = verdict(speedups, asked)
-    _show_verdict(scenario, speedups, answer)
-    _show_map(speedups, answer)
-    _show_anatomy(speedups, answer)
-    _show_repeat(fields, scenario, speedups)
+        fail(error)
+        return None
 
 
-def _show_verdict(scenario: Scenario, speedups: SpeedupMap, answer: Verdict) -> None:
-    speculation = scenario.speculation
-    drafter = speculation.program.name if speculation else "no drafter"
-    if speculation and speculation.draft_model:
-        drafter = speculation.draft_model.name
-    st.caption(f"specsim: {scenario.model.name} on {scenario.gpu.name}, {scenario.engine.name}, drafter {drafter}")
-    colour = ON if answer.on else OFF
-    st.html(
-        f'<div class="verdict" style="border-color: {colour}"><b>{_unbroken(answer.sentence)}</b>'
-        f"{_unbroken(answer.about)}<br>{_unbroken(answer.limits)}</div>"
-    )
-    cell, plain = answer.drafting or answer.cell, speedups.cell(answer.batch, 0)
-    columns = st.columns(4)
-    columns[0].metric(f"Output tokens/s/GPU at k = {cell.draft_tokens}", f"{cell.output_tokens_per_s:,.0f}")
-    columns[1].metric("The same without a drafter", f"{plain.output_tokens_per_s:,.0f}")
-    columns[2].metric("Tokens a round", f"{cell.tokens_per_round:.2f}")
-    columns[3].metric("Decode round", format_seconds(cell.round_s))
+def _say(faults: list[str]) -> None:
+    """What the address says and the page cannot take: nothing else is answered in its place."""
+    for fault in faults:
+        st.error(plain(fault), icon=":material/link_off:")
+    st.markdown("Choose in the sidebar what was meant; nothing is answered in its place until then.")
+    st.button("Go on without it", on_click=forget_faults)
 
 
-def _unbroken(text: str) -> str:
-    """Text for HTML whose percent signs stay with their numbers."""
-    return escape(text).replace(" %", "&nbsp;%")
+def _show(view: View, asked: dict[str, Words]) -> None:
+    """A view of each scenario, side by side."""
+    sides = list(asked)[:1] if view.once else list(asked)
+    for place, side in zip(st.columns(len(sides), gap="large"), sides, strict=True):
+        with place:
+            try:
+                found = answer(side, asked[side])
+                _head(found, asked)
+                view.draw(found)
+                offer(found, view.verb, *view.flags)
+            except SpecsimError as error:
+                if len(asked) > 1:
+                    st.caption(f"Scenario {side}")
+                fail(error)
 
 
-def _show_map(speedups: SpeedupMap, answer: Verdict) -> None:
-    st.subheader("Speed-up by batch size and draft length")
-    st.plotly_chart(speedup_figure(speedups, answer.batch), theme=None, config=PLOT)
+def _head(answered: Answered, asked: dict[str, Words]) -> None:
+    """Which question this column answers."""
+    scenario = answered.scenario
+    deployment, speculation = scenario.deployment, scenario.speculation
+    gpus = deployment.tensor_parallel * deployment.replicas
+    drafter = "no drafter" if speculation is None else f"drafter {speculation.drafter_name()}"
+    name = f"Scenario {answered.side}: " if len(asked) > 1 else ""
     st.caption(
-        "Output tokens/s over plain decoding: blue pays, amber loses; the frame marks a row's best k (0 is off), "
-        "▸ your batch."
+        plain(f"{name}{scenario.model.name} on {gpus} x {scenario.gpu.name}, {scenario.engine.name}, {drafter}")
     )
-    with st.expander("Data"):
-        st.dataframe(speedups.as_json()["grid"], hide_index=True)
-
-
-def _show_anatomy(speedups: SpeedupMap, answer: Verdict) -> None:
-    st.subheader("Where the time goes")
-    st.plotly_chart(anatomy_figure(speedups), theme=None, config=PLOT)
-    cell = answer.cell
-    part = max(cell.parts, key=cell.parts.__getitem__)
-    st.caption(
-        f"At batch {cell.batch} and k = {cell.draft_tokens} a step takes {format_seconds(cell.step_s)} in the mean; "
-        f"its largest part is {part}, {format_seconds(cell.parts[part])}."
-    )
-
-
-def _show_repeat(fields: dict[str, Any], scenario: Scenario, speedups: SpeedupMap) -> None:
-    st.subheader("Where this comes from")
-    st.markdown(f"{_prices(speedups)} {workload_line(speedups)} {engine_line(scenario)}")
-    st.markdown("The same answer on the command line, from the file below:")
-    st.code(f"specsim predict {FILE}", language=None)
-    text = scenario_text(fields)
-    st.download_button("Download scenario.yaml", text, FILE, "application/yaml")
-    with st.expander(FILE):
-        st.code(text, language="yaml")
-
-
-def _prices(speedups: SpeedupMap) -> str:
-    """Where kernel times come from, in a sentence; the worst source of the map's cells stands for all."""
-    if speedups.price_name == "roofline":
-        return "Prices: **datasheet roofline**; no measured profile is in use, so the intervals are wide assumptions."
-    return f"Prices: profile **{speedups.price_name}**; worst source of a round: **{speedups.worst_source()}**."
-
-
-def scenario_text(fields: dict[str, Any]) -> str:
-    """The question as a scenario file."""
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    for line in answered.warned:
+        st.warning(plain(line), icon=":material/warning:")

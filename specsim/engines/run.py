@@ -14,7 +14,6 @@ from types import TracebackType
 
 import numpy as np
 
-import specsim
 from specsim.engines.adapter import Adapter, Checkpoints
 from specsim.engines.client import Answer, drive
 from specsim.engines.prompts import Prompts, prompts_of
@@ -23,6 +22,7 @@ from specsim.errors import InvalidInput
 from specsim.kept_files import replace_text
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, pooled
 from specsim.scenario import Scenario
+from specsim.version import __version__
 from specsim.workload.request import RequestSpec
 
 WARM_UP_REQUESTS, WARM_UP_TOKENS = 4, 24
@@ -156,7 +156,7 @@ def _result(
         itl_request=np.array(owners, dtype=np.int64),
         acceptance=acceptance,
         price_source="wall clock",
-        versions={"specsim": specsim.__version__}
+        versions={"specsim": __version__}
         | ({"acceptance": "imposed" if imposed else "real"} if scenario.speculation else {}),
         num_gpus=scenario.deployment.tensor_parallel,
     )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from specsim.errors import InvalidInput, shown
 from specsim.interop.command_line import Command
 from specsim.interop.server_flags import FlagTable, spelled_out
+from specsim.named_files import file_named, is_file
 from specsim.specs.yaml_file import read_mapping
 from specsim.specs.yaml_text import parse_yaml
 
@@ -24,8 +24,8 @@ def read_file(path: str, pasted: Mapping[str, str], notes: list[str]) -> dict[st
     """What a file says that was pasted with the command or lies here; else nothing, and a note."""
     if path in pasted:
         return _mapping(pasted[path], path)
-    if Path(path).is_file():
-        return read_mapping(path)
+    if is_file(path):
+        return read_mapping(file_named(path))
     notes.append(
         f"--config {shown(path)} is not here, so that what it says is not read; paste it, or run this where it is"
     )

@@ -10,6 +10,12 @@ from specsim.interop.huggingface.draft_head import DraftHead, read_draft_head
 from specsim.specs.yaml_file import build
 from specsim.speculation.program import DraftProgram, load_program, program_names
 
+_KEYED = ("dflash", "dspark")  # whose context enters as keys and values alone
+# Positions of a block that hold the last committed token. DFlash's first one does (arXiv 2602.06036, 3.1); a block of
+# DSpark is drafts alone, of which the target verifies one more row (arXiv 2607.05147; SGLang's draft tokens are
+# block_size + 1 there).
+_ANCHORS = {"dflash": 1}
+
 
 def head_program(path: Path | str) -> DraftProgram:
     """The program of a head's config.json or its folder.
@@ -28,11 +34,13 @@ def program_of(head: DraftHead) -> DraftProgram:
     preset = load_program(name).model_dump(mode="json", exclude_none=True, by_alias=True)
     source = f"{head.where}, a head of {name}; what it does not say is preset {name}'s ({preset['source']})"
     phases = preset["phases"] if head.shape is None and not head.heads else _phases(head, preset["phases"])
-    fields = preset | {"source": source, "phases": phases}
+    fields = preset | {"source": source, "phases": phases, "simplified": head.simplified}
     if head.max_position is not None:
         fields["max_position"] = head.max_position
+    if head.target_vocabulary is not None:
+        fields["target_vocabulary"] = head.target_vocabulary
     if head.block is not None:
-        fields["draft_tokens"] = max(1, head.block - 1)
+        fields["draft_tokens"] = max(1, head.block - _ANCHORS.get(name, 0))
     if head.heads:
         fields["draft_tokens"] = head.heads
         fields.pop("acceptance", None)  # of so many heads as the preset has
@@ -82,6 +90,7 @@ def _weights(head: DraftHead) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         "head_dim": shape.head_dim,
         "intermediate_size": shape.intermediate_size,
         "input_width": 2 if head.technique == "eagle3" else 1,
+        "context": "keys" if head.technique in _KEYED else "layers",
     }
     output: dict[str, Any] = {"kind": "head"}
     if head.vocabulary is not None:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from specsim.errors import NoAnswer
+from specsim.named_files import is_file
 from specsim.specs.catalog import model_names
 from specsim.specs.engine import EngineLimits
 from specsim.specs.yaml_file import build
@@ -274,9 +275,9 @@ def _program_name(method: str) -> str:
 
 def _draft_model(reference: str) -> str:
     """What a scenario can load for a checkpoint: its config.json, else the preset of the same name, else its id."""
-    config = Path(reference) / "config.json"
-    if config.is_file():
-        return str(config)
+    config = f"{reference}/config.json"
+    if is_file(config):
+        return config
     name = reference.rstrip("/").split("/")[-1].lower()
     return name if name in model_names() else reference
 

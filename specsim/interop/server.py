@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from specsim.errors import InvalidInput, SpecsimError, kind_of, shown
@@ -17,6 +16,7 @@ from specsim.interop.sglang import read_sglang
 from specsim.interop.tensorrt_llm import TOKENS_PER_BLOCK, read_tensorrt_llm
 from specsim.interop.vllm import read_vllm
 from specsim.json_file import parse_json
+from specsim.named_files import is_file, is_folder
 from specsim.specs.catalog import model_names
 from specsim.specs.formats import format_name
 from specsim.specs.yaml_text import parse_yaml
@@ -243,7 +243,7 @@ def _known_model(named: str | None, found: ReadFlags) -> str | None:
     """A bundled model of the name's last part, or the name itself where a file of it lies here."""
     if named is None:
         return None
-    if Path(named).exists():
+    if is_file(named) or is_folder(named):
         return named
     plain = named.rsplit("/", 1)[-1].lower()
     match = next((name for name in sorted(model_names(), key=len, reverse=True) if plain.startswith(name)), None)

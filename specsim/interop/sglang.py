@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from specsim.errors import InvalidInput, NoAnswer, unknown_name
@@ -33,6 +32,7 @@ from specsim.interop.sglang_adaptive import (
     tiers_text,
 )
 from specsim.json_file import read_json_object
+from specsim.named_files import file_named
 from specsim.specs.yaml_file import build
 from specsim.speculation.policy import Tier, TieredPolicy
 
@@ -230,7 +230,7 @@ def _adaptive_tiers(
         return DEFAULT_TIERS, {}
     where = path or "the adaptive JSON"
     tiers, knobs = read_tiers(
-        read_json_object(Path(where), "SGLang's adaptive JSON") if adaptive is None else adaptive, where
+        read_json_object(file_named(where), "SGLang's adaptive JSON") if adaptive is None else adaptive, where
     )
     steps, union = _number(command, "num-steps"), sorted({k for tier in tiers for k in tier.choices})
     if steps is not None and steps not in union:

@@ -104,7 +104,7 @@ def confirm(
     trials = []
     for name, one in candidates.items():
         tell(name)
-        trials.append(Trial(name, one, _runs(_with_policy(scenario, one), numbers)))
+        trials.append(Trial(name, one, _runs(with_policy(scenario, one), numbers)))
     slo = scenario.slo
     met = [one for one in trials if one.meets(slo)] or trials
     best = min(met, key=lambda one: one.e2e_s)
@@ -113,7 +113,7 @@ def confirm(
     return Confirmation(tuple(trials), chosen, numbers, _cell(scenario, chosen))
 
 
-def _with_policy(scenario: Scenario, policy: FixedPolicy | TablePolicy) -> Scenario:
+def with_policy(scenario: Scenario, policy: FixedPolicy | TablePolicy) -> Scenario:
     """An engine started for the policy: its longest draft is the longest that it may draft."""
     started = drafting(scenario, policy.longest)
     if started.speculation is None or isinstance(policy, FixedPolicy):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
 from specsim.speculation.policy import FixedPolicy
@@ -27,6 +30,14 @@ def trying_longer(scenario: Scenario, longest: int = LONGEST) -> Scenario:
         if k in speculation.program.choices(k):
             reached = k
     return drafting(scenario, reached)
+
+
+def longest_worth_trying(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:
+    """The scenario with longer drafts than its drafter's own where its ``fields`` do not say how long they may be."""
+    stated = fields.get("speculation")
+    if isinstance(stated, dict) and "max_draft_tokens" not in stated:
+        return trying_longer(scenario)
+    return scenario
 
 
 def drafting(scenario: Scenario, draft_tokens: int) -> Scenario:

@@ -14,6 +14,7 @@ import yaml
 
 from specsim.errors import InvalidInput, NoAnswer, unknown_name
 from specsim.kept_files import replace_text
+from specsim.named_files import file_named, is_folder
 from specsim.profiles.rows import parsed_rows, replace_rows, text_of
 from specsim.profiles.schema import SHAPE_COLUMNS, Ceilings, ProfileHeader, Row
 from specsim.specs.hardware import Hardware
@@ -114,7 +115,8 @@ def _hardware(name: str, header: ProfileHeader) -> Hardware:
 
 
 def _folder(reference: str) -> Path:
-    folder = Path(reference) if "/" in reference or Path(reference).is_dir() else profiles_folder() / reference
+    named = "/" in reference or is_folder(reference)
+    folder = file_named(reference) if named else profiles_folder() / reference
     if not (folder / HEADER).exists():
         if "/" in reference:
             raise InvalidInput(f"{folder} holds no {HEADER}; give a folder that specsim profile run wrote")

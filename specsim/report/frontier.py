@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -69,35 +70,42 @@ def write_page(path: Path, name: str, offers: Sequence[Offer]) -> None:
     body = "\n".join(divs)
     replace_text(
         path,
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escaped(name)}</title></head>\n'
-        f"<body><h1>{_escaped(name)}</h1>\n<p>Every point of the sweep; lines join those that no other beats in both."
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}</title></head>\n'
+        f"<body><h1>{escape(name)}</h1>\n<p>Every point of the sweep; lines join those that no other beats in both."
         f"</p>\n{body}\n</body></html>\n",
     )
 
 
 def frontier_figure(
-    offers: Sequence[Offer], value: Callable[[Offer], float], title: str, worth: Callable[[Offer], float] = throughput
-) -> Any:
+    offers: Sequence[Offer], value: Callable[[Offer], float], title: str,
+    worth: Callable[[Offer], float] = throughput, *, height: int = 560,
+) -> Any:  # fmt: skip
     """All points, and the frontiers with speculation and without, labelled with k and parallelism."""
     figure = go.Figure()
     for name, colour, speculates in (("off", OFF, False), ("speculation on", ON, True)):
         mine = [one for one in offers if one.speculates == speculates]
         figure.add_scatter(
             x=[one.per_user for one in mine], y=[value(one) for one in mine], mode="markers", name=name,
-            marker={"color": colour, "size": 6, "opacity": 0.35}, text=[one.label for one in mine],
+            marker={"color": colour, "size": 6, "opacity": 0.35}, text=[escape(one.label) for one in mine],
             hovertemplate="%{text}<br>%{x:.1f} a user, %{y:.4g}<extra></extra>",
         )  # fmt: skip
         best = frontier(mine, worth)
         figure.add_scatter(
             x=[one.per_user for one in best], y=[value(one) for one in best], mode="lines+markers+text",
             name=f"{name}, frontier", line={"color": colour, "width": 2}, textposition="top right",
-            text=[f"k={one.draft_tokens} TP{one.tensor_parallel}" for one in best],
-            textfont={"size": 10, "color": INK}, hovertext=[one.label for one in best],
+            text=_marks(best), textfont={"size": 10, "color": INK}, hovertext=[escape(one.label) for one in best],
             hovertemplate="%{hovertext}<br>%{x:.1f} a user, %{y:.4g}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title=PER_USER, rangemode="tozero")
     figure.update_yaxes(title=title, rangemode="tozero")
-    return laid_out(figure, 560)
+    figure.update_layout(legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0})
+    return laid_out(figure, height, top=40)
+
+
+def _marks(best: Sequence[Offer]) -> list[str]:
+    """k and parallelism along a frontier, where one of them changes."""
+    names = [f"{f'k={one.draft_tokens}' if one.speculates else 'off'} TP{one.tensor_parallel}" for one in best]
+    return [name if place == 0 or name != names[place - 1] else "" for place, name in enumerate(names)]
 
 
 def _at_least(best: Sequence[Offer], per_user: float) -> list[Offer]:
@@ -107,7 +115,3 @@ def _at_least(best: Sequence[Offer], per_user: float) -> list[Offer]:
 
 def _usd(offer: Offer) -> float:
     return offer.usd or 0.0
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -20,19 +20,31 @@ from specsim.units import format_seconds
 def plan_sentences(plan: Plan, asides: Asides) -> list[str]:
     """The answer, what it is without or with drafts, and how much more load it takes."""
     best, interval, largest = plan.best, asides.interval, asides.largest
-    sentences = [f"{_layout(best)} serve {plan.load.rate_per_s:g} requests/s within the SLO{_costing(best)}."]
+    first, *others = plan_answer_sentences(plan)
+    sentences = [first]
     if interval is not None:
-        sentences.append(f"{best.gpus} GPUs, {_ends(interval)} where prices and acceptance err as they may (90 %).")
+        doubt = "where prices and acceptance err as they may (90 %)"
+        also = "also" if interval.low == interval.high else interval_ends(interval)
+        sentences.append(f"{best.gpus} GPUs, {also} {doubt}.")
+    sentences += others
+    if largest is not None:
+        sentences.append(headroom_sentence(largest, plan.load.rate_per_s))
+    return sentences
+
+
+def plan_answer_sentences(plan: Plan) -> list[str]:
+    """The answer, and what it is the other way, without drafts or with them."""
+    best = plan.best
+    sentences = [f"{_layout(best)} serve {plan.load.rate_per_s:g} requests/s within the SLO{_costing(best)}."]
     other = plan.best_of(speculation=not best.candidate.kind.speculation)
     how = "Without speculation" if best.candidate.kind.speculation else "With speculation"
     if other is None and plan.drafts_were_tried:
         sentences.append(f"{how} no choice meets it.")
     elif other is not None:
         more = other.candidate.usd(other.replicas) / best.candidate.usd(best.replicas) - 1.0
-        measure = "as dear" if not more else f"{more:.0%} {'dearer' if plan.priced else 'more GPUs'}"
+        unit = "the same cost" if plan.priced else "as many GPUs"
+        measure = unit if not more else f"{more:.0%} {'dearer' if plan.priced else 'more GPUs'}"
         sentences.append(f"{how}: {_layout(other)}{_costing(other)}, {measure}.")
-    if largest is not None:
-        sentences.append(headroom_sentence(largest, plan.load.rate_per_s))
     return sentences
 
 
@@ -45,7 +57,7 @@ def headroom_sentence(largest: LargestRate, rate_per_s: float) -> str:
 
 def _layout(option: Option) -> str:
     candidate, deployment = option.candidate, option.size.deployment
-    drafts = f"{candidate.drafter} k={candidate.draft_tokens}" if candidate.drafter else "no speculation"
+    drafts = candidate.drafts if candidate.drafter else "no speculation"
     pools = deployment.disaggregation
     count = f"{option.replicas} replica{'s' if option.replicas > 1 else ''}"
     if pools is not None:
@@ -60,7 +72,7 @@ def _costing(option: Option) -> str:
     return "" if month is None else f" for ${month:,.0f} a month, ${tokens:.2f} per million output tokens"
 
 
-def _ends(interval: GpuInterval) -> str:
+def interval_ends(interval: GpuInterval) -> str:
     return f"{interval.low} or more" if interval.high is None else f"{interval.low} to {interval.high}"
 
 
@@ -75,7 +87,7 @@ def options_table(plan: Plan) -> Table:
     for option in plan.options:
         month, tokens = option.usd_per_month, option.usd_per_million_output_tokens
         table.add_row(
-            str(option.gpus), option.candidate.kind.gpu, _replicas(option), _drafts(option),
+            str(option.gpus), option.candidate.kind.gpu, _replicas(option), option.candidate.drafts,
             _used(option.size.verdict.binding), "-" if month is None else f"{month:,.0f}",
             "-" if tokens is None else f"{tokens:.2f}",
         )  # fmt: skip
@@ -93,10 +105,6 @@ def _replicas(option: Option) -> str:
     return f"{count} x TP{deployment.tensor_parallel}{''.join(marks)}"
 
 
-def _drafts(option: Option) -> str:
-    return f"{option.candidate.drafter} k={option.candidate.draft_tokens}" if option.candidate.drafter else "off"
-
-
 def _used(level: SloLevel) -> str:
     if level.name == "goodput":
         return f"{level.value:.1%} good"
@@ -111,6 +119,11 @@ def excluded_table(excluded: Sequence[Exclusion]) -> Table:
     for what, why in _together(excluded):
         table.add_row(what, why)
     return table
+
+
+def excluded_lines(excluded: Sequence[Exclusion]) -> list[str]:
+    """The same in lines."""
+    return [f"{what}: {why}" for what, why in _together(excluded)]
 
 
 def _together(excluded: Iterable[Exclusion]) -> list[tuple[str, str]]:
@@ -151,9 +164,9 @@ def growth_table(plans: Sequence[Plan]) -> Table:
         table.add_column(column, justify="left" if column in ("of", "replicas", "drafts") else "right")
     for plan in plans:
         best, off = plan.best, plan.best_of(speculation=False)
-        month = best.usd_per_month
+        month, chosen = best.usd_per_month, best.candidate
         table.add_row(
-            f"{plan.load.rate_per_s:g}", str(best.gpus), best.candidate.kind.gpu, _replicas(best), _drafts(best),
+            f"{plan.load.rate_per_s:g}", str(best.gpus), chosen.kind.gpu, _replicas(best), chosen.drafts,
             "-" if month is None else f"{month:,.0f}",
             "none" if off is None else f"{off.gpus} {off.candidate.kind.gpu}",
         )  # fmt: skip

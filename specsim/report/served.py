@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from specsim.assembly import Assembly
+from specsim.report.sheet import Sheet
 from specsim.results import Slo, SloFinding, slo_findings, slo_met
 from specsim.units import format_seconds
 
@@ -118,14 +120,41 @@ def slo_line(summary: Mapping[str, Any], slo: Slo) -> str:
 
 
 def _told(finding: SloFinding) -> str:
-    name, ratio = finding.name.replace("ttft", "TTFT").replace("tpot", "TPOT").replace("itl", "ITL"), finding.ratio
-    name = name.replace("e2e", "E2E")
+    name, ratio = bound_name(finding.name), finding.ratio
     if ratio is None or finding.value is None:
         return f"{name} has no value"
-    side = f"{abs(ratio - 1):.0%} {'above' if ratio > 1 else 'below'}"
     if finding.name == "goodput":
         return f"{finding.value:.1%} of requests within their limits ({finding.limit:.0%} asked)"
-    return f"{name} {format_seconds(finding.value)} (limit {format_seconds(finding.limit)}, {side})"
+    return f"{name} {format_seconds(finding.value)} (limit {format_seconds(finding.limit)}, {_side(ratio)})"
+
+
+def bound_name(name: str) -> str:
+    """``ttft p95`` as TTFT p95."""
+    return re.sub("ttft|tpot|itl|e2e", lambda found: found[0].upper(), name)
+
+
+def _side(ratio: float) -> str:
+    return f"{abs(ratio - 1):.0%} {'above' if ratio > 1 else 'below'}"
+
+
+def slo_sheet(runs: Summaries, slo: Slo) -> Sheet:
+    """Each bound: what is asked, and for each alternative what its run shows and by how much that is met or missed."""
+    found = {name: slo_findings(summary, slo) for name, summary in runs.items()}
+    rows = []
+    for place, bound in enumerate(next(iter(found.values()))):
+        asked = f"{bound.limit:.1%}" if bound.name == "goodput" else format_seconds(bound.limit)
+        rows.append([bound_name(bound.name), asked, *(_met(each[place]) for each in found.values())])
+    rows.append(["SLO", "", *("met" if slo_met(summary, slo) else "missed" for summary in runs.values())])
+    return Sheet("", ("bound", "asked", *map(short_name, runs)), rows)
+
+
+def _met(finding: SloFinding) -> str:
+    mark = "" if finding.met else "missed: "
+    if finding.ratio is None or finding.value is None:
+        return f"{mark}no value"
+    if finding.name == "goodput":
+        return f"{mark}{finding.value:.1%}"
+    return f"{mark}{format_seconds(finding.value)}, {_side(finding.ratio)}"
 
 
 def limited_line(summary: Mapping[str, Any], assembly: Assembly) -> str | None:

@@ -25,23 +25,27 @@ def tuned_lines(scenario: Scenario, tuning: Tuning, confirmation: Confirmation |
     """On or off, which k, how much faster, how sure; what the SLO says; what the schedule is worth at every batch."""
     lines = []
     if confirmation is not None:
-        lines.append(f"[bold]{_verdict(confirmation)}[/bold]")
+        lines.append(f"[bold]{decision_sentence(confirmation)}[/bold]")
         if scenario.slo is not None and scenario.slo.states_anything:
             lines.append(slo_line(confirmation.chosen.runs[0], scenario.slo))
-    if tuning.pays:
-        mean, low, high = tuning.gain_over_off()
-        lines.append(
-            f"By formula the schedule is {mean:.2f}x off (90 %: {low:.2f} to {high:.2f}) and "
-            f"{tuning.gain_over_fixed():.2f}x the best single k, {tuning.fixed_draft_tokens}: means over batch sizes "
-            f"{tuning.batches[0].batch} to {tuning.batches[-1].batch}, each doubling alike, at "
-            f"{tuning.context_tokens:,.0f} tokens of context."
-        )
-    else:
-        lines.append(f"By formula no k pays at any batch size up to {tuning.batches[-1].batch}.")
-    return lines
+    return [*lines, formula_sentence(tuning)]
 
 
-def _verdict(found: Confirmation) -> str:
+def formula_sentence(tuning: Tuning) -> str:
+    """What the schedule is worth at every batch."""
+    if not tuning.pays:
+        return f"By formula no k pays at any batch size up to {tuning.batches[-1].batch}."
+    mean, low, high = tuning.gain_over_off()
+    return (
+        f"By formula the schedule is {mean:.2f}x off (90 %: {low:.2f} to {high:.2f}) and "
+        f"{tuning.gain_over_fixed():.2f}x the best single k, {tuning.fixed_draft_tokens}: means over batch sizes "
+        f"{tuning.batches[0].batch} to {tuning.batches[-1].batch}, each doubling alike, at "
+        f"{tuning.context_tokens:,.0f} tokens of context."
+    )
+
+
+def decision_sentence(found: Confirmation) -> str:
+    """On or off, which k, how much faster, how sure."""
     cell, off = found.cell, found.trial(OFF)
     doubt = "" if found.sure else ", so not certain"
     gain = (

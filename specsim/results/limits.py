@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from specsim.results.records import StepRecord
 
 LIMITS = ("max_num_seqs", "max_num_batched_tokens", "kv_cache")
+ADDED = ("sequences", "prefill_tokens", "verify_tokens", "draft_tokens", "accepted", "kv_blocks", "waiting")
 FULL = 0.98  # share of a step's tokens from which on it has no room: a short rest is not given to a prompt
 
 
@@ -39,7 +41,7 @@ class StepTotals:
     waited_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0.0))
 
     def add(self, steps: NDArray[np.int64], seconds: NDArray[np.float64], limits: StepLimits | None) -> None:
-        """Steps as rows of (sequences, prefill, verify, draft, accepted, KV blocks, waiting, ...), and their times.
+        """Steps as rows of ADDED and more, and their times.
 
         A step that leaves requests waiting is full of sequences, or of tokens, or the next prompt does not fit its
         free KV blocks; where none of these holds they came after the step was scheduled.
@@ -67,12 +69,9 @@ class StepTotals:
     @classmethod
     def of(cls, steps: Sequence[StepRecord], limits: StepLimits | None) -> StepTotals:
         """Those of steps that were kept."""
-        rows = [
-            (s.sequences, s.prefill_tokens, s.verify_tokens, s.draft_tokens, s.accepted, s.kv_blocks, s.waiting)
-            for s in steps
-        ]
+        columns = np.array([list(map(attrgetter(name), steps)) for name in ADDED], np.int64)
         found = cls()
-        found.add(np.array(rows, np.int64).reshape(-1, 7), np.array([s.duration_s for s in steps]), limits)
+        found.add(columns.T, np.array(list(map(attrgetter("duration_s"), steps))), limits)
         return found
 
     def as_summary(self, limits: StepLimits | None) -> dict[str, Any]:

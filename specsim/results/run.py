@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specsim.errors import InvalidInput
+from specsim.notebook import html_table
 from specsim.results.limits import StepLimits, StepTotals
 from specsim.results.metrics import good_requests, statistics
 from specsim.results.records import AcceptanceCounts, RequestRecord, Slo, StepRecord
 from specsim.results.sketch import QuantileSketch
 
+SHOWN = (  # of a summary, in a notebook
+    "completed", "request_throughput", "output_throughput", "median_ttft_ms", "p95_ttft_ms", "median_tpot_ms",
+    "p95_tpot_ms", "median_e2el_ms", "p95_e2el_ms", "spec_decode_acceptance_length", "mean_batch",
+    "mean_kv_cache_usage", "preemptions",
+)  # fmt: skip
 Engine = Literal["analytic", "simulated", "reference", "vllm", "sglang", "transformers"]
 
 
@@ -81,6 +87,17 @@ class RunResult:
     totals: Totals | None = None
     step_totals: StepTotals | None = None
     trim: Trim | None = None
+
+    def __repr__(self) -> str:
+        found = self.summary()
+        rate = found["output_throughput"]
+        speed = "" if rate is None else f", {rate:,.0f} output tokens/s"
+        return f"<RunResult {self.engine}: {found['completed']:,} requests in {self.duration_s:,.1f} s{speed}>"
+
+    def _repr_html_(self) -> str:
+        found = self.summary()
+        rows = [[name, f"{value:,.6g}"] for name in SHOWN if isinstance(value := found.get(name), int | float)]
+        return html_table(repr(self)[1:-1], ("figure", "value"), rows)
 
     def summary(self, slo: Slo | None = None) -> dict[str, Any]:
         """The run in the keys of ``vllm bench serve --save-result`` (times in ms), and what they leave out.

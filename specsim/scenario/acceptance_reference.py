@@ -6,13 +6,14 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from specsim.named_files import file_named
 from specsim.specs.yaml_file import read_mapping
 from specsim.speculation.acceptance import Acceptance
 
 
 def read_law(value: object) -> object:
     """The fields that a path stands for; anything else as it is."""
-    return read_mapping(value) if isinstance(value, str) else value
+    return read_mapping(file_named(value)) if isinstance(value, str) else value
 
 
 Law = Annotated[Acceptance, BeforeValidator(read_law)]

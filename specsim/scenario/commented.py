@@ -67,8 +67,9 @@ def _acceptance_comment(asked: Asked) -> str:
     if speculation is None or not isinstance(stated, dict) or "acceptance" in stated:
         return ""
     origin = speculation.acceptance_origin.sentence()
+    longest = f"max_draft_tokens is {speculation.max_draft_tokens} unless you give it, and "
     return (
-        f"  # max_draft_tokens is {speculation.max_draft_tokens} unless you give it, and acceptance is\n"
+        f"  # {'' if 'max_draft_tokens' in stated else longest}acceptance is\n"
         f"  # {origin}.\n"
         "  # Yours, from the server's own log or /metrics: specsim import acceptance FILE, or\n"
         "  # acceptance: {kind: unconditional, rates: [0.74, 0.54, 0.41]}\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from specsim.errors import InvalidInput, unknown_name
+from specsim.named_files import is_file, is_folder
 from specsim.scenario.model_reference import read_model
 from specsim.specs.catalog import find_model, model_names, smallest_of_vocabulary
 from specsim.specs.model import ModelSpec
@@ -27,7 +27,7 @@ def drafter_fields(reference: str) -> dict[str, Any] | None:
     program = find_program(reference)
     if program is not None:
         return {"program": program}
-    if Path(reference).exists() or reference.endswith((".yaml", ".yml", ".json")):
+    if is_file(reference) or is_folder(reference) or reference.endswith((".yaml", ".yml", ".json")):
         return {"program": reference}
     model = find_model(reference)
     if model is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from specsim.named_files import is_folder
 from specsim.profiles.store import profile_hardware, profile_names
 from specsim.results import Slo
 from specsim.scenario.model_reference import Model
@@ -50,7 +50,7 @@ def read_hardware(value: object) -> object:
 
 def _is_profile_folder(gpu: str) -> bool:
     """A folder that happens to bear a preset's name does not hide the preset."""
-    return Path(gpu).is_dir() and gpu.lower() not in hardware_names()
+    return is_folder(gpu) and gpu.lower() not in hardware_names()
 
 
 class CostChoice(Validated):
@@ -175,7 +175,7 @@ class Scenario(Validated):
     @property
     def engine(self) -> EngineLimits:
         """What is stated of the engine, and for the rest what it does by default on this card, with this drafter."""
-        return with_defaults(self.stated_engine, self._circumstances())
+        return with_defaults(self.stated_engine, self.circumstances())
 
     def assumed_engine(self) -> dict[str, Any]:
         """Whose behaviour an answer assumes, and each default of it that nobody stated."""
@@ -198,9 +198,12 @@ class Scenario(Validated):
         asked: Scenario = self.model_copy(update={"stated_engine": stated})
         return asked
 
-    def _circumstances(self) -> Circumstances:
+    def circumstances(self) -> Circumstances:
+        """What the engine's defaults depend on."""
         deployment, speculation = self.deployment, self.speculation
-        here = Circumstances(self.gpu, deployment.tensor_parallel, deployment.kv_bits, self.model.moe is not None)
+        here = Circumstances(
+            self.gpu, deployment.tensor_parallel, deployment.kv_bits, self.model.moe is not None, model=self.model.name
+        )  # fmt: skip
         if speculation is None or not speculation.max_draft_tokens:
             return here
         program = speculation.program
@@ -210,6 +213,13 @@ class Scenario(Validated):
             drafts_on="gpu" if program.drafts_on_gpu else "cpu",
             schedules_by_batch=speculation.policy.kind != "fixed",
         )
+
+    def __repr__(self) -> str:
+        gpus = self.deployment.replicas * self.deployment.tensor_parallel
+        where = f"{self.model.name} on {f'{gpus}x ' if gpus > 1 else ''}{self.gpu.name}"
+        speculation = self.speculation
+        drafts = f"{speculation.drafter_name()} k={speculation.max_draft_tokens}" if speculation else "no drafter"
+        return f"<Scenario {self.name}: {where}, {drafts}>"
 
     def sha256(self) -> str:
         """Hash of the resolved scenario and of what its traces hold.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from specsim.errors import InvalidInput, shown
+from specsim.notebook import html_table
 from specsim.scenario.drafter import drafter_fields, forget_drafter, is_another, name_draft_model, target_of
 from specsim.scenario.question import Scenario, read_hardware
 from specsim.scenario.read import apply_settings, read_fields
@@ -17,6 +18,9 @@ from specsim.specs.yaml_file import build
 
 CLIENTS, PROMPT_TOKENS, OUTPUT_TOKENS, REQUESTS = 8, 1024, 256, 1000
 MOST_OF_MEMORY = 0.7  # that weights may take, so that a cache worth having is left
+FLAGS = {  # of short options, where these are not spelt as the option is
+    "tensor_parallel": "--tp", "rate_per_s": "--rate", "prompt_tokens": "--prompt", "output_tokens": "--output",
+}  # fmt: skip
 LONGEST_LIMIT_S = {"ttft": 120.0, "tpot": 5.0, "e2e": 7200.0}  # above it, milliseconds were probably meant
 
 
@@ -42,6 +46,11 @@ class ShortOptions:
     e2e_p95: str | None = None
     engine: str | None = None
 
+    def words(self) -> list[str]:
+        """The same on a command line, option by option."""
+        given = ((FLAGS.get(name, f"--{name.replace('_', '-')}"), getattr(self, name)) for name in self.__slots__)
+        return [word for flag, value in given if value is not None for word in (flag, _plain(value))]
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -50,6 +59,17 @@ class Asked:
     scenario: Scenario
     assumed: tuple[str, ...]
     fields: dict[str, Any]  # as a file would state it
+
+    def __repr__(self) -> str:
+        return f"<Asked {self.scenario!r}; assumed: {len(self.assumed)}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self.scenario)[1:-1], ("assumed",), [[one] for one in self.assumed])
+
+
+def _plain(value: object) -> str:
+    """A number without a needless point."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def ask(

@@ -7,7 +7,7 @@ from typing import Any
 
 from specsim.errors import InvalidInput, shown
 from specsim.interop.server import read_server
-from specsim.interop.traces.read import read_trace
+from specsim.interop.traces.read import Trace, read_trace
 from specsim.text_file import read_text
 
 LONGEST_PATH = 1024  # a file name; longer text is a command line
@@ -35,8 +35,12 @@ def read_source(source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _trace(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A trace with arrival times is replayed; of one without, lengths are drawn."""
     path = path.resolve()
-    trace = read_trace(path)
+    return trace_fields(read_trace(path), str(path))
+
+
+def trace_fields(trace: Trace, name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The workload of a trace that is called ``name``, and remarks on it."""
     if trace.requests.arrival_s is not None and len(trace.requests) > 1:
-        return {"workload": {"kind": "trace", "path": str(path)}}, trace.remarks()
-    lengths = {"kind": "trace", "path": str(path)}
+        return {"workload": {"kind": "trace", "path": name}}, trace.remarks()
+    lengths = {"kind": "trace", "path": name}
     return {"workload": {"kind": "synthetic", "lengths": lengths}}, trace.remarks()

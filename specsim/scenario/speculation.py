@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
 from specsim.interop.draft_program import head_program
+from specsim.named_files import file_named, is_file
 from specsim.scenario.acceptance_reference import Law
 from specsim.scenario.model_reference import Model
+from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance.origin import Basis, Origin
 from specsim.speculation.policy import FixedPolicy, Policy
 from specsim.speculation.program import DefaultAcceptance, DraftProgram, load_program
@@ -23,8 +24,8 @@ def _program(value: object) -> object:
     """A preset's name, a YAML file, or a draft head's config.json or folder."""
     if not isinstance(value, str):
         return value
-    if value.endswith(".json") or (Path(value) / "config.json").is_file():
-        return head_program(value)
+    if value.endswith(".json") or is_file(f"{value}/config.json"):
+        return head_program(file_named(value))
     return load_program(value)
 
 
@@ -88,14 +89,26 @@ class Speculation(Validated):
         """The draft model's name, or that of a program without one."""
         return self.program.name if self.draft_model is None else self.draft_model.name
 
-    def warn_beyond(self, tokens: float) -> None:
-        """Warns where sequences of so many tokens leave the positions that the drafter was made for."""
-        draft, limit = self.draft_model, self.program.max_position
+    def warn_of_limits(self, target: ModelSpec, tokens: float) -> None:
+        """Warns of a head that was made for another target, of what its price leaves out, and of long sequences.
+
+        ``tokens``: how long sequences grow in the mean.
+        """
+        name, program = self.drafter_name(), self.program
+        if program.target_vocabulary not in (None, target.vocab_size):
+            warnings.warn(
+                f"the drafter {name} was made for a target of {program.target_vocabulary} tokens in its vocabulary "
+                f"and {target.name} has {target.vocab_size}: it drafts for another model",
+                stacklevel=3,
+            )
+        if program.simplified:
+            warnings.warn(f"of the drafter {name}, {'; '.join(program.simplified)}", stacklevel=3)
+        draft, limit = self.draft_model, program.max_position
         if draft is not None and "max_position" in draft.model_fields_set:
             limit = draft.max_position
         if limit is not None and tokens > limit:
             warnings.warn(
-                f"the drafter {self.drafter_name()} was made for {limit} positions and sequences grow to {tokens:.0f} "
+                f"the drafter {name} was made for {limit} positions and sequences grow to {tokens:.0f} "
                 "tokens on average: beyond them expect fewer drafts accepted than its acceptance says",
                 stacklevel=3,
             )

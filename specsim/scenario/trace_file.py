@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from specsim.errors import InvalidInput
 from specsim.interop.traces import TimeUnit, Trace, TraceFormat, read_trace
+from specsim.named_files import file_named
 from specsim.validated import Validated
 from specsim.workload.lengths import (
     EmpiricalLengths,
@@ -28,7 +29,7 @@ from specsim.workload.lengths import (
 class TraceFile(Validated):
     """A trace and how to read it. ``longer``: what becomes of requests above a maximum, capped or dropped."""
 
-    path: Path
+    path: Annotated[Path, AfterValidator(file_named)]
     columns: TraceFormat | None = None
     time_unit: TimeUnit | None = None
     max_prompt_tokens: Length | None = None

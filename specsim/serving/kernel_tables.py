@@ -152,7 +152,7 @@ class KernelTables:
         """Choosing tokens from rows of logits."""
 
         def charges(rows: Floats) -> Iterable[Charge]:
-            return cost.sampling(operation, rows)
+            return cost.kernels.sampling(operation, rows)
 
         return self._by_count.setdefault((cost, operation), ByCount(charges))
 

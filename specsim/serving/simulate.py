@@ -17,7 +17,6 @@ from dataclasses import replace
 import numpy as np
 import simpy
 
-import specsim
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.results import RunResult, Slo, StepLimits
@@ -25,6 +24,7 @@ from specsim.serving.drive import Progress, Run, serve_all
 from specsim.serving.price_table import looked_up
 from specsim.serving.router import RouterName
 from specsim.specs.deployment import Disaggregation
+from specsim.version import __version__
 from specsim.workload.request import Requests, RequestSpec, requests_of
 
 MOST_RECORDS = 20_000  # requests that a result keeps one by one; more are kept as totals
@@ -125,4 +125,4 @@ def _served(asked: Run, *, keep: bool, progress: Progress | None, by_events: boo
 
 
 def _versions() -> dict[str, str]:
-    return {"specsim": specsim.__version__, "simpy": simpy.__version__, "numpy": np.__version__}
+    return {"specsim": __version__, "simpy": simpy.__version__, "numpy": np.__version__}

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from specsim.errors import InvalidInput, unknown_name
+from specsim.named_files import file_named
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
 from specsim.specs.yaml_file import Model, read_yaml
@@ -121,7 +122,7 @@ def _load(kind: str, ref: str | Path, folder: Path, model: type[Model]) -> Model
         bundled: Model = _preset(folder / f"{name}.yaml", model)
         return bundled
     if Path(ref).suffix.lower() in {".yaml", ".yml"}:
-        return read_yaml(ref, model)
+        return read_yaml(file_named(ref), model)
     raise unknown_name(kind, str(ref), _names(folder))
 
 

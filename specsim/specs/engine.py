@@ -36,6 +36,7 @@ class EngineLimits(Validated):
     ``draft_slots_for``: whom the tokens of the budget that drafting takes are kept free for, the requests of the step
     (scheduled) or ``max_num_seqs`` of them, however few there are.
     ``attention_backend``: whose attention kernels run; ``fused_kernels``: operations that run as one kernel.
+    ``logit_bytes``: what choosing a token moves for each of the target's logits.
 
     ``num_kv_blocks`` is what vLLM prints as GPU blocks; one of them, the null block, never holds a token.
     ``long_prefill_token_threshold`` cuts prompt chunks while other requests exist (0: no cut), ``_adaptive`` never
@@ -74,6 +75,7 @@ class EngineLimits(Validated):
     draft_slots_for: Literal["scheduled", "max_num_seqs"] = "scheduled"
     attention_backend: str | None = None
     fused_kernels: tuple[tuple[str, ...], ...] = ()
+    logit_bytes: float = Field(4.0, gt=0, le=1000)
     async_scheduling: bool = False
     frontend_request_s: float = Field(0.0, ge=0, le=60)
     frontend_response_s: float = Field(0.0, ge=0, le=60)

@@ -28,7 +28,9 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What an engine's defaults depend on. ``drafter``: the program's name, None without speculation."""
+    """What an engine's defaults depend on. ``drafter``: the program's name, None without speculation; ``model``: the
+    target's.
+    """
 
     hardware: Hardware
     ranks: int = 1
@@ -37,14 +39,16 @@ class Circumstances:
     drafter: str | None = None
     drafts_on: Literal["gpu", "cpu"] | None = None
     schedules_by_batch: bool = False  # k follows the batch size
+    model: str = ""
 
 
 class When(Validated):
     """Conditions, all of which must hold. ``gpus``: any of these is part of the card's name, ``not_gpus``: none is.
 
     ``memory_gib``, ``ranks``: at least, and less than (None: no limit). ``kv_bits``: of a cached value. ``routed``:
-    the model has routed experts. ``drafters``: programs by name, ``drafting``: with or without any; ``drafts_on``:
-    where they draft; ``schedules_by_batch``: k follows the batch size.
+    the model has routed experts; ``models``: any of these is part of its name. ``drafters``: programs by name,
+    ``drafting``: with or without any; ``drafts_on``: where they draft; ``schedules_by_batch``: k follows the batch
+    size.
     """
 
     gpus: tuple[str, ...] = ()
@@ -53,6 +57,7 @@ class When(Validated):
     ranks: tuple[PositiveInt, PositiveInt | None] = (1, None)
     kv_bits: PositiveFloat | None = None
     routed: bool | None = None
+    models: tuple[str, ...] = ()
     drafting: bool | None = None
     drafters: tuple[str, ...] = ()
     drafts_on: Literal["gpu", "cpu"] | None = None
@@ -68,6 +73,7 @@ class When(Validated):
             and _within(here.ranks, self.ranks)
             and self.kv_bits in (None, here.kv_bits)
             and self.routed in (None, here.routed)
+            and (not self.models or any(model.upper() in here.model.upper() for model in self.models))
             and self.drafting in (None, here.drafter is not None)
             and (not self.drafters or here.drafter in self.drafters)
             and self.drafts_on in (None, here.drafts_on)
@@ -105,17 +111,20 @@ class EngineDefaults(Validated):
 
     def fields(self, version: str, here: Circumstances) -> Mapping[str, Any]:
         """The defaults at a version, in these circumstances. Raises InvalidInput for a version before ``oldest``."""
+        found: dict[str, Any] = {}
+        for rule in self.applying(version, here):
+            found |= rule.set | _with_host(found.get("host"), rule.set.get("host"))
+        return found
+
+    def applying(self, version: str, here: Circumstances) -> list[Rule]:
+        """The rules of a version, in these circumstances. Raises InvalidInput for a version before ``oldest``."""
         at = numbers(version)
         if at < numbers(self.oldest):
             raise InvalidInput(
                 f"engine.version is {version} and defaults of {self.name} are known from {self.oldest} on; "
                 "state its limits under kind: reference, or give a later version"
             )
-        found: dict[str, Any] = {}
-        for rule in self.rules:
-            if rule.applies(at, here):
-                found |= rule.set | _with_host(found.get("host"), rule.set.get("host"))
-        return found
+        return [rule for rule in self.rules if rule.applies(at, here)]
 
 
 @cache
@@ -129,7 +138,7 @@ def with_defaults(stated: EngineLimits, here: Circumstances) -> EngineLimits:
 
     Raises InvalidInput for a version that is no version, or too old.
     """
-    kind = stated.kind or ("vllm" if here.hardware.kind == "gpu" else "reference")
+    kind = _kind(stated, here)
     if kind == "reference":
         return stated.model_copy(update={"kind": kind})
     engine = load_engine(kind)
@@ -139,6 +148,30 @@ def with_defaults(stated: EngineLimits, here: Circumstances) -> EngineLimits:
     if "host" in stated.model_fields_set:
         filled |= _with_host(fields.get("host"), stated.host)
     return stated.model_copy(update=filled | {"kind": kind, "version": version})
+
+
+def default_sources(stated: EngineLimits, here: Circumstances) -> dict[str, list[str]]:
+    """By the source of a rule, the fields that it is the last to fill in, as ``name value``; of host times, the name.
+
+    None for the reference engine, which has no rules.
+    """
+    kind = _kind(stated, here)
+    if kind == "reference":
+        return {}
+    engine = load_engine(kind)
+    filled = with_defaults(stated, here)
+    source_of: dict[str, str] = {}
+    for rule in engine.applying(stated.version or engine.newest, here):
+        source_of |= dict.fromkeys((name for name in rule.set if name not in stated.model_fields_set), rule.source)
+    found: dict[str, list[str]] = {}
+    for name, source in source_of.items():
+        value = getattr(filled, name)
+        found.setdefault(source, []).append("host times" if isinstance(value, HostTimes) else f"{name} {value}")
+    return found
+
+
+def _kind(stated: EngineLimits, here: Circumstances) -> EngineKind:
+    return stated.kind or ("vllm" if here.hardware.kind == "gpu" else "reference")
 
 
 @cache

@@ -83,17 +83,27 @@ class NumberFormat(Validated):
 
 class Widening(Validated):
     """What limits kernels that widen weights: how many a second each processor widens, and the instructions that
-    multiply them; ``rate_share``: of the card's rate for 16 bits, from a compute capability on.
+    multiply them; ``rate_share``: of the card's rate for 16 bits, from a compute capability on; ``most_of_peak``: of
+    its peak, what dense products reach at most.
     """
 
     weights_per_s_and_processor: PositiveFloat
     rate_share: tuple[tuple[NonNegativeFloat, PositiveFloat], ...]
+    most_of_peak: tuple[tuple[NonNegativeFloat, PositiveFloat], ...]
     source: str
 
     def share_on(self, hardware: Hardware) -> float:
         """Of the 16-bit rate; 1 where no compute capability is known."""
-        has = hardware.compute_capability or 0.0
-        return next(share for least, share in reversed(self.rate_share) if has >= least)
+        return _from_capability(self.rate_share, hardware)
+
+    def most_on(self, hardware: Hardware) -> float:
+        """Of the 16-bit peak; 1 where no compute capability is known."""
+        return _from_capability(self.most_of_peak, hardware)
+
+
+def _from_capability(shares: tuple[tuple[float, float], ...], hardware: Hardware) -> float:
+    has = hardware.compute_capability or 0.0
+    return next(share for least, share in reversed(shares) if has >= least)
 
 
 class _File(Validated):

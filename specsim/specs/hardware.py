@@ -53,6 +53,9 @@ class Hardware(Validated):
     sustained: Sustained | None = None  # None: as any card of its kind that is cooled and fed as its datasheet says
     sibling: Sibling | None = None  # whose efficiencies price this card while no profile of its own does
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     @property
     def computes_16_bit_floats(self) -> bool:
         """Whether it has a rate for them; a CPU without was profiled in float32 and keeps 16-bit models in float32."""

@@ -81,6 +81,9 @@ class ModelSpec(Validated):
     layer_pattern: str = ""
     mtp_layers: NonNegativeInt = 0  # trained with it to predict further tokens; a drafter, not counted here
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     @model_validator(mode="before")
     @classmethod
     def _bits_of_the_format(cls, data: Any) -> Any:

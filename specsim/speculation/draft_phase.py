@@ -24,6 +24,7 @@ class _PricedPart(NamedTuple):
     cost: PassCost
     owned: bool  # attention with keys and values of its own
     cached: bool  # that are kept from pass to pass
+    context: PassCost | None  # of the tokens that a step has computed, where they run something else
 
 
 class PhaseCost:
@@ -41,7 +42,8 @@ class PhaseCost:
         for piece in program.pieces(phase, target, draft):
             own = Precision.on(pricing.hardware, piece.part.model.stored, kv_bits) if piece.owned else precision
             cost = pricing.cost(piece.part, own, graphs=phase.graphs)
-            self._parts.append(_PricedPart(cost, piece.owned and piece.part.mixers > 0, piece.part.cached))
+            context = None if piece.context is None else pricing.cost(piece.context, own, graphs=phase.graphs)
+            self._parts.append(_PricedPart(cost, piece.owned and piece.part.mixers > 0, piece.part.cached, context))
             weights += resident_weight_bytes(piece.part.shard(pricing.ranks, pricing.experts))
         self._stays_cached = weights <= pricing.hardware.last_level_cache_bytes / 2
 
@@ -69,12 +71,15 @@ class PhaseCost:
             return []
         idle = isinstance(drafting, int) and drafting == 0
         found = []
-        for cost, owned, cached in self._parts:
+        for cost, owned, cached, context in self._parts:
             own = partial(_own, drafting, kv_tokens, cached=cached)
-            first = self._first(groups, widths[0], fills=owned and cached)
+            first = [] if context else self._first(groups, widths[0], fills=owned and cached)
             if not cached:
                 first = [replace(group, kv_tokens=group.query_tokens) for group in first]
-            last = None if idle or self.phase.first_pass == "committed" else own(widths[0])
+            alone = context is not None or self.phase.first_pass == "last"
+            last = own(widths[0]) if alone and not idle else None
+            if context is not None:
+                found.append(Run(context, [self._kept(group) for group in groups]))
             if first or last:
                 found.append(Run(cost, first, last, mask=self._mask))
             if idle:

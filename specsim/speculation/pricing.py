@@ -46,7 +46,7 @@ class Run:
         groups = self.groups if self.drafting is None else [self.drafting, *self.groups]
         if self.operation:
             rows = sum((group.sequences * group.logit_rows for group in groups), 0)
-            return Entry(self.cost.sampling(self.operation, rows), self.times)
+            return Entry(self.cost.kernels.sampling(self.operation, rows), self.times)
         return Entry(self.cost.charges(groups, warm=self.warm, mask=self.mask), self.times)
 
 
@@ -61,13 +61,15 @@ class PassPricing:
     ranks: int
     experts: ExpertGroup | None = None
 
-    def cost(self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True) -> PassCost:
-        """Prices of passes over a model or a part of one."""
+    def cost(
+        self, model: ModelSpec | ModelPart, precision: Precision, *, graphs: bool = True, logit_bytes: float = 2.0
+    ) -> PassCost:
+        """Prices of passes over a model or a part of one; drafters choose tokens from logits in 16 bits."""
         sizes, gpu = self.graph_sizes if graphs else (), self.hardware.kind == "gpu"
         return PassCost(
             model, self.prices, precision, ranks=self.ranks, experts=self.experts, graph_sizes=sizes,
             graph_mode=self.engine.graph_mode, attention_backend=self.engine.attention_backend,
-            launching=self._launching() if gpu else Launching(), fused=gpu,
+            launching=self._launching() if gpu else Launching(), fused=gpu, logit_bytes=logit_bytes,
         )  # fmt: skip
 
     def _launching(self) -> Launching:

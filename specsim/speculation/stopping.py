@@ -16,12 +16,14 @@ from specsim.speculation.round import StepCost
 def stopped_round(
     cost: StepCost, groups: Sequence[Group], drafting: Floats, context_tokens: float, stopped: StoppedRound
 ) -> StepTime:
-    """A step over ``groups`` after which ``drafting`` sequences [batches] draft, each until it is no longer sure.
+    """A step over ``groups`` after which ``drafting`` sequences (an array) draft, each until it is no longer sure.
 
     How many passes draft is the longest of the batch, P(passes >= i) = 1 - (1 - P(one sequence's >= i))^B.
     """
-    reached = 1.0 - (1.0 - np.minimum(1.0, stopped.computed[:, None])) ** drafting  # [k, batches]
-    passes = -np.diff(np.concatenate([np.ones((1, len(drafting))), reached, np.zeros((1, len(drafting)))]), axis=0)
+    each = np.minimum(1.0, stopped.computed).reshape(-1, *[1] * drafting.ndim)
+    reached = 1.0 - (1.0 - each) ** drafting  # [k, *drafting]
+    ends = np.ones((1, *drafting.shape))
+    passes = -np.diff(np.concatenate([ends, reached, 0.0 * ends]), axis=0)
     prices = [
         cost.step(groups, drafting=drafting, draft_tokens=count, drafting_kv_tokens=context_tokens)
         for count in range(len(passes))

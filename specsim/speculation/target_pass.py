@@ -56,7 +56,7 @@ class TargetPass:
             )
         self._target, self._pricing, self._precision, self._program = target, pricing, precision, program
         self._mask = "tree" if program is not None and program.proposal.tree else ""
-        self._whole = pricing.cost(target, precision)
+        self._whole = pricing.cost(target, precision, logit_bytes=pricing.engine.logit_bytes)
         self._segments = [
             _Segment(first, pricing.cost(ModelPart.layers(target, first, last), precision))
             for first, last in pairwise(self._borders())
@@ -135,7 +135,7 @@ class TargetPass:
         shape = (weights / target.hidden_size, float(target.hidden_size))
         flops = narrow.operations_per_weight * weights
         kernel = Kernel("elementwise", "elementwise", shape, "unpack", self._precision.dtype, 1, flops, 0.0)
-        return [Entry([self._whole.charge(kernel, warm=False)], 1)]
+        return [Entry([self._whole.kernels.charge(kernel, warm=False)], 1)]
 
     def load_s(self, tokens: Reals) -> tuple[Reals, Reals]:
         """Seconds of loading the experts of so many tokens that are not resident, and of what of it is foreseen."""

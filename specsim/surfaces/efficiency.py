@@ -165,10 +165,10 @@ class EfficiencySurface:
         return Estimates(self._unit_s(shape, table) * math.exp(value), rank, error)
 
     def _many(self, shape: tuple[Reals, ...]) -> Estimates:
-        full = np.broadcast_arrays(*shape)
         fixed, _ = self._axes.split(shape)
         if all(np.ndim(x) == 0 for x in fixed):
-            return self._along(shape, tuple(float(x) for x in fixed), full[0].shape)
+            return self._along(shape, tuple(float(x) for x in fixed), np.broadcast(*shape).shape)
+        full = np.broadcast_arrays(*shape)
         keys, index = np.unique(
             np.column_stack([x.ravel() for x in self._axes.split(tuple(full))[0]]), axis=0, return_inverse=True
         )
@@ -186,6 +186,8 @@ class EfficiencySurface:
         running = self._axes.split(shape)[1]
         value, error, rank = table.many([np.log(np.asarray(x, dtype=np.float64)) for x in running])
         seconds = self._unit_s(shape, table) * np.exp(value)
+        if seconds.shape == rank.shape == error.shape == size:
+            return Estimates(seconds, rank, error)
         return Estimates(np.broadcast_to(seconds, size), np.broadcast_to(rank, size), np.broadcast_to(error, size))
 
     def _unit_s(self, shape: tuple[Any, ...], table: _Table) -> Any:

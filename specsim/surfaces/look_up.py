@@ -86,9 +86,9 @@ class LookUp:
             beyond = beyond + np.maximum(0.0, np.maximum(nodes[0] - SAME - x, x - nodes[-1] - SAME)) / length
             if len(nodes) == 1:
                 continue
-            right = np.clip(np.searchsorted(nodes, x - SAME), 1, len(nodes) - 1)
+            right = np.minimum(np.maximum(np.searchsorted(nodes, x - SAME), 1), len(nodes) - 1)
             low, high = nodes[right - 1], nodes[right]
-            share = np.clip((x - low) / (high - low), 0.0, 1.0)
+            share = np.minimum(np.maximum((x - low) / (high - low), 0.0), 1.0)
             share = np.where(np.abs(x - low) <= SAME, 0.0, np.where(np.abs(high - x) <= SAME, 1.0, share))
             start, end = (right - 1) * stride, right * stride
             node = np.where((node < 0) | ((share > 0.0) & (share < 1.0)), -1, node + np.where(share > 0.0, end, start))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from specsim.analytic.rounds import speedup_map
 from specsim.analytic.speedups import Cell, SpeedupMap
-from specsim.assembly import assemble
+from specsim.assembly import Assembly, assemble
 from specsim.scenario import Scenario
+from specsim.speculation.acceptance import AcceptanceLaw, GeometricRuns, HurdleAcceptance, UnconditionalAcceptance
 from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.surfaces.estimates import Z90
+from specsim.workload.arrivals import ClosedLoopArrivals
 
 
 def question(**speculation: Any) -> Scenario:
@@ -48,18 +51,38 @@ def test_the_less_is_known_of_acceptance_the_wider_the_interval() -> None:
     assert with_basis("assumed").cell(1, 0).low == 1.0  # without drafts nothing is accepted
 
 
-def test_both_errors_add_in_quadrature() -> None:
-    """Cited: the accepted tokens are off by a fifth, what prices get wrong stays as it is."""
-    scenario = question(**RATES)
-    assert scenario.speculation is not None
-    law, cells = scenario.speculation.acceptance, with_basis("cited")
-    off = [
-        mapped(question(acceptance=accepting_more(law, factor, 3))).cell(64, 3).speedup
-        for factor in (2.718281828**-0.2, 2.718281828**0.2)
-    ]
-    priced = half(with_basis("measured").cell(64, 3))
-    expected = (priced**2 + (Z90 * (off[1] - off[0]) / 2) ** 2) ** 0.5
-    assert half(cells.cell(64, 3)) == pytest.approx(expected, rel=0.01)
+@pytest.mark.parametrize("clients", [{"concurrency": 4}, {"concurrency": 4, "think_s": 1.0}])
+@pytest.mark.parametrize(
+    ("program", "law"),
+    [
+        ("eagle3", UnconditionalAcceptance(rates=(0.7, 0.5, 0.4))),
+        ("ngram", HurdleAcceptance(hit_rate=0.3, runs=GeometricRuns(continue_rate=0.8))),
+    ],
+)
+def test_both_errors_add_in_quadrature(program: str, law: AcceptanceLaw, clients: dict[str, float]) -> None:
+    """Cited: the accepted tokens are off by a spread, what prices get wrong stays as it is.
+
+    Maps of each law on its own say what the one map of all of them should.
+    """
+    arrivals = {"kind": "closed_loop", **clients}
+
+    def drawn(law: AcceptanceLaw, basis: str) -> tuple[Cell, Assembly]:
+        fields = {"program": program, "max_draft_tokens": 3, "acceptance": law, "acceptance_origin": {"basis": basis}}
+        asked = question(**fields)
+        workload = asked.workload.model_copy(update={"arrivals": ClosedLoopArrivals.model_validate(arrivals)})
+        assembly = assemble(asked.model_copy(update={"workload": workload}))
+        return speedup_map(assembly, batches=[1, 4, 64]).cell(64, 3), assembly
+
+    cell, assembly = drawn(law, "cited")
+    assert assembly.speculation is not None
+    spread = assembly.speculation.acceptance_spread
+    less, more = (drawn(accepting_more(law, math.exp(off), 3), "cited")[0].speedup for off in (-spread, spread))
+    alone = speedup_map(assembly, batches=[64], acceptance_error=False).cell(64, 3)
+    assert alone.speedup == pytest.approx(cell.speedup, rel=1e-9)
+    off = Z90 * (more - less) / 2
+    assert off > 0
+    assert cell.low == pytest.approx(max(0.0, cell.speedup - math.hypot(cell.speedup - alone.low, off)), rel=1e-9)
+    assert cell.high == pytest.approx(cell.speedup + math.hypot(alone.high - cell.speedup, off), rel=1e-9)
 
 
 def test_a_law_that_the_scenario_gives_is_its_own_and_the_programs_is_cited() -> None:

@@ -98,7 +98,7 @@ def test_steps_conserve_prompt_tokens_and_rounds() -> None:
                     int(generator.integers(1100, 9000)), 4.0, int(generator.integers(0, 2)), mixed=mixed
                 )
                 late = float(generator.choice([0.0, 2.5]))
-                found = prompt_steps(batch, prompts, rounds, budget, waves=waves, late=late)
+                found = prompt_steps(batch, prompts, rounds, budget, waves=np.array(waves), late=late)
                 computed = found.share * found.prompts * found.steps / batch
                 np.testing.assert_allclose(computed, 1.0, rtol=1e-9)
                 decoded = (1 - found.share) * found.running + found.share * found.decoding

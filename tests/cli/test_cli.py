@@ -114,7 +114,7 @@ def test_report_is_one_page_with_nothing_to_fetch(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "report.html"
-    status, _, _ = run(capsys, "report", scenario, "--out", page)
+    status, _, _ = run(capsys, "report", scenario, "--by-formula", "--out", page)
     text = page.read_text()
     assert status == 0
     assert "ON at batch" in text

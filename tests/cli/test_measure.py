@@ -128,3 +128,15 @@ def test_drafters_are_chosen_by_the_program_and_others_are_refused_in_one_line(
     assert len(message.strip().splitlines()) == 1
     assert "'p-eagle'" in message
     assert "feature head" in message
+
+
+def test_short_options_override_the_scenario(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(scenario), "--drafter", "off", "--output", "3", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["total_output_tokens"] == 3 * 3
+    assert measured["spec_decode_num_drafts"] == 0
+
+
+def test_a_case_is_measured_as_its_folder_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", "cpu-imposed-acceptance", "--grid", "--output", "3"]) == 2
+    assert "--output-tokens would measure another case than the folder holds" in capsys.readouterr().err

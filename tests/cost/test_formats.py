@@ -94,6 +94,16 @@ def test_marlin_gains_about_what_was_published() -> None:
     assert wide / narrow == pytest.approx(3.87, rel=0.15)
 
 
+def test_an_a100_multiplies_widened_weights_at_one_rate_in_prompts() -> None:
+    """Between Marlin's first kernel, 141 TFLOP/s from 128 to 4,000 rows (vLLM pull request 2497), and some 210 in the
+    prompts of Llama-2-7B (QQQ, issue 15); 16 bits reach up to 275 there."""
+    rows = np.array([512.0, 1024.0, 2048.0, 4000.0])
+    for matrix in MATRICES[:2]:
+        rate = 2 * rows * matrix[0] * matrix[1] / product_s("A100-80GB", "int4-weight-g128", rows, matrix)
+        assert (rate > 141e12).all(), rate
+        assert (rate < 210e12).all(), rate
+
+
 def named(gpu: str, **deployment: str) -> Scenario:
     settings = [f"deployment.{name}={value}" for name, value in deployment.items()]
     return load_scenario("quickstart", [f"gpu={gpu}", "model=llama-3.1-8b", "cost.profile=null", "speculation=null",

@@ -332,6 +332,38 @@ def test_prompts_fill_the_drafters_own_cache_and_no_shared_one() -> None:
     assert queries(technique, 4) == 33
 
 
+def test_context_that_enters_as_keys_runs_through_one_product() -> None:
+    """40 sequences of 3 tokens beside a chunk of 100, and 4 drafts each: 5 layers see 160 tokens, one product 220."""
+    layers = {"kind": "layers", "attention": 5, "mlp": 5, "context": "keys"}
+    keyed = program(phases=[{"weights": [layers, {"kind": "head"}], "width": "per_token"}])
+    keys = 5 * 2 * LLAMA.num_kv_heads * LLAMA.head_dim
+
+    def drafted(wanted: Callable[[Kernel], bool], k: int) -> float:
+        machine = cost(lambda kernel: float(kernel.kind == "gemm" and wanted(kernel)) * kernel.shape[0], keyed)
+        groups = [Group(40, 3, 500.0, 3), Group(1, 100, 100.0, 0)]
+        step = machine.step(groups, drafting=40, draft_tokens=k, drafting_kv_tokens=500.0)
+        return float(step.parts.get("draft", 0.0))
+
+    assert drafted(lambda kernel: kernel.shape[1] == keys, 4) == 40 * 3 + 100
+    assert drafted(lambda kernel: kernel.shape[2] == LLAMA.intermediate_size, 4) == 5 * 40 * 4
+    assert drafted(lambda kernel: kernel.shape[1] == LLAMA.vocab_size, 4) == 40 * 4
+
+
+def test_each_of_the_targets_logits_is_moved_as_often_as_the_engine_says() -> None:
+    """64 sequences of 4 rows over 128,256 values at 14 bytes each; drafts come from 64 rows in 16 bits."""
+
+    def moved(kernel: Kernel) -> Reals:
+        return kernel.bytes if kernel.kind == "sampling" else 0.0
+
+    machine = RoundCost(
+        LLAMA, Imposed(moved), hardware=LAUNCHLESS, engine=FREE.model_copy(update={"logit_bytes": 14.0}),
+        precision=BF16, program=program(phases=[{"weights": [{"kind": "head"}]}]), max_draft_tokens=3,
+    )  # fmt: skip
+    round_ = machine.decode_round(64, 3, 500.0)
+    assert float(round_.parts["sampling"]) == 14 * 64 * 4 * LLAMA.vocab_size
+    assert float(round_.parts["draft"]) == 2 * 64 * LLAMA.vocab_size
+
+
 def test_the_host_pays_for_drafts_where_some_are_verified() -> None:
     """Two seconds a verifying sequence; a step of a prompt alone, after which drafting begins, verifies none."""
 

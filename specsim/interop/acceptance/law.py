@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from specsim.errors import InvalidInput
 from specsim.interop.acceptance.read import rounds_of
 from specsim.interop.acceptance.record import AcceptanceRecord
+from specsim.notebook import html_table
 from specsim.speculation.fit import ChosenLaw, Observed, choose_law, law_of_mean, spread_given
 
 
@@ -18,6 +19,18 @@ class LawOfLogs:
     chosen: ChosenLaw
     rounds: Observed | None
     used: tuple[bool, ...]
+
+    def __repr__(self) -> str:
+        length, chosen = self.chosen.acceptance_length, self.chosen
+        return (
+            f"<LawOfLogs: {chosen.name}, {length.value:.2f} tokens a round at {chosen.draft_tokens} drafts "
+            f"({chosen.level:.0%} interval {length.low:.2f} to {length.high:.2f})>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [[name, f"{one.value:.3f}", f"{one.low:.3f}", f"{one.high:.3f}"]
+                for name, one in self.chosen.numbers.items()]  # fmt: skip
+        return html_table(repr(self)[1:-1], ("number", "value", "low", "high"), rows)
 
 
 def law_of_logs(records: Sequence[AcceptanceRecord], *, concentration: float | None = None) -> LawOfLogs:

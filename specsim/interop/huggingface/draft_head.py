@@ -8,7 +8,7 @@ has a few layers, sometimes a vocabulary of its own, and reads hidden states of 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ class DraftHead:
     ``states``: of how many target layers it reads the hidden states, ``target_hidden_size`` wide (None: as its own).
     ``vocabulary``: rows of its own output matrix, None where it uses the target's. ``block``: positions that one
     parallel pass fills. ``max_position``: positions it was trained for. ``rank``: of a table that conditions each
-    draft on the one before (DSpark's Markov head).
+    draft on the one before (DSpark's Markov head). ``target_vocabulary``: tokens of the target that it was made for.
+    ``simplified``: what of its layers is taken as something simpler.
     """
 
     technique: str
@@ -67,6 +68,8 @@ class DraftHead:
     heads: int = 0
     rank: int = 0
     max_position: int | None = None
+    target_vocabulary: int | None = None
+    simplified: tuple[str, ...] = ()
 
 
 def technique_of(content: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -129,9 +132,33 @@ def read_draft_head(config: Mapping[str, Any] | Path | str) -> DraftHead:
         target_hidden_size=keys.optional("target_hidden_size"),
         vocabulary=own or (target_rows if technique in ("eagle3", "p-eagle") else None),
         block=keys.optional("block_size"),
-        rank=keys.count("markov_rank"),
+        rank=_rank(keys),
         max_position=inner.optional("max_position_embeddings"),
+        target_vocabulary=target_rows,
+        simplified=() if technique == "mtp" else tuple(_simplified(inner, eagle)),
     )
+
+
+def _rank(keys: Keys) -> int:
+    """Of the Markov head, wherever a framework writes it."""
+    found = (
+        part.count("markov_rank") for part in (keys, keys.section("dspark_config"), keys.section("dflash_config"))
+    )
+    return next((rank for rank in found if rank), 0)
+
+
+def _simplified(layers: Keys, block: Keys) -> Iterator[str]:
+    """What the layers have beyond full attention and a dense MLP, and what stands in for it."""
+    experts = layers.optional("n_routed_experts", "num_local_experts", "num_experts")
+    if experts is not None:
+        yield f"{experts} experts are priced as one dense MLP of intermediate_size"
+    if layers.has("kv_lora_rank"):
+        yield "latent attention is priced as attention with a head of KV for each of its query heads"
+    modes = {str(mode) for mode in block.items("attention_modes")} - {"gqa"}
+    if modes:
+        yield f"{' and '.join(sorted(modes))} layers are priced as full attention"
+    if layers.has("sliding_window") and layers.flag("use_sliding_window", default=True):
+        yield "windows of attention are priced as full attention"
 
 
 def _shape(keys: Keys) -> HeadLayers:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from specsim.planning.plan.choose import Option, Plan
+from specsim.notebook import html_table
+from specsim.planning.plan.choose import Option, Plan, Told, choose
 from specsim.planning.plan.fleet import FleetVerdict
-from specsim.planning.plan.sensitivity import Asides
+from specsim.planning.plan.load import own_load
+from specsim.planning.plan.named import Named
+from specsim.planning.plan.sensitivity import Asides, asides
 from specsim.planning.plan.size import LargestRate
-from specsim.scenario import Scenario
+from specsim.scenario import Asked, Scenario
+
+Progress = Callable[[str], Told]  # what is under way, and who hears how far it is
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,19 @@ class PlanAnswer:
     asides: Asides
     grown: tuple[Plan, ...]
 
+    def __repr__(self) -> str:
+        best = self.plan.best
+        return (
+            f"<PlanAnswer at {self.plan.load.rate_per_s:g} requests/s: {best.gpus} GPUs, {best.candidate.describe()}>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for one in self.plan.options:
+            usd = "-" if one.usd_per_hour is None else f"{one.usd_per_hour:,.2f}"
+            rows.append([str(one.gpus), one.candidate.describe(), usd])
+        return html_table(repr(self)[1:-1], ("GPUs", "deployment", "USD an hour"), rows)
+
     def as_json(self) -> dict[str, Any]:
         """What ``specsim plan --json`` prints."""
         asides = self.asides
@@ -33,6 +53,26 @@ class PlanAnswer:
             "grown": [{"rate_per_s": one.load.rate_per_s, **plan_json(one)} for one in self.grown],
             "serving_engine": self.plan.best.candidate.scenario.assumed_engine(), "assumed": list(self.assumed),
         }  # fmt: skip
+
+
+def plan_answer(
+    asked: Asked, named: Named, later_rates: Sequence[float] = (), *, what_if: bool = True,
+    pool: Executor | None = None, progress: Progress | None = None,
+) -> PlanAnswer:  # fmt: skip
+    """The plan of a question, of ``later_rates`` too, and what was asked about it.
+
+    Raises InvalidInput without an SLO or with a closed loop, NoAnswer where nothing meets the SLO.
+    """
+    tell = progress or (lambda _: lambda done, total: None)
+    scenario = asked.scenario
+    space, assumed = named.space(scenario)
+    load = own_load(scenario)
+    found = choose(scenario, space, load, pool=pool, progress=tell("deployments"))
+    later = [replace(load, rate_per_s=rate) for rate in later_rates]
+    grown = [choose(scenario, space, one, pool=pool, progress=tell("a later load")) for one in later]
+    tell("what if" if what_if else "headroom")
+    aside = asides(found.best, what_if=what_if, pool=pool)
+    return PlanAnswer(scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

@@ -193,7 +193,8 @@ def _curve(machine: Assembly, draft_tokens: int, served: Served, *, prompts_free
     step_s, turns = np.asarray(round_.seconds), np.full(len(batch), rounds)
     if not prompts_free:
         found = steps.prompt_steps(batch, step_s, served)
-        step_s, turns = np.asarray(steps.mean(context, served.prompts, found).seconds), found.steps
+        running = steps.round(found.running, context)
+        step_s, turns = np.asarray(steps.mean(running, context, served.prompts, found).seconds), found.steps
     return _Curve(batch, batch / (turns * step_s), rounds * step_s / max(1.0, served.output_tokens - 1.0))
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, repeat
+from typing import Any
 
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.planning.plan.bounds import Bounds, Miss
@@ -44,6 +45,10 @@ class Option:
     def fleets(self) -> Fleets:
         """For what is still to be asked of it."""
         return Fleets.of(Bounds(self.candidate, self.slo, self.load))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which simulates fleets anew."""
+        return {name: value for name, value in self.__dict__.items() if name != "fleets"}
 
     @property
     def replicas(self) -> int:
@@ -126,7 +131,7 @@ def choose(
 
 def _warn_of_drafter(scenario: Scenario) -> None:
     if scenario.speculation is not None:
-        scenario.speculation.warn_beyond(sum(scenario.workload.mean_lengths()))
+        scenario.speculation.warn_of_limits(scenario.model, sum(scenario.workload.mean_lengths()))
 
 
 def slo_of(scenario: Scenario) -> Slo:
@@ -179,7 +184,7 @@ def _try(bounds: Bounds, found: KindSearch) -> None:
     candidate, least = bounds.candidate, bounds.least_replicas()
     most = None if found.best is None else _most(candidate, found.best)
     if most is not None and least > most:
-        found.exclude(candidate, f"takes {_gpus(candidate, least)} or more")
+        found.exclude(candidate, f"takes {_gpus(candidate, least)} or more, no cheaper")
         return
     alike = candidate.describe_without_k()
     one_pool = not candidate.kind.disaggregated

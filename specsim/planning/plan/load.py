@@ -1,4 +1,4 @@
-"""The scenario's requests at a rate, their lengths stretched where a plan asks what if."""
+"""The scenario's requests at a load, their lengths stretched where it is asked what if."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.results import Slo
 from specsim.scenario import Scenario, SyntheticWorkload, Workload
-from specsim.workload.arrivals import ClosedLoopArrivals, GammaArrivals, PoissonArrivals
+from specsim.workload.arrivals import Arrivals, ClosedLoopArrivals, GammaArrivals, PoissonArrivals
 from specsim.workload.request import MAX_TOKENS, Requests
 
 FEWEST_REQUESTS = 2000
@@ -23,15 +23,16 @@ RESIDENCES = 10.0  # of a request, that arrivals last: the start, when replicas 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests a second; ``prompts`` and ``outputs`` multiply their tokens."""
+    """Requests a second, or of a closed loop ``clients``; ``prompts`` and ``outputs`` multiply their tokens."""
 
     rate_per_s: float
     prompts: float = 1.0
     outputs: float = 1.0
+    clients: int | None = None
 
 
 def own_load(scenario: Scenario) -> Load:
-    """The scenario's. Raises InvalidInput for a closed loop."""
+    """The scenario's, for a plan. Raises InvalidInput for a closed loop."""
     clients = scenario.workload.clients
     if clients is not None:
         raise InvalidInput(
@@ -43,7 +44,7 @@ def own_load(scenario: Scenario) -> Load:
 
 def requests(scenario: Scenario, load: Load, seed: int, count: int) -> Requests:
     """The first ``count`` at this load; under one seed all loads have the same draws."""
-    drawn = _at_rate(scenario.workload, load.rate_per_s, count).draw(seed)
+    drawn = at_load(scenario.workload, load, count).draw(seed)
     return replace(
         drawn,
         prompt_tokens=_stretched(drawn.prompt_tokens, load.prompts),
@@ -66,13 +67,16 @@ def request_count(scenario: Scenario, load: Load, slo: Slo, residence_s: float) 
     return count if isinstance(workload, SyntheticWorkload) else min(count, workload.count())
 
 
-def _at_rate(workload: Workload, rate_per_s: float, count: int) -> Workload:
+def at_load(workload: Workload, load: Load, count: int) -> Workload:
+    """So many of its requests at the load's rate, or from its clients; their lengths as they are."""
     arrivals = workload.arrivals
-    assert not isinstance(arrivals, ClosedLoopArrivals)  # own_load refused them
     if arrivals is None:  # a trace's own times
-        return workload.model_copy(update={"rate_per_s": rate_per_s, "speed": None, "requests": count})
-    faster = arrivals.faster(rate_per_s / arrivals.mean_rate_per_s())
-    return workload.model_copy(update={"arrivals": faster, "requests": count})
+        return workload.model_copy(update={"rate_per_s": load.rate_per_s, "speed": None, "requests": count})
+    if isinstance(arrivals, ClosedLoopArrivals):
+        other: Arrivals = arrivals.model_copy(update={"concurrency": load.clients})
+    else:
+        other = arrivals.faster(load.rate_per_s / arrivals.mean_rate_per_s())
+    return workload.model_copy(update={"arrivals": other, "requests": count})
 
 
 def _stretched(tokens: NDArray[np.int32], factor: float) -> NDArray[np.int32]:

@@ -87,10 +87,10 @@ def _what_ifs(option: Option) -> Iterator[tuple[str, tuple[Side, Side]]]:
     yield "prompt tokens", ((fleets, replace(load, prompts=less)), (fleets, replace(load, prompts=more)))
     yield "output tokens", ((fleets, replace(load, outputs=less)), (fleets, replace(load, outputs=more)))
     if option.candidate.kind.speculation:
-        yield "accepted drafts", ((fleets.altered(_accepting(less)), load), (fleets.altered(_accepting(more)), load))
+        yield "accepted drafts", ((fleets.altered(accepting(less)), load), (fleets.altered(accepting(more)), load))
 
 
-def _accepting(factor: float) -> Callable[[Assembly], Assembly]:
+def accepting(factor: float) -> Callable[[Assembly], Assembly]:
     """Replicas with so many times the accepted tokens, which their policy does not know."""
 
     def changed(replica: Assembly) -> Assembly:

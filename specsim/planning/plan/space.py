@@ -83,6 +83,14 @@ class ServingOption:
         speculation = self.scenario.speculation
         return 0 if speculation is None else speculation.max_draft_tokens
 
+    @property
+    def drafts(self) -> str:
+        """``eagle3 k=3``, ``eagle3 k up to 7`` where a policy decides, or off."""
+        speculation = self.scenario.speculation
+        if self.drafter is None or speculation is None:
+            return "off"
+        return f"{self.drafter} {'k=' if speculation.policy.kind == 'fixed' else 'k up to '}{self.draft_tokens}"
+
     def usd(self, replicas: int) -> float:
         """An hour of so many replicas; without prices, GPUs."""
         return self.unit_usd * replicas
@@ -99,10 +107,13 @@ class ServingOption:
 
     def describe(self) -> str:
         """In a few words."""
-        return f"{self.describe_without_k()} k={self.draft_tokens}" if self.drafter else self.describe_without_k()
+        return f"{self._place()} {self.drafts}"
 
     def describe_without_k(self) -> str:
         """In a few words, for all draft lengths."""
+        return f"{self._place()} {self.drafter or 'off'}"
+
+    def _place(self) -> str:
         deployment = self.deployment
         parts = [self.kind.gpu, f"TP {deployment.tensor_parallel}"]
         if deployment.data_parallel > 1:
@@ -113,7 +124,7 @@ class ServingOption:
             parts.append(f"{self.kind.kv_bits:g}-bit KV")
         if self.kind.disaggregated:
             parts.append("P/D")
-        return " ".join([*parts, self.drafter or "off"])
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,9 @@ class Exclusion:
 
     @classmethod
     def of(cls, candidate: ServingOption, why: str) -> Exclusion:
+        speculation = candidate.scenario.speculation
+        if speculation is not None and speculation.policy.kind != "fixed":
+            return cls(candidate.describe(), None, why)
         return cls(candidate.describe_without_k(), candidate.draft_tokens or None, why)
 
 

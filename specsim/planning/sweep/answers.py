@@ -29,7 +29,7 @@ class Answer(Protocol):
 def predicted(scenario: Scenario) -> Row:
     """By formula, at the batch that the load leads to and the draft length of the policy, or the best where it varies.
 
-    Without intervals, which take three times as long: ``specsim predict`` states those of a point.
+    Without intervals: ``specsim predict`` states those of a point.
     Raises NoAnswer where the models do not fit.
     """
     machine, speculation = assemble(scenario), scenario.speculation

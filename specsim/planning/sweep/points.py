@@ -26,7 +26,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-import specsim
 from specsim.assembly import assemble
 from specsim.errors import InvalidInput, SpecsimError, unknown_name
 from specsim.scenario import Scenario
@@ -34,8 +33,9 @@ from specsim.scenario.natural_names import with_field_names
 from specsim.scenario.read import apply_settings, load_scenario, scenario_of
 from specsim.specs.yaml_file import read_yaml
 from specsim.validated import Validated
+from specsim.version import __version__
 
-PRESETS = Path(specsim.__file__).parent / "presets" / "sweeps"
+PRESETS = Path(__file__).parents[2] / "presets" / "sweeps"
 MOST_POINTS = 1_000_000
 AnswerName = Literal["predict", "simulate", "plan"]
 
@@ -175,7 +175,7 @@ def _points(sweep: SweepFile, settings: dict[str, Any]) -> Iterator[Point]:
         scenario = _scenario(sweep, texts)
         yield Point(content_key(scenario, sweep.answer), settings, scenario)
     except SpecsimError as error:
-        key = _digest("refused", specsim.__version__, json.dumps(sweep.scenario, sort_keys=True), *texts)
+        key = _digest("refused", __version__, json.dumps(sweep.scenario, sort_keys=True), *texts)
         yield Point(key, settings, None, str(error))
         return
     if sweep.off and scenario.speculation is not None:
@@ -207,7 +207,7 @@ def content_key(scenario: Scenario, answer: str) -> str:
     profile = assemble(scenario).profile
     fields = scenario.model_dump(mode="json", by_alias=True, exclude={"name", "usd_per_gpu_hour"})
     return _digest(
-        answer, specsim.__version__, json.dumps(fields, sort_keys=True),
+        answer, __version__, json.dumps(fields, sort_keys=True),
         json.dumps(scenario.engine.model_dump(mode="json"), sort_keys=True), "" if profile is None else profile.sha256,
         *(file.content_sha256() for file in scenario.workload.trace_files()),
     )  # fmt: skip

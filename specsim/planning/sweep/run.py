@@ -18,6 +18,7 @@ from specsim.errors import MissingExtra, NoAnswer, SpecsimError
 from specsim.planning.sweep.answers import Answer, Row
 from specsim.planning.sweep.kept import KeptRows
 from specsim.planning.sweep.points import Point
+from specsim.planning.workers import end_with_parent
 from specsim.scenario import Scenario
 
 Backend = Literal["loky", "dask", "ray"]
@@ -88,10 +89,8 @@ def _answers(points: Sequence[Point], answer: Answer, backend: Backend, jobs: in
 def _workers(backend: Backend, address: str | None, jobs: int) -> Iterator[None]:
     """joblib's workers, those of a cluster at ``address`` or started here and ended afterwards."""
     start = {"loky": _loky, "dask": _dask, "ray": _ray}[backend]
-    with (
-        start(address, jobs),
-        parallel_config(backend=backend, inner_max_num_threads=1 if backend == "loky" else None),
-    ):
+    own = {"inner_max_num_threads": 1, "initializer": end_with_parent} if backend == "loky" else {}
+    with start(address, jobs), parallel_config(backend=backend, **own):
         yield
 
 

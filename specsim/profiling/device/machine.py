@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import specsim
 from specsim.reference.network.cpu import this_cpu
+from specsim.version import __version__
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -40,7 +40,7 @@ class Machine:
 def inspect(device: str) -> Machine:
     """Look at the machine that would be measured."""
     versions = {
-        "specsim": specsim.__version__,
+        "specsim": __version__,
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),

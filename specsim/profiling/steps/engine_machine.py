@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import specsim
 from specsim.errors import NoAnswer
 
 # Imports this package and nothing else from where specsim is installed: the engine keeps its own versions of the rest.
@@ -43,7 +42,7 @@ class EngineMachine:
         return float(self._ask("probe", dtype=dtype)["probe_s"])
 
     def _ask(self, what: str, **wanted: object) -> dict[str, Any]:
-        file = Path(specsim.__file__)
+        file = Path(__file__).parents[2] / "__init__.py"
         start = _START.format(file=str(file), folder=str(file.parent))
         request = json.dumps({"what": what, "device": self._device, **wanted})
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

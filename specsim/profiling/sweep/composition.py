@@ -69,7 +69,7 @@ def predict(profile: str, spec: ModelSpec, folder: Path, *, cells: Sequence[Cell
     return path
 
 
-def _charges(spec: ModelSpec, prices: KernelPrices, dtype: str, cell: Cell) -> list[Charge]:
+def _charges(spec: ModelSpec, prices: KernelPrices, dtype: str, cell: Cell) -> Sequence[Charge]:
     bits = 32.0 if dtype == "float32" else 16.0
     precision = Precision(weight_bits=bits, kv_bits=bits, dtype=dtype, weights=dtype, kv=dtype)
     sequences, width, keys = cell

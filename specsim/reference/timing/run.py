@@ -16,7 +16,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-import specsim
 from specsim.arrays import Integers
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
@@ -31,6 +30,7 @@ from specsim.scheduling.scheduler import Scheduler
 from specsim.scheduling.scheduler import Sequence as Running
 from specsim.speculation.acceptance import AcceptanceDraws
 from specsim.speculation.policy.deciders import ByBatch
+from specsim.version import __version__
 from specsim.workload.request import RequestSpec
 
 
@@ -97,7 +97,7 @@ def serve(assembly: Assembly, *, device: str = "cpu", between_steps: Callable[[]
 def _versions(device: str) -> dict[str, str]:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     return {
-        "specsim": specsim.__version__,
+        "specsim": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "device": name,

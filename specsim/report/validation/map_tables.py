@@ -105,7 +105,7 @@ def where_sheets(cells: Sequence[CellParts], about: str = "") -> list[Sheet]:
         f"the same by tokens in the target's pass, batch × (k + 1){about}",
         ("tokens", "cells", "round error", "target's own", *(f"adds: {part}" for part in PARTS)),
         [_width_row(first, last, found) for (first, last), found in by_width(cells).items()],
-        left=0,
+        words=(),
     )
     return [parts, widths]
 
@@ -126,7 +126,7 @@ def error_sheet(title: str, values: Mapping[tuple[int, int], float | None]) -> S
         title,
         ("batch", *(f"k={k}" for k in lengths)),
         [[str(batch), *(_percent(values.get((batch, k))) for k in lengths)] for batch in batches],
-        left=0,
+        words=(),
     )
 
 
@@ -161,7 +161,7 @@ def regret_sheet(fidelity: Fidelity) -> Sheet:
         "best k by batch size",
         ("batch", "predicted best k", "measured best k", "throughput lost"),
         [(str(r.batch), str(r.predicted_k), str(r.measured_k), f"{r.share:.1%}") for r in fidelity.regrets],
-        left=0,
+        words=(),
     )
 
 
@@ -189,7 +189,7 @@ def cell_sheet(score: MapScore) -> Sheet:
             "yes" if cell.covered else "no", p.source,
         ))  # fmt: skip
     whose = "as predicted before the run" if score.now is None else "by today's code"
-    return Sheet(f"round time {whose}, against measured", header, rows, left=0)
+    return Sheet(f"round time {whose}, against measured", header, rows, words=())
 
 
 def maps_sheet(scores: Sequence[MapScore], *, by: Literal["case", "drafter"], title: str) -> Sheet:

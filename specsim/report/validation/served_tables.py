@@ -50,7 +50,7 @@ def rows_sheet(served: ServedFidelity, bars: tuple[Bar, ...]) -> Sheet:
         for load, name in places
     ]
     header = ("load", "run", "source", *(NAMES[metric] for metric in metrics))
-    return Sheet("error by load and alternative", header, rows, _MARKS, left=3)
+    return Sheet("error by load and alternative", header, rows, _MARKS, words=range(3))
 
 
 def _cell(row: MetricError | None, bars: tuple[Bar, ...]) -> str:
@@ -67,7 +67,7 @@ def metrics_sheet(served: ServedFidelity, bars: tuple[Bar, ...], title: str = "e
         "noisy",
     )  # fmt: skip
     rows = [_metric_row(summarize(metric, served.of(metric), bars), served, bars) for metric in served.metrics()]
-    return Sheet(title, header, rows, _LEGEND, left=2)
+    return Sheet(title, header, rows, _LEGEND, words=range(2))
 
 
 def _metric_row(found: MetricSummary, served: ServedFidelity, bars: tuple[Bar, ...]) -> list[str]:
@@ -95,7 +95,7 @@ def regret_sheet(served: ServedFidelity) -> Sheet:
     ]  # fmt: skip
     header = ("load", "by", "predicted best", "measured best", "predicted order", "measured order", "cost")
     note = "Measured best: on odd repeats; cost: on even ones. Orders, best first: measured over all repeats."
-    return Sheet("best alternative by load", header, rows, note, left=4)
+    return Sheet("best alternative by load", header, rows, note, words=range(4))
 
 
 def ablation_sheet(score: ServedScore) -> Sheet | None:
@@ -108,7 +108,7 @@ def ablation_sheet(score: ServedScore) -> Sheet | None:
                 shown(found.difference), found.verdict,
             ))  # fmt: skip
     header = ("law", "metric", "rows", "mean |error|, the case's law", "this law", "difference, 90 %", "this law is")
-    return Sheet("the same prediction under other acceptance laws", header, rows, left=2) if rows else None
+    return Sheet("the same prediction under other acceptance laws", header, rows, words=range(2)) if rows else None
 
 
 def ablation_lines(score: ServedScore) -> list[str]:
@@ -188,7 +188,7 @@ def values_sheet(served: ServedFidelity) -> Sheet:
          "-" if row.noise is None else f"{row.noise:.1%}", row.source)
         for row in served.rows
     ]  # fmt: skip
-    return Sheet("every figure", header, rows, left=3)
+    return Sheet("every figure", header, rows, words=range(3))
 
 
 def served_page(score: ServedScore) -> str:

@@ -17,6 +17,7 @@ from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
 from specsim.json_file import read_json_lines
 from specsim.kept_files import replace_text
+from specsim.named_files import file_named
 from specsim.speculation.acceptance.law import AcceptanceLaw
 from specsim.speculation.uniform import uniform
 
@@ -42,7 +43,7 @@ class TraceAcceptance(AcceptanceLaw):
     @classmethod
     def _read(cls, data: Any) -> Any:
         if isinstance(data, dict) and "path" in data:
-            return {key: value for key, value in data.items() if key != "path"} | _read(Path(str(data["path"])))
+            return {key: value for key, value in data.items() if key != "path"} | _read(file_named(str(data["path"])))
         return data
 
     @model_validator(mode="after")

@@ -30,6 +30,8 @@ ABOUT = {
     "figures",
     "unknown",
     "max_position",
+    "target_vocabulary",
+    "simplified",
 }
 
 
@@ -124,6 +126,8 @@ class DraftProgram(Validated):
     recompute_last_hit: bool = False
     footprint: Footprint = Footprint()
     max_position: PositiveInt | None = None  # positions its weights were trained for
+    target_vocabulary: PositiveInt | None = None  # tokens of the target that its weights were trained for
+    simplified: tuple[str, ...] = ()  # of a head's own layers, and what stands in for it
     draft_tokens: PositiveInt | None = None  # k where a scenario gives none
     policy: dict[str, Any] | None = None  # where a scenario gives none; None: always draft_tokens
     stop: StopRule | None = None

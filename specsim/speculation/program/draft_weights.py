@@ -14,14 +14,19 @@ from specsim.specs.stack import Stack
 from specsim.validated import Validated
 
 Share = Annotated[float, Field(gt=0, le=1)]
+Context = Literal["layers", "keys"]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part that a phase runs. ``owned``: it takes memory of its own; else it is the target's, cache included."""
+    """A part that a phase runs. ``owned``: it takes memory of its own; else it is the target's, cache included.
+
+    ``context``: what the tokens that a step has computed run of it; None: all of it.
+    """
 
     part: ModelPart
     owned: bool
+    context: ModelPart | None = None
 
 
 class DraftModelWeights(Validated):
@@ -82,10 +87,13 @@ class OwnLayers(Validated):
     ``input_width``: the first projection reads this many times the hidden size (EAGLE-3: 2). ``kv_heads``: as the
     target's, or one for each query head. ``experts``: feed-forward sublayers are routed where the target's are.
     ``cached`` false: attention sees the tokens of its own pass alone, and nothing is kept. ``window``: tokens that a
-    query looks back on; None: all.
+    query looks back on; None: all. ``context``: what the tokens that a step has computed run through, whole layers, or
+    one product that gives the keys and values of all layers (vLLM ``precompute_and_store_context_kv``; the norm,
+    rotation and writes beside it are left out).
     """
 
     kind: Literal["layers"] = "layers"
+    context: Context = "layers"
     attention: NonNegativeInt = 0
     mlp: NonNegativeInt = 0
     input_width: PositiveInt = 1
@@ -115,7 +123,7 @@ class OwnLayers(Validated):
             more = (self.input_width - 1) * target.hidden_size
             wider = (Linear("qkv_input", qkv.n, more, self.attention, split=True),)
         part = ModelPart(shape, stack, matrices=wider, cached=self.cached)
-        return Piece(part, owned=True)
+        return Piece(part, owned=True, context=_keys_of(part) if self.context == "keys" else None)
 
 
 class OwnMatrices(Validated):
@@ -168,9 +176,11 @@ class SizedLayers(Validated):
     """Decoder layers of sizes of their own, whatever the target's: a head that somebody trained.
 
     Dense, with keys and values of their own. ``input_width``: the first projection reads so many hidden sizes.
+    ``context``: as of OwnLayers.
     """
 
     kind: Literal["sized_layers"] = "sized_layers"
+    context: Context = "layers"
     count: PositiveInt = 1
     hidden_size: PositiveInt
     num_heads: PositiveInt
@@ -190,7 +200,8 @@ class SizedLayers(Validated):
             qkv = stack.linears(self.hidden_size)[0]
             more = (self.input_width - 1) * self.hidden_size
             wider = (Linear("qkv_input", qkv.n, more, self.count, split=True),)
-        return Piece(ModelPart(shape, stack, matrices=wider), owned=True)
+        part = ModelPart(shape, stack, matrices=wider)
+        return Piece(part, owned=True, context=_keys_of(part) if self.context == "keys" else None)
 
 
 class SizedMatrix(Validated):
@@ -247,6 +258,12 @@ def check_layer(layer: int, target: ModelSpec, field: str) -> None:
         raise InvalidInput(
             f"{field} is {layer} and {target.name} has {target.num_layers} layers; lower it or choose a deeper model"
         )
+
+
+def _keys_of(part: ModelPart) -> ModelPart:
+    """Keys and values of a token for all layers of a part, in one product."""
+    width = sum(count * round(mixer.token_values) for mixer, count in part.stack.mixers)
+    return ModelPart(part.model, matrices=(Linear("context_keys", width, part.model.hidden_size, 1, split=True),))
 
 
 def _without_head(part: ModelPart) -> ModelPart:

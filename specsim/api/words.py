@@ -1,0 +1,101 @@
+"""The words that a question is asked in: those of the command line's short options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from specsim.errors import InvalidInput, kind_of, unknown_name
+from specsim.scenario import Asked, Scenario, ShortOptions
+from specsim.scenario import ask as ask_short
+
+Question = Scenario | Asked | str | Path | None  # None: the words alone
+
+
+class Words(TypedDict, total=False):
+    """A question in a dozen words; each overrides the scenario that it is given with.
+
+    ``model``: a bundled or hub name, or a config.json. ``gpu``: a name, with how many (``4x h100``) if wished.
+    ``tp``: GPUs that share each layer. ``drafter``: a technique (``eagle-3``), a draft model (``qwen3-0.6b``), a
+    head's folder, ``off``. ``draft_tokens``: drafts a round at most. ``rate``: requests/s, Poisson. ``concurrency``:
+    closed-loop clients instead. ``prompt``, ``output``: tokens of a request. ``ttft_p95``, ``tpot_p95``, ``e2e_p95``:
+    limits of 95th percentiles, seconds or texts such as ``40ms``. ``engine``: vllm, sglang or tensorrt-llm, with a
+    version if wished (``vllm 0.24``). ``set``: any field of a scenario, by path: ``{"engine.max_num_seqs": 64}``.
+    """
+
+    model: str
+    gpu: str
+    tp: int
+    drafter: str
+    draft_tokens: int
+    rate: float
+    concurrency: int
+    prompt: int
+    output: int
+    ttft_p95: float | str
+    tpot_p95: float | str
+    e2e_p95: float | str
+    engine: str
+    set: Mapping[str, Any]
+
+
+FIELDS = {"tp": "tensor_parallel", "rate": "rate_per_s", "prompt": "prompt_tokens", "output": "output_tokens"}
+TEXTS = ("ttft_p95", "tpot_p95", "e2e_p95")
+WHOLE = ("tp", "draft_tokens", "concurrency", "prompt", "output")
+
+
+def ask(scenario: Question = None, **words: Unpack[Words]) -> Asked:
+    """The question of a scenario (a YAML path or a bundled name), or of words alone, or of words over a scenario.
+
+    Its ``scenario`` is what is asked, every default resolved; its ``assumed`` names what had to be assumed. Raises
+    InvalidInput: an unknown word or name, a missing file, a value that breaks a rule.
+
+    >>> asked = specsim.ask(model="llama-3.3-70b", gpu="h100", drafter="eagle-3", concurrency=16)
+    >>> asked.scenario
+    <Scenario llama-3.3-70b-on-h100-sxm: Llama-3.3-70B on 4x H100-SXM, eagle3 k=3>
+    >>> asked.assumed[0]
+    'tensor parallel 4, the fewest GPUs of whose memory weights take 70% at most'
+    """
+    unknown = sorted(words.keys() - Words.__annotations__.keys())
+    if unknown:
+        raise unknown_name("word", unknown[0], Words.__annotations__)
+    if isinstance(scenario, Scenario):
+        if words:
+            raise InvalidInput(
+                f"{next(iter(words))} is given with a finished Scenario; give the words to specsim.ask, or a YAML path"
+            )
+        return Asked(scenario, (), {})
+    if isinstance(scenario, Asked) and not words:
+        return scenario
+    options, settings = ShortOptions(**_options(words)), _settings(words.get("set", {}))
+    if isinstance(scenario, Asked):
+        asked = ask_short(None, options, settings, start=deepcopy(scenario.fields))
+        return Asked(asked.scenario, (*scenario.assumed, *asked.assumed), asked.fields)
+    return ask_short(None if scenario is None else str(scenario), options, settings)
+
+
+def _options(words: Words) -> dict[str, Any]:
+    """Under the names of ShortOptions; raises InvalidInput for a value of the wrong kind."""
+    found: dict[str, Any] = {}
+    for word, value in words.items():
+        if word == "set" or value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if word in WHOLE and not (isinstance(value, int) and number and value > 0):
+            raise InvalidInput(f"{word} is {value!r}; give a whole number of 1 or more")
+        if word == "rate" and not number:
+            raise InvalidInput(f"rate is {kind_of(value)}; give requests per second, a number")
+        if word not in (*WHOLE, "rate") and not isinstance(value, str) and not (word in TEXTS and number):
+            raise InvalidInput(f"{word} is {kind_of(value)}; give {'seconds or text' if word in TEXTS else 'text'}")
+        found[FIELDS.get(word, word)] = f"{value}" if word in TEXTS else value
+    return found
+
+
+def _settings(fields: object) -> list[str]:
+    """As ``--set`` is written: JSON is YAML."""
+    if not isinstance(fields, Mapping):
+        raise InvalidInput(f"set is {kind_of(fields)}; give fields by path, for instance {{'seed': 1}}")
+    return [f"{path}={json.dumps(value)}" for path, value in fields.items()]
