@@ -15,7 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from specsim.engines.adapter import Adapter, Checkpoints
-from specsim.engines.client import Answer, Prompts, drive
+from specsim.engines.client import Prompts, StreamedAnswer, drive
 from specsim.engines.server import READY_S, Server, free_port
 from specsim.errors import InvalidInput
 from specsim.kept_files import replace_text
@@ -137,7 +137,7 @@ def _prompts(scenario: Scenario, requests: list[RequestSpec]) -> Prompts:
 
 
 def _result(
-    scenario: Scenario, adapter: Adapter, answers: Sequence[Answer], acceptance: AcceptanceCounts
+    scenario: Scenario, adapter: Adapter, answers: Sequence[StreamedAnswer], acceptance: AcceptanceCounts
 ) -> RunResult:
     records, gaps, owners = list[RequestRecord](), list[float](), list[int]()
     for answer in answers:
