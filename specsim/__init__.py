@@ -7,7 +7,7 @@
     tune                  the batch -> k schedule and the command line for an engine
     plan                  fewest GPUs and lowest cost that meet an SLO
     fit                   the acceptance law of your engine's logs
-    report                see ``specsim.write_report``
+    write_report          the document for the team, HTML or Markdown
 
 Every function takes a scenario (a YAML path, a bundled name, an object), or the words of the command line's short
 options as keywords, or both. Errors are SpecsimError: InvalidInput, or NoAnswer where there is none.
@@ -21,9 +21,13 @@ from typing import TYPE_CHECKING, Any
 from specsim.version import __version__
 
 if TYPE_CHECKING:
+    from specsim.api.compare import compare
     from specsim.api.fit import fit
+    from specsim.api.plan import plan
     from specsim.api.predict import Prediction, predict
+    from specsim.api.report import write_report
     from specsim.api.simulate import simulate
+    from specsim.api.tune import tune
     from specsim.api.words import ask
     from specsim.errors import InvalidInput, NoAnswer, SpecsimError
     from specsim.scenario import Scenario, load_scenario
@@ -36,10 +40,14 @@ __all__ = [
     "SpecsimError",
     "__version__",
     "ask",
+    "compare",
     "fit",
     "load_scenario",
+    "plan",
     "predict",
     "simulate",
+    "tune",
+    "write_report",
 ]
 
 _HOMES = {  # imported when first asked for, so that importing specsim stays cheap
@@ -49,10 +57,14 @@ _HOMES = {  # imported when first asked for, so that importing specsim stays che
     "Scenario": "specsim.scenario",
     "SpecsimError": "specsim.errors",
     "ask": "specsim.api.words",
+    "compare": "specsim.api.compare",
     "fit": "specsim.api.fit",
     "load_scenario": "specsim.scenario",
+    "plan": "specsim.api.plan",
     "predict": "specsim.api.predict",
     "simulate": "specsim.api.simulate",
+    "tune": "specsim.api.tune",
+    "write_report": "specsim.api.report",
 }
 
 

@@ -19,11 +19,12 @@ from tests.shipped import ONE_CASE_OF_EACH_KIND
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+LAYOUT = (ROOT / "docs" / "layout.md").read_text()
 
 
-def _refresh() -> Any:
-    """The script that fills the blocks."""
-    spec = importlib.util.spec_from_file_location("refresh", ROOT / "validation" / "refresh.py")
+def module_of(path: Path) -> Any:
+    """A script that stands beside the package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -31,7 +32,7 @@ def _refresh() -> Any:
     return module
 
 
-refresh = _refresh()
+refresh = module_of(ROOT / "validation" / "refresh.py")
 
 
 def blocks() -> list[str]:
@@ -103,11 +104,24 @@ def scores() -> dict[str, Any]:
 GPU_PAGE = "validation/gpu/README.md"
 
 
-def test_both_pages_show_one_table_of_gpu_runs() -> None:
-    table = shown("README.md", "headline")
-    assert table == shown(GPU_PAGE, "headline")
-    figures = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
-    assert figures == ["speed-up", "output tokens/s", "ITL and TPOT, p50", "TTFT, p50", "KV tokens"]
+def test_the_front_page_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_front_pages_figures_are_those_of_the_pages_of_evidence() -> None:
+    gpu, cases = (ROOT / GPU_PAGE).read_text(), (ROOT / "validation" / "README.md").read_text()
+    assert shown("README.md", "front") == refresh.front(gpu, cases), "run validation/refresh.py front"
+    figures = [row[0] for row in refresh.table_rows(README, "front")]
+    assert figures == [
+        "GPUs: speed-up", "GPUs: output tokens/s", "GPUs: ITL and TPOT, p50", "GPUs: TTFT, p50",
+        "CPUs: round time, reference engine",
+    ]  # fmt: skip
+
+
+def test_the_picture_is_what_its_command_draws() -> None:
+    figures = module_of(ROOT / "docs" / "figures.py")
+    for name, picture in figures.PICTURES.items():
+        assert (ROOT / "docs" / "images" / name).read_text() == picture(), "run docs/figures.py"
 
 
 @pytest.mark.full
@@ -157,13 +171,13 @@ def named_at(place: str) -> Path:
 
 def test_the_tree_names_every_package_folder() -> None:
     folders = {p.name for p in (ROOT / "specsim").iterdir() if p.is_dir() and (p / "__init__.py").exists()}
-    tree = README.split("```text")[-1]
+    tree = LAYOUT.split("```text")[-1]
     missing = {name for name in folders if not re.search(rf"\b{name}/", tree)}
     assert not missing
 
 
 def test_the_tree_names_nothing_that_does_not_exist() -> None:
-    tree = README.split("```text")[-1].split("```")[0]
+    tree = LAYOUT.split("```text")[-1].split("```")[0]
     names = re.findall(r"^\s*([\w.]+(?:/[\w.]+)*/?)\s", tree, re.MULTILINE)
     known = {p.name for p in ROOT.rglob("*") if ".venv" not in p.parts and ".git" not in p.parts}
     assert names
@@ -171,10 +185,12 @@ def test_the_tree_names_nothing_that_does_not_exist() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "validation").rglob("*.md"), *(ROOT / "tests").rglob("*.md")]
+    folders = [ROOT / name for name in ("docs", "validation", "tests")]
+    pages = [*ROOT.glob("*.md"), *(page for folder in folders for page in folder.rglob("*.md"))]
     links = [
         (page, link.partition("#")[0])
         for page in pages
+        if "generated" not in page.parts  # written by the site's build
         for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
         if not link.startswith(("http", "#"))
     ]

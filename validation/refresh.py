@@ -1,7 +1,8 @@
 """Fill the figures of README.md and validation/README.md with what the commands print.
 
 Run ``python validation/refresh.py`` after a profile, the cost model or a case has changed (``gpu``: the tables of
-published GPU runs alone); the tests compare the same blocks.
+published GPU runs alone; ``quickstart``: the README's first output alone, with ``python docs/figures.py`` for its
+picture); the tests compare the same blocks.
 """
 
 from __future__ import annotations
@@ -142,28 +143,71 @@ def gpu_tables(scores: list[StudyScore]) -> str:
     return "\n\n".join([*found, "\n".join(f"- {line}" for line in (*lines, *unpredicted_lines(scores)))])
 
 
+FRONT_HEADER = (
+    "figure",
+    "rows",
+    "mean \\|error\\|, bias",
+    "worst",
+    "in the stated 90 % interval",
+    '"speed-up = acceptance length"',
+)
+
+
+def front(gpu_page: str, cases_page: str) -> str:
+    """The README's rows of accuracy, from the tables of the two pages of evidence."""
+    rows = []
+    for name, count, error, worst, covered, naive, *_ in table_rows(gpu_page, "headline")[:4]:
+        rows.append([f"GPUs: {name}", count, error, worst, covered, naive.partition(" (")[0]])
+    _, _, _, cells, mean, p95, covered, *_ = table_rows(cases_page, "accuracy")[-1]
+    rows.append(["CPUs: round time, reference engine", cells, mean, f"p95 {p95}", covered, "-"])
+    return markdown_table(FRONT_HEADER, rows)
+
+
+def table_rows(page: str, name: str) -> list[list[str]]:
+    """Cells of the rows of a page's block."""
+    found = re.search(f"<!-- {name} -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
+    assert found is not None, f"no block {name}"
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in found[1].splitlines()[2:]]
+
+
+def refresh_front() -> None:
+    """The README's rows, once the pages of evidence are filled."""
+    gpu_page, cases_page = (ROOT / "validation" / name / "README.md" for name in ("gpu", ""))
+    readme = ROOT / "README.md"
+    text = front(gpu_page.read_text(), cases_page.read_text())
+    readme.write_text(block(readme.read_text(), "front", lambda _: text))
+
+
 def run() -> None:
+    run_quickstart()
+    document = json.loads(printed("validate", "--json"))
+    run_gpu()
+    path = ROOT / "validation" / "README.md"
+    text = block(path.read_text(), "accuracy", lambda _: accuracy(document))
+    text = block(text, "served", lambda _: served(document))
+    text = block(text, "imported", lambda _: imported())
+    path.write_text(block(text, "narrow", lambda _: narrow()))
+    refresh_front()
+
+
+def run_quickstart() -> None:
+    """What the README says that the quickstart prints."""
     os.environ["COLUMNS"] = "120"
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         quickstart = printed("quickstart")
-    document = json.loads(printed("validate", "--json"))
-    run_gpu()
-    for path in (ROOT / "README.md", ROOT / "validation" / "README.md"):
-        text = block(path.read_text(), "quickstart", lambda _: f"```text\n{quickstart}\n```")
-        text = block(text, "accuracy", lambda _: accuracy(document))
-        text = block(text, "served", lambda _: served(document))
-        text = block(text, "imported", lambda _: imported())
-        path.write_text(block(text, "narrow", lambda _: narrow()))
+    readme = ROOT / "README.md"
+    readme.write_text(block(readme.read_text(), "quickstart", lambda _: f"```text\n{quickstart}\n```"))
 
 
 def run_gpu() -> None:
     """The tables of published GPU runs alone, and the errors that reports quote."""
     scores = scored(None)
     write_study_errors(scores, ROOT / "validation" / "gpu")
-    for path in (ROOT / "README.md", ROOT / "validation" / "gpu" / "README.md"):
-        text = block(path.read_text(), "headline", lambda _: headline_table(scores))
-        path.write_text(block(text, "gpu", lambda _: gpu_tables(scores)))
+    path = ROOT / "validation" / "gpu" / "README.md"
+    text = block(path.read_text(), "headline", lambda _: headline_table(scores))
+    path.write_text(block(text, "gpu", lambda _: gpu_tables(scores)))
+    refresh_front()
 
 
 if __name__ == "__main__":
-    run_gpu() if sys.argv[1:] == ["gpu"] else run()
+    {"gpu": run_gpu, "quickstart": run_quickstart, "front": refresh_front}.get(" ".join(sys.argv[1:]), run)()

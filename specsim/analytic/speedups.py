@@ -52,6 +52,12 @@ class SpeedupMap:
     acceptance: Origin | None  # where the acceptance law is from; None: no drafter
     served: ServedLoad | None = None  # None: decoding alone
 
+    def __repr__(self) -> str:
+        longest = max(cell.draft_tokens for cell in self.cells)
+        return (
+            f"<SpeedupMap: batch sizes {self.batches[0]} to {self.batches[-1]}, k 0 to {longest}, {self.price_name}>"
+        )
+
     @property
     def batches(self) -> list[int]:
         """Its batch sizes, ascending."""

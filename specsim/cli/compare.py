@@ -76,24 +76,12 @@ def _usual(question: Question, left_out: dict[str, str]) -> list[str]:
 def _with_drafter(question: Question, name: str, logs: list[Path]) -> Asked:
     """The question with this drafter, its acceptance from logs if there are any."""
     asked = replace(question, short=question.short | {"drafter": name}).ask()
-    if not logs or asked.scenario.speculation is None:
+    if not logs:
         return asked
-    from specsim.interop.acceptance import law_of_logs, read_log_file
-    from specsim.scenario import Speculation
-    from specsim.speculation.acceptance.origin import Origin
-    from specsim.speculation.policy import FixedPolicy
+    from specsim.interop.acceptance import read_log_file
+    from specsim.planning.compare import accepting_as_logged
 
-    chosen = law_of_logs([read_log_file(log) for log in logs]).chosen
-    before, k = asked.scenario.speculation, chosen.draft_tokens
-    fitted = Speculation(
-        program=before.program,
-        draft_model=before.draft_model,
-        max_draft_tokens=k,
-        acceptance=chosen.law,
-        acceptance_origin=Origin(source=", ".join(map(str, logs))),
-        policy=FixedPolicy(k=k),
-    )
-    return replace(asked, scenario=asked.scenario.model_copy(update={"speculation": fitted}))
+    return accepting_as_logged(asked, [read_log_file(log) for log in logs], ", ".join(map(str, logs)))
 
 
 def _logs(fits: Sequence[str], names: list[str]) -> dict[str, list[Path]]:

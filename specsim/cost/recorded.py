@@ -8,7 +8,7 @@ from specsim.arrays import Reals
 from specsim.cost.forward import Kernel, KernelPrices, Price
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RecordedPrices:
     """Prices as ``prices`` says them, and each kernel with its price in the order in which they were asked."""
 

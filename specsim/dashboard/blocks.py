@@ -21,7 +21,7 @@ def draw(blocks: Sequence[Block], key: str) -> None:
         elif isinstance(block, Listing):
             st.code(block.text, language=block.language or None, wrap_lines=True)
         elif isinstance(block, Chart):
-            show(block.figure, f"{key} {number}", block.caption)
+            show(block.figure, f"{key} {number}", block.caption or key)
             if block.caption:
                 st.caption(plain(block.caption))
         else:
@@ -32,7 +32,7 @@ def draw_sheet(sheet: Sheet) -> None:
     """A table of text cells; numbers are already written as people read them."""
     if sheet.title:
         st.caption(plain(sheet.title))
-    names = [" ".join(column.split()) or " " for column in sheet.header]
+    names = [" ".join(column.replace("-\n", "").split()) or " " for column in sheet.header]
     names = [name if names.index(name) == index else f"{name} {index}" for index, name in enumerate(names)]
     rows = [{name: " ".join(cell.split()) for name, cell in zip(names, row, strict=True)} for row in sheet.rows]
     sides = {

@@ -25,7 +25,7 @@ def offer(answered: Answered, verb: str, *flags: str) -> None:
     side = answered.side
     st.subheader("Repeat it, share it, take it along")
     st.code(answered.words.command(verb, *flags), language="sh", wrap_lines=True)
-    if answered.words.start is not None:
+    if answered.words.by_file(verb):
         st.caption(plain(f"In a folder with {FILE}, below, and the files that it names."))
     st.caption("The address of this page holds the whole question but for uploaded traces and profiles: share it.")
     row = st.container(horizontal=True)

@@ -19,18 +19,19 @@ from specsim.dashboard.inputs.question import ask_a, ask_b, keys_of_links, value
 from specsim.dashboard.inputs.store import named_files
 from specsim.dashboard.inputs.uploads import ask_files
 from specsim.dashboard.inputs.words import Words
-from specsim.dashboard.views import acceptance, anatomy, evidence, map, memory, verdict
+from specsim.dashboard.views import acceptance, anatomy, compare, evidence, load, map, memory, plan, verdict
 from specsim.errors import SpecsimError
 from specsim.named_files import only_files
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """``verb``: of the command line that repeats it. ``once``: the same for both scenarios but for what is asked."""
+    """``verb`` and ``flags``: of the command line that repeats it. ``once``: drawn for the first scenario alone."""
 
     name: str
     draw: Callable[[Answered], None]
     verb: str
+    flags: tuple[str, ...] = ()
     once: bool = False
 
 
@@ -39,6 +40,9 @@ VIEWS = {
     for view in (
         View("Verdict", verdict.draw, "predict"),
         View("Map", map.draw, "predict"),
+        View("Load", load.draw, "report"),
+        View("Compare", compare.draw, "compare", ("--simulated", str(compare.SIMULATED))),
+        View("Plan", plan.draw, "plan"),
         View("Anatomy", anatomy.draw, "predict"),
         View("Acceptance", acceptance.draw, "predict"),
         View("Memory", memory.draw, "report"),
@@ -110,7 +114,7 @@ def _show(view: View, asked: dict[str, Words]) -> None:
                 found = answer(side, asked[side])
                 _head(found, asked)
                 view.draw(found)
-                offer(found, view.verb)
+                offer(found, view.verb, *view.flags)
             except SpecsimError as error:
                 if len(asked) > 1:
                     st.caption(f"Scenario {side}")

@@ -10,11 +10,15 @@ from specsim.analytic.rounds import default_batches, largest_batch, speedup_map
 from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.assembly import assemble
 from specsim.errors import NoAnswer, SpecsimError
+from specsim.interop.acceptance import AcceptanceRecord, law_of_logs
+from specsim.notebook import html_table
 from specsim.planning.longer import drafting, trying_longer
-from specsim.scenario import Scenario
+from specsim.scenario import Asked, Scenario, Speculation
 from specsim.scenario.drafter import drafter_fields
 from specsim.serving.simulate import simulate
 from specsim.specs.model import ModelSpec
+from specsim.speculation.acceptance.origin import Origin
+from specsim.speculation.policy import FixedPolicy
 
 BATCHES = 128  # the largest that is compared unless others are asked for
 SIMULATED = 12  # drafters, the best by formula at the load; each costs a second or two
@@ -81,6 +85,21 @@ class Comparison:
     price_name: str
     left_out: Mapping[str, str]
 
+    def __repr__(self) -> str:
+        best = self.drafters[0]
+        return (
+            f"<Comparison of {len(self.drafters)} drafters at batch {self.load_batch}: first {best.name} "
+            f"k={best.draft_tokens}, {best.at_load.speedup:.2f}x output tokens/s>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for one in self.drafters:
+            cells = [one.best_drafting(batch) for batch in one.speedups.batches if batch in self.batches]
+            rows.append([one.name, *(f"{cell.speedup:.2f} (k={cell.draft_tokens})" for cell in cells), one.basis])
+        header = ["speed-up by batch", *map(str, self.batches), "acceptance"]
+        return html_table(repr(self)[1:-1], header, rows, "; ".join(f"{k}: {why}" for k, why in self.left_out.items()))
+
     def winner(self, batch: int) -> Compared | None:
         """The drafter of the highest speed-up at a batch size; None where all lose to none."""
         best = max(self.drafters, key=lambda one: one.best_drafting(batch).speedup, default=None)
@@ -107,6 +126,19 @@ def usual_drafters(model: ModelSpec, named: str | None = None) -> tuple[list[str
         return names, {}
     names.remove("mtp")
     return names, {"mtp": f"{model.name} comes without MTP layers; add it with --drafters if you have trained some"}
+
+
+def accepting_as_logged(asked: Asked, records: Sequence[AcceptanceRecord], source: str) -> Asked:
+    """The question with the acceptance that logs tell, drafting as far as they reach; as it is without a drafter."""
+    before = asked.scenario.speculation
+    if before is None:
+        return asked
+    chosen = law_of_logs(records).chosen
+    fitted = Speculation(
+        program=before.program, draft_model=before.draft_model, max_draft_tokens=chosen.draft_tokens,
+        acceptance=chosen.law, acceptance_origin=Origin(source=source), policy=FixedPolicy(k=chosen.draft_tokens),
+    )  # fmt: skip
+    return replace(asked, scenario=asked.scenario.model_copy(update={"speculation": fitted}))
 
 
 def compare(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from specsim.assembly import assemble
 from specsim.interop.engine_config import Engine, EngineText
+from specsim.notebook import html_table
 from specsim.planning.command import command_line, graph_notes
 from specsim.planning.confirm import Confirmation, confirm
 from specsim.planning.confirm import Progress as Trying
@@ -28,6 +29,18 @@ class Decision:
     policy: FixedPolicy | TablePolicy
     text: EngineText
     command: str
+
+    def __repr__(self) -> str:
+        drafts = ", ".join(f"{first} to {last}: {k}" for first, last, k in self.tuning.ranges())
+        return f"<Decision for {self.engine}: {f'drafts by batch size, {drafts}' if self.policy.longest else 'off'}>"
+
+    def _repr_html_(self) -> str:
+        header = ("batch", "k", "speed-up", "90 % interval")
+        rows = [
+            [str(row.batch), str(row.draft_tokens), f"{row.speedup:.2f}", f"{row.low:.2f} to {row.high:.2f}"]
+            for row in self.tuning.batches
+        ]
+        return html_table(self.command, header, rows, " ".join(self.text.notes))
 
     def off_line(self) -> str:
         """Why speculation stays off, and what to do."""

@@ -5,7 +5,7 @@ Every load has the same draws of lengths, acceptance and gaps, so that what diff
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,10 +77,23 @@ def own_load(scenario: Scenario) -> Load:
     return Load(arrival_rate_per_s(assemble(scenario)))
 
 
-def load_curve(deployed: Mapping[str, Deployed]) -> tuple[LoadPoint, ...]:
-    """Alternatives over loads from light to as much as the best of them serves, the scenario's own among them."""
+def load_curve(
+    deployed: Mapping[str, Deployed], progress: Callable[[int, int], None] | None = None
+) -> tuple[LoadPoint, ...]:  # fmt: skip
+    """Alternatives over loads from light to as much as the best of them serves, the scenario's own among them.
+
+    ``progress`` hears (done, all) runs.
+    """
     loads = sorted({*_loads(deployed), own_load(next(iter(deployed.values())).scenario)}, key=_size)
-    return tuple(LoadPoint(load, {name: one.serve(load) for name, one in deployed.items()}) for load in loads)
+    points = list[LoadPoint]()
+    for load in loads:
+        runs = {}
+        for name, one in deployed.items():
+            runs[name] = one.serve(load)
+            if progress is not None:
+                progress(len(points) * len(deployed) + len(runs), len(loads) * len(deployed))
+        points.append(LoadPoint(load, runs))
+    return tuple(points)
 
 
 def _size(load: Load) -> float:

@@ -25,6 +25,7 @@ SHOWN_SHARE = 9.0  # percent of the time; smaller parts have no room for a numbe
 YOURS = "you \N{RIGHTWARDS ARROW}"  # before the batch that the load leads to
 INK, ON, OFF, LINE = "#1f2937", "#1d4ed8", "#b45309", "#e5e7eb"
 PALETTE = ("#1d4ed8", "#f59e0b", "#10b981", "#8b5cf6", "#ef4444", "#0891b2", "#be185d")  # of things without an order
+MARKS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "triangle-down", "hexagon")  # beside it
 FONT = "Source Sans, system-ui, sans-serif"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from specsim.planning.load_curve import LoadPoint
@@ -14,9 +15,13 @@ from specsim.report.sheet import Sheet
 from specsim.results import Slo
 
 COLOURS = {"off": OFF, "on": ON}
+MARKS = {"off": "square-open", "on": "circle"}
 PERCENTILES = (50, 95, 99)
-LATENCIES = {"ttft": "TTFT", "tpot": "TPOT"}
+LATENCIES = {"ttft": "TTFT", "tpot": "TPOT"}  # that paper has room for
+ALL_LATENCIES = {**LATENCIES, "e2el": "E2E"}
+OF_SLO = {"e2el": "e2e"}  # what an SLO calls a latency, where that differs
 GROWS = "queue grows"
+LIMIT = "#dc2626"
 
 
 def load_unit(points: Sequence[LoadPoint]) -> str:
@@ -60,11 +65,55 @@ def load_figure(points: Sequence[LoadPoint], slo: Slo | None) -> Any:
     return laid_out(figure, 300, top=40)
 
 
-def load_sheets(points: Sequence[LoadPoint], slo: Slo | None) -> list[Sheet]:
-    """A table of TTFT, one of TPOT, and one of throughput."""
+def latency_figure(points: Sequence[LoadPoint], slo: Slo | None, latency: str) -> Any:
+    """One latency, p50 dotted and p95 drawn through; level lines are the SLO's limits. Growing queues are left out."""
+    figure = go.Figure()
+    for name in points[0].runs:
+        steady = [point for point in points if not point.runs[name]["saturated"]]
+        for percentile, dash in ((50, "dot"), (95, "solid")):
+            figure.add_scatter(
+                x=[point.level for point in steady],
+                y=[point.runs[name][f"p{percentile}_{latency}_ms"] for point in steady],
+                line={"color": COLOURS[name], "width": 2, "dash": dash}, mode="lines+markers",
+                marker={"size": 8, "symbol": MARKS[name]}, name=f"{name} p{percentile}",
+            )  # fmt: skip
+    for bound in () if slo is None else slo.bounds():
+        if bound.latency == OF_SLO.get(latency, latency):
+            figure.add_hline(
+                y=1e3 * bound.limit_s, line={"color": LIMIT, "width": 2, "dash": "dash"},
+                annotation={"text": f"SLO p{bound.percentile}", "font": {"color": LIMIT}},
+                annotation_position="top left",
+            )  # fmt: skip
+    figure.update_yaxes(title=f"{ALL_LATENCIES[latency]} (ms)", rangemode="tozero")
+    return _by_load(figure, points)
+
+
+def served_figure(points: Sequence[LoadPoint], *, good: bool) -> Any:
+    """Requests within their limits a second, or output tokens a second, as the load grows."""
+    figure, key = go.Figure(), "request_goodput" if good else "output_throughput"
+    for name in points[0].runs:
+        figure.add_scatter(
+            x=[point.level for point in points], y=[point.runs[name][key] for point in points], name=name,
+            line={"color": COLOURS[name], "width": 2}, mode="lines+markers",
+            marker={"size": 8, "symbol": MARKS[name]},
+        )  # fmt: skip
+    figure.update_yaxes(title="goodput (requests/s)" if good else "output tokens/s", rangemode="tozero")
+    return _by_load(figure, points)
+
+
+def _by_load(figure: Any, points: Sequence[LoadPoint]) -> Any:
+    figure.update_xaxes(title=load_unit(points), rangemode="tozero")
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    return laid_out(figure, 330, top=50)
+
+
+def load_sheets(
+    points: Sequence[LoadPoint], slo: Slo | None, latencies: Mapping[str, str] = LATENCIES
+) -> list[Sheet]:  # fmt: skip
+    """A table of each latency, and one of throughput."""
     names = list(points[0].runs)
     sheets = []
-    for latency, label in LATENCIES.items():
+    for latency, label in latencies.items():
         header = [load_unit(points), *(f"{name}\np{p}" for name in names for p in PERCENTILES)]
         rows = [[_level(point), *(_latency(point.runs[name], latency, p) for name in names for p in PERCENTILES)]
                 for point in points]  # fmt: skip

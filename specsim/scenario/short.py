@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from specsim.errors import InvalidInput, shown
+from specsim.notebook import html_table
 from specsim.scenario.drafter import drafter_fields, forget_drafter, is_another, name_draft_model, target_of
 from specsim.scenario.question import Scenario, read_hardware
 from specsim.scenario.read import apply_settings, read_fields
@@ -58,6 +59,12 @@ class Asked:
     scenario: Scenario
     assumed: tuple[str, ...]
     fields: dict[str, Any]  # as a file would state it
+
+    def __repr__(self) -> str:
+        return f"<Asked {self.scenario!r}; assumed: {len(self.assumed)}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self.scenario)[1:-1], ("assumed",), [[one] for one in self.assumed])
 
 
 def _plain(value: object) -> str:

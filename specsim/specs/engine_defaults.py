@@ -28,7 +28,9 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What an engine's defaults depend on. ``drafter``: the program's name, None without speculation."""
+    """What an engine's defaults depend on. ``drafter``: the program's name, None without speculation; ``model``: the
+    target's.
+    """
 
     hardware: Hardware
     ranks: int = 1
@@ -37,14 +39,16 @@ class Circumstances:
     drafter: str | None = None
     drafts_on: Literal["gpu", "cpu"] | None = None
     schedules_by_batch: bool = False  # k follows the batch size
+    model: str = ""
 
 
 class When(Validated):
     """Conditions, all of which must hold. ``gpus``: any of these is part of the card's name, ``not_gpus``: none is.
 
     ``memory_gib``, ``ranks``: at least, and less than (None: no limit). ``kv_bits``: of a cached value. ``routed``:
-    the model has routed experts. ``drafters``: programs by name, ``drafting``: with or without any; ``drafts_on``:
-    where they draft; ``schedules_by_batch``: k follows the batch size.
+    the model has routed experts; ``models``: any of these is part of its name. ``drafters``: programs by name,
+    ``drafting``: with or without any; ``drafts_on``: where they draft; ``schedules_by_batch``: k follows the batch
+    size.
     """
 
     gpus: tuple[str, ...] = ()
@@ -53,6 +57,7 @@ class When(Validated):
     ranks: tuple[PositiveInt, PositiveInt | None] = (1, None)
     kv_bits: PositiveFloat | None = None
     routed: bool | None = None
+    models: tuple[str, ...] = ()
     drafting: bool | None = None
     drafters: tuple[str, ...] = ()
     drafts_on: Literal["gpu", "cpu"] | None = None
@@ -68,6 +73,7 @@ class When(Validated):
             and _within(here.ranks, self.ranks)
             and self.kv_bits in (None, here.kv_bits)
             and self.routed in (None, here.routed)
+            and (not self.models or any(model.upper() in here.model.upper() for model in self.models))
             and self.drafting in (None, here.drafter is not None)
             and (not self.drafters or here.drafter in self.drafters)
             and self.drafts_on in (None, here.drafts_on)

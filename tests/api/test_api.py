@@ -96,3 +96,27 @@ def test_answers_show_themselves_shortly_and_as_escaped_html() -> None:
     assert "output tokens/s" in html
     hostile = specsim.ask(**H100, set={"name": "<script>"})  # type: ignore[arg-type]
     assert "<script>" not in specsim.predict(hostile, batches=[1])._repr_html_()
+
+
+def test_long_results_show_themselves_shortly(tmp_path: Path) -> None:
+    """A run of a thousand records, a schedule of a hundred rows, a comparison, a law."""
+    small = {"workload.requests": 40}
+    log = tmp_path / "bench.json"
+    log.write_text(
+        '{"spec_decode_num_drafts": 100, "spec_decode_draft_tokens": 300, "spec_decode_accepted_tokens": 140,'
+        ' "spec_decode_per_position_acceptance_rates": [0.7, 0.45, 0.25]}'
+    )
+    found = [
+        specsim.simulate(**H100, set=small),  # type: ignore[arg-type]
+        specsim.tune(**H100, simulate=False, batches=[1, 8, 64]),  # type: ignore[arg-type]
+        specsim.compare(**H100, drafters=["eagle-3"], batches=[1], simulated=0, set=small),  # type: ignore[arg-type]
+        specsim.fit(log),
+        specsim.ask(**H100),  # type: ignore[arg-type]
+    ]
+    assert repr(specsim.predict(**H100, batches=[1, 8]).map).startswith("<SpeedupMap: batch sizes 1 to 8, k 0 to 3")  # type: ignore[arg-type]
+    for one in found:
+        assert repr(one).startswith("<")
+        assert len(repr(one)) < 250
+        html = one._repr_html_()
+        assert html.startswith("<p><b>")
+        assert "<td>" in html

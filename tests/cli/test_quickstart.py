@@ -12,11 +12,13 @@ from specsim.assembly import assemble
 from specsim.cases import case_names, cases_folder, load_case
 from specsim.cli import here
 from specsim.cli.main import main
-from specsim.cli.quickstart import CASE, DRAFTER
 from specsim.fidelity import read_grid
 from specsim.profiles.store import load_profile
 from specsim.scenario import load_scenario
+from specsim.studies.study import load_study, study_path
 from tests.shipped import MAP
+
+CASE, DRAFTER = "cpu-imposed-acceptance", "draft-model"  # whose scenario is bundled
 
 
 def test_quickstart_answers_first_and_says_where_its_files_are(
@@ -27,12 +29,32 @@ def test_quickstart_answers_first_and_says_where_its_files_are(
     assert out.split(" ")[0] in ("ON", "OFF")
     assert "90 % interval" in out.splitlines()[0]
     assert "reak-even batch" in out.splitlines()[2]
-    assert "mean |error| of round time" in out
+    assert "measured by others" in out
     assert {path.name for path in (tmp_path / "q").iterdir()} == {"report.html", "prediction.json", "map.csv"}
     assert json.loads((tmp_path / "q" / "prediction.json").read_text())["grid"]
 
 
-def test_quickstart_asks_what_its_case_measured() -> None:
+def test_quickstart_shows_published_rows_as_their_studies_hold_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with its split; what is predicted is what the study's score says."""
+    assert main(["quickstart", "--out", str(tmp_path), "--json"]) == 0
+    published = json.loads(capsys.readouterr().out)["published"]
+    assert {one["split"] for one in published} == {"calibration", "test"}
+    _, rows = load_study(study_path("a100-llama-3.1-8b-eagle3"))
+    told = {(row.k, row.condition["concurrency"]): row for row in rows
+            if row.condition["weights"] == row.condition["kv_cache"] == "16-bit"}  # fmt: skip
+    for one in published:
+        if one["study"] == study_path("a100-llama-3.1-8b-eagle3").stem:
+            load = str(one["sequences"])
+            on, off = told[5, load].figures["output_throughput"], told[0, load].figures["output_throughput"]
+            assert one["measured"] == pytest.approx(on / off)
+            assert one["split"] == told[5, load].split
+        assert one["predicted"] == pytest.approx(one["measured"], rel=0.25)  # a sane order, not a bar
+    assert len(published) == 5
+
+
+def test_the_bundled_scenario_is_what_its_case_measured() -> None:
     assert load_scenario("quickstart").sha256() == load_case(CASE).drafters[DRAFTER].sha256()
 
 

@@ -47,8 +47,8 @@ def refusal(app: AppTest) -> str:
 
 
 def command(app: AppTest) -> list[str]:
-    """The command line that the page offers, without the program's name."""
-    (text,) = (code.value for code in app.code if code.value.startswith("specsim "))
+    """The command line at the page's end, without the program's name."""
+    text = [code.value for code in app.code if code.value.startswith("specsim ")][-1]
     return shlex.split(text.replace("\\\n", ""))[1:]
 
 

@@ -15,7 +15,8 @@ from specsim.specs.engine import EngineLimits
 from specsim.specs.engine_defaults import Circumstances, with_defaults
 
 FOLDER = Path(__file__).parents[2] / "validation" / "gpu"
-HOST = with_defaults(EngineLimits(kind="vllm"), Circumstances(load_hardware("h100-sxm"))).host
+CARD = Circumstances(load_hardware("h100-sxm"))
+HOST = with_defaults(EngineLimits(kind="vllm", version="0.24"), CARD).host  # of the runner that the rows are of
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,8 @@ def made(fit: Any, truth: tuple[float, ...], *, clients: tuple[int, ...] = (1, 8
             for k in (0, 1, 5):
                 device_s = 5e-3 + 3e-5 * batch * (1 + k) + 4e-4 * k
                 law = float(np.dot(truth, (1, batch, k, batch * k)))
-                rows.append(fit.Gap(group, batch, k, k, 1, factor * device_s + law, device_s))
-        rows.append(fit.Gap(group, 0, 0, 0, 1, factor * 5e-3, 5e-3))
+                rows.append(fit.Gap(group, batch, k, False, k, 1, factor * device_s + law, device_s))
+        rows.append(fit.Gap(group, 0, 0, False, 0, 1, factor * 5e-3, 5e-3))
     return rows
 
 

@@ -3,8 +3,8 @@
 - Rows: of split ``calibration`` alone, the median gap between streamed chunks (a whole step at concurrency 1, a step
   of decodes above) of at most MOST_TOKENS tokens a pass, of engines that schedule asynchronously; and passes that were
   measured alone on one of these machines, which have no host in them. Left out are 8-bit KV caches (below).
-- Law: gap = f · device + step + sequence · B + draft_pass · passes + draft_token · B · k, the last for drafts that the
-  host handles. ``device`` is what the
+- Law: gap = f · device + step + sequence · B + draft_pass · passes + draft_token · B · k; under
+  Model Runner V2 SHORTER of it but for the last. ``device`` is what the
   package prices with a host that takes no time, f how far off it is: one number a machine and weight format, which is
   fitted along and thrown away. By least squares of relative errors, nothing below 0; a row of up to NARROW_TOKENS
   counts as sure to ROW_ERROR, one of more, whose device price is less sure, to WIDE_ERROR. Both are judgements.
@@ -43,7 +43,8 @@ PASSES = {"gh200-apertus-8b-pass": GAPS[0]}  # of the same machine as these gaps
 PLANNED = "a100-llama-3.1-8b-eagle3"
 EAGER = "h100-qwen3-1.7b-pass"
 IN_ONE_PASS = ("dspark",)  # drafters whose passes do not grow with the drafts
-ON_GPU = ("dspark",)  # drafters of Model Runner V2, which hands drafts over and judges them there
+SHORTER = 0.64  # vllm.ai/blog/mrv2
+FIRST_RUNNER_STEP_S = 1.2e-3  # engines/vllm.yaml
 MOST_TOKENS, NARROW_TOKENS = 512, 64
 ROW_ERROR, WIDE_ERROR = 0.03, 0.08
 NAMES = ("step", "sequence", "draft_pass", "draft_token")
@@ -52,7 +53,9 @@ PRIORS = {
     "step": (0.6e-3, 0.35e-3),  # between none and all of the 1.2 ms of a decomposition of synchronous rounds
     "sequence": (7e-6, 7e-6),  # 8 to 10 % of a step over 128 sequences is host in public traces, 1 to 1.5 ms
     "draft_pass": (0.15e-3, 0.09e-3),  # between none and all of 0.25 to 0.35 ms, two decompositions
-    "draft_token": (7e-6, 7e-6),  # as a sequence's own: each is handed over and judged one by one
+    # Arrays prepare and judge drafts, a request at a time (vllm/v1/sample/rejection_sampler.py, parse_output): what is
+    # left of one is a list's entry in the scheduler and in the statistics.
+    "draft_token": (2e-6, 3e-6),
 }
 DEVICE = (1.0, 0.1)
 
@@ -60,13 +63,13 @@ DEVICE = (1.0, 0.1)
 class Gap(NamedTuple):
     """One row: what was measured, and what the device alone is priced at; ``clients`` 0: a pass without its host.
 
-    ``handled``: drafted tokens that the host hands over and judges.
+    ``second_runner``: of vLLM's Model Runner V2, whose host takes SHORTER of the time for all but a drafted token.
     """
 
     group: str
     clients: int
     draft_tokens: int
-    handled: int
+    second_runner: bool
     passes: int
     tokens: int
     measured_s: float
@@ -77,7 +80,9 @@ class Gap(NamedTuple):
         """How often each of NAMES occurs."""
         if not self.clients:
             return (0.0,) * len(NAMES)
-        return 1.0, self.clients, self.passes, self.handled
+        if self.second_runner:
+            return SHORTER, SHORTER * self.clients, SHORTER * self.passes, self.clients * self.draft_tokens
+        return 1.0, self.clients, self.passes, self.clients * self.draft_tokens
 
     @property
     def study(self) -> str:
@@ -109,14 +114,14 @@ def gaps() -> Iterator[Gap]:
             group = f"{name} {condition.get('weights', '')}".strip()
             passes = min(1, row.k) if condition["drafter"] in IN_ONE_PASS else row.k
             measured_s = row.figures["median_itl_ms"] / 1e3
-            handled = 0 if condition["drafter"] in ON_GPU else clients * row.k
-            yield Gap(group, clients, row.k, handled, passes, tokens, measured_s, float(device.seconds))
+            second = scenario.engine.host.step.seconds < FIRST_RUNNER_STEP_S
+            yield Gap(group, clients, row.k, second, passes, tokens, measured_s, float(device.seconds))
     for name, group in PASSES.items():
         for study, row in calibration(name):
             tokens = int(row.shape["sequences"] * row.shape["query_tokens"])
             if tokens <= NARROW_TOKENS:
                 priced = forecasts(scenario_of_row(study, row), row)["forward_ms"]
-                yield Gap(group, 0, 0, 0, 0, tokens, row.figures["forward_ms"] / 1e3, priced.value / 1e3)
+                yield Gap(group, 0, 0, False, 0, tokens, row.figures["forward_ms"] / 1e3, priced.value / 1e3)
 
 
 def fitted(rows: Sequence[Gap]) -> tuple[Floats, Floats, dict[str, float], Floats]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import streamlit as st
 
 from specsim.errors import InvalidInput, shown, unknown_name
 
+KEPT: Literal["session"] = "session"  # also while an input is not drawn
 LONGEST_TEXT = 20_000  # characters of an input; a link cannot be longer either
 
 
@@ -41,7 +42,7 @@ class Choice:
     def draw(self, on_change: Callable[[], None] | None = None) -> str | None:
         return st.selectbox(
             self.label, self.options, None, key=self.key, help=self.help, placeholder=self.unsaid,
-            on_change=on_change,
+            on_change=on_change, persist_state=KEPT,
         )  # fmt: skip
 
     def read(self, text: str) -> str:
@@ -66,6 +67,7 @@ class Number:
         return st.number_input(
             self.label, self.low, type(self.low)(self.high), None, step=1 if whole else None, key=self.key,
             format=None if whole else "%g", help=self.help, placeholder=self.unsaid, on_change=on_change,
+            persist_state=KEPT,
         )  # fmt: skip
 
     def read(self, text: str) -> int | float:
@@ -93,11 +95,11 @@ class Text:
         if self.lines:
             return st.text_area(
                 self.label, None, height=90, max_chars=LONGEST_TEXT, key=self.key, help=self.help,
-                placeholder=self.unsaid, on_change=on_change,
+                placeholder=self.unsaid, on_change=on_change, persist_state=KEPT,
             )  # fmt: skip
         return st.text_input(
             self.label, None, max_chars=LONGEST_TEXT, key=self.key, help=self.help, placeholder=self.unsaid,
-            on_change=on_change,
+            on_change=on_change, persist_state=KEPT,
         )  # fmt: skip
 
     def read(self, text: str) -> str:
@@ -114,7 +116,7 @@ class Switch:
     label: str
 
     def draw(self, on_change: Callable[[], None] | None = None) -> bool:
-        return st.toggle(self.label, key=self.key, on_change=on_change)
+        return st.toggle(self.label, key=self.key, on_change=on_change, persist_state=KEPT)
 
     def read(self, text: str) -> bool:
         if text != "True":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from specsim.specs.catalog import hardware_names, model_names
 from specsim.specs.yaml_file import read_mapping
 from specsim.speculation.program import load_program, program_names
 
-UNSAID = "as assumed"
+Groups = dict[str, Sequence[Sequence[str]]]
 EXAMPLES = read_mapping(Path(__file__).parent / "examples.yaml")
 DRAFTERS = ("off", *(name for name in program_names() if load_program(name).drafts), *model_names())
 GPUS = tuple(dict.fromkeys([*hardware_names(), *profile_names()]))  # a profile may bear its hardware's name
@@ -51,6 +51,9 @@ FIELDS: dict[str, Field] = {
         Choice("prices", "Prices", ("kernels", "roofline"), "measured if known", "Measured kernels, or datasheet."),
         Number("usd", "USD per GPU-hour", 0.001, 1e5, "not asked"),
         Number("batch", "Batch of the verdict", 1, 65_536, "the load's", "Running sequences that the verdict means."),
+        Text("gpus", "GPU types to plan with", "the question's", "Names after commas: h100,h200,l40s."),
+        Text("price", "Their USD an hour", "h100=2.50, h200=3.80", "After commas; a plan then ranks by cost."),
+        Text("drafters", "Drafters to compare", "those engines serve", "Names after commas: eagle3,ngram,qwen3-0.6b."),
         Number("seed", "Seed", 0, 2**31, "0"),
         Text("set", "Further settings", "deployment.kv_bits=8", "path.to.field=value, one a line, as --set.",
              lines=True),
@@ -61,17 +64,33 @@ SETTINGS = {
     "replicas": "deployment.replicas", "weights": "deployment.weight_format", "kv-bits": "deployment.kv_bits",
     "max-num-seqs": "engine.max_num_seqs", "prices": "cost.source", "usd": "usd_per_gpu_hour", "seed": "seed",
 }  # fmt: skip
-OF_A_FILE = ("base", "set")  # that scenario B shares with A
+GROUPS: Groups = {  # rows of inputs by the title that folds them away
+    "": (
+        ("model",), ("gpu",), ("tp", "replicas"), ("drafter",), ("draft-tokens", "acceptance"),
+        ("rate", "concurrency"), ("prompt", "output"), ("ttft-p95", "tpot-p95", "e2e-p95"),
+    ),
+    "Engine, precision, prices": (
+        ("engine", "version"), ("weights", "kv-bits"), ("max-num-seqs", "prices"), ("usd", "batch"), ("seed",),
+    ),
+}  # fmt: skip
+CHOICES = ("gpus", "price", "drafters")
+SHARED: Groups = {  # that scenario B has from A
+    "What Plan and Compare may choose": tuple((key,) for key in CHOICES),
+    "Further settings": (("set",), ("base",)),
+}
 B = "b-"
 
 
 def keys_of_links() -> dict[str, Field]:
     """Every input by its name in the address."""
-    return FIELDS | {B + key: _of_b(field) for key, field in FIELDS.items() if key not in OF_A_FILE}
+    return FIELDS | {B + key: field for key, field in _fields_of_b().items()}
 
 
-def _of_b(field: Any) -> Any:
-    return replace(field, key=B + field.key, unsaid="as A")
+def _fields_of_b() -> dict[str, Any]:
+    """By their names in A."""
+    keys = [key for rows in GROUPS.values() for row in rows for key in row]
+    own: dict[str, Any] = {key: FIELDS[key] for key in keys}
+    return {key: replace(field, key=B + key, unsaid="as A") for key, field in own.items()}
 
 
 def ask_a() -> Words:
@@ -80,7 +99,7 @@ def ask_a() -> Words:
         "Example", [*EXAMPLES["questions"]], None, key="example", placeholder="start from one",
         on_change=_take, args=("example", "questions"),
     )  # fmt: skip
-    values = _draw(FIELDS, "")
+    values = _draw(FIELDS, GROUPS | SHARED, "")
     st.selectbox(
         "Traffic", [*EXAMPLES["traffic"]], None, key="traffic", placeholder="usual lengths and limits",
         on_change=_take, args=("traffic", "traffic"),
@@ -107,7 +126,7 @@ def clear() -> None:
 
 def ask_b(values: Mapping[str, Any]) -> Words:
     """Draw what is different in scenario B; ``values``: those of A."""
-    own = _draw({key: _of_b(field) for key, field in FIELDS.items() if key not in OF_A_FILE}, B)
+    own = _draw(_fields_of_b(), GROUPS, B)
     said = {key: value for key, value in own.items() if value is not None}
     kept = dict(values)
     for one, other in (("rate", "concurrency"), ("concurrency", "rate")):
@@ -123,34 +142,17 @@ def values_of_a() -> dict[str, Any]:
     return {key: st.session_state.get(key) for key in FIELDS}
 
 
-def _draw(fields: Mapping[str, Field], prefix: str) -> dict[str, Any]:
+def _draw(fields: Mapping[str, Field], groups: Groups, prefix: str) -> dict[str, Any]:
     """Draw inputs in groups and read them, by their names without the prefix."""
     found: dict[str, Any] = {}
-
-    def row(*keys: str) -> None:
-        for column, key in zip(st.columns(len(keys)), keys, strict=True):
-            with column:
-                changed = _forget_law if key == "drafter" and not prefix else None
-                found[key] = fields[key].draw(changed)
-
-    row("model")
-    row("gpu")
-    row("tp", "replicas")
-    row("drafter")
-    row("draft-tokens", "acceptance")
-    row("rate", "concurrency")
-    row("prompt", "output")
-    st.caption("SLO: most at the 95th percentile, 0.8 for seconds or 40ms")
-    row("ttft-p95", "tpot-p95", "e2e-p95")
-    with st.expander("Engine, precision, prices"):
-        row("engine", "version")
-        row("weights", "kv-bits")
-        row("max-num-seqs", "prices")
-        row("usd", "batch")
-        row("seed")
-        for key in OF_A_FILE:
-            if key in fields:
-                row(key)
+    for title, rows in groups.items():
+        with st.expander(title) if title else st.container():
+            for row in rows:
+                if row[0] == "ttft-p95":
+                    st.caption("SLO: most at the 95th percentile, 0.8 for seconds or 40ms")
+                for column, key in zip(st.columns(len(row)), row, strict=True):
+                    with column:
+                        found[key] = fields[key].draw(_forget_law if key == "drafter" and not prefix else None)
     return found
 
 
@@ -175,7 +177,12 @@ def words(values: Mapping[str, Any]) -> Words:
     if "acceptance" in said:
         settings.append(acceptance_setting(said["acceptance"]))
     settings += [line.strip() for line in said.get("set", "").splitlines() if line.strip()]
-    return Words(options, tuple(settings), said.get("base"), said.get("batch"))
+    choices = {key: _names(said.get(key, "")) for key in CHOICES}
+    return Words(options, tuple(settings), said.get("base"), said.get("batch"), **choices)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _engine(said: Mapping[str, Any]) -> str | None:

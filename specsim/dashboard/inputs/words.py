@@ -19,12 +19,18 @@ LONGEST_LINE = 60  # characters of a command before a flag that begins a new lin
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """``start``: fields that a file or a pasted command said, as JSON; ``batch``: that the verdict speaks about."""
+    """``start``: fields that a file or a pasted command said, as JSON; ``batch``: that the verdict speaks about.
+
+    ``gpus``, ``price`` (GPU=USD an hour) and ``drafters``: what a plan and a comparison may choose.
+    """
 
     options: ShortOptions
     settings: tuple[str, ...] = ()
     start: str | None = None
     batch: int | None = None
+    gpus: tuple[str, ...] = ()
+    price: tuple[str, ...] = ()
+    drafters: tuple[str, ...] = ()
 
     def ask(self) -> Asked:
         """The scenario and what was assumed. Raises InvalidInput."""
@@ -34,13 +40,27 @@ class Words:
         """The same question with other short options."""
         return replace(self, options=replace(self.options, **options))
 
+    def by_file(self, verb: str) -> bool:
+        """Whether a verb is given the page's scenario as a file: of what starts from one, and for a plan."""
+        return self.start is not None or verb == "plan"
+
     def command(self, verb: str, *flags: str) -> str:
-        """The command line that asks the same; of a question that starts from a file, by the page's scenario file."""
-        about = [] if self.batch is None or verb not in FOR_A_BATCH else ["--batch", str(self.batch)]
-        if self.start is not None:
-            return _in_lines(["specsim", verb, FILE, *about, *flags])
+        """The command line that asks the same."""
+        if self.by_file(verb):
+            return _in_lines(["specsim", verb, FILE, *self._about(verb), *flags])
         settings = [word for setting in self.settings for word in ("--set", setting)]
-        return _in_lines(["specsim", verb, *self.options.words(), *settings, *about, *flags])
+        return _in_lines(["specsim", verb, *self.options.words(), *settings, *self._about(verb), *flags])
+
+    def _about(self, verb: str) -> list[str]:
+        """What a verb is told besides the question."""
+        if verb in FOR_A_BATCH:
+            return [] if self.batch is None else ["--batch", str(self.batch)]
+        if verb == "compare":
+            return ["--drafters", ",".join(self.drafters)] if self.drafters else []
+        if verb == "plan":
+            gpus = ["--gpu", ",".join(self.gpus)] if self.gpus else []
+            return gpus + [word for one in self.price for word in ("--price", one)]
+        return []
 
 
 def _in_lines(words: Sequence[str]) -> str:

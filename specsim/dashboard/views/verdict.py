@@ -12,6 +12,7 @@ from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw_sheet
 from specsim.dashboard.drawing import card, plain
 from specsim.dashboard.simulated import OFF, Summaries, alternatives, simulated
+from specsim.dashboard.tuned import draw as draw_tuned
 from specsim.report.assumed import assumed_lines, unstated_line
 from specsim.report.measures import measures
 from specsim.report.served import limited_line, run_table, slo_line
@@ -34,6 +35,7 @@ def draw(answered: Answered) -> None:
     found = simulated(answered)
     if found is not None:
         _served(answered, found)
+    draw_tuned(answered)
     st.subheader("What this rests on")
     lines = [*assumed_lines(answered.scenario, answered.speedups), *unstated_line(answered.asked.assumed)]
     st.markdown("\n".join(f"- {plain(line)}" for line in lines))

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from specsim.notebook import html_table
 from specsim.planning.plan.choose import Option, Plan, Told, choose
 from specsim.planning.plan.fleet import FleetVerdict
 from specsim.planning.plan.load import own_load
@@ -27,6 +28,19 @@ class PlanAnswer:
     plan: Plan
     asides: Asides
     grown: tuple[Plan, ...]
+
+    def __repr__(self) -> str:
+        best = self.plan.best
+        return (
+            f"<PlanAnswer at {self.plan.load.rate_per_s:g} requests/s: {best.gpus} GPUs, {best.candidate.describe()}>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for one in self.plan.options:
+            usd = "-" if one.usd_per_hour is None else f"{one.usd_per_hour:,.2f}"
+            rows.append([str(one.gpus), one.candidate.describe(), usd])
+        return html_table(repr(self)[1:-1], ("GPUs", "deployment", "USD an hour"), rows)
 
     def as_json(self) -> dict[str, Any]:
         """What ``specsim plan --json`` prints."""

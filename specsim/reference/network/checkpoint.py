@@ -60,7 +60,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     config, files = folder / "config.json", sorted(folder.glob("*.safetensors"))
     if not config.is_file() or not files:
-        raise InvalidInput(f"{folder} has no config.json with *.safetensors beside it; give a model's folder")
+        bundled = "bundled" in folder.parts  # an installed package leaves the weights in the repository
+        next_step = "clone the repository, whose validation/models holds them" if bundled else "give a model's folder"
+        raise InvalidInput(f"{folder} has no config.json with *.safetensors beside it; {next_step}")
     load_file = _safetensors().load_file
     tensors: dict[str, Tensor] = {}
     try:

@@ -8,11 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from specsim.report.figures import OFF, ON, PALETTE, laid_out
+from specsim.report.figures import MARKS, OFF, ON, PALETTE, laid_out
 from specsim.report.validation.study_errors import StudyError
 from specsim.studies.score import MeasuredFigure
-
-MARKS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star")
 
 
 def errors_figure(errors: Sequence[StudyError], figure: str) -> Any:

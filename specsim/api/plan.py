@@ -1,0 +1,59 @@
+"""``specsim.plan``: fewest GPUs and lowest cost that meet an SLO at a load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Unpack
+
+from specsim.api.words import Question, Words, ask
+from specsim.interop.gpu_prices import price_of
+from specsim.planning.plan.answer import PlanAnswer, plan_answer
+from specsim.planning.plan.named import Named
+
+
+def plan(
+    scenario: Question = None,
+    *,
+    gpus: Sequence[str] = (),
+    tps: Sequence[int] = (),
+    drafters: Sequence[str] = (),
+    draft_lengths: Sequence[int] = (),
+    weight_bits: Sequence[float] = (),
+    kv_bits: Sequence[float] = (),
+    disaggregated: bool = False,
+    price: Mapping[str, float] | None = None,
+    loads: Sequence[float] = (),
+    what_if: bool = True,
+    **words: Unpack[Words],
+) -> PlanAnswer:
+    """The cheapest deployment that meets the SLO, the best of each kind, and what was left out and why.
+
+    ``gpus``, ``tps`` (GPUs a replica), ``drafters``, ``draft_lengths``, ``weight_bits``, ``kv_bits``: what may be
+    chosen; empty: what the words say, else the question's own, of ``tps`` powers of two and of ``draft_lengths`` 1 to
+    5; off is always tried. ``price``: USD an hour by GPU; without any, GPUs are counted. ``loads``: also plans at
+    these requests/s. ``what_if``: also GPUs where load, lengths, acceptance or prices differ. ``words``: as of
+    ``specsim.ask``; they need a rate and an SLO. Raises InvalidInput, and NoAnswer where nothing meets the SLO.
+
+    >>> found = specsim.plan(model="llama-3.1-8b", gpu="l40s", tp=1, rate=2, prompt=256, output=64,
+    ...                      ttft_p95=2, tpot_p95="50ms", what_if=False)
+    >>> found.plan.best.gpus
+    1
+    >>> found.plan.best.size.verdict.met
+    True
+    """
+    tps = tps or _one(words.get("tp"))
+    draft_lengths = draft_lengths or _one(words.get("draft_tokens"))
+    if gpus and scenario is None:
+        words.setdefault("gpu", gpus[0])
+        words.setdefault("tp", 1)
+    asked = ask(scenario, **words)
+    named = Named(
+        gpus=gpus, tensor_parallel=tps, drafters=drafters, draft_tokens=draft_lengths, weight_bits=weight_bits,
+        kv_bits=kv_bits, disaggregated=disaggregated,
+        usd=dict(price_of(f"{name}={usd}") for name, usd in (price or {}).items()),
+    )  # fmt: skip
+    return plan_answer(asked, named, loads, what_if=what_if)
+
+
+def _one(number: int | None) -> tuple[int, ...]:
+    return () if number is None else (number,)

@@ -1,0 +1,63 @@
+"""Drafters side by side: by formula over batch sizes, and simulated at the load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from specsim.dashboard.answered import Answered
+from specsim.dashboard.blocks import draw as draw_blocks
+from specsim.dashboard.drawing import plain, show
+from specsim.dashboard.inputs.words import Words
+from specsim.dashboard.running import Progress, run_on_demand
+from specsim.errors import SpecsimError
+from specsim.planning.compare import Comparison, compare, usual_drafters
+from specsim.report.assumed import ranking_line
+from specsim.report.comparison_figure import comparison_figure
+from specsim.report.document.speed import drafters
+
+SIMULATED = 5  # at the load, the best by formula
+
+
+def draw(answered: Answered) -> None:
+    """The comparison, once the user has it made."""
+    words = answered.words
+    named = ", ".join(words.drafters) or "the question's own and those that engines serve with such a model"
+    found = run_on_demand(
+        f"compare {answered.key} {words.drafters}", "Compare drafters",
+        f"Compares {named} by formula, and simulates the best {SIMULATED} at the load.",
+        lambda told: _compared(words, told), answered.side,
+    )  # fmt: skip
+    if found is None:
+        return
+    st.markdown("**Speed-up of each drafter at its best k**")
+    show(comparison_figure(found), f"compare {answered.side}", "speed-up by drafter and batch size")
+    ranking = ranking_line([one.scenario for one in found.drafters])
+    st.caption(plain(f"Prices: {found.price_name}. The table at the load has 90 % intervals. {ranking or ''}"))
+    draw_blocks(drafters(found, answered.scenario.slo).blocks, f"compare {answered.side}")
+
+
+def _compared(words: Words, told: Progress) -> Comparison:
+    own = words.options.drafter
+    names, left_out = list(words.drafters), dict[str, str]()
+    if not names:
+        model = words.but(drafter="off", draft_tokens=None).ask().scenario.model
+        names, left_out = usual_drafters(model, own)
+    scenarios = {}
+    for name in names:
+        try:
+            scenarios[name] = words.but(drafter=name).ask().scenario
+        except SpecsimError as error:
+            if words.drafters:  # named: its error is the answer
+                raise
+            left_out[name] = str(error)
+    count, steps = 0, 1 + len(scenarios) + min(SIMULATED, len(scenarios))
+
+    def tell(name: str) -> None:
+        nonlocal count
+        told(count, steps, name)
+        count += 1
+
+    found = compare(scenarios, simulated=SIMULATED, progress=tell)
+    return replace(found, left_out=left_out | dict(found.left_out))

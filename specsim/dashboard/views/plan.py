@@ -1,0 +1,87 @@
+"""Fewest GPUs and lowest cost that meet the SLO at the load, and what a GPU serves against what a user sees."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from specsim.dashboard.answered import Answered
+from specsim.dashboard.blocks import draw as draw_blocks
+from specsim.dashboard.blocks import draw_sheet
+from specsim.dashboard.drawing import fail, rests_on, show
+from specsim.dashboard.inputs.words import Words
+from specsim.dashboard.running import Progress, run_on_demand
+from specsim.errors import NoAnswer, SpecsimError
+from specsim.interop.gpu_prices import price_of
+from specsim.planning.pareto import replica_offers
+from specsim.planning.plan.answer import PlanAnswer, plan_answer
+from specsim.planning.plan.choose import slo_of
+from specsim.planning.plan.load import own_load
+from specsim.planning.plan.named import Named
+from specsim.planning.sweep.frontier import Offer, throughput
+from specsim.report.document.answers import Told
+from specsim.report.document.fleet import fleet
+from specsim.report.frontier import frontier_figure, frontier_tables
+from specsim.report.plan import what_if_table
+from specsim.report.sheet import Sheet
+from specsim.scenario import Asked
+
+
+def draw(answered: Answered) -> None:
+    """The frontier of single replicas by formula, then the fleet by simulation."""
+    side = answered.side
+    st.markdown("**Output tokens/s/GPU against output tokens/s a user**")
+    offers = run_on_demand(
+        f"offers {answered.key} {answered.words.gpus}", "Draw the frontier",
+        "Prices one replica at every batch size, draft length and tensor parallelism, by formula.",
+        lambda told: _offers(answered.words, told), side,
+    )  # fmt: skip
+    if offers is not None:
+        figure = frontier_figure(offers, throughput, "output tokens/s/GPU")
+        show(figure, f"pareto {side}", "output tokens/s/GPU against output tokens/s a user")
+        rests_on(answered, "Lines join what nothing beats in both; single replicas by formula, without an interval.")
+        with st.expander("Frontier"):
+            for table in frontier_tables(offers):
+                draw_sheet(Sheet.of(table))
+    st.subheader("Fewest GPUs that meet the SLO")
+    _fleet(answered)
+
+
+def _fleet(answered: Answered) -> None:
+    words, asked = answered.words, answered.asked
+    try:
+        slo_of(asked.scenario)
+        own_load(asked.scenario)
+    except SpecsimError as error:
+        fail(error)
+        return
+    found = run_on_demand(
+        f"plan {answered.key} {words.gpus} {words.price}", "Plan it",
+        "Tries tensor parallelism, draft lengths and numbers of replicas of each GPU type, confirmed by simulation; "
+        "then what if load, lengths and acceptance are a fifth off. Takes a minute or more.",
+        lambda told: _planned(asked, words, told), answered.side,
+    )  # fmt: skip
+    if found is None:
+        return
+    draw_blocks(fleet(Told(found)).blocks, f"plan {answered.side}")
+    if found.asides.what_ifs:
+        draw_sheet(Sheet.of(what_if_table(found.plan.best, found.asides.what_ifs)))
+
+
+def _planned(asked: Asked, words: Words, told: Progress) -> PlanAnswer:
+    usd = dict(map(price_of, words.price))
+    named = Named(gpus=words.gpus, usd=usd)
+    return plan_answer(asked, named, progress=lambda what: lambda done, count: told(done, count, what))
+
+
+def _offers(words: Words, told: Progress) -> list[Offer]:
+    found: list[Offer] = []
+    gpus = words.gpus or (words.options.gpu,)
+    for number, gpu in enumerate(gpus):
+        told(number, len(gpus), f"replicas of {gpu or 'the GPU'}")
+        scenario = words.but(gpu=gpu, tensor_parallel=None).ask().scenario
+        try:
+            found += replica_offers(scenario)
+        except NoAnswer:
+            if len(gpus) == 1:
+                raise
+    return found
