@@ -4,7 +4,7 @@
 
 The best of the repeats after one that fills the caches; beside it what importing numpy, scipy and pydantic takes, and
 the bar. ``--first``: also a simulation with empty caches, as on a new machine, compilation included. The dashboard's
-first view is a process that draws the page once; its slider is one more drawing in that process.
+first view is a process that draws the page once; a change of k is one more drawing in that process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ workload:
 # As for a user: one thread, and Python keeps its byte code.
 SETTINGS = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 PAGE = Path(__file__).parents[1] / "streamlit_app.py"
-# Prints what a slider takes, since a process is the least that can be timed from outside.
+# Prints what a change of k takes, since a process is the least that can be timed from outside.
 DASHBOARD = f"""
 import time
 from streamlit.testing.v1 import AppTest
@@ -44,7 +44,7 @@ page = AppTest.from_file({str(PAGE)!r}, default_timeout=120).run()
 assert not page.exception and not page.error, page
 for value in (5, 6):  # the first may draw another acceptance law than the page began with
     begun = time.process_time()
-    page.slider(key="k").set_value(value).run()
+    page.number_input(key="draft-tokens").set_value(value).run()
     assert not page.exception and not page.error, page
 print(time.process_time() - begun)
 """
@@ -111,9 +111,9 @@ def main() -> None:
         for line in lines(str(scenario), folder):
             seconds, printed = best(line, asked.repeats)
             if line.name.startswith("dashboard"):
-                slider_s = float(printed.split()[-1])
-                show(line.name, seconds - 2 * slider_s, line.bar_s)
-                show("dashboard, a slider", slider_s, 0.3)
+                change_s = float(printed.split()[-1])
+                show(line.name, seconds - 2 * change_s, line.bar_s)
+                show("dashboard, a change", change_s, 0.3)
             else:
                 show(line.name, seconds, line.bar_s)
         if asked.first:

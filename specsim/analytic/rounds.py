@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from specsim.analytic.acceptance_error import less_and_more, widened
 from specsim.analytic.speedups import Cell, SpeedupMap
-from specsim.analytic.steps import PROMPTS, Served, Steps
+from specsim.analytic.steps import PROMPTS, ServedLoad, Steps
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.cost.step_time import StepTime
@@ -81,7 +81,7 @@ def speedup_map(
 SAMPLE = 1024  # requests looked at to tell how lengths vary
 
 
-def served_by(assembly: Assembly) -> Served:
+def served_by(assembly: Assembly) -> ServedLoad:
     """What the scenario's workload asks of a batch."""
     workload = assembly.scenario.workload
     prompt, output = workload.mean_lengths()
@@ -92,7 +92,7 @@ def served_by(assembly: Assembly) -> Served:
     prompts = drawn.prompt_tokens.astype(np.float64)
     engine = assembly.scenario.engine
     turnaround_s = None if arrivals is None else engine.frontend_request_s + engine.frontend_response_s
-    return Served(prompts * (prompt / prompts.mean()), output, equal and together, turnaround_s)
+    return ServedLoad(prompts * (prompt / prompts.mean()), output, equal and together, turnaround_s)
 
 
 def _rows(
@@ -100,7 +100,7 @@ def _rows(
     batches: Sequence[int],
     lengths: Sequence[int],
     context: float,
-    served: Served | None,
+    served: ServedLoad | None,
     *,
     acceptance_error: bool,
 ) -> Iterator[list[Cell]]:
@@ -131,7 +131,7 @@ class _Row:
     step_s: Floats
 
     @classmethod
-    def of(cls, steps: Steps, sizes: Floats, context: float, served: Served | None) -> _Row:
+    def of(cls, steps: Steps, sizes: Floats, context: float, served: ServedLoad | None) -> _Row:
         price = step = steps.round(sizes, context)
         if served is None:
             tokens = np.atleast_2d(steps.tokens * np.ones_like(sizes))

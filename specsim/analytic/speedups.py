@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from specsim.analytic.steps import Served
+from specsim.analytic.steps import ServedLoad
 from specsim.cost.forward import SOURCES
 from specsim.speculation.acceptance.origin import Origin
 
@@ -50,7 +50,7 @@ class SpeedupMap:
     cells: tuple[Cell, ...]
     price_name: str  # the profile's name, or roofline
     acceptance: Origin | None  # where the acceptance law is from; None: no drafter
-    served: Served | None = None  # None: decoding alone
+    served: ServedLoad | None = None  # None: decoding alone
 
     def __repr__(self) -> str:
         longest = max(cell.draft_tokens for cell in self.cells)

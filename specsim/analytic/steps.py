@@ -28,7 +28,7 @@ ALMOST_ALL = 0.999  # of a batch's sequences, where under one alternative all pr
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedLoad:
     """What batches are taken to serve: prompts as they come [requests], and mean outputs.
 
     ``waves``: requests start together and are equally long, so that they end together where rounds are sure.
@@ -106,7 +106,7 @@ class Steps:
         """A step that only decodes, batch sizes [batches]."""
         return self._step(self._decodes(batch, self._proposing, context_tokens), batch, context_tokens)
 
-    def prompt_steps(self, batch: Floats, round_s: Floats, served: Served) -> PromptSteps:
+    def prompt_steps(self, batch: Floats, round_s: Floats, served: ServedLoad) -> PromptSteps:
         """Where the steps of batches [batches] go, whose decode rounds take ``round_s``."""
         limits, slots = self._replica.limits, self._replica.draft_slots
         tokens = limits.max_num_batched_tokens

@@ -9,7 +9,7 @@ import typer
 from specsim.cli.options import console, print_json
 
 if TYPE_CHECKING:
-    from specsim.scenario.schema import Section
+    from specsim.scenario.schema import SchemaSection
 
 
 def schema(
@@ -28,7 +28,7 @@ def schema(
         _print(one)
 
 
-def _print(section: Section) -> None:
+def _print(section: SchemaSection) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -29,7 +29,7 @@ DATA = b"data:"
 
 
 @dataclass(slots=True)
-class Answer:
+class StreamedAnswer:
     """When an answer's tokens came: ``chunks`` of (seconds, output tokens so far), first to last.
 
     ``last``: the stream's last event.
@@ -47,7 +47,7 @@ class Answer:
 
 def drive(
     url: str, adapter: Adapter, requests: Sequence[RequestSpec], prompts: Prompts, *, concurrency: int | None = None
-) -> list[Answer]:
+) -> list[StreamedAnswer]:
     """Send every request and wait for all answers.
 
     ``concurrency`` None sends each at its ``arrival_s``; else so many clients take turns through them in order, each
@@ -72,10 +72,10 @@ def drive(
 class _Load:
     def __init__(self, url: str, adapter: Adapter, prompts: Prompts) -> None:
         self._url, self._adapter, self._prompts = url + adapter.route, adapter, prompts
-        self._answers: list[Answer] = []
+        self._answers: list[StreamedAnswer] = []
         self._start_s = 0.0
 
-    async def run(self, requests: Sequence[RequestSpec], concurrency: int | None) -> list[Answer]:
+    async def run(self, requests: Sequence[RequestSpec], concurrency: int | None) -> list[StreamedAnswer]:
         import aiohttp
 
         bodies = {r.request_id: self._adapter.body(self._prompts(r), r.output_tokens) for r in requests}
@@ -113,7 +113,7 @@ class _Load:
             answered = True
 
     async def _ask(self, session: aiohttp.ClientSession, request: RequestSpec, body: Mapping[str, Any]) -> None:
-        answer = Answer(request, self._now_s())
+        answer = StreamedAnswer(request, self._now_s())
         async with session.post(self._url, json=body) as response:
             if response.status != 200:
                 said = " ".join((await response.text()).split())[:200]

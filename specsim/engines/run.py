@@ -15,7 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from specsim.engines.adapter import Adapter, Checkpoints
-from specsim.engines.client import Answer, drive
+from specsim.engines.client import StreamedAnswer, drive
 from specsim.engines.prompts import Prompts, prompts_of
 from specsim.engines.server import READY_S, Server, free_port
 from specsim.errors import InvalidInput
@@ -127,7 +127,7 @@ def _sent(scenario: Scenario) -> list[RequestSpec]:
 
 
 def _result(
-    scenario: Scenario, adapter: Adapter, answers: Sequence[Answer], acceptance: AcceptanceCounts
+    scenario: Scenario, adapter: Adapter, answers: Sequence[StreamedAnswer], acceptance: AcceptanceCounts
 ) -> RunResult:
     records, gaps, owners = list[RequestRecord](), list[float](), list[int]()
     for answer in answers:

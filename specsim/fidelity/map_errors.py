@@ -119,7 +119,8 @@ class Fidelity:
         return self.covered() / len(self.cells)
 
     def worst_regret(self) -> float:
-        return max(regret.share for regret in self.regrets)
+        """0 where no decision was measured in both odd and even repeats."""
+        return max((regret.share for regret in self.regrets), default=0.0)
 
     def noisier_than(self, bar: float) -> int:
         """Cells whose repeats do not tell the round time to within ``bar``: they need more repeats."""
@@ -162,7 +163,7 @@ def compare(predicted: Iterable[Predicted], rows: Iterable[GridRow], *, counted:
         tokens |= counted_tokens(measured)
     return Fidelity(
         tuple(CellError(forecast[key], cells[key]) for key in sorted(cells)),
-        tuple(_regret(batch, forecast, measured, tokens) for batch in batches),
+        tuple(_regret(batch, forecast, measured, tokens) for batch in batches if _told_twice(batch, measured)),
     )
 
 
@@ -178,6 +179,14 @@ def counted_tokens(rows: Iterable[GridRow]) -> dict[tuple[int, int], float]:
         output, rounds = tokens.get((row.batch, row.draft_tokens), (0, 0))
         tokens[row.batch, row.draft_tokens] = output + row.output_tokens, rounds + row.rounds * row.batch
     return {cell: output / rounds for cell, (output, rounds) in tokens.items()}
+
+
+def _told_twice(batch: int, rows: Sequence[GridRow]) -> bool:
+    """Whether odd and even repeats have every draft length of a batch size that any of them has."""
+    odd, even = (
+        {row.draft_tokens for row in rows if row.batch == batch and row.repeat % 2 == parity} for parity in (1, 0)
+    )
+    return odd == even
 
 
 def _regret(

@@ -112,7 +112,7 @@ def signs(rows: Iterable[ComparedFigure]) -> Signs:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class JudgedChoice:
     """One decision between measured alternatives, off among them, as (drafter, k); "", 0 is off.
 
     ``regret``: share of the best measured throughput that the predicted choice gives away.
@@ -125,7 +125,7 @@ class Choice:
     regret_by_length: float | None
 
 
-def choices(rows: Iterable[ComparedFigure]) -> list[Choice]:
+def choices(rows: Iterable[ComparedFigure]) -> list[JudgedChoice]:
     """A decision for each group of speed-ups that share a ``choice``; off has the speed-up 1 in all of them."""
     groups: dict[Hashable, list[ComparedFigure]] = {}
     for row in rows:
@@ -133,7 +133,7 @@ def choices(rows: Iterable[ComparedFigure]) -> list[Choice]:
     return [_chosen(choice, members) for choice, members in groups.items()]
 
 
-def _chosen(choice: Hashable, rows: Sequence[ComparedFigure]) -> Choice:
+def _chosen(choice: Hashable, rows: Sequence[ComparedFigure]) -> JudgedChoice:
     off = ("", 0)
     measured = {off: 1.0} | {(row.drafter, row.draft_tokens): row.measured for row in rows}
     predicted = {off: 1.0} | {(row.drafter, row.draft_tokens): row.predicted for row in rows}
@@ -143,7 +143,7 @@ def _chosen(choice: Hashable, rows: Sequence[ComparedFigure]) -> Choice:
     best = max(measured, key=measured.__getitem__)
     mine = max(predicted, key=predicted.__getitem__)
     naive = max(by_length, key=by_length.__getitem__) if len(by_length) == len(measured) else None
-    return Choice(
+    return JudgedChoice(
         choice,
         mine,
         best,

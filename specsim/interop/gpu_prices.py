@@ -30,14 +30,14 @@ MOST_USD = 1e4  # an hour and GPU; more is a column mixed up
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class GpuRent:
     """USD an hour for one GPU, and where: an instance type and its region, or the file itself."""
 
     usd_per_gpu_hour: float
     where: str
 
 
-def read_gpu_prices(path: Path, *, region: str | None = None, spot: bool = False) -> dict[str, Offer]:
+def read_gpu_prices(path: Path, *, region: str | None = None, spot: bool = False) -> dict[str, GpuRent]:
     """The cheapest offer of each GPU by its full name; of a catalogue, those of one region or at spot prices.
 
     Raises InvalidInput: no such file, not of either form, a price that is none, an unknown GPU in a file of one's own.
@@ -48,10 +48,10 @@ def read_gpu_prices(path: Path, *, region: str | None = None, spot: bool = False
                 f"{path} holds one price a GPU, of no region and not spot; give a catalogue, or no such"
             )
         return {
-            load_hardware(name).name: Offer(_usd(value, f"{path}: {name}"), str(path))
+            load_hardware(name).name: GpuRent(_usd(value, f"{path}: {name}"), str(path))
             for name, value in read_mapping(path).items()
         }
-    found: dict[str, Offer] = {}
+    found: dict[str, GpuRent] = {}
     for name, offer in _catalogue(path, region, "SpotPrice" if spot else "Price"):
         if name not in found or offer.usd_per_gpu_hour < found[name].usd_per_gpu_hour:
             found[name] = offer
@@ -69,7 +69,7 @@ def price_of(text: str) -> tuple[str, float]:
     return load_hardware(name.strip()).name, _usd(value.strip(), f"price {shown(text)}")
 
 
-def _catalogue(path: Path, region: str | None, column: str) -> Iterator[tuple[str, Offer]]:
+def _catalogue(path: Path, region: str | None, column: str) -> Iterator[tuple[str, GpuRent]]:
     reader = csv.DictReader(io.StringIO(read_text(path, "a price file")), strict=True)
     missing = [name for name in (*NEEDED, column) if name not in (reader.fieldnames or ())]
     if missing:
@@ -89,7 +89,7 @@ def _catalogue(path: Path, region: str | None, column: str) -> Iterator[tuple[st
                     f"{where}: AcceleratorCount {shown(row['AcceleratorCount'])} is no count; correct it"
                 )
             place = ", ".join(filter(None, [row.get("InstanceType"), row.get("Region")]))
-            yield name, Offer(_usd(row[column], f"{where}: {column}", per=count), place)
+            yield name, GpuRent(_usd(row[column], f"{where}: {column}", per=count), place)
     except csv.Error as error:
         raise InvalidInput(f"{path}, line {reader.line_num}: {error}; correct the row") from None
 

@@ -51,7 +51,7 @@ class FieldLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class SchemaSection:
     """A mapping of a scenario's file: where it stands, of which ``kind`` ("" where there is one), its fields."""
 
     path: str
@@ -60,7 +60,7 @@ class Section:
     fields: tuple[FieldLine, ...]
 
 
-def reference(section: str | None = None) -> list[Section]:
+def reference(section: str | None = None) -> list[SchemaSection]:
     """The scenario's sections from the top, each once; with ``section`` those at and below a path.
 
     Raises InvalidInput for a path that does not exist.
@@ -75,12 +75,14 @@ def reference(section: str | None = None) -> list[Section]:
     return chosen
 
 
-def _sections(schema: dict[str, Any], part: dict[str, Any], path: str, told: set[str]) -> Iterator[Section]:
+def _sections(schema: dict[str, Any], part: dict[str, Any], path: str, told: set[str]) -> Iterator[SchemaSection]:
     properties = part.get("properties", {})
     required = part.get("required", [])
     about = inspect.cleandoc(part.get("description", ""))
     kind = str(properties.get("kind", {}).get("const", ""))
-    yield Section(path, kind, about, tuple(_line(name, one, name in required) for name, one in properties.items()))
+    yield SchemaSection(
+        path, kind, about, tuple(_line(name, one, name in required) for name, one in properties.items())
+    )
     for name, one in properties.items():
         inner = f"{path}.{name}" if path else name
         for target in _referenced(one):

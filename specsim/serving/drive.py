@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]  # requests finished, and all
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ServingRun:
     """What to simulate: requests in parts, and what each replica is made of."""
 
     parts: Callable[[], Iterable[Requests]]
@@ -36,7 +36,7 @@ class Run:
     limits: StepLimits | None = None  # of one replica
 
 
-def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | None) -> RunResult:
+def serve_all(asked: ServingRun, *, keep: bool, by_events: bool, progress: Progress | None) -> RunResult:
     """A whole run; ``by_events``: driven by SimPy, which is slower. Ctrl-C ends it with what is done."""
     parts = iter(asked.parts())
     first = next(parts, None)
@@ -58,7 +58,7 @@ def serve_all(asked: Run, *, keep: bool, by_events: bool, progress: Progress | N
     return _result(asked, fleet, sink.inner, interrupted)
 
 
-def _result(asked: Run, fleet: Fleet, sink: Records | Streamed, interrupted: bool) -> RunResult:
+def _result(asked: ServingRun, fleet: Fleet, sink: Records | Streamed, interrupted: bool) -> RunResult:
     kept, streamed = (sink, None) if isinstance(sink, Records) else (None, sink)
     requests, steps = (kept.requests(), kept.steps()) if kept else ([], [])
     gaps, owners = kept.gaps() if kept else (np.zeros(0), None)

@@ -20,7 +20,7 @@ import simpy
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.results import RunResult, Slo, StepLimits
-from specsim.serving.drive import Progress, Run, serve_all
+from specsim.serving.drive import Progress, ServingRun, serve_all
 from specsim.serving.price_table import looked_up
 from specsim.serving.router import RouterName
 from specsim.specs.deployment import Disaggregation
@@ -50,7 +50,7 @@ def simulate(
     count = workload.count()
     keep = count <= MOST_RECORDS if keep is None else keep
     size = 16_384 if keep else max(256, min(16_384, count // SHORTEST_PARTS))
-    asked = Run(
+    asked = ServingRun(
         parts=lambda: workload.chunks(scenario.seed, size),
         count=count,
         replicas=priced_replicas(assembly) if replicas is None else replicas,
@@ -110,7 +110,7 @@ def run(
         parts = [requests]
     else:
         parts = [requests_of(list(requests) if clients is not None else sorted(requests, key=_arrival_s))]
-    asked = Run(lambda: parts, len(requests), fleet, router, clients, disaggregation, slo)
+    asked = ServingRun(lambda: parts, len(requests), fleet, router, clients, disaggregation, slo)
     return _served(asked, keep=keep, progress=progress, by_events=by_events)
 
 
@@ -120,7 +120,7 @@ def _arrival_s(request: RequestSpec) -> float:
     return request.arrival_s
 
 
-def _served(asked: Run, *, keep: bool, progress: Progress | None, by_events: bool = False) -> RunResult:
+def _served(asked: ServingRun, *, keep: bool, progress: Progress | None, by_events: bool = False) -> RunResult:
     return replace(serve_all(asked, keep=keep, progress=progress, by_events=by_events), versions=_versions())
 
 

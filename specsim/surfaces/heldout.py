@@ -28,7 +28,7 @@ SCALE_DIGITS = 5  # of an error scale, as a header keeps it
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class HeldOutErrors:
     """Relative errors of predicted rows, |predicted / measured - 1|, and what their intervals say.
 
     ``misses``: |measured / predicted - 1| in units of ``stated``, the stated standard deviation as a share of the
@@ -41,14 +41,14 @@ class Prediction:
     inside: NDArray[np.bool_]
 
 
-def predict(surface: EfficiencySurface, rows: Sequence[Row]) -> Prediction:
+def predict(surface: EfficiencySurface, rows: Sequence[Row]) -> HeldOutErrors:
     """How a surface predicts rows."""
     estimates = surface.seconds(tuple(np.array([row.shape for row in rows], dtype=np.float64).T))
     measured = np.array([row.median_s for row in rows])
     seconds = np.asarray(estimates.seconds)
     stated = np.broadcast_to(np.asarray(estimates.error), measured.shape)
     misses = np.abs(measured / seconds - 1.0) / stated
-    return Prediction(np.abs(seconds / measured - 1.0), misses, stated, np.asarray(estimates.rank) < 2)
+    return HeldOutErrors(np.abs(seconds / measured - 1.0), misses, stated, np.asarray(estimates.rank) < 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _withhold(group: RowGroup, ceilings: Ceilings, stated: HeldoutError | None) 
     whole = surface_of(group, group.rows, ceilings, scale, metric)
     inner = [_thinned(np.unique(column)[1:-1], _LEVELS) for column in points.T]
     levels = [(axis, level) for axis, values in enumerate(inner) for level in values]
-    parts: list[Prediction] = []
+    parts: list[HeldOutErrors] = []
     for axis, level in levels:
         held = points[:, axis] == level
         kept = [row for row, out in zip(group.rows, held, strict=True) if not out]

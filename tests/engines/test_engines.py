@@ -252,10 +252,16 @@ def test_streams_are_read_as_each_engine_writes_them() -> None:
 
 
 def assert_gone(pids: Path) -> None:
+    """The one server of the file and its worker do not live."""
+    assert len(pids.read_text().split()) == 2
+    assert_none_left(pids)
+
+
+def assert_none_left(pids: Path) -> None:
     """No process of the file lives, at the latest after the time that a guard gives each signal."""
     until = time.monotonic() + 30
     left = [int(word) for word in pids.read_text().split()]
-    assert len(left) == 2
+    assert left
     while left:
         left = [pid for pid in left if _lives(pid)]
         assert time.monotonic() < until, left

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from specsim.analytic.rounds import largest_batch, served_by
-from specsim.analytic.steps import Served, Steps
+from specsim.analytic.steps import ServedLoad, Steps
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.cost.forward import Group
@@ -123,9 +123,9 @@ class Bounds:
         return Assembly(self.candidate.scenario)
 
     @cached_property
-    def _served(self) -> Served:
+    def _served(self) -> ServedLoad:
         own = served_by(self._machine)
-        return Served(own.prompts * self.load.prompts, own.output_tokens * self.load.outputs, own.waves)
+        return ServedLoad(own.prompts * self.load.prompts, own.output_tokens * self.load.outputs, own.waves)
 
     @cached_property
     def _curve(self) -> _Curve:
@@ -182,7 +182,7 @@ class _Curve:
     tpot_s: Floats
 
 
-def _curve(machine: Assembly, draft_tokens: int, served: Served, *, prompts_free: bool) -> _Curve:
+def _curve(machine: Assembly, draft_tokens: int, served: ServedLoad, *, prompts_free: bool) -> _Curve:
     """``prompts_free``: other replicas compute prompts, or a cache holds them."""
     context = float(served.prompts.mean()) + served.output_tokens / 2
     most = min(machine.limits.max_num_seqs, largest_batch(machine, context))

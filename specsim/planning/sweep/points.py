@@ -40,7 +40,7 @@ MOST_POINTS = 1_000_000
 AnswerName = Literal["predict", "simulate", "plan"]
 
 
-class Range(Validated):
+class DrawnNumber(Validated):
     """A number drawn evenly between two others, or between their logarithms; ``whole``: rounded."""
 
     low: float
@@ -49,7 +49,7 @@ class Range(Validated):
     whole: bool = False
 
     @model_validator(mode="after")
-    def _ordered(self) -> Range:
+    def _ordered(self) -> DrawnNumber:
         if not self.low <= self.high or (self.log and self.low <= 0):
             raise ValueError(f"low {self.low:g} and high {self.high:g}; give low <= high, above 0 where log is on")
         return self
@@ -87,7 +87,7 @@ class SweepFile(Validated):
     set: Mapping[str, Any] = Field(default_factory=dict)
     grid: Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
     lists: Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
-    random: Mapping[str, Range | Choices] = Field(default_factory=dict)
+    random: Mapping[str, DrawnNumber | Choices] = Field(default_factory=dict)
     samples: PositiveInt | None = None
     seed: NonNegativeInt = 0
     off: bool = True

@@ -10,7 +10,7 @@ from typing import Any
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import HeldoutError, ProfileHeader
 from specsim.profiles.store import HEADER, lacks_ceilings, read_header
-from specsim.profiling.sweep.table import Table
+from specsim.profiling.sweep.table import ProfileTable
 from specsim.surfaces.heldout import heldout_error
 
 HELD_OUT = ("gemm", "attention", "elementwise", "sampling", "moe", "collective")
@@ -51,7 +51,7 @@ def new_header(
     })  # fmt: skip
 
 
-def heldout_errors(table: Table) -> dict[str, HeldoutError]:
+def heldout_errors(table: ProfileTable) -> dict[str, HeldoutError]:
     """By class, how well rows are predicted from a profile without them; classes too sparse to tell are left out."""
     ceilings = table.header.ceilings
     rates = {str(name): rate for name, rate in ceilings.flops_per_s.items()}

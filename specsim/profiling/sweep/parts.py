@@ -17,14 +17,14 @@ from specsim.profiling.kernels.collectives import collective_rows
 from specsim.profiling.kernels.host import LAUNCHED, copy_rows, engine_rows, launch_rows
 from specsim.profiling.kernels.passes import Cell, captures_of, pass_rows
 from specsim.profiling.sweep.plan import Grid
-from specsim.profiling.sweep.table import Table
+from specsim.profiling.sweep.table import ProfileTable
 from specsim.reference.timing.host import HostPart
 from specsim.specs.model import ModelSpec
 
 Rows = Callable[[], Iterable[Row]]
 
 
-def elementwise(table: Table, machine: Machine, dtype: str, hidden: int, grid: Grid) -> Rows | None:
+def elementwise(table: ProfileTable, machine: Machine, dtype: str, hidden: int, grid: Grid) -> Rows | None:
     """Elementwise kernels inside passes of a generic model of this hidden size."""
     widths = in_pass.widths(hidden)
 
@@ -37,7 +37,7 @@ def elementwise(table: Table, machine: Machine, dtype: str, hidden: int, grid: G
     return (lambda: in_pass.times(machine, dtype, hidden, tokens)) if tokens else None
 
 
-def host(table: Table, device: str, dtype: str, batches: Sequence[int], seconds_per_cell: float) -> Rows | None:
+def host(table: ProfileTable, device: str, dtype: str, batches: Sequence[int], seconds_per_cell: float) -> Rows | None:
     """Launches, and the engine's own time by batch: a batch that lacks one of its parts is measured again."""
     known = {(row.operation, int(row.shape[0])) for row in table.rows("host")}
     missing = [batch for batch in batches if not {(part, batch) for part in get_args(HostPart)} <= known]
@@ -54,13 +54,13 @@ def host(table: Table, device: str, dtype: str, batches: Sequence[int], seconds_
     return None if launched and not missing else rows
 
 
-def collectives(table: Table) -> Rows | None:
+def collectives(table: ProfileTable) -> Rows | None:
     """Collectives over all GPUs of this machine."""
     return None if table.rows("collective") else collective_rows
 
 
 def whole_passes(
-    table: Table,
+    table: ProfileTable,
     spec: ModelSpec,
     cells: Sequence[Cell],
     device: str,

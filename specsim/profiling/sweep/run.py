@@ -22,7 +22,7 @@ from specsim.profiling.sweep.budget import TimeBudget
 from specsim.profiling.sweep.header import known_header, new_header
 from specsim.profiling.sweep.plan import CPU, CUDA, Grid, thinned
 from specsim.profiling.sweep.sweep import INCOMPLETE, Sweep
-from specsim.profiling.sweep.table import Table, require_writable
+from specsim.profiling.sweep.table import ProfileTable, require_writable
 
 Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 LEAST_MINUTES = 1.0
@@ -75,7 +75,7 @@ def run_sweep(
             machine_facts(machine), rates, probe.seconds(), gpu=gpu or machine.slug(), attribution=attribution
         )
     with only_writer(folder):
-        table = Table(folder)
+        table = ProfileTable(folder)
         table.write_header(header)
         table.raise_ceilings()  # to the rows of an earlier run that was ended before it could
         table.forget_notes(INCOMPLETE)

@@ -21,7 +21,7 @@ from specsim.profiling.sweep.budget import TimeBudget
 from specsim.profiling.sweep.header import heldout_errors
 from specsim.profiling.sweep.plan import Grid, Shape, by_weights, levels, shapes, worthwhile
 from specsim.profiling.sweep.refine import REFINED, worst_shapes
-from specsim.profiling.sweep.table import Table
+from specsim.profiling.sweep.table import ProfileTable
 from specsim.profiling.sweep.visits import MOST_CORRECTION, Visits
 from specsim.reference.network.cpu import this_cpu
 
@@ -61,7 +61,7 @@ class Sweep:
         machine: Machine,
         dtype: str,
         grid: Grid,
-        table: Table,
+        table: ProfileTable,
         budget: TimeBudget,
         device: tuple[Clock, Capture],
         probe: MachineProbe,

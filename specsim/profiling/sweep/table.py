@@ -17,7 +17,7 @@ ROUNDED = 1.001  # above what a table's digits round a time to
 MOST_RAISE = 20.0  # of a ceiling: cores shared with a dozen others while it was measured
 
 
-class Table:
+class ProfileTable:
     """A profile's folder. Raises NoAnswer where it cannot be written; what was written before stays."""
 
     def __init__(self, folder: Path) -> None:

@@ -33,7 +33,7 @@ def speedup_sheets(score: MapScore) -> list[Sheet]:
         "Speed-up: output tokens/s over those of plain decoding in the same repeat. Cost: the error with the "
         "acceptance counted in the run; acceptance: of the tokens a round commits."
     )
-    return [Sheet("speed-up as predicted before the run, against measured", header, rows, note, left=0)]
+    return [Sheet("speed-up as predicted before the run, against measured", header, rows, note, words=())]
 
 
 def _row(one: SpeedupError) -> list[str]:
