@@ -116,7 +116,11 @@ def tune(
     """
     if not 0 <= tolerance < 1:
         raise InvalidInput(f"a tolerance of {tolerance:g}; give a share of throughput, 0 or more and below 1")
-    drafter_of(assembly.scenario)
+    drafter = drafter_of(assembly.scenario)
+    if not any(assembly.choices()):
+        raise InvalidInput(
+            f"{drafter.drafter_name()} drafts nothing here, so that there is no k to choose; name a drafter"
+        )
     if batches is None:
         context = assembly.context_tokens if context_tokens is None else context_tokens
         batches = range(1, min(assembly.limits.max_num_seqs, largest_batch(assembly, max(1.0, context))) + 1)

@@ -213,6 +213,14 @@ def test_without_a_drafter_there_is_nothing_to_tune(
     assert "add a drafter" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("how", [(), ("--by-formula",)])
+def test_a_program_that_drafts_nothing_has_no_k(capsys: pytest.CaptureFixture[str], how: tuple[str, ...]) -> None:
+    assert main(["tune", "quickstart", "--for=vllm", "--set=speculation.program=none", *how]) == 2
+    assert capsys.readouterr().err.endswith(
+        "none drafts nothing here, so that there is no k to choose; name a drafter\n"
+    )
+
+
 def test_a_drafter_that_no_engine_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """SGLang has no Medusa."""
     rates = {"kind": "constant", "rate": 0.7}
