@@ -9,7 +9,7 @@ from typing import Any
 from specsim.analytic.rounds import default_batches, largest_batch, speedup_map
 from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.assembly import assemble
-from specsim.errors import NoAnswer, SpecsimError
+from specsim.errors import InvalidInput, NoAnswer, SpecsimError
 from specsim.interop.acceptance import AcceptanceRecord, law_of_logs
 from specsim.notebook import html_table
 from specsim.planning.longer import drafting, trying_longer
@@ -101,8 +101,9 @@ class Comparison:
         return html_table(repr(self)[1:-1], header, rows, "; ".join(f"{k}: {why}" for k, why in self.left_out.items()))
 
     def winner(self, batch: int) -> Compared | None:
-        """The drafter of the highest speed-up at a batch size; None where all lose to none."""
-        best = max(self.drafters, key=lambda one: one.best_drafting(batch).speedup, default=None)
+        """The drafter of the highest speed-up at a batch size that fits beside it; None where all lose to none."""
+        fitting = [one for one in self.drafters if batch in one.speedups.batches]
+        best = max(fitting, key=lambda one: one.best_drafting(batch).speedup, default=None)
         return best if best is not None and best.best_drafting(batch).speedup > 1.0 else None
 
     def as_json(self) -> dict[str, Any]:
@@ -187,6 +188,8 @@ def compare(
 def _by_formula(name: str, scenario: Scenario, sizes: Sequence[int], load: int) -> Compared:
     longer = trying_longer(scenario)
     machine = assemble(longer)
+    if not any(machine.choices()):
+        raise InvalidInput("it drafts nothing")
     fits = largest_batch(machine, machine.context_tokens)
     speedups = speedup_map(machine, batches=[size for size in sizes if size <= fits])
     best = _best_drafting(speedups, min(load, speedups.batches[-1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ def test_figures_are_those_of_the_map_and_of_the_simulation(found: Comparison) -
     assert eagle.served["mean_e2el_ms"] == run["mean_e2el_ms"]
     assert found.plain["mean_e2el_ms"] > run["mean_e2el_ms"]
     assert found.drafters[2].served is None
+
+
+def test_a_drafter_that_fits_fewer_sequences_leaves_large_batches_to_the_others(found: Comparison) -> None:
+    eagle, ngram, useless = found.drafters
+    few = replace(eagle.speedups, cells=tuple(cell for cell in eagle.speedups.cells if cell.batch < 8))
+    fewer = replace(found, drafters=(replace(eagle, speedups=few), ngram, useless))
+    assert (fewer.winner(1), fewer.winner(8)) == (fewer.drafters[0], ngram)
+    assert by_batch_table(fewer).row_count == 4
+
+
+def test_what_drafts_nothing_is_left_out() -> None:
+    both = {"none": scenario("none"), "eagle3": scenario("eagle3")}
+    assert compare(both, batches=[1], simulated=0).left_out == {"none": "it drafts nothing"}
 
 
 def test_a_drafter_that_is_never_right_loses_everywhere(found: Comparison) -> None:
