@@ -77,18 +77,15 @@ def measure(
     if engine != "reference":
         from specsim.cli.measure_engine import RealEngine, measure_arms
 
-        folder = None if model is None else Path(model)
-        real = RealEngine(engine, installation, folder, draft_model, port)
+        real = RealEngine(engine, installation, None if model is None else Path(model), draft_model, port)
         if own == ["--grid"]:
             _measure_engine_map(asked, model, real, out, repeats, minutes)
-            return
-        if own in (["--saturation"], ["--loads"]):
+        elif own in (["--saturation"], ["--loads"]):
             _measure_engine_loads(_case(asked), "saturation" if saturation else "loads", real, minutes)
-            return
-        if own:
+        elif own:
             raise InvalidInput("--lossless is the reference engine's, and the others are runs of their own; give one")
-        question = _named(asked, model if asked.reference is None else None).ask().scenario
-        measure_arms(question, real, out.with_suffix(""), blocks, as_json=as_json)
+        else:
+            measure_arms(_of_engine(asked, model), real, out.with_suffix(""), blocks, as_json=as_json)
         return
     if len(own) > 1:
         raise InvalidInput(f"{_ALL_OWN} are runs of their own; give one of them")
@@ -107,6 +104,11 @@ def measure(
 def _named(asked: Question, model: str | None) -> Question:
     """Asked about a model, if one is named."""
     return asked if model is None else replace(asked, short=asked.short | {"model": model})
+
+
+def _of_engine(asked: Question, model: str | None) -> Scenario:
+    """A real engine's ``model`` is a folder beside a scenario, and the model of a question without one."""
+    return _named(asked, model if asked.reference is None else None).ask().scenario
 
 
 def _question(asked: Question) -> Scenario:
@@ -148,7 +150,7 @@ def _measure_engine_map(
         case = _map_case(asked)
         drafters, out = case.drafters, case.measured
     else:
-        drafters = own_drafter(_named(asked, model if asked.reference is None else None).ask().scenario)
+        drafters = own_drafter(_of_engine(asked, model))
     complete = measure_engine_map(drafters, engine, out, repeats, minutes=minutes)
     left = "" if complete else ", not complete; run the same command to go on"
     messages().print(f"wrote {out}{left}", soft_wrap=True)

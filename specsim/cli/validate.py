@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specsim.cli.options import JsonOption, SetOption, messages, print_json
+from specsim.cli.options import JsonOption, SetOption, messages, numbers, print_json
 from specsim.cli.validate_gpu import validate_gpu
 from specsim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from specsim.cases import Case
+    from specsim.cli.measure_engine import RealEngine
 
 GPU = "gpu"
 
@@ -43,51 +47,70 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Errors with their intervals, where they sit, coverage of the stated intervals, and what the advice costs."""
-    from specsim.cases import case_names, load_case
-    from specsim.cases.scores import score_case
-    from specsim.cli.case_runs import predict_into
-    from specsim.cli.case_scores import measured, print_all, print_case, write_report
-    from specsim.cli.here import repeat_here
-
+    of_cases = here or predict or report or plot is not None
     if case == GPU:
-        if here or predict or report or plot is not None:
+        if of_cases:
             raise InvalidInput(
                 "validate gpu takes --rows and --json; --here, --predict, --report and --plot are of cases"
             )
         validate_gpu(study, rows=rows, as_json=as_json)
-        return
-    if engine is not None:
-        from specsim.cli.measure_engine import RealEngine
-        from specsim.cli.options import numbers
-        from specsim.cli.validate_engine import validate_on_engine
-        from specsim.scenario import load_scenario
-
-        if case is None or here or predict or report or plot is not None or study is not None:
+    elif engine is not None:
+        if case is None:
+            raise InvalidInput("--engine measures a scenario; name one")
+        if of_cases or study is not None:
             raise InvalidInput("--engine takes one scenario, --set and --json; leave the other options out")
+        from specsim.cli.measure_engine import RealEngine
+
         real = RealEngine(engine, vllm, model, draft_model, None)
-        lengths = () if draft_lengths is None else numbers("--draft-lengths", draft_lengths, least=0)
-        asked = load_scenario(case, settings or ())
-        validate_on_engine(asked, real, out, minutes=minutes, draft_lengths=lengths, as_json=as_json)
-        return
-    if settings:
+        _on_engine(case, settings or [], real, draft_lengths, out=out, minutes=minutes, as_json=as_json)
+    elif settings:
         raise InvalidInput("--set goes with --engine: a case is what its folder holds")
-    if study is not None or rows:
+    elif study is not None or rows:
         raise InvalidInput(f"{study or '--rows'} goes with validate gpu; write specsim validate gpu [STUDY] [--rows]")
-    if case is None and (here or predict):
+    elif predict:
+        from specsim.cli.case_runs import predict_into
+
+        (one,) = _cases(case, here=out if here else None, predict=True)
+        messages().print(f"wrote {predict_into(one)}", soft_wrap=True)
+    else:
+        _score(_cases(case, here=out if here else None), report=report, plot=plot, as_json=as_json, every=case is None)
+
+
+def _on_engine(
+    name: str, settings: list[str], real: RealEngine, draft_lengths: str | None, *, out: Path, minutes: float,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from specsim.cli.validate_engine import validate_on_engine
+    from specsim.scenario import load_scenario
+
+    lengths = () if draft_lengths is None else numbers("--draft-lengths", draft_lengths, least=0)
+    asked = load_scenario(name, settings)
+    validate_on_engine(asked, real, out, minutes=minutes, draft_lengths=lengths, as_json=as_json)
+
+
+def _cases(name: str | None, *, here: Path | None, predict: bool = False) -> list[Case]:
+    """The case that is named, run again into the folder ``here`` if one is given; every shipped one without a name."""
+    from specsim.cases import case_names, load_case
+    from specsim.cli.here import repeat_here
+
+    if name is not None:
+        return [load_case(name if here is None else str(repeat_here(load_case(name), here)))]
+    if here is not None or predict:
         raise InvalidInput(
-            f"--{'here' if here else 'predict'} is about one case; name one of {', '.join(case_names())}"
+            f"--{'predict' if here is None else 'here'} is about one case; name one of {', '.join(case_names())}"
         )
-    names = case_names() if case is None else [case]
-    if here:
-        names = [str(repeat_here(load_case(names[0]), out))]
-    cases = [load_case(name) for name in names]
-    if predict:
-        messages().print(f"wrote {predict_into(cases[0])}", soft_wrap=True)
-        return
-    by_case = {one.name: score_case(one) for one in measured(cases)}
-    scores = [score for found in by_case.values() for score in found]
+    return [load_case(one) for one in case_names()]
+
+
+def _score(cases: list[Case], *, report: bool, plot: Path | None, as_json: bool, every: bool) -> None:
+    """Print how good the measured ones were predicted; ``every``: all that are shipped, a line each."""
+    from specsim.cases.scores import score_case
+    from specsim.cli.case_scores import measured, print_all, print_case, write_report
+
+    by_case = [score_case(one) for one in measured(cases)]
+    scores = [score for found in by_case for score in found]
     if report:
-        for found in by_case.values():
+        for found in by_case:
             write_report(found)
     if plot is not None:
         from specsim.report.validation.html_page import write_fidelity_page
@@ -98,7 +121,7 @@ def validate(
         from specsim.report.validation.json_document import fidelity_document
 
         print_json(fidelity_document(scores))
-    elif case is None:
+    elif every:
         print_all(scores)
     else:
         print_case(scores)
