@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -22,14 +20,9 @@ from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.vllm import read_vllm
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult
 from specsim.scenario import Scenario, load_scenario
+from tests.engines.stand_in import assert_none_left, write_python, write_question
 
 pytest.importorskip("aiohttp", reason="the load needs aiohttp")
-FAKE = Path(__file__).with_name("fake_vllm.py")
-TARGET = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 128, "vocab_size": 256, "head_dim": 32,
-    "max_position_embeddings": 512, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -37,29 +30,19 @@ def installation(tmp_path: Path) -> Path:
     """A virtual environment whose Python runs the stand-in, whatever module it is asked for."""
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(FAKE))} "$@"\n')
-    python.chmod(0o755)
+    write_python(python)
     return tmp_path / "venv"
 
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Callable[..., Scenario]:
     """A scenario on a GPU, where vLLM imposes acceptance on random weights."""
-    for name, layers in (("target", 2), ("draft", 1)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(TARGET | {"num_hidden_layers": layers}))
-    (tmp_path / "question.yaml").write_text(
-        f"""
-schema: 1
-name: stand-in
-model: {tmp_path}/target
-gpu: h100-sxm
-engine: {{kind: vllm, max_num_seqs: 8, num_kv_blocks: 512}}
-speculation: {{program: draft-model, draft_model: {tmp_path}/draft, max_draft_tokens: 3,
-  acceptance: {{kind: constant, rate: 0.5}}}}
-workload: {{kind: synthetic, requests: 12, arrivals: {{kind: closed_loop, concurrency: 3}},
-  lengths: {{kind: fixed, prompt_tokens: 20, output_tokens: 10}}}}
-"""
+    write_question(
+        tmp_path / "question.yaml",
+        tmp_path,
+        max_num_seqs=8,
+        requests=12,
+        arrivals="{kind: closed_loop, concurrency: 3}",
     )
     return lambda *settings: load_scenario(str(tmp_path / "question.yaml"), settings)
 
@@ -255,22 +238,3 @@ def assert_gone(pids: Path) -> None:
     """The one server of the file and its worker do not live."""
     assert len(pids.read_text().split()) == 2
     assert_none_left(pids)
-
-
-def assert_none_left(pids: Path) -> None:
-    """No process of the file lives, at the latest after the time that a guard gives each signal."""
-    until = time.monotonic() + 30
-    left = [int(word) for word in pids.read_text().split()]
-    assert left
-    while left:
-        left = [pid for pid in left if _lives(pid)]
-        assert time.monotonic() < until, left
-        time.sleep(0.05)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"

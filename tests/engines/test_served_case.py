@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,17 +12,15 @@ from specsim.cli.engine_served import measure_engine_served
 from specsim.cli.measure_engine import RealEngine
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.results.served_rows import load_rows
-from tests.engines.test_engines import TARGET, assert_none_left
+from tests.engines.stand_in import assert_none_left, write_python, write_question
 
 pytest.importorskip("aiohttp", reason="the load needs aiohttp")
-FAKE = Path(__file__).with_name("fake_vllm.py")
 
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RealEngine:
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(FAKE))} "$@"\n')
-    python.chmod(0o755)
+    write_python(python)
     machine = type("Machine", (), {
         "default_dtype": "bfloat16", "facts": {"device_name": "made", "versions": {"torch": "2"}},
         "__init__": lambda *_: None, "probe_s": lambda *_: 1e-3,
@@ -39,22 +34,8 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RealEngine:
 def case(tmp_path: Path) -> Callable[[], Case]:
     folder = tmp_path / "case"
     folder.mkdir()
-    for name, layers in (("target", 2), ("draft", 1)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(TARGET | {"num_hidden_layers": layers}))
-    (folder / "scenario.yaml").write_text(
-        f"""
-schema: 1
-name: stand-in
-model: {tmp_path}/target
-gpu: h100-sxm
-engine: {{kind: vllm, max_num_seqs: 4, num_kv_blocks: 512}}
-speculation: {{program: draft-model, draft_model: {tmp_path}/draft, max_draft_tokens: 3,
-  acceptance: {{kind: constant, rate: 0.5}}}}
-workload: {{kind: synthetic, requests: 6, arrivals: {{kind: poisson, rate_per_s: 9}},
-  lengths: {{kind: fixed, prompt_tokens: 20, output_tokens: 10}}}}
-cost: {{source: roofline}}
-"""
+    write_question(
+        folder / "scenario.yaml", tmp_path, max_num_seqs=4, requests=6, arrivals="{kind: poisson, rate_per_s: 9}"
     )
     (folder / "loads.yaml").write_text(
         """
