@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 from specsim.api.words import Question, Words, ask
-from specsim.errors import InvalidInput, NoAnswer, SpecsimError
+from specsim.errors import InvalidInput
 from specsim.interop.acceptance import read_log_file
-from specsim.planning.compare import SIMULATED, Comparison, accepting_as_logged, usual_drafters
+from specsim.planning.compare import SIMULATED, Comparison, accepting_as_logged, usual_drafters, with_each
 from specsim.planning.compare import compare as find
 from specsim.scenario import Asked, Scenario
 
@@ -52,16 +51,9 @@ def compare(
         one = ask(asked, drafter=name)
         return accepting_as_logged(one, [read_log_file(Path(logs[name]))], str(logs[name])) if name in logs else one
 
-    names, left_out = (list(drafters), {}) if drafters else usual_drafters(asked.scenario.model, words.get("drafter"))
-    scenarios: dict[str, Scenario] = {}
-    for name in names:
-        try:
-            scenarios[name] = with_drafter(name).scenario
-        except SpecsimError as error:
-            if drafters:  # named: its error is the answer
-                raise
-            left_out[name] = str(error)
-    if not scenarios:
-        raise NoAnswer(f"no drafter fits: {'; '.join(left_out.values())}")
-    found = find(scenarios, batches=batches, simulated=simulated)
-    return replace(found, left_out=left_out | dict(found.left_out))
+    if drafters:
+        scenarios = with_each(drafters, lambda name: with_drafter(name).scenario, None)
+        return find(scenarios, batches=batches, simulated=simulated)
+    names, left_out = usual_drafters(asked.scenario.model, words.get("drafter"))
+    scenarios = with_each(names, lambda name: with_drafter(name).scenario, left_out)
+    return find(scenarios, left_out=left_out, batches=batches, simulated=simulated)

@@ -12,7 +12,7 @@ import typer
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
-from specsim.errors import InvalidInput, NoAnswer, SpecsimError
+from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from specsim.planning.compare import Comparison
@@ -38,20 +38,14 @@ def compare(
 ) -> None:
     """Drafters and off side by side: speed-up by batch size, best k, memory, TTFT and TPOT at the load."""
     from specsim.planning.compare import compare as find
+    from specsim.planning.compare import with_each
 
     left_out: dict[str, str] = {}
     names = [one.strip() for one in drafters.split(",")] if drafters else _usual(question, left_out)
     logs = _logs(fit or (), names)
-    asked: dict[str, Asked] = {}
-    for name in names:
-        try:
-            asked[name] = _with_drafter(question, name, logs.get(name, []))
-        except SpecsimError as error:
-            if drafters:  # named: its error is the answer
-                raise
-            left_out[name] = str(error)
-    if not asked:
-        raise NoAnswer(f"no drafter fits: {'; '.join(left_out.values())}")
+    asked = with_each(
+        names, lambda name: _with_drafter(question, name, logs.get(name, [])), None if drafters else left_out
+    )
     with progress_bar() as bar:
         task = bar.add_task("", total=1 + len(asked) + min(simulated, len(asked)), completed=-1)
 
@@ -59,8 +53,14 @@ def compare(
             bar.update(task, description=name, advance=1)
 
         scenarios = {name: one.scenario for name, one in asked.items()}
-        found = find(scenarios, batches=whole_numbers(batches, "--batches"), simulated=simulated, progress=tell)
-    _print(found, next(iter(asked.values())), scenarios, left_out | dict(found.left_out), as_json=as_json)
+        found = find(
+            scenarios,
+            left_out=left_out,
+            batches=whole_numbers(batches, "--batches"),
+            simulated=simulated,
+            progress=tell,
+        )
+    _print(found, next(iter(asked.values())), scenarios, as_json=as_json)
 
 
 def _usual(question: Question, left_out: dict[str, str]) -> list[str]:
@@ -98,19 +98,17 @@ def _logs(fits: Sequence[str], names: list[str]) -> dict[str, list[Path]]:
     return found
 
 
-def _print(
-    found: Comparison, asked: Asked, scenarios: dict[str, Scenario], left_out: dict[str, str], *, as_json: bool
-) -> None:
+def _print(found: Comparison, asked: Asked, scenarios: dict[str, Scenario], *, as_json: bool) -> None:
     from specsim.report.assumed import deployment_lines, engine_line, ranking_line, unstated_line
     from specsim.report.comparison import acceptance_lines, at_load_table, by_batch_table, comparison_lines
 
-    for name, why in left_out.items():
+    for name, why in found.left_out.items():
         messages().print(f"left out, {name}: {why}", markup=False)
     question = asked.scenario
     assumed = [one for one in asked.assumed if not one.startswith(("the acceptance", "draft model"))]
     if as_json:
         document = {"name": question.name, "assumed": assumed, "serving_engine": question.assumed_engine()}
-        print_json(document | found.as_json() | {"left_out": left_out})
+        print_json(document | found.as_json())
         return
     out = console()
     first, *rest = comparison_lines(found)

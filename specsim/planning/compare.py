@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from specsim.analytic.rounds import default_batches, largest_batch, speedup_map
 from specsim.analytic.speedups import Cell, SpeedupMap
@@ -24,6 +24,7 @@ BATCHES = 128  # the largest that is compared unless others are asked for
 SIMULATED = 12  # drafters, the best by formula at the load; each costs a second or two
 SERVED = ("eagle3", "mtp", "draft-model", "pard", "p-eagle", "dflash", "dspark", "ngram", "suffix")  # by engines
 Progress = Callable[[str], None]  # what is under way
+_Question = TypeVar("_Question")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,25 @@ def usual_drafters(model: ModelSpec, named: str | None = None) -> tuple[list[str
     return names, {"mtp": f"{model.name} comes without MTP layers; add it with --drafters if you have trained some"}
 
 
+def with_each(
+    names: Sequence[str], ask: Callable[[str], _Question], left_out: dict[str, str] | None
+) -> dict[str, _Question]:
+    """The question asked with each drafter, by name.
+
+    ``left_out`` gets those that cannot be asked, with the reason; None: the user named them, and the first error
+    is raised.
+    """
+    found: dict[str, _Question] = {}
+    for name in names:
+        try:
+            found[name] = ask(name)
+        except SpecsimError as error:
+            if left_out is None:
+                raise
+            left_out[name] = str(error)
+    return found
+
+
 def accepting_as_logged(asked: Asked, records: Sequence[AcceptanceRecord], source: str) -> Asked:
     """The question with the acceptance that logs tell, drafting as far as they reach; as it is without a drafter."""
     before = asked.scenario.speculation
@@ -145,17 +165,23 @@ def accepting_as_logged(asked: Asked, records: Sequence[AcceptanceRecord], sourc
 def compare(
     scenarios: Mapping[str, Scenario],
     *,
+    left_out: Mapping[str, str] | None = None,
     batches: Sequence[int] | None = None,
     simulated: int = SIMULATED,
     progress: Progress | None = None,
 ) -> Comparison:
     """Scenarios that differ in their drafter alone, by name; ``simulated``: how many of them, the best by formula.
 
+    ``left_out``: drafters that could not be asked about, and why.
+
     Batch sizes are 1, 2, 4, ... up to BATCHES unless given, and the mean batch that the load leads to with no drafter.
     A drafter that cannot be priced or does not fit is left out, with the reason. Raises NoAnswer if the target alone
     does not fit, or no drafter is left.
     """
     tell = progress or (lambda _: None)
+    reasons = dict(left_out or {})
+    if not scenarios:
+        raise _no_drafter(reasons)
     first = next(iter(scenarios.values()))
     plain = assemble(first.without_speculation())
     tell("no drafter")
@@ -165,24 +191,25 @@ def compare(
     sizes = sorted(set(batches)) if batches is not None else default_batches(min(BATCHES, most))
     cells = {cell.batch: cell for cell in speedup_map(plain, batches=[*sizes, load]).cells}
     found: list[Compared] = []
-    left_out: dict[str, str] = {}
     for name, scenario in scenarios.items():
         tell(name)
         try:
             found.append(_by_formula(name, scenario, [*sizes, load], load))
         except SpecsimError as error:
-            left_out[name] = str(error)
+            reasons[name] = str(error)
     if not found:
-        raise NoAnswer(f"no drafter can be compared: {'; '.join(f'{name}: {why}' for name, why in left_out.items())}")
+        raise _no_drafter(reasons)
     found.sort(key=lambda one: -one.at_load.speedup)
     served = []
     for one in found[:simulated]:
         tell(f"{one.name}, simulated")
         served.append(_simulated(one, load))
     ranked = [*sorted(served, key=lambda one: one.served["mean_e2el_ms"] if one.served else 0.0), *found[simulated:]]
-    return Comparison(
-        tuple(sizes), load, tuple(ranked), alone, plain.longest_cached, cells, plain.price_name, left_out
-    )
+    return Comparison(tuple(sizes), load, tuple(ranked), alone, plain.longest_cached, cells, plain.price_name, reasons)
+
+
+def _no_drafter(reasons: Mapping[str, str]) -> NoAnswer:
+    return NoAnswer(f"no drafter can be compared: {'; '.join(f'{name}: {why}' for name, why in reasons.items())}")
 
 
 def _by_formula(name: str, scenario: Scenario, sizes: Sequence[int], load: int) -> Compared:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import streamlit as st
 
 from specsim.dashboard.answered import Answered
@@ -11,8 +9,7 @@ from specsim.dashboard.blocks import draw as draw_blocks
 from specsim.dashboard.drawing import plain, show
 from specsim.dashboard.inputs.words import Words
 from specsim.dashboard.running import Progress, run_on_demand
-from specsim.errors import SpecsimError
-from specsim.planning.compare import Comparison, compare, usual_drafters
+from specsim.planning.compare import Comparison, compare, usual_drafters, with_each
 from specsim.report.assumed import ranking_line
 from specsim.report.comparison_figure import comparison_figure
 from specsim.report.document.speed import drafters
@@ -39,19 +36,13 @@ def draw(answered: Answered) -> None:
 
 
 def _compared(words: Words, told: Progress) -> Comparison:
-    own = words.options.drafter
     names, left_out = list(words.drafters), dict[str, str]()
     if not names:
         model = words.but(drafter="off", draft_tokens=None).ask().scenario.model
-        names, left_out = usual_drafters(model, own)
-    scenarios = {}
-    for name in names:
-        try:
-            scenarios[name] = words.but(drafter=name).ask().scenario
-        except SpecsimError as error:
-            if words.drafters:  # named: its error is the answer
-                raise
-            left_out[name] = str(error)
+        names, left_out = usual_drafters(model, words.options.drafter)
+    scenarios = with_each(
+        names, lambda name: words.but(drafter=name).ask().scenario, None if words.drafters else left_out
+    )
     count, steps = 0, 1 + len(scenarios) + min(SIMULATED, len(scenarios))
 
     def tell(name: str) -> None:
@@ -59,5 +50,4 @@ def _compared(words: Words, told: Progress) -> Comparison:
         told(count, steps, name)
         count += 1
 
-    found = compare(scenarios, simulated=SIMULATED, progress=tell)
-    return replace(found, left_out=left_out | dict(found.left_out))
+    return compare(scenarios, left_out=left_out, simulated=SIMULATED, progress=tell)

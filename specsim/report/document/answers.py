@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, get_args
 from specsim.assembly import assemble
 from specsim.errors import NoAnswer, SpecsimError
 from specsim.interop.engine_config import Engine
-from specsim.planning.compare import Comparison, compare, usual_drafters
+from specsim.planning.compare import Comparison, compare, usual_drafters, with_each
 from specsim.planning.confirm import with_policy
 from specsim.planning.decide import Decision, decide
 from specsim.planning.load_curve import Deployed, LoadPoint, Otherwise, load_curve, otherwise
@@ -153,17 +153,13 @@ def _compared(asked: Asked) -> Comparison:
     own = scenario.speculation
     scenarios: dict[str, Scenario] = {} if own is None else {own.drafter_name(): scenario}
     names, left_out = usual_drafters(scenario.model)
-    for name in names:
-        if own is not None and own.program.name == name and not own.program.needs_draft_model:
-            continue
-        try:
-            other = ask(None, ShortOptions(drafter=name), start=deepcopy(fields)).scenario
-        except SpecsimError as error:
-            left_out[name] = str(error)
-        else:
-            scenarios.setdefault(speculation_of(other).drafter_name(), other)
-    found = compare(scenarios, simulated=COMPARED)
-    return replace(found, left_out=left_out | dict(found.left_out))
+    others = [one for one in names if own is None or own.program.name != one or own.program.needs_draft_model]
+    asked_with = with_each(
+        others, lambda name: ask(None, ShortOptions(drafter=name), start=deepcopy(fields)).scenario, left_out
+    )
+    for other in asked_with.values():
+        scenarios.setdefault(speculation_of(other).drafter_name(), other)
+    return compare(scenarios, left_out=left_out, simulated=COMPARED)
 
 
 def speculation_of(scenario: Scenario) -> Speculation:
