@@ -22,9 +22,6 @@ from specsim.speculation.round import RoundCost, StepCost
 
 MOST_MEDIAN, MOST = 0.003, 0.015  # errors of tried steps, beyond which every step is priced on its own
 PATTERNS, ALTERNATIVES = 24, 8  # of the tried steps: draft lengths and prompt chunks; batches and caches for each
-    24,
-    8,
-)  # of the tried steps: draft lengths with prompt chunks, and batches with caches for each
 SHORTEST = 16  # tokens of a prompt chunk that is tried
 MOST_CHUNKS = 8  # in a step that is tried
 KEPT = 16  # tables of other costs
