@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import streamlit as st
 
+from specsim.errors import SpecsimError
+
 Result = TypeVar("Result")
 Progress = Callable[[int, int, str], None]  # hears done, all, and what is under way
 KEPT = 24  # results of a session
@@ -38,7 +40,11 @@ def run_on_demand(
         def progress(done: int, total: int, what: str) -> None:
             bar.progress(min(1.0, done / max(1, total)), f"{what} ({done} of {total})")
 
-        made = run(progress)
+        try:
+            made = run(progress)
+        except SpecsimError:
+            place.empty()
+            raise
     results[key] = made
     while len(results) > KEPT:
         del results[next(iter(results))]
