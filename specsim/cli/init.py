@@ -27,15 +27,19 @@ def init(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a commented scenario from short options, an engine's command line, a model's folder or a trace."""
+    from specsim.assembly import assemble
     from specsim.scenario.commented import commented_yaml
     from specsim.scenario.source import read_source
 
     fields, notes = ({}, ()) if source is None else read_source(source)
-    text = commented_yaml(question.ask(start=fields), notes)
+    asked = question.ask(start=fields)
+    room = assemble(asked.scenario).longest_cached  # what breaks a rule is told before it is written
+    text = commented_yaml(asked, notes)
     if out is None:
         sys.stdout.write(text)
         return
     if out.exists() and not overwrite:
         raise InvalidInput(f"{out} exists; choose another file, or give --overwrite")
     out.write_text(text, encoding="utf-8")
+    messages().print(f"KV cache of a replica: {room:,} tokens", markup=False)
     messages().print(f"wrote {out}; ask it with: specsim predict {out}", markup=False)

@@ -47,9 +47,12 @@ def read_gpu_prices(path: Path, *, region: str | None = None, spot: bool = False
             raise InvalidInput(
                 f"{path} holds one price a GPU, of no region and not spot; give a catalogue, or no such"
             )
+        stated = read_mapping(path)
+        if not stated:
+            raise InvalidInput(f"{path} holds no price; write GPU: USD an hour, for instance h100: 2.50")
         return {
             load_hardware(name).name: GpuRent(_usd(value, f"{path}: {name}"), str(path))
-            for name, value in read_mapping(path).items()
+            for name, value in stated.items()
         }
     found: dict[str, GpuRent] = {}
     for name, offer in _catalogue(path, region, "SpotPrice" if spot else "Price"):

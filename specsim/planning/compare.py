@@ -189,6 +189,8 @@ def compare(
     load = max(1, round(alone["mean_batch"] or 1))
     most = min(plain.limits.max_num_seqs, largest_batch(plain, plain.context_tokens))
     sizes = sorted(set(batches)) if batches is not None else default_batches(min(BATCHES, most))
+    if sizes[0] < 1:
+        raise InvalidInput(f"batch size {sizes[0]} is below 1; give sizes as 1,8,64")
     cells = {cell.batch: cell for cell in speedup_map(plain, batches=[*sizes, load]).cells}
     found: list[Compared] = []
     for name, scenario in scenarios.items():

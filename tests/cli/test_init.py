@@ -26,6 +26,13 @@ def test_short_options_are_written_with_comments_and_read_back(tmp_path: Path) -
     assert all(f"# assumed: {one}" in text for one in asked.assumed)
 
 
+def test_what_breaks_a_rule_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "own.yaml"
+    assert main(["init", *SHORT, "--gpu", "3x h200", "--out", str(file)]) == 2
+    assert "tensor_parallel 3 does not divide" in capsys.readouterr().err
+    assert not file.exists()
+
+
 def test_a_file_that_exists_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("mine")

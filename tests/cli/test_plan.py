@@ -70,7 +70,9 @@ def test_the_largest_rate_of_one_deployment(capsys: pytest.CaptureFixture[str]) 
     ("options", "message"),
     [(["--price", "a100=2"], "L40S has no price"), (["--region", "x"], "add --prices"), (["--loads", "20,-1"], "-1"),
      (["--months", "6"], "add --growth"), (["--growth", "-3"], "above 0"), (["--growth", "900"], "100 times the load"),
-     (["--growth", "8", "--max-rate"], "drop --growth"),
+     (["--growth", "8", "--max-rate"], "drop --growth"), (["--schedules"], "add --drafter"),
+     (["--drafter", "ngram", "--draft-tokens", "0"], "drafts nothing"), (["--rate", "1e9"], "a share of the load"),
+     (["--growth", "1e9"], "a smaller percentage"), (["--prices", "empty.yaml"], "holds no price"),
      (["--max-rate", "--tp", "1"], "several of gpu"), (["--prices", "none.csv"], "no file none.csv")],
 )  # fmt: skip
 def test_wrong_input_exits_2_in_one_line(
@@ -78,6 +80,7 @@ def test_wrong_input_exits_2_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    Path("empty.yaml").write_text("{}\n")
     assert main([*ASKED, *SLO, *options]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -32,11 +32,12 @@ class Growth:
                 f"growth of {self.percent_per_month:g} % over {self.months} months: give a percentage above 0 and 1 "
                 "month or more; other curves as loads, --loads 40,35,60"
             )
-        most = math.log(MOST_TIMES) / self.rate
+        most = math.floor(math.log(MOST_TIMES) / self.rate)
         if self.months > most:
             raise InvalidInput(
                 f"growth of {self.percent_per_month:g} % a month over {self.months} months is more than {MOST_TIMES} "
-                f"times the load; give at most {math.floor(most)} months, or the later load itself, --rate"
+                f"times the load; give {f'at most {most} months' if most else 'a smaller percentage'}, or the "
+                "later load itself, --rate"
             )
 
     @property

@@ -18,6 +18,7 @@ from specsim.workload.request import MAX_TOKENS, Requests
 
 FEWEST_REQUESTS = 2000
 BEYOND_PERCENTILE = 40  # requests of a run that are above the highest bounded percentile
+MOST_REQUESTS = 2_000_000  # of a run: more take minutes, and gigabytes
 RESIDENCES = 10.0  # of a request, that arrivals last: the start, when replicas are empty, is little of a run
 
 
@@ -55,7 +56,7 @@ def requests(scenario: Scenario, load: Load, seed: int, count: int) -> Requests:
 def request_count(scenario: Scenario, load: Load, slo: Slo, residence_s: float) -> int:
     """Of a run whose percentiles can be trusted; all there are where arrivals change with time.
 
-    ``residence_s``: a request's mean time in the system.
+    ``residence_s``: a request's mean time in the system. Raises InvalidInput beyond MOST_REQUESTS.
     """
     workload = scenario.workload
     if not isinstance(workload.arrivals, PoissonArrivals | GammaArrivals):
@@ -63,7 +64,13 @@ def request_count(scenario: Scenario, load: Load, slo: Slo, residence_s: float) 
     shares = [bound.percentile / 100 for bound in slo.bounds()]
     rare = 1.0 - max([share for share in (*shares, slo.goodput.share or 0.0) if share < 1.0], default=0.0)
     steady = RESIDENCES * residence_s * load.rate_per_s
-    count = math.ceil(max(FEWEST_REQUESTS, BEYOND_PERCENTILE / rare, steady))
+    needed = max(FEWEST_REQUESTS, BEYOND_PERCENTILE / rare, steady)
+    if needed > MOST_REQUESTS:
+        raise InvalidInput(
+            f"{load.rate_per_s:g} requests/s under this SLO take runs of {needed:,.0f} requests, more than "
+            f"{MOST_REQUESTS:,}; plan for a share of the load, or a lower percentile"
+        )
+    count = math.ceil(needed)
     return count if isinstance(workload, SyntheticWorkload) else min(count, workload.count())
 
 

@@ -56,6 +56,10 @@ class Named:
         return space, assumed
 
     def _drafters(self, scenario: Scenario) -> tuple[tuple[DrafterChoice | None, ...], tuple[str, ...]]:
+        if any(k < 1 for k in self.draft_tokens):
+            raise InvalidInput(f"--draft-tokens {min(self.draft_tokens)} drafts nothing; off is always tried too")
+        if self.schedules and not self.drafters and scenario.speculation is None:
+            raise InvalidInput("--schedules are of a drafter and there is none; add --drafter eagle-3")
         if not self.drafters:
             own = scenario.speculation
             return (None,) if own is None else (None, _own(own, self.draft_tokens)), ()
