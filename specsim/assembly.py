@@ -32,7 +32,7 @@ from specsim.speculation.policy import Decider, Policy, Setting
 from specsim.speculation.round import RoundCost, StepCost
 
 if TYPE_CHECKING:
-    from specsim.scheduling.replica import Records
+    from specsim.arrays import Records
 
 KEPT = 32  # costs and kernel prices of other questions
 # What a step's cost does not depend on: how drafts fare and who decides their length, and how replicas share a load.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -151,6 +151,21 @@ def array_at(address: int, count: int, dtype: np.dtype[Any]) -> np.ndarray[Any, 
         if size
         else np.zeros(0, dtype)
     )
+
+
+def point(record: np.ndarray[Any, Any], fields: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+    """Set fields of a record: numbers as they are, an array by its address, None as the address of nothing.
+
+    Returns the arrays, which whoever reads the record must keep alive.
+    """
+    arrays = []
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            arrays.append(np.ascontiguousarray(value))
+            record[name] = address_of(arrays[-1])
+        else:
+            record[name] = NONE if value is None else value
+    return arrays
 
 
 def address_of(array: np.ndarray[Any, Any]) -> int:

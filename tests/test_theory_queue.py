@@ -57,9 +57,9 @@ class Finished:
         self.numbers: list[Values] = []
         self.times: list[Values] = []
 
-    def take(self, finished: Any, finished_s: Values, *_: Any) -> None:
-        self.numbers.append(finished[:, 0].copy())
-        self.times.append(finished_s.copy())
+    def take(self, finished: Any, *_: Any) -> None:
+        self.numbers.append(finished["request_id"].copy())
+        self.times.append(np.column_stack([finished[name] for name in ("arrival_s", "first_token_s", "finish_s")]))
 
     @property
     def finished(self) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from specsim.arrays import Floats, Integers
 from specsim.cost.forward import SOURCES
 from specsim.cost.step_time import WEIGHTY_SHARE
-from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, point, record_at
 from specsim.scheduling.compiled import compiled
 from specsim.scheduling.kernel_seconds import (
     GROUP_BYTES,
@@ -109,17 +109,11 @@ class PriceRecord:
     """The PRICES record of tables, which it keeps alive."""
 
     def __init__(self, prices: Prices) -> None:
-        self._prices = prices
-        self._kept = {name: np.ascontiguousarray(getattr(prices, name)) for name in _ARRAYS}
-        self._kept["spent"] = np.zeros(len(SOURCES))
         self.record = np.zeros(1, PRICES)
-        for name, array in self._kept.items():
-            self.record[name] = address_of(array)
-        for name, (table, axis) in _SIZES.items():
-            self.record[name] = self._kept[table].shape[axis]
-        for name in (*_SCALARS, *_FLAGS):
-            self.record[name] = getattr(prices, name)
-        self.record["put_together"] = compiled(put_together).address
+        fields = {name: getattr(prices, name) for name in (*_ARRAYS, *_SCALARS, *_FLAGS)}
+        sizes = {name: fields[table].shape[axis] for name, (table, axis) in _SIZES.items()}
+        fields |= {"spent": np.zeros(len(SOURCES)), "put_together": compiled(put_together).address}
+        self._kept = prices, point(self.record, fields | sizes)
 
     def price(self, work: np.ndarray[Any, Any]) -> None:
         """Set the seconds of a WORK record, [1], and what else is known of its price."""

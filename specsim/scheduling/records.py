@@ -154,12 +154,47 @@ seen_s               requests that were submitted from then on are not seen by t
 link_free_s          when its link has moved all KV that it was asked to
 """
 
+FINISHED = mixed_record(
+    (
+        "request_id",
+        "request_class",
+        "prompt_tokens",
+        "output_tokens",
+        "rounds",
+        "drafted",
+        "accepted",
+        "preemptions",
+        "replica",
+        "cached_tokens",
+    ),
+    ("arrival_s", "first_token_s", "finish_s"),
+)
+"""A finished request, as ``results.RequestRecord`` has it; its class by number."""
+
+STEP = mixed_record(
+    (
+        "sequences",
+        "prefill_tokens",
+        "verify_tokens",
+        "draft_tokens",
+        "accepted",
+        "kv_blocks",
+        "waiting",
+        "replica",
+    ),
+    ("start_s", "duration_s", "lag_s"),
+)
+"""A step, as ``results.StepRecord`` has it."""
+
+GAP = mixed_record(("request_id",), ("seconds",))
+"""The time between two chunks of a request's output."""
+
 LOG = mixed_record((
-    "requests", "request_times", "num_requests", "steps", "step_times", "num_steps", "gaps", "gap_requests",
-    "num_gaps", "acceptance", "longest_draft", "worst_rank", "rejected",
+    "finished", "num_finished", "steps", "num_steps", "gaps", "num_gaps",
+    "acceptance", "longest_draft", "worst_rank", "rejected",
 ))  # fmt: skip
-"""What happened since Python last looked: rows of finished requests, of steps, and gaps between a request's chunks;
-``acceptance`` counts h[d][j] of the whole run."""
+"""What happened since Python last looked: FINISHED, STEP and GAP records; ``acceptance`` counts h[d][j] of the whole
+run."""
 
 engine_at = record_at(ENGINE)
 request_at = record_at(REQUEST)
@@ -169,3 +204,6 @@ replica_at = record_at(REPLICA)
 group_at = record_at(GROUP)
 work_at = record_at(WORK)
 log_at = record_at(LOG)
+finished_at = record_at(FINISHED)
+step_at = record_at(STEP)
+gap_at = record_at(GAP)

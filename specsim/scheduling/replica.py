@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from specsim.arrays import Records
 from specsim.cost.cache import CacheLayout
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.jit import address_of
+from specsim.jit import address_of, point
 from specsim.scheduling.compiled import compiled
 from specsim.scheduling.records import BLOCK, BOTH, DECODE, ENGINE, PREFILL, REPLICA, SHARE
 from specsim.scheduling.sglang import schedule_sglang
@@ -17,7 +16,6 @@ from specsim.specs.engine import EngineLimits
 
 NO_LIMIT = 2**60
 HOLDING = 4  # times max_num_seqs: the most requests that hold blocks of a prefill replica with prefix caching
-Records = np.ndarray[Any, Any]
 
 
 def engine_of(
@@ -142,10 +140,8 @@ class ReplicaArrays:
         self.running = np.zeros(seqs, np.int64)
         self.preempted, self.reserved = np.zeros(seqs, np.int64), np.zeros(seqs, np.int64)
         self.shares = new_shares(engine) if shares is None else shares
-        for name in ("engine", "running", "preempted", "reserved"):
-            record[name] = address_of(getattr(self, name))
-        record["shares"], record["free_plain"] = address_of(self.shares), blocks
-        record["seen_s"] = np.inf
+        point(record, {name: getattr(self, name) for name in ("engine", "running", "preempted", "reserved", "shares")})
+        record["free_plain"], record["seen_s"] = blocks, np.inf
         record["rules"] = compiled(schedule_sglang if engine["sglang"][0] else schedule_vllm).address
         if engine["prefix_caching"][0]:
             longest = -(-int(engine["max_model_len"][0]) // int(engine["block_size"][0]))
@@ -160,10 +156,8 @@ class ReplicaArrays:
         self.buckets = np.zeros(1 << (blocks - 1).bit_length(), np.int64)
         self.tables = np.zeros((tables, longest), np.int64)
         self.spare_tables = address_of(self.tables) + self.tables.strides[0] * np.arange(tables)[::-1]
-        record = self.record
-        record["fresh_block"], record["buckets"] = address_of(self.blocks), address_of(self.buckets)
-        record["num_buckets"] = len(self.buckets)
-        record["spare_tables"], record["num_spare_tables"] = address_of(self.spare_tables), tables
+        point(self.record, {"fresh_block": self.blocks, "buckets": self.buckets, "spare_tables": self.spare_tables})
+        self.record["num_buckets"], self.record["num_spare_tables"] = len(self.buckets), tables
 
 
 def new_shares(engine: Records) -> Records:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from specsim.arrays import Records
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group, Source
 from specsim.jit import array_at
 from specsim.scheduling.records import GROUP
-from specsim.scheduling.replica import Records, ReplicaArrays
+from specsim.scheduling.replica import ReplicaArrays
 
 
 def price_step(assembly: Assembly, replica: ReplicaArrays, work: Records) -> None:

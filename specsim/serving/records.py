@@ -16,7 +16,7 @@ FLEET = mixed_record((
     "idle_sources", "idle_since", "first_idle", "num_idle", "taken",
     "row", "num_rows", "no_more_rows", "request_ids", "arrival_s", "think_s", "prompt_tokens", "output_tokens",
     "class_index", "priorities", "hash_starts", "hashes", "hash_block_tokens", "track", "levels",
-    "seed", "spare_request", "asking", "log", "most_requests", "most_steps", "most_gaps", "most_in_step",
+    "seed", "spare_request", "asking", "log", "most_finished", "most_steps", "most_gaps", "most_in_step",
     "num_prefill", "decode_first", "handed_over", "ahead", "num_ahead", "moved_blocks", "num_moves",
     "take_request", "send_request", "start_step", "launch_step", "end_step",
     "split", "ask_for_kv", "hand_over", "end_move",

@@ -14,9 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-import simpy
-
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.results import RunResult, Slo, StepLimits
@@ -24,7 +21,6 @@ from specsim.serving.drive import Progress, ServingRun, serve_all
 from specsim.serving.price_table import looked_up
 from specsim.serving.router import RouterName
 from specsim.specs.deployment import Disaggregation
-from specsim.version import __version__
 from specsim.workload.request import Requests, RequestSpec, requests_of
 
 MOST_RECORDS = 20_000  # requests that a result keeps one by one; more are kept as totals
@@ -60,7 +56,7 @@ def simulate(
         slo=scenario.slo,
         limits=_limits(assembly),
     )
-    result = _served(asked, keep=keep, progress=progress)
+    result = serve_all(asked, keep=keep, progress=progress)
     return replace(
         result,
         scenario_sha256=scenario.sha256(),
@@ -111,18 +107,10 @@ def run(
     else:
         parts = [requests_of(list(requests) if clients is not None else sorted(requests, key=_arrival_s))]
     asked = ServingRun(lambda: parts, len(requests), fleet, router, clients, disaggregation, slo)
-    return _served(asked, keep=keep, progress=progress, by_events=by_events)
+    return serve_all(asked, keep=keep, progress=progress, by_events=by_events)
 
 
 def _arrival_s(request: RequestSpec) -> float:
     if request.arrival_s is None:
         raise InvalidInput(f"request {request.request_id} has no arrival time; give one, or closed-loop clients")
     return request.arrival_s
-
-
-def _served(asked: ServingRun, *, keep: bool, progress: Progress | None, by_events: bool = False) -> RunResult:
-    return replace(serve_all(asked, keep=keep, progress=progress, by_events=by_events), versions=_versions())
-
-
-def _versions() -> dict[str, str]:
-    return {"specsim": __version__, "simpy": simpy.__version__, "numpy": np.__version__}

@@ -21,7 +21,7 @@ from specsim.scenario import Scenario, Speculation, load_scenario
 from specsim.serving.fleet import Fleet
 from specsim.serving.price_table import InexactTables, TablePrices, extent_of, table_errors, tabled
 from specsim.serving.simulate import priced_replicas, run, simulate
-from specsim.serving.sinks import Streamed
+from specsim.serving.sinks import RunningTotals
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.compiled_uniform import key_of, uniform_of
 from specsim.speculation.program import load_program, program_names
@@ -222,7 +222,7 @@ def test_memory_depends_on_what_is_in_the_system_not_on_the_run() -> None:
         times = np.linspace(0.0, count / 20, count)
         ones = np.ones(count, np.int32)
         requests = Requests(times, 20 * ones, 2 * ones, np.zeros(count, np.int16))
-        sink = Streamed()
+        sink = RunningTotals()
         fleet.serve(requests.chunks(4096), sink)
         assert sink.finished == count
         rows.append(sum(map(len, fleet.intake._pools)))
