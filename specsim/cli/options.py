@@ -82,8 +82,8 @@ def print_json(document: Any) -> None:
 
 def tell_compilation() -> None:
     """Say why the first run on a machine begins later than the next ones will."""
-    from specsim.scheduling.compiled import is_compiled
+    from specsim.jit import is_kept
     from specsim.serving.loop import serve
 
-    if not is_compiled(serve):
+    if not is_kept(serve):
         messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)

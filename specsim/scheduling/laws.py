@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from specsim.arrays import Floats, Integers, Records
-from specsim.jit import point
+from specsim.jit import compiled, point
 from specsim.scheduling.accept import LAW, accepted_of_copy, accepted_of_run, accepted_of_tree, proposed_copy
-from specsim.scheduling.compiled import compiled
 from specsim.speculation.acceptance import (
     AcceptanceLaw,
     ConfidenceAcceptance,

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from specsim.arrays import Floats, Integers
 from specsim.cost.forward import SOURCES
 from specsim.cost.step_time import WEIGHTY_SHARE
-from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, point, record_at
-from specsim.scheduling.compiled import compiled
+from specsim.jit import address_of, compiled, floats_at, integers_at, jit, mixed_record, point, record_at
 from specsim.scheduling.kernel_seconds import (
     GROUP_BYTES,
     NUM_SOURCES,

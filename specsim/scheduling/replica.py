@@ -7,8 +7,7 @@ import numpy as np
 from specsim.arrays import Records
 from specsim.cost.cache import CacheLayout
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.jit import address_of, point
-from specsim.scheduling.compiled import compiled
+from specsim.jit import address_of, compiled, point
 from specsim.scheduling.records import BLOCK, BOTH, DECODE, ENGINE, PREFILL, REPLICA, SHARE
 from specsim.scheduling.sglang import schedule_sglang
 from specsim.scheduling.vllm import schedule_vllm

@@ -13,8 +13,7 @@ import numpy as np
 
 from specsim.arrays import Records
 from specsim.errors import InvalidInput
-from specsim.jit import address_of, array_at
-from specsim.scheduling.compiled import compiled
+from specsim.jit import address_of, array_at, compiled
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at
 from specsim.scheduling.replica import engine_of, new_replica, new_shares, refuse_endless
 from specsim.scheduling.shares import book, schedule, submit

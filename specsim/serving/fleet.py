@@ -14,10 +14,9 @@ import numpy as np
 from specsim.arrays import Records
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
-from specsim.jit import address_of, array_at, point
+from specsim.jit import address_of, array_at, compiled, point
 from specsim.results import KvTransfers
 from specsim.results.metrics import Waiting
-from specsim.scheduling.compiled import compiled
 from specsim.scheduling.laws import LawRecords
 from specsim.scheduling.price import PriceRecord
 from specsim.scheduling.records import BOTH, DECODE, GROUP, PREFILL, REPLICA, REQUEST, WORK

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import floats_at, jit, mixed_record, record_at
+from specsim.jit import compiled, floats_at, jit, mixed_record, record_at
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
     LENGTHS,
@@ -15,7 +15,6 @@ from specsim.speculation.policy.learning import (
     bounded,
     decider_at,
     round_of,
-    rule_of,
 )
 
 STOP = mixed_record(
@@ -32,7 +31,7 @@ def confidence(**rule: float) -> Learning:
     state["accepted_rate"] = -1.0
     for name, value in rule.items():
         state[name] = value
-    return Learning(rule_of(_confidence), state, uniform=False, needs_confidences=True)
+    return Learning(compiled(_confidence), state, uniform=False, needs_confidences=True)
 
 
 def _confidence(operation: int, at: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from specsim.arrays import Floats
-from specsim.jit import NONE, address_of, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.jit import NONE, address_of, compiled, floats_at, integers_at, jit, mixed_record, record_at
 from specsim.speculation.compiled_uniform import key_of, uniform_of
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
@@ -19,7 +19,6 @@ from specsim.speculation.policy.learning import (
     decider_at,
     price_address,
     round_of,
-    rule_of,
 )
 from specsim.speculation.policy.prices import KeptPrices
 from specsim.speculation.uniform import stream_seed
@@ -58,7 +57,7 @@ def throughput(
     }
     for name, value in (fields | rule).items():
         state[name] = value
-    return Learning(rule_of(_throughput), state, lengths, rates, values, prices=prices)
+    return Learning(compiled(_throughput), state, lengths, rates, values, prices=prices)
 
 
 def _throughput(operation: int, at: int) -> int:
