@@ -29,7 +29,8 @@ from specsim.assembly import assemble
 from specsim.scenario import Scenario
 from specsim.serving.events import serve_by_events
 from specsim.serving.fleet import Fleet
-from specsim.serving.simulate import priced_replicas, simulate
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import simulate
 from specsim.serving.sinks import KeptRecords
 from specsim.workload.prefixes import prefix_hashes
 from specsim.workload.request import Requests, joined

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -131,9 +131,10 @@ call_at = _call_at()
 """Calls the ``Callback`` at an address; for compiled functions."""
 
 
-def mixed_record(whole: tuple[str, ...], floating: tuple[str, ...] = ()) -> np.dtype[Any]:
-    """A record of whole numbers, addresses among them, and of floating-point ones."""
-    return np.dtype([(name, np.int64) for name in whole] + [(name, np.float64) for name in floating])
+def mixed_record(whole: str | Iterable[str], floating: str | Iterable[str] = ()) -> np.dtype[Any]:
+    """A record of whole numbers, addresses among them, and of floats; names as a named tuple takes them."""
+    names = [one.split() if isinstance(one, str) else list(one) for one in (whole, floating)]
+    return np.dtype([(name, kind) for kind, some in zip((np.int64, np.float64), names, strict=True) for name in some])
 
 
 def record_at(dtype: np.dtype[Any]) -> Callable[[int], Any]:

@@ -1,4 +1,4 @@
-"""What numba's cache is keyed by: a compiled function is kept for as long as the files that it is made of are the same."""
+"""What the cache of compiled functions is keyed by: the files that each is made of."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Scenario, Speculation
 from specsim.serving.fleet import Fleet
-from specsim.serving.price_table import tabled
+from specsim.serving.prices import tabled
 from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
 from specsim.workload.arrivals import GammaArrivals, PoissonArrivals

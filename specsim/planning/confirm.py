@@ -12,7 +12,8 @@ from specsim.assembly import Assembly, assemble
 from specsim.planning.longer import drafting
 from specsim.results import Slo, slo_met
 from specsim.scenario import Scenario
-from specsim.serving.simulate import priced_replicas, simulate
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import simulate
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 SEEDS = 2

@@ -15,7 +15,8 @@ from specsim.assembly import Assembly, assemble
 from specsim.planning.plan.load import Load, at_load, requests
 from specsim.planning.plan.sensitivity import SHARE, accepting
 from specsim.scenario import Scenario
-from specsim.serving.simulate import priced_replicas, run, simulate
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import run, simulate
 
 MOST_REQUESTS = 2000  # of a run; a longer workload is cut there
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)  # of the largest rate that is served

@@ -17,8 +17,6 @@ import numpy as np
 from specsim.jit import NONE, call_at, floats_at, integers_at, jit
 from specsim.scheduling.accept import accepted, proposed, put_confidences
 from specsim.scheduling.decide import tabled_length
-from specsim.scheduling.kernel_seconds import GROUP_BYTES
-from specsim.scheduling.price import prices_at
 from specsim.scheduling.records import (
     FINISHED,
     GAP,
@@ -27,14 +25,14 @@ from specsim.scheduling.records import (
     engine_at,
     finished_at,
     gap_at,
-    group_at,
     log_at,
     replica_at,
     request_at,
     step_at,
-    work_at,
 )
 from specsim.scheduling.shares import beyond_known, book, schedule, share_of
+from specsim.step_prices.price import prices_at
+from specsim.step_prices.records import GROUP_BYTES, group_at, work_at
 
 FINISHED_BYTES, STEP_BYTES, GAP_BYTES = FINISHED.itemsize, STEP.itemsize, GAP.itemsize
 

@@ -18,14 +18,12 @@ from specsim.jit import address_of, array_at, compiled, point
 from specsim.results import KvTransfers
 from specsim.results.metrics import Waiting
 from specsim.scheduling.laws import LawRecords
-from specsim.scheduling.price import PriceRecord
-from specsim.scheduling.records import BOTH, DECODE, GROUP, PREFILL, REPLICA, REQUEST, WORK
+from specsim.scheduling.records import BOTH, DECODE, PREFILL, REPLICA, REQUEST
 from specsim.scheduling.replica import NO_LIMIT, ReplicaArrays
-from specsim.serving.exact_prices import price_step
 from specsim.serving.intake import Intake
 from specsim.serving.log import Log
 from specsim.serving.loop import DONE, LOG_IS_FULL, RECORDS_WANTED, STEP_ASKS, serve
-from specsim.serving.price_table import TablePrices
+from specsim.serving.prices import price_step
 from specsim.serving.records import EVENT, FLEET
 from specsim.serving.router import ROUTERS, RouterName, router_seed
 from specsim.serving.sinks import Sink
@@ -34,6 +32,9 @@ from specsim.serving.transitions import decide_step, end_step, launch_step, send
 from specsim.specs.deployment import Disaggregation
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.learning import Learning
+from specsim.step_prices.price import PriceRecord
+from specsim.step_prices.records import GROUP, WORK
+from specsim.step_prices.table_prices import TablePrices
 from specsim.workload.request import Requests
 
 LOG_ROWS, LOG_GAPS = 8192, 65_536

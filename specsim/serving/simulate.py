@@ -18,7 +18,7 @@ from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
 from specsim.results import RunResult, Slo, StepLimits
 from specsim.serving.drive import Progress, ServingRun, serve_all
-from specsim.serving.price_table import looked_up
+from specsim.serving.prices import priced_replicas
 from specsim.serving.router import RouterName
 from specsim.specs.deployment import Disaggregation
 from specsim.workload.request import Requests, RequestSpec, requests_of
@@ -73,13 +73,6 @@ def _limits(assembly: Assembly) -> StepLimits:
         assembly.num_kv_blocks,
         int(assembly.memory.layout.blocks_for(prompt)),
     )
-
-
-def priced_replicas(assembly: Assembly) -> list[Assembly]:
-    """The scenario's replicas, priced as it asks: from tables where these hold their prices, else step by step."""
-    tables = assembly.scenario.cost.tables
-    made = {one: looked_up(one) if tables else one for one in dict.fromkeys(assembly.replicas)}
-    return [made[one] for one in assembly.replicas]
 
 
 def run(

@@ -36,10 +36,11 @@ from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.results import RunResult
 from specsim.serving.drive import Progress
-from specsim.serving.price_table import TablePrices
-from specsim.serving.simulate import priced_replicas, simulate
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import simulate
 from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.speculation.round import SHARED_ERRORS, StepCost
+from specsim.step_prices.table_prices import TablePrices
 from specsim.surfaces.estimates import Z90
 
 RUNS, FEWEST_RUNS = 24, 8

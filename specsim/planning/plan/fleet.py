@@ -21,7 +21,8 @@ from specsim.planning.plan.bounds import Bounds, Miss
 from specsim.planning.plan.load import Load, request_count, requests
 from specsim.planning.plan.space import ServingOption
 from specsim.results import Slo, SloFinding, slo_findings
-from specsim.serving.simulate import priced_replicas, run
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import run
 from specsim.specs.deployment import Deployment
 
 RUNS = 4

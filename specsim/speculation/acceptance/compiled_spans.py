@@ -13,12 +13,12 @@ from specsim.speculation.compiled_uniform import key_of, uniform_of
 
 SPANS, LEVELS = range(2)
 DRAWN = mixed_record(
-    (
-        "request_ids", "num_requests", "tokens", "span_seed", "level_seed", "rows", "starts", "numbers", "limits",
-        "num_limits", "levels",
-    ),
-    ("persistence",),
-)  # fmt: skip
+    """
+    request_ids num_requests tokens span_seed level_seed rows starts numbers limits
+    num_limits levels
+    """,
+    "persistence",
+)
 """What is asked, and where the answer goes."""
 drawn_at = record_at(DRAWN)
 

@@ -36,13 +36,13 @@ confidences        address of those of its next drafts
 """
 
 DECIDER = mixed_record(
-    (
-        "rule", "state", "num_states", "rounds", "round_bytes", "num_rounds", "batch", "draft_tokens", "most",
-        "last_most", "hold_steps", "held", "held_for", "uniform", "prices", "price_rows", "lacking_octave",
-        "lacking_row",
-    ),
-    ("context_tokens",),
-)  # fmt: skip
+    """
+    rule state num_states rounds round_bytes num_rounds batch draft_tokens most
+    last_most hold_steps held held_for uniform prices price_rows lacking_octave
+    lacking_row
+    """,
+    "context_tokens",
+)
 """One replica's decider.
 
 rule, state            its function; what it knows, ``num_states`` records of the rule's own type

@@ -10,7 +10,7 @@ import numpy as np
 from specsim.jit import address_of, compiled, floats_at, integers_at, jit, mixed_record, record_at
 from specsim.speculation.policy.learning import DRAFT_TOKENS, Learning, bounded, decider_at
 
-TABLES = mixed_record(("log_contexts", "num_contexts", "tables", "last"))
+TABLES = mixed_record("log_contexts num_contexts tables last")
 """``tables`` [contexts, batch], whose ``last`` column holds beyond it too."""
 tables_at = record_at(TABLES)
 

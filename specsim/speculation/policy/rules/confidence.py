@@ -17,10 +17,7 @@ from specsim.speculation.policy.learning import (
     round_of,
 )
 
-STOP = mixed_record(
-    ("longest", "keep_last", "foreseen", "adapts"),
-    ("threshold", "accepted_rate", "target", "step", "smoothing", "memory"),
-)
+STOP = mixed_record("longest keep_last foreseen adapts", "threshold accepted_rate target step smoothing memory")
 """``accepted_rate``: its moving average, below 0 before the first round. The rest as ``policy.confidence``."""
 stop_at = record_at(STOP)
 

@@ -17,7 +17,7 @@ from specsim.speculation.policy.learning import (
     round_of,
 )
 
-STEPS = mixed_record(("initial", "rise", "fall", "shortest", "longest"))
+STEPS = mixed_record("initial rise fall shortest longest")
 """A request's memory is its length + 1. The fields are those of ``policy.rising``."""
 steps_at = record_at(STEPS)
 

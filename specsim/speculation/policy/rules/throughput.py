@@ -27,12 +27,12 @@ EXPLORE_STREAM = 203  # of the counter-based numbers; acceptance laws, classes a
 SLACK = 1e-12  # values as near as this are equal, and the first is taken
 
 BELIEF = mixed_record(
-    (
-        "choices", "num_choices", "rates", "num_rates", "values", "last_batch", "chosen", "shown", "steps", "every",
-        "seed",
-    ),
-    ("ema", "margin", "off_bonus", "explore", "switch_cost_s"),
-)  # fmt: skip
+    """
+    choices num_choices rates num_rates values last_batch chosen shown steps every
+    seed
+    """,
+    "ema margin off_bonus explore switch_cost_s",
+)
 """``rates``: conditional acceptance by position. ``chosen``: place of the present choice, -1 before the first;
 ``shown``: the same, unless this interval explores. ``values``: scratch, one a choice. The rest as
 ``policy.throughput``."""

@@ -10,10 +10,7 @@ import numpy as np
 from specsim.jit import address_of, compiled, integers_at, jit, mixed_record, record_at
 from specsim.speculation.policy.learning import DRAFT_TOKENS, OBSERVE, Learning, decider_at, round_of
 
-TIER = mixed_record(
-    ("first_batch", "choices", "num_choices", "place", "steps", "interval", "warmup"),
-    ("average", "ema", "rise", "fall"),
-)
+TIER = mixed_record("first_batch choices num_choices place steps interval warmup", "average ema rise fall")
 """``place``: of the present k among the choices; ``steps`` that counted so far; the rest as ``policy.tiers``."""
 tier_at = record_at(TIER)
 TIER_BYTES = TIER.itemsize

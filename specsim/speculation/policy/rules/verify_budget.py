@@ -23,7 +23,7 @@ from specsim.speculation.policy.prices import KeptPrices
 _ONE = np.uint64(1)  # an index without a sign is never taken to count from the end
 SLACK = 1e-12  # values as near as this are equal, and the first is taken
 
-BUDGET = mixed_record(("k", "tokens", "max_batch", "max_num_seqs"))
+BUDGET = mixed_record("k tokens max_batch max_num_seqs")
 """``tokens``: a fixed budget, 0 where it is the one of highest throughput; ``max_batch``: no drafting above it."""
 budget_at = record_at(BUDGET)
 
