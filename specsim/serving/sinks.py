@@ -31,9 +31,9 @@ class KeptRecords:
 
     def take(self, finished: Records, steps: Records, gaps: Records) -> None:
         self.finished += len(finished)
-        self._finished.append(finished.copy())
-        self._steps.append(steps.copy())
-        self._gaps.append(gaps.copy())
+        self._finished.append(_copied(finished))
+        self._steps.append(_copied(steps))
+        self._gaps.append(_copied(gaps))
 
     def requests(self) -> list[RequestRecord]:
         """By number."""
@@ -47,14 +47,21 @@ class KeptRecords:
 
     def gaps(self) -> tuple[Floats, Integers]:
         """Seconds of each gap, and its request."""
-        gaps = np.concatenate(self._gaps)
-        return gaps["seconds"].copy(), gaps["request_id"].copy()
+        return _joined(self._gaps, "seconds"), _joined(self._gaps, "request_id")
+
+
+def _copied(records: Records) -> Records:
+    """All bytes at once: NumPy copies records field by field, which takes ten times as long."""
+    return records.view(np.uint8).copy().view(records.dtype)
+
+
+def _joined(parts: Sequence[Records], name: str) -> Records:
+    return np.concatenate([part[name] for part in parts])
 
 
 def _columns(parts: Sequence[Records], *, by: str) -> dict[str, list[Any]]:
-    records = np.concatenate(parts)
-    order = np.argsort(records[by], kind="stable")
-    return {name: records[name][order].tolist() for name in records.dtype.names or ()}
+    order = np.argsort(_joined(parts, by), kind="stable")
+    return {name: _joined(parts, name)[order].tolist() for name in parts[0].dtype.names or ()}
 
 
 def _rows(kind: Any, columns: dict[str, list[Any]]) -> Iterable[tuple[Any, ...]]:
