@@ -8,7 +8,7 @@ from pathlib import Path
 from specsim.assembly import assemble
 from specsim.cases import (
     Case,
-    Served,
+    ServedStage,
     loads_of,
     rows_to_extend,
     runs_to_measure,
@@ -111,7 +111,7 @@ def map_axes(question: Scenario) -> tuple[list[int], list[int]]:
     return default_batches(question.engine.max_num_seqs), lengths
 
 
-def measure_served(case: Case, what: Served, *, device: str) -> Path:
+def measure_served(case: Case, what: ServedStage, *, device: str) -> Path:
     """Measure what a served case's table lacks, row by row; returns the table.
 
     Loads need their prediction first. Raises InvalidInput without it, or for a table of another scenario.
@@ -120,7 +120,7 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
         return _measure_missing_runs(case, what, device=device)
 
 
-def _measure_missing_runs(case: Case, what: Served, *, device: str) -> Path:
+def _measure_missing_runs(case: Case, what: ServedStage, *, device: str) -> Path:
     from specsim.profiling.device.anchors import Anchors, Looks
     from specsim.profiling.device.machine import inspect
     from specsim.profiling.device.probe import probe_s

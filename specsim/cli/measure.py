@@ -14,7 +14,7 @@ from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from specsim.cases import Case, Served
+    from specsim.cases import Case, ServedStage
     from specsim.cli.measure_engine import RealEngine
     from specsim.scenario import Scenario
 
@@ -195,7 +195,7 @@ def _measure_engine_map(asked: Question, on: RealEngineOptions, grid: GridOption
     _tell_written(str(out), complete)
 
 
-def _measure_engine_loads(case: Case, what: Served, on: RealEngineOptions) -> None:
+def _measure_engine_loads(case: Case, what: ServedStage, on: RealEngineOptions) -> None:
     from specsim.cli.engine_served import measure_engine_served
 
     complete = measure_engine_served(case, what, on.real(), on.minutes)
@@ -231,7 +231,7 @@ def _map_case(asked: Question) -> Case:
     return case
 
 
-def _measure_case_loads(case: Case, what: Served, device: str) -> None:
+def _measure_case_loads(case: Case, what: ServedStage, device: str) -> None:
     from specsim.cli.case_runs import measure_served
 
     require_torch()

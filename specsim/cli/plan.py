@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +15,12 @@ from specsim.cli.options import JsonOption, console, print_json, progress_bar, t
 from specsim.cli.question import Question, takes_question
 from specsim.cli.workers import cores, worker_processes
 from specsim.errors import InvalidInput
+from specsim.progress import Progress
 
 if TYPE_CHECKING:
     from specsim.planning.plan.answer import PlanAnswer
     from specsim.planning.plan.growth import Growth
     from specsim.planning.plan.named import Named
-
-Told = Callable[[int, int], None]  # hears (done, all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def _answer(
     tell_compilation()
     with progress_bar() as progress, worker_processes(workers) as pool:
 
-        def told(what: str) -> Told:
+        def told(what: str) -> Progress:
             task = progress.add_task(what, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -12,9 +12,10 @@ import typer
 from specsim.cli.groups import OptionGroup
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
-from specsim.cli.simulated import Margins, Runs, Summaries, margin
+from specsim.cli.simulated import Margins, Runs, margin
 
 if TYPE_CHECKING:
+    from specsim.report.replications import ReplicatedSummaries
     from specsim.scenario import Asked, Scenario
     from specsim.serving.uncertainty import PredictedInterval
 
@@ -106,7 +107,7 @@ class _Simulated:
     asked: Asked
     runs: Runs
     scenarios: dict[str, Scenario]
-    repeated: Summaries
+    repeated: ReplicatedSummaries
     compared: list[tuple[str, str]]
     sure: dict[str, dict[str, PredictedInterval]]
 
@@ -125,7 +126,7 @@ class _Simulated:
         if self.repeated:
             made = replications_json(self.repeated, self.compared)
             document["replications"] = {"first_seed": question.seed} | made
-        print_json(first.get(self.runs.main, {}) | document)
+        print_json({**first.get(self.runs.main, {}), **document})
 
     def print(self) -> None:
         from specsim.report.replications import predicted_table, replications_tables
@@ -146,7 +147,7 @@ class _Simulated:
         for line in self._assumed():
             out.print(line, soft_wrap=True, markup=False)
         main = self.repeated.get(self.runs.main, [])
-        if len(main) > 1 and len({json.dumps(run | {"scenario_sha256": None}) for run in main}) == 1:
+        if len(main) > 1 and len({json.dumps({**run, "scenario_sha256": None}) for run in main}) == 1:
             messages().print("the replications are all alike: nothing in this scenario is drawn by the seed")
         for path in self.runs.written:
             messages().print(f"wrote {path}")

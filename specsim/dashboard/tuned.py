@@ -9,11 +9,12 @@ import streamlit as st
 from specsim.assembly import assemble
 from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw as draw_blocks
-from specsim.dashboard.running import Progress, run_on_demand
-from specsim.interop.engine_config import Engine
+from specsim.dashboard.running import run_on_demand
+from specsim.interop.engine_config import RealEngineKind
 from specsim.planning.decide import Decision, decide
 from specsim.planning.longer import longest_worth_trying
 from specsim.planning.tune import rule_of, tune
+from specsim.progress import TimedProgress
 from specsim.report.document.decision import drafts
 from specsim.scenario import Asked
 
@@ -52,13 +53,13 @@ def configuration(decision: Decision) -> str:
     return f"{decision.command}\n{files}"
 
 
-def _engine(answered: Answered) -> Engine:
+def _engine(answered: Answered) -> RealEngineKind:
     """The question's own where its text is known, else vLLM's."""
     kind = answered.scenario.engine.kind
-    return next((one for one in get_args(Engine) if one == kind), "vllm")
+    return next((one for one in get_args(RealEngineKind) if one == kind), "vllm")
 
 
-def _tuned(asked: Asked, engine: Engine, told: Progress) -> Decision:
+def _tuned(asked: Asked, engine: RealEngineKind, told: TimedProgress) -> Decision:
     question = longest_worth_trying(asked.scenario, asked.fields).run_by(engine)
     machine = assemble(question)
     count, steps = 0, 2 + len(machine.choices())

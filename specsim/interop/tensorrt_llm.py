@@ -32,7 +32,7 @@ from specsim.interop.engine_config import (
 from specsim.specs.yaml_file import build, read_mapping
 from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, TablePolicy
 
-Keys = Literal["last", "first"]
+BatchKeys = Literal["last", "first"]
 
 MAX_BATCH_SIZE = 2048  # TensorRT-LLM's own max_batch_size where the YAML has none
 TOKENS_PER_BLOCK = 32  # and its own tokens_per_block
@@ -96,7 +96,7 @@ class _Server(BaseModel):
     cuda_graph_config: _CudaGraphs | None = _CudaGraphs()
 
 
-def read_tensorrt_llm(source: Mapping[str, Any] | Path | str, keys: Keys = "last") -> EngineConfig:
+def read_tensorrt_llm(source: Mapping[str, Any] | Path | str, keys: BatchKeys = "last") -> EngineConfig:
     """The config of a YAML file, by path or content: the whole file or its ``speculative_config`` alone.
 
     ``keys``: what a key of ``draft_len_schedule`` is, the last batch size of its range (1.3) or the first (up to 1.2).
@@ -134,7 +134,7 @@ def read_tensorrt_llm(source: Mapping[str, Any] | Path | str, keys: Keys = "last
     return build(EngineConfig, fields, where)
 
 
-def write_tensorrt_llm(config: EngineConfig, keys: Keys = "last") -> EngineText:
+def write_tensorrt_llm(config: EngineConfig, keys: BatchKeys = "last") -> EngineText:
     """YAML for ``trtllm-serve --config``. ``keys`` as in ``read_tensorrt_llm``.
 
     Raises NoAnswer for a method that TensorRT-LLM lacks, and for a schedule whose smallest batches do not draft the
@@ -218,7 +218,7 @@ def _tree(parsed: _DecodingConfig, longest: int | None, where: str) -> EagleTree
 
 
 def _policy(
-    parsed: _DecodingConfig, longest: int | None, keys: Keys, where: str, notes: list[str]
+    parsed: _DecodingConfig, longest: int | None, keys: BatchKeys, where: str, notes: list[str]
 ) -> FixedPolicy | OffAbovePolicy | TablePolicy | None:
     schedule, limit = parsed.draft_len_schedule, parsed.max_concurrency
     if schedule is not None and limit is not None:
@@ -250,7 +250,7 @@ def _policy(
     return steps_policy(merged_steps(list(zip(starts, [k for _, k in ranges] + [0], strict=True))))
 
 
-def _schedule(config: EngineConfig, keys: Keys, notes: list[str]) -> dict[str, Any]:
+def _schedule(config: EngineConfig, keys: BatchKeys, notes: list[str]) -> dict[str, Any]:
     """max_draft_len with, if k changes, max_concurrency (one range, then nothing) or draft_len_schedule."""
     steps = used_steps(config, "TensorRT-LLM")
     longest = steps[0][1]

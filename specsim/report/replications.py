@@ -13,11 +13,11 @@ from specsim.report.served import ALWAYS, FIGURES, number, short_name
 from specsim.results.intervals import Interval, metric_intervals, paired_differences
 from specsim.serving.uncertainty import PredictedInterval
 
-Summaries = Mapping[str, Sequence[Mapping[str, Any]]]  # of each alternative, replication by replication
+ReplicatedSummaries = Mapping[str, Sequence[Mapping[str, Any]]]  # of each alternative, replication by replication
 Pairs = Sequence[tuple[str, str]]  # (what is compared, to what): differences are the first minus the second
 
 
-def replications_json(summaries: Summaries, pairs: Pairs) -> dict[str, Any]:
+def replications_json(summaries: ReplicatedSummaries, pairs: Pairs) -> dict[str, Any]:
     """Intervals of each alternative's metrics, and of the first minus the second of each pair."""
     return {
         "intervals": {name: _as_json(metric_intervals(runs)) for name, runs in summaries.items()},
@@ -28,7 +28,7 @@ def replications_json(summaries: Summaries, pairs: Pairs) -> dict[str, Any]:
     }
 
 
-def replications_tables(summaries: Summaries, pairs: Pairs, first_seed: int = 0) -> list[Table]:
+def replications_tables(summaries: ReplicatedSummaries, pairs: Pairs, first_seed: int = 0) -> list[Table]:
     """Mean ± half of the 95 % interval by metric, and differences under equal seeds, the first minus the second.
 
     Of two alternatives in one table, of more in two.

@@ -12,6 +12,7 @@ import simpy
 from specsim.arrays import Records
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES
+from specsim.progress import Progress
 from specsim.results import RequestRecord, RunResult, Slo, StepLimits, StepRecord, left_waiting, queue_kept_growing
 from specsim.results.metrics import Waiting
 from specsim.serving.fleet import Fleet
@@ -20,8 +21,6 @@ from specsim.serving.sinks import KeptRecords, RunningTotals
 from specsim.specs.deployment import Disaggregation
 from specsim.version import __version__
 from specsim.workload.request import DEFAULT_CLASS, Requests
-
-Progress = Callable[[int, int], None]  # requests finished, and all
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from dataclasses import replace
 
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
+from specsim.progress import Progress
 from specsim.results import RunResult, Slo, StepLimits
-from specsim.serving.drive import Progress, ServingRun, serve_all
+from specsim.serving.drive import ServingRun, serve_all
 from specsim.serving.prices import priced_replicas
 from specsim.serving.router import RouterName
 from specsim.specs.deployment import Disaggregation

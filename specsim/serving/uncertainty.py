@@ -34,8 +34,8 @@ from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
+from specsim.progress import Progress
 from specsim.results import RunResult
-from specsim.serving.drive import Progress
 from specsim.serving.prices import priced_replicas
 from specsim.serving.simulate import simulate
 from specsim.speculation.acceptance.lengths import accepting_more

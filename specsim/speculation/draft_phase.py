@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -16,8 +15,7 @@ from specsim.cost.passes import PassCost
 from specsim.specs.model import ModelSpec
 from specsim.speculation.pricing import PassPricing, Run
 from specsim.speculation.program import DraftProgram, Phase
-
-Groups = Sequence[Group]
+from specsim.speculation.target_pass import Groups
 
 
 class _PricedPart(NamedTuple):

@@ -18,7 +18,7 @@ from specsim.specs.catalog import hardware_names, model_names
 from specsim.specs.yaml_file import read_mapping
 from specsim.speculation.program import load_program, program_names
 
-Groups = dict[str, Sequence[Sequence[str]]]
+InputGroups = dict[str, Sequence[Sequence[str]]]
 EXAMPLES = read_mapping(Path(__file__).parent / "examples.yaml")
 DRAFTERS = ("off", *(name for name in program_names() if load_program(name).drafts), *model_names())
 GPUS = tuple(dict.fromkeys([*hardware_names(), *profile_names()]))  # a profile may bear its hardware's name
@@ -64,7 +64,7 @@ SETTINGS = {
     "replicas": "deployment.replicas", "weights": "deployment.weight_format", "kv-bits": "deployment.kv_bits",
     "max-num-seqs": "engine.max_num_seqs", "prices": "cost.source", "usd": "usd_per_gpu_hour", "seed": "seed",
 }  # fmt: skip
-GROUPS: Groups = {  # rows of inputs by the title that folds them away
+GROUPS: InputGroups = {  # rows of inputs by the title that folds them away
     "": (
         ("model",), ("gpu",), ("tp", "replicas"), ("drafter",), ("draft-tokens", "acceptance"),
         ("rate", "concurrency"), ("prompt", "output"), ("ttft-p95", "tpot-p95", "e2e-p95"),
@@ -74,7 +74,7 @@ GROUPS: Groups = {  # rows of inputs by the title that folds them away
     ),
 }  # fmt: skip
 CHOICES = ("gpus", "price", "drafters")
-SHARED: Groups = {  # that scenario B has from A
+SHARED: InputGroups = {  # that scenario B has from A
     "What Plan and Compare may choose": tuple((key,) for key in CHOICES),
     "Further settings": (("set",), ("base",)),
 }
@@ -142,7 +142,7 @@ def values_of_a() -> dict[str, Any]:
     return {key: st.session_state.get(key) for key in FIELDS}
 
 
-def _draw(fields: Mapping[str, Field], groups: Groups, prefix: str) -> dict[str, Any]:
+def _draw(fields: Mapping[str, Field], groups: InputGroups, prefix: str) -> dict[str, Any]:
     """Draw inputs in groups and read them, by their names without the prefix."""
     found: dict[str, Any] = {}
     for title, rows in groups.items():

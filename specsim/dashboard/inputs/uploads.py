@@ -40,10 +40,10 @@ class Taken:
     whole: bool = False  # it says all of the question
 
 
-Reader = Callable[[Sequence[Upload]], Taken]
+UploadReader = Callable[[Sequence[Upload]], Taken]
 
 
-def take(reader: Reader, uploads: Sequence[Upload]) -> str:
+def take(reader: UploadReader, uploads: Sequence[Upload]) -> str:
     """Put what uploads say into the inputs; what to tell. Raises InvalidInput or NoAnswer, and nothing changes."""
     found = reader(uploads)
     before = {} if found.whole else fields_of(st.session_state.get("base") or "{}")
@@ -163,7 +163,7 @@ def read_command(text: str) -> Taken:
     return Taken("; ".join([f"a {engine} server", *notes]), fields, values)
 
 
-KINDS: dict[str, tuple[Reader, Limits, list[str]]] = {
+KINDS: dict[str, tuple[UploadReader, Limits, list[str]]] = {
     "Model (config.json)": (read_model, Limits(1), ["json"]),
     "Drafter (program YAML, or a head's config.json)": (read_program, Limits(0.2), ["yaml", "yml", "json"]),
     "Trace of requests": (read_requests, Limits(16), ["csv", "json", "jsonl"]),

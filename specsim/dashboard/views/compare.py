@@ -8,8 +8,9 @@ from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw as draw_blocks
 from specsim.dashboard.drawing import plain, show
 from specsim.dashboard.inputs.words import Words
-from specsim.dashboard.running import Progress, run_on_demand
+from specsim.dashboard.running import run_on_demand
 from specsim.planning.compare import Comparison, compare, usual_drafters, with_each
+from specsim.progress import TimedProgress
 from specsim.report.assumed import ranking_line
 from specsim.report.comparison_figure import comparison_figure
 from specsim.report.document.speed import drafters
@@ -35,7 +36,7 @@ def draw(answered: Answered) -> None:
     draw_blocks(drafters(found, answered.scenario.slo).blocks, f"compare {answered.side}")
 
 
-def _compared(words: Words, told: Progress) -> Comparison:
+def _compared(words: Words, told: TimedProgress) -> Comparison:
     names, left_out = list(words.drafters), dict[str, str]()
     if not names:
         model = words.but(drafter="off", draft_tokens=None).ask().scenario.model

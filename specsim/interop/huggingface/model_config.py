@@ -10,7 +10,7 @@ from typing import Any
 
 from specsim.errors import InvalidInput, shown
 from specsim.interop.huggingface import attention_layers, expert_layers, family_facts, state_layers
-from specsim.interop.huggingface.attention_layers import Fields, Layers
+from specsim.interop.huggingface.attention_layers import Fields, LayerFields
 from specsim.interop.huggingface.config_file import read_config, refuse_other_files, text_part
 from specsim.interop.huggingface.draft_head import refuse_draft_head
 from specsim.interop.huggingface.keys import Keys
@@ -18,7 +18,7 @@ from specsim.interop.huggingface.quantization import store_weights
 from specsim.specs.model import ModelSpec
 from specsim.specs.yaml_file import build, read_mapping
 
-Reader = Callable[[Keys, Fields, Layers], None]
+LayerReader = Callable[[Keys, Fields, LayerFields], None]
 _MODULES = (attention_layers, expert_layers, state_layers, family_facts)
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _OTHER_PARTS = ("vision_config", "audio_config", "vit_config", "talker_config", "encoder_config")
@@ -38,7 +38,7 @@ def model_from_config(config: Mapping[str, Any] | Path | str, name: str | None =
     refuse_draft_head(content, where)
     family = _family(content, where)
     keys = Keys((family.get("class", {}) if content != raw else {}) | content, where)
-    layers: Layers = [{} for _ in range(_num_layers(keys))]
+    layers: LayerFields = [{} for _ in range(_num_layers(keys))]
     fields = _usual(keys, family, len(layers))
     for reader in family.get("readers", ()):
         _reader(reader)(keys, fields, layers)
@@ -89,8 +89,8 @@ def _family(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     return entry
 
 
-def _reader(name: str) -> Reader:
-    found: Reader = next(getattr(module, name) for module in _MODULES if hasattr(module, name))
+def _reader(name: str) -> LayerReader:
+    found: LayerReader = next(getattr(module, name) for module in _MODULES if hasattr(module, name))
     return found
 
 
@@ -200,7 +200,7 @@ def _biases(keys: Keys, family: Mapping[str, Any], given: Fields) -> Fields:
     }
 
 
-def _kinds(layers: Layers, fields: Fields) -> Fields:
+def _kinds(layers: LayerFields, fields: Fields) -> Fields:
     """``layer_kinds`` and the shortest ``layer_pattern`` that gives these layers."""
     plain = [{key: value for key, value in layer.items() if value is not None} for layer in layers]
     if all(layer == {"window": layer.get("window")} == plain[0] for layer in plain):

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from specsim.errors import InvalidInput
-from specsim.interop.huggingface.attention_layers import Fields, Layers
+from specsim.interop.huggingface.attention_layers import Fields, LayerFields
 from specsim.interop.huggingface.keys import Keys
 from specsim.specs.formats import format_of
 
@@ -98,7 +98,7 @@ _ALGORITHMS = {
 }  # fmt: skip
 
 
-def store_weights(keys: Keys, fields: Fields, layers: Layers, family: Mapping[str, Any]) -> list[str]:
+def store_weights(keys: Keys, fields: Fields, layers: LayerFields, family: Mapping[str, Any]) -> list[str]:
     """Sets the model's ``weight_bits`` and scales and every layer's exceptions; returns what is told and not read.
 
     Raises InvalidInput for a scheme that is not known.

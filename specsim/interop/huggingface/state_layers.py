@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from specsim.errors import InvalidInput
-from specsim.interop.huggingface.attention_layers import Fields, Layers
+from specsim.interop.huggingface.attention_layers import Fields, LayerFields
 from specsim.interop.huggingface.keys import Keys
 
 FLOAT32 = ("float32", "torch.float32")
@@ -19,7 +19,7 @@ def _state_bits(keys: Keys) -> float:
     return 32 if keys.text("mamba_ssm_cache_dtype", "mamba_ssm_dtype") in FLOAT32 else 16
 
 
-def gated_delta(keys: Keys, fields: Fields, layers: Layers) -> None:
+def gated_delta(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Gated delta nets between full attention (Qwen3-Next: in_proj_qkvz, in_proj_ba, conv1d, out_proj)."""
     heads, values = keys.size("linear_num_key_heads"), keys.size("linear_num_value_heads")
     key_width = heads * keys.size("linear_key_head_dim")
@@ -40,7 +40,7 @@ def gated_delta(keys: Keys, fields: Fields, layers: Layers) -> None:
         fields["output_gate"] = fields["head_dim"]
 
 
-def kimi_delta(keys: Keys, fields: Fields, layers: Layers) -> None:
+def kimi_delta(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Delta nets with a gate for each channel between latent attention (Kimi Linear); layers count from 1."""
     linear = keys.section("linear_attn_config")
     heads, width = linear.size("num_heads"), linear.size("head_dim")
@@ -91,21 +91,21 @@ def mamba1_state(keys: Keys, hidden: int, *, norms: bool = False) -> Fields:
     }  # fmt: skip
 
 
-def mamba(keys: Keys, fields: Fields, layers: Layers) -> None:
+def mamba(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Nothing but Mamba mixers."""
     state = mamba1_state(keys, fields["hidden_size"])
     for layer in layers:
         layer |= {"attention": False, "state": state, "mlp": "none"}
 
 
-def mamba2(keys: Keys, fields: Fields, layers: Layers) -> None:
+def mamba2(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Nothing but Mamba-2 mixers."""
     state = mamba2_state(keys, fields["hidden_size"])
     for layer in layers:
         layer |= {"attention": False, "state": state, "mlp": "none"}
 
 
-def jamba(keys: Keys, fields: Fields, layers: Layers) -> None:
+def jamba(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """One attention layer in each ``attn_layer_period``, Mamba in the others."""
     state = mamba1_state(keys, fields["hidden_size"], norms=True)
     period, offset = keys.size("attn_layer_period"), keys.count("attn_layer_offset")
@@ -114,7 +114,7 @@ def jamba(keys: Keys, fields: Fields, layers: Layers) -> None:
             layer |= {"attention": False, "state": state}
 
 
-def hybrid(keys: Keys, fields: Fields, layers: Layers) -> None:
+def hybrid(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Mamba-2 mixers where ``layer_types`` says so, or where ``attn_layer_indices`` does not (Granite 4, Bamba)."""
     state = mamba2_state(keys, fields["hidden_size"])
     kinds = keys.per_layer(len(layers), "layer_types", "layers_block_type")
@@ -124,7 +124,7 @@ def hybrid(keys: Keys, fields: Fields, layers: Layers) -> None:
             layer |= {"attention": False, "state": state}
 
 
-def parallel(keys: Keys, fields: Fields, layers: Layers) -> None:
+def parallel(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Attention and a Mamba-2 mixer side by side in every layer (Falcon-H1)."""
     state = mamba2_state(keys, fields["hidden_size"])
     if not keys.flag("mamba_rms_norm", default=False):
@@ -133,7 +133,7 @@ def parallel(keys: Keys, fields: Fields, layers: Layers) -> None:
         layer["state"] = state
 
 
-def nemotron(keys: Keys, fields: Fields, layers: Layers) -> None:
+def nemotron(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """One sublayer a layer, by letter or by name: M mamba, * attention, - mlp, E moe."""
     names = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
     pattern = keys.text("hybrid_override_pattern") or keys.per_layer(len(layers), "layers_block_type")
@@ -150,7 +150,7 @@ def nemotron(keys: Keys, fields: Fields, layers: Layers) -> None:
             layer |= {"attention": False, "mlp": "dense" if letter == "-" else "usual"}
 
 
-def lightning(keys: Keys, fields: Fields, layers: Layers) -> None:
+def lightning(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Lightning attention in the layers marked 0 (MiniMax-Text-01: qkv_proj, output_gate, norm, out_proj)."""
     heads, width = fields["num_heads"], fields["head_dim"]
     inner = heads * width
@@ -164,7 +164,7 @@ def lightning(keys: Keys, fields: Fields, layers: Layers) -> None:
             layer |= {"attention": False, "state": state}
 
 
-def short_convolution(keys: Keys, fields: Fields, layers: Layers) -> None:
+def short_convolution(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """A gated short convolution instead of attention (LFM2: in_proj, conv, out_proj)."""
     hidden, kernel = fields["hidden_size"], keys.size("conv_L_cache", default=3)
     state = {
@@ -181,7 +181,7 @@ def short_convolution(keys: Keys, fields: Fields, layers: Layers) -> None:
             layer |= {"attention": False, "state": state}
 
 
-def searched(keys: Keys, fields: Fields, layers: Layers) -> None:
+def searched(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Layers found by architecture search, each with heads and width of its own or none (Llama-Nemotron)."""
     for layer, block in zip(layers, keys.items("block_configs"), strict=False):
         one = Keys(block, keys.where, "block_configs.")

@@ -12,7 +12,7 @@ from specsim.assembly import assemble
 from specsim.planning.sweep.points import AnswerName
 from specsim.scenario import Scenario
 
-Row = dict[str, Any]  # numbers, texts and None
+AnswerRow = dict[str, Any]  # numbers, texts and None
 SUMMARY = (
     "output_throughput", "request_throughput", "request_goodput", "spec_decode_acceptance_length",
     "median_ttft_ms", "p95_ttft_ms", "p99_ttft_ms", "median_tpot_ms", "p95_tpot_ms", "p99_tpot_ms", "median_e2el_ms",
@@ -23,10 +23,10 @@ SUMMARY = (
 class Answer(Protocol):
     """Answers one question. A worker anywhere calls it, so it is a function of a module."""
 
-    def __call__(self, scenario: Scenario) -> Row: ...
+    def __call__(self, scenario: Scenario) -> AnswerRow: ...
 
 
-def predicted(scenario: Scenario) -> Row:
+def predicted(scenario: Scenario) -> AnswerRow:
     """By formula, at the batch that the load leads to and the draft length of the policy, or the best where it varies.
 
     Its speed-up comes with the bounds of its 90 % interval. Raises NoAnswer where the models do not fit.
@@ -46,7 +46,7 @@ def predicted(scenario: Scenario) -> Row:
     }  # fmt: skip
 
 
-def simulated(scenario: Scenario) -> Row:
+def simulated(scenario: Scenario) -> AnswerRow:
     """By one simulation under the scenario's seed. Raises NoAnswer where the models or a request do not fit."""
     from specsim.serving.simulate import simulate  # numba comes with it
 
@@ -60,7 +60,7 @@ def simulated(scenario: Scenario) -> Row:
     )
 
 
-def planned(scenario: Scenario) -> Row:
+def planned(scenario: Scenario) -> AnswerRow:
     """Fewest replicas of the scenario's own deployment and drafter that meet its SLO at its load, by simulation.
 
     Raises InvalidInput without an SLO, NoAnswer where no number of replicas meets it.
@@ -90,7 +90,7 @@ def planned(scenario: Scenario) -> Row:
 ANSWERS: Mapping[AnswerName, Answer] = {"predict": predicted, "simulate": simulated, "plan": planned}
 
 
-def _common(scenario: Scenario, draft_tokens: int, tokens_per_s: float, per_user: float | None) -> Row:
+def _common(scenario: Scenario, draft_tokens: int, tokens_per_s: float, per_user: float | None) -> AnswerRow:
     """What every row says; throughput is that of all replicas, per user that of a request while it decodes."""
     deployment, speculation = scenario.deployment, scenario.speculation
     gpus = deployment.replicas * deployment.tensor_parallel

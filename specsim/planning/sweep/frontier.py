@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specsim.errors import InvalidInput
-from specsim.planning.sweep.answers import Row
+from specsim.planning.sweep.answers import AnswerRow
 
 PER_GPU, PER_USER = "output_tokens_per_s_per_gpu", "output_tokens_per_s_per_user"
-Price = float | Mapping[str, float]
+UsdPerGpuHour = float | Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Offer:
         return f"{drafts}, {replicas}TP{self.tensor_parallel} {self.gpu}"
 
 
-def offers(rows: Sequence[Row], price: Price | None = None) -> list[Offer]:
+def offers(rows: Sequence[AnswerRow], price: UsdPerGpuHour | None = None) -> list[Offer]:
     """The rows that have an answer. Raises InvalidInput where a GPU has no price."""
     found = []
     for row in rows:
@@ -76,7 +76,7 @@ def frontier(points: Sequence[Offer], worth: Callable[[Offer], float] = throughp
     return best[::-1]
 
 
-def _usd_per_hour(price: Price, gpu: str) -> float:
+def _usd_per_hour(price: UsdPerGpuHour, gpu: str) -> float:
     if not isinstance(price, Mapping):
         return price
     named = {name.lower(): usd for name, usd in price.items()}

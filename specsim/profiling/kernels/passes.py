@@ -15,7 +15,7 @@ from specsim.profiling.device.timer import CallCapture, Capture, Clock, Timing, 
 from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 
-Cell = tuple[int, int, int]  # sequences, query tokens, KV tokens with the new ones
+PassShape = tuple[int, int, int]  # sequences, query tokens, KV tokens with the new ones
 SPARE_POSITIONS = 8  # of each cache slot
 RAGGED = 4  # sequences end at this many different lengths, as they do while serving
 
@@ -44,7 +44,7 @@ CHECKED = {
 class PassTimer:
     """Times passes of one model whose caches hold random keys and values."""
 
-    def __init__(self, spec: ModelSpec, cells: Sequence[Cell], device: str, dtype: str, clock: Clock) -> None:
+    def __init__(self, spec: ModelSpec, cells: Sequence[PassShape], device: str, dtype: str, clock: Clock) -> None:
         self._clock = clock
         self._model = Transformer(
             spec,
@@ -57,7 +57,7 @@ class PassTimer:
         with torch.inference_mode():
             self._model.cache.normal_()
 
-    def time(self, cell: Cell, capture: Capture, probe: MachineProbe) -> Timing:
+    def time(self, cell: PassShape, capture: Capture, probe: MachineProbe) -> Timing:
         """Seconds of one pass, logits of every new token included, in a steady moment of the machine."""
         plan = self._plan(cell)
 
@@ -67,7 +67,7 @@ class PassTimer:
 
         return probe.steadily(timed)
 
-    def _plan(self, cell: Cell) -> PassPlan:
+    def _plan(self, cell: PassShape) -> PassPlan:
         sequences, width, keys = cell
         model = self._model
         generator = np.random.default_rng(0)
@@ -79,7 +79,7 @@ class PassTimer:
 
 def pass_rows(
     spec: ModelSpec,
-    cells: Sequence[Cell],
+    cells: Sequence[PassShape],
     device: str,
     dtype: str,
     clock: Clock,

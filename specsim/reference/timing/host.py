@@ -16,7 +16,7 @@ from torch import Tensor
 from specsim.arrays import Integers
 from specsim.reference.decoding.engine import Engine
 from specsim.reference.decoding.models import Models
-from specsim.reference.drafters import Drafter, DraftModel, History, NGram, Progress, Proposal, Stopwatch
+from specsim.reference.drafters import Drafter, DraftModel, History, NGram, Prefills, Proposal, Stopwatch
 from specsim.reference.drafters.base import Judge
 from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
 from specsim.reference.timing.grid import MIN_ROUNDS, WARM_UP_ROUNDS, SteadyBatch, room
@@ -85,7 +85,7 @@ class _Zeros(Drafter):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         shape = (len(slots), draft_tokens)

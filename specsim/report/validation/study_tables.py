@@ -10,10 +10,10 @@ from specsim.fidelity.study_errors import ComparedFigure, ErrorSummary, Signs, c
 from specsim.report.markdown import markdown_table
 from specsim.report.sheet import Sheet
 from specsim.studies.quantities import LABELS, QUANTITIES, SPEEDUP
-from specsim.studies.score import Acceptance, MeasuredFigure, StudyScore
+from specsim.studies.score import AcceptanceSource, MeasuredFigure, StudyScore
 from specsim.studies.study import SPLITS, Split
 
-WORDS: dict[Acceptance, str] = {"measured": "as measured", "smallest": "as at the smallest batch"}
+WORDS: dict[AcceptanceSource, str] = {"measured": "as measured", "smallest": "as at the smallest batch"}
 HEADLINE = {
     "speed-up": ("speed-up",),
     "output tokens/s": ("output tokens/s",),
@@ -35,7 +35,7 @@ SPEEDUP_LABEL = QUANTITIES[SPEEDUP].label
 
 
 def compared(
-    figures: Iterable[MeasuredFigure], acceptance: Acceptance, label: str | None = None
+    figures: Iterable[MeasuredFigure], acceptance: AcceptanceSource, label: str | None = None
 ) -> list[ComparedFigure]:
     """Comparisons of one label, None for all, under one acceptance."""
     found = [figure.comparison(acceptance) for figure in figures if label in (None, figure.label)]
