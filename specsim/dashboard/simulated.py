@@ -25,7 +25,7 @@ def simulated(answered: Answered) -> RunSummaries | None:
     about = f"Simulates {requests:,} requests of this load in discrete events, with the drafter and with none."
     return run_on_demand(
         f"simulate {answered.key}", "Simulate this load", about, lambda told: _both(scenario, told), answered.side
-    )  # fmt: skip
+    )
 
 
 def _both(scenario: Scenario, told: TimedProgress) -> RunSummaries:

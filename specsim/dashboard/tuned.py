@@ -29,18 +29,24 @@ def draw(answered: Answered) -> None:
     st.subheader("What to paste into the engine")
     engine = _engine(answered)
     found = run_on_demand(
-        f"tune {answered.key}", f"Tune {engine}",
+        f"tune {answered.key}",
+        f"Tune {engine}",
         f"Finds the best draft length at every batch size, confirms it under the load against off and every single k, "
         f"and writes it for {engine}, as specsim tune does.",
-        lambda told: _tuned(answered.asked, engine, told), answered.side,
-    )  # fmt: skip
+        lambda told: _tuned(answered.asked, engine, told),
+        answered.side,
+    )
     if found is None:
         return
     draw_blocks(drafts(found, answered.scenario.slo, "").blocks, f"tuned {answered.side}")
     st.download_button(
-        "Engine configuration", configuration(found), f"speculation.{ENDINGS[engine]}", "text/plain",
-        key=f"engine {answered.side}", on_click="ignore",
-    )  # fmt: skip
+        "Engine configuration",
+        configuration(found),
+        f"speculation.{ENDINGS[engine]}",
+        "text/plain",
+        key=f"engine {answered.side}",
+        on_click="ignore",
+    )
     st.code(answered.words.command("tune", "--for", engine), language="sh", wrap_lines=True)
 
 
@@ -71,5 +77,5 @@ def _tuned(asked: Asked, engine: RealEngineKind, told: TimedProgress) -> Decisio
 
     tuning = tune(
         machine, rule=rule_of(engine, question), progress=lambda done, count: told(done, count, "draft lengths")
-    )  # fmt: skip
+    )
     return decide(question, engine, tuning, progress=tell)

@@ -38,9 +38,17 @@ MAX_BATCH_SIZE = 2048  # TensorRT-LLM's own max_batch_size where the YAML has no
 TOKENS_PER_BLOCK = 32  # and its own tokens_per_block
 
 _TYPES = {
-    "Eagle3": "eagle3", "Eagle": "eagle3", "MTP": "mtp", "NGram": "ngram", "Draft_Target": "draft_model",
-    "PARD": "pard", "DFlash": "dflash", "DSpark": "dspark", "SA": "suffix_automaton", "Medusa": "medusa",
-}  # fmt: skip
+    "Eagle3": "eagle3",
+    "Eagle": "eagle3",
+    "MTP": "mtp",
+    "NGram": "ngram",
+    "Draft_Target": "draft_model",
+    "PARD": "pard",
+    "DFlash": "dflash",
+    "DSpark": "dspark",
+    "SA": "suffix_automaton",
+    "Medusa": "medusa",
+}
 _NO_DRAFTER = {"auto", "lookahead", "savestate", "userprovided"}
 _FROM_CHECKPOINT = {"mtp", "pard", "dflash", "dspark"}  # max_draft_len may be left to the draft checkpoint
 _NEEDS_MODEL = {"eagle3", "draft_model"}
@@ -124,13 +132,18 @@ def read_tensorrt_llm(source: Mapping[str, Any] | Path | str, keys: BatchKeys = 
         kept |= {key: value for key, value in switches.items() if value is not None}
     graphs = server.cuda_graph_config.batch_sizes if server.cuda_graph_config else None
     fields = {
-        "engine": "tensorrt-llm", "method": method, "draft_model": parsed.speculative_model, "tree": tree,
+        "engine": "tensorrt-llm",
+        "method": method,
+        "draft_model": parsed.speculative_model,
+        "tree": tree,
         "num_speculative_tokens": tree.num_draft_tokens - 1 if tree else longest,
         "policy": None if tree else policy,
         "prompt_lookup": (1, parsed.max_matching_ngram_size or 2) if method == "ngram" else None,
-        "limits": _limits(server, notes), "graph_batch_sizes": graphs, "kept": kept,
+        "limits": _limits(server, notes),
+        "graph_batch_sizes": graphs,
+        "kept": kept,
         "notes": (*notes, *kept_notes(kept, _UNMODELLED, "TensorRT-LLM, which refuses to start with it")),
-    }  # fmt: skip
+    }
     return build(EngineConfig, fields, where)
 
 
@@ -282,10 +295,12 @@ def _schedule(config: EngineConfig, keys: BatchKeys, notes: list[str]) -> dict[s
 def _limits(server: _Server, notes: list[str]) -> dict[str, Any]:
     cache, block = server.kv_cache_config, server.kv_cache_config.tokens_per_block
     limits = {
-        "max_num_seqs": server.max_batch_size, "max_num_batched_tokens": server.max_num_tokens, "block_size": block,
+        "max_num_seqs": server.max_batch_size,
+        "max_num_batched_tokens": server.max_num_tokens,
+        "block_size": block,
         "chunked_prefill": server.enable_chunked_prefill,
         "graph_sizes": () if server.cuda_graph_config is None else None,
-    }  # fmt: skip
+    }
     if cache.max_tokens is not None:
         limits["num_kv_blocks"] = cache.max_tokens // (block or TOKENS_PER_BLOCK)
     if cache.free_gpu_memory_fraction is not None:

@@ -156,9 +156,13 @@ def accepting_as_logged(asked: Asked, records: Sequence[AcceptanceRecord], sourc
         return asked
     chosen = law_of_logs(records).chosen
     fitted = Speculation(
-        program=before.program, draft_model=before.draft_model, max_draft_tokens=chosen.draft_tokens,
-        acceptance=chosen.law, acceptance_origin=Origin(source=source), policy=FixedPolicy(k=chosen.draft_tokens),
-    )  # fmt: skip
+        program=before.program,
+        draft_model=before.draft_model,
+        max_draft_tokens=chosen.draft_tokens,
+        acceptance=chosen.law,
+        acceptance_origin=Origin(source=source),
+        policy=FixedPolicy(k=chosen.draft_tokens),
+    )
     return replace(asked, scenario=asked.scenario.model_copy(update={"speculation": fitted}))
 
 

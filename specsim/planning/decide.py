@@ -53,9 +53,14 @@ class Decision:
 
 
 def decide(
-    question: Scenario, engine: RealEngineKind | None, tuning: Tuning, *, simulated: bool = True,
-    draft_model: str | None = None, progress: PartProgress | None = None,
-) -> Decision:  # fmt: skip
+    question: Scenario,
+    engine: RealEngineKind | None,
+    tuning: Tuning,
+    *,
+    simulated: bool = True,
+    draft_model: str | None = None,
+    progress: PartProgress | None = None,
+) -> Decision:
     """What a tuned schedule comes to; ``simulated``: off, every single k and the schedule are tried under the load.
 
     ``draft_model``: the checkpoint to load; None: a placeholder.

@@ -44,9 +44,13 @@ class Deployed:
             result = simulate(Assembly(scenario.model_copy(update={"workload": workload})), replicas=self.replicas)
         else:
             result = run(
-                requests(scenario, load, scenario.seed, count), self.replicas, clients=load.clients,
-                router=deployment.router, disaggregation=deployment.disaggregation, slo=scenario.slo,
-            )  # fmt: skip
+                requests(scenario, load, scenario.seed, count),
+                self.replicas,
+                clients=load.clients,
+                router=deployment.router,
+                disaggregation=deployment.disaggregation,
+                slo=scenario.slo,
+            )
         if result.interrupted:
             raise KeyboardInterrupt
         return result.summary(scenario.slo)
@@ -80,7 +84,7 @@ def own_load(scenario: Scenario) -> Load:
 
 def load_curve(
     deployed: Mapping[str, Deployed], progress: Callable[[int, int], None] | None = None
-) -> tuple[LoadPoint, ...]:  # fmt: skip
+) -> tuple[LoadPoint, ...]:
     """Alternatives over loads from light to as much as the best of them serves, the scenario's own among them.
 
     ``progress`` hears (done, all) runs.

@@ -54,10 +54,10 @@ def replications_tables(summaries: ReplicatedSummaries, pairs: Pairs, first_seed
 
 def _intervals_table(
     title: str, columns: Mapping[str, Mapping[str, Interval]], flags: Mapping[str, Sequence[str]]
-) -> Table:  # fmt: skip
+) -> Table:
     table = Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
-    )  # fmt: skip
+    )
     table.add_column("metric", no_wrap=True)
     for heading in columns:
         table.add_column(heading, justify="right", overflow="fold")
@@ -88,9 +88,13 @@ def predicted_json(metrics: Mapping[str, PredictedInterval]) -> dict[str, dict[s
 def predicted_table(alternatives: Mapping[str, Mapping[str, PredictedInterval]]) -> Table:
     """Each alternative's metrics with what the errors of prices and the luck of acceptance leave open."""
     table = Table(
-        title="90 % intervals: errors of prices, luck in acceptance", title_justify="left", box=SIMPLE_HEAD,
-        padding=(0, 0, 0, 1), show_edge=False, pad_edge=False,
-    )  # fmt: skip
+        title="90 % intervals: errors of prices, luck in acceptance",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        show_edge=False,
+        pad_edge=False,
+    )
     table.add_column("metric", no_wrap=True)
     for name in alternatives:
         table.add_column(short_name(name), justify="right", overflow="fold")

@@ -58,13 +58,17 @@ class ReplicaKind:
     def fill(self, record: Records) -> None:
         """What a replica's record points to."""
         limit, lengths = self.assembly.max_queue, self.draft_lengths
-        point(record, {
-            "laws": None if self.laws is None else self.laws.records,
-            "prices": None if self.prices is None else self.prices.record,
-            "draft_lengths": lengths, "last_draft_length": 0 if lengths is None else len(lengths) - 1,
-            "max_queue": NO_LIMIT if limit is None else limit,
-            "response_s": self.assembly.limits.frontend_response_s,
-        })  # fmt: skip
+        point(
+            record,
+            {
+                "laws": None if self.laws is None else self.laws.records,
+                "prices": None if self.prices is None else self.prices.record,
+                "draft_lengths": lengths,
+                "last_draft_length": 0 if lengths is None else len(lengths) - 1,
+                "max_queue": NO_LIMIT if limit is None else limit,
+                "response_s": self.assembly.limits.frontend_response_s,
+            },
+        )
 
 
 class Fleet:

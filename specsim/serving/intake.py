@@ -67,11 +67,14 @@ class Intake:
         for engine in self._engines:
             _refuse_endless(engine, part)
         columns: dict[str, Records | None] = {
-            "request_ids": part.request_ids, "arrival_s": part.arrival_s,
+            "request_ids": part.request_ids,
+            "arrival_s": part.arrival_s,
             "think_s": np.zeros(len(part)) if part.think_s is None else part.think_s,
-            "prompt_tokens": part.prompt_tokens, "output_tokens": part.output_tokens,
-            "class_index": part.class_index, "priorities": np.array(part.priorities),
-        }  # fmt: skip
+            "prompt_tokens": part.prompt_tokens,
+            "output_tokens": part.output_tokens,
+            "class_index": part.class_index,
+            "priorities": np.array(part.priorities),
+        }
         columns |= self._tracks(part)
         if part.prefixes is not None:
             columns |= {"hash_starts": part.prefixes.starts, "hashes": part.prefixes.values}

@@ -29,9 +29,16 @@ class PhaseCost:
     """Prices what one phase of a program does at the end of a step."""
 
     def __init__(
-        self, phase: Phase, program: DraftProgram, pricing: PassPricing, *, target: ModelSpec, precision: Precision,
-        draft: ModelSpec | None, kv_bits: float,
-    ) -> None:  # fmt: skip
+        self,
+        phase: Phase,
+        program: DraftProgram,
+        pricing: PassPricing,
+        *,
+        target: ModelSpec,
+        precision: Precision,
+        draft: ModelSpec | None,
+        kv_bits: float,
+    ) -> None:
         self.phase = phase
         self._proposal = program.proposal
         self._mask = "tree" if program.proposal.tree else ""

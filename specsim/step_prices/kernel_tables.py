@@ -72,7 +72,7 @@ class ByPrompts:
 
     def __init__(
         self, charges: Callable[[Group], Iterable[Charge]], inside: Callable[[Group], Group], knots: Knots
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._charges, self._inside, self._knots = charges, inside, knots
 
     def made(self) -> Floats:

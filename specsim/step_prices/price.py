@@ -256,9 +256,7 @@ def _host(prices: Any, table: int, plan: int, count: int) -> tuple[float, float]
 
 
 @jit
-def _of_run(
-    prices: Any, run: Any, step: Any, decoding: int, prompt_tokens: float
-) -> tuple[float, float, float]:  # fmt: skip
+def _of_run(prices: Any, run: Any, step: Any, decoding: int, prompt_tokens: float) -> tuple[float, float, float]:
     """Seconds of the device, that it waits for the launches of the run, and of the host for them."""
     tokens, rows, attention_s, kernels = 0.0, 0.0, 0.0, 0
     share = floats_at(run.shares)[decoding]

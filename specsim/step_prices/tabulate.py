@@ -96,7 +96,7 @@ class _Tabulator:
 
     def _parts(
         self, plan: _Plan, group: Group, drafting: Reals = 1, prompts: Sequence[Group] = PROMPTS
-    ) -> list[_Part]:  # fmt: skip
+    ) -> list[_Part]:
         """What the source runs in a step of a plan that has this group of sequences."""
         decoding = [Group(1, 2, KV, 2), group] if plan.wide else [group]
         prompts = prompts if plan.mixed else ()
@@ -128,10 +128,13 @@ class _Tabulator:
         own = _as_in_run(run.drafting, attention)
         fields: dict[str, Any] = {
             "widths": _Array(np.array([np.zeros(len(WIDTH_FIELDS)), *widths])),
-            "shares": _Array(self._shares(many)), "times": _Array(self._by_number(many.run.times)),
-            "of_target": widest.phase is None, "overlapped": widest.phase is not None and widest.phase.overlapped,
-            "attention_s": attention, **{f"own_{name}": value for name, value in zip(WIDTH_FIELDS, own, strict=True)},
-        }  # fmt: skip
+            "shares": _Array(self._shares(many)),
+            "times": _Array(self._by_number(many.run.times)),
+            "of_target": widest.phase is None,
+            "overlapped": widest.phase is not None and widest.phase.overlapped,
+            "attention_s": attention,
+            **{f"own_{name}": value for name, value in zip(WIDTH_FIELDS, own, strict=True)},
+        }
         if widest.prompts:
             first, last = widest.prompts[0], widest.prompts[-1]
             fields["prompt_tokens"] = first.query_tokens / PROMPT
@@ -251,10 +254,12 @@ def _launching(part: _Part) -> dict[str, float]:
     more_busy_s, _ = cost.launching_s(alone + each, False, uniform=uniform)
     return {
         "captured": max(cost.captured_sizes(uniform=uniform), default=0.0),
-        "captured_busy_s": float(busy_s), "captured_idle_s": float(idle_s),
-        "eager_busy_s": float(eager_busy_s), "eager_idle_s": float(eager_idle_s),
+        "captured_busy_s": float(busy_s),
+        "captured_idle_s": float(idle_s),
+        "eager_busy_s": float(eager_busy_s),
+        "eager_idle_s": float(eager_idle_s),
         "eager_group_busy_s": float(more_busy_s - eager_busy_s),
-    }  # fmt: skip
+    }
 
 
 def _records(runs: Sequence[dict[str, Any]]) -> tuple[Any, list[Floats]]:

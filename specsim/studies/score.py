@@ -50,9 +50,17 @@ class MeasuredFigure:
             return None
         choice = (self.row.study, self.row.apart_from((DRAFTER, DRAFT_TOKENS)))
         return ComparedFigure(
-            self.label, self.value, told.value, told.low, told.high, self.by_length, self.by_smallest, choice,
-            self.row.condition.get(DRAFTER, ""), self.row.k,
-        )  # fmt: skip
+            self.label,
+            self.value,
+            told.value,
+            told.low,
+            told.high,
+            self.by_length,
+            self.by_smallest,
+            choice,
+            self.row.condition.get(DRAFTER, ""),
+            self.row.k,
+        )
 
 
 @dataclass(frozen=True, slots=True)

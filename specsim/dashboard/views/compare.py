@@ -23,10 +23,12 @@ def draw(answered: Answered) -> None:
     words = answered.words
     named = ", ".join(words.drafters) or "the question's own and those that engines serve with such a model"
     found = run_on_demand(
-        f"compare {answered.key} {words.drafters}", "Compare drafters",
+        f"compare {answered.key} {words.drafters}",
+        "Compare drafters",
         f"Compares {named} by formula, and simulates the best {SIMULATED} at the load.",
-        lambda told: _compared(words, told), answered.side,
-    )  # fmt: skip
+        lambda told: _compared(words, told),
+        answered.side,
+    )
     if found is None:
         return
     st.markdown("**Speed-up of each drafter at its best k**")

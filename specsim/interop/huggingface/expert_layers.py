@@ -106,8 +106,14 @@ def _routed(keys: Keys, count: int) -> list[bool]:
         return [index in chosen for index in range(count)]
     first = keys.count("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")
     last = keys.count("moe_layer_end_index", default=count)
-    every = keys.size("moe_layer_interval", "moe_layer_freq", "decoder_sparse_step", "interleave_moe_layer_step",
-                      "expert_layer_period", default=1)  # fmt: skip
+    every = keys.size(
+        "moe_layer_interval",
+        "moe_layer_freq",
+        "decoder_sparse_step",
+        "interleave_moe_layer_step",
+        "expert_layer_period",
+        default=1,
+    )
     offset = keys.count("expert_layer_offset", default=every - 1 if not keys.has("expert_layer_period") else 0)
     excluded = keys.items("mlp_only_layers")
     return [

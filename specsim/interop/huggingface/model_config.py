@@ -96,8 +96,12 @@ def _reader(name: str) -> LayerReader:
 
 def _refuse_unread_layers(keys: Keys, fields: Fields) -> None:
     """Raises InvalidInput for experts or latent vectors in a family that has none: they would be left out."""
-    for name, part in (("num_experts", "moe"), ("num_local_experts", "moe"), ("n_routed_experts", "moe"),
-                       ("kv_lora_rank", "mla")):  # fmt: skip
+    for name, part in (
+        ("num_experts", "moe"),
+        ("num_local_experts", "moe"),
+        ("n_routed_experts", "moe"),
+        ("kv_lora_rank", "mla"),
+    ):
         if keys.find(name) not in (None, 0, 1) and not fields.get(part) and not fields.get("compression"):
             raise keys.wrong(name, keys.find(name), f"model_type {keys.text('model_type')} has none; correct either")
 
@@ -118,9 +122,13 @@ def _usual(keys: Keys, family: Mapping[str, Any], num_layers: int) -> Fields:
     stateful = bool({"mamba", "mamba2"} & set(family.get("readers", ())))
     heads = keys.size("num_attention_heads", "n_head", "n_heads", default=max(1, hidden // 64) if stateful else None)
     positions = keys.size(
-        "max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "model_max_length",
+        "max_position_embeddings",
+        "n_positions",
+        "seq_length",
+        "max_sequence_length",
+        "model_max_length",
         default=4096 if stateful or not gpt else None,
-    )  # fmt: skip
+    )
     given = dict(family.get("fields", {}))
     if "moe" in given:
         given["moe"] = dict(given["moe"])
@@ -147,9 +155,13 @@ def _kv_heads(keys: Keys, family: Mapping[str, Any], heads: int) -> int:
         return heads
     usual = 1 if multi_query or family.get("multi_query") else heads
     return keys.size(
-        "num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num", "num_attention_groups",
+        "num_key_value_heads",
+        "n_head_kv",
+        "num_kv_heads",
+        "multi_query_group_num",
+        "num_attention_groups",
         default=usual,
-    )  # fmt: skip
+    )
 
 
 def _head_dim(keys: Keys, hidden: int, heads: int) -> int:

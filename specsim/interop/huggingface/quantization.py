@@ -129,8 +129,15 @@ def store_weights(keys: Keys, fields: Fields, layers: LayerFields, family: Mappi
 
 _LATENT = {"query", "query_down", "query_up", "kv_down", "kv_up", "output_down", "attention_output"}
 _TOLD = (
-    "quant_algo", "quant_method", "bits", "w_bit", "load_in_4bit", "load_in_8bit", "config_groups", "quantized_layers",
-)  # fmt: skip
+    "quant_algo",
+    "quant_method",
+    "bits",
+    "w_bit",
+    "load_in_4bit",
+    "load_in_8bit",
+    "config_groups",
+    "quantized_layers",
+)
 
 
 def _experts_of(keys: Keys) -> Scheme | None:

@@ -25,11 +25,17 @@ def gated_delta(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     key_width = heads * keys.size("linear_key_head_dim")
     value_width = values * keys.size("linear_value_head_dim")
     state = {
-        "input_width": 2 * key_width + 2 * value_width + 2 * values, "output_width": value_width,
-        "conv_channels": 2 * key_width + value_width, "conv_kernel": keys.size("linear_conv_kernel_dim"),
-        "heads": values, "rows": keys.size("linear_key_head_dim"), "columns": keys.size("linear_value_head_dim"),
-        "operations": 7, "vectors": 2 * values + keys.size("linear_value_head_dim"), "state_bits": _state_bits(keys),
-    }  # fmt: skip
+        "input_width": 2 * key_width + 2 * value_width + 2 * values,
+        "output_width": value_width,
+        "conv_channels": 2 * key_width + value_width,
+        "conv_kernel": keys.size("linear_conv_kernel_dim"),
+        "heads": values,
+        "rows": keys.size("linear_key_head_dim"),
+        "columns": keys.size("linear_value_head_dim"),
+        "operations": 7,
+        "vectors": 2 * values + keys.size("linear_value_head_dim"),
+        "state_bits": _state_bits(keys),
+    }
     kinds = keys.per_layer(len(layers), "layer_types")
     interval = keys.size("full_attention_interval", default=4)
     for index, layer in enumerate(layers):
@@ -48,11 +54,18 @@ def kimi_delta(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     narrow = [(inner, width)] if linear.flag("use_full_rank_gate") else [(inner, width), (inner, width)]
     gate = inner if linear.flag("use_full_rank_gate") else width
     state = {
-        "input_width": 3 * inner + width + gate + heads, "inner": narrow, "output_width": inner,
-        "conv_channels": 3 * inner, "conv_kernel": linear.size("short_conv_kernel_size"), "heads": heads,
-        "rows": width, "columns": width, "operations": 7, "vectors": heads + inner + width,
+        "input_width": 3 * inner + width + gate + heads,
+        "inner": narrow,
+        "output_width": inner,
+        "conv_channels": 3 * inner,
+        "conv_kernel": linear.size("short_conv_kernel_size"),
+        "heads": heads,
+        "rows": width,
+        "columns": width,
+        "operations": 7,
+        "vectors": heads + inner + width,
         "state_bits": 32,
-    }  # fmt: skip
+    }
     chosen = set(linear.items("kda_layers"))
     for index, layer in enumerate(layers):
         if index + 1 in chosen:
@@ -68,12 +81,18 @@ def mamba2_state(keys: Keys, hidden: int) -> Fields:
     inner = heads * width if isinstance(width, int) else keys.size("mamba_expand", "expand") * hidden
     channels = inner + 2 * groups * size
     return {
-        "input_width": inner + channels + heads, "output_width": inner, "conv_channels": channels,
+        "input_width": inner + channels + heads,
+        "output_width": inner,
+        "conv_channels": channels,
         "conv_kernel": keys.size("conv_kernel", "mamba_d_conv", default=4),
-        "conv_bias": keys.flag("use_conv_bias", "mamba_conv_bias", default=True), "heads": heads,
-        "rows": inner // heads, "columns": size, "vectors": 3 * heads + inner, "state_bits": _state_bits(keys),
+        "conv_bias": keys.flag("use_conv_bias", "mamba_conv_bias", default=True),
+        "heads": heads,
+        "rows": inner // heads,
+        "columns": size,
+        "vectors": 3 * heads + inner,
+        "state_bits": _state_bits(keys),
         "span": keys.size("chunk_size", "mamba_chunk_size", default=256),
-    }  # fmt: skip
+    }
 
 
 def mamba1_state(keys: Keys, hidden: int, *, norms: bool = False) -> Fields:
@@ -84,11 +103,17 @@ def mamba1_state(keys: Keys, hidden: int, *, norms: bool = False) -> Fields:
     rank = keys.find("mamba_dt_rank", "time_step_rank")
     rank = rank if isinstance(rank, int) else -(-hidden // 16)
     return {
-        "input_width": 2 * inner, "inner": [(rank + 2 * size, inner), (inner, rank)], "output_width": inner,
-        "conv_channels": inner, "conv_kernel": keys.size("mamba_d_conv", "conv_kernel", default=4),
-        "conv_bias": keys.flag("mamba_conv_bias", "use_conv_bias", default=True), "heads": inner, "rows": size,
-        "vectors": inner * (size + 2) + (rank + 2 * size if norms else 0), "state_bits": _state_bits(keys),
-    }  # fmt: skip
+        "input_width": 2 * inner,
+        "inner": [(rank + 2 * size, inner), (inner, rank)],
+        "output_width": inner,
+        "conv_channels": inner,
+        "conv_kernel": keys.size("mamba_d_conv", "conv_kernel", default=4),
+        "conv_bias": keys.flag("mamba_conv_bias", "use_conv_bias", default=True),
+        "heads": inner,
+        "rows": size,
+        "vectors": inner * (size + 2) + (rank + 2 * size if norms else 0),
+        "state_bits": _state_bits(keys),
+    }
 
 
 def mamba(keys: Keys, fields: Fields, layers: LayerFields) -> None:
@@ -155,9 +180,15 @@ def lightning(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     heads, width = fields["num_heads"], fields["head_dim"]
     inner = heads * width
     state = {
-        "input_width": 4 * inner, "output_width": inner, "heads": heads, "rows": width, "columns": width,
-        "vectors": inner, "state_bits": 32, "span": 256,
-    }  # fmt: skip
+        "input_width": 4 * inner,
+        "output_width": inner,
+        "heads": heads,
+        "rows": width,
+        "columns": width,
+        "vectors": inner,
+        "state_bits": 32,
+        "span": 256,
+    }
     marks: list[Any] = keys.per_layer(len(layers), "attn_type_list", "layer_types")
     for layer, mark in zip(layers, marks, strict=False):
         if mark in (0, "linear_attention"):

@@ -105,7 +105,7 @@ class Plan:
 
 def choose(
     scenario: Scenario, space: Space, load: Load, *, pool: Executor | None = None, progress: Progress | None = None
-) -> Plan:  # fmt: skip
+) -> Plan:
     """The best of each kind at a load; ``pool``: of processes, to which the kinds are given.
 
     Raises InvalidInput without an SLO, NoAnswer where nothing meets it: which limit the nearest candidate misses.

@@ -128,9 +128,13 @@ class Fleets:
     def _run(self, deployment: Deployment, load: Load, seed: int, count: int) -> dict[str, Any]:
         replicas = [self.replica.seeded(seed)] * deployment.replicas
         result = run(
-            requests(self.candidate.scenario, load, seed, count), replicas, router=deployment.router,
-            disaggregation=deployment.disaggregation, slo=self.slo, keep=False,
-        )  # fmt: skip
+            requests(self.candidate.scenario, load, seed, count),
+            replicas,
+            router=deployment.router,
+            disaggregation=deployment.disaggregation,
+            slo=self.slo,
+            keep=False,
+        )
         if result.interrupted:
             raise KeyboardInterrupt
         return result.summary(self.slo)

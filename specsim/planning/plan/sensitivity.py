@@ -124,7 +124,7 @@ def _ends(option: Option, known: list[int], *, unknown: int) -> GpuInterval:
     whole_low, whole_high = step * round(low / step), step * round(high / step)
     return GpuInterval(
         max(step, min(option.gpus, whole_low)), None if unknown else max(option.gpus, whole_high, *known)
-    )  # fmt: skip
+    )
 
 
 def _gpus(option: Option, fleets: Fleets, load: Load) -> int | None:

@@ -40,10 +40,16 @@ def predicted(scenario: Scenario) -> AnswerRow:
     cell = found.cell(batch, k)
     rate = cell.output_tokens_per_s * scenario.deployment.decode_replicas
     return _common(scenario, k, rate, cell.output_tokens_per_s / cell.batch) | {
-        "batch": float(cell.batch), "speedup": cell.speedup, "speedup_low": cell.low, "speedup_high": cell.high,
-        "tokens_per_round": cell.tokens_per_round, "round_ms": 1e3 * cell.round_s, "bound": cell.bound,
-        "source": cell.source, "prices": found.price_name,
-    }  # fmt: skip
+        "batch": float(cell.batch),
+        "speedup": cell.speedup,
+        "speedup_low": cell.low,
+        "speedup_high": cell.high,
+        "tokens_per_round": cell.tokens_per_round,
+        "round_ms": 1e3 * cell.round_s,
+        "bound": cell.bound,
+        "source": cell.source,
+        "prices": found.price_name,
+    }
 
 
 def simulated(scenario: Scenario) -> AnswerRow:
@@ -82,9 +88,13 @@ def planned(scenario: Scenario) -> AnswerRow:
     binding, tpot_ms = best.binding, summary["median_tpot_ms"]
     row = _common(sized, lengths[0] if lengths else 0, load.rate_per_s * output, 1e3 / tpot_ms if tpot_ms else None)
     return row | {
-        "batch": summary["mean_batch"], "rate_per_s": load.rate_per_s, "binds": binding.name,
-        "binds_used": binding.used, "source": summary["price_source"], "prices": assemble(scenario).price_name,
-    }  # fmt: skip
+        "batch": summary["mean_batch"],
+        "rate_per_s": load.rate_per_s,
+        "binds": binding.name,
+        "binds_used": binding.used,
+        "source": summary["price_source"],
+        "prices": assemble(scenario).price_name,
+    }
 
 
 ANSWERS: Mapping[AnswerName, Answer] = {"predict": predicted, "simulate": simulated, "plan": planned}
@@ -95,9 +105,14 @@ def _common(scenario: Scenario, draft_tokens: int, tokens_per_s: float, per_user
     deployment, speculation = scenario.deployment, scenario.speculation
     gpus = deployment.replicas * deployment.tensor_parallel
     return {
-        "model": scenario.model.name, "gpu": scenario.gpu.name, "gpus": gpus,
-        "tensor_parallel": deployment.tensor_parallel, "replicas": deployment.replicas,
-        "drafter": "off" if speculation is None else speculation.drafter_name(), "draft_tokens": draft_tokens,
-        "output_tokens_per_s": tokens_per_s, "output_tokens_per_s_per_gpu": tokens_per_s / gpus,
+        "model": scenario.model.name,
+        "gpu": scenario.gpu.name,
+        "gpus": gpus,
+        "tensor_parallel": deployment.tensor_parallel,
+        "replicas": deployment.replicas,
+        "drafter": "off" if speculation is None else speculation.drafter_name(),
+        "draft_tokens": draft_tokens,
+        "output_tokens_per_s": tokens_per_s,
+        "output_tokens_per_s_per_gpu": tokens_per_s / gpus,
         "output_tokens_per_s_per_user": per_user,
-    }  # fmt: skip
+    }

@@ -49,11 +49,19 @@ def offers(rows: Sequence[AnswerRow], price: UsdPerGpuHour | None = None) -> lis
         usd = None if price is None else _usd_per_hour(price, row["gpu"]) * 1e6 / (3600 * row[PER_GPU])
         found.append(
             Offer(
-                row["key"], row["drafter"], int(row["draft_tokens"]), row["gpu"], int(row["gpus"]),
-                int(row["tensor_parallel"]), int(row["replicas"]), float(row["batch"] or 0.0), float(row[PER_GPU]),
-                float(row[PER_USER]), usd,
+                row["key"],
+                row["drafter"],
+                int(row["draft_tokens"]),
+                row["gpu"],
+                int(row["gpus"]),
+                int(row["tensor_parallel"]),
+                int(row["replicas"]),
+                float(row["batch"] or 0.0),
+                float(row[PER_GPU]),
+                float(row[PER_USER]),
+                usd,
             )
-        )  # fmt: skip
+        )
     return found
 
 

@@ -29,9 +29,15 @@ LOST = {"BrokenProcessPool", "KilledWorker", "RayError"}  # loky, Dask, Ray: a w
 
 
 def run_points(
-    points: Sequence[Point], answer: Answer, kept: KeptRows, *, backend: Backend = "loky", address: str | None = None,
-    jobs: int = -1, progress: Progress | None = None,
-) -> int:  # fmt: skip
+    points: Sequence[Point],
+    answer: Answer,
+    kept: KeptRows,
+    *,
+    backend: Backend = "loky",
+    address: str | None = None,
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> int:
     """Answer the points that ``kept`` lacks, keep each as it comes, and return how many were answered.
 
     A point without an answer is kept with its ``error``. ``progress`` hears (finished, all). Raises MissingExtra for a

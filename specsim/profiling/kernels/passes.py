@@ -23,10 +23,16 @@ RAGGED = 4  # sequences end at this many different lengths, as they do while ser
 def generic_model(hidden: int, layers: int, heads: tuple[int, int, int], *, vocab_size: int) -> ModelSpec:
     """A Llama-like model; ``heads``: query heads, KV heads, head size."""
     return ModelSpec(
-        name=f"generic-{hidden}x{layers}", source="profiling only", num_layers=layers, hidden_size=hidden,
-        num_heads=heads[0], num_kv_heads=heads[1], head_dim=heads[2], intermediate_size=hidden * 11 // 4 // 64 * 64,
+        name=f"generic-{hidden}x{layers}",
+        source="profiling only",
+        num_layers=layers,
+        hidden_size=hidden,
+        num_heads=heads[0],
+        num_kv_heads=heads[1],
+        head_dim=heads[2],
+        intermediate_size=hidden * 11 // 4 // 64 * 64,
         vocab_size=vocab_size,
-    )  # fmt: skip
+    )
 
 
 CHECKED = {
@@ -91,10 +97,17 @@ def pass_rows(
     for cell, capture in product(cells, captures):
         timing = timer.time(cell, capture, probe)
         yield Row(
-            shape=tuple(float(v) for v in cell), operation=spec.name, dtype=dtype, kernel="reference engine",
-            cache="cold", mode=capture.mode, median_s=timing.median_s, p10_s=timing.p10_s, p90_s=timing.p90_s,
+            shape=tuple(float(v) for v in cell),
+            operation=spec.name,
+            dtype=dtype,
+            kernel="reference engine",
+            cache="cold",
+            mode=capture.mode,
+            median_s=timing.median_s,
+            p10_s=timing.p10_s,
+            p90_s=timing.p90_s,
             samples=timing.samples,
-        )  # fmt: skip
+        )
 
 
 def captures_of(capture: Capture) -> list[Capture]:

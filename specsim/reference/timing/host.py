@@ -100,9 +100,16 @@ class _Evicting(Transformer):
 
     def __init__(self, device: str, evicted_bytes: int, *, max_sequences: int, max_length: int, seed: int) -> None:
         spec = ModelSpec(
-            name="tiny", source="host time only", num_layers=1, hidden_size=64, num_heads=8, num_kv_heads=4,
-            head_dim=64, intermediate_size=128, vocab_size=512,
-        )  # fmt: skip
+            name="tiny",
+            source="host time only",
+            num_layers=1,
+            hidden_size=64,
+            num_heads=8,
+            num_kv_heads=4,
+            head_dim=64,
+            intermediate_size=128,
+            vocab_size=512,
+        )
         super().__init__(
             spec, device=device, dtype=torch.float32, max_sequences=max_sequences, max_length=max_length, seed=seed
         )

@@ -203,10 +203,17 @@ def measured_errors(scenario: Scenario) -> Section:
     model = scenario.model.name
     ranked = sorted(_merged(same), key=lambda one: (one.model != model, one.engine != engine, one.split != "test"))
     rows = [
-        [f"{one.model}\n{one.engine}, {one.split}", one.figure, str(one.rows), f"{one.mean:.1%}", f"{one.bias:+.1%}",
-         f"{one.worst:+.0%}", f"{one.covered} of {one.stated}" if one.stated else "-"]
+        [
+            f"{one.model}\n{one.engine}, {one.split}",
+            one.figure,
+            str(one.rows),
+            f"{one.mean:.1%}",
+            f"{one.bias:+.1%}",
+            f"{one.worst:+.0%}",
+            f"{one.covered} of {one.stated}" if one.stated else "-",
+        ]
         for one in ranked[:MOST_ROWS]
-    ]  # fmt: skip
+    ]
     header = ("model, engine", "figure", "rows", "mean\n|error|", "bias", "worst", "in 90 %\ninterval")
     left = len(ranked) - MOST_ROWS
     more = f" {left} lines more are in validation/gpu/errors.csv." if left > 0 else ""
@@ -224,10 +231,14 @@ def _merged(errors: Sequence[StudyError]) -> list[StudyError]:
 def _sum(members: Sequence[StudyError]) -> StudyError:
     rows = sum(one.rows for one in members)
     return replace(
-        members[0], rows=rows, mean=sum(one.rows * one.mean for one in members) / rows,
-        bias=sum(one.rows * one.bias for one in members) / rows, worst=max((one.worst for one in members), key=abs),
-        covered=sum(one.covered for one in members), stated=sum(one.stated for one in members),
-    )  # fmt: skip
+        members[0],
+        rows=rows,
+        mean=sum(one.rows * one.mean for one in members) / rows,
+        bias=sum(one.rows * one.bias for one in members) / rows,
+        worst=max((one.worst for one in members), key=abs),
+        covered=sum(one.covered for one in members),
+        stated=sum(one.stated for one in members),
+    )
 
 
 def _on_all(known: Sequence[StudyError]) -> str:

@@ -71,10 +71,13 @@ def capacity_report(
     if evidence is not None:
         sections.append(measured_beside(evidence.fidelity, evidence.origin))
     return Document(
-        title=_title(asked), subtitle=_subtitle(asked), verdict=sentence(answer, found, scenario.slo),
-        tone=tone(answer, found), lead=lead(answer, found, scenario.slo),
+        title=_title(asked),
+        subtitle=_subtitle(asked),
+        verdict=sentence(answer, found, scenario.slo),
+        tone=tone(answer, found),
+        lead=lead(answer, found, scenario.slo),
         sections=[*sections, assumptions(asked, speedups), repeat(asked, served, options)],
-    )  # fmt: skip
+    )
 
 
 def _simulated(

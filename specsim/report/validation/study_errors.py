@@ -61,10 +61,18 @@ def _of_part(score: StudyScore, figures: Sequence[MeasuredFigure]) -> list[Study
                 sums = summarise(told)
                 found.append(
                     StudyError(
-                        score.name, *group, members[0].row.split, label, sums.count, round(sums.mean, 4),
-                        round(sums.bias, 4), round(sums.worst, 4), sums.covered, sums.stated,
+                        score.name,
+                        *group,
+                        members[0].row.split,
+                        label,
+                        sums.count,
+                        round(sums.mean, 4),
+                        round(sums.bias, 4),
+                        round(sums.worst, 4),
+                        sums.covered,
+                        sums.stated,
                     )
-                )  # fmt: skip
+                )
     return found
 
 

@@ -264,14 +264,20 @@ def _one_document(score: StudyScore) -> dict[str, Any]:
         return {"value": forecast.value, "low": forecast.low, "high": forecast.high, "source": forecast.source}
 
     return {
-        "title": score.study.title, "source": score.study.source,
+        "title": score.study.title,
+        "source": score.study.source,
         "figures": [
             {
-                "line": one.row.line, "split": one.row.split, "condition": dict(one.row.condition),
-                "quantity": one.quantity, "measured": one.value, "spread": one.row.spreads.get(one.quantity),
-                "acceptance_as_measured": told(one.measured), "acceptance_at_smallest": told(one.smallest),
+                "line": one.row.line,
+                "split": one.row.split,
+                "condition": dict(one.row.condition),
+                "quantity": one.quantity,
+                "measured": one.value,
+                "spread": one.row.spreads.get(one.quantity),
+                "acceptance_as_measured": told(one.measured),
+                "acceptance_at_smallest": told(one.smallest),
             }
             for one in score.figures
         ],
         "unpredicted": [{"line": row.line, "why": why} for row, why in score.unpredicted],
-    }  # fmt: skip
+    }

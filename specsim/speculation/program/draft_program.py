@@ -90,9 +90,17 @@ class Taxonomy(Validated):
     """
 
     drafting: Literal[
-        "independent model", "early exit", "skipped layers", "heads", "features", "parallel", "copying", "window",
-        "micro steps", "none",
-    ]  # fmt: skip
+        "independent model",
+        "early exit",
+        "skipped layers",
+        "heads",
+        "features",
+        "parallel",
+        "copying",
+        "window",
+        "micro steps",
+        "none",
+    ]
     adaptation: Literal["static", "confidence", "batch", "acceptance", "online search"]
 
 

@@ -191,10 +191,16 @@ class SizedLayers(Validated):
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         shape = ModelSpec(
-            name=f"{target.name}'s drafter", source=target.source, num_layers=self.count, hidden_size=self.hidden_size,
-            num_heads=self.num_heads, num_kv_heads=self.num_kv_heads, head_dim=self.head_dim,
-            intermediate_size=self.intermediate_size, vocab_size=target.vocab_size,
-        )  # fmt: skip
+            name=f"{target.name}'s drafter",
+            source=target.source,
+            num_layers=self.count,
+            hidden_size=self.hidden_size,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            intermediate_size=self.intermediate_size,
+            vocab_size=target.vocab_size,
+        )
         stack, wider = shape.stack(), tuple[Linear, ...]()
         if self.input_width > 1:
             qkv = stack.linears(self.hidden_size)[0]
