@@ -302,7 +302,7 @@ class Assembly:
 
     def engine(self, role: int = 0) -> Records:
         """The rules that one replica of a role (``scheduling.records``) schedules by."""
-        from specsim.scheduling.replica import engine_of  # numba comes with it, which most verbs do without
+        from specsim.scheduling.engine import engine_of  # numba comes with it, which most verbs do without
 
         return engine_of(
             self.limits,

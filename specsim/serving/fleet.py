@@ -17,9 +17,10 @@ from specsim.errors import InvalidInput
 from specsim.jit import address_of, array_at, compiled, point
 from specsim.results import KvTransfers
 from specsim.results.metrics import Waiting
+from specsim.scheduling.engine import NO_LIMIT
 from specsim.scheduling.laws import LawRecords
 from specsim.scheduling.records import BOTH, DECODE, PREFILL, REPLICA, REQUEST
-from specsim.scheduling.replica import NO_LIMIT, ReplicaArrays
+from specsim.scheduling.replica import ReplicaArrays
 from specsim.serving.intake import Intake
 from specsim.serving.log import Log
 from specsim.serving.loop import DONE, LOG_IS_FULL, RECORDS_WANTED, STEP_ASKS, serve

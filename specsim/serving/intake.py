@@ -10,9 +10,9 @@ import numpy as np
 from specsim.arrays import Integers, Records
 from specsim.errors import InvalidInput
 from specsim.jit import address_of, point
+from specsim.scheduling.endless import refuse_endless
 from specsim.scheduling.laws import tracks
 from specsim.scheduling.records import PREFILL, REQUEST
-from specsim.scheduling.replica import refuse_endless
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.workload.request import Requests
 
