@@ -20,7 +20,8 @@ from specsim.planning.plan.choose import Option
 from specsim.planning.plan.fleet import Fleets
 from specsim.planning.plan.load import Load
 from specsim.planning.plan.size import LargestRate, Size, fewest_near, largest_rate
-from specsim.serving.uncertainty import FEWEST_RUNS, PricedReplicas, acceptance_seeds, price_draws
+from specsim.serving.price_draws import acceptance_seeds, price_draws
+from specsim.serving.uncertainty import FEWEST_RUNS, PricedReplicas
 from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.surfaces.estimates import Z90
 
