@@ -40,6 +40,9 @@ class SpaceOptions(OptionGroup):
     draft_tokens: Annotated[
         str | None, typer.Option("--draft-tokens", "--num-speculative-tokens", help="Draft lengths to try: 1,3,5.")
     ] = None
+    schedules: Annotated[
+        bool, typer.Option("--schedules", help="Also try draft lengths by batch size, as tune finds them.")
+    ] = False
     weight_bits: Annotated[str | None, typer.Option(help="Bits of weights to try: 16,8; default the model's.")] = None
     kv_bits: Annotated[str | None, typer.Option(help="Bits of the KV cache to try: 16,8.")] = None
     disaggregated: Annotated[
@@ -57,6 +60,7 @@ class SpaceOptions(OptionGroup):
             draft_tokens=whole_numbers(self.draft_tokens, "--draft-tokens"),
             weight_bits=numbers(self.weight_bits, "--weight-bits"),
             kv_bits=numbers(self.kv_bits, "--kv-bits"),
+            schedules=self.schedules,
             disaggregated=self.disaggregated,
             usd=prices.usd_by_gpu(),
         )
@@ -153,6 +157,7 @@ def _print(answer: PlanAnswer) -> None:
         options_table,
         plan_lines,
         plan_sentences,
+        start_lines,
         what_if_table,
     )
 
@@ -172,5 +177,7 @@ def _print(answer: PlanAnswer) -> None:
         out.print()
         out.print(table)
     out.print()
+    for line in start_lines(plan.best):
+        out.print(line, markup=False, soft_wrap=True)
     for line in (*plan_lines(plan), engine_line(plan.best.candidate.scenario), *unstated_line(answer.assumed)):
         out.print(line, markup=False)

@@ -16,6 +16,7 @@ from specsim.planning.plan.load import own_load
 from specsim.planning.plan.named import Named
 from specsim.planning.plan.sensitivity import Asides, asides
 from specsim.planning.plan.size import LargestRate
+from specsim.planning.plan.start import replica_command
 from specsim.progress import ManyProgress
 from specsim.scenario import Asked, Scenario
 
@@ -104,9 +105,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 def option_json(option: Option) -> dict[str, Any]:
     """A deployment, what its runs say and what it costs."""
     candidate, smaller = option.candidate, option.size.smaller
+    speculation, start = candidate.scenario.speculation, replica_command(option)
     return {
         "gpus": option.gpus, "gpu": candidate.kind.gpu, "drafter": candidate.drafter,
         "draft_tokens": candidate.draft_tokens,
+        "policy": None if speculation is None else speculation.policy.model_dump(mode="json"),
+        "command": None if start is None else start.text,
         "deployment": option.size.deployment.model_dump(mode="json", exclude_none=True),
         "usd_per_hour": option.usd_per_hour, "usd_per_month": option.usd_per_month,
         "usd_per_million_output_tokens": option.usd_per_million_output_tokens,

@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, as_completed
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, TypeVar
 
 from specsim.assembly import assemble
 from specsim.errors import NoAnswer, SpecsimError
 from specsim.interop.engine_config import RealEngineKind
 from specsim.planning.compare import Comparison, compare, usual_drafters, with_each
-from specsim.planning.confirm import with_policy
 from specsim.planning.decide import Decision, decide
 from specsim.planning.load_curve import Deployed, LoadPoint, Otherwise, load_curve, otherwise
+from specsim.planning.longer import with_policy
 from specsim.planning.pareto import replica_offers
 from specsim.planning.plan.answer import PlanAnswer, plan_answer
 from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
 from specsim.planning.sweep.frontier import Offer
-from specsim.planning.tune import ScheduleRule, rule_of, tune
+from specsim.planning.tune import ScheduleRule, engine_named, rule_of, tune
 from specsim.progress import ShareProgress
 from specsim.results import Slo
 from specsim.scenario import Asked, Scenario, ShortOptions, Speculation, ask
@@ -138,8 +138,7 @@ def _served(scenario: Scenario) -> ServedAnswer:
 
 def _engine(scenario: Scenario) -> tuple[RealEngineKind | None, ScheduleRule, str]:
     """Whose text it is, which schedules that one can follow, and why there is none."""
-    kind = scenario.engine.kind
-    engine: RealEngineKind = kind if kind in get_args(RealEngineKind) else "vllm"  # type: ignore[assignment]
+    engine = engine_named(scenario.engine.kind) or "vllm"
     try:
         return engine, rule_of(engine, scenario.run_by(engine)), ""
     except NoAnswer as error:

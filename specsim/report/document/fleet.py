@@ -17,7 +17,6 @@ from specsim.report.plan import (
 from specsim.report.sheet import Sheet
 
 TITLE = "GPUs and cost"
-NO_PRICE = "No price is given: options rank by GPUs. Add --price h100=2.50, or usd_per_gpu_hour to the file."
 
 
 def fleet(told: PartAnswer[PlanAnswer]) -> Section:
@@ -33,7 +32,5 @@ def fleet(told: PartAnswer[PlanAnswer]) -> Section:
         blocks.append(Sheet.of(growth_table(growth)))
     if answer.later:
         blocks.append(Sheet.of(later_table((plan, *answer.later))))
-    if not plan.priced:
-        blocks.append(Paragraph(NO_PRICE))
     blocks += [Bullets(plan_lines(plan)), Paragraph("Left out:"), Bullets(excluded_lines(plan.excluded))]
     return Section(TITLE, blocks)
