@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Literal, Protocol
 
 import numpy as np
@@ -63,14 +64,15 @@ def one_prompt_kernel(groups: Sequence[Group]) -> list[Group]:
     Engines call one kernel for sequences of any lengths (varlen). Tokens, pairs of tokens inside chunks and pairs
     with what lies before them stay as they are. Narrow chunks read more than they compute, and stay apart.
     """
-    chunks = [group for group in groups if group.is_prefill and group.query_tokens > WIDEST_NARROW_CHUNK]
+    wide = [group.is_prefill and group.query_tokens > WIDEST_NARROW_CHUNK for group in groups]
+    chunks = list(compress(groups, wide))
     if len(chunks) < 2:
         return list(groups)
     tokens = sum((group.tokens for group in chunks), 0.0)
     length = sum((group.tokens * group.query_tokens for group in chunks), 0.0) / tokens
     before = sum((group.tokens * (group.kv_tokens - group.query_tokens) for group in chunks), 0.0) / tokens
     whole = Group(tokens / length, float(length), length + before, 0)
-    return [*(group for group in groups if group not in chunks), whole]
+    return [*(group for group, joins in zip(groups, wide, strict=True) if not joins), whole]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import cast
 
 import numpy as np
 
-from specsim.arrays import Floats, Reals
+from specsim.arrays import Floats, Integers, Reals
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.jit import address_of
@@ -21,7 +21,7 @@ from specsim.step_prices.tabulate import tabulate
 from specsim.step_prices.tabulate_whole import tabulate_whole
 
 MOST_MEDIAN, MOST = 0.003, 0.015  # errors of tried steps, beyond which every step is priced on its own
-TRIED = 128
+PATTERNS, ALTERNATIVES = 24, 8  # of the tried steps: draft lengths and prompt chunks; batches and caches for each
 SHORTEST = 16  # tokens of a prompt chunk that is tried
 MOST_CHUNKS = 8  # in a step that is tried
 KEPT = 16  # tables of other costs
@@ -49,35 +49,73 @@ def _made(source: _Source, extent: Extent) -> tuple[TablePrices, Floats]:
     return prices, table_errors(source.cost, prices, extent)
 
 
-def table_errors(cost: StepCost, prices: TablePrices, extent: Extent, *, steps: int = TRIED, seed: int = 0) -> Floats:
-    """|table / price - 1| of random steps, [steps]: half with up to MOST_CHUNKS prompt chunks, all drafting."""
+def table_errors(
+    cost: StepCost, prices: TablePrices, extent: Extent, *, patterns: int = PATTERNS, seed: int = 0
+) -> Floats:
+    """|table / price - 1| of random steps, [patterns · ALTERNATIVES], all drafting, half with prompt chunks.
+
+    The steps of a pattern draft alike and have chunks of the same lengths, so that they are priced exactly at once.
+    """
     generator = np.random.default_rng(seed)
     errors = []
-    for number in range(steps):
+    for number in range(patterns):
         k = int(generator.choice([k for k in extent.choices if k] or [0]))
         width = 1 + k if extent.verifies else 1
         most = max(1, min(extent.max_num_seqs, (extent.max_num_batched_tokens - 2) // width))
-        n = int(np.exp(generator.uniform(0.0, np.log(most))))
-        kv = float(np.exp(generator.uniform(np.log(width + 50), np.log(min(8000, extent.longest_kv) + width + 51))))
-        groups, drafting = [Group(n, width, kv, width)], n
-        room = extent.max_num_batched_tokens - n * width
-        for tokens in _chunks(room, generator) if number % 2 and room > 1 else ():
-            emits = int(generator.integers(2)) if drafting < extent.max_num_seqs else 0
-            before = int(generator.integers(2)) * int(generator.integers(max(1, min(4000, extent.longest_kv))))
-            groups.append(Group(1, tokens, tokens + before, emits))
-            drafting += emits
-        asked = {"drafting": drafting, "draft_tokens": k, "drafting_kv_tokens": kv}
-        exact = float(cost.step(groups, **asked).seconds)  # type: ignore[arg-type]
-        errors.append(abs(float(prices.step(groups, **asked).seconds) / exact - 1.0))  # type: ignore[arg-type]
-    return np.array(errors)
+        sequences = np.exp(generator.uniform(0.0, np.log(most), ALTERNATIVES)).astype(int)
+        longest = min(8000, extent.longest_kv) + width + 51
+        kv = np.exp(generator.uniform(np.log(width + 50), np.log(longest), ALTERNATIVES))
+        room, seats = extent.max_num_batched_tokens - sequences.max() * width, extent.max_num_seqs - sequences.max()
+        chunks = _chunks(int(room), int(seats), extent, generator) if number % 2 and room > 1 else []
+        drafting = sequences + sum(int(one.logit_rows) for one in chunks)
+        steps = _Steps([Group(sequences, width, kv, width), *chunks], drafting, k, kv)
+        errors.append(np.abs(steps.tabled_s(prices) / steps.exact_s(cost) - 1.0))
+    return np.concatenate(errors)
 
 
-def _chunks(room: int, generator: np.random.Generator) -> list[int]:
-    """Lengths of prompt chunks that together fill the room, or some of it."""
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """Steps that differ in counts and KV lengths, [ALTERNATIVES] each."""
+
+    groups: Sequence[Group]
+    drafting: Integers
+    draft_tokens: int
+    kv_tokens: Floats
+
+    def exact_s(self, cost: StepCost) -> Floats:
+        price = cost.step(
+            self.groups, drafting=self.drafting, draft_tokens=self.draft_tokens, drafting_kv_tokens=self.kv_tokens
+        )
+        return np.asarray(price.seconds, dtype=np.float64)
+
+    def tabled_s(self, prices: TablePrices) -> Floats:
+        found = []
+        for index, (drafting, kv) in enumerate(zip(self.drafting.tolist(), self.kv_tokens.tolist(), strict=True)):
+            groups = [
+                replace(one, sequences=_at(one.sequences, index), kv_tokens=_at(one.kv_tokens, index))
+                for one in self.groups
+            ]
+            price = prices.step(groups, drafting=drafting, draft_tokens=self.draft_tokens, drafting_kv_tokens=kv)
+            found.append(float(cast(float, price.seconds)))
+        return np.array(found)
+
+
+def _at(values: Reals, index: int) -> Reals:
+    return values[index].item() if isinstance(values, np.ndarray) else values
+
+
+def _chunks(room: int, seats: int, extent: Extent, generator: np.random.Generator) -> list[Group]:
+    """Up to MOST_CHUNKS prompt chunks that together fill the room, or some of it; at most ``seats`` end a prompt."""
     tokens = room if generator.random() < 0.5 else int(generator.integers(2, room + 1))
     cuts = np.sort(generator.integers(0, tokens + 1, int(generator.integers(MOST_CHUNKS))))
     lengths = np.diff(np.concatenate([[0], cuts, [tokens]])).tolist()
-    return [length for length in lengths if length >= SHORTEST] or [tokens]
+    found: list[Group] = []
+    for length in [length for length in lengths if length >= SHORTEST] or [tokens]:
+        longest = max(1, min(4000, extent.longest_kv))
+        before = generator.integers(2, size=ALTERNATIVES) * generator.integers(longest, size=ALTERNATIVES)
+        emits = int(generator.integers(2)) if sum(int(one.logit_rows) for one in found) < seats else 0
+        found.append(Group(1, length, length + before, emits))
+    return found
 
 
 class TablePrices:
