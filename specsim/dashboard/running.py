@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import streamlit as st
 
+from specsim.errors import SpecsimError
 from specsim.progress import TimedProgress
 
 _Result = TypeVar("_Result")
@@ -39,7 +40,11 @@ def run_on_demand(
         def progress(done: float, total: float, what: str) -> None:
             bar.progress(min(1.0, done / max(1, total)), f"{what} ({done:.0f} of {total:.0f})")
 
-        made = run(progress)
+        try:
+            made = run(progress)
+        except SpecsimError:
+            place.empty()
+            raise
     results[key] = made
     while len(results) > KEPT:
         del results[next(iter(results))]

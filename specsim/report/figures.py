@@ -24,14 +24,15 @@ PARTS = {
     "host": "#9ca3af",
     "prompts": "#0f766e",
 }
+NAMES = {"gemm": "GEMM", "communication": "links"}  # as tables call them
 PATTERNS = {  # that parts are told apart by where colours are not seen
     part: {"shape": shape, "size": 7, "solidity": 0.25, "fgcolor": "rgba(255,255,255,.55)", "bgcolor": PARTS[part]}
     for part, shape in {"draft": "/", "prompts": ".", "communication": "x", "attention": "-"}.items()
 }
 SHOWN_SHARE = 9.0  # percent of the time; smaller parts have no room for a number
 YOURS = "you \N{RIGHTWARDS ARROW}"  # before the batch that the load leads to
-INK, ON, OFF, LINE = "#1f2937", "#1d4ed8", "#b45309", "#e5e7eb"
-PALETTE = ("#1d4ed8", "#f59e0b", "#10b981", "#8b5cf6", "#ef4444", "#0891b2", "#be185d")  # of things without an order
+INK, ON, OFF, LINE = "#1f2937", "#2563eb", "#b45309", "#e5e7eb"
+PALETTE = ("#2563eb", "#f59e0b", "#10b981", "#8b5cf6", "#ef4444", "#0891b2", "#be185d")  # of things without an order
 MARKS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "triangle-down", "hexagon")  # beside it
 FONT = "Source Sans, system-ui, sans-serif"
 
@@ -98,7 +99,7 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
         if any(share > 0 for share in shares):
             bars = [f"{cell.batch}<br>k={cell.draft_tokens}" for cell in cells]
             figure.add_bar(
-                name=part,
+                name=NAMES.get(part, part),
                 x=bars,
                 y=shares,
                 marker={"color": colour, "pattern": PATTERNS.get(part, {})},
@@ -106,7 +107,7 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
                 textposition="inside",
                 insidetextanchor="middle",
                 textangle=0,
-                hovertemplate=f"{part} %{{y:.1f}} %<extra>%{{x}}</extra>",
+                hovertemplate="%{fullData.name} %{y:.1f} %<extra>%{x}</extra>",
             )
     figure.update_layout(barmode="stack", legend={"orientation": "h", "y": -0.28, "yanchor": "top", "x": 0})
     figure.update_xaxes(title="batch size and its best k", type="category", tickangle=0)

@@ -43,7 +43,7 @@ def measures(scenario: Scenario) -> dict[str, Measure]:
             Measure(
                 "Cost",
                 "USD per 1M output tokens",
-                ".3g",
+                "#.3g",
                 lambda cell: usd * gpus * 1e6 / (3600 * cell.output_tokens_per_s),
             )
         )

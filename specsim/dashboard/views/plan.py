@@ -7,7 +7,7 @@ import streamlit as st
 from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw as draw_blocks
 from specsim.dashboard.blocks import draw_sheet
-from specsim.dashboard.drawing import fail, rests_on, show
+from specsim.dashboard.drawing import fail, plain, rests_on, show
 from specsim.dashboard.inputs.words import Words
 from specsim.dashboard.running import run_on_demand
 from specsim.errors import NoAnswer, SpecsimError
@@ -20,31 +20,44 @@ from specsim.planning.plan.named import Named
 from specsim.planning.sweep.frontier import Offer, throughput
 from specsim.progress import TimedProgress
 from specsim.report.document.answers import PartAnswer
+from specsim.report.document.blocks import as_sentence
 from specsim.report.document.fleet import fleet
-from specsim.report.frontier import frontier_figure, frontier_tables
+from specsim.report.frontier import frontier_figure, frontier_tables, gain_line
 from specsim.report.plan import what_if_table
 from specsim.report.sheet import Sheet
 from specsim.scenario import Asked
 
 
 def draw(answered: Answered) -> None:
-    """The frontier of single replicas by formula, then the fleet by simulation."""
+    """The fleet by simulation, then the frontier of single replicas by formula."""
+    st.subheader("Fewest GPUs that meet the SLO")
+    _fleet(answered)
+    st.subheader("What a GPU serves against what a user sees")
+    _frontier(answered)
+
+
+def _frontier(answered: Answered) -> None:
     side = answered.side
-    st.markdown("**Output tokens/s/GPU against output tokens/s a user**")
     offers = run_on_demand(
         f"offers {answered.key} {answered.words.gpus}", "Draw the frontier",
         "Prices one replica at every batch size, draft length and tensor parallelism, by formula.",
         lambda told: _offers(answered.words, told), side,
     )  # fmt: skip
-    if offers is not None:
-        figure = frontier_figure(offers, throughput, "output tokens/s/GPU")
-        show(figure, f"pareto {side}", "output tokens/s/GPU against output tokens/s a user")
-        rests_on(answered, "Lines join what nothing beats in both; single replicas by formula, without an interval.")
-        with st.expander("Frontier"):
-            for table in frontier_tables(offers):
-                draw_sheet(Sheet.of(table))
-    st.subheader("Fewest GPUs that meet the SLO")
-    _fleet(answered)
+    if offers is None:
+        return
+    gain = gain_line(offers)
+    if gain is not None:
+        st.markdown(plain(as_sentence(gain)))
+    figure = frontier_figure(offers, throughput, "output tokens/s/GPU")
+    show(figure, f"pareto {side}", "output tokens/s/GPU against output tokens/s a user")
+    rests_on(
+        answered,
+        "To the right users see faster answers, upwards a GPU serves more; lines join what nothing beats in both, and "
+        "are named where k or tensor parallelism (TP) changes. Single replicas by formula, without an interval.",
+    )
+    with st.expander("Data"):
+        for table in frontier_tables(offers):
+            draw_sheet(Sheet.of(table))
 
 
 def _fleet(answered: Answered) -> None:
