@@ -180,6 +180,12 @@ def engine_text(
     if not policy.longest:
         raise NoAnswer(f"no k pays at any batch size; start {engine} without {WITHOUT[engine]}")
     config, placeholder = engine_config(scenario, policy, draft_model), None
+    layers, longest = scenario.model.mtp_layers, policy.longest
+    if engine == "vllm" and config.method == "mtp" and 0 < layers < longest and longest % layers:
+        raise NoAnswer(
+            f"vLLM takes up to {layers} drafts of {layers} MTP layers, or a multiple, and not {longest}; give "
+            f"--draft-tokens {longest - longest % layers}"
+        )
     if config.draft_model is None and config.method in LOADS_CHECKPOINT:
         placeholder = f"YOUR-{config.method.upper().replace('_', '-')}-CHECKPOINT"
         config = config.model_copy(update={"draft_model": placeholder})
