@@ -132,7 +132,7 @@ class _Session:
         self._queue = [r.request_id for r in reversed(requests)]  # of a closed loop, next one last
         self._due: list[tuple[float, int]] = []  # heap of (arrival_s, request_id)
         if self._clients is None:
-            self._due = [(_arrival_s(r), r.request_id) for r in requests]
+            self._due = [(r.due_s(), r.request_id) for r in requests]
             heapq.heapify(self._due)
         else:
             for _ in range(min(self._clients.concurrency, len(requests))):
@@ -165,12 +165,6 @@ class _Session:
         self._scheduler.add(Running(request_id, request.prompt_tokens, request.output_tokens))
         self._engine.add(request_id, self._prompts(request))
         self.log.arrive(request, arrival_s)
-
-
-def _arrival_s(request: RequestSpec) -> float:
-    if request.arrival_s is None:
-        raise InvalidInput(f"request {request.request_id} has no arrival time; give one, or closed-loop clients")
-    return request.arrival_s
 
 
 class _Log:
