@@ -26,7 +26,7 @@ PARTS = {
 }
 NAMES = {"gemm": "GEMM", "communication": "links"}  # as tables call them
 PATTERNS = {  # that parts are told apart by where colours are not seen
-    part: {"shape": shape, "size": 7, "solidity": 0.25, "fgcolor": "rgba(255,255,255,.55)", "bgcolor": PARTS[part]}
+    part: {"shape": shape, "size": 7, "solidity": 0.25, "fgcolor": "rgba(255,255,255,.35)", "bgcolor": PARTS[part]}
     for part, shape in {"draft": "/", "prompts": ".", "communication": "x", "attention": "-"}.items()
 }
 SHOWN_SHARE = 9.0  # percent of the time; smaller parts have no room for a number
