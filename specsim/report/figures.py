@@ -13,13 +13,20 @@ from specsim.units import format_seconds
 
 # The target's own work in blues, what speculation adds in amber, the host in grey, prompts in teal.
 PARTS = {
-    "draft": "#f59e0b", "verify": "#1e40af", "gemm": "#1e40af", "attention": "#3b82f6", "lm_head": "#93c5fd",
-    "elementwise": "#bfdbfe", "sampling": "#a78bfa", "communication": "#10b981", "host": "#9ca3af",
+    "draft": "#f59e0b",
+    "verify": "#1e40af",
+    "gemm": "#1e40af",
+    "attention": "#3b82f6",
+    "lm_head": "#93c5fd",
+    "elementwise": "#bfdbfe",
+    "sampling": "#a78bfa",
+    "communication": "#10b981",
+    "host": "#9ca3af",
     "prompts": "#0f766e",
-}  # fmt: skip
+}
 NAMES = {"gemm": "GEMM", "communication": "links"}  # as tables call them
 PATTERNS = {  # that parts are told apart by where colours are not seen
-    part: {"shape": shape, "size": 7, "solidity": 0.25, "fgcolor": "rgba(255,255,255,.55)", "bgcolor": PARTS[part]}
+    part: {"shape": shape, "size": 7, "solidity": 0.25, "fgcolor": "rgba(255,255,255,.35)", "bgcolor": PARTS[part]}
     for part, shape in {"draft": "/", "prompts": ".", "communication": "x", "attention": "-"}.items()
 }
 SHOWN_SHARE = 9.0  # percent of the time; smaller parts have no room for a number
@@ -38,12 +45,19 @@ def map_figure(speedups: SpeedupMap, batch: int | None = None, measure: Measure 
     labels = [f"<b>{YOURS} {b}</b>" if b == batch else str(b) for b in batches]
     figure = go.Figure(
         go.Heatmap(
-            x=[str(k) for k in lengths], y=labels, xgap=2, ygap=2, showscale=False,
-            text=[[measure.text(cell) for cell in row] for row in rows], texttemplate="%{text}",
-            textfont={"color": INK}, customdata=[[_cell_words(cell) for cell in row] for row in rows],
-            hovertemplate="batch %{y}, k = %{x}<br>%{customdata}<extra></extra>", **_shades(rows, measure),
+            x=[str(k) for k in lengths],
+            y=labels,
+            xgap=2,
+            ygap=2,
+            showscale=False,
+            text=[[measure.text(cell) for cell in row] for row in rows],
+            texttemplate="%{text}",
+            textfont={"color": INK},
+            customdata=[[_cell_words(cell) for cell in row] for row in rows],
+            hovertemplate="batch %{y}, k = %{x}<br>%{customdata}<extra></extra>",
+            **_shades(rows, measure),
         )
-    )  # fmt: skip
+    )
     for best in speedups.best():
         x, y = lengths.index(best.draft_tokens), batches.index(best.batch)
         figure.add_shape(
@@ -53,7 +67,7 @@ def map_figure(speedups: SpeedupMap, batch: int | None = None, measure: Measure 
     figure.update_xaxes(title="draft length k (tokens)", type="category", showgrid=False, range=whole[0])
     figure.update_yaxes(
         title="batch size (sequences)", type="category", showgrid=False, ticksuffix="  ", range=whole[1]
-    )  # fmt: skip
+    )
     figure.update_layout(plot_bgcolor=LINE)  # shows through the gaps as cell borders
     return laid_out(figure, 90 + 38 * len(batches))
 

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from specsim.analytic.rounds import speedup_map
 from specsim.assembly import assemble
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.planning.tune import Rule, Tuning, engine_text, fewest_ranges, rule_of, tune, weights
+from specsim.planning.tune import ScheduleRule, Tuning, engine_text, fewest_ranges, rule_of, tune, weights
 from specsim.scenario import CostChoice, Scenario
 from specsim.specs.catalog import load_model
 from specsim.specs.deployment import Deployment
@@ -42,7 +42,7 @@ def scenario(acceptance: Any = 0.7, program: str = "draft-model", **speculation:
     )  # fmt: skip
 
 
-RULES: tuple[Rule, Rule] = ("any", "longest_first")
+RULES: tuple[ScheduleRule, ScheduleRule] = ("any", "longest_first")
 
 
 @settings(max_examples=100, deadline=None)

@@ -7,8 +7,9 @@ import streamlit as st
 from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw_sheet
 from specsim.dashboard.drawing import card, rests_on, show
-from specsim.dashboard.running import Progress, run_on_demand
+from specsim.dashboard.running import run_on_demand
 from specsim.planning.load_curve import Deployed, LoadPoint, load_curve, own_load
+from specsim.progress import TimedProgress
 from specsim.report.load_figures import (
     ALL_LATENCIES,
     holding,
@@ -64,7 +65,7 @@ def draw(answered: Answered) -> None:
 GROWING = " Where the queue kept growing, latency has no figure."
 
 
-def _curve(scenario: Scenario, told: Progress) -> tuple[LoadPoint, ...]:
+def _curve(scenario: Scenario, told: TimedProgress) -> tuple[LoadPoint, ...]:
     sides = {"off": scenario.without_speculation()}
     if scenario.speculation is not None:
         sides["on"] = scenario

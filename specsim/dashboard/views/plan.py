@@ -9,7 +9,7 @@ from specsim.dashboard.blocks import draw as draw_blocks
 from specsim.dashboard.blocks import draw_sheet
 from specsim.dashboard.drawing import fail, plain, rests_on, show
 from specsim.dashboard.inputs.words import Words
-from specsim.dashboard.running import Progress, run_on_demand
+from specsim.dashboard.running import run_on_demand
 from specsim.errors import NoAnswer, SpecsimError
 from specsim.interop.gpu_prices import price_of
 from specsim.planning.pareto import replica_offers
@@ -18,7 +18,8 @@ from specsim.planning.plan.choose import slo_of
 from specsim.planning.plan.load import own_load
 from specsim.planning.plan.named import Named
 from specsim.planning.sweep.frontier import Offer, throughput
-from specsim.report.document.answers import Told
+from specsim.progress import TimedProgress
+from specsim.report.document.answers import PartAnswer
 from specsim.report.document.blocks import as_sentence
 from specsim.report.document.fleet import fleet
 from specsim.report.frontier import frontier_figure, frontier_tables, gain_line
@@ -75,18 +76,18 @@ def _fleet(answered: Answered) -> None:
     )  # fmt: skip
     if found is None:
         return
-    draw_blocks(fleet(Told(found)).blocks, f"plan {answered.side}")
+    draw_blocks(fleet(PartAnswer(found)).blocks, f"plan {answered.side}")
     if found.asides.what_ifs:
         draw_sheet(Sheet.of(what_if_table(found.plan.best, found.asides.what_ifs)))
 
 
-def _planned(asked: Asked, words: Words, told: Progress) -> PlanAnswer:
+def _planned(asked: Asked, words: Words, told: TimedProgress) -> PlanAnswer:
     usd = dict(map(price_of, words.price))
     named = Named(gpus=words.gpus, usd=usd)
     return plan_answer(asked, named, progress=lambda what: lambda done, count: told(done, count, what))
 
 
-def _offers(words: Words, told: Progress) -> list[Offer]:
+def _offers(words: Words, told: TimedProgress) -> list[Offer]:
     found: list[Offer] = []
     gpus = words.gpus or (words.options.gpu,)
     for number, gpu in enumerate(gpus):

@@ -11,7 +11,7 @@ from specsim.assembly import Assembly
 from specsim.cost.memory import MemoryBudget
 from specsim.fidelity import Fidelity
 from specsim.report.assumed import assumed_lines, unstated_line
-from specsim.report.document.answers import ON, Served, speculation_of
+from specsim.report.document.answers import ON, ServedAnswer, speculation_of
 from specsim.report.document.blocks import Bullets, Chart, Listing, Paragraph, Section, as_sentence
 from specsim.report.memory import HELD, capacity_line, capacity_sheet, memory_figure, sides
 from specsim.report.sheet import Sheet
@@ -89,7 +89,7 @@ def measured_beside(fidelity: Fidelity, origin: str) -> Section:
     )
 
 
-def repeat(asked: Asked, served: Served | None = None, options: Sequence[str] = ()) -> Section:
+def repeat(asked: Asked, served: ServedAnswer | None = None, options: Sequence[str] = ()) -> Section:
     """The commands, and the scenario that they are given; ``options``: those of the plan."""
     extra = f" {shlex.join(options)}" if options else ""
     lines = [f"specsim report {FILE}{extra}", f"specsim predict {FILE}"]

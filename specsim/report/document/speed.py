@@ -10,7 +10,7 @@ from specsim.planning.load_curve import LoadPoint
 from specsim.planning.sweep.frontier import Offer, throughput
 from specsim.report.comparison import acceptance_lines, at_load_table, by_batch_table, comparison_lines
 from specsim.report.document.answers import bounded
-from specsim.report.document.blocks import Block, Bullets, Chart, Paragraph, Section, as_sentence
+from specsim.report.document.blocks import Bullets, Chart, DocumentBlock, Paragraph, Section, as_sentence
 from specsim.report.figures import anatomy_figure, map_figure
 from specsim.report.frontier import frontier_figure, frontier_tables, gain_line
 from specsim.report.load_figures import holding_line, load_figure, load_sheets, load_unit
@@ -26,9 +26,9 @@ def latency_against_load(points: Sequence[LoadPoint], slo: Slo | None) -> Sectio
         "p50 dotted, p95 drawn through; a dashed line is the SLO's limit of p95. Where the queue kept growing, "
         "latency has no figure."
     )
-    bounds = bounded(slo)
+    bounds, chart = bounded(slo), Chart(load_figure(points, slo))
     held = [] if bounds is None else [Paragraph(as_sentence(holding_line(points, bounds)))]
-    blocks: list[Block] = [*held, Paragraph(told), Chart(load_figure(points, slo)), *load_sheets(points, bounds)]
+    blocks: list[DocumentBlock] = [*held, Paragraph(told), chart, *load_sheets(points, bounds)]
     return Section("Latency against load", blocks)
 
 
