@@ -67,11 +67,11 @@ def _profile(
     if engine.kind != "vllm":
         raise InvalidInput(f"--engine {engine.kind}: steps are measured of vllm alone; measure its map with --grid")
     assert scenario.speculation is not None  # own_drafter saw to it
-    draft = scenario.speculation.draft_model
+    drafter = folders.drafter if scenario.speculation.draft_model else None
     complete = measure_steps(
         engine.python(), folders.target, out, name=scenario.model.name, gpu=scenario.gpu.name,
-        device="cpu" if scenario.gpu.kind == "cpu" else "cuda", draft_model=folders.drafter if draft else None,
-        draft_name=scenario.speculation.drafter_name(), grid=grid_of(scenario, lengths), repeats=REPEATS,
+        device="cpu" if scenario.gpu.kind == "cpu" else "cuda",
+        drafters={scenario.speculation.drafter_name(): drafter}, grid=grid_of(scenario, lengths), repeats=REPEATS,
         minutes=minutes,
     )  # fmt: skip
     if not complete:
