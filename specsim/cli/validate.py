@@ -39,7 +39,7 @@ def validate(
     draft_lengths: Annotated[
         str | None, typer.Option(help="Draft lengths that --engine looks at, as 0,2,4; default: some of all.")
     ] = None,
-    minutes: Annotated[float, typer.Option(help="Minutes that --engine profiles at most.", min=0.1)] = 3.0,
+    minutes: Annotated[float, typer.Option(help="Minutes that --engine takes, about.", min=0.1)] = 8.0,
     settings: SetOption = None,
     out: Annotated[Path, typer.Option(help="Folder that --here and --engine write.")] = Path("validation-here"),
     report: Annotated[bool, typer.Option("--report", help="Also write report.md into each case's folder.")] = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,12 +26,18 @@ def engine_python(installation: Path, option: str = "--vllm") -> Path:
 def engine_environment(python: Path, further: Mapping[str, str]) -> dict[str, str]:
     """This process's environment, its own values before ``further``; an engine imports its own packages.
 
-    Where ``further`` gives a CPU's threads, the installation's Intel OpenMP is loaded first, as vLLM's CPU edition
-    asks for ("speculative decoding without it will cause significant performance loss", 0.32), with the waits that
-    vLLM gives its workers.
+    Where a CPU's cores are listed, threads are what vLLM makes them in its workers: one a core, whatever this process
+    was given, and by the installation's Intel OpenMP, which vLLM's CPU edition asks to load first ("speculative
+    decoding without it will cause significant performance loss", 0.32).
     """
-    found = {**further, **(_intel_openmp(python) if THREADS in further else {}), **os.environ}
+    found = {**further, **os.environ}
     found.pop("PYTHONPATH", None)
+    cores = found.get(THREADS, "") if THREADS in further else ""
+    if re.fullmatch(r"\d+(,\d+)*", cores):
+        found["OMP_NUM_THREADS"] = str(len(cores.split(",")))
+    library = python.parent.parent / "lib" / "libiomp5.so"
+    if THREADS in further and library.is_file():
+        found = {"LD_PRELOAD": str(library), "KMP_BLOCKTIME": "5", "KMP_TPAUSE": "0"} | found
     return found
 
 
@@ -38,10 +45,3 @@ def cpu_environment() -> Mapping[str, str]:
     """What vLLM's CPU edition takes from the environment: its KV cache's size, and the cores of its threads."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return {"VLLM_CPU_KVCACHE_SPACE": str(CPU_KV_CACHE_GIB), THREADS: ",".join(map(str, cores)) or "auto"}
-
-
-def _intel_openmp(python: Path) -> Mapping[str, str]:
-    library = python.parent.parent / "lib" / "libiomp5.so"
-    if not library.is_file():
-        return {}
-    return {"LD_PRELOAD": str(library), "KMP_BLOCKTIME": "5", "KMP_TPAUSE": "0"}
