@@ -18,12 +18,20 @@ from specsim.planning.plan.bounds import Bounds
 from specsim.planning.plan.capacity import capacity
 from specsim.planning.plan.choose import Plan, choose
 from specsim.planning.plan.fleet import RUNS, Fleets, judged, seeds
+from specsim.planning.plan.growth import Growth, GrowthCurve, grown_fleet
 from specsim.planning.plan.load import Load, own_load, request_count, requests
 from specsim.planning.plan.named import Named
 from specsim.planning.plan.sensitivity import Asides, interval, what_ifs
 from specsim.planning.plan.size import largest_rate
 from specsim.planning.plan.space import DrafterChoice, OptionKind, ServingOption, Space, candidates
-from specsim.report.plan import excluded_table, options_table, plan_sentences, what_if_table
+from specsim.report.plan import (
+    excluded_table,
+    growth_sentences,
+    growth_table,
+    options_table,
+    plan_sentences,
+    what_if_table,
+)
 from specsim.results import Slo, slo_met
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
@@ -159,6 +167,32 @@ def test_more_work_takes_more_gpus(planned: Plan) -> None:
     around = interval(best)
     assert around.low <= best.gpus
     assert around.high is None or best.gpus <= around.high
+
+
+def test_a_growing_load_has_the_fewest_gpus_of_each_month(planned: Plan) -> None:
+    """Every month as a plan of its own, at that load, would have it."""
+    growth, best = Growth(25.0, months=4), planned.best
+    rates = growth.loads(RATE)
+    assert rates == pytest.approx([RATE * 1.25**month for month in range(1, 5)])
+    assert growth.months_until(1.25**3) == pytest.approx(3.0)
+    fleet = grown_fleet(best, rates)
+    gpus = [one.gpus for one in fleet.months]
+    assert gpus == sorted(gpus)
+    assert gpus[0] >= best.gpus
+    for rate, month in zip(rates, fleet.months, strict=True):
+        one_less = best.candidate.sized(month.replicas - 1)
+        assert month.size.verdict.met
+        assert not best.fleets.verdict(one_less, Load(rate)).met
+    assert fleet.usd == pytest.approx(sum(730 * 3.0 * one for one in gpus))
+    curve = GrowthCurve(growth, fleet, None, 0.4)
+    assert f"{best.gpus} GPUs last 0.4 months" in growth_sentences(curve)[0]
+    assert growth_table(curve).row_count == 5
+
+
+@pytest.mark.parametrize(("percent", "months"), [(0.0, 12), (-5.0, 12), (math.nan, 1), (8.0, 0), (100.0, 12)])
+def test_growth_that_cannot_be_followed_is_refused(percent: float, months: int) -> None:
+    with pytest.raises(InvalidInput, match="growth of"):
+        Growth(percent, months)
 
 
 def test_tables_fit_a_terminal_of_80_columns(planned: Plan) -> None:

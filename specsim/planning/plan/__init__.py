@@ -6,6 +6,7 @@
     fleet        by simulation: whether so many replicas meet the SLO, by how much, and how surely
     size         the fewest replicas that do, and the largest rate that a fleet takes
     choose       branch and bound over all candidates
+    growth       GPUs of each month as the load grows
     sensitivity  the answer where acceptance, load, lengths or prices are other than expected
 
 Formulas say what is not worth a simulation; no number of GPUs is an answer that a simulation has not confirmed.

@@ -5,7 +5,15 @@ from __future__ import annotations
 from specsim.planning.plan.answer import PlanAnswer
 from specsim.report.document.answers import Told
 from specsim.report.document.blocks import Block, Bullets, Paragraph, Section, as_sentence
-from specsim.report.plan import excluded_lines, growth_table, options_table, plan_lines, plan_sentences
+from specsim.report.plan import (
+    excluded_lines,
+    growth_sentences,
+    growth_table,
+    later_table,
+    options_table,
+    plan_lines,
+    plan_sentences,
+)
 from specsim.report.sheet import Sheet
 
 TITLE = "GPUs and cost"
@@ -17,10 +25,14 @@ def fleet(told: Told[PlanAnswer]) -> Section:
     answer = told.answer
     if answer is None:
         return Section(TITLE, [Paragraph(as_sentence(told.why))])
-    plan = answer.plan
-    blocks: list[Block] = [Bullets(plan_sentences(plan, answer.asides)), Sheet.of(options_table(plan))]
-    if answer.grown:
-        blocks.append(Sheet.of(growth_table((plan, *answer.grown))))
+    plan, growth = answer.plan, answer.growth
+    sentences = plan_sentences(plan, answer.asides)
+    sentences += [] if growth is None else growth_sentences(growth)
+    blocks: list[Block] = [Bullets(sentences), Sheet.of(options_table(plan))]
+    if growth is not None:
+        blocks.append(Sheet.of(growth_table(growth)))
+    if answer.later:
+        blocks.append(Sheet.of(later_table((plan, *answer.later))))
     if not plan.priced:
         blocks.append(Paragraph(NO_PRICE))
     blocks += [Bullets(plan_lines(plan)), Paragraph("Left out:"), Bullets(excluded_lines(plan.excluded))]
