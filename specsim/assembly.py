@@ -356,5 +356,4 @@ def _measured_steps(assembly: Assembly) -> StepCost:
             "conditions, or set cost.source to kernels"
         )
     drafter = speculation.drafter_name() if speculation else "none"
-    host_step_s = scenario.engine.host_step_s
-    return EngineSteps.of(profile, model=scenario.model.name, drafter=drafter, host_step_s=host_step_s)
+    return EngineSteps.of(profile, model=scenario.model.name, drafter=drafter)

@@ -3,7 +3,6 @@
 A decode or verify step comes from the table's surface over sequences, new tokens a sequence and KV length, its own
 drafting included. Drafting another number of tokens than was verified changes it by the measured draft time. A prompt
 chunk adds its own step's time less what two steps in one save: the smallest step there is, whose weights it shares.
-Steps are measured without a server; ``host_step_s`` of the scenario's engine takes the place of the host time in them.
 """
 
 from __future__ import annotations
@@ -35,16 +34,8 @@ FEWEST_ROWS = 12  # of decode steps, to withhold half of them
 class EngineSteps:
     """Prices steps of the one engine, model and drafter that a table was measured with."""
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        *,
-        machine_error: float = 0.0,
-        stretch: float = 1.0,
-        host_step_s: float | None = None,
-    ) -> None:
+    def __init__(self, rows: Sequence[Row], *, machine_error: float = 0.0, stretch: float = 1.0) -> None:
         """``rows``: class ``steps`` of one engine, model and drafter. ``stretch``: mean steps over the rows' medians.
-        ``host_step_s``: of a step, in place of what was measured.
 
         Raises InvalidInput where no decode step is among them.
         """
@@ -69,18 +60,12 @@ class EngineSteps:
         self._chunks = ChunkTimes(
             np.concatenate([one_token, shapes[alone][:, 1:3]]), np.concatenate([[self._shared_s], seconds[alone]])
         )
-        self._machine_error, self._host_step_s = machine_error, host_step_s
+        self._machine_error = machine_error
         self._prompt_error = self._chunk_error(shapes, seconds)
 
     @classmethod
     def of(
-        cls,
-        profile: Profile,
-        *,
-        model: str,
-        drafter: str | None = None,
-        machine_error: float = 0.0,
-        host_step_s: float | None = None,
+        cls, profile: Profile, *, model: str, drafter: str | None = None, machine_error: float = 0.0
     ) -> EngineSteps:
         """The table's rows of one model, without a drafter and with the named one (None: the table's only one).
 
@@ -102,9 +87,7 @@ class EngineSteps:
             raise InvalidInput(f"profile {profile.name} holds {known}, not {drafter}; choose one or measure it")
         wanted = {"none", drafter or (drafters[0] if drafters else "none")}
         rows = [row for row in own if row.kernel.split("/")[2] in wanted]
-        return cls(
-            rows, machine_error=machine_error, stretch=1.0 + interrupted_share(profile), host_step_s=host_step_s
-        )
+        return cls(rows, machine_error=machine_error, stretch=1.0 + interrupted_share(profile))
 
     def _chunk_error(self, shapes: Floats, seconds: Floats) -> float:
         """Root mean square error of mixed steps, which nothing is fitted to, as a share of what the chunk adds."""
@@ -143,9 +126,6 @@ class EngineSteps:
             rank = np.maximum(rank, EXTRAPOLATED if outside else INTERPOLATED)
         rows = sum((group.sequences * group.logit_rows for group in groups), 0)
         parts = self._split(seconds, draft_s, sequences + chunks, rows)
-        if self._host_step_s is not None:
-            seconds = seconds - parts.get("host", 0.0) + self._host_step_s
-            parts["host"] = self._host_step_s
         return self._total(seconds, parts, error_s, compute_s, rank)
 
     def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:

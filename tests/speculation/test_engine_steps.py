@@ -185,16 +185,6 @@ def profile(tmp_path, rows):
     return Profile("here-vllm", tmp_path, header, {"steps": tuple(rows)})
 
 
-def test_a_stated_host_time_takes_the_place_of_the_measured_one():
-    """A server's front end on the engine's own cores: the measured 0.3 ms, and 8 ms in their place."""
-    served = EngineSteps(table(), host_step_s=8e-3)
-    for batch, k in ((1, 0), (8, 2)):
-        alone, beside = (one.decode_round(batch, k, 700) for one in (ENGINE, served))
-        assert beside.seconds == pytest.approx(alone.seconds + 8e-3 - alone.parts["host"])
-        assert beside.parts["host"] == 8e-3
-        assert sum(beside.parts.values()) == pytest.approx(beside.seconds)
-
-
 def test_rows_are_chosen_by_model_and_drafter(tmp_path):
     slower = [shape for shape in GRID.shapes() if shape.num_draft_tokens]
     rows = table() + [row(shape, "total", 2 * total_s(shape), drafter="llama-6m") for shape in slower]
