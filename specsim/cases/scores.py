@@ -69,8 +69,8 @@ class ServedScore:
 
     ``now`` holds one simulation a run, so that its intervals are points and say nothing; None where today's code is
     not asked, ``retired`` says why. ``conditions``: those of the whole measurement against the profile; each run is
-    predicted now in its own. None where nobody looked. ``ratios``: of the committed prediction to the alternative whose
-    saturation the loads are shares of; of a real engine.
+    predicted now in its own. None where nobody looked. ``ratios``: of a real engine, those of the committed prediction
+    to the alternative whose saturation the loads are shares of.
     """
 
     case: Case

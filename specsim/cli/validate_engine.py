@@ -18,7 +18,7 @@ from specsim.profiles.steps import StepGrid
 from specsim.profiling.steps.engine_steps import measure_steps
 from specsim.report.validation.json_document import fidelity_document
 from specsim.report.validation.map_tables import regret_sheet
-from specsim.report.validation.speedup_tables import speedup_lines, speedup_sheets
+from specsim.report.validation.speedup_tables import speedup_lines, speedup_sheet
 from specsim.scenario import Scenario
 
 STEPS = "steps"  # the profile's folder in the run's
@@ -53,7 +53,7 @@ def validate_on_engine(
     if as_json:
         print_json(fidelity_document([score]))
         return
-    for sheet in (*speedup_sheets(score), regret_sheet(score.told)):
+    for sheet in (speedup_sheet(score), regret_sheet(score.told)):
         console().print(sheet.table())
     for line in (*speedup_lines([score]), _told_line(score)):
         console().print(line, soft_wrap=True, markup=False)
