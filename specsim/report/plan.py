@@ -15,6 +15,7 @@ from specsim.planning.plan.growth import GrowthCurve
 from specsim.planning.plan.sensitivity import SHARE, Asides, GpuInterval, WhatIf
 from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.space import Exclusion
+from specsim.planning.plan.start import replica_command
 from specsim.report.tables import narrow_table
 from specsim.units import format_seconds
 
@@ -79,20 +80,19 @@ def interval_ends(interval: GpuInterval) -> str:
 
 
 def options_table(plan: Plan) -> Table:
-    """The best of each kind, ranked by cost."""
+    """The best of each kind, ranked by cost, or by GPUs where there are no prices."""
     basis = "cost" if plan.priced else "GPUs"
     table = narrow_table(f"confirmed by simulation, the best of each kind by {basis}")
     for column, side in (("GPUs", "right"), ("of", "left"), ("replicas", "left"), ("drafts", "left")):
         table.add_column(column, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for column in ("closest limit", "$ a month", "$ per M out"):
+    for column in ("closest limit", *(("$ a month", "$ per M out") if plan.priced else ())):
         table.add_column(column, justify="right")
     for option in plan.options:
-        month, tokens = option.usd_per_month, option.usd_per_million_output_tokens
-        table.add_row(
-            str(option.gpus), option.candidate.kind.gpu, _replicas(option), option.candidate.drafts,
-            _used(option.size.verdict.binding), _dollars(month),
-            "-" if tokens is None else f"{tokens:.2f}",
-        )  # fmt: skip
+        cells = [str(option.gpus), option.candidate.kind.gpu, _replicas(option), option.candidate.drafts]
+        cells.append(_used(option.size.verdict.binding))
+        if (tokens := option.usd_per_million_output_tokens) is not None:
+            cells += [_dollars(option.usd_per_month), f"{tokens:.2f}"]
+        table.add_row(*cells)
     return table
 
 
@@ -213,6 +213,16 @@ def _dollars(usd: float | None) -> str:
     return "-" if usd is None else f"{usd:,.0f}"
 
 
+def start_lines(option: Option) -> list[str]:
+    """What starts a replica in its engine, and what that leaves to the reader; none where no command does."""
+    found = replica_command(option)
+    if found is None:
+        return []
+    files = [f"{name}:\n{content.rstrip()}" for name, content in found.files.items()]
+    command = [f"Each replica: {found.text}"] if found.text else []
+    return [*command, *files, *(f"Note: {note}." for note in found.notes)]
+
+
 def plan_lines(plan: Plan) -> list[str]:
     """What the answer rests on."""
     best, verdict = plan.best, plan.best.size.verdict
@@ -225,6 +235,8 @@ def plan_lines(plan: Plan) -> list[str]:
         prices = {one.candidate.kind.gpu: one.candidate.usd_per_gpu_hour for one in plan.options}
         each = ", ".join(f"{name} ${usd:.2f}" for name, usd in prices.items())
         lines.append(f"Cost: {each} an hour and GPU, {HOURS_A_MONTH:.0f} hours a month, machines that are always on.")
+    else:
+        lines.append("Cost: no price is given, so options rank by GPUs; --price h100=2.50 adds cost.")
     if best.candidate.kind.weight_bits is not None:
         lines.append("Fewer bits: what they do to the model's answers is not looked at.")
     return lines

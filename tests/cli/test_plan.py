@@ -20,7 +20,7 @@ SLO = ["--ttft-p95", "500ms", "--tpot-p95", "30ms"]
 def test_one_command_answers_how_many_gpus_on_and_off_and_at_what_cost(capsys: pytest.CaptureFixture[str]) -> None:
     prices = ["--price", "a100=2", "--price", "l40s=1.1"]
     drafts = ["--drafter", "eagle-3", "--draft-tokens", "2"]
-    grows = ["--loads", "20,60", "--growth", "50", "--months", "2"]
+    grows = ["--loads", "20,60", "--growth", "50", "--months", "2", "--schedules"]
     assert main([*ASKED, *SLO, *drafts, *prices, *grows, "--json", "--workers", "2"]) == 0
     answer = json.loads(capsys.readouterr().out)
     options = answer["options"]
@@ -38,6 +38,8 @@ def test_one_command_answers_how_many_gpus_on_and_off_and_at_what_cost(capsys: p
     assert [one["rate_per_s"] for one in fleets[0]["months"]] == pytest.approx([30, 45])
     assert fleets[0]["months"][1]["gpus"] > options[0]["gpus"]
     assert answer["largest_rate"]["rate_per_s"] >= 20
+    assert all(one["command"].startswith("vllm serve meta-llama/Llama-3.1-8B") for one in options)
+    assert {"k up to" in one["what"] for one in answer["excluded"]} == {True, False}
 
 
 def test_the_table_says_what_the_document_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from typing import Any
 
 from specsim.notebook import html_table
-from specsim.planning.plan.choose import Option, Plan, Told, choose
+from specsim.planning.plan.choose import Option, Plan, choose
 from specsim.planning.plan.fleet import FleetVerdict
 from specsim.planning.plan.growth import GrownFleet, Growth, GrowthCurve, grown_fleet
 from specsim.planning.plan.load import own_load
 from specsim.planning.plan.named import Named
 from specsim.planning.plan.sensitivity import Asides, asides
 from specsim.planning.plan.size import LargestRate
+from specsim.planning.plan.start import replica_command
+from specsim.progress import ManyProgress
 from specsim.scenario import Asked, Scenario
-
-Progress = Callable[[str], Told]  # what is under way, and who hears how far it is
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class PlanAnswer:
 
 def plan_answer(
     asked: Asked, named: Named, later_rates: Sequence[float] = (), *, growth: Growth | None = None,
-    what_if: bool = True, pool: Executor | None = None, progress: Progress | None = None,
+    what_if: bool = True, pool: Executor | None = None, progress: ManyProgress | None = None,
 ) -> PlanAnswer:  # fmt: skip
     """The plan of a question, of ``later_rates`` too, as its load grows, and what was asked about it.
 
@@ -105,9 +105,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 def option_json(option: Option) -> dict[str, Any]:
     """A deployment, what its runs say and what it costs."""
     candidate, smaller = option.candidate, option.size.smaller
+    speculation, start = candidate.scenario.speculation, replica_command(option)
     return {
         "gpus": option.gpus, "gpu": candidate.kind.gpu, "drafter": candidate.drafter,
         "draft_tokens": candidate.draft_tokens,
+        "policy": None if speculation is None else speculation.policy.model_dump(mode="json"),
+        "command": None if start is None else start.text,
         "deployment": option.size.deployment.model_dump(mode="json", exclude_none=True),
         "usd_per_hour": option.usd_per_hour, "usd_per_month": option.usd_per_month,
         "usd_per_million_output_tokens": option.usd_per_million_output_tokens,

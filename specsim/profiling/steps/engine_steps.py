@@ -28,6 +28,7 @@ from specsim.profiles.store import write_header
 from specsim.profiling.steps.engine_machine import EngineMachine
 from specsim.profiling.steps.samples import WITHOUT, Kind, Visit, read_records, write_record, write_table
 from specsim.profiling.sweep.header import known_header, new_header
+from specsim.progress import TimedProgress
 from specsim.speculation.engine_steps import SAMPLES_A_VISIT
 
 MODEL, LOG = "model", "vllm.log"
@@ -35,7 +36,6 @@ LOOK_UP: Mapping[str, Path | None] = {"ngram": None}
 WARM_UP_STEPS, TIMED_STEPS = 2, SAMPLES_A_VISIT
 DTYPES = ("bfloat16", "float16", "float32")
 CEILINGS_SHARE, MOST_CEILINGS_S = 0.125, 60.0  # of the time, and in all
-Progress = Callable[[int, int, str], None]  # cells done, cells in all, what goes on
 
 
 Engine = tuple[dict[str, Any] | None, set[tuple[str, int]]]  # speculative config, (drafter, draft length) it serves
@@ -91,7 +91,7 @@ def measure_steps(
     repeats: int = 5,
     minutes: float = 8.0,
     seed: int = 0,
-    progress: Progress = lambda done, total, what: None,
+    progress: TimedProgress = lambda done, total, what: None,
 ) -> bool:
     """Measure vLLM's steps into ``folder`` for about ``minutes``; True once every cell has its ``repeats``.
 
