@@ -183,9 +183,14 @@ class KernelPrices(Protocol):
 
 
 def token_kernels(
-    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision, experts: ExpertGroup | None = None,
-    *, fused: bool = False,
-) -> Iterator[Kernel]:  # fmt: skip
+    model: ModelSpec | ModelPart,
+    tokens: Reals,
+    rows: Reals,
+    precision: Precision,
+    experts: ExpertGroup | None = None,
+    *,
+    fused: bool = False,
+) -> Iterator[Kernel]:
     """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
     ``model`` is one rank's share (``ModelPart.shard``), or a whole model. With ``experts`` the routed ones see the
@@ -206,7 +211,7 @@ def token_kernels(
 
 def sampling_kernels(
     operation: str, rows: Reals, vocab_size: int, heads: int = 1, logit_bytes: float = 4.0
-) -> Iterator[Kernel]:  # fmt: skip
+) -> Iterator[Kernel]:
     """Choosing tokens from ``rows`` rows of logits of each head; so many bytes of each are moved."""
     if np.any(rows):
         size, shape = rows * vocab_size, (rows, float(vocab_size))
@@ -214,9 +219,13 @@ def sampling_kernels(
 
 
 def collective_kernels(
-    whole: ModelSpec | ModelPart, ranks: int, tokens: Reals, rows: Reals, precision: Precision,
+    whole: ModelSpec | ModelPart,
+    ranks: int,
+    tokens: Reals,
+    rows: Reals,
+    precision: Precision,
     experts: ExpertGroup | None = None,
-) -> Iterator[Kernel]:  # fmt: skip
+) -> Iterator[Kernel]:
     """What ranks of tensor parallelism exchange: an all-reduce a sublayer and one of the embedding, and the logits.
 
     Megatron-LM (arXiv 1909.08053, section 3); engines gather the logits' shares instead of reducing them. ``whole``
@@ -274,9 +283,15 @@ def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, prec
     moe, stored = routed.moe, _stored(routed, precision)
     hidden, inner = moe.latent_size or hidden_size, moe.intermediate_size
     moved, flops = experts_work(
-        tokens, hidden, inner, moe.num_experts, moe.experts_per_token, weight_bytes=stored.weight_bits / 8,
-        value_bytes=value_bytes(stored.weights), gated=routed.gated,
-    )  # fmt: skip
+        tokens,
+        hidden,
+        inner,
+        moe.num_experts,
+        moe.experts_per_token,
+        weight_bytes=stored.weight_bits / 8,
+        value_bytes=value_bytes(stored.weights),
+        gated=routed.gated,
+    )
     shape = (tokens, float(hidden), float(inner), float(moe.num_experts), float(moe.experts_per_token))
     return Kernel("moe", "gemm", shape, "", stored.weights, layers, flops, moved)
 

@@ -104,10 +104,17 @@ class Requests:
         hashes: list[tuple[int, ...]] = [()] * count if prefixes is None else prefixes.rows()
         block = 0 if prefixes is None else prefixes.block_tokens
         columns = zip(
-            self.request_ids.tolist(), arrivals, self.prompt_tokens.tolist(),
-            self.output_tokens.tolist(), (self.classes[i] for i in index), thinking,
-            (self.priorities[i] for i in index), hashes, (block if one else 0 for one in hashes), strict=True,
-        )  # fmt: skip
+            self.request_ids.tolist(),
+            arrivals,
+            self.prompt_tokens.tolist(),
+            self.output_tokens.tolist(),
+            (self.classes[i] for i in index),
+            thinking,
+            (self.priorities[i] for i in index),
+            hashes,
+            (block if one else 0 for one in hashes),
+            strict=True,
+        )
         return [RequestSpec(*row) for row in columns]
 
 

@@ -30,9 +30,17 @@ def collective_rows() -> Iterator[Row]:
             for operation, size, seconds in json.loads(path.read_text()):
                 p10, median, p90 = (float(v) for v in np.percentile(seconds, [10, 50, 90]))
                 yield Row(
-                    shape=(float(size), float(ranks)), operation=operation, dtype="bfloat16", kernel="nccl",
-                    cache="warm", mode="eager", median_s=median, p10_s=p10, p90_s=p90, samples=SAMPLES,
-                )  # fmt: skip
+                    shape=(float(size), float(ranks)),
+                    operation=operation,
+                    dtype="bfloat16",
+                    kernel="nccl",
+                    cache="warm",
+                    mode="eager",
+                    median_s=median,
+                    p10_s=p10,
+                    p90_s=p90,
+                    samples=SAMPLES,
+                )
         ranks *= 2
 
 

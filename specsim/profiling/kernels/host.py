@@ -58,9 +58,17 @@ def _row(
     operation: str, sequences: int, dtype: str, kernel: str, times: tuple[float, float, float], samples: int
 ) -> Row:
     return Row(
-        shape=(float(sequences),), operation=operation, dtype=dtype, kernel=kernel, cache="warm", mode="eager",
-        median_s=times[0], p10_s=times[1], p90_s=times[2], samples=samples,
-    )  # fmt: skip
+        shape=(float(sequences),),
+        operation=operation,
+        dtype=dtype,
+        kernel=kernel,
+        cache="warm",
+        mode="eager",
+        median_s=times[0],
+        p10_s=times[1],
+        p90_s=times[2],
+        samples=samples,
+    )
 
 
 def _wait() -> None:

@@ -23,8 +23,8 @@ from specsim.profiling.sweep.header import known_header, new_header
 from specsim.profiling.sweep.plan import CPU, CUDA, Grid, thinned
 from specsim.profiling.sweep.sweep import INCOMPLETE, Sweep
 from specsim.profiling.sweep.table import ProfileTable, require_writable
+from specsim.progress import TimedProgress
 
-Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 LEAST_MINUTES = 1.0
 FINISHING_SHARE = 0.08  # of the time, kept for what comes after the last shape
 CEILINGS_SHARE = 0.125  # of the time at most, half of what a header may take
@@ -39,7 +39,7 @@ def run_sweep(
     gpu: str | None = None,
     quick: bool = False,
     minutes: float = 8.0,
-    progress: Progress = lambda spent, total, what: None,
+    progress: TimedProgress = lambda spent, total, what: None,
     warn: Callable[[str], None] = lambda line: None,
     grid: Grid | None = None,
 ) -> Path:

@@ -16,7 +16,7 @@ from torch import Tensor
 from specsim.arrays import Integers
 from specsim.reference.decoding.engine import Engine
 from specsim.reference.decoding.models import Models
-from specsim.reference.drafters import Drafter, DraftModel, History, NGram, Progress, Proposal, Stopwatch
+from specsim.reference.drafters import Drafter, DraftModel, History, NGram, Prefills, Proposal, Stopwatch
 from specsim.reference.drafters.base import Judge
 from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
 from specsim.reference.timing.grid import MIN_ROUNDS, WARM_UP_ROUNDS, SteadyBatch, room
@@ -85,7 +85,7 @@ class _Zeros(Drafter):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         shape = (len(slots), draft_tokens)
@@ -100,9 +100,16 @@ class _Evicting(Transformer):
 
     def __init__(self, device: str, evicted_bytes: int, *, max_sequences: int, max_length: int, seed: int) -> None:
         spec = ModelSpec(
-            name="tiny", source="host time only", num_layers=1, hidden_size=64, num_heads=8, num_kv_heads=4,
-            head_dim=64, intermediate_size=128, vocab_size=512,
-        )  # fmt: skip
+            name="tiny",
+            source="host time only",
+            num_layers=1,
+            hidden_size=64,
+            num_heads=8,
+            num_kv_heads=4,
+            head_dim=64,
+            intermediate_size=128,
+            vocab_size=512,
+        )
         super().__init__(
             spec, device=device, dtype=torch.float32, max_sequences=max_sequences, max_length=max_length, seed=seed
         )

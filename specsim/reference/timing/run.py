@@ -219,8 +219,14 @@ class _Log:
         prefill = sum(s.tokens for s in shares if s.prefill)
         self.steps.append(
             StepRecord(
-                start_s=start_s, duration_s=end_s - start_s, sequences=len(shares), prefill_tokens=prefill,
-                verify_tokens=outcome.step.total_tokens - prefill, draft_tokens=sum(s.drafts for s in shares),
-                accepted=sum(outcome.accepted), kv_blocks=outcome.kv_blocks, waiting=outcome.waiting,
+                start_s=start_s,
+                duration_s=end_s - start_s,
+                sequences=len(shares),
+                prefill_tokens=prefill,
+                verify_tokens=outcome.step.total_tokens - prefill,
+                draft_tokens=sum(s.drafts for s in shares),
+                accepted=sum(outcome.accepted),
+                kv_blocks=outcome.kv_blocks,
+                waiting=outcome.waiting,
             )
-        )  # fmt: skip
+        )

@@ -1,4 +1,4 @@
-"""A replica's prices from tables: how well they hold, and the tables as a price source of their own."""
+"""Tables as a price source of their own, and how well they hold the one that they were made from."""
 
 from __future__ import annotations
 
@@ -10,59 +10,27 @@ from typing import cast
 import numpy as np
 
 from specsim.arrays import Floats, Integers, Reals
-from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.jit import address_of
-from specsim.scheduling.price import PriceRecord, Prices
-from specsim.scheduling.records import GROUP, WORK
-from specsim.serving.tabulate import Extent, tabulate
-from specsim.serving.tabulate_whole import tabulate_whole
 from specsim.speculation.round import RoundCost, StepCost
+from specsim.step_prices.price import PriceRecord, Prices
+from specsim.step_prices.records import GROUP, WORK
+from specsim.step_prices.span import Extent
+from specsim.step_prices.tabulate import tabulate
+from specsim.step_prices.tabulate_whole import tabulate_whole
 
 MOST_MEDIAN, MOST = 0.003, 0.015  # errors of tried steps, beyond which every step is priced on its own
 TRIED, PATTERNS = 128, 8  # steps, and lengths of prompt chunks in half of them
 SHORTEST = 16  # tokens of a prompt chunk that is tried
 MOST_CHUNKS = 8  # in a step that is tried
 KEPT = 16  # tables of other costs
-LONGEST_KV = 262_144  # longer caches are priced by extrapolation
 
 
-def looked_up(assembly: Assembly) -> Assembly:
-    """The same replicas priced from tables; as they are where tables do not hold their prices."""
-    try:
-        return tabled(assembly)
-    except InexactTables:
-        return assembly
-
-
-def tabled(assembly: Assembly) -> Assembly:
-    """The same replicas, priced from tables; their policy still believes what it did.
-
-    Those that are priced from tables already are returned as they are.
-
-    Raises InexactTables where they miss the price source by more than MOST_MEDIAN in the middle or MOST at worst.
-    """
-    if isinstance(assembly.cost, TablePrices):
-        return assembly
-    prices, errors = _tables(_Source(id(assembly.cost), assembly.cost), extent_of(assembly))
-    median, most = float(np.median(errors)), float(errors.max())
-    if median > MOST_MEDIAN or most > MOST:
-        raise InexactTables(f"prices that tables miss by {median:.1%} (median), {most:.1%} (at worst)")
-    return assembly.priced_by(prices)
-
-
-def extent_of(assembly: Assembly) -> Extent:
-    """What the tables of these replicas must span."""
-    limits, choices = assembly.limits, assembly.choices()
-    decider = assembly.decider()
-    by_batch = None if decider is None else decider.table()
-    if by_batch is not None:
-        choices = tuple(sorted({0, *(min(k, assembly.longest) for k in by_batch)}))
-    longest_kv = min(LONGEST_KV, assembly.longest_cached)
-    return Extent(
-        limits.max_num_seqs, limits.max_num_batched_tokens, longest_kv, choices, assembly.verifies_drafts
-    )  # fmt: skip
+def tables_of(cost: StepCost, extent: Extent) -> TablePrices | None:
+    """A price source as tables; None where they miss it by more than MOST_MEDIAN in the middle or MOST at worst."""
+    prices, errors = _made(_Source(id(cost), cost), extent)
+    return prices if np.median(errors) <= MOST_MEDIAN and errors.max() <= MOST else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +42,11 @@ class _Source:
 
 
 @lru_cache(maxsize=KEPT)
-def _tables(source: _Source, extent: Extent) -> tuple[TablePrices, Floats]:
+def _made(source: _Source, extent: Extent) -> tuple[TablePrices, Floats]:
     """Tables and their errors, made once for a cost: whoever asks for it under another load or seed gets the same."""
     cost = source.cost
     prices = TablePrices(tabulate(cost, extent) if isinstance(cost, RoundCost) else tabulate_whole(cost, extent))
     return prices, table_errors(source.cost, prices, extent)
-
-
-class InexactTables(Exception):
-    """Tables do not hold these prices: they do not add up as they should."""
 
 
 def table_errors(cost: StepCost, prices: TablePrices, extent: Extent, *, tried: int = TRIED, seed: int = 0) -> Floats:
@@ -159,7 +123,7 @@ def _chunk_lengths(room: int, generator: np.random.Generator) -> list[int]:
 
 
 class TablePrices:
-    """The tables as a price source: what the compiled loop reads, for the loop that asks step by step."""
+    """The tables as a price source, for whoever asks step by step."""
 
     def __init__(self, prices: Prices) -> None:
         self.prices = prices
