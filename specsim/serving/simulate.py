@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from specsim.assembly import Assembly
-from specsim.errors import InvalidInput
 from specsim.progress import Progress
 from specsim.results import RunResult, Slo, StepLimits
 from specsim.serving.drive import ServingRun, serve_all
@@ -99,12 +98,6 @@ def run(
     if isinstance(requests, Requests):
         parts = [requests]
     else:
-        parts = [requests_of(list(requests) if clients is not None else sorted(requests, key=_arrival_s))]
+        parts = [requests_of(list(requests) if clients is not None else sorted(requests, key=RequestSpec.due_s))]
     asked = ServingRun(lambda: parts, len(requests), fleet, router, clients, disaggregation, slo)
     return serve_all(asked, keep=keep, progress=progress, by_events=by_events)
-
-
-def _arrival_s(request: RequestSpec) -> float:
-    if request.arrival_s is None:
-        raise InvalidInput(f"request {request.request_id} has no arrival time; give one, or closed-loop clients")
-    return request.arrival_s

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.progress import Progress
 from specsim.results import RunResult
+from specsim.results.intervals import is_number
 from specsim.serving.price_draws import DOUBLINGS, PriceDraw, acceptance_seeds, price_draws
 from specsim.serving.prices import priced_replicas
 from specsim.serving.simulate import simulate
@@ -97,7 +98,7 @@ def predicted_metrics(
     return {
         name: _interval(own[name], middle[name], [one[name] for one in found])
         for name in dict.fromkeys(names)
-        if all(_is_number(one[name]) for one in (own, middle, *found))
+        if all(is_number(one[name]) for one in (own, middle, *found))
     }
 
 
@@ -270,7 +271,3 @@ def _interval(value: float, central: float, found: Sequence[float]) -> Predicted
 
 def _sides(beyond: Floats) -> tuple[Floats, Floats]:
     return np.minimum(beyond, 0.0), np.maximum(beyond, 0.0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(cast(float, value))

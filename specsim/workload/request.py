@@ -33,6 +33,12 @@ class RequestSpec:
     prefix_hashes: tuple[int, ...] = ()
     hash_block_tokens: int = 0
 
+    def due_s(self) -> float:
+        """When it arrives. Raises InvalidInput in a closed loop, where nobody knows."""
+        if self.arrival_s is None:
+            raise InvalidInput(f"request {self.request_id} has no arrival time; give one, or closed-loop clients")
+        return self.arrival_s
+
 
 @dataclass(frozen=True, slots=True)
 class Requests:

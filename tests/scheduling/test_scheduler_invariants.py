@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specsim.scheduling.scheduler import Scheduled, Scheduler, Sequence, Step
+from specsim.scheduling.scheduler import Scheduled, Scheduler, SequenceState, Step
 from specsim.specs.engine import EngineLimits
+from tests.scheduling.named_blocks import named_blocks
 
 MOST_STEPS = 2_000
 
@@ -26,9 +27,9 @@ class Case:
     seed: int
     least_blocks: int = 0  # with fewer a request is refused
 
-    def sequences(self) -> list[Sequence]:
+    def sequences(self) -> list[SequenceState]:
         return [
-            Sequence(number, prompt, output, priority=priority, prefix_hashes=hashes, hash_block_tokens=4)
+            SequenceState(number, prompt, output, priority=priority, prefix_hashes=hashes, hash_block_tokens=4)
             for number, (_, prompt, output, priority, hashes) in enumerate(self.requests)
         ]
 
@@ -43,7 +44,7 @@ class Run:
 
     case: Case
     scheduler: Scheduler = field(init=False)
-    sequences: list[Sequence] = field(init=False)
+    sequences: list[SequenceState] = field(init=False)
     in_flight: deque[Step] = field(default_factory=deque)
     wrong: Counter[int] = field(default_factory=Counter)  # positions computed in vain, of each request
     tokens: Counter[int] = field(default_factory=Counter)
@@ -88,7 +89,7 @@ class Run:
     def accepted(self, share: Scheduled) -> int:
         return self.case.drawn(share.sequence.request_id, share.sequence.emitted_tokens, share.drafts)
 
-    def propose(self, sequence: Sequence) -> None:
+    def propose(self, sequence: SequenceState) -> None:
         k = self.case.drafting["max_draft_tokens"]
         self.scheduler.propose(sequence, self.case.drawn(-1 - sequence.request_id, sequence.known_tokens, k))
 
@@ -149,11 +150,11 @@ def test_blocks_are_conserved(case: Case) -> None:
     scheduler, size = run.scheduler, case.limits.block_size
     for _ in run.steps():
         plain = sum(sequence.blocks - sequence.named_blocks for sequence in run.sequences)
-        holders = Counter(block for sequence in run.sequences for block in sequence.names())
+        holders = Counter(block for sequence in run.sequences for block in named_blocks(sequence))
         assert plain + len(holders) + scheduler.free_blocks == scheduler.num_blocks == case.num_kv_blocks - 1
         assert all(block.references == count for block, count in holders.items())
         for sequence, (*_, hashes) in zip(run.sequences, case.requests, strict=True):
-            for index, block in enumerate(sequence.names()):  # what is shared is the sequence's own prefix
+            for index, block in enumerate(named_blocks(sequence)):  # what is shared is the sequence's own prefix
                 end = (index + 1) * size
                 shared = end <= min(sequence.prompt_tokens, 4 * len(hashes))
                 name = hashes[(end - 1) // 4] if shared else sequence.request_id

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from specsim.errors import NoAnswer
+from specsim.profiles.schema import spread_of
 from specsim.reference.network.capture import cuda_graph
 
 KernelLaunch = Callable[[int], object]  # runs the kernel on its i-th set of buffers
@@ -209,8 +209,7 @@ class Replay:
 
 def summary(samples: list[float]) -> Timing:
     """Median and percentiles of samples."""
-    p10, median, p90 = np.percentile(samples, [10, 50, 90])
-    return Timing(float(median), float(p10), float(p90), len(samples))
+    return Timing(*spread_of(samples), len(samples))
 
 
 def measure(

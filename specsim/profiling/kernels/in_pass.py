@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from specsim.profiles.schema import Row
+from specsim.profiles.schema import Row, spread_of
 from specsim.profiling.device.machine import DTYPES, Machine
 from specsim.profiling.device.timer import displacements
 from specsim.reference.network import layers, transformer
@@ -69,7 +69,7 @@ def times(machine: Machine, dtype: str, hidden: int, token_counts: Sequence[int]
     for tokens, operation in product(token_counts, FUNCTIONS):
         count = FUNCTIONS[operation][1]
         seconds = calls[tokens][operation]
-        p10, median, p90 = (count * float(v) for v in np.percentile(seconds, [10, 50, 90]))
+        median, p10, p90 = (count * each for each in spread_of(seconds))
         yield Row(
             shape=(float(tokens), float(widths(hidden)[operation])),
             operation=operation,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specsim.arrays import Integers
+from specsim.profiles.schema import spread_of
 from specsim.reference.decoding.engine import Engine
 from specsim.reference.decoding.models import Models
 from specsim.reference.drafters import Drafter, DraftModel, History, NGram, Prefills, Proposal, Stopwatch
@@ -159,5 +160,4 @@ def _host_s(cells: list[SteadyBatch], models: Sequence[_Evicting], seconds: floa
 
 
 def _host_row(part: HostPart, batch: int, seconds: NDArray[np.float64]) -> MeasuredHostTime:
-    p10, median, p90 = np.maximum(np.percentile(seconds, [10, 50, 90]), 1e-9).tolist()
-    return MeasuredHostTime(part, batch, median, p10, p90, len(seconds))
+    return MeasuredHostTime(part, batch, *spread_of(seconds), len(seconds))
