@@ -126,7 +126,7 @@ def cases(draw: st.DrawFn, *, shared: bool = True) -> Case:
     return Case(limits, blocks, drafting, requests, seed, needed + 1)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases())
 def test_every_step_keeps_to_its_limits(case: Case) -> None:
     run, limits = Run(case), case.limits
@@ -143,7 +143,7 @@ def test_every_step_keeps_to_its_limits(case: Case) -> None:
             assert sequence.blocks * limits.block_size >= held
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases())
 def test_blocks_are_conserved(case: Case) -> None:
     run = Run(case)
@@ -162,7 +162,7 @@ def test_blocks_are_conserved(case: Case) -> None:
     assert scheduler.free_blocks == scheduler.num_blocks
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases())
 def test_all_work_is_done_and_what_was_lost_is_done_again(case: Case) -> None:
     run = Run(case)
@@ -183,7 +183,7 @@ def test_all_work_is_done_and_what_was_lost_is_done_again(case: Case) -> None:
             assert sequence.hit_tokens == 0
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(case=cases())
 def test_nobody_overtakes_under_fcfs(case: Case) -> None:
     case = replace(case, limits=case.limits.model_copy(update={"scheduling_policy": "fcfs"}))
@@ -198,7 +198,7 @@ def test_nobody_overtakes_under_fcfs(case: Case) -> None:
     assert admitted == sorted(admitted)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases())
 def test_under_priority_no_better_number_waits_for_a_worse_one_that_is_admitted(case: Case) -> None:
     case = replace(case, limits=case.limits.model_copy(update={"scheduling_policy": "priority"}))
@@ -226,7 +226,7 @@ def trace(case: Case) -> tuple[list[Any], int]:
     return rows, peak
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases(shared=False), more=st.integers(1, 60))
 def test_blocks_beyond_the_peak_change_nothing(case: Case, more: int) -> None:
     """Where no admission asks for more than it takes: not with a watermark, a whole prompt or a cache to keep."""
@@ -237,7 +237,7 @@ def test_blocks_beyond_the_peak_change_nothing(case: Case, more: int) -> None:
         assert trace(replace(case, limits=limits, num_kv_blocks=blocks)) == (ample, peak)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(case=cases())
 def test_the_same_case_goes_the_same_way(case: Case) -> None:
     assert trace(case) == trace(case)

@@ -138,7 +138,7 @@ def questions(draw: st.DrawFn) -> Case:
     return replace(case, limits=limits, num_kv_blocks=case.num_kv_blocks + 3)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(case=questions())
 def test_every_step_keeps_to_the_rules(case: Case) -> None:
     run = Run(case)
