@@ -18,7 +18,7 @@ import numpy as np
 from specsim.arrays import Reals
 from specsim.cost.attention_blocks import IN_WHOLE_BLOCKS, PROMPT_OF_BLOCKS, blocks_s
 from specsim.cost.forward import SOURCES, Kernel, Price
-from specsim.cost.roofline import PRODUCTS, Roofline
+from specsim.cost.roofline import PRODUCTS, WIDEST_VERIFICATION, Roofline
 from specsim.disk_cache import kept
 from specsim.profiles.schema import Row
 from specsim.profiles.store import Profile
@@ -31,14 +31,19 @@ from specsim.surfaces.row_groups import FORMATLESS, RowGroup, row_groups, stated
 
 EXTRAPOLATED = float(SOURCES.index("extrapolated"))
 STAND_IN_ERROR = 0.2  # one standard deviation of a stand-in beside its own error; a judgement
-# The same GEMM in the tables of two sites for one GPU differs by 5 to 18 % (medians, aiconfigurator-core 0.12).
-FOREIGN_ERROR = 0.1
+# A table of others for a card, beside the kernels that an engine runs on another such card. The same GEMM in the tables
+# of two sites for one GPU differs by 5 to 18 % (medians, aiconfigurator-core 0.12). Of that a part is every shape's own:
+# from one width to four times it the tables of two engines (vLLM, SGLang, TensorRT-LLM; nine cards) disagree on how
+# much longer the same GEMM takes by 0.14 in nine cases of ten, on routed experts by 0.35 and on decode attention by
+# 0.5; TABLE_ERROR is one table's share of that as a standard deviation.
+FOREIGN_ERROR = 0.07
+TABLE_ERROR = {"gemm": 0.06, "moe": 0.14, "attention": 0.2}
 # A CPU in another hour: two sweeps of one shared machine, three hours apart, differed in the mean over shapes by 3 %
 # (GEMM, attention), 14 % (host) and 15 % (elementwise), and passes predicted from them were 4 and 5 % off.
 ANOTHER_HOUR_ERROR = 0.1
 HOST_PARTS = ("step", "drafts", "propose", "draft_pass", "ngram", "layer")
 WIDEST_HEAD = 256  # values a head; latent attention's are wider
-WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them both kinds of rows serve
+NARROWEST_PREFILL = 17  # query tokens; from there to WIDEST_VERIFICATION both kinds of rows serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class MeasuredPrices:
     ) -> None:
         self.profile = profile
         self._gpu = profile.header.device == "cuda"
+        self._table_error = TABLE_ERROR if profile.header.probe is None else {}
         self._stretch = 1.0 if medians else 1.0 + interrupted_share(profile)
         self._roofline = Roofline(hardware, dtype)
         self._surfaces = _Surfaces(profile)
@@ -121,16 +127,16 @@ class MeasuredPrices:
         found = self._find(kernel, warm)
         if found is None:
             return roofline.price(kernel, warm=warm)
-        bound = roofline.compute_bound(kernel)
+        bound, own_error = roofline.compute_bound(kernel), self._table_error.get(kernel.kind, 0.0)
         if found.exact:
             estimate = found.surface.seconds(kernel.shape)
             seconds: Reals = estimate.seconds
             rank: Reals = estimate.rank
             if kernel.kind == "attention" and kernel.shape[1] > WIDEST_VERIFICATION and self._gpu:
                 seconds, rank = self._prompt(kernel, found, estimate)
-            return Price(seconds * self._stretch, rank, estimate.error, bound)
+            return Price(seconds * self._stretch, rank, np.hypot(estimate.error, own_error), bound)
         estimate, seconds = self._stand_in(kernel, found, warm)
-        error = np.hypot(estimate.error, self._stand_in_error(kernel, found))
+        error = np.hypot(estimate.error, np.hypot(own_error, self._stand_in_error(kernel, found)))
         return Price(seconds * self._stretch, EXTRAPOLATED, error, bound)
 
     def _stand_in_error(self, kernel: Kernel, found: _Found) -> float:
