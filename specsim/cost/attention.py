@@ -98,7 +98,9 @@ def _pieces(group: Group, size: int, keys: float) -> Group:
     return Group(group.tokens / size, size, keys, 0)
 
 
-def _attention(mixer: Caching, group: Group, is_prefill: bool, layers: Reals, precision: Precision, mask: str) -> Kernel:
+def _attention(
+    mixer: Caching, group: Group, is_prefill: bool, layers: Reals, precision: Precision, mask: str
+) -> Kernel:
     heads, kv_heads, width = mixer.kernel_heads(is_prefill=is_prefill)
     cached = mixer.token_values
     if isinstance(mixer, Compressed):

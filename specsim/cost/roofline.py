@@ -1,10 +1,14 @@
-"""Kernel times without measurements: max(compute, bandwidth) at what kernels reach of a card's ceilings, plus a floor.
+"""Kernel times without measurements: bytes and FLOPs at what kernels reach of a card's ceilings, plus a floor.
+
+Where both take time, ideal time = sqrt(memory time² + compute time²), as in ``surfaces.efficiency``: a maximum whose
+corner is as round as measured ones are. Of weights that are widened first it is the longer of both: their kernels load
+and widen the next ones beside the products (Marlin, arXiv 2408.11743, whose gain at 16 rows is that of memory alone).
 
 What a class of a GPU's kernels reaches was fitted on the cards that have a profile
-(validation/studies/borrowed-prices/fit_roofline.py), and is how far a card that was left out of the fit is off. Where no
-table tells, of other classes and on CPUs, stated defaults stand in: 0.8 of peak bandwidth (the empirical factor that
-aiconfigurator 0.12 ships in its system files) and 0.7 of peak FLOP/s (large dense GEMMs on Hopper reach 0.7 to 0.8 of
-the datasheet).
+(validation/studies/borrowed-prices/fit_roofline.py), and is how far a card that was left out of the fit is off.
+Where no table tells, of other classes and on CPUs, stated defaults stand in: 0.8 of peak bandwidth (the empirical
+factor that aiconfigurator 0.12 ships in its system files) and 0.7 of peak FLOP/s (large dense GEMMs on Hopper reach
+0.7 to 0.8 of the datasheet).
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ WIDEST_VERIFICATION = 64  # query tokens; above, attention is a prompt's
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What kernels of a class reach: ``floor_s`` is on top of the longer of bytes and FLOPs at ``memory`` and
+    """What kernels of a class reach: ``floor_s`` is on top of the time of bytes and FLOPs at ``memory`` and
     ``compute``, shares of the card's ceilings. ``error``: one standard deviation of a kernel at one width beside its
     machine's, as a share of its time.
     """
@@ -41,15 +45,15 @@ DEFAULT = Reached(2e-6, 0.8, 0.7, error=0.4)  # floor: a kernel that does nothin
 # Over nine cards, as fit_roofline.py prints them; errors of attention and prompts, which it does not tell apart by
 # width, are all of theirs.
 REACHED = {
-    "gemm": Reached(4.7e-6, 0.88, 0.73, error=0.12),
-    "moe": Reached(12.8e-6, 0.95, 0.32, error=0.16),
+    "gemm": Reached(4.7e-6, 0.91, 0.8, error=0.11),
+    "moe": Reached(13.3e-6, 0.98, 0.35, error=0.12),
     "attention": Reached(10.1e-6, 0.88, 0.7, error=0.19),
-    "prompt": Reached(13.4e-6, 0.37, 0.44, error=0.24),
+    "prompt": Reached(13.5e-6, 0.49, 0.45, error=0.21),
 }
 CPU_FLOOR_S = 5e-6  # launched eagerly
 CPU_ERROR = {"gemm": 0.16, "moe": 0.36, "attention": 0.63, "prompt": 0.63}  # judgements, of no CPU's tables
-# One standard deviation of the machine as a whole: passes of cards left out of the fit are off by 0.18 around the card's
-# mean, and that by 0.07; of both, what is not a class's.
+# One standard deviation of the machine as a whole: passes of cards left out of the fit are off by 0.16 around the
+# card's mean, and that by 0.07; of both, what is not a class's.
 MACHINE_ERROR = 0.15
 # What one kernel of a pass writes and the next reads stays in the last-level cache if it fits beside what else passes
 # through. An H100's reads 5.5 to 7 TB/s (chipsandcheese.com, "Nvidia's H100: Funny L2, and Tons of Bandwidth") beside
@@ -97,8 +101,11 @@ class Roofline:
         return REACHED.get(kind, DEFAULT)
 
     def ideal_s(self, kernel: Kernel) -> Reals:
-        """The longer of arithmetic and memory at what the class reaches, without a floor."""
-        return _larger(*self._bounds_s(kernel))
+        """Of arithmetic and memory at what the class reaches, without a floor."""
+        memory_s, compute_s = self._bounds_s(kernel)
+        if _is_widened(kernel):
+            return _larger(memory_s, compute_s)
+        return (memory_s * memory_s + compute_s * compute_s) ** 0.5
 
     def compute_bound(self, kernel: Kernel) -> Reals:
         """1 where a kernel's FLOPs take longer than its bytes, else 0."""
@@ -125,8 +132,7 @@ class Roofline:
 
     def widened_s(self, kernel: Kernel) -> Reals:
         """The least that a product of widened weights takes, however well 16 bits multiply; 0 of other kernels."""
-        found = format_of(kernel.dtype)
-        if kernel.kind != "gemm" or found.bits >= 16 or found.rate is not None:
+        if kernel.kind != "gemm" or not _is_widened(kernel):
             return 0.0
         most = widening().most_on(self._hardware) * self._compute
         return kernel.flops / most
@@ -151,6 +157,12 @@ class Roofline:
 
     def host_s(self, part: str, sequences: Reals) -> Reals | None:
         return None
+
+
+def _is_widened(kernel: Kernel) -> bool:
+    """Whether narrow weights become 16 bits before they are multiplied."""
+    found = format_of(kernel.dtype)
+    return kernel.kind in PRODUCTS and found.bits < 16 and found.rate is None
 
 
 def _larger(one: Reals, other: Reals) -> Reals:

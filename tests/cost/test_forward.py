@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from specsim.cost.attention import attention_kernels
+from specsim.cost.exchanges import collective_kernels
 from specsim.cost.forward import (
     SOURCES,
     Group,
     Kernel,
     Precision,
-    collective_kernels,
     token_kernels,
 )
 from specsim.cost.measured import MeasuredPrices

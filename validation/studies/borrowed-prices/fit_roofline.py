@@ -2,14 +2,14 @@
 
 - Truth: kernels of passes over seven models in 16 and 8 bits, as nine cards' own profiles price them, those that are
   measured or interpolated: decode and verify passes of 1 to 256 sequences of 1, 4 and 8 tokens, and prompts.
-- Law, of each class: seconds = floor + the longer of bytes / (memory share · bandwidth) and FLOPs / (compute share ·
-  peak), by least squares of log errors, the shares drawn to DEFAULT with PULL so that a class which is all memory
-  says nothing of compute.
-- Errors: of a card whose rows are left out of the fit. ``error`` is what a class misses anew from a width to four times
-  that (the same kernel, card and format; the root of half the mean square of the difference), so that it counts in a
-  ratio of two passes; ``MACHINE_ERROR`` what whole passes miss beside it.
+- Law, of each class: seconds = floor + root of the sum of squares of bytes / (memory share · bandwidth) and FLOPs /
+  (compute share · peak), by least squares of log errors, the shares drawn to DEFAULT with PULL so that a class which
+  is all memory says nothing of compute. Tried: the longer of the two, which misses by a tenth more.
+- Errors: of a card whose rows are left out of the fit. ``error`` is what a class misses anew from a width to four
+  times that (the same kernel, card and format; the root of half the mean square of the difference), so that it
+  counts in a ratio of two passes; ``MACHINE_ERROR`` what whole passes miss beside it.
 
-Run ``python validation/studies/borrowed-prices/fit_roofline.py`` (two minutes).
+Run ``python validation/studies/borrowed-prices/fit_roofline.py`` (ten seconds).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _kernels(model: str, precision: Precision, group: Group) -> Iterator[Kernel]
 def said(constants: Floats, memory_s: Floats, compute_s: Floats) -> Floats:
     """Seconds by log floor, log memory share and log compute share."""
     floor, memory, compute = np.exp(constants)
-    seconds: Floats = floor + np.maximum(memory_s / memory, compute_s / compute)
+    seconds: Floats = floor + np.hypot(memory_s / memory, compute_s / compute)
     return seconds
 
 
