@@ -12,6 +12,8 @@ settings.register_profile("suite", deadline=None)  # how long an example takes s
 settings.load_profile("suite")
 MOST_WORKERS = 4  # each holds torch, numba's code and its own fixtures: about 1.5 GB at the end of a run
 
+os.environ.pop("COLUMNS", None)  # how wide the terminal is that the suite is run in
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and NumPy are imported: one thread a worker, not one a core
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")

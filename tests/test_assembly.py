@@ -30,7 +30,7 @@ def profile(tmp_path: Path) -> Path:
 
 
 def asked(*settings: str, **changes: Any) -> Scenario:
-    scenario: Scenario = load_scenario("quickstart", settings).model_copy(update=changes)
+    scenario: Scenario = load_scenario("cpu-144m", settings).model_copy(update=changes)
     return scenario
 
 
@@ -47,7 +47,7 @@ def test_a_scenario_is_valid_by_its_profiles_header_alone(profile: Path) -> None
     """A broken table is told when prices are asked for, not when the question is read."""
     (profile / "gemm.csv").write_text("nothing\n")
     scenario = asked(f"gpu={profile}")
-    assert scenario.gpu == load_scenario("quickstart").gpu.model_copy(update={"source": scenario.gpu.source})
+    assert scenario.gpu == load_scenario("cpu-144m").gpu.model_copy(update={"source": scenario.gpu.source})
     with pytest.raises(InvalidInput, match=r"gemm.csv: column 'm' is missing"):
         assert assemble(scenario).profile
 

@@ -33,7 +33,7 @@ def scenario(gpu: str, **fields: Any) -> Scenario:
 
 def test_steps_of_a_real_engine_price_its_own_model() -> None:
     """Every cell comes from the table, and a measured step comes back as measured within the table's own error."""
-    asked = load_scenario("quickstart", VLLM)
+    asked = load_scenario("cpu-144m", VLLM)
     found = speedup_map(assemble(asked), batches=[1, 8, 32])
     assert found.price_name == STEPS
     assert {cell.source for cell in found.cells} <= {"measured", "interpolated"}
@@ -49,9 +49,9 @@ def test_steps_of_a_real_engine_price_its_own_model() -> None:
 
 def test_steps_of_another_model_or_drafter_are_refused() -> None:
     with pytest.raises(InvalidInput, match=r"holds llama-144m, not steps of Llama-3.1-8B"):
-        assert assemble(load_scenario("quickstart", (*VLLM, "model=llama-3.1-8b"))).cost
+        assert assemble(load_scenario("cpu-144m", (*VLLM, "model=llama-3.1-8b"))).cost
     with pytest.raises(InvalidInput, match=r"not llama-6m|holds drafters"):
-        assert assemble(load_scenario("quickstart", VLLM[:3])).cost
+        assert assemble(load_scenario("cpu-144m", VLLM[:3])).cost
     with pytest.raises(InvalidInput, match="no profile of RTX-4090 is known"):
         assert assemble(scenario("rtx-4090", cost={"source": "steps"})).cost
 

@@ -23,7 +23,7 @@ from specsim.scenario import load_scenario
 )
 def test_a_number_that_no_quantity_can_have_is_refused(setting: str, told: str) -> None:
     with pytest.raises(InvalidInput) as error:
-        load_scenario("quickstart", [setting])
+        load_scenario("cpu-144m", [setting])
     assert told in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -33,10 +33,10 @@ def test_a_number_that_no_quantity_can_have_is_refused(setting: str, told: str) 
 )
 def test_half_of_a_surrogate_pair_is_no_text(setting: str) -> None:
     with pytest.raises(InvalidInput) as error:
-        load_scenario("quickstart", [setting])
+        load_scenario("cpu-144m", [setting])
     str(error.value).encode()  # can be printed
     assert r"\ud" in str(error.value)
 
 
 def test_other_alphabets_are_text() -> None:
-    assert load_scenario("quickstart", ['name="Größe 你好 \\U0001F600"']).name.startswith("Größe 你好")
+    assert load_scenario("cpu-144m", ['name="Größe 你好 \\U0001F600"']).name.startswith("Größe 你好")

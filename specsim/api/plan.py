@@ -8,6 +8,7 @@ from typing import Unpack
 from specsim.api.words import Question, Words, ask
 from specsim.interop.gpu_prices import price_of
 from specsim.planning.plan.answer import PlanAnswer, plan_answer
+from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
 
 
@@ -20,8 +21,11 @@ def plan(
     draft_lengths: Sequence[int] = (),
     weight_bits: Sequence[float] = (),
     kv_bits: Sequence[float] = (),
+    schedules: bool = False,
     disaggregated: bool = False,
     price: Mapping[str, float] | None = None,
+    growth: float | None = None,
+    months: int = 12,
     loads: Sequence[float] = (),
     what_if: bool = True,
     **words: Unpack[Words],
@@ -30,9 +34,11 @@ def plan(
 
     ``gpus``, ``tps`` (GPUs a replica), ``drafters``, ``draft_lengths``, ``weight_bits``, ``kv_bits``: what may be
     chosen; empty: what the words say, else the question's own, of ``tps`` powers of two and of ``draft_lengths`` 1 to
-    5; off is always tried. ``price``: USD an hour by GPU; without any, GPUs are counted. ``loads``: also plans at
-    these requests/s. ``what_if``: also GPUs where load, lengths, acceptance or prices differ. ``words``: as of
-    ``specsim.ask``; they need a rate and an SLO. Raises InvalidInput, and NoAnswer where nothing meets the SLO.
+    5; off is always tried. ``schedules``: also draft lengths by batch size, as ``tune`` finds them. ``price``: USD an
+    hour by GPU; without any, GPUs are counted. ``growth``: percent a month by which the load grows, over so many
+    ``months``. ``loads``: also plans made anew at these requests/s. ``what_if``: also GPUs where load, lengths,
+    acceptance or prices differ. ``words``: as of ``specsim.ask``; they need a rate and an SLO. Raises InvalidInput,
+    and NoAnswer where nothing meets the SLO.
 
     >>> found = specsim.plan(model="llama-3.1-8b", gpu="l40s", tp=1, rate=2, prompt=256, output=64,
     ...                      ttft_p95=2, tpot_p95="50ms", what_if=False)
@@ -49,10 +55,11 @@ def plan(
     asked = ask(scenario, **words)
     named = Named(
         gpus=gpus, tensor_parallel=tps, drafters=drafters, draft_tokens=draft_lengths, weight_bits=weight_bits,
-        kv_bits=kv_bits, disaggregated=disaggregated,
+        kv_bits=kv_bits, disaggregated=disaggregated, schedules=schedules,
         usd=dict(price_of(f"{name}={usd}") for name, usd in (price or {}).items()),
     )  # fmt: skip
-    return plan_answer(asked, named, loads, what_if=what_if)
+    grows = None if growth is None else Growth(growth, months)
+    return plan_answer(asked, named, loads, growth=grows, what_if=what_if)
 
 
 def _one(number: int | None) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Unpack
 
 from specsim.api.words import Question, Words, ask
+from specsim.planning.plan.growth import Growth
 from specsim.report.document import capacity_report
 
 MARKDOWN = (".md", ".markdown")
@@ -17,19 +18,23 @@ def write_report(
     *,
     batch: int | None = None,
     simulate: bool = True,
+    growth: float | None = None,
+    months: int = 12,
     **words: Unpack[Words],
 ) -> Path:
     """Write one self-contained HTML page, or Markdown where ``path`` ends in .md, and return where.
 
     ``simulate``: all of it, a minute of simulations; false: what formulas tell in a second or two. ``batch``: that
-    the verdict by formula speaks about; None: what the load leads to. ``words``: as of ``specsim.ask``. Raises
-    InvalidInput, NoAnswer where the models do not fit, OSError where the path cannot be written.
+    the verdict by formula speaks about; None: what the load leads to. ``growth``: percent a month by which the load
+    of the plan grows, over so many ``months``. ``words``: as of ``specsim.ask``. Raises InvalidInput, NoAnswer where
+    the models do not fit, OSError where the path cannot be written.
 
     >>> page = specsim.write_report("report.md", model="llama-3.1-8b", gpu="h100", drafter="eagle-3", simulate=False)
     >>> "Llama-3.1-8B" in page.read_text()
     True
     """
-    document = capacity_report(ask(scenario, **words), batch=batch, simulated=simulate)
+    grows = None if growth is None else Growth(growth, months)
+    document = capacity_report(ask(scenario, **words), growth=grows, batch=batch, simulated=simulate)
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(document.markdown() if place.suffix in MARKDOWN else document.html(), encoding="utf-8")

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specsim.errors import InvalidInput, shown
 
+if TYPE_CHECKING:
+    from specsim.planning.plan.growth import Growth
+
 PriceOption = Annotated[list[str] | None, typer.Option(help="GPU=USD an hour (repeatable): h100=2.50.")]
 PricesOption = Annotated[Path | None, typer.Option(help="Prices: YAML of GPU: USD, or SkyPilot's vms.csv.")]
 RegionOption = Annotated[str | None, typer.Option(help="Of the catalogue's offers.")]
 SpotOption = Annotated[bool, typer.Option("--spot", help="Spot prices of the catalogue.")]
+GrowthOption = Annotated[
+    float | None, typer.Option(help="Percent a month by which the load grows: GPUs and cost of each month.")
+]
+MonthsOption = Annotated[int | None, typer.Option(help="Of --growth; default 12.")]
 
 
 def names(text: str | None) -> list[str]:
@@ -41,3 +48,14 @@ def usd_by_gpu(single: Sequence[str], file: Path | None, region: str | None, spo
         )
     offers = {} if file is None else read_gpu_prices(file, region=region, spot=spot)
     return {name: offer.usd_per_gpu_hour for name, offer in offers.items()} | dict(map(price_of, single))
+
+
+def growth_of(percent: float | None, months: int | None) -> Growth | None:
+    """Raises InvalidInput for months without a percentage."""
+    from specsim.planning.plan.growth import Growth
+
+    if percent is None:
+        if months is not None:
+            raise InvalidInput(f"--months {months} says how long the load grows; add --growth, percent a month")
+        return None
+    return Growth(percent) if months is None else Growth(percent, months)

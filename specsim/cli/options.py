@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,8 +43,9 @@ def require_torch() -> None:
 
 
 def console() -> Console:
-    """Where tables go."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+    """Where tables go: as wide as the terminal, or as COLUMNS says, else 120."""
+    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(file=sys.stdout, width=None if wide else 120, highlight=False)
 
 
 def messages() -> Console:

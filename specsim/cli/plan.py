@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.choices import PriceOption, PricesOption, RegionOption, SpotOption, names, numbers, usd_by_gpu
+from specsim.cli.choices import (
+    GrowthOption,
+    MonthsOption,
+    PriceOption,
+    PricesOption,
+    RegionOption,
+    SpotOption,
+    growth_of,
+    names,
+    numbers,
+    usd_by_gpu,
+)
 from specsim.cli.options import JsonOption, console, print_json, progress_bar, tell_compilation
 from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
@@ -17,6 +28,7 @@ from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
     from specsim.planning.plan.answer import PlanAnswer
+    from specsim.planning.plan.growth import Growth
     from specsim.planning.plan.named import Named
 
 Told = Callable[[int, int], None]  # hears (done, all)
@@ -38,6 +50,9 @@ def plan(
     draft_tokens: Annotated[
         str | None, typer.Option("--draft-tokens", "--num-speculative-tokens", help="Draft lengths to try: 1,3,5.")
     ] = None,
+    schedules: Annotated[
+        bool, typer.Option("--schedules", help="Also try draft lengths by batch size, as tune finds them.")
+    ] = False,
     weight_bits: Annotated[str | None, typer.Option(help="Bits of weights to try: 16,8; default the model's.")] = None,
     kv_bits: Annotated[str | None, typer.Option(help="Bits of the KV cache to try: 16,8.")] = None,
     disaggregated: Annotated[
@@ -47,7 +62,11 @@ def plan(
     prices: PricesOption = None,
     region: RegionOption = None,
     spot: SpotOption = False,
-    loads: Annotated[str | None, typer.Option(help="Requests/s as the load grows, in order: 40,60,90.")] = None,
+    growth: GrowthOption = None,
+    months: MonthsOption = None,
+    loads: Annotated[
+        str | None, typer.Option(help="Requests/s, for each of which the plan is made anew: 40,60,90.")
+    ] = None,
     what_if: Annotated[
         bool, typer.Option("--what-if/--no-what-if", help="Also GPUs where load, lengths, acceptance, prices differ.")
     ] = True,
@@ -65,12 +84,15 @@ def plan(
         data_parallel=whole_numbers(data_parallel, "--dp") or (), drafters=names(drafter),
         draft_tokens=whole_numbers(draft_tokens, "--draft-tokens") or (),
         weight_bits=numbers(weight_bits, "--weight-bits"), kv_bits=numbers(kv_bits, "--kv-bits"),
-        disaggregated=disaggregated, usd=usd_by_gpu(price or [], prices, region, spot),
+        schedules=schedules, disaggregated=disaggregated, usd=usd_by_gpu(price or [], prices, region, spot),
     )  # fmt: skip
+    grows, rates = growth_of(growth, months), numbers(loads, "--loads")
     if max_rate:
+        if grows is not None or rates:
+            raise InvalidInput("--max-rate looks for the load itself; drop --growth and --loads")
         _print_largest(question, named, as_json=as_json)
         return
-    answer = _answer(question, named, numbers(loads, "--loads"), what_if=what_if, workers=workers or cores())
+    answer = _answer(question, named, rates, grows, what_if=what_if, workers=workers or cores())
     if as_json:
         print_json(answer.as_json())
     else:
@@ -78,7 +100,7 @@ def plan(
 
 
 def _answer(
-    question: Question, named: Named, rates: Sequence[float], *, what_if: bool, workers: int
+    question: Question, named: Named, rates: Sequence[float], growth: Growth | None, *, what_if: bool, workers: int
 ) -> PlanAnswer:  # fmt: skip
     from specsim.planning.plan.answer import plan_answer
 
@@ -93,7 +115,7 @@ def _answer(
             task = progress.add_task(what, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 
-        return plan_answer(asked, named, rates[1:], what_if=what_if, pool=pool, progress=told)
+        return plan_answer(asked, named, rates[1:], growth=growth, what_if=what_if, pool=pool, progress=told)
 
 
 def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
@@ -129,26 +151,33 @@ def _print(answer: PlanAnswer) -> None:
     from specsim.report.assumed import engine_line, unstated_line
     from specsim.report.plan import (
         excluded_table,
+        growth_sentences,
         growth_table,
+        later_table,
         options_table,
         plan_lines,
         plan_sentences,
+        start_lines,
         what_if_table,
     )
 
-    out, plan = console(), answer.plan
+    out, plan, growth = console(), answer.plan, answer.growth
     first, *others = plan_sentences(plan, answer.asides)
     out.print(f"[bold]{first}[/bold]")
-    for sentence in others:
+    for sentence in (*others, *(growth_sentences(growth) if growth is not None else ())):
         out.print(sentence)
     tables = [options_table(plan)]
-    if answer.grown:
-        tables.append(growth_table((plan, *answer.grown)))
+    if growth is not None:
+        tables.append(growth_table(growth))
+    if answer.later:
+        tables.append(later_table((plan, *answer.later)))
     if answer.asides.what_ifs:
         tables.append(what_if_table(plan.best, answer.asides.what_ifs))
     for table in (*tables, excluded_table(plan.excluded)):
         out.print()
         out.print(table)
     out.print()
+    for line in start_lines(plan.best):
+        out.print(line, markup=False, soft_wrap=True)
     for line in (*plan_lines(plan), engine_line(plan.best.candidate.scenario), *unstated_line(answer.assumed)):
         out.print(line, markup=False)

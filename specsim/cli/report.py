@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specsim.cli.choices import PriceOption, PricesOption, RegionOption, SpotOption, names, usd_by_gpu
+from specsim.cli.choices import (
+    GrowthOption,
+    MonthsOption,
+    PriceOption,
+    PricesOption,
+    RegionOption,
+    SpotOption,
+    growth_of,
+    names,
+    usd_by_gpu,
+)
 from specsim.cli.options import messages, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
 from specsim.cli.workers import cores, worker_processes
 from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from specsim.planning.plan.growth import Growth
     from specsim.planning.plan.named import Named
     from specsim.report.document import Document, Evidence
     from specsim.scenario import Asked
@@ -33,6 +44,8 @@ def report(
     prices: PricesOption = None,
     region: RegionOption = None,
     spot: SpotOption = False,
+    growth: GrowthOption = None,
+    months: MonthsOption = None,
     simulated: Annotated[
         bool, typer.Option("--simulate/--by-formula", help="All of it, or what formulas tell in a second or two.")
     ] = True,
@@ -53,11 +66,13 @@ def report(
     asked = replace(question, short=question.short | given).ask()
     usd = usd_by_gpu(price or [], prices, region, spot)
     others = gpus[1:] and [asked.scenario.gpu.name, *gpus[1:]]
-    named = Named(gpus=others, usd=usd)
+    named, grows = Named(gpus=others, usd=usd), growth_of(growth, months)
+    if grows is not None and not simulated:
+        raise InvalidInput("--growth asks for a plan, which is simulated; drop --by-formula")
     evidence = None if case is None else _evidence(case, asked)
-    options = _plan_options(gpus, price or [], prices, region, spot=spot)
+    options = [*_plan_options(gpus, price or [], prices, region, spot=spot), *_growth_options(growth, months)]
     count = workers or min(cores(), MOST_WORKERS)
-    document = _written(asked, named, evidence, batch, count, options, simulated=simulated)
+    document = _written(asked, named, grows, evidence, batch, count, options, simulated=simulated)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(document.markdown() if out.suffix in MARKDOWN else document.html(), encoding="utf-8")
     messages().print(f"wrote {out}", markup=False)
@@ -66,6 +81,7 @@ def report(
 def _written(
     asked: Asked,
     named: Named,
+    growth: Growth | None,
     evidence: Evidence | None,
     batch: int | None,
     workers: int,
@@ -85,7 +101,14 @@ def _written(
             bar.update(task, completed=round(100 * share))
 
         return capacity_report(
-            asked, named=named, batch=batch, evidence=evidence, options=options, pool=pool, progress=tell
+            asked,
+            named=named,
+            growth=growth,
+            batch=batch,
+            evidence=evidence,
+            options=options,
+            pool=pool,
+            progress=tell,
         )
 
 
@@ -98,6 +121,11 @@ def _plan_options(
     found += [] if prices is None else ["--prices", str(prices)]
     found += [] if region is None else ["--region", region]
     return [*found, *(["--spot"] if spot else [])]
+
+
+def _growth_options(growth: float | None, months: int | None) -> list[str]:
+    found = [] if growth is None else ["--growth", f"{growth:g}"]
+    return found + ([] if months is None else ["--months", str(months)])
 
 
 def _evidence(name: str, asked: Asked) -> Evidence:

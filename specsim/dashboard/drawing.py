@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from specsim.dashboard.answered import Answered
+from specsim.dashboard.inputs.store import in_own_names
 from specsim.errors import SpecsimError
 from specsim.report.figures import OFF, ON
 
@@ -69,5 +70,5 @@ def basis(answered: Answered) -> list[str]:
 
 def fail(error: SpecsimError) -> None:
     """An error that the user can mend, in one line."""
-    text = " ".join(str(error).split())
+    text = " ".join(in_own_names(str(error)).split())
     st.error(plain(text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}..."), icon=":material/error:")

@@ -146,5 +146,5 @@ def with_checkpoint(text: EngineText, placeholder: str | None) -> EngineText:
     """The text with a note of what to put in place of a placeholder."""
     if placeholder is None:
         return text
-    note = f"replace {placeholder} by the drafter's checkpoint, a name on the hub or a folder (or give --draft-model)"
+    note = f"replace {placeholder} by the drafter's checkpoint, a name on the hub or a folder (tune --draft-model)"
     return EngineText(text.text, text.files, (note, *text.notes))

@@ -9,7 +9,7 @@ from typing import Any
 from specsim.analytic.rounds import largest_batch, speedup_map
 from specsim.analytic.speedups import Cell
 from specsim.assembly import Assembly, assemble
-from specsim.planning.longer import drafting
+from specsim.planning.longer import with_policy
 from specsim.results import Slo, slo_met
 from specsim.scenario import Scenario
 from specsim.serving.simulate import priced_replicas, simulate
@@ -111,17 +111,6 @@ def confirm(
     alike = [one for one in met if one.name == SCHEDULE and one.e2e_s <= best.e2e_s * (1.0 + ALIKE)]
     chosen = alike[0] if alike and best.name != OFF else best
     return Confirmation(tuple(trials), chosen, numbers, _cell(scenario, chosen))
-
-
-def with_policy(scenario: Scenario, policy: FixedPolicy | TablePolicy) -> Scenario:
-    """An engine started for the policy: its longest draft is the longest that it may draft."""
-    started = drafting(scenario, policy.longest)
-    if started.speculation is None or isinstance(policy, FixedPolicy):
-        return started
-    changed: Scenario = started.model_copy(
-        update={"speculation": started.speculation.model_copy(update={"policy": policy})}
-    )
-    return changed
 
 
 def _runs(scenario: Scenario, seeds: Sequence[int]) -> tuple[Mapping[str, Any], ...]:

@@ -1,4 +1,4 @@
-"""How many drafts are worth trying: beyond the length that a scenario happens to name."""
+"""Scenarios with other drafts than they name: longer ones that are worth trying, one length, a policy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from specsim.errors import InvalidInput
 from specsim.scenario import Scenario
-from specsim.speculation.policy import FixedPolicy
+from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 LONGEST = 7  # drafts of a chain that are tried: the longest that engines' own guides offer (SGLang's 1, 3, 7)
 
@@ -46,4 +46,15 @@ def drafting(scenario: Scenario, draft_tokens: int) -> Scenario:
         return scenario.without_speculation()
     fields = {"max_draft_tokens": draft_tokens, "policy": FixedPolicy(k=draft_tokens)}
     changed: Scenario = scenario.model_copy(update={"speculation": scenario.speculation.model_copy(update=fields)})
+    return changed
+
+
+def with_policy(scenario: Scenario, policy: FixedPolicy | TablePolicy) -> Scenario:
+    """An engine started for the policy: its longest draft is the longest that it may draft."""
+    started = drafting(scenario, policy.longest)
+    if started.speculation is None or isinstance(policy, FixedPolicy):
+        return started
+    changed: Scenario = started.model_copy(
+        update={"speculation": started.speculation.model_copy(update={"policy": policy})}
+    )
     return changed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +132,11 @@ def tune(
     rows = grid.rows(_schedule(ranked, share, rule, tolerance), fixed)
     steps = merged_steps([(1, rows[0].draft_tokens), *((row.batch, row.draft_tokens) for row in rows)])
     return Tuning(steps_policy(steps), rows, int(grid.lengths[fixed]), found.cells[0].context_tokens, found.price_name)
+
+
+def engine_named(kind: str | None) -> Engine | None:
+    """The engine of a scenario, if it is one that text is written for."""
+    return next((engine for engine in get_args(Engine) if engine == kind), None)
 
 
 def rule_of(engine: Engine, scenario: Scenario) -> Rule:

@@ -63,9 +63,9 @@ def acceptance_line(speedups: SpeedupMap) -> list[str]:
     if speedups.acceptance is None:
         return []
     longest = max(speedups.cells, key=lambda cell: cell.draft_tokens)
+    drafts = "1 draft" if longest.draft_tokens == 1 else f"{longest.draft_tokens} drafts"
     return [
-        f"Acceptance: {longest.tokens_per_round:.2f} tokens a round with {longest.draft_tokens} drafts, "
-        f"{speedups.acceptance.sentence()}."
+        f"Acceptance: {longest.tokens_per_round:.2f} tokens a round with {drafts}, {speedups.acceptance.sentence()}."
     ]
 
 

@@ -88,7 +88,7 @@ def kernel_sheet(kernels: Sequence[RoundKernel]) -> Sheet:
         for one in kernels
     ]  # fmt: skip
     header = (
-        "pass", "kernel", "format", "launches", "each", "share", "FLOPs a byte", "TB/s", "TFLOP/s", "waits for",
+        "pass", "kernel", "format", "launches", "each", "share", "FLOPs a byte", "TB/s", "TFLOP/s", "bound by",
         "source",
     )  # fmt: skip
     return Sheet("", header, rows, words=(0, 1, 2, 9, 10))

@@ -8,11 +8,14 @@ from itertools import groupby
 from rich.table import Table
 
 from specsim.assembly import Assembly
+from specsim.cost.forward import SOURCES
 from specsim.planning.plan.choose import HOURS_A_MONTH, Option, Plan
 from specsim.planning.plan.fleet import SloLevel
+from specsim.planning.plan.growth import GrowthCurve
 from specsim.planning.plan.sensitivity import SHARE, Asides, GpuInterval, WhatIf
 from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.space import Exclusion
+from specsim.planning.plan.start import replica_command
 from specsim.report.tables import narrow_table
 from specsim.units import format_seconds
 
@@ -77,20 +80,19 @@ def interval_ends(interval: GpuInterval) -> str:
 
 
 def options_table(plan: Plan) -> Table:
-    """The best of each kind, ranked by cost."""
+    """The best of each kind, ranked by cost, or by GPUs where there are no prices."""
     basis = "cost" if plan.priced else "GPUs"
     table = narrow_table(f"confirmed by simulation, the best of each kind by {basis}")
     for column, side in (("GPUs", "right"), ("of", "left"), ("replicas", "left"), ("drafts", "left")):
         table.add_column(column, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for column in ("closest limit", "$ a month", "$ per M out"):
+    for column in ("closest limit", *(("$ a month", "$ per M out") if plan.priced else ())):
         table.add_column(column, justify="right")
     for option in plan.options:
-        month, tokens = option.usd_per_month, option.usd_per_million_output_tokens
-        table.add_row(
-            str(option.gpus), option.candidate.kind.gpu, _replicas(option), option.candidate.drafts,
-            _used(option.size.verdict.binding), "-" if month is None else f"{month:,.0f}",
-            "-" if tokens is None else f"{tokens:.2f}",
-        )  # fmt: skip
+        cells = [str(option.gpus), option.candidate.kind.gpu, _replicas(option), option.candidate.drafts]
+        cells.append(_used(option.size.verdict.binding))
+        if (tokens := option.usd_per_million_output_tokens) is not None:
+            cells += [_dollars(option.usd_per_month), f"{tokens:.2f}"]
+        table.add_row(*cells)
     return table
 
 
@@ -157,20 +159,68 @@ def what_if_table(option: Option, found: Sequence[WhatIf]) -> Table:
     return table
 
 
-def growth_table(plans: Sequence[Plan]) -> Table:
-    """The best with and without drafts at each load."""
-    table = narrow_table("as the load grows")
+def later_table(plans: Sequence[Plan]) -> Table:
+    """The best with and without drafts at each load, chosen anew."""
+    table = narrow_table("chosen anew at each load")
     for column in ("requests/s", "GPUs", "of", "replicas", "drafts", "$ a month", "off: GPUs"):
         table.add_column(column, justify="left" if column in ("of", "replicas", "drafts") else "right")
     for plan in plans:
         best, off = plan.best, plan.best_of(speculation=False)
-        month, chosen = best.usd_per_month, best.candidate
+        chosen = best.candidate
         table.add_row(
             f"{plan.load.rate_per_s:g}", str(best.gpus), chosen.kind.gpu, _replicas(best), chosen.drafts,
-            "-" if month is None else f"{month:,.0f}",
-            "none" if off is None else f"{off.gpus} {off.candidate.kind.gpu}",
+            _dollars(best.usd_per_month), "none" if off is None else f"{off.gpus} {off.candidate.kind.gpu}",
         )  # fmt: skip
     return table
+
+
+def growth_sentences(curve: GrowthCurve) -> list[str]:
+    """How long today's GPUs do, how many the last month asks for, and what all months cost."""
+    fleet, other, growth = curve.fleet, curve.other, curve.growth
+    today, last = fleet.today, fleet.months[-1]
+    months = "month" if growth.months == 1 else f"{growth.months} months"
+    start = f"At {growth.percent_per_month:g} % more a month"
+    if curve.lasts_months is not None:
+        start += f", {today.gpus} GPUs last {curve.lasts_months:.1f} months"
+        more = next((one.gpus for one in fleet.months if one.gpus > today.gpus), None)
+        start += "" if more is None else f" and {more} are needed then"
+    found = [f"{start}; month {growth.months} ends with {last.gpus}, at {last.load.rate_per_s:.3g} requests/s."]
+    if other is not None and other.usd is not None and fleet.usd is not None:
+        how = "with" if other.today.candidate.kind.speculation else "without"
+        found.append(f"The {months} cost ${fleet.usd:,.0f}, {how} speculation ${other.usd:,.0f}.")
+    elif fleet.usd is not None:
+        found.append(f"The {months} cost ${fleet.usd:,.0f}.")
+    return found
+
+
+def growth_table(curve: GrowthCurve) -> Table:
+    """Today and the end of each month: the best, and the best the other way."""
+    fleets = [curve.fleet] if curve.other is None else [curve.fleet, curve.other]
+    table = narrow_table("GPUs at the end of each month")
+    for column in ("month", "requests/s"):
+        table.add_column(column, justify="right")
+    for fleet in fleets:
+        table.add_column(f"GPUs: {fleet.today.candidate.describe()}", justify="right", max_width=14)
+        table.add_column("$ a month", justify="right")
+    for month in range(curve.growth.months + 1):
+        options = [fleet.months[month - 1] if month else fleet.today for fleet in fleets]
+        cells = [text for one in options for text in (str(one.gpus), _dollars(one.usd_per_month))]
+        table.add_row(str(month) if month else "now", f"{options[0].load.rate_per_s:.3g}", *cells)
+    return table
+
+
+def _dollars(usd: float | None) -> str:
+    return "-" if usd is None else f"{usd:,.0f}"
+
+
+def start_lines(option: Option) -> list[str]:
+    """What starts a replica in its engine, and what that leaves to the reader; none where no command does."""
+    found = replica_command(option)
+    if found is None:
+        return []
+    files = [f"{name}:\n{content.rstrip()}" for name, content in found.files.items()]
+    command = [f"Each replica: {found.text}"] if found.text else []
+    return [*command, *files, *(f"Note: {note}." for note in found.notes)]
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -180,16 +230,23 @@ def plan_lines(plan: Plan) -> list[str]:
         f"Simulated: {verdict.runs} runs of {verdict.requests:,} requests under seeds of their own; each meets the "
         "SLO, and with 95 % confidence the next one does."
     ]
-    sources = {
-        f"{one.candidate.kind.gpu} by {Assembly(one.candidate.scenario).price_name}, worst source of a step "
-        f"{one.size.verdict.summary['price_source']}"
-        for one in plan.options
-    }
-    lines.append(f"Prices of steps: {'; '.join(sorted(sources))}.")
+    lines.append(f"Prices of steps: {'; '.join(_price_sources(plan.options))}.")
     if plan.priced:
         prices = {one.candidate.kind.gpu: one.candidate.usd_per_gpu_hour for one in plan.options}
         each = ", ".join(f"{name} ${usd:.2f}" for name, usd in prices.items())
         lines.append(f"Cost: {each} an hour and GPU, {HOURS_A_MONTH:.0f} hours a month, machines that are always on.")
+    else:
+        lines.append("Cost: no price is given, so options rank by GPUs; --price h100=2.50 adds cost.")
     if best.candidate.kind.weight_bits is not None:
         lines.append("Fewer bits: what they do to the model's answers is not looked at.")
     return lines
+
+
+def _price_sources(options: Sequence[Option]) -> list[str]:
+    """Of each GPU the profile, and the least sure source of any option's steps."""
+    found: dict[str, str] = {}
+    for one in options:
+        what = f"{one.candidate.kind.gpu} by {Assembly(one.candidate.scenario).price_name}"
+        sources = (found.get(what, SOURCES[0]), str(one.size.verdict.summary["price_source"]))
+        found[what] = max(sources, key=SOURCES.index)
+    return [f"{what}, at worst {source}" for what, source in sorted(found.items())]

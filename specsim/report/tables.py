@@ -12,7 +12,7 @@ from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.units import format_seconds
 
 SHOWN_PARTS = {  # of PARTS, by column
-    "draft": ("draft",), "verify": ("verify",), "GEMM": ("gemm", "lm_head"), "attention": ("attention",),
+    "draft": ("draft",), "verify": ("verify",), "GEMM": ("gemm", "lm_head"), "atten-\ntion": ("attention",),
     "links": ("communication",), "other": ("elementwise", "sampling"), "host": ("host",), "prompts": ("prompts",),
 }  # fmt: skip
 
@@ -51,18 +51,18 @@ def _plain_table(speedups: SpeedupMap) -> Table:
 
 
 def split_table(speedups: SpeedupMap) -> Table:
-    """Where the time of each batch size's best k goes, and what a round waits for; ± is its 90 % interval."""
+    """Where the time of each batch size's best k goes, and what bounds a round; ± is its 90 % interval."""
     cells = [speedups.cell(best.batch, best.draft_tokens) for best in speedups.best()]
     names = [name for name in SHOWN_PARTS if any(_share(cell, name) for cell in cells)]
     table = narrow_table(
         "where the time of a step goes" if speedups.acceptance is None else "where the time of the best k goes"
     )
-    for column in ("batch", "k", "round", *names, "waits\nfor"):
+    for column in ("batch", "k", "round\nms", *names, "bound\nby"):
         table.add_column(column, justify="right")
     for cell in cells:
         shares = (f"{share:.0%}" if (share := _share(cell, name)) else "-" for name in names)
-        seconds = f"{format_seconds(cell.round_s)} ±{cell.round_high_s / cell.round_s - 1:.0%}"
-        table.add_row(str(cell.batch), str(cell.draft_tokens), seconds, *shares, cell.bound)
+        milliseconds = f"{cell.round_s * 1e3:,.1f} ±{cell.round_high_s / cell.round_s - 1:.0%}"
+        table.add_row(str(cell.batch), str(cell.draft_tokens), milliseconds, *shares, cell.bound)
     return table
 
 

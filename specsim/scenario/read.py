@@ -29,8 +29,8 @@ def load_scenario(reference: str, settings: Sequence[str] = (), *, settings_fold
 
     Raises InvalidInput: unknown name, missing file, malformed field, a setting that names no field.
 
-    >>> specsim.load_scenario("quickstart", ["speculation.max_draft_tokens=3"])
-    <Scenario quickstart: llama-144m on cpu-amd-epyc-family-25-model-17-2-threads, llama-6m k=3>
+    >>> specsim.load_scenario("cpu-144m", ["speculation.max_draft_tokens=3"])
+    <Scenario cpu-144m: llama-144m on cpu-amd-epyc-family-25-model-17-2-threads, llama-6m k=3>
     """
     data, where = read_fields(reference)
     apply_settings(data, settings)

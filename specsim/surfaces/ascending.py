@@ -26,10 +26,8 @@ def ascending(values: Floats, weights: Floats) -> Floats:
     for _ in range(_TURNS if result.ndim > 1 else 1):
         for axis in range(result.ndim):
             lines, shares = (np.moveaxis(array, axis, -1) for array in (result, weights))
-            for index in np.ndindex(lines.shape[:-1]):
-                line = lines[index]
-                if (np.diff(line) < 0.0).any():
-                    lines[index] = isotonic_regression(line, weights=shares[index]).x
+            for index in map(tuple, np.argwhere((np.diff(lines) < 0.0).any(axis=-1))):
+                lines[index] = isotonic_regression(lines[index], weights=shares[index]).x
     for axis in range(result.ndim):
         result = np.maximum.accumulate(result, axis=axis)
     return result

@@ -108,9 +108,11 @@ class EfficiencySurface:
         noise = np.array([_noise(row) for row in rows])
         self._fit(points, shapes, np.array([row.median_s for row in rows]), noise, error_scale, metric)
         self._measured: dict[tuple[float, ...], dict[tuple[float, ...], list[float]]] = {}
-        for shape, value, variance in zip(shapes.tolist(), self.values.tolist(), noise.tolist(), strict=True):
-            key, rest = self._axes.split(tuple(shape))
-            exact = self._measured.setdefault(key, {}).setdefault(_place(np.log(rest)), [])
+        places = _places(np.log(np.column_stack(running)))
+        for shape, place, value, variance in zip(
+            shapes.tolist(), places, self.values.tolist(), noise.tolist(), strict=True
+        ):
+            exact = self._measured.setdefault(self._axes.split(tuple(shape))[0], {}).setdefault(place, [])
             if not variance:
                 exact.append(value)
         self._tables: dict[tuple[float, ...], _Table] = {}
@@ -238,10 +240,10 @@ class EfficiencySurface:
             values, _, outside = self._told(origin, nodes)
             errors = np.broadcast_to(between, values.shape)
         exact = np.zeros(len(values), dtype=bool)
-        known = self._measured.get(fixed, {})
-        for i, place in enumerate(grid(nodes)):
-            if (logs := known.get(_place(place))) is not None:
-                values[i], exact[i] = np.mean(logs) if logs else values[i], True
+        if known := self._measured.get(fixed):
+            for i, place in enumerate(_places(grid(nodes))):
+                if (logs := known.get(place)) is not None:
+                    values[i], exact[i] = np.mean(logs) if logs else values[i], True
         if self._ascends:
             values, exact = self._ascending(fixed, nodes, values, errors, exact)
         lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
@@ -340,8 +342,9 @@ def _noise(row: Row) -> float:
     return (math.log(row.p90_s / row.p10_s) / _DECILES) ** 2 / min(row.samples, _VISITS)
 
 
-def _place(logs: Any) -> tuple[float, ...]:
-    return tuple(np.round(logs, 8).tolist())
+def _places(logs: Floats) -> list[tuple[float, ...]]:
+    """Of each row of ``logs``, the same for those that differ by rounding."""
+    return [tuple(place) for place in np.round(logs, 8).tolist()]
 
 
 def _scale(errors: Floats, variances: Floats) -> float:

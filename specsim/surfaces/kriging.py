@@ -22,7 +22,7 @@ _JITTER = 1e-9  # keeps nearly coincident points solvable
 # Precision of a local slope known beforehand: it is 0, give or take 3 deviations a correlation length. Without it the
 # variance explodes where all neighbours share a coordinate, as on a grid that is much finer along one axis.
 _SLOPE_PRECISION = 0.1
-_BATCH = 2000  # queries solved at a time: 24 x 24 systems of 2,000 queries are 9 MB
+_BATCH = 200  # queries solved at a time: 24 x 24 systems of 200 queries, 1 MB, stay in a core's cache
 
 
 def exponential(distances: Floats) -> Floats:

@@ -165,11 +165,11 @@ def test_one_line_a_mistake(
     ("arguments", "pattern"),
     [
         (["predict", "missing.yaml"], "missing.yaml"),
-        (["predict", "quickstrt"], "did you mean quickstart"),
-        (["predict", "quickstart", "--context", "-5"], "a context of -5 tokens"),
-        (["predict", "quickstart", "--batch", "0"], "a batch of 0 sequences"),
-        (["predict", "quickstart", "--batches", "1,x"], "is not a list of whole numbers"),
-        (["predict", "quickstart", "--set", "speculation.max_draft_tokens=100000000"], "less than or equal to 256"),
+        (["predict", "cpu-144"], "did you mean cpu-144m"),
+        (["predict", "cpu-144m", "--context", "-5"], "a context of -5 tokens"),
+        (["predict", "cpu-144m", "--batch", "0"], "a batch of 0 sequences"),
+        (["predict", "cpu-144m", "--batches", "1,x"], "is not a list of whole numbers"),
+        (["predict", "cpu-144m", "--set", "speculation.max_draft_tokens=100000000"], "less than or equal to 256"),
         (["quickstart", "--out", "/proc/nowhere"], "choose a path that can be used"),
         (["predict"], "neither a scenario nor --model"),
         (["prediction", "x"], "No such command"),
@@ -186,7 +186,7 @@ def test_one_line_for_a_wrong_command(capsys: pytest.CaptureFixture[str], argume
 
 
 def test_a_request_too_long_for_the_cache_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, "simulate", "quickstart", "--set", "engine.num_kv_blocks=3")
+    code, _, err = run(capsys, "simulate", "cpu-144m", "--set", "engine.num_kv_blocks=3")
     assert code == 3
     assert "the KV cache holds 32" in err  # three blocks of 16, one of them the null block
     assert err.count("\n") == 1
@@ -198,7 +198,7 @@ def test_a_corrupt_profile_row_is_one_line(tmp_path: Path, capsys: pytest.Captur
     table = folder / "gemm.csv"
     lines = table.read_text().splitlines(keepends=True)
     table.write_text("".join([*lines[:4], lines[4].replace(",eager,", ",eager,-"), *lines[5:]]))
-    code, _, err = run(capsys, "predict", "quickstart", "--set", f"gpu={folder}")
+    code, _, err = run(capsys, "predict", "cpu-144m", "--set", f"gpu={folder}")
     assert code == 2
     assert "gemm.csv:5" in err
     assert err.count("\n") == 1
@@ -207,7 +207,7 @@ def test_a_corrupt_profile_row_is_one_line(tmp_path: Path, capsys: pytest.Captur
 def test_a_profile_folder_as_gpu_prices_its_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "mine"
     shutil.copytree(profiles_folder() / profile_names()[0], folder)
-    code, out, _ = run(capsys, "predict", "quickstart", "--set", f"gpu={folder}", "--json")
+    code, out, _ = run(capsys, "predict", "cpu-144m", "--set", f"gpu={folder}", "--json")
     assert code == 0
     assert json.loads(out)["prices"] == "mine"
 
@@ -226,7 +226,7 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         raise KeyboardInterrupt
 
     monkeypatch.setattr("specsim.analytic.load.answered_map", interrupted)
-    code, _, err = run(capsys, "predict", "quickstart")
+    code, _, err = run(capsys, "predict", "cpu-144m")
     assert code == 130
     assert err.strip().startswith("specsim: stopped by Ctrl-C")
 

@@ -45,11 +45,11 @@ def test_the_file_is_a_scenarios_acceptance(metrics: Path, tmp_path: Path, capsy
     assert "law: conditional" in told.out
     assert "how much requests differ" in told.out
     settings = [f"speculation.acceptance={out}", "speculation.max_draft_tokens=3"]
-    scenario = load_scenario("quickstart", settings)
+    scenario = load_scenario("cpu-144m", settings)
     assert scenario.speculation is not None
     assert scenario.speculation.acceptance.survival(3) == pytest.approx(LAW.survival(3), abs=0.02)
     # Read at once: the question's hash is that of the law, not of the path.
-    inline = load_scenario("quickstart", settings[1:]).model_dump(mode="json", by_alias=True)
+    inline = load_scenario("cpu-144m", settings[1:]).model_dump(mode="json", by_alias=True)
     assert "acceptance.yaml" not in json.dumps(inline)
     beside = tmp_path / "scenario.yaml"
     beside.write_text(

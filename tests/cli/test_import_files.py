@@ -29,7 +29,7 @@ def test_acceptance_of_a_bench_result_goes_into_a_scenario(tmp_path: Path, capsy
     speculation = fields["speculation"]
     assert isinstance(speculation, dict)
     settings = [f"speculation.{name}={json.dumps(value)}" for name, value in speculation.items()]
-    scenario = load_scenario("quickstart", settings)
+    scenario = load_scenario("cpu-144m", settings)
     assert scenario.speculation is not None
     assert scenario.speculation.acceptance.expected_tokens(3) == pytest.approx(2.7)
 

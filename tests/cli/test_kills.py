@@ -41,7 +41,7 @@ def killed_after(arguments: list[str], seconds: float) -> bool:
 @pytest.mark.full
 def test_a_run_that_was_killed_is_refused_or_whole(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = ["simulate", "quickstart", "--alone", "--set=workload.requests=3000", f"--out={out}"]
+    command = ["simulate", "cpu-144m", "--alone", "--set=workload.requests=3000", f"--out={out}"]
     began = time.monotonic()
     assert not killed_after(command, 600.0)
     whole, took = read_run(out), time.monotonic() - began
@@ -68,7 +68,7 @@ def test_a_map_that_was_killed_goes_on(tmp_path: Path) -> None:
         "--set=engine.max_num_seqs=2", "--set=speculation.max_draft_tokens=2",
         "--set=workload.lengths={kind: fixed, prompt_tokens: 8, output_tokens: 8}",
     ]  # fmt: skip
-    command = ["measure", "quickstart", "--grid", *settings, "--repeats=2", "--cell-seconds=0.1", f"--out={table}"]
+    command = ["measure", "cpu-144m", "--grid", *settings, "--repeats=2", "--cell-seconds=0.1", f"--out={table}"]
     began = time.monotonic()
     assert not killed_after(command, 600.0)
     took, chance, rows = time.monotonic() - began, random.Random(3), 12

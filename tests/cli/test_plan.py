@@ -20,7 +20,8 @@ SLO = ["--ttft-p95", "500ms", "--tpot-p95", "30ms"]
 def test_one_command_answers_how_many_gpus_on_and_off_and_at_what_cost(capsys: pytest.CaptureFixture[str]) -> None:
     prices = ["--price", "a100=2", "--price", "l40s=1.1"]
     drafts = ["--drafter", "eagle-3", "--draft-tokens", "2"]
-    assert main([*ASKED, *SLO, *drafts, *prices, "--loads", "20,60", "--json", "--workers", "2"]) == 0
+    grows = ["--loads", "20,60", "--growth", "50", "--months", "2", "--schedules"]
+    assert main([*ASKED, *SLO, *drafts, *prices, *grows, "--json", "--workers", "2"]) == 0
     answer = json.loads(capsys.readouterr().out)
     options = answer["options"]
     assert {(one["gpu"], one["drafter"]) for one in options} == {
@@ -29,10 +30,16 @@ def test_one_command_answers_how_many_gpus_on_and_off_and_at_what_cost(capsys: p
     costs = [one["usd_per_hour"] for one in options]
     assert costs == sorted(costs)
     assert all(one["verdict"]["met"] for one in options)
-    (grown,) = answer["grown"]
-    assert grown["rate_per_s"] == 60
-    assert grown["options"][0]["gpus"] > options[0]["gpus"]
+    (later,) = answer["later"]
+    assert later["rate_per_s"] == 60
+    assert later["options"][0]["gpus"] > options[0]["gpus"]
+    fleets = answer["growth"]["fleets"]
+    assert [one["drafter"] is None for one in fleets] == [False, True] or options[0]["drafter"] is None
+    assert [one["rate_per_s"] for one in fleets[0]["months"]] == pytest.approx([30, 45])
+    assert fleets[0]["months"][1]["gpus"] > options[0]["gpus"]
     assert answer["largest_rate"]["rate_per_s"] >= 20
+    assert all(one["command"].startswith("vllm serve meta-llama/Llama-3.1-8B") for one in options)
+    assert {"k up to" in one["what"] for one in answer["excluded"]} == {True, False}
 
 
 def test_the_table_says_what_the_document_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +69,8 @@ def test_the_largest_rate_of_one_deployment(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--price", "a100=2"], "L40S has no price"), (["--region", "x"], "add --prices"), (["--loads", "20,-1"], "-1"),
+     (["--months", "6"], "add --growth"), (["--growth", "-3"], "above 0"), (["--growth", "900"], "100 times the load"),
+     (["--growth", "8", "--max-rate"], "drop --growth"),
      (["--max-rate", "--tp", "1"], "several of gpu"), (["--prices", "none.csv"], "no file none.csv")],
 )  # fmt: skip
 def test_wrong_input_exits_2_in_one_line(

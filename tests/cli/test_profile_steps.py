@@ -73,7 +73,7 @@ def test_forward_results_become_a_profile_that_prices_rounds(tmp_path):
     results.write_text(json.dumps(cases))
     run("import-steps", results, "--model", "Llama-3.1-8B", "--gpu", "h200", "--out", out)
     scenario = load_scenario(
-        "quickstart",
+        "cpu-144m",
         ("model=llama-3.1-8b", "gpu=h200", "speculation=null", f"cost.profile={out}", "cost.source=steps"),
     )
     cost = assemble(scenario).cost

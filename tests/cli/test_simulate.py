@@ -28,7 +28,7 @@ SIZE = [
     "workload.requests=16", "workload.lengths={kind: fixed, prompt_tokens: 32, output_tokens: 12}",
     "cost.source=roofline",  # no profile to load
 ]  # fmt: skip
-SMALL = ["quickstart", *(part for setting in SIZE for part in ("--set", setting))]
+SMALL = ["cpu-144m", *(part for setting in SIZE for part in ("--set", setting))]
 OPEN = ["--set", "workload.arrivals={kind: poisson, rate_per_s: 20}"]
 
 
@@ -50,7 +50,7 @@ def test_replications_are_the_seeds_own_runs(capsys: pytest.CaptureFixture[str])
     own = []
     for seed in (0, 1, 2):
         changes = [*SIZE, OPEN[1], f"seed={seed}"]
-        own.append(simulate(assemble(load_scenario("quickstart", changes))).summary()["mean_ttft_ms"])
+        own.append(simulate(assemble(load_scenario("cpu-144m", changes))).summary()["mean_ttft_ms"])
     assert len(set(own)) == 3
     assert found["replications"]["intervals"]["speculation on"]["mean_ttft_ms"] == student_interval(own).as_json()
     assert found["mean_ttft_ms"] == own[0]
@@ -146,12 +146,12 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: li
 def test_a_trace_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "t.csv"
     path.write_text("arrival_s,prompt_tokens,output_tokens\n0,20,8\n2,40,16\n")
-    status, _, err = run(capsys, "quickstart", "--set", f"workload={{kind: trace, path: {path}}}", "--alone")
+    status, _, err = run(capsys, "cpu-144m", "--set", f"workload={{kind: trace, path: {path}}}", "--alone")
     assert status == 0
     assert "(plain): 2 requests over 2 s, mean 30 tokens in, 12 out" in err
     path.write_text('[{"conversations": [{"from": "human", "value": "12345678"}, {"from": "gpt", "value": "1234"}]}]')
     changes = ("--set", f"workload.lengths={{kind: trace, path: {path}}}", "--set", SIZE[0], "--set", SIZE[2])
-    status, _, err = run(capsys, "quickstart", *changes, "--alone")
+    status, _, err = run(capsys, "cpu-144m", *changes, "--alone")
     assert status == 0
     assert "(sharegpt): 1 requests, mean 2 tokens in, 1 out, lengths estimated at 4 characters a token" in err
 
@@ -160,7 +160,7 @@ def test_replications_that_cannot_differ_are_told(tmp_path: Path, capsys: pytest
     path = tmp_path / "t.csv"
     path.write_text("arrival_s,prompt_tokens,output_tokens\n0,20,8\n2,40,16\n")
     changes = ("--set", f"workload={{kind: trace, path: {path}}}", "--set", "speculation=null", "--set", SIZE[2])
-    status, out, err = run(capsys, "quickstart", *changes, "--replications", 2)
+    status, out, err = run(capsys, "cpu-144m", *changes, "--replications", 2)
     assert status == 0
     assert re.search(r"\d ± \d", out) is None  # intervals of no width
     assert "nothing in this scenario is drawn by the seed" in err
@@ -234,7 +234,7 @@ def test_intervals_are_the_predictions_own(capsys: pytest.CaptureFixture[str]) -
     """Beside the first run, not in place of it, and around it for each alternative."""
     found = document(capsys, *OPEN, "--intervals", 8)
     own = predicted_metrics(
-        assemble(load_scenario("quickstart", [*SIZE, OPEN[1]])), ["median_tpot_ms"], runs=8, vary_acceptance=True
+        assemble(load_scenario("cpu-144m", [*SIZE, OPEN[1]])), ["median_tpot_ms"], runs=8, vary_acceptance=True
     )
     assert set(found["intervals"]) == {"speculation on", "speculation off"}
     assert found["intervals"]["speculation on"]["median_tpot_ms"] == asdict(own["median_tpot_ms"])
@@ -288,7 +288,7 @@ def test_it_names_the_price_source_that_predict_names(capsys: pytest.CaptureFixt
 def test_an_impossible_alternative_costs_only_itself(capsys: pytest.CaptureFixture[str]) -> None:
     short = ["--set=workload.requests=4", "--alone"]
     changes = ["--compare=speculation.max_draft_tokens=2", "--compare=engine.num_kv_blocks=2"]
-    assert main(["simulate", "quickstart", *short, *changes, "--json"]) == 0
+    assert main(["simulate", "cpu-144m", *short, *changes, "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out)["alternatives"]
     assert list(found) == ["speculation on", "speculation.max_draft_tokens=2"]

@@ -215,7 +215,7 @@ def test_without_a_drafter_there_is_nothing_to_tune(
 
 @pytest.mark.parametrize("how", [(), ("--by-formula",)])
 def test_a_program_that_drafts_nothing_has_no_k(capsys: pytest.CaptureFixture[str], how: tuple[str, ...]) -> None:
-    assert main(["tune", "quickstart", "--for=vllm", "--set=speculation.program=none", *how]) == 2
+    assert main(["tune", "cpu-144m", "--for=vllm", "--set=speculation.program=none", *how]) == 2
     assert capsys.readouterr().err.endswith(
         "none drafts nothing here, so that there is no k to choose; name a drafter\n"
     )

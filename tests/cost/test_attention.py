@@ -160,7 +160,7 @@ def test_the_engine_tells_whose_attention_runs() -> None:
     ratios = {}
     for card in ("a100-80gb", "h100-sxm"):
         settings = [f"gpu={card}", "model=llama-3.1-8b", "engine.kind=vllm", "speculation=null"]
-        cost = assemble(load_scenario("quickstart", settings)).cost
+        cost = assemble(load_scenario("cpu-144m", settings)).cost
         groups = [Group(1, 512, 512.0, 1), Group(64, 1, 8192.0, 1)]
         steps = [
             cost.step(some, drafting=0, draft_tokens=0, drafting_kv_tokens=1.0).parts["attention"]

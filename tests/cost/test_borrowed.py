@@ -145,18 +145,18 @@ def test_whole_passes_of_a_card_that_is_known_come_out_as_borrowed_and_as_by_a_r
 
 
 def test_a_scenario_says_whose_profile_prices_it() -> None:
-    scenario = load_scenario("quickstart", ["gpu=gh200-96gb"])
+    scenario = load_scenario("cpu-144m", ["gpu=gh200-96gb"])
     machine = assemble(scenario)
     assert machine.borrows
     assert "borrowed from H100-SXM at GH200-96GB's ceilings" in machine.price_name
     assert machine.prices.name == machine.price_name
-    assert assemble(load_scenario("quickstart", ["gpu=gh200-96gb", "cost.source=roofline"])).price_name == "roofline"
-    assert not assemble(load_scenario("quickstart", ["gpu=h100-sxm"])).borrows
+    assert assemble(load_scenario("cpu-144m", ["gpu=gh200-96gb", "cost.source=roofline"])).price_name == "roofline"
+    assert not assemble(load_scenario("cpu-144m", ["gpu=h100-sxm"])).borrows
 
 
 def test_a_profile_of_neither_the_card_nor_its_sibling_is_refused() -> None:
     profile = "nvidia-l40s-aiconfigurator-vllm-0.24.0"
-    machine = assemble(load_scenario("quickstart", ["gpu=gh200-96gb", f"cost.profile={profile}"]))
+    machine = assemble(load_scenario("cpu-144m", ["gpu=gh200-96gb", f"cost.profile={profile}"]))
     with pytest.raises(InvalidInput, match="was measured on L40S and the scenario's gpu is GH200-96GB"):
         _ = machine.profile
 
@@ -171,7 +171,7 @@ def test_every_sibling_is_a_measured_card_that_is_not_the_card_itself() -> None:
 
 
 def test_steps_are_not_borrowed() -> None:
-    machine = assemble(load_scenario("quickstart", ["gpu=gh200-96gb", "cost.source=steps"]))
+    machine = assemble(load_scenario("cpu-144m", ["gpu=gh200-96gb", "cost.source=steps"]))
     with pytest.raises(InvalidInput, match="no profile of GH200-96GB is known"):
         _ = machine.cost
 

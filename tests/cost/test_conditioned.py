@@ -81,8 +81,8 @@ def test_the_machine_error_is_the_one_given_and_kernel_errors_stay() -> None:
 
 
 def test_a_scenario_takes_conditions_and_stays_the_same_question() -> None:
-    plain = load_scenario("quickstart")
-    slow = load_scenario("quickstart", ["conditions={memory: 2, compute: 2, attention: 2, elementwise: 2, host: 2}"])
+    plain = load_scenario("cpu-144m")
+    slow = load_scenario("cpu-144m", ["conditions={memory: 2, compute: 2, attention: 2, elementwise: 2, host: 2}"])
     assert slow.sha256() == plain.sha256()
     once, twice = (assemble(s.without_speculation()).cost.decode_round(4, 0, 512) for s in (plain, slow))
     kernels_s = {part: float(seconds) for part, seconds in once.parts.items() if part != "host"}
@@ -92,6 +92,6 @@ def test_a_scenario_takes_conditions_and_stays_the_same_question() -> None:
 
 
 def test_whole_measured_steps_have_no_kernels_to_stretch() -> None:
-    steps = load_scenario("quickstart", ["conditions={memory: 2}", "cost={source: steps}"])
+    steps = load_scenario("cpu-144m", ["conditions={memory: 2}", "cost={source: steps}"])
     with pytest.raises(InvalidInput):
         assert assemble(steps).cost

@@ -107,7 +107,7 @@ def test_an_a100_multiplies_widened_weights_at_one_rate_in_prompts() -> None:
 
 def named(gpu: str, **deployment: str) -> Scenario:
     settings = [f"deployment.{name}={value}" for name, value in deployment.items()]
-    return load_scenario("quickstart", [f"gpu={gpu}", "model=llama-3.1-8b", "cost.profile=null", "speculation=null",
+    return load_scenario("cpu-144m", [f"gpu={gpu}", "model=llama-3.1-8b", "cost.profile=null", "speculation=null",
                                         *settings])  # fmt: skip
 
 

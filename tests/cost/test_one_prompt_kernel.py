@@ -32,7 +32,7 @@ def test_narrow_chunks_and_single_ones_stay_apart() -> None:
 
 
 def test_equal_chunks_cost_what_their_batch_costs() -> None:
-    cost = assemble(load_scenario("quickstart", ["model=llama-3.1-8b", "gpu=h100-sxm", "speculation="])).cost
+    cost = assemble(load_scenario("cpu-144m", ["model=llama-3.1-8b", "gpu=h100-sxm", "speculation="])).cost
     one, batch = ([Group(1, 256, 256, 1)] * 8, [Group(8, 256, 256, 1)])
     seconds = [
         float(cost.step(groups, drafting=0, draft_tokens=0, drafting_kv_tokens=0).seconds) for groups in (one, batch)

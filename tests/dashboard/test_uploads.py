@@ -58,6 +58,9 @@ def test_a_trace_becomes_the_load(tmp_path: Path) -> None:
     assert "requests/s" in cards(app)[0]
     workload = yaml.safe_load(scenario_file(app, tmp_path).read_text())["workload"]
     assert workload["path"] == "my_trace.csv"
+    app.text_area(key="set").set_value("workload.requests=13").run()
+    assert app.error[0].value.replace("\\", "").startswith("trace my_trace.csv has 12 requests")
+    app.text_area(key="set").set_value(None).run()
     other = opened(**{key: value for key, value in app.query_params.items() if isinstance(value, str)})
     assert "none of that name was uploaded here" in other.error[0].value.replace("\\", "")
 

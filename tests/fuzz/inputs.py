@@ -21,7 +21,7 @@ VERBS = (
     ["simulate", *SHORT, "--json"],
     ["tune", "--for=vllm"],
 )
-SCENARIO = Path(__file__).parents[2] / "specsim" / "presets" / "quickstart.yaml"
+SCENARIO = Path(__file__).parents[2] / "specsim" / "presets" / "cpu-144m.yaml"
 GPU = {
     "schema": 1, "name": "served", "model": "llama-3.1-8b", "gpu": "h100-sxm",
     "cost": {"profile": "nvidia-h100-aiconfigurator-vllm-0.24.0"},
@@ -117,7 +117,7 @@ def setting(chance: random.Random, folder: Path) -> list[str]:
     value = chance.choice(EXTREME)
     text = json.dumps(value) if chance.random() < 0.8 else str(value)
     verb, *rest = chance.choice(VERBS)
-    return [verb, "quickstart", *rest, f"--set={chance.choice(places)}={text}".replace("\x00", "\\0")]
+    return [verb, "cpu-144m", *rest, f"--set={chance.choice(places)}={text}".replace("\x00", "\\0")]
 
 
 def model_config(chance: random.Random, folder: Path) -> list[str]:
@@ -159,7 +159,7 @@ def profile(chance: random.Random, folder: Path) -> list[str]:
         victim.write_text(yaml.safe_dump(mutated(yaml.safe_load(text), chance), allow_unicode=True))
     else:
         victim.write_bytes(damaged(text, chance))
-    return chance.choice((["profile", "show", f"{copy}/"], ["predict", "quickstart", f"--set=cost.profile={copy}/"]))
+    return chance.choice((["profile", "show", f"{copy}/"], ["predict", "cpu-144m", f"--set=cost.profile={copy}/"]))
 
 
 def log(chance: random.Random, folder: Path) -> list[str]:
@@ -192,7 +192,7 @@ def short_options(chance: random.Random, folder: Path) -> list[str]:
     """A question in a dozen words, some of them wrong, with or without a file under it."""
     options = ("model", "gpu", "tp", "drafter", "draft-tokens", "rate", "concurrency", "prompt", "output", "ttft-p95")
     options += ("tpot-p95", "engine", "from")
-    start = ["quickstart"] if chance.random() < 0.3 else ["--model", "llama-3.1-8b", "--gpu", "h100"]
+    start = ["cpu-144m"] if chance.random() < 0.3 else ["--model", "llama-3.1-8b", "--gpu", "h100"]
     asked = [f"--{name}={chance.choice(WORDS)}" for name in chance.sample(options, chance.randint(1, 4))]
     return ["init", *start, *asked]
 

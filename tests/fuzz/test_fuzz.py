@@ -57,7 +57,7 @@ def _answers(index: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> st
 @pytest.fixture(autouse=True, scope="module")
 def compiled() -> None:
     """The simulator's compilation is no hang."""
-    assert main(["simulate", "quickstart", *SHORT]) == 0
+    assert main(["simulate", "cpu-144m", *SHORT]) == 0
 
 
 def test_every_input_gets_a_result_or_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,7 +135,7 @@ def test_a_head_is_the_drafter_of_a_scenario(tmp_path: Path) -> None:
         "model=llama-3.1-8b", "gpu=h200", f"speculation={{program: {head}, max_draft_tokens: 3}}", "weights=null",
         "deployment={}", "cost={source: roofline}",
     ]  # fmt: skip
-    scenario = load_scenario("quickstart", settings)
+    scenario = load_scenario("cpu-144m", settings)
     assert scenario.speculation is not None
     assert scenario.speculation.program == head_program(head)
 
@@ -155,7 +155,7 @@ def test_sequences_beyond_a_heads_positions_are_warned_of(tmp_path: Path) -> Non
     def asked(prompt: int) -> None:
         assemble(
             load_scenario(
-                "quickstart",
+                "cpu-144m",
                 [
                     "model=llama-3.1-8b", "gpu=h200", f"speculation={{program: {head}, max_draft_tokens: 3}}",
                     "weights=null", "deployment={}", "cost={source: roofline}",
@@ -244,7 +244,7 @@ def test_published_heads_are_read(name: str) -> None:
 def test_a_head_of_another_target_and_what_its_price_leaves_out_are_warned_of(tmp_path: Path) -> None:
     head = folder(tmp_path / "head", PUBLISHED["gpt-oss-20b-eagle3-moe"][0])
     speculation = load_scenario(
-        "quickstart",
+        "cpu-144m",
         ["model=llama-3.1-8b", "gpu=h200", f"speculation={{program: {head}}}", "weights=null", "deployment={}",
          "cost={source: roofline}"],
     ).speculation  # fmt: skip

@@ -49,7 +49,7 @@ def test_every_generator_gives_the_same_load_and_figures(tmp_path: Path, documen
     assert (found.prompt_tokens, found.output_tokens) == (719, 256)
     expected = {"output_throughput": 1638.4, "request_throughput": 6.4, "median_ttft_ms": 80.1, "p99_ttft_ms": 200.0}
     assert expected.items() <= found.metrics.items()
-    scenario = load_scenario("quickstart", [f"workload={json.dumps(found.workload())}"])
+    scenario = load_scenario("cpu-144m", [f"workload={json.dumps(found.workload())}"])
     assert scenario.workload.mean_lengths() == (719, 256)
 
 

@@ -136,7 +136,7 @@ def sections(server: ServerSettings) -> list[str]:
 
 def test_speculation_goes_into_a_scenario() -> None:
     server = read_server(f"vllm serve meta-llama/Llama-3.1-8B --speculative-config {EAGLE}")
-    scenario = load_scenario("quickstart", ["gpu=h100-sxm", "speculation=null", *sections(server)])
+    scenario = load_scenario("cpu-144m", ["gpu=h100-sxm", "speculation=null", *sections(server)])
     assert scenario.speculation is not None
     assert (scenario.speculation.program.name, scenario.speculation.max_draft_tokens) == ("eagle3", 3)
 
@@ -147,7 +147,7 @@ def test_a_tree_becomes_a_tree_program() -> None:
         "--speculative-draft-model-path x/head --speculative-num-steps 4 --speculative-eagle-topk 4 "
         "--speculative-num-draft-tokens 16"
     )
-    scenario = load_scenario("quickstart", ["gpu=h100-sxm", "speculation=null", *sections(server)])
+    scenario = load_scenario("cpu-144m", ["gpu=h100-sxm", "speculation=null", *sections(server)])
     assert scenario.speculation is not None
     proposal = scenario.speculation.program.proposal
     assert (proposal.kind, proposal.sizes(99)) == ("dynamic_tree", (15,))  # 16 verified with the root
@@ -249,7 +249,7 @@ def test_tensorrt_llms_file_says_the_whole_server() -> None:
         "without bearing on speed: --print-iter-log",
         "unknown to specsim: --kv-cache-config.hots-cache-size",
     )
-    scenario = load_scenario("quickstart", ["gpu=h200", "speculation=null", "model=deepseek-v3", *sections(server)])
+    scenario = load_scenario("cpu-144m", ["gpu=h200", "speculation=null", "model=deepseek-v3", *sections(server)])
     assert scenario.deployment.data_parallel == 8
 
 

@@ -18,12 +18,21 @@ from specsim.planning.plan.bounds import Bounds
 from specsim.planning.plan.capacity import capacity
 from specsim.planning.plan.choose import Plan, choose
 from specsim.planning.plan.fleet import RUNS, Fleets, judged, seeds
+from specsim.planning.plan.growth import Growth, GrowthCurve, grown_fleet
 from specsim.planning.plan.load import Load, own_load, request_count, requests
 from specsim.planning.plan.named import Named
 from specsim.planning.plan.sensitivity import Asides, interval, what_ifs
 from specsim.planning.plan.size import largest_rate
 from specsim.planning.plan.space import DrafterChoice, OptionKind, ServingOption, Space, candidates
-from specsim.report.plan import excluded_table, options_table, plan_sentences, what_if_table
+from specsim.planning.plan.start import replica_command
+from specsim.report.plan import (
+    excluded_table,
+    growth_sentences,
+    growth_table,
+    options_table,
+    plan_sentences,
+    what_if_table,
+)
 from specsim.results import Slo, slo_met
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
@@ -159,6 +168,65 @@ def test_more_work_takes_more_gpus(planned: Plan) -> None:
     around = interval(best)
     assert around.low <= best.gpus
     assert around.high is None or best.gpus <= around.high
+
+
+def test_a_growing_load_has_the_fewest_gpus_of_each_month(planned: Plan) -> None:
+    """Every month as a plan of its own, at that load, would have it."""
+    growth, best = Growth(25.0, months=4), planned.best
+    rates = growth.loads(RATE)
+    assert rates == pytest.approx([RATE * 1.25**month for month in range(1, 5)])
+    assert growth.months_until(1.25**3) == pytest.approx(3.0)
+    fleet = grown_fleet(best, rates)
+    gpus = [one.gpus for one in fleet.months]
+    assert gpus == sorted(gpus)
+    assert gpus[0] >= best.gpus
+    for rate, month in zip(rates, fleet.months, strict=True):
+        one_less = best.candidate.sized(month.replicas - 1)
+        assert month.size.verdict.met
+        assert not best.fleets.verdict(one_less, Load(rate)).met
+    assert fleet.usd == pytest.approx(sum(730 * 3.0 * one for one in gpus))
+    curve = GrowthCurve(growth, fleet, None, 0.4)
+    assert f"{best.gpus} GPUs last 0.4 months" in growth_sentences(curve)[0]
+    assert growth_table(curve).row_count == 5
+
+
+@pytest.mark.parametrize(("percent", "months"), [(0.0, 12), (-5.0, 12), (math.nan, 1), (8.0, 0), (100.0, 12)])
+def test_growth_that_cannot_be_followed_is_refused(percent: float, months: int) -> None:
+    with pytest.raises(InvalidInput, match="growth of"):
+        Growth(percent, months)
+
+
+def test_a_schedule_by_batch_size_is_a_choice_and_wins_where_every_single_length_is_too_slow() -> None:
+    """Rush and quiet by turns: no one length is best in both. The limit lies between the schedule and all others."""
+    waves = {"arrivals": {"kind": "piecewise", "pieces": [[20.0, 2.0], [20.0, 40.0]]}, "requests": 3000}
+    workload = scenario().workload.model_dump(mode="json") | waves
+
+    def asked(limit_s: float) -> Scenario:
+        return scenario(
+            workload=workload, slo={"e2e_s": {"p50": limit_s}}, engine={"kind": "vllm", "max_num_seqs": 128}
+        )
+
+    def surely_s(candidate: ServingOption) -> float:
+        bounds = Bounds(candidate, Slo.model_validate({"e2e_s": {"p50": 20.0}}), own_load(asked(20.0)))
+        return Fleets.of(bounds).verdict(candidate.deployment, bounds.load).levels[0].surely
+
+    drafter = replace(DRAFTER, draft_tokens=(1, 2, 3, 4, 5))
+    single = Space(gpus=GPUS[1:], tensor_parallel=(1,), drafters=(drafter,))
+    space = replace(single, schedules=True)
+    *others, schedule = candidates(asked(20.0), space)[0]
+    assert len(others) == 5
+    assert schedule.describe() == "A100-80GB TP 1 eagle3 k up to 5"
+    fastest = min(map(surely_s, others))
+    limit_s = (surely_s(schedule) + fastest) / 2
+    assert limit_s < fastest
+    question = asked(limit_s)
+    found = choose(question, space, own_load(question)).best
+    assert found.candidate.draft_tokens == 5
+    assert found.candidate.scenario.speculation == schedule.scenario.speculation
+    assert found.replicas == 1 < choose(question, single, own_load(question)).best.replicas
+    command = replica_command(found)
+    assert command is not None
+    assert '"num_speculative_tokens_per_batch_size": [[1, ' in command.text
 
 
 def test_tables_fit_a_terminal_of_80_columns(planned: Plan) -> None:

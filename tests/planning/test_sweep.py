@@ -15,7 +15,7 @@ import pytest
 
 from specsim.cli.main import main
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.planning.sweep.answers import ANSWERS, Row, predicted
+from specsim.planning.sweep.answers import ANSWERS, SUMMARY, Row, predicted
 from specsim.planning.sweep.frontier import Offer, cheapness, frontier
 from specsim.planning.sweep.kept import KeptRows
 from specsim.planning.sweep.points import Point, own_prices, read_sweep, sweep_points
@@ -140,10 +140,35 @@ def test_rows_are_kept_as_they_come_and_never_answered_again(folder: Path) -> No
     row = again.rows[points[0].key]
     assert row["draft_tokens"] == 1
     assert row["output_tokens_per_s_per_user"] == pytest.approx(row["output_tokens_per_s"] / row["batch"])
+    assert 0 < row["speedup_low"] < row["speedup"] < row["speedup_high"]
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(folder / "out" / "results.parquet")
     assert sorted(table.column("set workload.arrivals.concurrency").to_pylist()) == [1] * 4 + [8] * 4
+
+
+def test_a_speed_up_has_the_interval_that_predict_states(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    text = "grid: {speculation.acceptance_origin.basis: [assumed, measured], speculation.max_draft_tokens: [2]}\n"
+    assumed, off, measured = (predicted(one.scenario) for one in points_of(folder, text) if one.scenario is not None)
+    assert off["speedup"] == off["speedup_low"] == off["speedup_high"] == 1.0
+    assert assumed["speedup_low"] < measured["speedup_low"] < measured["speedup_high"] < assumed["speedup_high"]
+    changes = ["--set", "speculation.acceptance_origin.basis=assumed", "--set", "speculation.max_draft_tokens=2"]
+    assert main(["predict", str(folder / "tiny.yaml"), *changes, "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["grid"]
+    (cell,) = (one for one in cells if (one["batch"], one["draft_tokens"]) == (1, 2))
+    told = [assumed[name] for name in ("speedup", "speedup_low", "speedup_high")]
+    assert told == pytest.approx([cell[name] for name in ("speedup", "low", "high")])
+
+
+def test_every_column_is_on_the_page(folder: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "sweep.md").read_text(encoding="utf-8")
+    (point, *_) = sweep_points(read_sweep(folder / "small.yaml"))
+    assert point.scenario is not None
+    for row in (predicted(point.scenario), ANSWERS["simulate"](point.scenario)):
+        told = {name for name in row if name not in SUMMARY}
+        assert {name for name in told if f"`{name}`" not in page} == set()
 
 
 def test_a_point_without_an_answer_says_why(folder: Path) -> None:

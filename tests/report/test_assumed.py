@@ -20,5 +20,5 @@ from specsim.scenario import load_scenario
 )
 def test_what_a_cache_of_several_kinds_leaves_out_is_said(model: str, engine: str, line: str | None) -> None:
     settings = [f"model={model}", f"engine.kind={engine}", "gpu=h200", "speculation=null"]
-    found = deployment_lines(load_scenario("quickstart", settings))
+    found = deployment_lines(load_scenario("cpu-144m", settings))
     assert [line in one for one in found] == ([True] if line else [])

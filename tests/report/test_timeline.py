@@ -81,7 +81,7 @@ def test_slices_nest_whatever_the_rounding(durations: list[float], gaps: list[fl
 
 
 def test_a_simulated_run_draws_every_step_and_request(tmp_path: Path) -> None:
-    result = simulate(assemble(load_scenario("quickstart", ["workload.requests=12", "deployment.replicas=2"])))
+    result = simulate(assemble(load_scenario("cpu-144m", ["workload.requests=12", "deployment.replicas=2"])))
     path = tmp_path / "deep" / "run.json.gz"
     write_timeline(path, result)
     with gzip.open(path, "rt") as file:

@@ -17,7 +17,7 @@ FLOAT32_CPU = {
 
 
 def scenario(**changes: Any) -> Scenario:
-    data = load_scenario("quickstart").model_dump(by_alias=True, mode="json")
+    data = load_scenario("cpu-144m").model_dump(by_alias=True, mode="json")
     return Scenario.model_validate(data | {"gpu": FLOAT32_CPU, "deployment": {}, "cost": {}} | changes)
 
 
@@ -52,12 +52,12 @@ def test_the_command_line_says_so_in_one_line(tmp_path: Any) -> None:
         "flops_per_s: {float32: 1e11}\nlast_level_cache_bytes: 33554432\n"
     )
     with pytest.raises(InvalidInput, match="kv_bits is 16 and old-cpu has rates of float32 only") as error:
-        load_scenario("quickstart", [f"gpu={path}", "cost.profile=null", "deployment.kv_bits=16"])
+        load_scenario("cpu-144m", [f"gpu={path}", "cost.profile=null", "deployment.kv_bits=16"])
     assert "\n" not in str(error.value)
 
 
 def test_a_narrow_model_stays_narrow_and_float16_alone_is_used() -> None:
-    narrow = load_scenario("quickstart").model_dump(by_alias=True, mode="json")["model"] | {"weight_bits": 4}
+    narrow = load_scenario("cpu-144m").model_dump(by_alias=True, mode="json")["model"] | {"weight_bits": 4}
     assert assemble(scenario(model=narrow)).precision.weights.startswith("int4-weight")
     half = assemble(scenario(gpu=FLOAT32_CPU | {"flops_per_s": {"float16": 1e11}})).precision
     assert (half.dtype, half.weights, half.kv, half.weight_bits) == ("float16", "float16", "float16", 16)

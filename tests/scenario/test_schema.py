@@ -14,7 +14,7 @@ from specsim.scenario import Scenario, ShortOptions, ask
 from specsim.scenario.schema import json_schema, reference
 
 SCHEMA = Draft202012Validator(json_schema())
-SCENARIOS = [Path("specsim/presets/quickstart.yaml"), *sorted(Path("validation").glob("**/scenario.yaml"))]
+SCENARIOS = [Path("specsim/presets/cpu-144m.yaml"), *sorted(Path("validation").glob("**/scenario.yaml"))]
 
 
 def faults(fields: dict[str, Any]) -> list[str]:

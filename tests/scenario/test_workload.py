@@ -71,7 +71,7 @@ def test_one_choice_does_not_move_the_others() -> None:
 
 def test_speculation_leaves_the_requests_alone() -> None:
     settings = [("speculation.max_draft_tokens=1",), ("speculation.max_draft_tokens=5",), ("speculation=null",)]
-    first, *others = [load_scenario("quickstart", setting).requests() for setting in settings]
+    first, *others = [load_scenario("cpu-144m", setting).requests() for setting in settings]
     assert all(other == first for other in others)
 
 
@@ -266,7 +266,7 @@ def test_a_changed_file_is_read_again(trace: Path) -> None:
 
 def test_a_scenarios_hash_covers_what_its_trace_holds(trace: Path) -> None:
     def found() -> str:
-        return load_scenario("quickstart", [f"workload={{kind: trace, path: {trace}}}"]).sha256()
+        return load_scenario("cpu-144m", [f"workload={{kind: trace, path: {trace}}}"]).sha256()
 
     first = found()
     assert found() == first
@@ -275,7 +275,7 @@ def test_a_scenarios_hash_covers_what_its_trace_holds(trace: Path) -> None:
 
 
 def test_paths_count_from_the_scenarios_folder(tmp_path: Path, trace: Path) -> None:
-    source = Path(load_scenario.__code__.co_filename).parents[1] / "presets" / "quickstart.yaml"
+    source = Path(load_scenario.__code__.co_filename).parents[1] / "presets" / "cpu-144m.yaml"
     text = source.read_text()
     head, _ = text.split("  lengths:\n")
     (tmp_path / "case.yaml").write_text(f"{head}  lengths:\n    kind: trace\n    path: trace.csv\n  requests: 8\n")
@@ -286,7 +286,7 @@ def test_paths_count_from_the_scenarios_folder(tmp_path: Path, trace: Path) -> N
 def test_a_class_law_shorter_than_the_longest_draft_is_refused() -> None:
     classes = "[{name: a, acceptance: {kind: conditional, rates: [0.5]}}]"
     with pytest.raises(InvalidInput, match="1 conditional rates and 6 tokens are drafted"):
-        load_scenario("quickstart", [f"workload.classes={classes}"])
+        load_scenario("cpu-144m", [f"workload.classes={classes}"])
 
 
 @pytest.mark.parametrize(("columns", "kind"), [(slice(4, 52), SyntheticWorkload), (slice(52, None), TraceWorkload)])

@@ -55,7 +55,7 @@ ASKED = {
     f"k {k} on {gpu}": (lambda k=k, gpu=gpu: scenario(k, gpu=gpu)) for k in (0, 1, 4) for gpu in ("a100-80gb", "h200")
 } | {
     "a budget of 8,192 on h100": lambda: scenario(3, gpu="h100-sxm", engine={}),
-    "a draft model on a CPU": lambda: load_scenario("quickstart"),
+    "a draft model on a CPU": lambda: load_scenario("cpu-144m"),
     "early exit on a CPU": lambda: load_case("cpu-imposed-157m-turin-2026-11-22").drafters["kangaroo"],
     "look-up on a CPU": lambda: load_case("cpu-imposed-157m-turin-2026-11-22").drafters["ngram"],
 }  # fmt: skip

@@ -58,9 +58,9 @@ def test_what_no_engine_runs_is_one_line() -> None:
 
 def test_unknown_and_contradicting_formats_are_refused() -> None:
     with pytest.raises(InvalidInput, match="unknown number format 'awqq'; did you mean awq"):
-        load_scenario("quickstart", ["deployment.weight_format=awqq"])
+        load_scenario("cpu-144m", ["deployment.weight_format=awqq"])
     with pytest.raises(InvalidInput, match=r"weight_format fp8 and weight_bits 8 are given; leave one out"):
-        load_scenario("quickstart", ["deployment.weight_format=fp8", "deployment.weight_bits=8"])
+        load_scenario("cpu-144m", ["deployment.weight_format=fp8", "deployment.weight_bits=8"])
     fields = load_model("llama-3.1-8b").model_dump()
     with pytest.raises(ValueError, match="weight_bits is 16 and weight_format awq has 4; leave weight_bits out"):
         ModelSpec.model_validate(fields | {"weight_format": "awq"})

@@ -60,7 +60,7 @@ def test_a_foreseen_stop_wastes_no_pass() -> None:
 
 
 def test_a_stop_that_never_stops_costs_the_whole_draft() -> None:
-    scenario = load_scenario("quickstart")
+    scenario = load_scenario("cpu-144m")
     cost = assemble(scenario).cost
     sizes = np.array([1.0, 4.0, 16.0])
     for k in (1, 3):
@@ -80,7 +80,7 @@ def test_the_batch_pays_for_its_surest_sequence() -> None:
 
 def test_a_preset_with_a_stop_rule_stops_by_it() -> None:
     settings = ["speculation={program: swift}", "model=llama-3.1-8b", "gpu=h200", "cost={source: roofline}"]
-    scenario = load_scenario("quickstart", settings)
+    scenario = load_scenario("cpu-144m", settings)
     assert scenario.speculation is not None
     policy = scenario.speculation.policy
     assert isinstance(policy, ConfidencePolicy)

@@ -68,7 +68,7 @@ case $part in
       done
     done ;;
   lossless)
-    "${limited[@]}" $specsim measure quickstart --lossless --device "$device" ;;
+    "${limited[@]}" $specsim measure cpu-144m --lossless --device "$device" ;;
   train)
     # It stops by itself between two steps; what a step and storing the weights take comes on top.
     "$python" "$here/../models/train.py" --pair "${PAIR:-large}" --device "$device" --minutes "$((minutes - 1))" \

@@ -92,6 +92,13 @@ def named_files() -> Mapping[str, Path]:
     return found
 
 
+def in_own_names(text: str) -> str:
+    """A message about kept files with the names that the session gave them."""
+    for name, path in named_files().items():
+        text = text.replace(str(path), name)
+    return text
+
+
 def _folder() -> Path:
     return Path(_temporary().name)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from typing import Any
 
 from specsim.notebook import html_table
 from specsim.planning.plan.choose import Option, Plan, Told, choose
 from specsim.planning.plan.fleet import FleetVerdict
+from specsim.planning.plan.growth import GrownFleet, Growth, GrowthCurve, grown_fleet
 from specsim.planning.plan.load import own_load
 from specsim.planning.plan.named import Named
 from specsim.planning.plan.sensitivity import Asides, asides
 from specsim.planning.plan.size import LargestRate
+from specsim.planning.plan.start import replica_command
 from specsim.scenario import Asked, Scenario
 
 Progress = Callable[[str], Told]  # what is under way, and who hears how far it is
@@ -21,13 +24,14 @@ Progress = Callable[[str], Told]  # what is under way, and who hears how far it 
 
 @dataclass(frozen=True)
 class PlanAnswer:
-    """``grown``: plans of later loads."""
+    """``later``: plans made anew at other loads. ``growth``: today's plan as its load grows; None: not asked."""
 
     scenario: Scenario
     assumed: tuple[str, ...]
     plan: Plan
     asides: Asides
-    grown: tuple[Plan, ...]
+    later: tuple[Plan, ...] = ()
+    growth: GrowthCurve | None = None
 
     def __repr__(self) -> str:
         best = self.plan.best
@@ -50,16 +54,17 @@ class PlanAnswer:
             "interval": None if asides.interval is None else asdict(asides.interval),
             "largest_rate": None if asides.largest is None else largest_json(asides.largest),
             "what_ifs": [asdict(one) for one in asides.what_ifs],
-            "grown": [{"rate_per_s": one.load.rate_per_s, **plan_json(one)} for one in self.grown],
+            "later": [{"rate_per_s": one.load.rate_per_s, **plan_json(one)} for one in self.later],
+            "growth": None if self.growth is None else growth_json(self.growth),
             "serving_engine": self.plan.best.candidate.scenario.assumed_engine(), "assumed": list(self.assumed),
         }  # fmt: skip
 
 
 def plan_answer(
-    asked: Asked, named: Named, later_rates: Sequence[float] = (), *, what_if: bool = True,
-    pool: Executor | None = None, progress: Progress | None = None,
+    asked: Asked, named: Named, later_rates: Sequence[float] = (), *, growth: Growth | None = None,
+    what_if: bool = True, pool: Executor | None = None, progress: Progress | None = None,
 ) -> PlanAnswer:  # fmt: skip
-    """The plan of a question, of ``later_rates`` too, and what was asked about it.
+    """The plan of a question, of ``later_rates`` too, as its load grows, and what was asked about it.
 
     Raises InvalidInput without an SLO or with a closed loop, NoAnswer where nothing meets the SLO.
     """
@@ -68,11 +73,26 @@ def plan_answer(
     space, assumed = named.space(scenario)
     load = own_load(scenario)
     found = choose(scenario, space, load, pool=pool, progress=tell("deployments"))
-    later = [replace(load, rate_per_s=rate) for rate in later_rates]
-    grown = [choose(scenario, space, one, pool=pool, progress=tell("a later load")) for one in later]
+    loads = [replace(load, rate_per_s=rate) for rate in later_rates]
+    later = tuple(choose(scenario, space, one, pool=pool, progress=tell("a later load")) for one in loads)
     tell("what if" if what_if else "headroom")
     aside = asides(found.best, what_if=what_if, pool=pool)
-    return PlanAnswer(scenario, (*asked.assumed, *assumed), found, aside, tuple(grown))
+    if growth is not None:
+        tell("growth")
+    curve = None if growth is None else _growth_curve(found, growth, aside, pool)
+    return PlanAnswer(scenario, (*asked.assumed, *assumed), found, aside, later, curve)
+
+
+def _growth_curve(plan: Plan, growth: Growth, aside: Asides, pool: Executor | None) -> GrowthCurve:
+    best, now = plan.best, plan.load.rate_per_s
+    other = plan.best_of(speculation=not best.candidate.kind.speculation)
+    options = [best] if other is None else [best, other]
+    rates = repeat(growth.loads(now))
+    fleet, *others = (map if pool is None else pool.map)(grown_fleet, options, rates)
+    largest = aside.largest
+    ends = largest is not None and largest.beyond is not None
+    lasts = growth.months_until(largest.rate_per_s / now) if largest is not None and ends else None
+    return GrowthCurve(growth, fleet, others[0] if others else None, lasts)
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -86,9 +106,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 def option_json(option: Option) -> dict[str, Any]:
     """A deployment, what its runs say and what it costs."""
     candidate, smaller = option.candidate, option.size.smaller
+    speculation, start = candidate.scenario.speculation, replica_command(option)
     return {
         "gpus": option.gpus, "gpu": candidate.kind.gpu, "drafter": candidate.drafter,
         "draft_tokens": candidate.draft_tokens,
+        "policy": None if speculation is None else speculation.policy.model_dump(mode="json"),
+        "command": None if start is None else start.text,
         "deployment": option.size.deployment.model_dump(mode="json", exclude_none=True),
         "usd_per_hour": option.usd_per_hour, "usd_per_month": option.usd_per_month,
         "usd_per_million_output_tokens": option.usd_per_million_output_tokens,
@@ -102,6 +125,29 @@ def verdict_json(verdict: FleetVerdict) -> dict[str, Any]:
         "met": verdict.met, "saturated": verdict.saturated, "runs": verdict.runs, "requests": verdict.requests,
         "levels": [asdict(level) for level in verdict.levels], "mean_batch": verdict.summary["mean_batch"],
         "acceptance_length": verdict.summary["spec_decode_acceptance_length"],
+    }  # fmt: skip
+
+
+def growth_json(curve: GrowthCurve) -> dict[str, Any]:
+    """How long today's GPUs do, and GPUs and cost of each month, with drafts and without."""
+    fleets = [curve.fleet] if curve.other is None else [curve.fleet, curve.other]
+    return {
+        "percent_per_month": curve.growth.percent_per_month, "lasts_months": curve.lasts_months,
+        "fleets": [grown_json(one) for one in fleets],
+    }  # fmt: skip
+
+
+def grown_json(fleet: GrownFleet) -> dict[str, Any]:
+    """Each month's end."""
+    today = fleet.today
+    return {
+        "gpu": today.candidate.kind.gpu, "drafter": today.candidate.drafter,
+        "draft_tokens": today.candidate.draft_tokens, "usd": fleet.usd,
+        "months": [
+            {"month": month, "rate_per_s": one.load.rate_per_s, "gpus": one.gpus, "replicas": one.replicas,
+             "usd_per_month": one.usd_per_month}
+            for month, one in enumerate(fleet.months, 1)
+        ],
     }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class Named:
     weight_bits: Sequence[float] = ()
     kv_bits: Sequence[float] = ()
     disaggregated: bool = False
+    schedules: bool = False
     usd: Mapping[str, float] = field(default_factory=dict)
 
     def space(self, scenario: Scenario) -> tuple[Space, tuple[str, ...]]:
@@ -50,6 +51,7 @@ class Named:
             kv_bits=tuple(self.kv_bits) or (deployment.kv_bits,),
             disaggregated=(False, True) if self.disaggregated or pools is not None else (False,),
             usd_per_gpu_hour=self._prices(gpus, scenario), kv_link=KvLink() if pools is None else pools.kv_link,
+            schedules=self.schedules,
         )  # fmt: skip
         return space, assumed
 

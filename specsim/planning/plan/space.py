@@ -11,10 +11,13 @@ from pydantic import ValidationError
 
 from specsim.assembly import Assembly
 from specsim.errors import NoAnswer, SpecsimError
+from specsim.planning.longer import with_policy
+from specsim.planning.plan.schedule import schedule_of
 from specsim.scenario import Scenario, Speculation
 from specsim.specs.deployment import Deployment, Disaggregation, KvLink
 from specsim.specs.faults import explain
 from specsim.specs.hardware import Hardware
+from specsim.speculation.policy import FixedPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class DrafterChoice:
 class Space:
     """All combinations of these. ``data_parallel`` above 1: replicas that share their experts.
 
+    ``schedules``: beside single draft lengths, those by batch size that ``tune`` finds for each drafter and place.
     ``usd_per_gpu_hour``: by the hardware's name; None: GPUs count. ``kv_link``: between pools.
     """
 
@@ -42,6 +46,7 @@ class Space:
     disaggregated: tuple[bool, ...] = (False,)
     usd_per_gpu_hour: Mapping[str, float] | None = None
     kv_link: KvLink = field(default_factory=KvLink)
+    schedules: bool = False
 
 
 class OptionKind(NamedTuple):
@@ -219,6 +224,7 @@ def _with_drafter(
     usd = None if space.usd_per_gpu_hour is None else space.usd_per_gpu_hour[place.gpu.name]
     kind = OptionKind(place.gpu.name, drafter is not None, place.pools is not None, place.weight_bits, place.kv_bits)
     name = None if drafter is None else drafter.name
+    drafting = list[Scenario]()
     for k in (0,) if drafter is None else drafter.draft_tokens:
         scenario, why = (placed, "") if drafter is None else _drafting(placed, drafter, k)
         if scenario is None:
@@ -228,9 +234,20 @@ def _with_drafter(
         why = _misfit(scenario)
         if not why:
             found.append(candidate)
+            drafting.append(scenario)
         else:
             excluded.append(Exclusion.of(candidate, why))
+    if space.schedules and drafter is not None and drafting:
+        found += [ServingOption(kind, name, one, usd) for one in _scheduled(drafting[-1])]
     return found, excluded
+
+
+def _scheduled(longest: Scenario) -> list[Scenario]:
+    """The scenario that drafts most with the schedule that is best by formula; none where it has a policy already."""
+    speculation = longest.speculation
+    assert speculation is not None
+    policy = schedule_of(longest) if isinstance(speculation.policy, FixedPolicy) else None
+    return [] if policy is None else [with_policy(longest, policy)]
 
 
 def _drafting(placed: Scenario, drafter: DrafterChoice, draft_tokens: int) -> tuple[Scenario | None, str]:

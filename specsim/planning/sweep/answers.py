@@ -29,19 +29,18 @@ class Answer(Protocol):
 def predicted(scenario: Scenario) -> Row:
     """By formula, at the batch that the load leads to and the draft length of the policy, or the best where it varies.
 
-    Without intervals: ``specsim predict`` states those of a point.
-    Raises NoAnswer where the models do not fit.
+    Its speed-up comes with the bounds of its 90 % interval. Raises NoAnswer where the models do not fit.
     """
     machine, speculation = assemble(scenario), scenario.speculation
     fixed = speculation is None or speculation.policy.kind == "fixed"
     batch = load_batch(machine).batch
     lengths = [0 if speculation is None else speculation.policy.longest or 0] if fixed else None
-    found = speedup_map(machine, batches=[batch], draft_lengths=lengths, acceptance_error=False)
+    found = speedup_map(machine, batches=[batch], draft_lengths=lengths)
     k = found.best()[0].draft_tokens
     cell = found.cell(batch, k)
     rate = cell.output_tokens_per_s * scenario.deployment.decode_replicas
     return _common(scenario, k, rate, cell.output_tokens_per_s / cell.batch) | {
-        "batch": float(cell.batch), "speedup": cell.speedup,
+        "batch": float(cell.batch), "speedup": cell.speedup, "speedup_low": cell.low, "speedup_high": cell.high,
         "tokens_per_round": cell.tokens_per_round, "round_ms": 1e3 * cell.round_s, "bound": cell.bound,
         "source": cell.source, "prices": found.price_name,
     }  # fmt: skip

@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, as_completed
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, TypeVar
 
 from specsim.assembly import assemble
 from specsim.errors import NoAnswer, SpecsimError
 from specsim.interop.engine_config import Engine
 from specsim.planning.compare import Comparison, compare, usual_drafters, with_each
-from specsim.planning.confirm import with_policy
 from specsim.planning.decide import Decision, decide
 from specsim.planning.load_curve import Deployed, LoadPoint, Otherwise, load_curve, otherwise
+from specsim.planning.longer import with_policy
 from specsim.planning.pareto import replica_offers
 from specsim.planning.plan.answer import PlanAnswer, plan_answer
+from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
 from specsim.planning.sweep.frontier import Offer
-from specsim.planning.tune import Rule, rule_of, tune
+from specsim.planning.tune import Rule, engine_named, rule_of, tune
 from specsim.results import Slo
 from specsim.scenario import Asked, Scenario, ShortOptions, Speculation, ask
 from specsim.serving.uncertainty import FEWEST_RUNS, PredictedInterval, predicted_metrics
@@ -68,11 +69,14 @@ class Answers:
     offers: Told[list[Offer]]
 
 
-def answers(asked: Asked, named: Named, *, pool: Executor | None = None, progress: Progress | None = None) -> Answers:
-    """All parts. ``pool``: of processes that share them; ``named``: what a plan may choose."""
+def answers(
+    asked: Asked, named: Named, growth: Growth | None = None, *, pool: Executor | None = None,
+    progress: Progress | None = None,
+) -> Answers:  # fmt: skip
+    """Every part. ``named``: what a plan may choose, ``growth``: of its load. ``pool``: of processes."""
     tell = progress or (lambda _, share: None)
     parts: dict[str, tuple[float, Callable[..., Any], tuple[Any, ...]]] = {  # usual share of the time, what is asked
-        "served and planned": (0.6, _served_and_planned, (asked, named)),
+        "served and planned": (0.6, _served_and_planned, (asked, named, growth)),
         "comparison": (0.3, _told, (_compared, asked)),
         "offers": (0.1, _told, (replica_offers, asked.scenario)),
     }
@@ -104,15 +108,18 @@ def _told(ask_for: Callable[..., _Part], *about: Any) -> Told[_Part]:
         return Told(why=str(error))
 
 
-def _served_and_planned(asked: Asked, named: Named) -> tuple[Told[Served], Told[PlanAnswer]]:
+def _served_and_planned(
+    asked: Asked, named: Named, growth: Growth | None
+) -> tuple[Told[Served], Told[PlanAnswer]]:  # fmt: skip
     """The plan drafts as was found to be best under the load."""
     served = _told(_served, asked.scenario)
     if served.answer is None or ON not in served.answer.scenarios:
-        return served, _told(plan_answer, asked, named)
+        return served, _told(lambda: plan_answer(asked, named, growth=growth))
     best = served.answer.scenarios[ON]
     policy = speculation_of(best).policy
     lengths = (policy.longest,) if isinstance(policy, FixedPolicy) else ()
-    return served, _told(plan_answer, replace(asked, scenario=best), replace(named, draft_tokens=lengths))
+    drafting, chosen = replace(asked, scenario=best), replace(named, draft_tokens=lengths)
+    return served, _told(lambda: plan_answer(drafting, chosen, growth=growth))
 
 
 def _served(scenario: Scenario) -> Served:
@@ -131,8 +138,7 @@ def _served(scenario: Scenario) -> Served:
 
 def _engine(scenario: Scenario) -> tuple[Engine | None, Rule, str]:
     """Whose text it is, which schedules that one can follow, and why there is none."""
-    kind = scenario.engine.kind
-    engine: Engine = kind if kind in get_args(Engine) else "vllm"  # type: ignore[assignment]
+    engine = engine_named(scenario.engine.kind) or "vllm"
     try:
         return engine, rule_of(engine, scenario.run_by(engine)), ""
     except NoAnswer as error:

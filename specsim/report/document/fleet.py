@@ -5,11 +5,18 @@ from __future__ import annotations
 from specsim.planning.plan.answer import PlanAnswer
 from specsim.report.document.answers import Told
 from specsim.report.document.blocks import Block, Bullets, Paragraph, Section, as_sentence
-from specsim.report.plan import excluded_lines, growth_table, options_table, plan_lines, plan_sentences
+from specsim.report.plan import (
+    excluded_lines,
+    growth_sentences,
+    growth_table,
+    later_table,
+    options_table,
+    plan_lines,
+    plan_sentences,
+)
 from specsim.report.sheet import Sheet
 
 TITLE = "GPUs and cost"
-NO_PRICE = "No price is given: options rank by GPUs. Add --price h100=2.50, or usd_per_gpu_hour to the file."
 
 
 def fleet(told: Told[PlanAnswer]) -> Section:
@@ -17,11 +24,13 @@ def fleet(told: Told[PlanAnswer]) -> Section:
     answer = told.answer
     if answer is None:
         return Section(TITLE, [Paragraph(as_sentence(told.why))])
-    plan = answer.plan
-    blocks: list[Block] = [Bullets(plan_sentences(plan, answer.asides)), Sheet.of(options_table(plan))]
-    if answer.grown:
-        blocks.append(Sheet.of(growth_table((plan, *answer.grown))))
-    if not plan.priced:
-        blocks.append(Paragraph(NO_PRICE))
+    plan, growth = answer.plan, answer.growth
+    sentences = plan_sentences(plan, answer.asides)
+    sentences += [] if growth is None else growth_sentences(growth)
+    blocks: list[Block] = [Bullets(sentences), Sheet.of(options_table(plan))]
+    if growth is not None:
+        blocks.append(Sheet.of(growth_table(growth)))
+    if answer.later:
+        blocks.append(Sheet.of(later_table((plan, *answer.later))))
     blocks += [Bullets(plan_lines(plan)), Paragraph("Left out:"), Bullets(excluded_lines(plan.excluded))]
     return Section(TITLE, blocks)

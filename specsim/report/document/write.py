@@ -13,6 +13,7 @@ from specsim.analytic.speedups import SpeedupMap
 from specsim.assembly import Assembly, assemble
 from specsim.fidelity import Fidelity
 from specsim.planning.longer import longest_worth_trying
+from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
 from specsim.report.document.answers import Answers, Progress, answers
 from specsim.report.document.basis import assumptions, measured_beside, memory, repeat
@@ -38,6 +39,7 @@ def capacity_report(
     asked: Asked,
     *,
     named: Named | None = None,
+    growth: Growth | None = None,
     simulated: bool = True,
     batch: int | None = None,
     decode_only: bool = False,
@@ -48,10 +50,10 @@ def capacity_report(
 ) -> Document:
     """The document about a question.
 
-    ``named``: what its plan may choose beside the question's own; ``options``: the same as the command line that
-    repeats it states it. ``simulated`` false: what formulas tell, in a second or two instead of a minute. ``batch``:
-    that the formulas' verdict speaks about; None: what the load leads to. ``pool``: of processes that share the
-    simulations. Raises NoAnswer if the models do not fit.
+    ``named``: what its plan may choose beside the question's own; ``growth``: of its load; ``options``: both as the
+    command line that repeats it states them. ``simulated`` false: what formulas tell, in a second or two instead of a
+    minute. ``batch``: that the formulas' verdict speaks about; None: what the load leads to. ``pool``: of processes
+    that share the simulations. Raises NoAnswer if the models do not fit.
     """
     asked = _trying_longer(asked) if simulated else asked
     scenario = asked.scenario
@@ -59,7 +61,7 @@ def capacity_report(
         machine = assemble(scenario)
     speedups, load = answered_map(machine, batch=batch, decode_only=decode_only)
     answer = verdict(speedups, load)
-    found = answers(asked, named or Named(), pool=pool, progress=progress) if simulated else None
+    found = answers(asked, named or Named(), growth, pool=pool, progress=progress) if simulated else None
     served = None if found is None else found.served.answer
     sections = [speedups_section(speedups, answer.batch), time_section(speedups), memory(machine)]
     if found is not None:

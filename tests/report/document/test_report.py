@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from specsim.cli.main import main
+from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
 from specsim.report.document import Document, answers, capacity_report
 from specsim.report.document.blocks import Listing, Section
@@ -21,7 +22,7 @@ from specsim.scenario import Asked, ShortOptions, ask
 
 NAME = "<b>night & day</b>"
 SMALL = ("cost.source=roofline", "workload.requests=150", "engine.max_num_seqs=16", f"name='{NAME}'")
-PRICE = ["--price", "l40s=1.1"]
+OPTIONS = ["--price", "l40s=1.1", "--growth", "30", "--months", "3"]
 
 
 def question(*settings: str, **options: object) -> Asked:
@@ -42,7 +43,7 @@ def report() -> Document:
     asked = question(
         "usd_per_gpu_hour=1.1", drafter="eagle-3", draft_tokens=2, rate_per_s=4, ttft_p95="500ms", tpot_p95="30ms"
     )
-    return capacity_report(asked, named=Named(usd={"L40S": 1.1}), options=PRICE)
+    return capacity_report(asked, named=Named(usd={"L40S": 1.1}), growth=Growth(30.0, 3), options=OPTIONS)
 
 
 def section(document: Document, title: str) -> Section:
@@ -70,7 +71,7 @@ def test_its_own_commands_repeat_its_figures(
     commands, scenario = (one.text for one in section(report, "To repeat it").blocks if isinstance(one, Listing))
     Path("scenario.yaml").write_text(scenario)
     asked = {words[1]: words[1:] for words in map(shlex.split, commands.splitlines())}
-    assert asked["report"][-2:] == PRICE
+    assert asked["report"][-len(OPTIONS) :] == OPTIONS
 
     assert main([*asked["predict"], "--json"]) == 0
     cells = {(one["batch"], one["draft_tokens"]): one for one in json.loads(capsys.readouterr().out)["grid"]}
@@ -92,10 +93,14 @@ def test_its_own_commands_repeat_its_figures(
     assert loads["4"][2] == number(runs["speculation off"]["p95_ttft_ms"])
 
     assert main([*asked["plan"], "--no-what-if", "--workers", "1", "--json"]) == 0
-    options = json.loads(capsys.readouterr().out)["options"]
-    table = sheets(report, "GPUs and cost")[0]
+    found = json.loads(capsys.readouterr().out)
+    table, growth = sheets(report, "GPUs and cost")
     assert [(row[0], row[5]) for row in table.rows] == [
-        (str(one["gpus"]), f"{one['usd_per_month']:,.0f}") for one in options
+        (str(one["gpus"]), f"{one['usd_per_month']:,.0f}") for one in found["options"]
+    ]
+    assert [list(row[:3]) for row in growth.rows[1:]] == [
+        [str(one["month"]), f"{one['rate_per_s']:.3g}", str(one["gpus"])]
+        for one in found["growth"]["fleets"][0]["months"]
     ]
 
 
