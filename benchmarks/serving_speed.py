@@ -29,8 +29,9 @@ from specsim.assembly import assemble
 from specsim.scenario import Scenario
 from specsim.serving.events import serve_by_events
 from specsim.serving.fleet import Fleet
-from specsim.serving.simulate import priced_replicas, simulate
-from specsim.serving.sinks import Records
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import simulate
+from specsim.serving.sinks import KeptRecords
 from specsim.workload.prefixes import prefix_hashes
 from specsim.workload.request import Requests, joined
 
@@ -149,7 +150,7 @@ def measure(
             replicas, requests.classes, router=scenario.deployment.router, clients=clients,
             disaggregation=scenario.deployment.disaggregation,
         )  # fmt: skip
-        serve, sink = partial(serve_by_events, fleet) if by_events else fleet.serve, Records(requests.classes)
+        serve, sink = partial(serve_by_events, fleet) if by_events else fleet.serve, KeptRecords(requests.classes)
         begun_s = time.process_time()
         serve([requests], sink)
         spent_s.append(time.process_time() - begun_s)

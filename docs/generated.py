@@ -112,7 +112,7 @@ def python_page() -> str:
     )
     functions = [name for name in specsim.__all__ if name.islower() and not name.startswith("_")]
     others = [name for name in specsim.__all__ if name[0].isupper()]
-    parts = ["# Python", intro, _auto("autoclass", "specsim.api.words.Words", "no-members")]
+    parts = ["# Python", intro, _auto("autoclass", "specsim.api.words.QuestionOptions", "no-members")]
     parts += [_auto("autofunction", f"specsim.{name}") for name in functions]
     return _page([*parts, *(_auto("autoclass", f"specsim.{name}", "no-members") for name in others)])
 

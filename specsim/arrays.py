@@ -11,5 +11,6 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Indices = NDArray[np.intp]
 Booleans = NDArray[np.bool_]
+Records = NDArray[Any]  # of a type that jit.mixed_record made
 Reals = float | NDArray[Any]  # one number, or an array of alternatives that broadcasts like NumPy's
 Dimensions = tuple[Any, ...]  # of a shape: floats, or arrays of them

@@ -33,7 +33,7 @@ from specsim.speculation.policy import Decider, Policy, Setting
 from specsim.speculation.round import RoundCost, StepCost
 
 if TYPE_CHECKING:
-    from specsim.scheduling.replica import Records
+    from specsim.arrays import Records
 
 KEPT = 32  # costs and kernel prices of other questions
 # What a step's cost does not depend on: how drafts fare and who decides their length, and how replicas share a load.
@@ -205,9 +205,14 @@ class Assembly:
             part = as_part(scenario.model).shard(deployment.tensor_parallel, deployment.expert_group)
             return memory_budget(part, (), scenario.gpu, scenario.deployment, scenario.engine)
         return program_budget(
-            speculation.program, scenario.model, speculation.draft_model, scenario.gpu, scenario.deployment,
-            scenario.engine, speculation.max_draft_tokens,
-        )  # fmt: skip
+            speculation.program,
+            scenario.model,
+            speculation.draft_model,
+            scenario.gpu,
+            scenario.deployment,
+            scenario.engine,
+            speculation.max_draft_tokens,
+        )
 
     @property
     def longest_cached(self) -> int:
@@ -286,24 +291,32 @@ class Assembly:
         if speculation is None:
             return None
         setting = Setting(
-            cost=self.believed_cost or self.cost, acceptance=self.believed_acceptance or speculation.acceptance,
+            cost=self.believed_cost or self.cost,
+            acceptance=self.believed_acceptance or speculation.acceptance,
             choices=self.choices(),
-            max_num_seqs=self.limits.max_num_seqs, context_tokens=self.context_tokens, graph_sizes=self.graph_sizes,
+            max_num_seqs=self.limits.max_num_seqs,
+            context_tokens=self.context_tokens,
+            graph_sizes=self.graph_sizes,
             seed=self.seed,
-        )  # fmt: skip
+        )
         return (policy or speculation.policy).start(setting)
 
     def engine(self, role: int = 0) -> Records:
         """The rules that one replica of a role (``scheduling.records``) schedules by."""
-        from specsim.scheduling.replica import engine_of  # numba comes with it, which most verbs do without
+        from specsim.scheduling.engine import engine_of  # numba comes with it, which most verbs do without
 
         return engine_of(
-            self.limits, self.num_kv_blocks, max_draft_tokens=self.longest, lookahead_tokens=self.lookahead_tokens,
-            draft_slots=self.draft_slots, pads_new_decodes=self.pads_new_decodes,
+            self.limits,
+            self.num_kv_blocks,
+            max_draft_tokens=self.longest,
+            lookahead_tokens=self.lookahead_tokens,
+            draft_slots=self.draft_slots,
+            pads_new_decodes=self.pads_new_decodes,
             verifies_drafts=self.verifies_drafts,
             recompute_last_hit=self.speculation is not None and self.speculation.program.recompute_last_hit,
-            role=role, layout=self.memory.layout,
-        )  # fmt: skip
+            role=role,
+            layout=self.memory.layout,
+        )
 
 
 @lru_cache(maxsize=KEPT)
@@ -335,11 +348,17 @@ def _made_cost(assembly: Assembly) -> StepCost:
     if scenario.cost.source == "steps" and assembly.given_prices is None:
         return _measured_steps(assembly)
     return RoundCost(
-        scenario.model, assembly.prices, hardware=scenario.gpu, engine=scenario.engine, precision=assembly.precision,
-        ranks=scenario.deployment.tensor_parallel, experts=scenario.deployment.expert_group,
+        scenario.model,
+        assembly.prices,
+        hardware=scenario.gpu,
+        engine=scenario.engine,
+        precision=assembly.precision,
+        ranks=scenario.deployment.tensor_parallel,
+        experts=scenario.deployment.expert_group,
         program=speculation.program if speculation else None,
-        draft=speculation.draft_model if speculation else None, max_draft_tokens=assembly.longest,
-    )  # fmt: skip
+        draft=speculation.draft_model if speculation else None,
+        max_draft_tokens=assembly.longest,
+    )
 
 
 def _measured_steps(assembly: Assembly) -> StepCost:

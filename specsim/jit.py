@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -40,7 +42,7 @@ def jit(function: _Function) -> _Function:
 class Callback:
     """A function of two whole numbers, for Python to call and for compiled functions by ``call_at``."""
 
-    def __init__(self, function: _Pair, sources: Iterable[Path]) -> None:
+    def __init__(self, function: _Pair) -> None:
         """Compiled now, or read from numba's cache."""
         if PLAIN_PYTHON:
             self._call: Any = function
@@ -48,7 +50,7 @@ class Callback:
             _plain[self.address] = function
         else:
             options: dict[str, Any] = {"cache": True, "error_model": "numpy"}
-            self._compiled = cast(Any, numba.cfunc)(_TYPE, **options)(_named(function, sources))
+            self._compiled = cast(Any, numba.cfunc)(_TYPE, **options)(_named(function))
             self._call = self._compiled.ctypes
             self.address = int(cast(int, ctypes.cast(self._call, ctypes.c_void_p).value))
 
@@ -60,21 +62,53 @@ _TYPE = types.int64(types.int64, types.int64)
 _plain: dict[int, _Pair] = {}  # in place of what lies at addresses
 
 
-def is_kept(function: _Pair, sources: Iterable[Path]) -> bool:
+@cache
+def compiled(function: _Pair) -> Callback:
+    """The one ``Callback`` of a function."""
+    return Callback(function)
+
+
+def is_kept(function: _Pair) -> bool:
     """Whether numba's cache holds the ``Callback`` of a function, so that it need not be compiled."""
     if PLAIN_PYTHON:
         return True
-    compiled = cast(Any, numba.njit(cache=True)(_named(function, sources)))
+    compiled = cast(Any, numba.njit(cache=True)(_named(function)))
     return any(Path(compiled.stats.cache_path).glob(f"*{function.__qualname__}*.nbi"))
 
 
-def _named(function: _Function, sources: Iterable[Path]) -> _Function:
+def _named(function: _Function) -> _Function:
     """numba notices a change only of the file that holds the function itself, so the function's name tells the state
-    of all ``sources`` and of this module: each state has a cache of its own.
+    of all its sources: each state has a cache of its own.
     """
-    content = b"".join(path.read_bytes() for path in sorted({*sources, Path(__file__)}))
+    content = b"".join(path.read_bytes() for path in sorted(sources(Path(function.__code__.co_filename))))
     function.__qualname__ = f"{function.__name__}_{hashlib.sha256(content).hexdigest()[:16]}"
     return function
+
+
+@cache
+def sources(module: Path) -> frozenset[Path]:
+    """Files that compiled functions of a module may be made of: its own and, of every one that uses this module here,
+    those of this package that it imports.
+    """
+    found, ahead = set(), [module]
+    while ahead:
+        file = ahead.pop()
+        text = file.read_text()
+        if file not in found and f"from {__name__} import" in text:
+            ahead += _imported(text)
+        found.add(file)
+    return frozenset(found)
+
+
+_IMPORT = re.compile(r"^from (specsim[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
+
+
+def _imported(text: str) -> Iterator[Path]:
+    for module, names in _IMPORT.findall(text):
+        place = Path(__file__).parents[1].joinpath(*module.split("."))
+        for path in (place, *(place / name for name in re.findall(r"\w+", names))):
+            if (file := path.with_suffix(".py")).exists():
+                yield file
 
 
 def _call_at() -> Callable[[int, int, int], int]:
@@ -97,9 +131,10 @@ call_at = _call_at()
 """Calls the ``Callback`` at an address; for compiled functions."""
 
 
-def mixed_record(whole: tuple[str, ...], floating: tuple[str, ...] = ()) -> np.dtype[Any]:
-    """A record of whole numbers, addresses among them, and of floating-point ones."""
-    return np.dtype([(name, np.int64) for name in whole] + [(name, np.float64) for name in floating])
+def mixed_record(whole: str | Iterable[str], floating: str | Iterable[str] = ()) -> np.dtype[Any]:
+    """A record of whole numbers, addresses among them, and of floats; names as a named tuple takes them."""
+    names = [one.split() if isinstance(one, str) else list(one) for one in (whole, floating)]
+    return np.dtype([(name, kind) for kind, some in zip((np.int64, np.float64), names, strict=True) for name in some])
 
 
 def record_at(dtype: np.dtype[Any]) -> Callable[[int], Any]:
@@ -151,6 +186,21 @@ def array_at(address: int, count: int, dtype: np.dtype[Any]) -> np.ndarray[Any, 
         if size
         else np.zeros(0, dtype)
     )
+
+
+def point(record: np.ndarray[Any, Any], fields: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+    """Set fields of a record: numbers as they are, an array by its address, None as the address of nothing.
+
+    Returns the arrays, which whoever reads the record must keep alive.
+    """
+    arrays = []
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            arrays.append(np.ascontiguousarray(value))
+            record[name] = address_of(arrays[-1])
+        else:
+            record[name] = NONE if value is None else value
+    return arrays
 
 
 def address_of(array: np.ndarray[Any, Any]) -> int:

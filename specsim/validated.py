@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LARGEST = 1e30  # of any physical quantity in SI units, bytes or FLOPs; products of several stay finite
 LARGEST_INTEGER = 2**63 - 1
+Share = Annotated[float, Field(ge=0, le=1)]  # of a whole, or a probability
 
 
 class Validated(BaseModel):

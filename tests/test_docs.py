@@ -19,7 +19,7 @@ from tests.shipped import ONE_CASE_OF_EACH_KIND
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-LAYOUT = (ROOT / "docs" / "layout.md").read_text()
+TREE = (ROOT / "docs" / "layout.md").read_text().split("```text\nspecsim/\n")[1].split("```")[0]
 
 
 def module_of(path: Path) -> Any:
@@ -171,14 +171,12 @@ def named_at(place: str) -> Path:
 
 def test_the_tree_names_every_package_folder() -> None:
     folders = {p.name for p in (ROOT / "specsim").iterdir() if p.is_dir() and (p / "__init__.py").exists()}
-    tree = LAYOUT.split("```text")[-1]
-    missing = {name for name in folders if not re.search(rf"\b{name}/", tree)}
+    missing = {name for name in folders if not re.search(rf"\b{name}/", TREE)}
     assert not missing
 
 
 def test_the_tree_names_nothing_that_does_not_exist() -> None:
-    tree = LAYOUT.split("```text")[-1].split("```")[0]
-    names = re.findall(r"^\s*([\w.]+(?:/[\w.]+)*/?)\s", tree, re.MULTILINE)
+    names = re.findall(r"^\s*([\w.]+(?:/[\w.]+)*/?)\s", TREE, re.MULTILINE)
     known = {p.name for p in ROOT.rglob("*") if ".venv" not in p.parts and ".git" not in p.parts}
     assert names
     assert [name for name in names if name.rstrip("/").split("/")[-1] not in known] == []

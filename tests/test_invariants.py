@@ -16,7 +16,7 @@ from specsim.results import RunResult
 from specsim.scenario import Speculation
 from specsim.serving.fleet import Fleet
 from specsim.serving.simulate import run
-from specsim.serving.sinks import Records
+from specsim.serving.sinks import KeptRecords
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import uniform
 from specsim.speculation.policy import FixedPolicy, TablePolicy
@@ -54,7 +54,7 @@ class Case:
     def fleet(self) -> Fleet:
         """Its replicas after the run."""
         fleet = Fleet([self.machine()] * self.replicas, ["default"], router="round_robin")
-        fleet.serve([requests_of(self.requests)], Records(["default"]))
+        fleet.serve([requests_of(self.requests)], KeptRecords(["default"]))
         return fleet
 
     def longest(self) -> int:

@@ -20,7 +20,7 @@ from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Scenario, Speculation
 from specsim.serving.fleet import Fleet
-from specsim.serving.price_table import tabled
+from specsim.serving.prices import tabled
 from specsim.serving.simulate import run
 from specsim.specs.engine import EngineLimits
 from specsim.workload.arrivals import GammaArrivals, PoissonArrivals
@@ -57,9 +57,9 @@ class Finished:
         self.numbers: list[Values] = []
         self.times: list[Values] = []
 
-    def take(self, finished: Any, finished_s: Values, *_: Any) -> None:
-        self.numbers.append(finished[:, 0].copy())
-        self.times.append(finished_s.copy())
+    def take(self, finished: Any, *_: Any) -> None:
+        self.numbers.append(finished["request_id"].copy())
+        self.times.append(np.column_stack([finished[name] for name in ("arrival_s", "first_token_s", "finish_s")]))
 
     @property
     def finished(self) -> int:

@@ -70,9 +70,16 @@ def _kernel(phase: str, kernel: Kernel, price: Price) -> RoundKernel:
     flops, moved, seconds = (float(np.asarray(value)) for value in (kernel.flops, kernel.bytes, price.seconds))
     bound = "compute" if float(np.asarray(price.compute_bound)) > 0.5 else "memory"
     return RoundKernel(
-        phase, _name(kernel), kernel.dtype or "float32", float(np.asarray(kernel.count)), flops, moved, seconds,
-        "communication" if kernel.kind == "collective" else bound, SOURCES[int(float(np.asarray(price.rank)))],
-    )  # fmt: skip
+        phase,
+        _name(kernel),
+        kernel.dtype or "float32",
+        float(np.asarray(kernel.count)),
+        flops,
+        moved,
+        seconds,
+        "communication" if kernel.kind == "collective" else bound,
+        SOURCES[int(float(np.asarray(price.rank)))],
+    )
 
 
 def _name(kernel: Kernel) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
-from specsim.api.words import Question, Words, ask
+from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.errors import InvalidInput
 from specsim.interop.acceptance import read_log_file
 from specsim.planning.compare import SIMULATED, Comparison, accepting_as_logged, usual_drafters, with_each
@@ -15,13 +15,13 @@ from specsim.scenario import Asked, Scenario
 
 
 def compare(
-    scenario: Question = None,
+    scenario: ScenarioLike = None,
     *,
     drafters: Sequence[str] = (),
     batches: Sequence[int] | None = None,
     fit: Mapping[str, str | Path] | None = None,
     simulated: int = SIMULATED,
-    **words: Unpack[Words],
+    **words: Unpack[QuestionOptions],
 ) -> Comparison:
     """Speed-up by batch size, best k, memory, and TTFT and TPOT at the load, for each drafter and for none.
 

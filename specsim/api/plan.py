@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Unpack
 
-from specsim.api.words import Question, Words, ask
+from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.interop.gpu_prices import price_of
 from specsim.planning.plan.answer import PlanAnswer, plan_answer
 from specsim.planning.plan.growth import Growth
@@ -13,7 +13,7 @@ from specsim.planning.plan.named import Named
 
 
 def plan(
-    scenario: Question = None,
+    scenario: ScenarioLike = None,
     *,
     gpus: Sequence[str] = (),
     tps: Sequence[int] = (),
@@ -28,7 +28,7 @@ def plan(
     months: int = 12,
     loads: Sequence[float] = (),
     what_if: bool = True,
-    **words: Unpack[Words],
+    **words: Unpack[QuestionOptions],
 ) -> PlanAnswer:
     """The cheapest deployment that meets the SLO, the best of each kind, and what was left out and why.
 

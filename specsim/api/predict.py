@@ -8,7 +8,7 @@ from typing import Unpack
 
 from specsim.analytic.load import answered_map
 from specsim.analytic.speedups import SpeedupMap
-from specsim.api.words import Question, Words, ask
+from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.assembly import assemble
 from specsim.notebook import html_table
 from specsim.report.assumed import assumed_lines, unstated_line
@@ -46,13 +46,13 @@ class Prediction:
 
 
 def predict(
-    scenario: Question = None,
+    scenario: ScenarioLike = None,
     *,
     batch: int | None = None,
     batches: Sequence[int] | None = None,
     context: float | None = None,
     decode_only: bool = False,
-    **words: Unpack[Words],
+    **words: Unpack[QuestionOptions],
 ) -> Prediction:
     """Speed-up of every draft length at every batch size, prompts included, and the verdict for the load's batch.
 

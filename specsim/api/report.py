@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
-from specsim.api.words import Question, Words, ask
+from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.planning.plan.growth import Growth
 from specsim.report.document import capacity_report
 
@@ -14,13 +14,13 @@ MARKDOWN = (".md", ".markdown")
 
 def write_report(
     path: str | Path,
-    scenario: Question = None,
+    scenario: ScenarioLike = None,
     *,
     batch: int | None = None,
     simulate: bool = True,
     growth: float | None = None,
     months: int = 12,
-    **words: Unpack[Words],
+    **words: Unpack[QuestionOptions],
 ) -> Path:
     """Write one self-contained HTML page, or Markdown where ``path`` ends in .md, and return where.
 

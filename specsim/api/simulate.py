@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from specsim.api.words import Question, Words, ask
+from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.assembly import assemble
 from specsim.results import RunResult
 from specsim.serving.simulate import simulate as serve
 
 
-def simulate(scenario: Question = None, **words: Unpack[Words]) -> RunResult:
+def simulate(scenario: ScenarioLike = None, **words: Unpack[QuestionOptions]) -> RunResult:
     """Serve the question's requests, with its drafter; ``drafter="off"`` asks the same of none, under equal seeds.
 
     The result's ``summary()`` has the keys of ``vllm bench serve``: times in ms, throughput in tokens/s; ``requests``

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Unpack, get_args
 
-from specsim.api.words import Question, Words, ask
+from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.assembly import assemble
 from specsim.errors import unknown_name
-from specsim.interop.engine_config import Engine
+from specsim.interop.engine_config import RealEngineKind
 from specsim.planning.decide import Decision, decide
 from specsim.planning.longer import longest_worth_trying
 from specsim.planning.tune import rule_of
@@ -16,15 +16,15 @@ from specsim.planning.tune import tune as find
 
 
 def tune(
-    scenario: Question = None,
+    scenario: ScenarioLike = None,
     *,
-    target: Engine | None = None,
+    target: RealEngineKind | None = None,
     batches: Sequence[int] | None = None,
     prefer: Literal["throughput", "sure"] = "throughput",
     tolerance: float = 0.01,
     draft_model: str | None = None,
     simulate: bool = True,
-    **words: Unpack[Words],
+    **words: Unpack[QuestionOptions],
 ) -> Decision:
     """The best draft length at every batch size, confirmed under the load, ready to paste.
 
@@ -42,10 +42,10 @@ def tune(
     3
     """
     asked = ask(scenario, **words)
-    if target is not None and target not in get_args(Engine):
-        raise unknown_name("engine", str(target), get_args(Engine))
-    kind, known = asked.scenario.engine.kind, get_args(Engine)
-    engine: Engine = next((one for one in known if one == (target or kind)), "vllm")
+    if target is not None and target not in get_args(RealEngineKind):
+        raise unknown_name("engine", str(target), get_args(RealEngineKind))
+    kind, known = asked.scenario.engine.kind, get_args(RealEngineKind)
+    engine: RealEngineKind = next((one for one in known if one == (target or kind)), "vllm")
     question = longest_worth_trying(asked.scenario, asked.fields).run_by(engine)
     rule = rule_of(engine, question)
     tuning = find(assemble(question), rule=rule, batches=batches, prefer=prefer, tolerance=tolerance)

@@ -12,10 +12,10 @@ from specsim.errors import InvalidInput, kind_of, unknown_name
 from specsim.scenario import Asked, Scenario, ShortOptions
 from specsim.scenario import ask as ask_short
 
-Question = Scenario | Asked | str | Path | None  # None: the words alone
+ScenarioLike = Scenario | Asked | str | Path | None  # None: the words alone
 
 
-class Words(TypedDict, total=False):
+class QuestionOptions(TypedDict, total=False):
     """A question in a dozen words; each overrides the scenario that it is given with.
 
     ``model``: a bundled or hub name, or a config.json. ``gpu``: a name, with how many (``4x h100``) if wished.
@@ -47,7 +47,7 @@ TEXTS = ("ttft_p95", "tpot_p95", "e2e_p95")
 WHOLE = ("tp", "draft_tokens", "concurrency", "prompt", "output")
 
 
-def ask(scenario: Question = None, **words: Unpack[Words]) -> Asked:
+def ask(scenario: ScenarioLike = None, **words: Unpack[QuestionOptions]) -> Asked:
     """The question of a scenario (a YAML path or a bundled name), or of words alone, or of words over a scenario.
 
     Its ``scenario`` is what is asked, every default resolved; its ``assumed`` names what had to be assumed. Raises
@@ -59,9 +59,9 @@ def ask(scenario: Question = None, **words: Unpack[Words]) -> Asked:
     >>> asked.assumed[0]
     'tensor parallel 4, the fewest GPUs of whose memory weights take 70% at most'
     """
-    unknown = sorted(words.keys() - Words.__annotations__.keys())
+    unknown = sorted(words.keys() - QuestionOptions.__annotations__.keys())
     if unknown:
-        raise unknown_name("word", unknown[0], Words.__annotations__)
+        raise unknown_name("word", unknown[0], QuestionOptions.__annotations__)
     if isinstance(scenario, Scenario):
         if words:
             raise InvalidInput(
@@ -77,7 +77,7 @@ def ask(scenario: Question = None, **words: Unpack[Words]) -> Asked:
     return ask_short(None if scenario is None else str(scenario), options, settings)
 
 
-def _options(words: Words) -> dict[str, Any]:
+def _options(words: QuestionOptions) -> dict[str, Any]:
     """Under the names of ShortOptions; raises InvalidInput for a value of the wrong kind."""
     found: dict[str, Any] = {}
     for word, value in words.items():

@@ -16,8 +16,8 @@ from specsim.cases.loads import Loads
 from specsim.cases.map import committed_score, predicted_cells, score
 from specsim.cases.predict import write_prediction
 from specsim.cases.served import (
-    Served,
     ServedRun,
+    ServedStage,
     load_runs,
     loads_of,
     rows_of,
@@ -31,8 +31,8 @@ from specsim.cases.served import (
 __all__ = [
     "Case",
     "Loads",
-    "Served",
     "ServedRun",
+    "ServedStage",
     "case_names",
     "cases_folder",
     "committed_score",

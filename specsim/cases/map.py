@@ -19,11 +19,19 @@ def predicted_cells(speedups: SpeedupMap) -> list[Predicted]:
     """A map's cells in the form that ``compare`` scores."""
     return [
         Predicted(
-            cell.batch, cell.draft_tokens, cell.round_s, cell.round_low_s, cell.round_high_s, cell.tokens_per_round,
-            cell.source, cell.parts, cell.low, cell.high,
+            cell.batch,
+            cell.draft_tokens,
+            cell.round_s,
+            cell.round_low_s,
+            cell.round_high_s,
+            cell.tokens_per_round,
+            cell.source,
+            cell.parts,
+            cell.low,
+            cell.high,
         )
         for cell in speedups.cells
-    ]  # fmt: skip
+    ]
 
 
 def committed_prediction(case: Case, drafter: str) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from specsim.cases.served import ServedRun, load_runs, require_saturation, satur
 from specsim.errors import InvalidInput
 from specsim.fidelity import Predicted
 from specsim.kept_files import replace_text
+from specsim.progress import Progress
 from specsim.results.served_rows import METRICS, SCENARIO, PredictedMetric, PredictedRun, write_predictions
 from specsim.scenario import Scenario
-
-Progress = Callable[[int, int], None]
 
 
 def write_prediction(case: Case, progress: Progress | None = None) -> Path:

@@ -21,7 +21,7 @@ from specsim.results.served_rows import SATURATION, SCENARIO, ServedRow, load_pr
 from specsim.scenario import Scenario, load_scenario
 from specsim.workload.arrivals import ClosedLoopArrivals, OpenArrivals
 
-Served = Literal["saturation", "loads"]
+ServedStage = Literal["saturation", "loads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def rows_to_extend(path: Path, runs: Sequence[ServedRun]) -> list[ServedRow]:
     return rows
 
 
-def runs_to_measure(case: Case, what: Served) -> tuple[list[ServedRun], Path]:
+def runs_to_measure(case: Case, what: ServedStage) -> tuple[list[ServedRun], Path]:
     """The runs of a case's saturation or loads, and the table they go to.
 
     Raises InvalidInput for loads whose saturation is not measured or that were not predicted first, and for a

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from specsim.cli.options import JsonOption, ScenarioArgument, SetOption, console, messages, print_json
+
+if TYPE_CHECKING:
+    from specsim.planning.calibrate import Calibration
 
 
 def calibrate(
@@ -44,24 +47,21 @@ def calibrate(
     if whole is not None:
         replace_text(whole, _with(scenario, settings or [], fragment, told))
     if as_json:
-        document: dict[str, Any] = {
-            "better": found.better,
-            "verdict": told,
-            "fields": fragment,
-            "constants": {
-                name: {"default": found.defaults[name], "found": value, "error": found.errors[name]}
-                for name, value in found.found.items()
-            },
-            "figures": [asdict(one) for one in found.figures],
-            "file": str(out),
-        }
-        print_json(document)
+        print_json({"verdict": told, "fields": fragment, "file": str(out), **_document(found)})
         return
     screen = console()
     for table in (runs_table(found), figures_table(found), constants_table(found)):
         screen.print(table)
     screen.print(told, soft_wrap=True)
     messages().print(f"wrote {out}" + ("" if whole is None else f" and {whole}"))
+
+
+def _document(found: Calibration) -> dict[str, Any]:
+    constants = {
+        name: {"default": found.defaults[name], "found": value, "error": found.errors[name]}
+        for name, value in found.found.items()
+    }
+    return {"better": found.better, "constants": constants, "figures": [asdict(one) for one in found.figures]}
 
 
 def _with(reference: str, settings: list[str], fragment: dict[str, Any], told: str) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from specsim.assembly import assemble
 from specsim.cases import (
     Case,
-    Served,
+    ServedStage,
     loads_of,
     rows_to_extend,
     runs_to_measure,
@@ -20,7 +18,7 @@ from specsim.cases import (
 )
 from specsim.cases.anchor_rows import AnchorRow, append_anchors
 from specsim.cases.served import run_name
-from specsim.cli.options import messages
+from specsim.cli.options import messages, progress_of
 from specsim.errors import InvalidInput
 from specsim.fidelity import read_grid, write_grid
 from specsim.kept_files import only_writer
@@ -34,9 +32,8 @@ LOOK_EVERY_S = 2.0  # between the steps of a served run: one percent of its time
 
 def predict_into(case: Case) -> Path:
     """Write a case's prediction, showing how far it is; returns the file."""
-    with _progress("predicting") as progress:
-        task = progress.add_task("", total=None)
-        return write_prediction(case, lambda done, total: progress.update(task, completed=done, total=total))
+    with progress_of("predicting") as progress:
+        return write_prediction(case, progress)
 
 
 def measure_maps(
@@ -63,16 +60,15 @@ def _measure_missing_cells(
     dtype = assemble(next(iter(drafters.values()))).precision.dtype
     looks = Looks(Anchors(device, dtype, machine), LOOK_EVERY_S)
     before = probe_s(device, dtype, *clock_and_capture(device))
-    with _progress("measuring") as progress:
+    with progress_of("measuring") as progress:
         total = repeats * sum(len(batches) * len(lengths) for batches, lengths in map(map_axes, drafters.values()))
-        task = progress.add_task("", total=total, completed=sum(map(len, done.values())))
         for name, row in _map_rows(drafters, done, device=device, repeats=repeats, cell_seconds=cell_seconds):
             write_grid(out, name, [row])
             for _ in range(CELL_LOOKS):
                 looks.look()
             seen = AnchorRow(row.repeat, f"{name}/{row.batch}/{row.draft_tokens}", *looks.take())
             append_anchors(out.parent / "conditions.csv", seen)
-            progress.advance(task)
+            progress(sum(map(len, done.values())), total)
     after = probe_s(device, dtype, *clock_and_capture(device))
     write_machine(out.parent, machine.device_name, machine.versions, (before, after))
 
@@ -115,7 +111,7 @@ def map_axes(question: Scenario) -> tuple[list[int], list[int]]:
     return default_batches(question.engine.max_num_seqs), lengths
 
 
-def measure_served(case: Case, what: Served, *, device: str) -> Path:
+def measure_served(case: Case, what: ServedStage, *, device: str) -> Path:
     """Measure what a served case's table lacks, row by row; returns the table.
 
     Loads need their prediction first. Raises InvalidInput without it, or for a table of another scenario.
@@ -124,7 +120,7 @@ def measure_served(case: Case, what: Served, *, device: str) -> Path:
         return _measure_missing_runs(case, what, device=device)
 
 
-def _measure_missing_runs(case: Case, what: Served, *, device: str) -> Path:
+def _measure_missing_runs(case: Case, what: ServedStage, *, device: str) -> Path:
     from specsim.profiling.device.anchors import Anchors, Looks
     from specsim.profiling.device.machine import inspect
     from specsim.profiling.device.probe import probe_s
@@ -160,8 +156,3 @@ def _measure_missing_runs(case: Case, what: Served, *, device: str) -> Path:
         machine = inspect(device)
         write_machine(case.folder, machine.device_name, machine.versions, (probes[0], probe()))
     return path
-
-
-def _progress(what: str) -> Progress:
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=messages(), disable=not messages().is_terminal)

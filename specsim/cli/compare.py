@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specsim.cli.lists import whole_numbers
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
-from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput
 
@@ -56,7 +56,7 @@ def compare(
         found = find(
             scenarios,
             left_out=left_out,
-            batches=whole_numbers(batches, "--batches"),
+            batches=whole_numbers(batches, "--batches") or None,
             simulated=simulated,
             progress=tell,
         )

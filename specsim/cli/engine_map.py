@@ -12,7 +12,7 @@ from specsim.cli.case_runs import map_axes
 from specsim.cli.measure_engine import RealEngine
 from specsim.cli.options import messages, progress_of
 from specsim.engines import Checkpoints
-from specsim.engines.rounds import Cell, MeasuredCell, SteadyRounds, cells_in_order
+from specsim.engines.rounds import MeasuredCell, RoundsCell, SteadyRounds, cells_in_order
 from specsim.errors import InvalidInput
 from specsim.fidelity import read_grid, write_grid
 from specsim.fidelity.acceptance_file import ACCEPTANCE, write_acceptance
@@ -63,7 +63,7 @@ def measure_engine_map(
     return not pending
 
 
-def _cells(drafters: Mapping[str, Scenario], repeats: int, draft_lengths: Collection[int] | None) -> list[Cell]:
+def _cells(drafters: Mapping[str, Scenario], repeats: int, draft_lengths: Collection[int] | None) -> list[RoundsCell]:
     """The map's, in the order that they are measured in."""
     axes = {name: map_axes(one) for name, one in drafters.items()}
     batches = sorted({batch for sizes, _ in axes.values() for batch in sizes})

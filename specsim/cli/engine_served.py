@@ -6,7 +6,7 @@ import math
 import time
 from pathlib import Path
 
-from specsim.cases import Case, Served, loads_of, rows_to_extend, runs_to_measure, still_to_run, write_machine
+from specsim.cases import Case, ServedStage, loads_of, rows_to_extend, runs_to_measure, still_to_run, write_machine
 from specsim.cli.measure_engine import RealEngine
 from specsim.cli.options import messages
 from specsim.engines import Arms, Checkpoints
@@ -15,7 +15,7 @@ from specsim.profiling.steps.engine_machine import EngineMachine
 from specsim.results.served_rows import METRICS, ServedRow, append_row
 
 
-def measure_engine_served(case: Case, what: Served, engine: RealEngine, minutes: float | None) -> bool:
+def measure_engine_served(case: Case, what: ServedStage, engine: RealEngine, minutes: float | None) -> bool:
     """Measure what a served case's table lacks, ``minutes`` at most; whether that is all of it.
 
     The alternatives' servers are all up at once, and take turns. Raises InvalidInput and NoAnswer, before one starts,

@@ -75,11 +75,14 @@ def _document(chosen: ChosenLaw) -> dict[str, Any]:
     from specsim.report.fitted_acceptance import law_fields
 
     return {
-        "acceptance": law_fields(chosen), "law": chosen.name, "level": chosen.level,
-        "draft_tokens": chosen.draft_tokens, "acceptance_length": _numbers(chosen.acceptance_length),
+        "acceptance": law_fields(chosen),
+        "law": chosen.name,
+        "level": chosen.level,
+        "draft_tokens": chosen.draft_tokens,
+        "acceptance_length": _numbers(chosen.acceptance_length),
         "numbers": {name: _numbers(one) for name, one in chosen.numbers.items()},
         "candidates": [asdict(one) for one in chosen.candidates],
-    }  # fmt: skip
+    }
 
 
 def _numbers(one: Estimate) -> dict[str, float | None]:

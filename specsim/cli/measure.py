@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from specsim.cli.groups import OptionGroup
 from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
 from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from specsim.cases import Case
+    from specsim.cases import Case, ServedStage
     from specsim.cli.measure_engine import RealEngine
     from specsim.scenario import Scenario
 
-OWN_RUNS = ("--lossless", "--grid", "--saturation", "--loads")  # of the reference engine, in place of the workload
-_ALL_OWN = f"{', '.join(OWN_RUNS[:-1])} and {OWN_RUNS[-1]}"
+
+OwnRun = Literal["lossless", "grid", "saturation", "loads"]
 
 
-@takes_question
-def measure(
-    asked: Question,
-    engine: Annotated[str, typer.Option(help="Which engine runs it: reference, vllm or sglang.")] = "reference",
+@dataclass(frozen=True, slots=True)
+class RealEngineOptions(OptionGroup):
+    """An engine that runs it in place of the reference engine, and how."""
+
+    engine: Annotated[str, typer.Option(help="Which engine runs it: reference, vllm or sglang.")] = "reference"
     installation: Annotated[
         Path | None,
         typer.Option("--vllm", "--sglang", help="The engine's virtual environment, or its Python."),
-    ] = None,
+    ] = None
     model: Annotated[
         str | None,
         typer.Option(help="Model, as ever; of a real engine its folder, of which config.json alone is read."),
-    ] = None,
-    draft_model: Annotated[Path | None, typer.Option(help="The draft model's folder, likewise.")] = None,
-    blocks: Annotated[int, typer.Option(help="Times that a real engine runs each arm, interleaved.")] = 3,
-    port: Annotated[int | None, typer.Option(help="First port of a real engine's servers; else free ones.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    ] = None
+    draft_model: Annotated[Path | None, typer.Option(help="The draft model's folder, likewise.")] = None
+    blocks: Annotated[int, typer.Option(help="Times that a real engine runs each arm, interleaved.")] = 3
+    port: Annotated[int | None, typer.Option(help="First port of a real engine's servers; else free ones.")] = None
+    minutes: Annotated[
+        float | None, typer.Option(help="A real engine's grid or loads stop after so long; the same command goes on.")
+    ] = None
+
+    def real(self) -> RealEngine:
+        from specsim.cli.measure_engine import RealEngine
+
+        folder = None if self.model is None else Path(self.model)
+        return RealEngine(self.engine, self.installation, folder, self.draft_model, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRuns(OptionGroup):
+    """Runs of their own, in place of the workload."""
+
     lossless: Annotated[
         bool,
         typer.Option(
@@ -44,7 +60,7 @@ def measure(
             help="Compare greedy output with and without the scenario's drafter, by dtype. A draft model is a noisy "
             "copy of the target then.",
         ),
-    ] = False,
+    ] = False
     grid: Annotated[
         bool,
         typer.Option(
@@ -52,53 +68,78 @@ def measure(
             help="Measure the batch x k map instead of the workload. SCENARIO may be a case: the maps of its drafters "
             "go to its own table.",
         ),
-    ] = False,
+    ] = False
     saturation: Annotated[
         bool,
         typer.Option(
             "--saturation", help="SCENARIO is a case's folder with loads.yaml: measure its saturation. Resumes."
         ),
-    ] = False,
+    ] = False
     loads: Annotated[
         bool, typer.Option("--loads", help="Then measure the case's loads, at shares of the saturation. Resumes.")
-    ] = False,
-    out: Annotated[
-        Path, typer.Option(help="Table that --grid writes and resumes from; a real engine's folder.")
-    ] = Path("measured.csv"),
-    repeats: Annotated[int, typer.Option(help="Interleaved repeats of --grid.")] = 4,
-    cell_seconds: Annotated[float, typer.Option(help="Seconds that one cell of --grid runs, about.")] = 2.0,
-    minutes: Annotated[
-        float | None, typer.Option(help="A real engine's grid or loads stop after so long; the same command goes on.")
-    ] = None,
+    ] = False
+
+    def asked(self) -> OwnRun | None:
+        """The one that is asked for. Raises InvalidInput for several."""
+        names: tuple[OwnRun, ...] = get_args(OwnRun)
+        asked = [name for name in names if getattr(self, name)]
+        if len(asked) > 1:
+            listed = [f"--{name}" for name in names]
+            raise InvalidInput(f"{', '.join(listed[:-1])} and {listed[-1]} are runs of their own; give one of them")
+        return asked[0] if asked else None
+
+
+@dataclass(frozen=True, slots=True)
+class GridOptions(OptionGroup):
+    """Where a grid's table is, and how long each of its cells is measured."""
+
+    out: Annotated[Path, typer.Option(help="Table that --grid writes and resumes from; a real engine's folder.")] = (
+        Path("measured.csv")
+    )
+    repeats: Annotated[int, typer.Option(help="Interleaved repeats of --grid.")] = 4
+    cell_seconds: Annotated[float, typer.Option(help="Seconds that one cell of --grid runs, about.")] = 2.0
+
+
+@takes_question
+def measure(
+    asked: Question,
+    on: RealEngineOptions,
+    own: OwnRuns,
+    grid: GridOptions,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Serve the workload on the wall clock, or measure the map that ``predict`` predicts."""
-    own = [name for name, asked in zip(OWN_RUNS, (lossless, grid, saturation, loads), strict=True) if asked]
-    if engine != "reference":
-        from specsim.cli.measure_engine import RealEngine, measure_arms
-
-        real = RealEngine(engine, installation, None if model is None else Path(model), draft_model, port)
-        if own == ["--grid"]:
-            _measure_engine_map(asked, model, real, out, repeats, minutes)
-        elif own in (["--saturation"], ["--loads"]):
-            _measure_engine_loads(_case(asked), "saturation" if saturation else "loads", real, minutes)
-        elif own:
-            raise InvalidInput("--lossless is the reference engine's, and the others are runs of their own; give one")
-        else:
-            measure_arms(_of_engine(asked, model), real, out.with_suffix(""), blocks, as_json=as_json)
+    what = own.asked()
+    if on.engine != "reference":
+        _on_real_engine(asked, on, what, grid, as_json=as_json)
         return
-    if len(own) > 1:
-        raise InvalidInput(f"{_ALL_OWN} are runs of their own; give one of them")
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
-    asked = _named(asked, model)
-    if saturation or loads:
-        _measure_case_loads(_case(asked), "saturation" if saturation else "loads", device)
-    elif grid:
-        _measure_grid(asked, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
+    asked = _named(asked, on.model)
+    if what == "saturation" or what == "loads":
+        _measure_case_loads(_case(asked), what, device)
+    elif what == "grid":
+        _measure_grid(asked, grid, device=device)
+    elif what == "lossless":
+        compare_outputs(_question(asked), device, as_json=as_json)
     else:
-        question = _question(asked)
-        compare_outputs(question, device, as_json=as_json) if lossless else _serve(question, device, as_json=as_json)
+        _serve(_question(asked), device, as_json=as_json)
+
+
+def _on_real_engine(
+    asked: Question, on: RealEngineOptions, what: OwnRun | None, grid: GridOptions, *, as_json: bool
+) -> None:
+    from specsim.cli.measure_engine import measure_arms
+
+    if what == "lossless":
+        raise InvalidInput("--lossless is the reference engine's alone; leave out --engine")
+    if what == "grid":
+        _measure_engine_map(asked, on, grid)
+    elif what == "saturation" or what == "loads":
+        _measure_engine_loads(_case(asked), what, on)
+    else:
+        measure_arms(_of_engine(asked, on.model), on.real(), grid.out.with_suffix(""), on.blocks, as_json=as_json)
 
 
 def _named(asked: Question, model: str | None) -> Question:
@@ -126,23 +167,22 @@ def _serve(question: Scenario, device: str, *, as_json: bool) -> None:
     print_json(summary | {"name": question.name}) if as_json else console().print(run_table({question.name: summary}))
 
 
-def _measure_grid(asked: Question, out: Path, *, device: str, repeats: int, cell_seconds: float) -> None:
+def _measure_grid(asked: Question, grid: GridOptions, *, device: str) -> None:
     from specsim.cases import names_case, own_drafter
 
     if asked.reference is not None and names_case(asked.reference):
         require_torch()
-        _measure_case_maps(_map_case(asked), device=device, repeats=repeats, cell_seconds=cell_seconds)
-        return
-    drafter = own_drafter(_question(asked))
+        case = _map_case(asked)
+        drafters, out = case.drafters, case.measured
+    else:
+        drafters, out = own_drafter(_question(asked)), grid.out
     from specsim.cli.case_runs import measure_maps
 
-    measure_maps(drafter, out, device=device, repeats=repeats, cell_seconds=cell_seconds)
-    messages().print(f"wrote {out}")
+    measure_maps(drafters, out, device=device, repeats=grid.repeats, cell_seconds=grid.cell_seconds)
+    messages().print(f"wrote {out}", soft_wrap=True)
 
 
-def _measure_engine_map(
-    asked: Question, model: str | None, engine: RealEngine, out: Path, repeats: int, minutes: float | None
-) -> None:
+def _measure_engine_map(asked: Question, on: RealEngineOptions, grid: GridOptions) -> None:
     from specsim.cases import names_case, own_drafter
     from specsim.cli.engine_map import measure_engine_map
 
@@ -150,20 +190,21 @@ def _measure_engine_map(
         case = _map_case(asked)
         drafters, out = case.drafters, case.measured
     else:
-        drafters = own_drafter(_of_engine(asked, model))
-    complete = measure_engine_map(drafters, engine, out, repeats, minutes=minutes)
-    left = "" if complete else ", not complete; run the same command to go on"
-    messages().print(f"wrote {out}{left}", soft_wrap=True)
+        drafters, out = own_drafter(_of_engine(asked, on.model)), grid.out
+    complete = measure_engine_map(drafters, on.real(), out, grid.repeats, minutes=on.minutes)
+    _tell_written(str(out), complete)
 
 
-def _measure_engine_loads(
-    case: Case, what: Literal["saturation", "loads"], engine: RealEngine, minutes: float | None
-) -> None:
+def _measure_engine_loads(case: Case, what: ServedStage, on: RealEngineOptions) -> None:
     from specsim.cli.engine_served import measure_engine_served
 
-    complete = measure_engine_served(case, what, engine, minutes)
+    complete = measure_engine_served(case, what, on.real(), on.minutes)
+    _tell_written(f"{what} of {case.folder}", complete)
+
+
+def _tell_written(what: str, complete: bool) -> None:
     left = "" if complete else ", not complete; run the same command to go on"
-    messages().print(f"wrote {what} of {case.folder}{left}", soft_wrap=True)
+    messages().print(f"wrote {what}{left}", soft_wrap=True)
 
 
 def _case(asked: Question) -> Case:
@@ -190,18 +231,11 @@ def _map_case(asked: Question) -> Case:
     return case
 
 
-def _measure_case_loads(case: Case, what: Literal["saturation", "loads"], device: str) -> None:
+def _measure_case_loads(case: Case, what: ServedStage, device: str) -> None:
     from specsim.cli.case_runs import measure_served
 
     require_torch()
     messages().print(f"wrote {measure_served(case, what, device=device)}", soft_wrap=True)
-
-
-def _measure_case_maps(case: Case, *, device: str, repeats: int, cell_seconds: float) -> None:
-    from specsim.cli.case_runs import measure_maps
-
-    measure_maps(case.drafters, case.measured, device=device, repeats=repeats, cell_seconds=cell_seconds)
-    messages().print(f"wrote {case.measured}", soft_wrap=True)
 
 
 def compare_outputs(question: Scenario, device: str, *, as_json: bool) -> None:

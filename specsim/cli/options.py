@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from specsim.errors import InvalidInput, MissingExtra
+from specsim.errors import MissingExtra
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -23,17 +23,6 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a field: path.to.field=value (repeatable).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, messages on stderr.")]
-
-
-def numbers(option: str, text: str, *, least: int = 1) -> tuple[int, ...]:
-    """Whole numbers of an option, as 1,4,16, ascending. Raises InvalidInput for others, or any below ``least``."""
-    try:
-        found = tuple(sorted({int(word) for word in text.split(",")}))
-    except ValueError:
-        found = ()
-    if not found or found[0] < least:
-        raise InvalidInput(f"{option} {text!r}: give whole numbers of {least} and more, as 1,4,16")
-    return found
 
 
 def require_torch() -> None:
@@ -53,15 +42,18 @@ def messages() -> Console:
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
-def progress_bar() -> Progress:
-    """What is under way, how much is done and how long the rest takes; on a terminal, and gone when it ends."""
+def progress_bar(*, counted: bool = True) -> Progress:
+    """What is under way, how much is done and how long the rest takes; on a terminal, and gone when it ends.
+
+    ``counted``: what is done is a number of things, which is shown; else a share of the whole.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     screen = messages()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        *([MofNCompleteColumn()] if counted else []),
         TimeRemainingColumn(),
         console=screen,
         transient=True,
@@ -70,11 +62,15 @@ def progress_bar() -> Progress:
 
 
 @contextmanager
-def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar of one task, as a function of (done, all)."""
-    with progress_bar() as bar:
+def progress_of(what: str, *, counted: bool = True) -> Iterator[Callable[..., None]]:
+    """A progress bar of one task, as a function of (done, all) and, if it likes, of what is being done."""
+    with progress_bar(counted=counted) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def tell(done: int, total: int, now: str = what) -> None:
+            bar.update(task, completed=done, total=total, description=now)
+
+        yield tell
 
 
 def print_json(document: Any) -> None:
@@ -84,8 +80,8 @@ def print_json(document: Any) -> None:
 
 def tell_compilation() -> None:
     """Say why the first run on a machine begins later than the next ones will."""
-    from specsim.scheduling.compiled import is_compiled
+    from specsim.jit import is_kept
     from specsim.serving.loop import serve
 
-    if not is_compiled(serve):
+    if not is_kept(serve):
         messages().print("compiling the simulator for this machine, once; it takes some ten seconds", soft_wrap=True)

@@ -2,68 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specsim.cli.choices import (
-    GrowthOption,
-    MonthsOption,
-    PriceOption,
-    PricesOption,
-    RegionOption,
-    SpotOption,
-    growth_of,
-    names,
-    numbers,
-    usd_by_gpu,
-)
+from specsim.cli.choices import GrowthOptions, PriceOptions
+from specsim.cli.groups import OptionGroup
+from specsim.cli.lists import names, numbers, whole_numbers
 from specsim.cli.options import JsonOption, console, print_json, progress_bar, tell_compilation
-from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
 from specsim.cli.workers import cores, worker_processes
 from specsim.errors import InvalidInput
+from specsim.progress import Progress
 
 if TYPE_CHECKING:
     from specsim.planning.plan.answer import PlanAnswer
     from specsim.planning.plan.growth import Growth
     from specsim.planning.plan.named import Named
 
-Told = Callable[[int, int], None]  # hears (done, all)
+
+@dataclass(frozen=True, slots=True)
+class SpaceOptions(OptionGroup):
+    """What the plan may choose from."""
+
+    gpu: Annotated[str | None, typer.Option(help="GPU types, comma-separated: h100,h200.")] = None
+    tensor_parallel: Annotated[
+        str | None, typer.Option("--tp", "--tensor-parallel-size", help="GPUs a replica; default 1,2,4,8.")
+    ] = None
+    data_parallel: Annotated[
+        str | None, typer.Option("--dp", "--data-parallel-size", help="Replicas that share their experts: 1,8.")
+    ] = None
+    drafter: Annotated[
+        str | None, typer.Option(help="Drafters, comma-separated: eagle-3,ngram; off is always tried too.")
+    ] = None
+    draft_tokens: Annotated[
+        str | None, typer.Option("--draft-tokens", "--num-speculative-tokens", help="Draft lengths to try: 1,3,5.")
+    ] = None
+    schedules: Annotated[
+        bool, typer.Option("--schedules", help="Also try draft lengths by batch size, as tune finds them.")
+    ] = False
+    weight_bits: Annotated[str | None, typer.Option(help="Bits of weights to try: 16,8; default the model's.")] = None
+    kv_bits: Annotated[str | None, typer.Option(help="Bits of the KV cache to try: 16,8.")] = None
+    disaggregated: Annotated[
+        bool, typer.Option("--disaggregated", help="Also try prefill and decode replicas in pools of their own.")
+    ] = False
+
+    def named(self, prices: PriceOptions) -> Named:
+        from specsim.planning.plan.named import Named
+
+        return Named(
+            gpus=names(self.gpu),
+            tensor_parallel=whole_numbers(self.tensor_parallel, "--tp"),
+            data_parallel=whole_numbers(self.data_parallel, "--dp"),
+            drafters=names(self.drafter),
+            draft_tokens=whole_numbers(self.draft_tokens, "--draft-tokens"),
+            weight_bits=numbers(self.weight_bits, "--weight-bits"),
+            kv_bits=numbers(self.kv_bits, "--kv-bits"),
+            schedules=self.schedules,
+            disaggregated=self.disaggregated,
+            usd=prices.usd_by_gpu(),
+        )
 
 
 @takes_question
 def plan(
     question: Question,
-    gpu: Annotated[str | None, typer.Option(help="GPU types, comma-separated: h100,h200.")] = None,
-    tensor_parallel: Annotated[
-        str | None, typer.Option("--tp", "--tensor-parallel-size", help="GPUs a replica; default 1,2,4,8.")
-    ] = None,
-    data_parallel: Annotated[
-        str | None, typer.Option("--dp", "--data-parallel-size", help="Replicas that share their experts: 1,8.")
-    ] = None,
-    drafter: Annotated[
-        str | None, typer.Option(help="Drafters, comma-separated: eagle-3,ngram; off is always tried too.")
-    ] = None,
-    draft_tokens: Annotated[
-        str | None, typer.Option("--draft-tokens", "--num-speculative-tokens", help="Draft lengths to try: 1,3,5.")
-    ] = None,
-    schedules: Annotated[
-        bool, typer.Option("--schedules", help="Also try draft lengths by batch size, as tune finds them.")
-    ] = False,
-    weight_bits: Annotated[str | None, typer.Option(help="Bits of weights to try: 16,8; default the model's.")] = None,
-    kv_bits: Annotated[str | None, typer.Option(help="Bits of the KV cache to try: 16,8.")] = None,
-    disaggregated: Annotated[
-        bool, typer.Option("--disaggregated", help="Also try prefill and decode replicas in pools of their own.")
-    ] = False,
-    price: PriceOption = None,
-    prices: PricesOption = None,
-    region: RegionOption = None,
-    spot: SpotOption = False,
-    growth: GrowthOption = None,
-    months: MonthsOption = None,
+    space: SpaceOptions,
+    prices: PriceOptions,
+    growth: GrowthOptions,
     loads: Annotated[
         str | None, typer.Option(help="Requests/s, for each of which the plan is made anew: 40,60,90.")
     ] = None,
@@ -77,16 +85,8 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Fewest GPUs and lowest cost that meet an SLO at a load, confirmed by simulation; exit status 3 if none does."""
-    from specsim.planning.plan.named import Named
-
-    named = Named(
-        gpus=names(gpu), tensor_parallel=whole_numbers(tensor_parallel, "--tp") or (),
-        data_parallel=whole_numbers(data_parallel, "--dp") or (), drafters=names(drafter),
-        draft_tokens=whole_numbers(draft_tokens, "--draft-tokens") or (),
-        weight_bits=numbers(weight_bits, "--weight-bits"), kv_bits=numbers(kv_bits, "--kv-bits"),
-        schedules=schedules, disaggregated=disaggregated, usd=usd_by_gpu(price or [], prices, region, spot),
-    )  # fmt: skip
-    grows, rates = growth_of(growth, months), numbers(loads, "--loads")
+    named = space.named(prices)
+    grows, rates = growth.asked(), numbers(loads, "--loads")
     if max_rate:
         if grows is not None or rates:
             raise InvalidInput("--max-rate looks for the load itself; drop --growth and --loads")
@@ -111,7 +111,7 @@ def _answer(
     tell_compilation()
     with progress_bar() as progress, worker_processes(workers) as pool:
 
-        def told(what: str) -> Told:
+        def told(what: str) -> Progress:
             task = progress.add_task(what, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 

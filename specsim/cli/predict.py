@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specsim.cli.lists import whole_numbers
 from specsim.cli.options import JsonOption, console, print_json, progress_of
 from specsim.cli.question import Question, takes_question
+
+if TYPE_CHECKING:
+    from specsim.analytic.exits import Exit
+    from specsim.analytic.speedups import SpeedupMap
+    from specsim.report.verdict import Verdict
+    from specsim.scenario import Asked
 
 
 @takes_question
@@ -28,35 +36,39 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Speed-up of every draft length at every batch size, prompts included, by formula."""
-    from specsim.analytic.exits import Exit, best_exits
+    from specsim.analytic.exits import best_exits
     from specsim.analytic.load import answered_map
     from specsim.assembly import assemble
-    from specsim.report.assumed import assumed_lines, unstated_line
     from specsim.report.predicted import prediction_json
-    from specsim.report.tables import exit_table, map_table, split_table
     from specsim.report.verdict import verdict
 
-    asked_for = question.ask()
-    scenario = asked_for.scenario
+    asked = question.ask()
     sizes, layers = whole_numbers(batches, "--batches"), whole_numbers(exit_layers, "--exit-layers")
-    machine = assemble(scenario)
+    machine = assemble(asked.scenario)
     with progress_of("draft lengths") as progress:
-        speedups, asked = answered_map(
+        speedups, load = answered_map(
             machine,
             batch=batch,
-            batches=sizes,
+            batches=sizes or None,
             context_tokens=context,
             decode_only=decode_only,
             progress=progress,
         )
-    exits: tuple[Exit, ...] = ()
+    exits: Sequence[Exit] = ()
     if layers:
         exits = best_exits(machine, layers, batches=speedups.batches, context_tokens=context, decode_only=decode_only)
-    answer = verdict(speedups, asked)
+    answer = verdict(speedups, load)
     if as_json:
-        document = prediction_json(asked_for, speedups, answer)
+        document = prediction_json(asked, speedups, answer)
         print_json(document | ({"exits": [best.as_json() for best in exits]} if exits else {}))
-        return
+    else:
+        _print(asked, speedups, exits, answer)
+
+
+def _print(asked: Asked, speedups: SpeedupMap, exits: Sequence[Exit], answer: Verdict) -> None:
+    from specsim.report.assumed import assumed_lines, unstated_line
+    from specsim.report.tables import exit_table, map_table, split_table
+
     out = console()
     out.print(f"[bold]{answer.sentence}[/bold]\n{answer.about}\n{answer.limits}\n")
     out.print(map_table(speedups))
@@ -65,17 +77,5 @@ def predict(
     if exits:
         out.print(exit_table(exits))
     out.print()
-    for line in (*assumed_lines(scenario, speedups), *unstated_line(asked_for.assumed)):
+    for line in (*assumed_lines(asked.scenario, speedups), *unstated_line(asked.assumed)):
         out.print(line, markup=False)
-
-
-def whole_numbers(text: str | None, option: str) -> list[int] | None:
-    """``1,2,4`` as integers; raises InvalidInput for anything else."""
-    from specsim.errors import InvalidInput
-
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InvalidInput(f"{option} {text!r} is not a list of whole numbers; write for instance 1,2,4") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specsim.cli import profile_acceptance, profile_compose, profile_now, profile_steps
-from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
+from specsim.cli.options import JsonOption, console, messages, print_json, progress_of, require_torch
 from specsim.errors import InvalidInput, unknown_name
 
 if TYPE_CHECKING:
@@ -46,21 +46,13 @@ def run(
 ) -> None:
     """Time kernels; Ctrl-C stops, and the same command goes on where it stopped."""
     require_torch()
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from specsim.profiling.sweep.run import run_sweep
 
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages(), disable=not messages().is_terminal) as progress:
-        task = progress.add_task("profile", total=None)
-
-        def advance(spent: float, total: float, what: str) -> None:
-            progress.update(task, completed=spent, total=total, description=what)
-
+    with progress_of("profile", counted=False) as progress:
         folder = run_sweep(
-            device, dtype, out, gpu=gpu, quick=quick, minutes=minutes, progress=advance, warn=messages().print
+            device, dtype, out, gpu=gpu, quick=quick, minutes=minutes, progress=progress, warn=messages().print
         )
     messages().print(f"wrote {folder}")
     show(f"{folder}/")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from specsim.cli.options import JsonOption, messages, numbers, print_json
+from specsim.cli.lists import whole_numbers
+from specsim.cli.options import JsonOption, messages, print_json, progress_of
 from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -46,16 +46,10 @@ def steps(
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
     given = {"sequences": sequences, "draft_lengths": draft_lengths, "kv_lens": kv_lens, "prefills": prefills}
     grid = _grid(device, given, quick=quick)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=messages(), disable=not messages().is_terminal) as progress:
-        task = progress.add_task("steps", total=None)
-
-        def advance(done: int, total: int, what: str) -> None:
-            progress.update(task, completed=done, total=total, description=what)
-
+    with progress_of("steps") as progress:
         complete = measure_steps(
             vllm, model, out, name=name, device=device, dtype=dtype, draft_model=draft, draft_name=draft_name, gpu=gpu,
-            grid=grid, repeats=repeats, minutes=minutes, progress=advance,
+            grid=grid, repeats=repeats, minutes=minutes, progress=progress,
         )  # fmt: skip
     messages().print(f"wrote {out}" if complete else f"wrote {out}, not complete; run the same command to go on")
 
@@ -66,7 +60,7 @@ def _grid(device: str, given: Mapping[str, str | None], *, quick: bool) -> StepG
 
     grid = QUICK_GRID if quick else CPU_GRID if device == "cpu" else CUDA_GRID
     axes = {
-        name: numbers(f"--{name.replace('_', '-')}", text, least=0 if name == "draft_lengths" else 1)
+        name: tuple(sorted(set(whole_numbers(text, f"--{name.replace('_', '-')}", least=name != "draft_lengths"))))
         for name, text in given.items()
         if text is not None
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specsim.cli.groups import OptionGroup, options_of, spread, with_parameters
 from specsim.cli.options import SetOption
 from specsim.errors import InvalidInput
 
@@ -43,7 +44,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
+class _ShortOptions(OptionGroup):
     """The short options as typer reads them; their names are those of ShortOptions."""
 
     model: Annotated[str | None, typer.Option(help="Model: a bundled or hub name, or a config.json.")] = None
@@ -84,25 +85,17 @@ ScenarioOrNone = Annotated[
 def takes_question(command: Callable[..., None]) -> Callable[..., None]:
     """A verb whose first parameter is a Question, as typer reads it: scenario, ``--set`` and the short options.
 
-    A parameter of the verb's own takes the place of the short option of its name.
+    An option of the verb's own takes the place of the short option of its name.
     """
+    verb = spread(command)
+    own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
+    short = [one for one in options_of(_ShortOptions) if one.name not in {other.name for other in own}]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    hints = inspect.get_annotations(_Options, eval_str=True)
-    names = [field.name for field in fields(_Options) if field.name not in {one.name for one in own}]
-    short = [inspect.Parameter(name, kind, default=None, annotation=hints[name]) for name in names]
-    asked = [
-        inspect.Parameter("scenario", kind, default=None, annotation=ScenarioOrNone),
-        *short,
-        inspect.Parameter("settings", kind, default=None, annotation=SetOption),
-    ]
+    scenario_ = inspect.Parameter("scenario", kind, default=None, annotation=ScenarioOrNone)
+    settings_ = inspect.Parameter("settings", kind, default=None, annotation=SetOption)
 
     def asking(scenario: str | None = None, settings: list[str] | None = None, **given: Any) -> None:
-        options = {name: given.pop(name) for name in names}
-        command(Question(scenario, options, tuple(settings or ())), **given)
+        options = {one.name: given.pop(one.name) for one in short}
+        verb(Question(scenario, options, tuple(settings or ())), **given)
 
-    parameters = [*asked, *own]
-    asking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    asking.__annotations__ = {one.name: one.annotation for one in parameters}
-    asking.__name__, asking.__doc__ = command.__name__, command.__doc__
-    return asking
+    return with_parameters(asking, [scenario_, *short, settings_, *own], command)

@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specsim.cli.choices import (
-    GrowthOption,
-    MonthsOption,
-    PriceOption,
-    PricesOption,
-    RegionOption,
-    SpotOption,
-    growth_of,
-    names,
-    usd_by_gpu,
-)
+from specsim.cli.choices import GrowthOptions, PriceOptions
+from specsim.cli.lists import names
 from specsim.cli.options import messages, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
 from specsim.cli.workers import cores, worker_processes
@@ -37,15 +28,11 @@ MOST_WORKERS = 3  # as many parts are answered side by side
 @takes_question
 def report(
     question: Question,
+    prices: PriceOptions,
+    growth: GrowthOptions,
     gpu: Annotated[
         str | None, typer.Option(help="GPU, with how many if wished; more after commas are tried for the fleet too.")
     ] = None,
-    price: PriceOption = None,
-    prices: PricesOption = None,
-    region: RegionOption = None,
-    spot: SpotOption = False,
-    growth: GrowthOption = None,
-    months: MonthsOption = None,
     simulated: Annotated[
         bool, typer.Option("--simulate/--by-formula", help="All of it, or what formulas tell in a second or two.")
     ] = True,
@@ -64,13 +51,13 @@ def report(
     gpus = names(gpu)
     given = {"gpu": gpus[0]} if gpus else {}
     asked = replace(question, short=question.short | given).ask()
-    usd = usd_by_gpu(price or [], prices, region, spot)
     others = gpus[1:] and [asked.scenario.gpu.name, *gpus[1:]]
-    named, grows = Named(gpus=others, usd=usd), growth_of(growth, months)
+    named, grows = Named(gpus=others, usd=prices.usd_by_gpu()), growth.asked()
     if grows is not None and not simulated:
         raise InvalidInput("--growth asks for a plan, which is simulated; drop --by-formula")
     evidence = None if case is None else _evidence(case, asked)
-    options = [*_plan_options(gpus, price or [], prices, region, spot=spot), *_growth_options(growth, months)]
+    several = ["--gpu", ",".join(gpus)] if len(gpus) > 1 else []
+    options = [*several, *prices.words(), *growth.words()]
     count = workers or min(cores(), MOST_WORKERS)
     document = _written(asked, named, grows, evidence, batch, count, options, simulated=simulated)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -110,22 +97,6 @@ def _written(
             pool=pool,
             progress=tell,
         )
-
-
-def _plan_options(
-    gpus: list[str], price: list[str], prices: Path | None, region: str | None, *, spot: bool
-) -> list[str]:  # fmt: skip
-    """As given; GPU types only where there are several."""
-    found = ["--gpu", ",".join(gpus)] if len(gpus) > 1 else []
-    found += [word for one in price for word in ("--price", one)]
-    found += [] if prices is None else ["--prices", str(prices)]
-    found += [] if region is None else ["--region", region]
-    return [*found, *(["--spot"] if spot else [])]
-
-
-def _growth_options(growth: float | None, months: int | None) -> list[str]:
-    found = [] if growth is None else ["--growth", f"{growth:g}"]
-    return found + ([] if months is None else ["--months", str(months)])
 
 
 def _evidence(name: str, asked: Asked) -> Evidence:

@@ -9,18 +9,48 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specsim.cli.groups import OptionGroup
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
-from specsim.cli.simulated import Margins, Runs, Summaries, margin
+from specsim.cli.simulated import Margins, Runs, margin
 
 if TYPE_CHECKING:
+    from specsim.report.replications import ReplicatedSummaries
     from specsim.scenario import Asked, Scenario
     from specsim.serving.uncertainty import PredictedInterval
+
+OFF, ON = "speculation off", "speculation on"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions(OptionGroup):
+    """What of a run counts, and what is written of it."""
+
+    warmup: Annotated[
+        str, typer.Option(help="Leave out requests that arrive in the first seconds (30) or share (10%).")
+    ] = "0"
+    cooldown: Annotated[
+        str, typer.Option(help="Leave out requests that arrive in the last seconds (30) or share (10%).")
+    ] = "0"
+    out: Annotated[Path | None, typer.Option(help="Folder for the summary and the tables of every run.")] = None
+    timeline: Annotated[
+        Path | None, typer.Option(help="The first run's timeline, FILE.json.gz for ui.perfetto.dev.")
+    ] = None
+    series: Annotated[
+        Path | None, typer.Option(help="The first run over time, FILE.csv: running, waiting, KV blocks, tokens.")
+    ] = None
+
+    def runs(self, main: str) -> Runs:
+        """``main``: the alternative that is asked about."""
+        trim = Margins(margin(self.warmup, "--warmup"), margin(self.cooldown, "--cooldown"))
+        whole = self.timeline is not None or self.series is not None or trim.any
+        return Runs(main, trim, out=self.out, timeline=self.timeline, series=self.series, whole=whole)
 
 
 @takes_question
 def simulate(
     asked: Question,
+    run: RunOptions,
     against_none: Annotated[
         bool, typer.Option("--against-no-speculation/--alone", help="Also simulate with no drafter loaded.")
     ] = True,
@@ -37,19 +67,6 @@ def simulate(
             "as wrong as they may be and with other luck in acceptance; 0: none.",
         ),
     ] = 0,
-    warmup: Annotated[
-        str, typer.Option(help="Leave out requests that arrive in the first seconds (30) or share (10%).")
-    ] = "0",
-    cooldown: Annotated[
-        str, typer.Option(help="Leave out requests that arrive in the last seconds (30) or share (10%).")
-    ] = "0",
-    out: Annotated[Path | None, typer.Option(help="Folder for the summary and the tables of every run.")] = None,
-    timeline: Annotated[
-        Path | None, typer.Option(help="The first run's timeline, FILE.json.gz for ui.perfetto.dev.")
-    ] = None,
-    series: Annotated[
-        Path | None, typer.Option(help="The first run over time, FILE.csv: running, waiting, KV blocks, tokens.")
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Throughput and latency under load; the keys are those of ``vllm bench serve``."""
@@ -57,30 +74,30 @@ def simulate(
         from specsim.serving.uncertainty import check_runs
 
         check_runs(intervals)
-    answered = asked.ask()
-    question = answered.scenario
-    off, main = "speculation off", "speculation on" if question.speculation else "no speculation"
-    alternatives: dict[str, Scenario] = {}
-    if against_none and question.speculation is not None:
-        alternatives[off] = question.without_speculation()
-    alternatives[main] = question
-    for change in compare or ():
-        alternatives[change] = asked.ask([change]).scenario
-    trim = Margins(margin(warmup, "--warmup"), margin(cooldown, "--cooldown"))
-    _tell_traces(question)
-    whole = timeline is not None or series is not None or trim.any
-    runs = Runs(main, trim, out=out, timeline=timeline, series=series, whole=whole)
+    answered, changes = asked.ask(), compare or []
+    main = ON if answered.scenario.speculation else "no speculation"
+    alternatives = _alternatives(asked, answered.scenario, main, changes, against_none=against_none)
+    runs = run.runs(main)
+    _tell_traces(answered.scenario)
     tell_compilation()
     runs.all(alternatives, replications)
     done = {name: alternatives[name] for name, found in runs.summaries.items() if found}
     if not done:
         raise KeyboardInterrupt
-    repeated = runs.pairs() if replications > 1 or compare else {}
-    compared = [(main, off), *((change, main) for change in compare or ())]
+    repeated = runs.pairs() if replications > 1 or changes else {}
+    compared = [(main, OFF), *((change, main) for change in changes)]
     compared = [pair for pair in compared if set(pair) <= repeated.keys()]
-    sure = _intervals(done, intervals, trim) if intervals else {}
+    sure = _intervals(done, intervals, runs.margins) if intervals else {}
     answer = _Simulated(answered, runs, done, repeated, compared, sure)
     answer.print_json() if as_json else answer.print()
+
+
+def _alternatives(
+    asked: Question, question: Scenario, main: str, changes: list[str], *, against_none: bool
+) -> dict[str, Scenario]:
+    """What is simulated: off first, then what is asked about, then that with each change."""
+    found = {OFF: question.without_speculation()} if against_none and question.speculation is not None else {}
+    return found | {main: question} | {change: asked.ask([change]).scenario for change in changes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +107,7 @@ class _Simulated:
     asked: Asked
     runs: Runs
     scenarios: dict[str, Scenario]
-    repeated: Summaries
+    repeated: ReplicatedSummaries
     compared: list[tuple[str, str]]
     sure: dict[str, dict[str, PredictedInterval]]
 
@@ -109,7 +126,7 @@ class _Simulated:
         if self.repeated:
             made = replications_json(self.repeated, self.compared)
             document["replications"] = {"first_seed": question.seed} | made
-        print_json(first.get(self.runs.main, {}) | document)
+        print_json({**first.get(self.runs.main, {}), **document})
 
     def print(self) -> None:
         from specsim.report.replications import predicted_table, replications_tables
@@ -124,13 +141,13 @@ class _Simulated:
             for table in replications_tables(self.repeated, self.compared, self.asked.scenario.seed):
                 out.print(table)
         else:
-            out.print(run_table(first, "speculation off"))
+            out.print(run_table(first, OFF))
         if self.sure:
             out.print(predicted_table(self.sure))
         for line in self._assumed():
             out.print(line, soft_wrap=True, markup=False)
         main = self.repeated.get(self.runs.main, [])
-        if len(main) > 1 and len({json.dumps(run | {"scenario_sha256": None}) for run in main}) == 1:
+        if len(main) > 1 and len({json.dumps({**run, "scenario_sha256": None}) for run in main}) == 1:
             messages().print("the replications are all alike: nothing in this scenario is drawn by the seed")
         for path in self.runs.written:
             messages().print(f"wrote {path}")

@@ -12,11 +12,11 @@ from specsim.cli.options import messages, progress_bar
 from specsim.errors import InvalidInput, SpecsimError
 
 if TYPE_CHECKING:
+    from specsim.report.replications import ReplicatedSummaries
     from specsim.results import RunResult
     from specsim.scenario import Scenario
 
 SERIES_INTERVALS = 500
-Summaries = dict[str, list[dict[str, Any]]]  # of each alternative, replication by replication
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Runs:
         """The first run's summary of every alternative that has one."""
         return {name: found[0] for name, found in self.summaries.items() if found}
 
-    def pairs(self) -> Summaries:
+    def pairs(self) -> ReplicatedSummaries:
         """The replications that every alternative has done; empty where some have none."""
         whole = min(map(len, self.summaries.values()))
         return {name: found[:whole] for name, found in self.summaries.items()} if whole else {}

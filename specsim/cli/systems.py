@@ -88,9 +88,13 @@ def _policy_listing() -> Any:
     from rich.table import Table
 
     table = Table(
-        title="\nadaptive schemes: how many tokens to draft next (speculation.policy.kind)", title_justify="left",
-        box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False,
-    )  # fmt: skip
+        title="\nadaptive schemes: how many tokens to draft next (speculation.policy.kind)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        show_edge=False,
+        pad_edge=False,
+    )
     for column in ("kind", "rule", "arXiv"):
         table.add_column(column, no_wrap=column == "kind", overflow="fold")
     for one in _policies():
@@ -109,11 +113,16 @@ def _listing(programs: list[DraftProgram]) -> Any:
     from rich.table import Table
 
     table = Table(
-        title="techniques, by how they draft, verify and adapt", title_justify="left", box=SIMPLE_HEAD,
-        padding=(0, 0, 0, 1), show_edge=False, pad_edge=False, caption_justify="left",
+        title="techniques, by how they draft, verify and adapt",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        show_edge=False,
+        pad_edge=False,
+        caption_justify="left",
         caption="acceptance is each one's own publication's, on its own target and data: comparing techniques by it "
         "ranks benchmarks",
-    )  # fmt: skip
+    )
     for column in ("name", "verification", "adaptation", "loss-\nless", "accep-\ntance", "arXiv"):
         table.add_column(column, no_wrap=column in ("name", "verification"), overflow="fold")
     rows = sorted((_row(program) for program in programs), key=lambda row: (str(row["drafting"]), row["name"]))
@@ -123,9 +132,13 @@ def _listing(programs: list[DraftProgram]) -> Any:
         if group != before:
             table.add_row(f"[bold]{group}[/bold]")
         table.add_row(
-            f" {row['name']} ", row["verification"], row["adaptation"] or "", "yes" if row["lossless"] else "no",
-            row["acceptance_basis"] or "-", _paper(row["source"]),
-        )  # fmt: skip
+            f" {row['name']} ",
+            row["verification"],
+            row["adaptation"] or "",
+            "yes" if row["lossless"] else "no",
+            row["acceptance_basis"] or "-",
+            _paper(row["source"]),
+        )
         before = group
     return table
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specsim.cli.lists import whole_numbers
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, progress_of
-from specsim.cli.predict import whole_numbers
 from specsim.cli.question import Question, takes_question
 from specsim.errors import NoAnswer
 
@@ -74,7 +74,7 @@ def tune(
         tuning = find(
             machine,
             rule=rule,
-            batches=whole_numbers(batches, "--batches"),
+            batches=whole_numbers(batches, "--batches") or None,
             context_tokens=context,
             prefer=prefer.value,
             tolerance=tolerance,
@@ -97,8 +97,8 @@ def tune(
             _print_contexts(_by_context(machine, contexts))
         if tuning.pays and (alone := headroom(machine, tuning.policy)) is not None:
             console().print(
-                f"Alone in the batch the schedule is {alone.policy:.2f}x off, an oracle that knew what each round "
-                f"would accept {alone.oracle:.2f}x.",
+                f"Alone in the batch the schedule gives {alone.policy:.2f}x the output tokens/s of no drafter, an "
+                f"oracle that knew what each round would accept {alone.oracle:.2f}x.",
                 soft_wrap=True,
             )
     if not decision.policy.longest:
@@ -155,7 +155,7 @@ def _by_context(machine: Assembly, contexts: str) -> list[dict[str, Any]]:
     from specsim.analytic.rounds import speedup_map
 
     found = []
-    for context in whole_numbers(contexts, "--contexts") or []:
+    for context in whole_numbers(contexts, "--contexts"):
         bests = speedup_map(machine, context_tokens=context).best()
         rows = [{"batch": one.batch, "draft_tokens": one.draft_tokens, "speedup": one.speedup} for one in bests]
         found.append({"context_tokens": context, "best": rows})

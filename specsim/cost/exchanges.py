@@ -16,9 +16,13 @@ from specsim.specs.model_part import ModelPart, as_part
 
 
 def collective_kernels(
-    whole: ModelSpec | ModelPart, ranks: int, tokens: Reals, rows: Reals, precision: Precision,
+    whole: ModelSpec | ModelPart,
+    ranks: int,
+    tokens: Reals,
+    rows: Reals,
+    precision: Precision,
     experts: ExpertGroup | None = None,
-) -> Iterator[Kernel]:  # fmt: skip
+) -> Iterator[Kernel]:
     """What ranks of tensor parallelism exchange: an all-reduce a sublayer and one of the embedding, and the logits.
 
     Megatron-LM (arXiv 1909.08053, section 3); engines gather the logits' shares instead of reducing them. ``whole``

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Literal, Protocol
 
 import numpy as np
@@ -63,14 +64,15 @@ def one_prompt_kernel(groups: Sequence[Group]) -> list[Group]:
     Engines call one kernel for sequences of any lengths (varlen). Tokens, pairs of tokens inside chunks and pairs
     with what lies before them stay as they are. Narrow chunks read more than they compute, and stay apart.
     """
-    chunks = [group for group in groups if group.is_prefill and group.query_tokens > WIDEST_NARROW_CHUNK]
+    wide = [group.is_prefill and group.query_tokens > WIDEST_NARROW_CHUNK for group in groups]
+    chunks = list(compress(groups, wide))
     if len(chunks) < 2:
         return list(groups)
     tokens = sum((group.tokens for group in chunks), 0.0)
     length = sum((group.tokens * group.query_tokens for group in chunks), 0.0) / tokens
     before = sum((group.tokens * (group.kv_tokens - group.query_tokens) for group in chunks), 0.0) / tokens
     whole = Group(tokens / length, float(length), length + before, 0)
-    return [*(group for group in groups if group not in chunks), whole]
+    return [*(group for group, joins in zip(groups, wide, strict=True) if not joins), whole]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +183,14 @@ class KernelPrices(Protocol):
 
 
 def token_kernels(
-    model: ModelSpec | ModelPart, tokens: Reals, rows: Reals, precision: Precision, experts: ExpertGroup | None = None,
-    *, fused: bool = False,
-) -> Iterator[Kernel]:  # fmt: skip
+    model: ModelSpec | ModelPart,
+    tokens: Reals,
+    rows: Reals,
+    precision: Precision,
+    experts: ExpertGroup | None = None,
+    *,
+    fused: bool = False,
+) -> Iterator[Kernel]:
     """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
     ``model`` is one rank's share (``ModelPart.shard``), or a whole model. With ``experts`` the routed ones see the
@@ -204,7 +211,7 @@ def token_kernels(
 
 def sampling_kernels(
     operation: str, rows: Reals, vocab_size: int, heads: int = 1, logit_bytes: float = 4.0
-) -> Iterator[Kernel]:  # fmt: skip
+) -> Iterator[Kernel]:
     """Choosing tokens from ``rows`` rows of logits of each head; so many bytes of each are moved."""
     if np.any(rows):
         size, shape = rows * vocab_size, (rows, float(vocab_size))
@@ -227,9 +234,15 @@ def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, prec
     moe, stored = routed.moe, stored_experts(routed, precision)
     hidden, inner = moe.latent_size or hidden_size, moe.intermediate_size
     moved, flops = experts_work(
-        tokens, hidden, inner, moe.num_experts, moe.experts_per_token, weight_bytes=stored.weight_bits / 8,
-        value_bytes=value_bytes(stored.weights), gated=routed.gated,
-    )  # fmt: skip
+        tokens,
+        hidden,
+        inner,
+        moe.num_experts,
+        moe.experts_per_token,
+        weight_bytes=stored.weight_bits / 8,
+        value_bytes=value_bytes(stored.weights),
+        gated=routed.gated,
+    )
     shape = (tokens, float(hidden), float(inner), float(moe.num_experts), float(moe.experts_per_token))
     return Kernel("moe", "gemm", shape, "", stored.weights, layers, flops, moved)
 

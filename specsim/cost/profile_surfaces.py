@@ -20,8 +20,9 @@ class ProfileSurfaces:
         self._header, self._sha256 = profile.header, profile.sha256
         self._groups = {
             (kind, group.operation, group.dtype, group.cache, group.regime): group
-            for kind, rows in profile.rows.items() for group in row_groups(kind, rows)
-        }  # fmt: skip
+            for kind, rows in profile.rows.items()
+            for group in row_groups(kind, rows)
+        }
         for key, group in list(self._groups.items()):
             if key[4] == "verify" and len({row.kernel for row in group.rows}) == 1:
                 self._groups[(*key[:4], "decode")] = group

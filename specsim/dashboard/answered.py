@@ -56,7 +56,7 @@ def _key(scenario: Scenario) -> str:
 @st.cache_resource(max_entries=KEPT, show_spinner=False)
 def _answered(
     key: str, batch: int | None, _scenario: Scenario
-) -> tuple[Assembly, SpeedupMap, LoadBatch, tuple[str, ...]]:  # fmt: skip
+) -> tuple[Assembly, SpeedupMap, LoadBatch, tuple[str, ...]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         machine = assemble(_scenario)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from specsim.dashboard.drawing import plain, show
-from specsim.report.document.blocks import Block, Bullets, Chart, Listing, Paragraph
+from specsim.report.document.blocks import Bullets, Chart, DocumentBlock, Listing, Paragraph
 from specsim.report.sheet import Sheet
 
 
-def draw(blocks: Sequence[Block], key: str) -> None:
+def draw(blocks: Sequence[DocumentBlock], key: str) -> None:
     """Each block in turn; ``key`` tells this place of the page from others."""
     for number, block in enumerate(blocks):
         if isinstance(block, Paragraph):

@@ -31,20 +31,30 @@ def offer(answered: Answered, verb: str, *flags: str) -> None:
     row = st.container(horizontal=True)
     scenario = commented_yaml(answered.asked)
     row.download_button(
-        "Scenario (YAML)", scenario, FILE, "application/yaml", key=f"yaml {side}",
+        "Scenario (YAML)",
+        scenario,
+        FILE,
+        "application/yaml",
+        key=f"yaml {side}",
         on_click="ignore",
-    )  # fmt: skip
+    )
     row.download_button(
-        "Report (HTML)", lambda: _report(answered), "specsim-report.html", "text/html", key=f"html {side}",
+        "Report (HTML)",
+        lambda: _report(answered),
+        "specsim-report.html",
+        "text/html",
+        key=f"html {side}",
         on_click="ignore",
-    )  # fmt: skip
+    )
+    row.download_button("Map (CSV)", _csv(answered), "map.csv", "text/csv", key=f"csv {side}", on_click="ignore")
     row.download_button(
-        "Map (CSV)", _csv(answered), "map.csv", "text/csv", key=f"csv {side}", on_click="ignore"
-    )  # fmt: skip
-    row.download_button(
-        "Prediction (JSON)", _json(answered), "prediction.json", "application/json", key=f"json {side}",
+        "Prediction (JSON)",
+        _json(answered),
+        "prediction.json",
+        "application/json",
+        key=f"json {side}",
         on_click="ignore",
-    )  # fmt: skip
+    )
     row.download_button(
         "Timeline (Perfetto)", lambda: _timeline(answered), "timeline.json.gz", "application/gzip",
         key=f"trace {side}", on_click="ignore", help="One simulated run; open it at ui.perfetto.dev.",

@@ -18,10 +18,12 @@ LONGEST_ERROR = 600
 STYLE = """<style>
 @media (min-width: 48rem) {[data-testid="stSidebar"][aria-expanded="true"] {min-width: 22rem}}
 .block-container {padding-top: 4.4rem; padding-bottom: 3rem; max-width: 100rem}
+@media (min-width: 48rem) {.block-container {padding-left: 2.5rem; padding-right: 2.5rem}}
 [data-testid="stSidebarHeader"] {height: 2rem}
 [data-testid="stSidebar"] [data-testid="stVerticalBlock"] {gap: .45rem}
 [data-testid="stSidebar"] h3 {font-size: 1.05rem}
 [data-testid="stMain"] h3 {font-size: 1.25rem}
+[data-testid="stMetricLabel"] p {font-size: .82rem}
 .verdict {border-left: 8px solid; padding: .6rem 1rem; border-radius: .3rem; background: rgba(128, 128, 128, .12)}
 .verdict b {font-size: 1.35rem; line-height: 1.3; display: block; text-wrap: balance}
 .verdict small {opacity: .85; font-size: .92rem}

@@ -7,14 +7,16 @@ from typing import TypeVar
 
 import streamlit as st
 
-Result = TypeVar("Result")
-Progress = Callable[[int, int, str], None]  # hears done, all, and what is under way
+from specsim.errors import SpecsimError
+from specsim.progress import TimedProgress
+
+_Result = TypeVar("_Result")
 KEPT = 24  # results of a session
 
 
 def run_on_demand(
-    key: str, label: str, about: str, run: Callable[[Progress], Result], side: str = ""
-) -> Result | None:  # fmt: skip
+    key: str, label: str, about: str, run: Callable[[TimedProgress], _Result], side: str = ""
+) -> _Result | None:  # fmt: skip
     """The result that is kept under ``key``; else a button that makes it, and None until it is made.
 
     ``side``: tells buttons of one label apart.
@@ -23,7 +25,7 @@ def run_on_demand(
     """
     results = st.session_state.setdefault("results", {})
     if key in results:
-        found: Result = results[key]
+        found: _Result = results[key]
         return found
     place = st.empty()
     with place.container():
@@ -35,10 +37,14 @@ def run_on_demand(
         bar = st.progress(0.0, "the first run on a machine compiles the simulator, which takes some ten seconds")
         st.button("Stop", key=f"stop {label} {side}")
 
-        def progress(done: int, total: int, what: str) -> None:
-            bar.progress(min(1.0, done / max(1, total)), f"{what} ({done} of {total})")
+        def progress(done: float, total: float, what: str) -> None:
+            bar.progress(min(1.0, done / max(1, total)), f"{what} ({done:.0f} of {total:.0f})")
 
-        made = run(progress)
+        try:
+            made = run(progress)
+        except SpecsimError:
+            place.empty()
+            raise
     results[key] = made
     while len(results) > KEPT:
         del results[next(iter(results))]

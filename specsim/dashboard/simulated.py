@@ -6,28 +6,30 @@ from typing import Any
 
 from specsim.assembly import assemble
 from specsim.dashboard.answered import Answered
-from specsim.dashboard.running import Progress, run_on_demand
+from specsim.dashboard.running import run_on_demand
+from specsim.progress import TimedProgress
 from specsim.report.bench_serve import bench_serve_header
 from specsim.results import RunResult
 from specsim.scenario import Scenario
 from specsim.serving.simulate import simulate
 
 ON, OFF, ALONE = "speculation on", "speculation off", "no speculation"
-Summaries = dict[str, dict[str, Any]]
+
+RunSummaries = dict[str, dict[str, Any]]
 
 
-def simulated(answered: Answered) -> Summaries | None:
+def simulated(answered: Answered) -> RunSummaries | None:
     """The summary of a run of each, the question's own last; None until the user has them made."""
     scenario = answered.scenario
     requests = scenario.workload.count()
     about = f"Simulates {requests:,} requests of this load in discrete events, with the drafter and with none."
     return run_on_demand(
         f"simulate {answered.key}", "Simulate this load", about, lambda told: _both(scenario, told), answered.side
-    )  # fmt: skip
+    )
 
 
-def _both(scenario: Scenario, told: Progress) -> Summaries:
-    found: Summaries = {}
+def _both(scenario: Scenario, told: TimedProgress) -> RunSummaries:
+    found: RunSummaries = {}
     sides = alternatives(scenario)
     for number, (name, side) in enumerate(sides.items()):
 

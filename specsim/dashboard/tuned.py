@@ -9,11 +9,12 @@ import streamlit as st
 from specsim.assembly import assemble
 from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw as draw_blocks
-from specsim.dashboard.running import Progress, run_on_demand
-from specsim.interop.engine_config import Engine
+from specsim.dashboard.running import run_on_demand
+from specsim.interop.engine_config import RealEngineKind
 from specsim.planning.decide import Decision, decide
 from specsim.planning.longer import longest_worth_trying
 from specsim.planning.tune import rule_of, tune
+from specsim.progress import TimedProgress
 from specsim.report.document.decision import drafts
 from specsim.scenario import Asked
 
@@ -28,18 +29,24 @@ def draw(answered: Answered) -> None:
     st.subheader("What to paste into the engine")
     engine = _engine(answered)
     found = run_on_demand(
-        f"tune {answered.key}", f"Tune {engine}",
+        f"tune {answered.key}",
+        f"Tune {engine}",
         f"Finds the best draft length at every batch size, confirms it under the load against off and every single k, "
         f"and writes it for {engine}, as specsim tune does.",
-        lambda told: _tuned(answered.asked, engine, told), answered.side,
-    )  # fmt: skip
+        lambda told: _tuned(answered.asked, engine, told),
+        answered.side,
+    )
     if found is None:
         return
     draw_blocks(drafts(found, answered.scenario.slo, "").blocks, f"tuned {answered.side}")
     st.download_button(
-        "Engine configuration", configuration(found), f"speculation.{ENDINGS[engine]}", "text/plain",
-        key=f"engine {answered.side}", on_click="ignore",
-    )  # fmt: skip
+        "Engine configuration",
+        configuration(found),
+        f"speculation.{ENDINGS[engine]}",
+        "text/plain",
+        key=f"engine {answered.side}",
+        on_click="ignore",
+    )
     st.code(answered.words.command("tune", "--for", engine), language="sh", wrap_lines=True)
 
 
@@ -52,13 +59,13 @@ def configuration(decision: Decision) -> str:
     return f"{decision.command}\n{files}"
 
 
-def _engine(answered: Answered) -> Engine:
+def _engine(answered: Answered) -> RealEngineKind:
     """The question's own where its text is known, else vLLM's."""
     kind = answered.scenario.engine.kind
-    return next((one for one in get_args(Engine) if one == kind), "vllm")
+    return next((one for one in get_args(RealEngineKind) if one == kind), "vllm")
 
 
-def _tuned(asked: Asked, engine: Engine, told: Progress) -> Decision:
+def _tuned(asked: Asked, engine: RealEngineKind, told: TimedProgress) -> Decision:
     question = longest_worth_trying(asked.scenario, asked.fields).run_by(engine)
     machine = assemble(question)
     count, steps = 0, 2 + len(machine.choices())
@@ -70,5 +77,5 @@ def _tuned(asked: Asked, engine: Engine, told: Progress) -> Decision:
 
     tuning = tune(
         machine, rule=rule_of(engine, question), progress=lambda done, count: told(done, count, "draft lengths")
-    )  # fmt: skip
+    )
     return decide(question, engine, tuning, progress=tell)

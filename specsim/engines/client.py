@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from specsim.engines.adapter import Adapter
-from specsim.engines.prompts import Prompts
+from specsim.engines.prompts import PromptIds
 from specsim.errors import MissingExtra, NoAnswer
 from specsim.workload.request import RequestSpec
 
@@ -46,7 +46,7 @@ class StreamedAnswer:
 
 
 def drive(
-    url: str, adapter: Adapter, requests: Sequence[RequestSpec], prompts: Prompts, *, concurrency: int | None = None
+    url: str, adapter: Adapter, requests: Sequence[RequestSpec], prompts: PromptIds, *, concurrency: int | None = None
 ) -> list[StreamedAnswer]:
     """Send every request and wait for all answers.
 
@@ -70,7 +70,7 @@ def drive(
 
 
 class _Load:
-    def __init__(self, url: str, adapter: Adapter, prompts: Prompts) -> None:
+    def __init__(self, url: str, adapter: Adapter, prompts: PromptIds) -> None:
         self._url, self._adapter, self._prompts = url + adapter.route, adapter, prompts
         self._answers: list[StreamedAnswer] = []
         self._start_s = 0.0

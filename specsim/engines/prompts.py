@@ -10,10 +10,10 @@ from specsim.scenario import Scenario
 from specsim.scenario.prompts import request_prompts
 from specsim.workload.request import RequestSpec
 
-Prompts = Callable[[RequestSpec], Sequence[int]]
+PromptIds = Callable[[RequestSpec], Sequence[int]]
 
 
-def prompts_of(scenario: Scenario, requests: Sequence[RequestSpec]) -> Prompts:
+def prompts_of(scenario: Scenario, requests: Sequence[RequestSpec]) -> PromptIds:
     """Tokens that a request continues: of the scenario's prompts, else random ones, the same in every run."""
     if scenario.weights is not None:
         texts = request_prompts(scenario.weights, requests)

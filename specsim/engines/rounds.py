@@ -30,7 +30,7 @@ WARM_UP_ROUNDS = 1
 PARTS = ("verify", "draft", "sample", "host")
 
 
-class Cell(NamedTuple):
+class RoundsCell(NamedTuple):
     """One point of a map to measure."""
 
     repeat: int
@@ -43,7 +43,7 @@ class Cell(NamedTuple):
 class MeasuredCell:
     """Its rounds: what they took and what they accepted."""
 
-    cell: Cell
+    cell: RoundsCell
     row: GridRow
     acceptance: AcceptanceCounts
 
@@ -69,12 +69,12 @@ class SteadyRounds:
         self._stack = ExitStack()
         self.facts: dict[str, Any] = {}
 
-    def check(self, cells: Sequence[Cell]) -> None:
+    def check(self, cells: Sequence[RoundsCell]) -> None:
         """Raises InvalidInput or NoAnswer, before anything starts, for a cell that the engine cannot run."""
         for name, k in {(cell.drafter, cell.draft_tokens) for cell in cells}:
             self._engine.job(*self._drafters[name], k)
 
-    def measure(self, cell: Cell) -> MeasuredCell:
+    def measure(self, cell: RoundsCell) -> MeasuredCell:
         """Run one cell. Raises NoAnswer where the engine stops or no round had the whole batch."""
         scenario, checkpoints = self._drafters[cell.drafter]
         driver = self._started(scenario, checkpoints, cell.draft_tokens)
@@ -121,7 +121,7 @@ class SteadyRounds:
 
 def cells_in_order(
     batches: Sequence[int], lengths: Mapping[str, Sequence[int]], repeats: int, seed: int, *, by_engine: bool = False
-) -> Iterator[Cell]:
+) -> Iterator[RoundsCell]:
     """Every cell: batch sizes shuffled within a repeat, and all draft lengths of a batch size one after another.
 
     Which of them is best is then a comparison within one state of the machine. ``lengths`` by drafter. ``by_engine``:
@@ -132,7 +132,7 @@ def cells_in_order(
         draws = np.random.default_rng((seed, repeat))
         found = []
         for batch in draws.permutation(batches).tolist():
-            found += [Cell(repeat, batch, *choices[place]) for place in draws.permutation(len(choices))]
+            found += [RoundsCell(repeat, batch, *choices[place]) for place in draws.permutation(len(choices))]
         yield from sorted(found, key=lambda cell: (cell.drafter, cell.draft_tokens)) if by_engine else found
 
 
@@ -142,7 +142,7 @@ def _lengths(scenario: Scenario) -> tuple[int, int]:
     return round(prompt), round(output)
 
 
-def _waves(scenario: Scenario, cell: Cell) -> list[list[list[int]]]:
+def _waves(scenario: Scenario, cell: RoundsCell) -> list[list[list[int]]]:
     """The prompts of each wave: those that follow on the prompts of the repeat before."""
     count = -(-max(cell.batch, LEAST_PROMPTS) // cell.batch)
     prompt_tokens, output_tokens = _lengths(scenario)
@@ -153,7 +153,7 @@ def _waves(scenario: Scenario, cell: Cell) -> list[list[list[int]]]:
     return [texts[wave * cell.batch : (wave + 1) * cell.batch] for wave in range(count)]
 
 
-def _measured(cell: Cell, rounds: Sequence[Mapping[str, Any]]) -> MeasuredCell:
+def _measured(cell: RoundsCell, rounds: Sequence[Mapping[str, Any]]) -> MeasuredCell:
     counts, output_tokens = AcceptanceCounts(), 0
     for one in rounds:
         for drafted, accepted in zip(one["drafted"], one["accepted"], strict=True):

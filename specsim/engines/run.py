@@ -16,7 +16,7 @@ import numpy as np
 
 from specsim.engines.adapter import Adapter, Checkpoints
 from specsim.engines.client import StreamedAnswer, drive
-from specsim.engines.prompts import Prompts, prompts_of
+from specsim.engines.prompts import PromptIds, prompts_of
 from specsim.engines.server import READY_S, Server, free_port
 from specsim.errors import InvalidInput
 from specsim.kept_files import replace_text
@@ -97,7 +97,9 @@ class Arms:
             )
         return self._servers[configuration]
 
-    def _warm_up(self, server: Server, scenario: Scenario, requests: Sequence[RequestSpec], prompts: Prompts) -> None:
+    def _warm_up(
+        self, server: Server, scenario: Scenario, requests: Sequence[RequestSpec], prompts: PromptIds
+    ) -> None:
         few = [
             replace(request, output_tokens=min(WARM_UP_TOKENS, request.output_tokens), think_s=0.0)
             for request in requests[:WARM_UP_REQUESTS]

@@ -20,7 +20,7 @@ from specsim.engines.client import BrokenLoad
 from specsim.engines.installation import engine_environment
 from specsim.errors import NoAnswer
 
-Answers = TypeVar("Answers")
+_Loaded = TypeVar("_Loaded")
 GUARD = Path(__file__).with_name("guard.py")
 READY_S = 900.0  # a large model's weights take minutes to load
 POLL_S, ASK_S, CLOSING_S = 0.25, 5.0, 40.0
@@ -69,7 +69,7 @@ class Server:
         except OSError as error:
             raise self.gone(str(error)) from None
 
-    def drive_with(self, load: Callable[[], Answers]) -> Answers:
+    def drive_with(self, load: Callable[[], _Loaded]) -> _Loaded:
         """What ``load`` brings back; raises NoAnswer with the server's own reason where it died under it."""
         try:
             return load()

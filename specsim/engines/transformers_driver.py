@@ -82,10 +82,15 @@ class Generation:
             if self.device == "cuda":
                 self.torch.cuda.synchronize()
             end = time.perf_counter()
-            self.passes.append({
-                "end": end, "verify": end - start, "draft": self.drafting_s, "cached": cached,
-                "tokens": kwargs["input_ids"].shape[1],
-            })  # fmt: skip
+            self.passes.append(
+                {
+                    "end": end,
+                    "verify": end - start,
+                    "draft": self.drafting_s,
+                    "cached": cached,
+                    "tokens": kwargs["input_ids"].shape[1],
+                }
+            )
             self.drafting_s = 0.0
             return result
 
@@ -149,8 +154,11 @@ class Generation:
         drafted = this["tokens"] - 1
         accepted = after["cached"] - this["cached"] - 1
         return {
-            "seconds": seconds, "context_tokens": this["cached"] + 1, "drafted": [drafted], "accepted": [accepted],
-        }  # fmt: skip
+            "seconds": seconds,
+            "context_tokens": this["cached"] + 1,
+            "drafted": [drafted],
+            "accepted": [accepted],
+        }
 
 
 if __name__ == "__main__":

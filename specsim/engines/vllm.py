@@ -58,10 +58,17 @@ class VLLM:
     def _flags(self, scenario: Scenario, checkpoints: Checkpoints) -> list[str]:
         """Of the engine itself, however it is started."""
         words = [
-            "--model", str(checkpoints.target.resolve()), "--dtype", self._dtype, "--seed", str(scenario.seed),
-            "--tensor-parallel-size", str(scenario.deployment.tensor_parallel),
-            "--max-model-len", str(longest_sequence(scenario)),
-        ]  # fmt: skip
+            "--model",
+            str(checkpoints.target.resolve()),
+            "--dtype",
+            self._dtype,
+            "--seed",
+            str(scenario.seed),
+            "--tensor-parallel-size",
+            str(scenario.deployment.tensor_parallel),
+            "--max-model-len",
+            str(longest_sequence(scenario)),
+        ]
         if not checkpoints.trained:
             words += ["--load-format", "dummy"]
         if not (checkpoints.target / "tokenizer.json").is_file():

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-Step = dict[str, float]  # seconds by part
+StepSeconds = dict[str, float]  # seconds by part
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ class StepEngine:
         self.vocab_size = self.engine.model_config.get_vocab_size()
         self.random = random.Random(0)
         self.number = 0
-        self.spent_s: Step = {}
+        self.spent_s: StepSeconds = {}
         self.loaded: dict[str, int] = {}  # request: prompt tokens whose KV cache is taken as given
         self.scheduled: Any = None
         self._watch()
@@ -134,7 +134,7 @@ class StepEngine:
         finally:
             self._abort_all()
 
-    def _decodes(self, shape: dict[str, int]) -> list[Step]:
+    def _decodes(self, shape: dict[str, int]) -> list[StepSeconds]:
         """Decode or verify steps, each with a prompt chunk of its own if the shape has one."""
         width, chunk = shape["query_len"], shape["prefill_tokens"]
         steps = shape["warm_up"] + shape["samples"]
@@ -152,7 +152,7 @@ class StepEngine:
             timed.append(self._step(wanted))
         return timed
 
-    def _chunks(self, shape: dict[str, int]) -> list[Step]:
+    def _chunks(self, shape: dict[str, int]) -> list[StepSeconds]:
         """Chunks of query_len prompt tokens that end at kv_len: each is a request of its own."""
         chunk, prompt = shape["query_len"], shape["kv_len"]
         timed = []
@@ -231,7 +231,7 @@ class StepEngine:
             drafts = [self.random.randrange(self.vocab_size) for _ in range(tokens)]
             self.scheduler.requests[request_id].spec_token_ids = drafts
 
-    def _step(self, wanted: dict[str, int] | None = None) -> Step:
+    def _step(self, wanted: dict[str, int] | None = None) -> StepSeconds:
         """One step's seconds by part; raises _OtherStep if the engine scheduled other tokens than ``wanted``."""
         self.spent_s.clear()
         start = time.perf_counter()

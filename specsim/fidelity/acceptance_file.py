@@ -11,18 +11,18 @@ from specsim.results import AcceptanceCounts
 ACCEPTANCE = "acceptance.csv"  # beside the map's table
 CELL = ("drafter", "repeat", "batch", "draft_tokens")
 COUNTED = ("drafted", "accepted", "rounds")
-Cell = tuple[str, int, int, int]
+CellKey = tuple[str, int, int, int]
 
 
-def write_acceptance(path: Path, cell: Cell, counts: AcceptanceCounts) -> None:
+def write_acceptance(path: Path, cell: CellKey, counts: AcceptanceCounts) -> None:
     """Append a cell's record: a checkpoint."""
     entries = [(d, j, n) for d, row in sorted(counts.rounds.items()) for j, n in sorted(row.items())]
     append_csv(path, (*CELL, *COUNTED), [(*cell, *entry) for entry in entries])
 
 
-def read_acceptances(path: Path) -> dict[Cell, AcceptanceCounts]:
+def read_acceptances(path: Path) -> dict[CellKey, AcceptanceCounts]:
     """Records by cell. Raises InvalidInput with file and line for a row that cannot be read."""
-    found: dict[Cell, AcceptanceCounts] = {}
+    found: dict[CellKey, AcceptanceCounts] = {}
     for line, record in read_csv(path):
         try:
             cell = (record["drafter"], *(int(record[name]) for name in CELL[1:]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Statistic = Literal["mean", "p95", "worst"]
+BarStatistic = Literal["mean", "p95", "worst"]
 
 ROUND_TIME, REGRET = "round_s", "regret"
 
@@ -20,7 +20,7 @@ class Bar:
     saturation."""
 
     metric: str
-    statistic: Statistic
+    statistic: BarStatistic
     limit: float
     from_load: float = 0.0
 
@@ -59,7 +59,7 @@ def served_bars(*, real_acceptance: bool) -> tuple[Bar, ...]:
     return SERVED_REAL if real_acceptance else SERVED
 
 
-def bar_of(bars: tuple[Bar, ...], metric: str, load: float = 0.0, statistic: Statistic = "worst") -> Bar | None:
+def bar_of(bars: tuple[Bar, ...], metric: str, load: float = 0.0, statistic: BarStatistic = "worst") -> Bar | None:
     """The bar that a row of ``metric`` under ``load`` (share of saturation) is held to; None if there is none."""
     fitting = [bar for bar in bars if (bar.metric, bar.statistic) == (metric, statistic) and load >= bar.from_load]
     return max(fitting, key=lambda bar: bar.from_load, default=None)

@@ -23,9 +23,16 @@ from specsim.results.served_rows import SCENARIO, PredictedMetric, PredictedRun,
 THROUGHPUT, MEAN_E2E, LENGTH = "output_throughput", "mean_e2el_ms", "spec_decode_acceptance_length"
 ROUNDING = 1e-5  # measured tables keep six digits, and what is imposed has an interval of no width
 METRICS = (
-    THROUGHPUT, "median_ttft_ms", "p99_ttft_ms", "median_tpot_ms", "p99_tpot_ms", MEAN_E2E, "p99_e2el_ms",
-    "mean_batch", LENGTH,
-)  # fmt: skip
+    THROUGHPUT,
+    "median_ttft_ms",
+    "p99_ttft_ms",
+    "median_tpot_ms",
+    "p99_tpot_ms",
+    MEAN_E2E,
+    "p99_e2el_ms",
+    "mean_batch",
+    LENGTH,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,9 +71,15 @@ def summarise(rows: Sequence[ComparedFigure]) -> ErrorSummary:
     errors = np.array([row.error for row in rows])
     stated = [row.covered for row in rows if row.covered is not None]
     return ErrorSummary(
-        len(rows), float(np.abs(errors).mean()), float(errors.mean()), float(errors[np.abs(errors).argmax()]),
-        sum(stated), len(stated), _naive(rows, lambda row: row.by_length), _naive(rows, lambda row: row.by_smallest),
-    )  # fmt: skip
+        len(rows),
+        float(np.abs(errors).mean()),
+        float(errors.mean()),
+        float(errors[np.abs(errors).argmax()]),
+        sum(stated),
+        len(stated),
+        _naive(rows, lambda row: row.by_length),
+        _naive(rows, lambda row: row.by_smallest),
+    )
 
 
 def _naive(

@@ -20,9 +20,16 @@ TARGET, DRAFT, SAMPLE, HOST, SLOW = "target", "draft", "sample", "host", "slow r
 PARTS = (TARGET, DRAFT, SAMPLE, HOST, SLOW)
 # The cost model's parts by the measured one that holds them.
 _BILLED = {
-    "verify": TARGET, "gemm": TARGET, "lm_head": TARGET, "attention": TARGET, "elementwise": TARGET,
-    "communication": TARGET, "draft": DRAFT, "sampling": SAMPLE, "host": HOST,
-}  # fmt: skip
+    "verify": TARGET,
+    "gemm": TARGET,
+    "lm_head": TARGET,
+    "attention": TARGET,
+    "elementwise": TARGET,
+    "communication": TARGET,
+    "draft": DRAFT,
+    "sampling": SAMPLE,
+    "host": HOST,
+}
 _FITTED = {
     "matrix products": ("gemm", "lm_head"),
     "attention": ("attention",),

@@ -46,9 +46,16 @@ BALANCED = "power_law_1.01"  # how tokens spread over experts: the mildest skew 
 # DeepSeek's MLA: absorbed, one shared KV head of kv_lora_rank + qk_rope_head_dim; in a prompt qk_nope + qk_rope.
 MLA_CACHED_DIM, MLA_PROMPT_DIM, MLA_HEADS = 576, 192, 128
 PRESETS = {
-    "h200_sxm": "h200", "h100_sxm": "h100-sxm", "a100_sxm": "a100-80gb", "l40s": "l40s", "b200_sxm": "b200",
-    "b300_sxm": "b300", "gb200": "gb200", "gb300": "gb300", "rtx_pro_6000_server": "rtx-pro-6000",
-}  # fmt: skip
+    "h200_sxm": "h200",
+    "h100_sxm": "h100-sxm",
+    "a100_sxm": "a100-80gb",
+    "l40s": "l40s",
+    "b200_sxm": "b200",
+    "b300_sxm": "b300",
+    "gb200": "gb200",
+    "gb300": "gb300",
+    "rtx_pro_6000_server": "rtx-pro-6000",
+}
 # Whose all-reduce table of a system is read where the backend's own was measured on a poor host: eight L40S of vLLM's
 # (and NCCL's) tables reach 2 GB/s of bus bandwidth over PCI Express 4.0, the same cards in SGLang 0.5.12's 21. Both
 # engines leave all-reduce over more than two such cards to NCCL. All-gathers, NCCL's alone, are left out.
@@ -65,9 +72,11 @@ OWN = ""
 # INT8 GEMMs of the A100 are not read: plug-ins of a TensorRT engine, timed to 1 us, 4 to 7 us slower than its own
 # 16-bit ones on the smallest matrices, by kernels that no engine has kept.
 FORMAT_HOMES: dict[tuple[str, str], tuple[tuple[str, str | None], ...]] = {
-    ("gemm", "fp8-block"): (("sglang", None), ("trtllm", None)), ("gemm", "nvfp4"): (("sglang", None),),
-    ("moe", "int4-weight-g128"): (("sglang", "0.5.10"),), ("moe", "fp8"): ((OWN, None), ("trtllm", None)),
-}  # fmt: skip
+    ("gemm", "fp8-block"): (("sglang", None), ("trtllm", None)),
+    ("gemm", "nvfp4"): (("sglang", None),),
+    ("moe", "int4-weight-g128"): (("sglang", "0.5.10"),),
+    ("moe", "fp8"): ((OWN, None), ("trtllm", None)),
+}
 # Median time of narrow experts over 16-bit ones of the same shapes from which on a table was measured with a kernel
 # that no engine would choose: FP8 experts on Hopper take 2.4 times as long in vLLM's, 0.6 in TensorRT-LLM's.
 SLOWEST_NARROW = 1.5
@@ -78,18 +87,34 @@ WIDEST_INDEX, FEWEST_INDEX_KEYS = 64, 256  # query tokens of a sequence; tokens 
 ROWS = 10500
 SEED = 20260611
 QUOTAS = {
-    "attention decode bfloat16": 1500, "attention prefill bfloat16": 1475, "attention decode fp8": 375,
-    "gemm fp8": 525, "moe bfloat16": 450, "elementwise index bfloat16": 400, "elementwise top_k bfloat16": 400,
-}  # fmt: skip
+    "attention decode bfloat16": 1500,
+    "attention prefill bfloat16": 1475,
+    "attention decode fp8": 375,
+    "gemm fp8": 525,
+    "moe bfloat16": 450,
+    "elementwise index bfloat16": 400,
+    "elementwise top_k bfloat16": 400,
+}
 # Of narrow formats, beside those rows.
 NARROW = {
-    "gemm fp8-block": 450, "gemm nvfp4": 450, "moe fp8": 250, "moe fp8-block": 300, "moe nvfp4": 300, "moe mxfp4": 350,
-    "moe mxfp4-mxfp8": 350, "moe int4-weight-g128": 170, "attention prefill fp8": 200,
-}  # fmt: skip
+    "gemm fp8-block": 450,
+    "gemm nvfp4": 450,
+    "moe fp8": 250,
+    "moe fp8-block": 300,
+    "moe nvfp4": 300,
+    "moe mxfp4": 350,
+    "moe mxfp4-mxfp8": 350,
+    "moe int4-weight-g128": 170,
+    "attention prefill fp8": 200,
+}
 TESTS = {
-    "gemm bfloat16": 1000, "attention decode bfloat16": 600, "attention prefill bfloat16": 600, "moe bfloat16": 600,
-    "elementwise index bfloat16": 40, "elementwise top_k bfloat16": 40,
-}  # fmt: skip
+    "gemm bfloat16": 1000,
+    "attention decode bfloat16": 600,
+    "attention prefill bfloat16": 600,
+    "moe bfloat16": 600,
+    "elementwise index bfloat16": 40,
+    "elementwise top_k bfloat16": 40,
+}
 
 
 def plan_of(rows: int = ROWS, keep: Mapping[str, int] | None = None) -> SelectionPlan:
@@ -345,9 +370,12 @@ def _moe(record: Record) -> Row | None:
     if "w4a4mxfp4moe_marlin" in record["kernel_source"] or "situ" in record["kernel_source"]:
         return None  # one model's layouts by a kernel of its own
     shape = (
-        record["num_tokens"], record["hidden_size"], record["inter_size"] // record["moe_tp_size"],
-        record["num_experts"], record["topk"],
-    )  # fmt: skip
+        record["num_tokens"],
+        record["hidden_size"],
+        record["inter_size"] // record["moe_tp_size"],
+        record["num_experts"],
+        record["topk"],
+    )
     return _row(record, shape, dtype)
 
 
@@ -410,9 +438,10 @@ def header_of(tables: Tables, hardware: Hardware, heldout: dict[str, HeldoutErro
 def ceilings_of(hardware: Hardware) -> Ceilings:
     """A datasheet's rates and processors as a profile's ceilings."""
     return Ceilings(
-        copy_bytes_per_s=hardware.bandwidth_bytes_per_s, flops_per_s=hardware.flops_per_s,
+        copy_bytes_per_s=hardware.bandwidth_bytes_per_s,
+        flops_per_s=hardware.flops_per_s,
         processors=hardware.processors,
-    )  # fmt: skip
+    )
 
 
 def check_against_tables(profile: Profile, folder: Path | None) -> dict[str, HeldoutError]:

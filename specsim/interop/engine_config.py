@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -26,15 +26,14 @@ from specsim.specs.engine import EngineLimits
 from specsim.specs.yaml_file import build
 from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, Policy, TablePolicy, TieredPolicy
 from specsim.speculation.program import load_program, program_names
-from specsim.validated import Validated
+from specsim.validated import Share, Validated
 
-Engine = Literal["vllm", "sglang", "tensorrt-llm"]
+RealEngineKind = Literal["vllm", "sglang", "tensorrt-llm"]
 Method = Literal[
     "draft_model", "pard", "ngram", "ngram_gpu", "eagle", "eagle3", "p_eagle", "mtp", "medusa", "mlp_speculator",
     "suffix", "suffix_automaton", "dflash", "dspark",
 ]  # fmt: skip
-Rate = Annotated[float, Field(ge=0, le=1)]
-Steps = tuple[tuple[int, int], ...]
+BatchSteps = tuple[tuple[int, int], ...]
 
 
 class EagleTree(Validated):
@@ -57,14 +56,14 @@ class EngineConfig(Validated):
 
     smallest: ClassVar[float] = 0.0
 
-    engine: Engine | None = None
+    engine: RealEngineKind | None = None
     method: Method
     draft_model: str | None = None
     num_speculative_tokens: PositiveInt | None = None
     policy: Policy | None = None
     prompt_lookup: tuple[PositiveInt, PositiveInt] | None = None
     tree: EagleTree | None = None
-    acceptance_rates: tuple[Rate, ...] | None = None
+    acceptance_rates: tuple[Share, ...] | None = None
     limits: dict[str, Any] = Field(default_factory=dict)
     graph_batch_sizes: tuple[PositiveInt, ...] | None = None
     kept: dict[str, Any] = Field(default_factory=dict)
@@ -87,7 +86,7 @@ class EngineConfig(Validated):
         build(EngineLimits, self.limits, where="the limits")
         return self
 
-    def steps(self) -> Steps:
+    def steps(self) -> BatchSteps:
         """(first batch, k) wherever k changes, from batch 1. Raises NoAnswer where batch size alone does not fix k."""
         if self.policy is not None:
             return policy_steps(self.policy)
@@ -109,7 +108,7 @@ class EngineText:
     notes: tuple[str, ...] = ()
 
 
-def policy_steps(policy: Policy) -> Steps:
+def policy_steps(policy: Policy) -> BatchSteps:
     """(first batch, k) wherever a policy's draft length changes. ``[[1, 4, 3], [9, 9, 0]]`` gives ((1, 3), (9, 0)).
 
     Raises NoAnswer where batch size alone does not fix k.
@@ -134,12 +133,12 @@ def policy_steps(policy: Policy) -> Steps:
     return merged_steps([(batch, policy.draft_tokens(batch)) for batch in sorted(firsts)])
 
 
-def merged_steps(points: Sequence[tuple[int, int]]) -> Steps:
+def merged_steps(points: Sequence[tuple[int, int]]) -> BatchSteps:
     """Only the points at which k differs from the one before."""
     return tuple(point for i, point in enumerate(points) if i == 0 or point[1] != points[i - 1][1])
 
 
-def steps_ranges(steps: Steps, last_batch: int | None = None) -> list[tuple[int, int, int]]:
+def steps_ranges(steps: BatchSteps, last_batch: int | None = None) -> list[tuple[int, int, int]]:
     """[first, last, k] ranges of steps.
 
     The last range, which has no end, is closed at ``last_batch`` or at its own first batch.
@@ -148,14 +147,14 @@ def steps_ranges(steps: Steps, last_batch: int | None = None) -> list[tuple[int,
     return [(first, end, k) for (first, k), end in zip(steps, ends, strict=True)]
 
 
-def steps_policy(steps: Steps) -> FixedPolicy | TablePolicy:
+def steps_policy(steps: BatchSteps) -> FixedPolicy | TablePolicy:
     """The policy of steps, a table only where k changes."""
     if len(steps) == 1:
         return FixedPolicy(k=steps[0][1])
     return TablePolicy(ranges=tuple(steps_ranges(steps)))
 
 
-def used_steps(config: EngineConfig, engine: str) -> Steps:
+def used_steps(config: EngineConfig, engine: str) -> BatchSteps:
     """The steps to write; raises NoAnswer for a policy that never drafts, which no engine accepts."""
     steps = config.steps()
     if not any(k for _, k in steps):
@@ -175,7 +174,7 @@ def kept_notes(kept: Collection[str], known: Collection[str], engine: str) -> tu
     return tuple(lines)
 
 
-def left_out_notes(config: EngineConfig, engine: Engine, *facts: str) -> tuple[str, ...]:
+def left_out_notes(config: EngineConfig, engine: RealEngineKind, *facts: str) -> tuple[str, ...]:
     """Which keys of another engine, and which of these stated fields, this engine's text cannot say."""
     lost = [name for name in facts if getattr(config, name) is not None]
     lines = [f"{engine} has no setting for {name}; left out" for name in lost]

@@ -22,9 +22,12 @@ from specsim.text_file import read_text
 
 # Names of the catalogue that mean other hardware than specsim's own use of them, or that it does not have.
 CATALOGUE_NAMES = {
-    "A100": "a100-40gb", "A100-80GB": "a100-80gb", "A100-80GB-SXM": "a100-80gb", "H100-MEGA": "h100-sxm",
+    "A100": "a100-40gb",
+    "A100-80GB": "a100-80gb",
+    "A100-80GB-SXM": "a100-80gb",
+    "H100-MEGA": "h100-sxm",
     "H100-NVLINK": "h100-sxm",
-}  # fmt: skip
+}
 NEEDED = ("AcceleratorName", "AcceleratorCount", "Price")
 MOST_USD = 1e4  # an hour and GPU; more is a column mixed up
 

@@ -171,8 +171,10 @@ def _trtllm_graphs(command: Command, found: ReadFlags) -> None:
 
 
 _GRAPHS: dict[str, Callable[[Command, ReadFlags], None]] = {
-    "vllm": _vllm_graphs, "sglang": _sglang_graphs, "tensorrt-llm": _trtllm_graphs,
-}  # fmt: skip
+    "vllm": _vllm_graphs,
+    "sglang": _sglang_graphs,
+    "tensorrt-llm": _trtllm_graphs,
+}
 
 
 def _captured_requests(command: Command, found: ReadFlags, config: EngineConfig | None) -> None:
@@ -222,8 +224,10 @@ def _attention_ranks(ranks: int, experts: int, found: ReadFlags) -> None:
 
 
 _PLACEMENTS: dict[str, Callable[[Command, ReadFlags], None]] = {
-    "vllm": _vllm_placement, "sglang": _sglang_placement, "tensorrt-llm": _trtllm_placement,
-}  # fmt: skip
+    "vllm": _vllm_placement,
+    "sglang": _sglang_placement,
+    "tensorrt-llm": _trtllm_placement,
+}
 
 
 def _precision(command: Command, found: ReadFlags) -> None:

@@ -40,9 +40,14 @@ PAGE_SIZE = 1  # SGLang's own, unless --page-size says otherwise
 RUNNING_REQUESTS = 48  # SGLang's cap under speculation unless --max-running-requests says otherwise
 
 _METHODS = {
-    "EAGLE": "eagle", "EAGLE3": "eagle3", "NEXTN": "mtp", "STANDALONE": "draft_model", "NGRAM": "ngram",
-    "DFLASH": "dflash", "DSPARK": "dspark",
-}  # fmt: skip
+    "EAGLE": "eagle",
+    "EAGLE3": "eagle3",
+    "NEXTN": "mtp",
+    "STANDALONE": "draft_model",
+    "NGRAM": "ngram",
+    "DFLASH": "dflash",
+    "DSPARK": "dspark",
+}
 _EAGLE_FAMILY = {"eagle", "eagle3", "mtp", "draft_model"}
 _ADAPTIVE = {"eagle", "eagle3", "mtp"}
 _READ = {
@@ -75,9 +80,12 @@ def read_sglang(source: str | Sequence[str], adaptive: Mapping[str, Any] | None 
     tiers, knobs = _adaptive_tiers(command, method, adaptive, notes)
     longest, tree = (None, None) if tiers else _shape(method, command, notes)
     fields: dict[str, Any] = {
-        "engine": "sglang", "method": method, "draft_model": _flag(command, "draft-model-path", "draft-model"),
-        "num_speculative_tokens": longest, "tree": tree,
-    }  # fmt: skip
+        "engine": "sglang",
+        "method": method,
+        "draft_model": _flag(command, "draft-model-path", "draft-model"),
+        "num_speculative_tokens": longest,
+        "tree": tree,
+    }
     if (graphs := command.numbers("--cuda-graph-bs-decode", "--cuda-graph-bs")) is not None:
         fields["graph_batch_sizes"] = tuple(sorted(graphs))
     if tiers:

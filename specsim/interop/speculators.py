@@ -21,9 +21,15 @@ from specsim.json_file import read_json_object
 from specsim.specs.yaml_file import build
 
 _METHODS = {
-    "eagle": "eagle", "eagle3": "eagle3", "peagle": "p_eagle", "dflash": "dflash", "dflash2": "dflash",
-    "dspark": "dspark", "mtp": "mtp", "mlp": "mlp_speculator",
-}  # fmt: skip
+    "eagle": "eagle",
+    "eagle3": "eagle3",
+    "peagle": "p_eagle",
+    "dflash": "dflash",
+    "dflash2": "dflash",
+    "dspark": "dspark",
+    "mtp": "mtp",
+    "mlp": "mlp_speculator",
+}
 _LOADED_BY_VLLM = {"eagle3", "peagle", "dflash", "dflash2", "dspark"}
 
 

@@ -32,15 +32,23 @@ from specsim.interop.engine_config import (
 from specsim.specs.yaml_file import build, read_mapping
 from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, TablePolicy
 
-Keys = Literal["last", "first"]
+BatchKeys = Literal["last", "first"]
 
 MAX_BATCH_SIZE = 2048  # TensorRT-LLM's own max_batch_size where the YAML has none
 TOKENS_PER_BLOCK = 32  # and its own tokens_per_block
 
 _TYPES = {
-    "Eagle3": "eagle3", "Eagle": "eagle3", "MTP": "mtp", "NGram": "ngram", "Draft_Target": "draft_model",
-    "PARD": "pard", "DFlash": "dflash", "DSpark": "dspark", "SA": "suffix_automaton", "Medusa": "medusa",
-}  # fmt: skip
+    "Eagle3": "eagle3",
+    "Eagle": "eagle3",
+    "MTP": "mtp",
+    "NGram": "ngram",
+    "Draft_Target": "draft_model",
+    "PARD": "pard",
+    "DFlash": "dflash",
+    "DSpark": "dspark",
+    "SA": "suffix_automaton",
+    "Medusa": "medusa",
+}
 _NO_DRAFTER = {"auto", "lookahead", "savestate", "userprovided"}
 _FROM_CHECKPOINT = {"mtp", "pard", "dflash", "dspark"}  # max_draft_len may be left to the draft checkpoint
 _NEEDS_MODEL = {"eagle3", "draft_model"}
@@ -96,7 +104,7 @@ class _Server(BaseModel):
     cuda_graph_config: _CudaGraphs | None = _CudaGraphs()
 
 
-def read_tensorrt_llm(source: Mapping[str, Any] | Path | str, keys: Keys = "last") -> EngineConfig:
+def read_tensorrt_llm(source: Mapping[str, Any] | Path | str, keys: BatchKeys = "last") -> EngineConfig:
     """The config of a YAML file, by path or content: the whole file or its ``speculative_config`` alone.
 
     ``keys``: what a key of ``draft_len_schedule`` is, the last batch size of its range (1.3) or the first (up to 1.2).
@@ -124,17 +132,22 @@ def read_tensorrt_llm(source: Mapping[str, Any] | Path | str, keys: Keys = "last
         kept |= {key: value for key, value in switches.items() if value is not None}
     graphs = server.cuda_graph_config.batch_sizes if server.cuda_graph_config else None
     fields = {
-        "engine": "tensorrt-llm", "method": method, "draft_model": parsed.speculative_model, "tree": tree,
+        "engine": "tensorrt-llm",
+        "method": method,
+        "draft_model": parsed.speculative_model,
+        "tree": tree,
         "num_speculative_tokens": tree.num_draft_tokens - 1 if tree else longest,
         "policy": None if tree else policy,
         "prompt_lookup": (1, parsed.max_matching_ngram_size or 2) if method == "ngram" else None,
-        "limits": _limits(server, notes), "graph_batch_sizes": graphs, "kept": kept,
+        "limits": _limits(server, notes),
+        "graph_batch_sizes": graphs,
+        "kept": kept,
         "notes": (*notes, *kept_notes(kept, _UNMODELLED, "TensorRT-LLM, which refuses to start with it")),
-    }  # fmt: skip
+    }
     return build(EngineConfig, fields, where)
 
 
-def write_tensorrt_llm(config: EngineConfig, keys: Keys = "last") -> EngineText:
+def write_tensorrt_llm(config: EngineConfig, keys: BatchKeys = "last") -> EngineText:
     """YAML for ``trtllm-serve --config``. ``keys`` as in ``read_tensorrt_llm``.
 
     Raises NoAnswer for a method that TensorRT-LLM lacks, and for a schedule whose smallest batches do not draft the
@@ -218,7 +231,7 @@ def _tree(parsed: _DecodingConfig, longest: int | None, where: str) -> EagleTree
 
 
 def _policy(
-    parsed: _DecodingConfig, longest: int | None, keys: Keys, where: str, notes: list[str]
+    parsed: _DecodingConfig, longest: int | None, keys: BatchKeys, where: str, notes: list[str]
 ) -> FixedPolicy | OffAbovePolicy | TablePolicy | None:
     schedule, limit = parsed.draft_len_schedule, parsed.max_concurrency
     if schedule is not None and limit is not None:
@@ -250,7 +263,7 @@ def _policy(
     return steps_policy(merged_steps(list(zip(starts, [k for _, k in ranges] + [0], strict=True))))
 
 
-def _schedule(config: EngineConfig, keys: Keys, notes: list[str]) -> dict[str, Any]:
+def _schedule(config: EngineConfig, keys: BatchKeys, notes: list[str]) -> dict[str, Any]:
     """max_draft_len with, if k changes, max_concurrency (one range, then nothing) or draft_len_schedule."""
     steps = used_steps(config, "TensorRT-LLM")
     longest = steps[0][1]
@@ -282,10 +295,12 @@ def _schedule(config: EngineConfig, keys: Keys, notes: list[str]) -> dict[str, A
 def _limits(server: _Server, notes: list[str]) -> dict[str, Any]:
     cache, block = server.kv_cache_config, server.kv_cache_config.tokens_per_block
     limits = {
-        "max_num_seqs": server.max_batch_size, "max_num_batched_tokens": server.max_num_tokens, "block_size": block,
+        "max_num_seqs": server.max_batch_size,
+        "max_num_batched_tokens": server.max_num_tokens,
+        "block_size": block,
         "chunked_prefill": server.enable_chunked_prefill,
         "graph_sizes": () if server.cuda_graph_config is None else None,
-    }  # fmt: skip
+    }
     if cache.max_tokens is not None:
         limits["num_kv_blocks"] = cache.max_tokens // (block or TOKENS_PER_BLOCK)
     if cache.free_gpu_memory_fraction is not None:

@@ -70,10 +70,12 @@ _LIMITS: dict[str, tuple[str, type[int] | type[float]]] = {
     "--watermark": ("watermark", float),
 }
 _SWITCHES = {
-    "enable-chunked-prefill": "chunked_prefill", "enable-prefix-caching": "prefix_caching",
-    "async-scheduling": "async_scheduling", "scheduler-reserve-full-isl": "scheduler_reserve_full_isl",
+    "enable-chunked-prefill": "chunked_prefill",
+    "enable-prefix-caching": "prefix_caching",
+    "async-scheduling": "async_scheduling",
+    "scheduler-reserve-full-isl": "scheduler_reserve_full_isl",
     "long-prefill-token-threshold-adaptive": "long_prefill_token_threshold_adaptive",
-}  # fmt: skip
+}
 _POLICY = "--scheduling-policy"
 
 
@@ -221,12 +223,17 @@ def _config(parsed: _SpeculativeConfig, given: set[str], command: Command, notes
     if parsed.rejection_sample_method not in ("standard", "synthetic"):
         kept["rejection_sample_method"] = parsed.rejection_sample_method
     fields = {
-        "engine": "vllm", "method": method, "num_speculative_tokens": k,
+        "engine": "vllm",
+        "method": method,
+        "num_speculative_tokens": k,
         "draft_model": None if parsed.model in ("ngram", "[ngram]", "ngram_gpu", "suffix") else parsed.model,
-        "policy": _schedule(parsed, k, command, notes), "prompt_lookup": _prompt_lookup(parsed, method),
-        "acceptance_rates": _acceptance(parsed, k), "limits": _limits(command), "kept": kept,
+        "policy": _schedule(parsed, k, command, notes),
+        "prompt_lookup": _prompt_lookup(parsed, method),
+        "acceptance_rates": _acceptance(parsed, k),
+        "limits": _limits(command),
+        "kept": kept,
         "notes": (*notes, *kept_notes(kept, _UNMODELLED, "vLLM 0.33")),
-    }  # fmt: skip
+    }
     return build(EngineConfig, fields, where=_FLAG)
 
 

@@ -115,10 +115,18 @@ class _Case:
 
     def row(self, part: str, dtype: str, kernel: str) -> Row:
         return Row(
-            shape=self.shape, operation=part, dtype=dtype, kernel=kernel, cache="cold", mode="graph",
-            median_s=self.median_s, p10_s=self.p10_s, p90_s=self.p90_s, samples=self.samples,
+            shape=self.shape,
+            operation=part,
+            dtype=dtype,
+            kernel=kernel,
+            cache="cold",
+            mode="graph",
+            median_s=self.median_s,
+            p10_s=self.p10_s,
+            p90_s=self.p90_s,
+            samples=self.samples,
             source="vllm bench forward",
-        )  # fmt: skip
+        )
 
     def less(self, target: _Case) -> _Case:
         """What the drafter adds. Spreads of the two runs add up, for they are of independent samples."""

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from specsim.interop.engine_config import Engine, EngineText, policy_steps
+from specsim.interop.engine_config import EngineText, RealEngineKind, policy_steps
 from specsim.scenario import Scenario
 from specsim.specs.engine import EngineLimits
 from specsim.specs.engine_defaults import load_engine, numbers
@@ -28,7 +28,7 @@ def hub_name(model: ModelSpec) -> str | None:
     return None if cited is None else cited[1]
 
 
-def command_line(scenario: Scenario, engine: Engine, text: str) -> tuple[str, tuple[str, ...]]:
+def command_line(scenario: Scenario, engine: RealEngineKind, text: str) -> tuple[str, tuple[str, ...]]:
     """The command that starts one replica, with the speculation that ``text`` says, and what it leaves to the reader.
 
     For TensorRT-LLM ``text`` is YAML, which the command names as FILE.
@@ -49,7 +49,7 @@ def command_line(scenario: Scenario, engine: Engine, text: str) -> tuple[str, tu
     return " ".join([shlex.join(words), text]).strip(), tuple(notes)
 
 
-def _placement(scenario: Scenario, engine: Engine) -> list[str]:
+def _placement(scenario: Scenario, engine: RealEngineKind) -> list[str]:
     deployment = scenario.deployment
     tensor, expert, data = _PARALLEL[engine]
     words = [tensor, str(deployment.tensor_parallel)] if deployment.tensor_parallel > 1 else []
@@ -61,7 +61,7 @@ def _placement(scenario: Scenario, engine: Engine) -> list[str]:
     return words
 
 
-def _precision(scenario: Scenario, engine: Engine, notes: list[str]) -> list[str]:
+def _precision(scenario: Scenario, engine: RealEngineKind, notes: list[str]) -> list[str]:
     deployment, words = scenario.deployment, list[str]()
     if deployment.weight_bits == 8 and scenario.model.weight_bits > 8 and engine != "tensorrt-llm":
         words += ["--quantization", "fp8"]

@@ -13,6 +13,7 @@ from specsim.errors import InvalidInput, NoAnswer, SpecsimError
 from specsim.interop.acceptance import AcceptanceRecord, law_of_logs
 from specsim.notebook import html_table
 from specsim.planning.longer import drafting, trying_longer
+from specsim.progress import PartProgress
 from specsim.scenario import Asked, Scenario, Speculation
 from specsim.scenario.drafter import drafter_fields
 from specsim.serving.simulate import simulate
@@ -23,7 +24,6 @@ from specsim.speculation.policy import FixedPolicy
 BATCHES = 128  # the largest that is compared unless others are asked for
 SIMULATED = 12  # drafters, the best by formula at the load; each costs a second or two
 SERVED = ("eagle3", "mtp", "draft-model", "pard", "p-eagle", "dflash", "dspark", "ngram", "suffix")  # by engines
-Progress = Callable[[str], None]  # what is under way
 _Question = TypeVar("_Question")
 
 
@@ -156,9 +156,13 @@ def accepting_as_logged(asked: Asked, records: Sequence[AcceptanceRecord], sourc
         return asked
     chosen = law_of_logs(records).chosen
     fitted = Speculation(
-        program=before.program, draft_model=before.draft_model, max_draft_tokens=chosen.draft_tokens,
-        acceptance=chosen.law, acceptance_origin=Origin(source=source), policy=FixedPolicy(k=chosen.draft_tokens),
-    )  # fmt: skip
+        program=before.program,
+        draft_model=before.draft_model,
+        max_draft_tokens=chosen.draft_tokens,
+        acceptance=chosen.law,
+        acceptance_origin=Origin(source=source),
+        policy=FixedPolicy(k=chosen.draft_tokens),
+    )
     return replace(asked, scenario=asked.scenario.model_copy(update={"speculation": fitted}))
 
 
@@ -168,7 +172,7 @@ def compare(
     left_out: Mapping[str, str] | None = None,
     batches: Sequence[int] | None = None,
     simulated: int = SIMULATED,
-    progress: Progress | None = None,
+    progress: PartProgress | None = None,
 ) -> Comparison:
     """Scenarios that differ in their drafter alone, by name; ``simulated``: how many of them, the best by formula.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +10,17 @@ from specsim.analytic.rounds import largest_batch, speedup_map
 from specsim.analytic.speedups import Cell
 from specsim.assembly import Assembly, assemble
 from specsim.planning.longer import with_policy
+from specsim.progress import PartProgress
 from specsim.results import Slo, slo_met
 from specsim.scenario import Scenario
-from specsim.serving.simulate import priced_replicas, simulate
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import simulate
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 SEEDS = 2
 MOST_REQUESTS = 2000  # of a run; a longer workload is cut there
 ALIKE = 0.005  # mean E2E by which a schedule may lose to a single k and still be taken: it holds at other loads too
 OFF, SCHEDULE = "off", "schedule"
-Progress = Callable[[str], None]  # what is under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Confirmation:
 
 def confirm(
     scenario: Scenario, policy: FixedPolicy | TablePolicy, lengths: Sequence[int], *, seeds: int = SEEDS,
-    progress: Progress | None = None,
+    progress: PartProgress | None = None,
 ) -> Confirmation:  # fmt: skip
     """Simulate off, each of ``lengths`` (an engine started with it) and the ``policy``; choose the fastest.
 

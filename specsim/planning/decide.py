@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from specsim.assembly import assemble
-from specsim.interop.engine_config import Engine, EngineText
+from specsim.interop.engine_config import EngineText, RealEngineKind
 from specsim.notebook import html_table
 from specsim.planning.command import command_line, graph_notes
 from specsim.planning.confirm import Confirmation, confirm
-from specsim.planning.confirm import Progress as Trying
 from specsim.planning.tune import Tuning, engine_text
+from specsim.progress import PartProgress
 from specsim.scenario import Scenario
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
@@ -23,7 +23,7 @@ class Decision:
     """
 
     question: Scenario
-    engine: Engine | None
+    engine: RealEngineKind | None
     tuning: Tuning
     confirmation: Confirmation | None
     policy: FixedPolicy | TablePolicy
@@ -53,9 +53,14 @@ class Decision:
 
 
 def decide(
-    question: Scenario, engine: Engine | None, tuning: Tuning, *, simulated: bool = True,
-    draft_model: str | None = None, progress: Trying | None = None,
-) -> Decision:  # fmt: skip
+    question: Scenario,
+    engine: RealEngineKind | None,
+    tuning: Tuning,
+    *,
+    simulated: bool = True,
+    draft_model: str | None = None,
+    progress: PartProgress | None = None,
+) -> Decision:
     """What a tuned schedule comes to; ``simulated``: off, every single k and the schedule are tried under the load.
 
     ``draft_model``: the checkpoint to load; None: a placeholder.

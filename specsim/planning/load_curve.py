@@ -15,7 +15,8 @@ from specsim.assembly import Assembly, assemble
 from specsim.planning.plan.load import Load, at_load, requests
 from specsim.planning.plan.sensitivity import SHARE, accepting
 from specsim.scenario import Scenario
-from specsim.serving.simulate import priced_replicas, run, simulate
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import run, simulate
 
 MOST_REQUESTS = 2000  # of a run; a longer workload is cut there
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)  # of the largest rate that is served
@@ -43,9 +44,13 @@ class Deployed:
             result = simulate(Assembly(scenario.model_copy(update={"workload": workload})), replicas=self.replicas)
         else:
             result = run(
-                requests(scenario, load, scenario.seed, count), self.replicas, clients=load.clients,
-                router=deployment.router, disaggregation=deployment.disaggregation, slo=scenario.slo,
-            )  # fmt: skip
+                requests(scenario, load, scenario.seed, count),
+                self.replicas,
+                clients=load.clients,
+                router=deployment.router,
+                disaggregation=deployment.disaggregation,
+                slo=scenario.slo,
+            )
         if result.interrupted:
             raise KeyboardInterrupt
         return result.summary(scenario.slo)
@@ -79,7 +84,7 @@ def own_load(scenario: Scenario) -> Load:
 
 def load_curve(
     deployed: Mapping[str, Deployed], progress: Callable[[int, int], None] | None = None
-) -> tuple[LoadPoint, ...]:  # fmt: skip
+) -> tuple[LoadPoint, ...]:
     """Alternatives over loads from light to as much as the best of them serves, the scenario's own among them.
 
     ``progress`` hears (done, all) runs.

@@ -45,8 +45,15 @@ def _offer(scenario: Scenario, ranks: int, cell: Cell) -> Offer:
     per_gpu, price = cell.output_tokens_per_s / ranks, scenario.usd_per_gpu_hour
     name = "off" if scenario.speculation is None or not cell.draft_tokens else scenario.speculation.drafter_name()
     return Offer(
-        key=f"TP{ranks} batch {cell.batch} k={cell.draft_tokens}", drafter=name, draft_tokens=cell.draft_tokens,
-        gpu=scenario.gpu.name, gpus=ranks, tensor_parallel=ranks, replicas=1, batch=float(cell.batch),
-        per_gpu=per_gpu, per_user=cell.output_tokens_per_s / cell.batch,
+        key=f"TP{ranks} batch {cell.batch} k={cell.draft_tokens}",
+        drafter=name,
+        draft_tokens=cell.draft_tokens,
+        gpu=scenario.gpu.name,
+        gpus=ranks,
+        tensor_parallel=ranks,
+        replicas=1,
+        batch=float(cell.batch),
+        per_gpu=per_gpu,
+        per_user=cell.output_tokens_per_s / cell.batch,
         usd=None if price is None else price * 1e6 / (3600.0 * per_gpu),
-    )  # fmt: skip
+    )

@@ -19,9 +19,9 @@ from specsim.arrays import Floats
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.engine_config import (
-    Engine,
     EngineConfig,
     EngineText,
+    RealEngineKind,
     config_from_fields,
     merged_steps,
     steps_policy,
@@ -35,7 +35,7 @@ from specsim.scenario import Scenario, Speculation
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 Prefer = Literal["throughput", "sure"]
-Rule = Literal["any", "longest_first", "one"]  # schedules that an engine can follow
+ScheduleRule = Literal["any", "longest_first", "one"]  # schedules that an engine can follow
 TOLERANCE = 0.01  # throughput given up for fewer ranges; predictions are not as sure as that
 
 GAINS = ("speedup", "low", "high")
@@ -103,7 +103,7 @@ class Tuning:
 
 
 def tune(
-    assembly: Assembly, *, rule: Rule = "any", batches: Sequence[int] | None = None,
+    assembly: Assembly, *, rule: ScheduleRule = "any", batches: Sequence[int] | None = None,
     context_tokens: float | None = None, prefer: Prefer = "throughput", tolerance: float = TOLERANCE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuning:  # fmt: skip
@@ -134,12 +134,12 @@ def tune(
     return Tuning(steps_policy(steps), rows, int(grid.lengths[fixed]), found.cells[0].context_tokens, found.price_name)
 
 
-def engine_named(kind: str | None) -> Engine | None:
+def engine_named(kind: str | None) -> RealEngineKind | None:
     """The engine of a scenario, if it is one that text is written for."""
-    return next((engine for engine in get_args(Engine) if engine == kind), None)
+    return next((engine for engine in get_args(RealEngineKind) if engine == kind), None)
 
 
-def rule_of(engine: Engine, scenario: Scenario) -> Rule:
+def rule_of(engine: RealEngineKind, scenario: Scenario) -> ScheduleRule:
     """Which schedules an engine can follow with the scenario's drafter.
 
     Raises NoAnswer if it has no such drafter, InvalidInput without any.
@@ -171,7 +171,7 @@ def engine_config(
 
 
 def engine_text(
-    scenario: Scenario, policy: FixedPolicy | TablePolicy, engine: Engine, draft_model: str | None = None
+    scenario: Scenario, policy: FixedPolicy | TablePolicy, engine: RealEngineKind, draft_model: str | None = None
 ) -> EngineText:  # fmt: skip
     """The schedule as an engine takes it, a placeholder where it names no checkpoint for a drafter that has one.
 
@@ -180,6 +180,12 @@ def engine_text(
     if not policy.longest:
         raise NoAnswer(f"no k pays at any batch size; start {engine} without {WITHOUT[engine]}")
     config, placeholder = engine_config(scenario, policy, draft_model), None
+    layers, longest = scenario.model.mtp_layers, policy.longest
+    if engine == "vllm" and config.method == "mtp" and 0 < layers < longest and longest % layers:
+        raise NoAnswer(
+            f"vLLM takes up to {layers} drafts of {layers} MTP layers, or a multiple, and not {longest}; give "
+            f"--draft-tokens {longest - longest % layers}"
+        )
     if config.draft_model is None and config.method in LOADS_CHECKPOINT:
         placeholder = f"YOUR-{config.method.upper().replace('_', '-')}-CHECKPOINT"
         config = config.model_copy(update={"draft_model": placeholder})
@@ -238,7 +244,7 @@ def drafter_of(scenario: Scenario) -> Speculation:
     return scenario.speculation
 
 
-def _schedule(values: Floats, share: Floats, rule: Rule, tolerance: float) -> list[int]:
+def _schedule(values: Floats, share: Floats, rule: ScheduleRule, tolerance: float) -> list[int]:
     """Column of each row, under an engine's rule; column 0 is off, and only one length for all may lose to it."""
     logs = np.log(np.maximum(values, np.finfo(float).tiny))
     if rule == "one":

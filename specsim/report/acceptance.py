@@ -18,15 +18,22 @@ def rates_figure(machine: Assembly, logged: Sequence[float] = ()) -> Any:
     positions = [str(i) for i in range(1, longest + 1)]
     figure = go.Figure()
     figure.add_bar(
-        x=positions, y=[100 * rate for rate in law.survival(longest)], name="used here", marker_color=ON,
-        texttemplate="%{y:.0f}", hovertemplate="position %{x}: %{y:.1f} %<extra>used here</extra>",
-    )  # fmt: skip
+        x=positions,
+        y=[100 * rate for rate in law.survival(longest)],
+        name="used here",
+        marker_color=ON,
+        texttemplate="%{y:.0f}",
+        hovertemplate="position %{x}: %{y:.1f} %<extra>used here</extra>",
+    )
     if logged:
         figure.add_scatter(
-            x=[str(i) for i in range(1, len(logged) + 1)], y=[100 * rate for rate in logged], mode="markers",
-            name="your logs", marker={"symbol": "diamond", "size": 11, "color": OFF},
+            x=[str(i) for i in range(1, len(logged) + 1)],
+            y=[100 * rate for rate in logged],
+            mode="markers",
+            name="your logs",
+            marker={"symbol": "diamond", "size": 11, "color": OFF},
             hovertemplate="position %{x}: %{y:.1f} %<extra>your logs</extra>",
-        )  # fmt: skip
+        )
     figure.update_xaxes(title="position in the draft", type="category")
     figure.update_yaxes(title="accepted (% of rounds)", range=[0, 108])
     figure.update_layout(showlegend=bool(logged), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
@@ -38,13 +45,21 @@ def lengths_figure(machine: Assembly) -> Any:
     lengths = list(machine.choices())
     figure = go.Figure()
     figure.add_scatter(
-        x=lengths, y=[1 + k for k in lengths], mode="lines", name="if all were accepted",
-        line={"color": "#9ca3af", "dash": "dash"}, hoverinfo="skip",
-    )  # fmt: skip
+        x=lengths,
+        y=[1 + k for k in lengths],
+        mode="lines",
+        name="if all were accepted",
+        line={"color": "#9ca3af", "dash": "dash"},
+        hoverinfo="skip",
+    )
     figure.add_scatter(
-        x=lengths, y=[_law(machine).expected_tokens(k) for k in lengths], mode="lines+markers", name="committed",
-        line={"color": ON, "width": 2}, hovertemplate="k = %{x}: %{y:.2f} tokens a round<extra></extra>",
-    )  # fmt: skip
+        x=lengths,
+        y=[_law(machine).expected_tokens(k) for k in lengths],
+        mode="lines+markers",
+        name="committed",
+        line={"color": ON, "width": 2},
+        hovertemplate="k = %{x}: %{y:.2f} tokens a round<extra></extra>",
+    )
     figure.update_xaxes(title="draft length k (tokens)", dtick=max(1, len(lengths) // 10))
     figure.update_yaxes(title="tokens a round, bonus included", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})

@@ -20,11 +20,18 @@ def bench_serve_header(scenario: Scenario) -> dict[str, Any]:
     if isinstance(arrivals, PoissonArrivals | GammaArrivals):
         burstiness = 1.0 if isinstance(arrivals, PoissonArrivals) else 1 / arrivals.cv**2
     return {
-        "endpoint_type": "specsim", "backend": "specsim", "label": scenario.name, "model_id": model,
-        "tokenizer_id": model, "num_prompts": workload.count(), "request_rate": _request_rate(scenario),
-        "burstiness": burstiness, "max_concurrency": None if clients is None else clients.concurrency,
-        "serving_engine": scenario.assumed_engine(), "deployment": scenario.assumed_deployment(),
-    }  # fmt: skip
+        "endpoint_type": "specsim",
+        "backend": "specsim",
+        "label": scenario.name,
+        "model_id": model,
+        "tokenizer_id": model,
+        "num_prompts": workload.count(),
+        "request_rate": _request_rate(scenario),
+        "burstiness": burstiness,
+        "max_concurrency": None if clients is None else clients.concurrency,
+        "serving_engine": scenario.assumed_engine(),
+        "deployment": scenario.assumed_deployment(),
+    }
 
 
 def _request_rate(scenario: Scenario) -> float | str | None:

@@ -16,13 +16,16 @@ def comparison_figure(found: Comparison) -> Any:
     for index, one in enumerate(found.drafters):
         cells = [one.best_drafting(batch) for batch in found.batches if batch in one.speedups.batches]
         figure.add_scatter(
-            x=[str(cell.batch) for cell in cells], y=[cell.speedup for cell in cells], name=one.name,
-            mode="lines+markers", line={"color": PALETTE[index % len(PALETTE)], "width": 2},
+            x=[str(cell.batch) for cell in cells],
+            y=[cell.speedup for cell in cells],
+            name=one.name,
+            mode="lines+markers",
+            line={"color": PALETTE[index % len(PALETTE)], "width": 2},
             marker={"symbol": MARKS[index % len(MARKS)], "size": 9},
             customdata=[[cell.draft_tokens, cell.low, cell.high] for cell in cells],
             hovertemplate="batch %{x}: %{y:.2f}x with k = %{customdata[0]}<br>90 %: %{customdata[1]:.2f} to "
             "%{customdata[2]:.2f}<extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+        )
     figure.add_hline(y=1.0, line={"color": "#9ca3af", "dash": "dash"}, annotation={"text": "off"})
     figure.update_xaxes(title="batch size (sequences)", type="category")
     figure.update_yaxes(title="speed-up over no drafter", rangemode="tozero")

@@ -13,18 +13,26 @@ from specsim.units import format_seconds
 
 # The target's own work in blues, what speculation adds in amber, the host in grey, prompts in teal.
 PARTS = {
-    "draft": "#f59e0b", "verify": "#1e40af", "gemm": "#1e40af", "attention": "#3b82f6", "lm_head": "#93c5fd",
-    "elementwise": "#bfdbfe", "sampling": "#a78bfa", "communication": "#10b981", "host": "#9ca3af",
+    "draft": "#f59e0b",
+    "verify": "#1e40af",
+    "gemm": "#1e40af",
+    "attention": "#3b82f6",
+    "lm_head": "#93c5fd",
+    "elementwise": "#bfdbfe",
+    "sampling": "#a78bfa",
+    "communication": "#10b981",
+    "host": "#9ca3af",
     "prompts": "#0f766e",
-}  # fmt: skip
+}
+NAMES = {"gemm": "GEMM", "communication": "links"}  # as tables call them
 PATTERNS = {  # that parts are told apart by where colours are not seen
-    part: {"shape": shape, "size": 7, "solidity": 0.25, "fgcolor": "rgba(255,255,255,.55)", "bgcolor": PARTS[part]}
+    part: {"shape": shape, "size": 7, "solidity": 0.25, "fgcolor": "rgba(255,255,255,.35)", "bgcolor": PARTS[part]}
     for part, shape in {"draft": "/", "prompts": ".", "communication": "x", "attention": "-"}.items()
 }
 SHOWN_SHARE = 9.0  # percent of the time; smaller parts have no room for a number
 YOURS = "you \N{RIGHTWARDS ARROW}"  # before the batch that the load leads to
-INK, ON, OFF, LINE = "#1f2937", "#1d4ed8", "#b45309", "#e5e7eb"
-PALETTE = ("#1d4ed8", "#f59e0b", "#10b981", "#8b5cf6", "#ef4444", "#0891b2", "#be185d")  # of things without an order
+INK, ON, OFF, LINE = "#1f2937", "#2563eb", "#b45309", "#e5e7eb"
+PALETTE = ("#2563eb", "#f59e0b", "#10b981", "#8b5cf6", "#ef4444", "#0891b2", "#be185d")  # of things without an order
 MARKS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "triangle-down", "hexagon")  # beside it
 FONT = "Source Sans, system-ui, sans-serif"
 
@@ -37,12 +45,19 @@ def map_figure(speedups: SpeedupMap, batch: int | None = None, measure: Measure 
     labels = [f"<b>{YOURS} {b}</b>" if b == batch else str(b) for b in batches]
     figure = go.Figure(
         go.Heatmap(
-            x=[str(k) for k in lengths], y=labels, xgap=2, ygap=2, showscale=False,
-            text=[[measure.text(cell) for cell in row] for row in rows], texttemplate="%{text}",
-            textfont={"color": INK}, customdata=[[_cell_words(cell) for cell in row] for row in rows],
-            hovertemplate="batch %{y}, k = %{x}<br>%{customdata}<extra></extra>", **_shades(rows, measure),
+            x=[str(k) for k in lengths],
+            y=labels,
+            xgap=2,
+            ygap=2,
+            showscale=False,
+            text=[[measure.text(cell) for cell in row] for row in rows],
+            texttemplate="%{text}",
+            textfont={"color": INK},
+            customdata=[[_cell_words(cell) for cell in row] for row in rows],
+            hovertemplate="batch %{y}, k = %{x}<br>%{customdata}<extra></extra>",
+            **_shades(rows, measure),
         )
-    )  # fmt: skip
+    )
     for best in speedups.best():
         x, y = lengths.index(best.draft_tokens), batches.index(best.batch)
         figure.add_shape(
@@ -52,7 +67,7 @@ def map_figure(speedups: SpeedupMap, batch: int | None = None, measure: Measure 
     figure.update_xaxes(title="draft length k (tokens)", type="category", showgrid=False, range=whole[0])
     figure.update_yaxes(
         title="batch size (sequences)", type="category", showgrid=False, ticksuffix="  ", range=whole[1]
-    )  # fmt: skip
+    )
     figure.update_layout(plot_bgcolor=LINE)  # shows through the gaps as cell borders
     return laid_out(figure, 90 + 38 * len(batches))
 
@@ -84,7 +99,7 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
         if any(share > 0 for share in shares):
             bars = [f"{cell.batch}<br>k={cell.draft_tokens}" for cell in cells]
             figure.add_bar(
-                name=part,
+                name=NAMES.get(part, part),
                 x=bars,
                 y=shares,
                 marker={"color": colour, "pattern": PATTERNS.get(part, {})},
@@ -92,7 +107,7 @@ def anatomy_figure(speedups: SpeedupMap) -> Any:
                 textposition="inside",
                 insidetextanchor="middle",
                 textangle=0,
-                hovertemplate=f"{part} %{{y:.1f}} %<extra>%{{x}}</extra>",
+                hovertemplate="%{fullData.name} %{y:.1f} %<extra>%{x}</extra>",
             )
     figure.update_layout(barmode="stack", legend={"orientation": "h", "y": -0.28, "yanchor": "top", "x": 0})
     figure.update_xaxes(title="batch size and its best k", type="category", tickangle=0)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from specsim.kept_files import replace_text
 from specsim.planning.sweep.frontier import Offer, cheapness, frontier, throughput
-from specsim.report.figures import INK, OFF, ON, laid_out
+from specsim.report.figures import OFF, ON, laid_out
 
 PER_USER = "output tokens/s a user (interactivity)"
 MOST_ROWS = 12  # of a side of a table
@@ -82,18 +82,24 @@ def frontier_figure(
 ) -> Any:  # fmt: skip
     """All points, and the frontiers with speculation and without, labelled with k and parallelism."""
     figure = go.Figure()
-    for name, colour, speculates in (("off", OFF, False), ("speculation on", ON, True)):
+    cards = len({one.gpu for one in offers}) > 1
+    for name, colour, speculates, mark, dash, side in (
+        ("off", OFF, False, "square-open", "dash", "bottom left"),
+        ("speculation on", ON, True, "circle", "solid", "top right"),
+    ):
         mine = [one for one in offers if one.speculates == speculates]
         figure.add_scatter(
             x=[one.per_user for one in mine], y=[value(one) for one in mine], mode="markers", name=name,
-            marker={"color": colour, "size": 6, "opacity": 0.35}, text=[escape(one.label) for one in mine],
+            marker={"color": colour, "size": 6, "opacity": 0.5, "symbol": mark},
+            text=[escape(one.label) for one in mine],
             hovertemplate="%{text}<br>%{x:.1f} a user, %{y:.4g}<extra></extra>",
         )  # fmt: skip
         best = frontier(mine, worth)
         figure.add_scatter(
             x=[one.per_user for one in best], y=[value(one) for one in best], mode="lines+markers+text",
-            name=f"{name}, frontier", line={"color": colour, "width": 2}, textposition="top right",
-            text=_marks(best), textfont={"size": 10, "color": INK}, hovertext=[escape(one.label) for one in best],
+            name=f"{name}, frontier", line={"color": colour, "width": 2, "dash": dash}, textposition=side,
+            marker={"size": 8, "symbol": mark}, text=_marks(best, cards), textfont={"size": 10},
+            hovertext=[escape(one.label) for one in best],
             hovertemplate="%{hovertext}<br>%{x:.1f} a user, %{y:.4g}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title=PER_USER, rangemode="tozero")
@@ -102,9 +108,11 @@ def frontier_figure(
     return laid_out(figure, height, top=40)
 
 
-def _marks(best: Sequence[Offer]) -> list[str]:
-    """k and parallelism along a frontier, where one of them changes."""
-    names = [f"{f'k={one.draft_tokens}' if one.speculates else 'off'} TP{one.tensor_parallel}" for one in best]
+def _marks(best: Sequence[Offer], cards: bool) -> list[str]:
+    """k, parallelism and, if asked, the card along a frontier, where one of them changes."""
+    drafts = [f"k={one.draft_tokens}" if one.speculates else "off" for one in best]
+    where = [f"TP{one.tensor_parallel} {one.gpu if cards else ''}".rstrip() for one in best]
+    names = [f"{each} {there}" for each, there in zip(drafts, where, strict=True)]
     return [name if place == 0 or name != names[place - 1] else "" for place, name in enumerate(names)]
 
 

@@ -25,9 +25,13 @@ def roofline_figure(kernels: Sequence[RoundKernel], gpu: Hardware, dtype: str) -
     edge = peak / bandwidth
     figure = go.Figure()
     figure.add_scatter(
-        x=[LEAST_INTENSITY, edge, MOST_INTENSITY], y=[LEAST_INTENSITY * bandwidth / 1e12, peak / 1e12, peak / 1e12],
-        mode="lines", line={"color": "#9ca3af", "width": 2}, name=f"{gpu.name} roofline, {dtype}", hoverinfo="skip",
-    )  # fmt: skip
+        x=[LEAST_INTENSITY, edge, MOST_INTENSITY],
+        y=[LEAST_INTENSITY * bandwidth / 1e12, peak / 1e12, peak / 1e12],
+        mode="lines",
+        line={"color": "#9ca3af", "width": 2},
+        name=f"{gpu.name} roofline, {dtype}",
+        hoverinfo="skip",
+    )
     drawn = [one for one in kernels if one.flops and one.bytes and one.bound != "communication"]
     whole = sum(one.seconds * one.launches for one in drawn) or 1.0
     for phase, mark in MARKS.items():
@@ -36,16 +40,21 @@ def roofline_figure(kernels: Sequence[RoundKernel], gpu: Hardware, dtype: str) -
             continue
         shares = [one.seconds * one.launches / whole for one in mine]
         figure.add_scatter(
-            x=[one.intensity for one in mine], y=[one.flops / one.seconds / 1e12 for one in mine], mode="markers",
+            x=[one.intensity for one in mine],
+            y=[one.flops / one.seconds / 1e12 for one in mine],
+            mode="markers",
             name=f"{phase}'s kernels",
             customdata=[[one.name, _time(one), share] for one, share in zip(mine, shares, strict=True)],
             marker={
-                "symbol": mark, "size": [8 + 34 * float(np.sqrt(share)) for share in shares], "opacity": 0.8,
-                "color": [_colour(one, phase) for one in mine], "line": {"width": 2},
+                "symbol": mark,
+                "size": [8 + 34 * float(np.sqrt(share)) for share in shares],
+                "opacity": 0.8,
+                "color": [_colour(one, phase) for one in mine],
+                "line": {"width": 2},
             },
             hovertemplate="%{customdata[0]}<br>%{customdata[1]}, %{customdata[2]:.1%} of the time<br>%{x:.3g} FLOPs a "
             "byte, %{y:.3g} TFLOP/s<extra></extra>",
-        )  # fmt: skip
+        )
     figure.update_xaxes(title="FLOPs a byte", type="log", dtick=1, range=[-1, 4])
     figure.update_yaxes(title="TFLOP/s", type="log", dtick=1)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
@@ -81,12 +90,20 @@ def kernel_sheet(kernels: Sequence[RoundKernel]) -> Sheet:
     whole = sum(one.seconds * one.launches for one in kernels)
     rows = [
         [
-            one.phase, one.name, one.dtype, f"{one.launches:g}", format_seconds(one.seconds),
-            f"{one.seconds * one.launches / whole:.1%}", f"{one.intensity:.3g}" if one.flops else "-",
-            f"{one.bytes / one.seconds / 1e12:.2f}", f"{one.flops / one.seconds / 1e12:.3g}", one.bound, one.source,
+            one.phase,
+            one.name,
+            one.dtype,
+            f"{one.launches:g}",
+            format_seconds(one.seconds),
+            f"{one.seconds * one.launches / whole:.1%}",
+            f"{one.intensity:.3g}" if one.flops else "-",
+            f"{one.bytes / one.seconds / 1e12:.2f}",
+            f"{one.flops / one.seconds / 1e12:.3g}",
+            one.bound,
+            one.source,
         ]
         for one in kernels
-    ]  # fmt: skip
+    ]
     header = (
         "pass", "kernel", "format", "launches", "each", "share", "FLOPs a byte", "TB/s", "TFLOP/s", "bound by",
         "source",

@@ -12,7 +12,7 @@ from specsim.planning.load_curve import LoadPoint
 from specsim.report.figures import INK, OFF, ON, laid_out
 from specsim.report.served import number
 from specsim.report.sheet import Sheet
-from specsim.results import Slo
+from specsim.results import Slo, slo_met
 
 COLOURS = {"off": OFF, "on": ON}
 MARKS = {"off": "square-open", "on": "circle"}
@@ -21,12 +21,37 @@ LATENCIES = {"ttft": "TTFT", "tpot": "TPOT"}  # that paper has room for
 ALL_LATENCIES = {**LATENCIES, "e2el": "E2E"}
 OF_SLO = {"e2el": "e2e"}  # what an SLO calls a latency, where that differs
 GROWS = "queue grows"
-LIMIT = "#dc2626"
+LIMIT, GREY = "#dc2626", "#9ca3af"
 
 
 def load_unit(points: Sequence[LoadPoint]) -> str:
     """Of a point's level."""
     return "requests/s" if points[0].load.clients is None else "clients"
+
+
+def holding(points: Sequence[LoadPoint], slo: Slo) -> dict[str, int]:
+    """By alternative, how many of the loads, from the lightest on, meet the SLO before one misses it."""
+    met = {name: [slo_met(point.runs[name], slo) for point in points] for name in points[0].runs}
+    return {name: each.index(False) if False in each else len(each) for name, each in met.items()}
+
+
+def holding_line(points: Sequence[LoadPoint], slo: Slo) -> str:
+    """Up to which of the simulated loads each alternative meets the SLO."""
+    told = []
+    for name, count in holding(points, slo).items():
+        most = ", the most simulated" if count == len(points) else ""
+        level = f"up to {_level(points[count - 1])} {load_unit(points)}{most}" if count else "at none of the loads"
+        told.append(f"{name} {level}")
+    return f"SLO met: {'; '.join(told)}"
+
+
+def own_line(point: LoadPoint) -> str:
+    """Each alternative's p95 at the load that was asked about."""
+    told = []
+    for latency, label in ALL_LATENCIES.items():
+        each = (f"{name} {_latency(run, latency, 95)}" for name, run in point.runs.items())
+        told.append(f"{label} {', '.join(each)}")
+    return f"p95 in ms at your {_level(point)} {load_unit([point])}: {'; '.join(told)}"
 
 
 def load_figure(points: Sequence[LoadPoint], slo: Slo | None) -> Any:
@@ -65,8 +90,11 @@ def load_figure(points: Sequence[LoadPoint], slo: Slo | None) -> Any:
     return laid_out(figure, 300, top=40)
 
 
-def latency_figure(points: Sequence[LoadPoint], slo: Slo | None, latency: str) -> Any:
-    """One latency, p50 dotted and p95 drawn through; level lines are the SLO's limits. Growing queues are left out."""
+def latency_figure(points: Sequence[LoadPoint], own: LoadPoint, slo: Slo | None, latency: str) -> Any:
+    """One latency, p50 dotted and p95 drawn through; level lines are the SLO's limits, the upright one ``own``.
+
+    Growing queues are left out.
+    """
     figure = go.Figure()
     for name in points[0].runs:
         steady = [point for point in points if not point.runs[name]["saturated"]]
@@ -85,10 +113,10 @@ def latency_figure(points: Sequence[LoadPoint], slo: Slo | None, latency: str) -
                 annotation_position="top left",
             )  # fmt: skip
     figure.update_yaxes(title=f"{ALL_LATENCIES[latency]} (ms)", rangemode="tozero")
-    return _by_load(figure, points)
+    return _by_load(figure, points, own)
 
 
-def served_figure(points: Sequence[LoadPoint], *, good: bool) -> Any:
+def served_figure(points: Sequence[LoadPoint], own: LoadPoint, *, good: bool) -> Any:
     """Requests within their limits a second, or output tokens a second, as the load grows."""
     figure, key = go.Figure(), "request_goodput" if good else "output_throughput"
     for name in points[0].runs:
@@ -98,13 +126,17 @@ def served_figure(points: Sequence[LoadPoint], *, good: bool) -> Any:
             marker={"size": 8, "symbol": MARKS[name]},
         )  # fmt: skip
     figure.update_yaxes(title="goodput (requests/s)" if good else "output tokens/s", rangemode="tozero")
-    return _by_load(figure, points)
+    return _by_load(figure, points, own)
 
 
-def _by_load(figure: Any, points: Sequence[LoadPoint]) -> Any:
+def _by_load(figure: Any, points: Sequence[LoadPoint], own: LoadPoint) -> Any:
+    figure.add_vline(
+        x=own.level, line={"color": GREY, "width": 1, "dash": "dot"}, annotation={"text": "you"},
+        annotation_position="bottom right",
+    )  # fmt: skip
     figure.update_xaxes(title=load_unit(points), rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
-    return laid_out(figure, 330, top=50)
+    return laid_out(figure, 320, top=10)
 
 
 def load_sheets(

@@ -41,8 +41,10 @@ def measures(scenario: Scenario) -> dict[str, Measure]:
     if usd is not None:
         found.append(
             Measure(
-                "Cost", "USD per 1M output tokens", ".3g",
+                "Cost",
+                "USD per 1M output tokens",
+                "#.3g",
                 lambda cell: usd * gpus * 1e6 / (3600 * cell.output_tokens_per_s),
             )
-        )  # fmt: skip
+        )
     return {one.name: one for one in found}

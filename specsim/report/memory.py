@@ -44,10 +44,22 @@ def memory_figure(machine: Assembly) -> Any:
         )  # fmt: skip
     whole = found[names[0]]
     figure.add_vline(x=whole.usable_bytes / GB, line={"dash": "dash", "color": "#9ca3af"})
-    figure.update_layout(barmode="stack", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    figure.update_layout(barmode="stack", legend={
+        "orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal",
+    })  # fmt: skip
     figure.update_xaxes(title="GB (dashed: what the engine takes)", range=[0, 1.01 * whole.total_bytes / GB])
     figure.update_yaxes(automargin=True)
     return laid_out(figure, 150 + 46 * len(names), top=60)
+
+
+def capacity_line(machine: Assembly) -> str:
+    """Sequences of the load's own mean KV length that a replica holds, beside how many its engine may run."""
+    context = machine.context_tokens
+    counts = [f"{_fitting(one, context):,} with {name}" for name, one in sides(machine).items()]
+    return (
+        f"Of the load's sequences, {context:,.0f} tokens in the mean, a replica's KV cache holds "
+        f"{' and '.join(counts)}; the engine runs at most {machine.limits.max_num_seqs:,} (max_num_seqs)"
+    )
 
 
 def capacity_sheet(machine: Assembly) -> Sheet:
@@ -64,7 +76,7 @@ def capacity_sheet(machine: Assembly) -> Sheet:
     return Sheet("", ("tokens of each sequence", *found, *change), rows, words=())
 
 
-def _fitting(machine: Assembly, length: int) -> int:
+def _fitting(machine: Assembly, length: float) -> int:
     try:
         return largest_batch(machine, length)
     except NoAnswer:

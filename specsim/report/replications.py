@@ -13,11 +13,11 @@ from specsim.report.served import ALWAYS, FIGURES, number, short_name
 from specsim.results.intervals import Interval, metric_intervals, paired_differences
 from specsim.serving.uncertainty import PredictedInterval
 
-Summaries = Mapping[str, Sequence[Mapping[str, Any]]]  # of each alternative, replication by replication
+ReplicatedSummaries = Mapping[str, Sequence[Mapping[str, Any]]]  # of each alternative, replication by replication
 Pairs = Sequence[tuple[str, str]]  # (what is compared, to what): differences are the first minus the second
 
 
-def replications_json(summaries: Summaries, pairs: Pairs) -> dict[str, Any]:
+def replications_json(summaries: ReplicatedSummaries, pairs: Pairs) -> dict[str, Any]:
     """Intervals of each alternative's metrics, and of the first minus the second of each pair."""
     return {
         "intervals": {name: _as_json(metric_intervals(runs)) for name, runs in summaries.items()},
@@ -28,7 +28,7 @@ def replications_json(summaries: Summaries, pairs: Pairs) -> dict[str, Any]:
     }
 
 
-def replications_tables(summaries: Summaries, pairs: Pairs, first_seed: int = 0) -> list[Table]:
+def replications_tables(summaries: ReplicatedSummaries, pairs: Pairs, first_seed: int = 0) -> list[Table]:
     """Mean ± half of the 95 % interval by metric, and differences under equal seeds, the first minus the second.
 
     Of two alternatives in one table, of more in two.
@@ -54,10 +54,10 @@ def replications_tables(summaries: Summaries, pairs: Pairs, first_seed: int = 0)
 
 def _intervals_table(
     title: str, columns: Mapping[str, Mapping[str, Interval]], flags: Mapping[str, Sequence[str]]
-) -> Table:  # fmt: skip
+) -> Table:
     table = Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
-    )  # fmt: skip
+    )
     table.add_column("metric", no_wrap=True)
     for heading in columns:
         table.add_column(heading, justify="right", overflow="fold")
@@ -88,9 +88,13 @@ def predicted_json(metrics: Mapping[str, PredictedInterval]) -> dict[str, dict[s
 def predicted_table(alternatives: Mapping[str, Mapping[str, PredictedInterval]]) -> Table:
     """Each alternative's metrics with what the errors of prices and the luck of acceptance leave open."""
     table = Table(
-        title="90 % intervals: errors of prices, luck in acceptance", title_justify="left", box=SIMPLE_HEAD,
-        padding=(0, 0, 0, 1), show_edge=False, pad_edge=False,
-    )  # fmt: skip
+        title="90 % intervals: errors of prices, luck in acceptance",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        show_edge=False,
+        pad_edge=False,
+    )
     table.add_column("metric", no_wrap=True)
     for name in alternatives:
         table.add_column(short_name(name), justify="right", overflow="fold")

@@ -12,9 +12,15 @@ from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.units import format_seconds
 
 SHOWN_PARTS = {  # of PARTS, by column
-    "draft": ("draft",), "verify": ("verify",), "GEMM": ("gemm", "lm_head"), "atten-\ntion": ("attention",),
-    "links": ("communication",), "other": ("elementwise", "sampling"), "host": ("host",), "prompts": ("prompts",),
-}  # fmt: skip
+    "draft": ("draft",),
+    "verify": ("verify",),
+    "GEMM": ("gemm", "lm_head"),
+    "atten-\ntion": ("attention",),
+    "links": ("communication",),
+    "other": ("elementwise", "sampling"),
+    "host": ("host",),
+    "prompts": ("prompts",),
+}
 
 
 def map_table(speedups: SpeedupMap) -> Table:
@@ -74,7 +80,7 @@ def narrow_table(title: str) -> Table:
     """A table without side borders, for terminals of 80 columns."""
     return Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
-    )  # fmt: skip
+    )
 
 
 def exit_table(exits: Sequence[Exit]) -> Table:

@@ -72,13 +72,21 @@ def _step_events(steps: list[StepRecord], pid: int) -> Iterator[Event]:
         following = starts[index + 1] if index + 1 < len(steps) else ends[index]
         start, end = starts[index], max(starts[index], min(ends[index], following))
         yield {
-            "ph": "X", "name": _step_name(step), "cat": "step", "pid": pid, "tid": STEPS_THREAD, "ts": start / 1e3,
+            "ph": "X",
+            "name": _step_name(step),
+            "cat": "step",
+            "pid": pid,
+            "tid": STEPS_THREAD,
+            "ts": start / 1e3,
             "dur": (end - start) / 1e3,
             "args": {
-                "sequences": step.sequences, "prefill_tokens": step.prefill_tokens,
-                "verify_tokens": step.verify_tokens, "draft_tokens": step.draft_tokens, "accepted": step.accepted,
+                "sequences": step.sequences,
+                "prefill_tokens": step.prefill_tokens,
+                "verify_tokens": step.verify_tokens,
+                "draft_tokens": step.draft_tokens,
+                "accepted": step.accepted,
             },
-        }  # fmt: skip
+        }
         held = {"running": step.sequences, "waiting": step.waiting, "KV blocks": step.kv_blocks}
         yield from _counters(start, pid, held, shown)
         if end < following or index + 1 == len(steps):

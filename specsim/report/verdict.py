@@ -57,10 +57,16 @@ def verdict(speedups: SpeedupMap, asked: LoadBatch) -> Verdict:
     drafting = cell if best.draft_tokens else _best_draft(speedups, batch)
     certain = drafting is None or not drafting.low <= 1.0 <= drafting.high
     return Verdict(
-        on=best.draft_tokens > 0, batch=batch, why=asked.why, draft_tokens=best.draft_tokens, cell=cell,
-        drafting=drafting, certain=certain, sentence=_sentence(batch, cell, drafting, certain),
+        on=best.draft_tokens > 0,
+        batch=batch,
+        why=asked.why,
+        draft_tokens=best.draft_tokens,
+        cell=cell,
+        drafting=drafting,
+        certain=certain,
+        sentence=_sentence(batch, cell, drafting, certain),
         limits=_limits(speedups, batches),
-    )  # fmt: skip
+    )
 
 
 def _best_draft(speedups: SpeedupMap, batch: int) -> Cell | None:

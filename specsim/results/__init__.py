@@ -12,13 +12,13 @@ from specsim.results.records import (
     StepRecord,
     pooled,
 )
-from specsim.results.run import Engine, KvTransfers, RunResult, Totals, Trim
+from specsim.results.run import Evaluator, KvTransfers, RunResult, Totals, Trim
 from specsim.results.service_level import SloFinding, slo_findings, slo_met
 from specsim.results.sketch import QuantileSketch
 
 __all__ = [
     "AcceptanceCounts",
-    "Engine",
+    "Evaluator",
     "Goodput",
     "GridRow",
     "KvTransfers",

@@ -27,7 +27,7 @@ from specsim.results.run import KvTransfers, RunResult, Totals, Trim
 from specsim.results.series import Series
 from specsim.results.sketch import QuantileSketch
 
-Tables = Literal["parquet", "csv"]
+TableFormat = Literal["parquet", "csv"]
 Columns = dict[str, list[Any]]
 SKETCHES = ("ttft", "tpot", "itl", "e2el")
 _ITL = {"itl_s": float, "request_id": int}
@@ -40,7 +40,7 @@ def write_run(
     *,
     slo: Slo | None = None,
     header: Mapping[str, Any] | None = None,
-    tables: Tables | None = None,
+    tables: TableFormat | None = None,
 ) -> list[Path]:
     """Write ``result`` into ``folder``, made if need be; returns the files. ``header``: further keys of the summary.
 

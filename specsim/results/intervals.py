@@ -44,7 +44,7 @@ def student_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 def metric_intervals(summaries: Sequence[Mapping[str, Any]], level: float = LEVEL) -> dict[str, Interval]:
     """The interval of every number in the summaries of independent replications, where all of them have it."""
     first = summaries[0] if summaries else {}
-    names = [name for name in first if name not in _FIXED and all(_is_number(one.get(name)) for one in summaries)]
+    names = [name for name in first if name not in _FIXED and all(is_number(one.get(name)) for one in summaries)]
     return {name: student_interval([one[name] for one in summaries], level) for name in names}
 
 
@@ -60,12 +60,13 @@ def paired_differences(
     both = [name for name in (alternative[0] if alternative else {}) if all(name in base_one for base_one in base)]
     return metric_intervals(
         [
-            {name: one[name] - other[name] for name in both if _is_number(one[name]) and _is_number(other[name])}
+            {name: one[name] - other[name] for name in both if is_number(one[name]) and is_number(other[name])}
             for one, other in pairs
         ],
         level,
     )
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a summary's value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specsim.arrays import Records
 from specsim.results.records import StepRecord
 
 LIMITS = ("max_num_seqs", "max_num_batched_tokens", "kv_cache")
-ADDED = ("sequences", "prefill_tokens", "verify_tokens", "draft_tokens", "accepted", "kv_blocks", "waiting")
+ADDED = ("sequences", "prefill_tokens", "verify_tokens", "kv_blocks", "waiting", "duration_s")
 FULL = 0.98  # share of a step's tokens from which on it has no room: a short rest is not given to a prompt
 
 
@@ -40,15 +39,15 @@ class StepTotals:
     peak_kv_blocks: int = 0
     waited_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0.0))
 
-    def add(self, steps: NDArray[np.int64], seconds: NDArray[np.float64], limits: StepLimits | None) -> None:
-        """Steps as rows of ADDED and more, and their times.
+    def add(self, steps: Records, limits: StepLimits | None) -> None:
+        """Steps as records of ADDED and more.
 
         A step that leaves requests waiting is full of sequences, or of tokens, or the next prompt does not fit its
         free KV blocks; where none of these holds they came after the step was scheduled.
         """
         if not len(steps):
             return
-        sequences, kv_blocks = steps[:, 0], steps[:, 5]
+        sequences, kv_blocks, seconds = steps["sequences"], steps["kv_blocks"], steps["duration_s"]
         self.steps += len(steps)
         self.busy_s += float(seconds.sum())
         self.sequence_s += float(seconds @ sequences)
@@ -56,10 +55,10 @@ class StepTotals:
         self.peak_kv_blocks = max(self.peak_kv_blocks, int(kv_blocks.max()))
         if limits is None:
             return
-        left = steps[:, 6] > 0
+        left = steps["waiting"] > 0
         full = (
             sequences >= limits.max_num_seqs,
-            steps[:, 1] + steps[:, 2] >= FULL * limits.max_num_batched_tokens,
+            steps["prefill_tokens"] + steps["verify_tokens"] >= FULL * limits.max_num_batched_tokens,
             kv_blocks + limits.prompt_blocks > limits.num_kv_blocks,
         )
         for name, reached in zip(LIMITS, full, strict=True):
@@ -69,9 +68,11 @@ class StepTotals:
     @classmethod
     def of(cls, steps: Sequence[StepRecord], limits: StepLimits | None) -> StepTotals:
         """Those of steps that were kept."""
-        columns = np.array([list(map(attrgetter(name), steps)) for name in ADDED], np.int64)
+        records = np.zeros(len(steps), [(name, np.float64 if name.endswith("_s") else np.int64) for name in ADDED])
+        for name in ADDED:
+            records[name] = [getattr(step, name) for step in steps]
         found = cls()
-        found.add(columns.T, np.array(list(map(attrgetter("duration_s"), steps))), limits)
+        found.add(records, limits)
         return found
 
     def as_summary(self, limits: StepLimits | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ SHOWN = (  # of a summary, in a notebook
     "p95_tpot_ms", "median_e2el_ms", "p95_e2el_ms", "spec_decode_acceptance_length", "mean_batch",
     "mean_kv_cache_usage", "preemptions",
 )  # fmt: skip
-Engine = Literal["analytic", "simulated", "reference", "vllm", "sglang", "transformers"]
+Evaluator = Literal["analytic", "simulated", "reference", "vllm", "sglang", "transformers"]
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class RunResult:
     simulated run; ``step_totals``: where ``steps`` does not hold them all.
     """
 
-    engine: Engine
+    engine: Evaluator
     scenario_sha256: str
     duration_s: float
     requests: list[RequestRecord]

@@ -203,7 +203,7 @@ class Scenario(Validated):
         deployment, speculation = self.deployment, self.speculation
         here = Circumstances(
             self.gpu, deployment.tensor_parallel, deployment.kv_bits, self.model.moe is not None, model=self.model.name
-        )  # fmt: skip
+        )
         if speculation is None or not speculation.max_draft_tokens:
             return here
         program = speculation.program

@@ -14,9 +14,15 @@ BY_NAME = {"ModelSpec", "Hardware", "DraftProgram"}  # may also be given by name
 SHORT_FORMS = {"Slots"}  # may also be given as a word
 FALLS_BACK = {"Speculation": ("max_draft_tokens", "acceptance")}  # on what its program offers
 UNITS = (
-    ("_bytes_per_s", "bytes/s"), ("flops_per_s", "FLOP/s"), ("rate_per_s", "requests/s"), ("_per_s", "1/s"),
-    ("_s", "s"), ("_bytes", "bytes"), ("_tokens", "tokens"), ("_bits", "bits"),
-)  # fmt: skip
+    ("_bytes_per_s", "bytes/s"),
+    ("flops_per_s", "FLOP/s"),
+    ("rate_per_s", "requests/s"),
+    ("_per_s", "1/s"),
+    ("_s", "s"),
+    ("_bytes", "bytes"),
+    ("_tokens", "tokens"),
+    ("_bits", "bits"),
+)
 
 
 def json_schema() -> dict[str, Any]:

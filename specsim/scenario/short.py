@@ -19,8 +19,11 @@ from specsim.specs.yaml_file import build
 CLIENTS, PROMPT_TOKENS, OUTPUT_TOKENS, REQUESTS = 8, 1024, 256, 1000
 MOST_OF_MEMORY = 0.7  # that weights may take, so that a cache worth having is left
 FLAGS = {  # of short options, where these are not spelt as the option is
-    "tensor_parallel": "--tp", "rate_per_s": "--rate", "prompt_tokens": "--prompt", "output_tokens": "--output",
-}  # fmt: skip
+    "tensor_parallel": "--tp",
+    "rate_per_s": "--rate",
+    "prompt_tokens": "--prompt",
+    "output_tokens": "--output",
+}
 LONGEST_LIMIT_S = {"ttft": 120.0, "tpot": 5.0, "e2e": 7200.0}  # above it, milliseconds were probably meant
 
 

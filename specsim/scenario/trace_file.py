@@ -86,4 +86,6 @@ class TraceLengths(TraceFile, LengthLaw):
         return float(requests.prompt_tokens.mean()), float(requests.output_tokens.mean())
 
 
-Lengths = Annotated[FixedLengths | LognormalLengths | EmpiricalLengths | TraceLengths, Field(discriminator="kind")]
+ScenarioLengths = Annotated[
+    FixedLengths | LognormalLengths | EmpiricalLengths | TraceLengths, Field(discriminator="kind")
+]

@@ -28,11 +28,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from specsim.errors import InvalidInput
 from specsim.scenario.acceptance_reference import Law
-from specsim.scenario.trace_file import Lengths, TraceFile
+from specsim.scenario.trace_file import ScenarioLengths, TraceFile
 from specsim.speculation.acceptance import Acceptance
 from specsim.speculation.uniform import uniform
 from specsim.validated import Validated
-from specsim.workload.arrivals import Arrivals, ClosedLoopArrivals, Rate
+from specsim.workload.arrivals import Arrivals, ClosedLoopArrivals, RequestRate
 from specsim.workload.lengths import LengthLaw
 from specsim.workload.request import DEFAULT_CLASS, MAX_CLASSES, Requests, joined
 
@@ -57,7 +57,7 @@ class RequestClass(TraceClass):
     """A share of the requests, ``weight`` against the others', with lengths of its own."""
 
     weight: PositiveFloat = Field(1.0, le=1e9)
-    lengths: Lengths | None = None  # None: the workload's
+    lengths: ScenarioLengths | None = None  # None: the workload's
 
 
 class SyntheticWorkload(Validated):
@@ -65,7 +65,7 @@ class SyntheticWorkload(Validated):
 
     kind: Literal["synthetic"] = "synthetic"
     arrivals: Arrivals
-    lengths: Lengths | None = None
+    lengths: ScenarioLengths | None = None
     requests: PositiveInt = Field(le=10**8)  # some hours of simulation
     classes: tuple[RequestClass, ...] = Field((), max_length=MAX_CLASSES)
 
@@ -164,7 +164,7 @@ class TraceWorkload(TraceFile):
     requests: PositiveInt | None = None
     shuffle: bool = False
     speed: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
-    rate_per_s: Rate | None = None
+    rate_per_s: RequestRate | None = None
     arrivals: Arrivals | None = None
     classes: tuple[TraceClass, ...] = Field((), max_length=MAX_CLASSES)
 

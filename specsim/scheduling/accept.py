@@ -20,20 +20,11 @@ from specsim.scheduling.records import request_at
 from specsim.speculation.compiled_uniform import key_of, uniform_of
 
 LAW = mixed_record(
-    (
-        "accepted",
-        "proposed",
-        "rates",
-        "level_rates",
-        "level_confidences",
-        "limits",
-        "depth",
-        "candidates",
-        "children",
-        "most_nodes",
-        "false_seed",
-    ),
-    ("match_factor", "min_match", "false_match_rate"),
+    """
+    accepted proposed rates level_rates level_confidences limits depth candidates children
+    most_nodes false_seed
+    """,
+    "match_factor min_match false_match_rate",
 )
 """``accepted``, ``proposed``: what runs and trees put in place of the rules for levels, compiled apart.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from specsim.jit import NONE, call_at, integers_at, jit
-from specsim.scheduling.records import SHARE, request_at, work_at
+from specsim.scheduling.records import SHARE, request_at
 from specsim.scheduling.shares import share_of
 from specsim.speculation.policy.learning import DRAFT_TOKENS, LACKS, LENGTHS, OBSERVE, decider_at
+from specsim.step_prices.records import work_at
 
 NOT_YET, TOLD, LENGTH_CHOSEN, DECIDED = range(4)
 SHARE_BYTES = SHARE.itemsize

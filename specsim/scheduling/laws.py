@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specsim.arrays import Floats, Integers
-from specsim.jit import address_of
+from specsim.arrays import Floats, Integers, Records
+from specsim.jit import compiled, point
 from specsim.scheduling.accept import LAW, accepted_of_copy, accepted_of_run, accepted_of_tree, proposed_copy
-from specsim.scheduling.compiled import compiled
-from specsim.scheduling.replica import Records
 from specsim.speculation.acceptance import (
     AcceptanceLaw,
     ConfidenceAcceptance,
@@ -39,10 +37,10 @@ class LawRecords:
             elif isinstance(law, TraceAcceptance):
                 record["accepted"] = compiled(accepted_of_run).address
             else:
-                self._point(record, "rates", _rates(law, longest))
+                self._arrays += point(record, {"rates": _rates(law, longest)})
             if isinstance(law, ConfidenceAcceptance):
-                for name, table in zip(("level_rates", "level_confidences"), law.tables(), strict=True):
-                    self._point(record, name, table)
+                rates, confidences = law.tables()
+                self._arrays += point(record, {"level_rates": rates, "level_confidences": confidences})
 
     def _put_tree(self, record: Records, law: RecallAcceptance, longest: int) -> None:
         width = law.table.width
@@ -52,12 +50,7 @@ class LawRecords:
             children[nodes, : len(found), :width] = found
         record["accepted"] = compiled(accepted_of_tree).address
         record["depth"], record["candidates"], record["most_nodes"] = law.table.depth, width, longest
-        self._point(record, "limits", np.cumsum(law.table.padded(), axis=1))
-        self._point(record, "children", children)
-
-    def _point(self, record: Records, name: str, array: Records) -> None:
-        self._arrays.append(np.ascontiguousarray(array))
-        record[name] = address_of(self._arrays[-1])
+        self._arrays += point(record, {"limits": np.cumsum(law.table.padded(), axis=1), "children": children})
 
 
 def _put_copies(record: Records, law: HurdleAcceptance, seed: int) -> None:

@@ -9,27 +9,32 @@ from __future__ import annotations
 from specsim.jit import mixed_record, record_at
 from specsim.speculation.policy.learning import ROUND_FIELDS
 
-ENGINE = mixed_record((
-    "max_num_seqs", "max_num_batched_tokens", "block_size", "num_blocks", "watermark_blocks",
-    "grows", "window_blocks", "window_span", "state_blocks", "full_groups",
-    "scheduler_reserve_full_isl", "chunked_prefill", "long_prefill_token_threshold",
-    "long_prefill_token_threshold_adaptive", "max_model_len", "prefix_caching", "by_priority", "async_scheduling",
-    "recompute_last_hit", "max_draft_tokens", "lookahead_tokens", "draft_slots", "pads_new_decodes", "verifies_drafts",
-    "sglang", "mixed_chunks", "num_reserved_decode_tokens", "role",
-))  # fmt: skip
+ENGINE = mixed_record(
+    """
+    max_num_seqs max_num_batched_tokens block_size num_blocks watermark_blocks
+    grows window_blocks window_span state_blocks full_groups
+    scheduler_reserve_full_isl chunked_prefill long_prefill_token_threshold
+    long_prefill_token_threshold_adaptive max_model_len prefix_caching by_priority async_scheduling
+    recompute_last_hit max_draft_tokens lookahead_tokens draft_slots pads_new_decodes verifies_drafts
+    sglang mixed_chunks num_reserved_decode_tokens role
+    """,
+)
 """Limits of an engine and needs of its drafter, under the names of ``EngineLimits`` and ``Scheduler``. ``num_blocks``
 can be held, the null block is not among them; ``grows`` to ``full_groups``: how many of them a sequence takes, see
 ``cost.cache.CacheLayout``, of ``block_size`` tokens; ``max_model_len`` is huge where there is no limit; ``role``:
 BOTH, PREFILL or DECODE."""
 BOTH, PREFILL, DECODE = range(3)
 
-REQUEST = mixed_record((
-    "request_id", "prompt_tokens", "output_tokens", "priority", "arrival", "computed_tokens", "emitted_tokens",
-    "draft_tokens", "prefilling", "in_flight_tokens", "awaited_tokens", "stale_tokens", "merged_tokens", "blocks",
-    "named_blocks", "table", "hashes", "num_hashes", "hash_block_tokens", "hit_tokens", "lost_tokens", "preemptions",
-    "before", "after", "serial", "request_class", "law", "key", "track", "levels", "memory", "client", "rounds",
-    "drafted", "accepted", "replica", "other_half",
-), ("arrival_s", "submitted_s", "first_token_s", "last_token_s", "kv_s"))  # fmt: skip
+REQUEST = mixed_record(
+    """
+    request_id prompt_tokens output_tokens priority arrival computed_tokens emitted_tokens
+    draft_tokens prefilling in_flight_tokens awaited_tokens stale_tokens merged_tokens blocks
+    named_blocks table hashes num_hashes hash_block_tokens hit_tokens lost_tokens preemptions
+    before after serial request_class law key track levels memory client rounds
+    drafted accepted replica other_half
+    """,
+    "arrival_s submitted_s first_token_s last_token_s kv_s",
+)
 """A request on its replica.
 
 Its known tokens are the prompt and what was emitted; ``computed_tokens`` of them are in the KV cache, as far as steps
@@ -66,59 +71,24 @@ one new token comes out. ``prefill``: computes prompt (or recomputed) tokens, no
 not finished then, so drafts follow.
 """
 
-BLOCK = mixed_record(("private", "hash", "index", "references", "before", "after", "younger", "listed"))
+BLOCK = mixed_record("private hash index references before after younger listed")
 """A full KV block whose tokens are known by name: (whether only its request can know it, the request's id or the
 workload's hash, index of the block) names all tokens from a sequence's first to the block's end. Free while nobody
 refers to it, but found until it is reused. ``before``, ``after``: its neighbours among the free ones; ``younger``: the
 next one of its bucket, if it is ``listed`` there: a private one is once its request is preempted, since nobody else
 will ask for it."""
 
-GROUP = mixed_record((), ("sequences", "query_tokens", "kv_tokens", "logit_rows"))
-"""Sequences of equal width in a step, as ``cost.forward.Group``; ``kv_tokens`` is their mean."""
-
-WORK = mixed_record(
-    (
-        "groups",
-        "num_groups",
-        "num_widths",
-        "chunks",
-        "num_chunks",
-        "num_emitting",
-        "num_drafting",
-        "rank",
-        "prefill_tokens",
-        "verify_tokens",
-        "drafts",
-        "accepted",
-        "draft_tokens",
-        "stage",
-        "confidences",
-    ),
-    ("drafting_kv_tokens", "context_tokens", "seconds", "lag_s"),
+REPLICA = mixed_record(
+    """
+    engine running num_running first_waiting last_waiting num_waiting arrivals
+    free_plain free_named first_free last_free spare_block fresh_block buckets num_buckets
+    spare_tables num_spare_tables shares num_shares preempted num_preempted
+    reserved num_reserved num_pending first_moving last_moving
+    number max_queue work laws prices draft_lengths last_draft_length decider log
+    rules ran refused
+    """,
+    "start_s now_s out_s seen_s response_s link_free_s new_token_ratio",
 )
-"""A step as its price and its policy see it, and its price.
-
-groups               GROUP records: those of decoding sequences, one for each of ``num_widths`` widths, then each chunk
-                     of one token, which reads the cache as a decoding sequence does
-chunks               GROUP records of the other prompt chunks, ``num_emitting`` of which yield a token
-num_drafting         sequences that emit and go on; the mean of their KV lengths after the step
-context_tokens       the same; where nobody goes on, the mean KV length in the step
-prefill_tokens, ..   what StepRecord tells of it
-draft_tokens         most tokens that the drafter computes a sequence after this step
-stage                how far its policy has decided
-confidences          of the drafts to come, [sequences, most drafts]; none where no policy looks at them
-seconds, lag_s       its price, as ``cost.step_time.StepTime`` has it
-rank                 how good the source of it is, an index into ``cost.forward.SOURCES``
-"""
-
-REPLICA = mixed_record((
-    "engine", "running", "num_running", "first_waiting", "last_waiting", "num_waiting", "arrivals",
-    "free_plain", "free_named", "first_free", "last_free", "spare_block", "fresh_block", "buckets", "num_buckets",
-    "spare_tables", "num_spare_tables", "shares", "num_shares", "preempted", "num_preempted",
-    "reserved", "num_reserved", "num_pending", "first_moving", "last_moving",
-    "number", "max_queue", "work", "laws", "prices", "draft_lengths", "last_draft_length", "decider", "log",
-    "rules", "ran", "refused",
-), ("start_s", "now_s", "out_s", "seen_s", "response_s", "link_free_s", "new_token_ratio"))  # fmt: skip
 """One replica.
 
 engine               its ENGINE
@@ -154,18 +124,39 @@ seen_s               requests that were submitted from then on are not seen by t
 link_free_s          when its link has moved all KV that it was asked to
 """
 
-LOG = mixed_record((
-    "requests", "request_times", "num_requests", "steps", "step_times", "num_steps", "gaps", "gap_requests",
-    "num_gaps", "acceptance", "longest_draft", "worst_rank", "rejected",
-))  # fmt: skip
-"""What happened since Python last looked: rows of finished requests, of steps, and gaps between a request's chunks;
-``acceptance`` counts h[d][j] of the whole run."""
+FINISHED = mixed_record(
+    """
+    request_id request_class prompt_tokens output_tokens rounds drafted accepted preemptions
+    replica cached_tokens
+    """,
+    "arrival_s first_token_s finish_s",
+)
+"""A finished request, as ``results.RequestRecord`` has it; its class by number."""
+
+STEP = mixed_record(
+    "sequences prefill_tokens verify_tokens draft_tokens accepted kv_blocks waiting replica",
+    "start_s duration_s lag_s",
+)
+"""A step, as ``results.StepRecord`` has it."""
+
+GAP = mixed_record("request_id", "seconds")
+"""The time between two chunks of a request's output."""
+
+LOG = mixed_record(
+    """
+    finished num_finished steps num_steps gaps num_gaps
+    acceptance longest_draft worst_rank rejected
+    """,
+)
+"""What happened since Python last looked: FINISHED, STEP and GAP records; ``acceptance`` counts h[d][j] of the whole
+run."""
 
 engine_at = record_at(ENGINE)
 request_at = record_at(REQUEST)
 share_at = record_at(SHARE)
 block_at = record_at(BLOCK)
 replica_at = record_at(REPLICA)
-group_at = record_at(GROUP)
-work_at = record_at(WORK)
 log_at = record_at(LOG)
+finished_at = record_at(FINISHED)
+step_at = record_at(STEP)
+gap_at = record_at(GAP)

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from specsim.arrays import Records
 from specsim.errors import InvalidInput
-from specsim.jit import address_of, array_at
-from specsim.scheduling.compiled import compiled
+from specsim.jit import address_of, array_at, compiled
+from specsim.scheduling.endless import refuse_endless
+from specsim.scheduling.engine import engine_of
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at
-from specsim.scheduling.replica import Records, engine_of, new_replica, new_shares, refuse_endless
+from specsim.scheduling.replica import new_replica, new_shares
 from specsim.scheduling.shares import book, schedule, submit
 from specsim.specs.engine import EngineLimits
 

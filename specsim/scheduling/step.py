@@ -17,12 +17,24 @@ import numpy as np
 from specsim.jit import NONE, call_at, floats_at, integers_at, jit
 from specsim.scheduling.accept import accepted, proposed, put_confidences
 from specsim.scheduling.decide import tabled_length
-from specsim.scheduling.kernel_seconds import GROUP_BYTES
-from specsim.scheduling.price import prices_at
-from specsim.scheduling.records import PREFILL, engine_at, group_at, log_at, replica_at, request_at, work_at
+from specsim.scheduling.records import (
+    FINISHED,
+    GAP,
+    PREFILL,
+    STEP,
+    engine_at,
+    finished_at,
+    gap_at,
+    log_at,
+    replica_at,
+    request_at,
+    step_at,
+)
 from specsim.scheduling.shares import beyond_known, book, schedule, share_of
+from specsim.step_prices.price import prices_at
+from specsim.step_prices.records import GROUP_BYTES, group_at, work_at
 
-REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES = 10, 3, 8, 3
+FINISHED_BYTES, STEP_BYTES, GAP_BYTES = FINISHED.itemsize, STEP.itemsize, GAP.itemsize
 
 
 @jit
@@ -132,15 +144,13 @@ def launch(replica: Any) -> float:
     replica.now_s = replica.start_s + work.seconds
     replica.out_s = replica.now_s + work.lag_s + replica.response_s
     log.worst_rank = max(log.worst_rank, work.rank)
-    row = log.num_steps
-    log.num_steps = row + 1
-    out = integers_at(log.steps + 8 * STEP_COLUMNS * row)
-    out[0], out[1], out[2] = replica.num_shares, work.prefill_tokens, work.verify_tokens
-    out[3], out[4] = work.drafts, work.accepted
-    out[5] = engine.num_blocks - replica.free_plain - replica.free_named
-    out[6], out[7] = replica.num_waiting, replica.number
-    times = floats_at(log.step_times + 8 * STEP_TIMES * row)
-    times[0], times[1], times[2] = replica.start_s, work.seconds, work.lag_s
+    step = step_at(log.steps + log.num_steps * STEP_BYTES)
+    log.num_steps += 1
+    step.start_s, step.duration_s, step.lag_s = replica.start_s, work.seconds, work.lag_s
+    step.sequences, step.waiting, step.replica = replica.num_shares, replica.num_waiting, replica.number
+    step.prefill_tokens, step.verify_tokens = work.prefill_tokens, work.verify_tokens
+    step.draft_tokens, step.accepted = work.drafts, work.accepted
+    step.kv_blocks = engine.num_blocks - replica.free_plain - replica.free_named
     return float(replica.now_s)
 
 
@@ -157,8 +167,8 @@ def end(replica: Any) -> None:
         if one.emitted_tokens == share.emitted:
             one.first_token_s = replica.out_s
         else:
-            floats_at(log.gaps)[log.num_gaps] = replica.out_s - one.last_token_s
-            integers_at(log.gap_requests)[log.num_gaps] = one.request_id
+            gap = gap_at(log.gaps + log.num_gaps * GAP_BYTES)
+            gap.request_id, gap.seconds = one.request_id, replica.out_s - one.last_token_s
             log.num_gaps += 1
         one.last_token_s = replica.out_s
         if not share.prefill:
@@ -178,11 +188,11 @@ def end(replica: Any) -> None:
 def note_finished(replica: Any, one: Any) -> None:
     """To the log."""
     log = log_at(replica.log)
-    row = log.num_requests
-    log.num_requests = row + 1
-    out = integers_at(log.requests + 8 * REQUEST_COLUMNS * row)
-    out[0], out[1], out[2], out[3] = one.request_id, one.request_class, one.prompt_tokens, one.output_tokens
-    out[4], out[5], out[6], out[7], out[8] = one.rounds, one.drafted, one.accepted, one.preemptions, replica.number
-    out[9] = min(one.hit_tokens, one.prompt_tokens)
-    times = floats_at(log.request_times + 8 * REQUEST_TIMES * row)
-    times[0], times[1], times[2] = one.arrival_s, one.first_token_s, one.last_token_s
+    finished = finished_at(log.finished + log.num_finished * FINISHED_BYTES)
+    log.num_finished += 1
+    finished.request_id, finished.request_class, finished.replica = one.request_id, one.request_class, replica.number
+    finished.prompt_tokens, finished.output_tokens = one.prompt_tokens, one.output_tokens
+    finished.rounds, finished.drafted, finished.accepted = one.rounds, one.drafted, one.accepted
+    finished.preemptions, finished.cached_tokens = one.preemptions, min(one.hit_tokens, one.prompt_tokens)
+    finished.arrival_s, finished.first_token_s = one.arrival_s, one.first_token_s
+    finished.finish_s = one.last_token_s

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
+import simpy
 
+from specsim.arrays import Records
 from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES
+from specsim.progress import Progress
 from specsim.results import RequestRecord, RunResult, Slo, StepLimits, StepRecord, left_waiting, queue_kept_growing
 from specsim.results.metrics import Waiting
 from specsim.serving.fleet import Fleet
 from specsim.serving.router import RouterName
-from specsim.serving.sinks import Records, Streamed
+from specsim.serving.sinks import KeptRecords, RunningTotals
 from specsim.specs.deployment import Disaggregation
+from specsim.version import __version__
 from specsim.workload.request import DEFAULT_CLASS, Requests
-
-Progress = Callable[[int, int], None]  # requests finished, and all
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class ServingRun:
     limits: StepLimits | None = None  # of one replica
 
 
-def serve_all(asked: ServingRun, *, keep: bool, by_events: bool, progress: Progress | None) -> RunResult:
+def serve_all(
+    asked: ServingRun, *, keep: bool, by_events: bool = False, progress: Progress | None = None
+) -> RunResult:
     """A whole run; ``by_events``: driven by SimPy, which is slower. Ctrl-C ends it with what is done."""
     parts = iter(asked.parts())
     first = next(parts, None)
@@ -44,7 +47,8 @@ def serve_all(asked: ServingRun, *, keep: bool, by_events: bool, progress: Progr
     fleet = Fleet(
         asked.replicas, classes, router=asked.router, clients=asked.clients, disaggregation=asked.disaggregation
     )
-    sink = _ReportingSink(Records(classes) if keep else Streamed(asked.slo, asked.limits), asked.count, progress)
+    kept = KeptRecords(classes) if keep else RunningTotals(asked.slo, asked.limits)
+    sink = _ReportingSink(kept, asked.count, progress)
     whole, interrupted = [] if first is None else chain([first], parts), False
     try:
         if by_events:
@@ -55,11 +59,11 @@ def serve_all(asked: ServingRun, *, keep: bool, by_events: bool, progress: Progr
             fleet.serve(whole, sink)
     except KeyboardInterrupt:
         interrupted = True
-    return _result(asked, fleet, sink.inner, interrupted)
+    return _result(asked, fleet, kept, interrupted)
 
 
-def _result(asked: ServingRun, fleet: Fleet, sink: Records | Streamed, interrupted: bool) -> RunResult:
-    kept, streamed = (sink, None) if isinstance(sink, Records) else (None, sink)
+def _result(asked: ServingRun, fleet: Fleet, sink: KeptRecords | RunningTotals, interrupted: bool) -> RunResult:
+    kept, streamed = (sink, None) if isinstance(sink, KeptRecords) else (None, sink)
     requests, steps = (kept.requests(), kept.steps()) if kept else ([], [])
     gaps, owners = kept.gaps() if kept else (np.zeros(0), None)
     waiting = fleet.left_waiting() if streamed else _left_waiting(requests, steps, fleet)
@@ -83,6 +87,7 @@ def _result(asked: ServingRun, fleet: Fleet, sink: Records | Streamed, interrupt
         limits=asked.limits,
         totals=streamed.totals if streamed else None,
         step_totals=streamed.step_totals if streamed else None,
+        versions={"specsim": __version__, "simpy": simpy.__version__, "numpy": np.__version__},
     )
 
 
@@ -98,11 +103,11 @@ def _left_waiting(requests: Sequence[RequestRecord], steps: Sequence[StepRecord]
 class _ReportingSink:
     """A sink that tells how far the run is."""
 
-    def __init__(self, inner: Records | Streamed, count: int, progress: Progress | None) -> None:
-        self.inner, self._count, self._progress = inner, count, progress
+    def __init__(self, inner: KeptRecords | RunningTotals, count: int, progress: Progress | None) -> None:
+        self._inner, self._count, self._progress = inner, count, progress
 
-    def take(self, *columns: Any) -> None:
-        before = self.inner.finished
-        self.inner.take(*columns)
-        if self._progress is not None and self.inner.finished > before:
-            self._progress(self.inner.finished, self._count)
+    def take(self, finished: Records, steps: Records, gaps: Records) -> None:
+        before = self._inner.finished
+        self._inner.take(finished, steps, gaps)
+        if self._progress is not None and self._inner.finished > before:
+            self._progress(self._inner.finished, self._count)

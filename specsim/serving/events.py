@@ -15,8 +15,7 @@ from typing import Any
 
 import simpy
 
-from specsim.jit import Callback
-from specsim.scheduling.compiled import compiled
+from specsim.jit import Callback, compiled
 from specsim.serving.fleet import Fleet, request_view
 from specsim.serving.records import ARRIVES, ENDS, MOVES, STARTS
 from specsim.serving.sinks import Sink

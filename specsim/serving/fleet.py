@@ -7,24 +7,24 @@ long the run is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from specsim.arrays import Records
 from specsim.assembly import Assembly
 from specsim.errors import InvalidInput
-from specsim.jit import address_of, array_at
+from specsim.jit import address_of, array_at, compiled, point
 from specsim.results import KvTransfers
 from specsim.results.metrics import Waiting
-from specsim.scheduling.compiled import compiled
+from specsim.scheduling.engine import NO_LIMIT
 from specsim.scheduling.laws import LawRecords
-from specsim.scheduling.price import PriceRecord
-from specsim.scheduling.records import BOTH, DECODE, GROUP, PREFILL, REPLICA, REQUEST, WORK
-from specsim.scheduling.replica import NO_LIMIT, Records, ReplicaArrays
-from specsim.serving.exact_prices import price_step
+from specsim.scheduling.records import BOTH, DECODE, PREFILL, REPLICA, REQUEST
+from specsim.scheduling.replica import ReplicaArrays
 from specsim.serving.intake import Intake
 from specsim.serving.log import Log
 from specsim.serving.loop import DONE, LOG_IS_FULL, RECORDS_WANTED, STEP_ASKS, serve
-from specsim.serving.price_table import TablePrices
+from specsim.serving.prices import price_step
 from specsim.serving.records import EVENT, FLEET
 from specsim.serving.router import ROUTERS, RouterName, router_seed
 from specsim.serving.sinks import Sink
@@ -33,6 +33,9 @@ from specsim.serving.transitions import decide_step, end_step, launch_step, send
 from specsim.specs.deployment import Disaggregation
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.policy.learning import Learning
+from specsim.step_prices.price import PriceRecord
+from specsim.step_prices.records import GROUP, WORK
+from specsim.step_prices.table_prices import TablePrices
 from specsim.workload.request import Requests
 
 LOG_ROWS, LOG_GAPS = 8192, 65_536
@@ -55,15 +58,18 @@ class ReplicaKind:
 
     def fill(self, record: Records) -> None:
         """What a replica's record points to."""
-        if self.laws is not None:
-            record["laws"] = address_of(self.laws.records)
-        if self.prices is not None:
-            record["prices"] = address_of(self.prices.record)
-        if self.draft_lengths is not None:
-            record["draft_lengths"] = address_of(self.draft_lengths)
-            record["last_draft_length"] = len(self.draft_lengths) - 1
-        limit = self.assembly.max_queue
-        record["max_queue"] = NO_LIMIT if limit is None else limit
+        limit, lengths = self.assembly.max_queue, self.draft_lengths
+        point(
+            record,
+            {
+                "laws": None if self.laws is None else self.laws.records,
+                "prices": None if self.prices is None else self.prices.record,
+                "draft_lengths": lengths,
+                "last_draft_length": 0 if lengths is None else len(lengths) - 1,
+                "max_queue": NO_LIMIT if limit is None else limit,
+                "response_s": self.assembly.limits.frontend_response_s,
+            },
+        )
 
 
 class Fleet:
@@ -95,8 +101,7 @@ class Fleet:
         self.log = Log(self.log_rows, self.log_gaps, self.longest)
         self.work, self._groups, self._chunks = np.zeros(1, WORK), np.zeros(seqs, GROUP), np.zeros(seqs, GROUP)
         self._confidences = np.zeros((seqs, self.longest))
-        for name in ("groups", "chunks", "confidences"):
-            self.work[name] = address_of(getattr(self, f"_{name}"))
+        point(self.work, {"groups": self._groups, "chunks": self._chunks, "confidences": self._confidences})
         self.replicas = np.zeros(len(replicas), REPLICA)
         self.arrays = [self._replica(number, kinds[one]) for number, one in enumerate(each)]
         self.made_of = list(replicas)
@@ -117,8 +122,7 @@ class Fleet:
         record = self.replicas[number : number + 1]
         arrays = ReplicaArrays(kind.engine, record)
         kind.fill(record)
-        record["number"], record["work"], record["log"] = number, address_of(self.work), address_of(self.log.record)
-        record["response_s"] = kind.assembly.limits.frontend_response_s
+        point(record, {"number": number, "work": self.work, "log": self.log.record})
         return arrays
 
     def _decider(self, number: int, kind: ReplicaKind) -> Learning | None:
@@ -140,15 +144,15 @@ class Fleet:
             self._winners[node] = 2 * node - slots if 2 * node >= slots else self._winners[2 * node]
         self.idle, self._unfinished = np.arange(sources), np.zeros(len(self.replicas), np.int64)
         self.num_sources, self.idle_since, self.ahead = sources, np.zeros(sources), np.zeros(seqs + 3, EVENT)
-        fields: dict[str, float] = {
-            "replicas": address_of(self.replicas), "num_replicas": len(self.replicas),
-            "unfinished": address_of(self._unfinished), "router": ROUTERS.index(router),
-            "router_seed": router_seed(self.seed), "seed": (self.seed + 2**63) % 2**64 - 2**63,
-            "events": address_of(self._events), "winners": address_of(self._winners), "num_slots": slots,
-            "num_sources": sources, "closed": self.closed, "idle_sources": address_of(self.idle),
-            "num_idle": sources, "asking": -1, "log": address_of(self.log.record), "most_requests": self.log_rows,
+        fields: dict[str, Any] = {
+            "replicas": self.replicas, "num_replicas": len(self.replicas), "unfinished": self._unfinished,
+            "router": ROUTERS.index(router), "router_seed": router_seed(self.seed),
+            "seed": (self.seed + 2**63) % 2**64 - 2**63,
+            "events": self._events, "winners": self._winners, "num_slots": slots, "ahead": self.ahead,
+            "num_sources": sources, "closed": self.closed, "idle_sources": self.idle, "num_idle": sources,
+            "idle_since": self.idle_since, "asking": -1, "log": self.log.record, "most_finished": self.log_rows,
             "most_steps": self.log_rows, "most_gaps": self.log_gaps, "most_in_step": seqs,
-            "ahead": address_of(self.ahead), "idle_since": address_of(self.idle_since),
+            "request_s": self.kinds[0].assembly.limits.frontend_request_s,
         }  # fmt: skip
         if self.disaggregation is not None:
             link, made_of = self.disaggregation.kv_link, self.kinds[0].assembly
@@ -159,11 +163,8 @@ class Fleet:
                 "move_block_s": block_s,
                 "move_latency_s": link.latency_s,
             }
-        record["request_s"] = self.kinds[0].assembly.limits.frontend_request_s
-        for function in TRANSITIONS if self.disaggregation is None else (*TRANSITIONS, *TRANSFERS):
-            record[function.__name__] = compiled(function).address
-        for name, value in fields.items():
-            record[name] = value
+        functions = TRANSITIONS if self.disaggregation is None else (*TRANSITIONS, *TRANSFERS)
+        point(record, fields | {function.__name__: compiled(function).address for function in functions})
         return record
 
     # -- the run --------------------------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from specsim.arrays import Integers
+from specsim.arrays import Integers, Records
 from specsim.errors import InvalidInput
-from specsim.jit import address_of
+from specsim.jit import address_of, point
+from specsim.scheduling.endless import refuse_endless
 from specsim.scheduling.laws import tracks
 from specsim.scheduling.records import PREFILL, REQUEST
-from specsim.scheduling.replica import Records, refuse_endless
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.workload.request import Requests
 
@@ -67,23 +67,21 @@ class Intake:
         for engine in self._engines:
             _refuse_endless(engine, part)
         columns: dict[str, Records | None] = {
-            "request_ids": part.request_ids, "arrival_s": part.arrival_s,
+            "request_ids": part.request_ids,
+            "arrival_s": part.arrival_s,
             "think_s": np.zeros(len(part)) if part.think_s is None else part.think_s,
-            "prompt_tokens": part.prompt_tokens, "output_tokens": part.output_tokens,
-            "class_index": part.class_index, "priorities": np.array(part.priorities),
-        }  # fmt: skip
+            "prompt_tokens": part.prompt_tokens,
+            "output_tokens": part.output_tokens,
+            "class_index": part.class_index,
+            "priorities": np.array(part.priorities),
+        }
         columns |= self._tracks(part)
         if part.prefixes is not None:
             columns |= {"hash_starts": part.prefixes.starts, "hashes": part.prefixes.values}
         record["hash_block_tokens"] = 0 if part.prefixes is None else part.prefixes.block_tokens
         record["row"], record["num_rows"] = 0, len(part)
         self._check(part)
-        kept: list[Records] = []
-        for name, column in columns.items():
-            record[name] = 0
-            if column is not None:
-                kept.append(np.ascontiguousarray(column, dtype=np.float64 if name.endswith("_s") else np.int64))
-                record[name] = address_of(kept[-1])
+        kept = point(record, {name: _as_read(name, column) for name, column in columns.items()})
         self.part = part
         self._forget_old()
         self._brought.append((int(record["taken"][0]) + len(part), (kept, self._values)))
@@ -120,6 +118,11 @@ class Intake:
         oldest = numbers[numbers >= 0].min(initial=int(self._record["taken"][0]))
         while self._brought and self._brought[0][0] <= oldest:
             self._brought.popleft()
+
+
+def _as_read(name: str, column: Records | None) -> Records | None:
+    """As compiled functions read a column of that name."""
+    return None if column is None else np.asarray(column, dtype=np.float64 if name.endswith("_s") else np.int64)
 
 
 def _refuse_endless(engine: Records, part: Requests) -> None:

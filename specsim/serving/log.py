@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from specsim.jit import address_of
+from specsim.jit import point
 from specsim.results import AcceptanceCounts
-from specsim.scheduling.records import LOG
-from specsim.scheduling.step import REQUEST_COLUMNS, REQUEST_TIMES, STEP_COLUMNS, STEP_TIMES
+from specsim.scheduling.records import FINISHED, GAP, LOG, STEP
 from specsim.serving.sinks import Sink
 
 
 class Log:
-    """Arrays behind a LOG record: rows of what happened since they were last emptied."""
+    """Room for ``rows`` finished requests, as many steps, and ``gaps`` gaps, until it is emptied."""
 
     def __init__(self, rows: int, gaps: int, longest: int) -> None:
         self.record = np.zeros(1, LOG)
-        self._arrays = {
-            "requests": np.zeros((rows, REQUEST_COLUMNS), np.int64), "request_times": np.zeros((rows, REQUEST_TIMES)),
-            "steps": np.zeros((rows, STEP_COLUMNS), np.int64), "step_times": np.zeros((rows, STEP_TIMES)),
-            "gaps": np.zeros(gaps), "gap_requests": np.zeros(gaps, np.int64),
-            "acceptance": np.zeros((longest + 1, longest + 1), np.int64),
-        }  # fmt: skip
-        for name, array in self._arrays.items():
-            self.record[name] = address_of(array)
-        self.record["longest_draft"] = longest
+        self._finished, self._steps, self._gaps = np.zeros(rows, FINISHED), np.zeros(rows, STEP), np.zeros(gaps, GAP)
+        self._acceptance = np.zeros((longest + 1, longest + 1), np.int64)
+        arrays = {"finished": self._finished, "steps": self._steps, "gaps": self._gaps, "acceptance": self._acceptance}
+        point(self.record, {**arrays, "longest_draft": longest})
 
     def empty(self, sink: Sink) -> None:
         """Hand everything to the sink."""
-        counts = [int(self.record[name][0]) for name in ("num_requests", "num_steps", "num_gaps")]
-        names = ("requests", "request_times", "steps", "step_times", "gaps", "gap_requests")
-        used: list[Any] = [self._arrays[name][: counts[index // 2]] for index, name in enumerate(names)]
-        sink.take(*used)
-        for name in ("num_requests", "num_steps", "num_gaps"):
+        steps, gaps = (int(self.record[name][0]) for name in ("num_steps", "num_gaps"))
+        sink.take(self._finished[: self.finished], self._steps[:steps], self._gaps[:gaps])
+        for name in ("num_finished", "num_steps", "num_gaps"):
             self.record[name] = 0
 
     @property
     def finished(self) -> int:
         """Requests that finished since it was last emptied."""
-        return int(self.record["num_requests"][0])
+        return int(self.record["num_finished"][0])
 
     def acceptance(self) -> AcceptanceCounts:
         """The record h[d][j] so far."""
-        counts, table = AcceptanceCounts(), self._arrays["acceptance"]
-        for drafted, accepted in np.argwhere(table).tolist():
-            counts.add(drafted, accepted, int(table[drafted, accepted]))
+        counts = AcceptanceCounts()
+        for drafted, accepted in np.argwhere(self._acceptance).tolist():
+            counts.add(drafted, accepted, int(self._acceptance[drafted, accepted]))
         return counts

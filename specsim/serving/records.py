@@ -6,21 +6,24 @@ from specsim.jit import mixed_record, record_at
 
 ENDS, MOVES, ARRIVES, STARTS = range(4)  # kinds of events, in the order in which they happen at one instant
 
-EVENT = mixed_record(("kind", "order", "request", "slot"), ("time_s",))
+EVENT = mixed_record("kind order request slot", "time_s")
 """What is ahead of a source, a replica or its link; infinitely far where nothing is. ``request``: that a source will
 send. ``slot``: whose event it is, sources first, then replicas, then links."""
 
-FLEET = mixed_record((
-    "replicas", "num_replicas", "unfinished", "router", "router_seed", "sent",
-    "events", "winners", "num_slots", "num_sources", "closed",
-    "idle_sources", "idle_since", "first_idle", "num_idle", "taken",
-    "row", "num_rows", "no_more_rows", "request_ids", "arrival_s", "think_s", "prompt_tokens", "output_tokens",
-    "class_index", "priorities", "hash_starts", "hashes", "hash_block_tokens", "track", "levels",
-    "seed", "spare_request", "asking", "log", "most_requests", "most_steps", "most_gaps", "most_in_step",
-    "num_prefill", "decode_first", "handed_over", "ahead", "num_ahead", "moved_blocks", "num_moves",
-    "take_request", "send_request", "start_step", "launch_step", "end_step",
-    "split", "ask_for_kv", "hand_over", "end_move",
-), ("now_s", "request_s", "move_block_s", "move_latency_s"))  # fmt: skip
+FLEET = mixed_record(
+    """
+    replicas num_replicas unfinished router router_seed sent
+    events winners num_slots num_sources closed
+    idle_sources idle_since first_idle num_idle taken
+    row num_rows no_more_rows request_ids arrival_s think_s prompt_tokens output_tokens
+    class_index priorities hash_starts hashes hash_block_tokens track levels
+    seed spare_request asking log most_finished most_steps most_gaps most_in_step
+    num_prefill decode_first handed_over ahead num_ahead moved_blocks num_moves
+    take_request send_request start_step launch_step end_step
+    split ask_for_kv hand_over end_move
+    """,
+    "now_s request_s move_block_s move_latency_s",
+)
 """All there is to a run.
 
 unfinished           requests at each replica, [num_replicas]

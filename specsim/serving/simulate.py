@@ -14,17 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-import simpy
-
 from specsim.assembly import Assembly
-from specsim.errors import InvalidInput
+from specsim.progress import Progress
 from specsim.results import RunResult, Slo, StepLimits
-from specsim.serving.drive import Progress, ServingRun, serve_all
-from specsim.serving.price_table import looked_up
+from specsim.serving.drive import ServingRun, serve_all
+from specsim.serving.prices import priced_replicas
 from specsim.serving.router import RouterName
 from specsim.specs.deployment import Disaggregation
-from specsim.version import __version__
 from specsim.workload.request import Requests, RequestSpec, requests_of
 
 MOST_RECORDS = 20_000  # requests that a result keeps one by one; more are kept as totals
@@ -60,7 +56,7 @@ def simulate(
         slo=scenario.slo,
         limits=_limits(assembly),
     )
-    result = _served(asked, keep=keep, progress=progress)
+    result = serve_all(asked, keep=keep, progress=progress)
     return replace(
         result,
         scenario_sha256=scenario.sha256(),
@@ -77,13 +73,6 @@ def _limits(assembly: Assembly) -> StepLimits:
         assembly.num_kv_blocks,
         int(assembly.memory.layout.blocks_for(prompt)),
     )
-
-
-def priced_replicas(assembly: Assembly) -> list[Assembly]:
-    """The scenario's replicas, priced as it asks: from tables where these hold their prices, else step by step."""
-    tables = assembly.scenario.cost.tables
-    made = {one: looked_up(one) if tables else one for one in dict.fromkeys(assembly.replicas)}
-    return [made[one] for one in assembly.replicas]
 
 
 def run(
@@ -109,20 +98,6 @@ def run(
     if isinstance(requests, Requests):
         parts = [requests]
     else:
-        parts = [requests_of(list(requests) if clients is not None else sorted(requests, key=_arrival_s))]
+        parts = [requests_of(list(requests) if clients is not None else sorted(requests, key=RequestSpec.due_s))]
     asked = ServingRun(lambda: parts, len(requests), fleet, router, clients, disaggregation, slo)
-    return _served(asked, keep=keep, progress=progress, by_events=by_events)
-
-
-def _arrival_s(request: RequestSpec) -> float:
-    if request.arrival_s is None:
-        raise InvalidInput(f"request {request.request_id} has no arrival time; give one, or closed-loop clients")
-    return request.arrival_s
-
-
-def _served(asked: ServingRun, *, keep: bool, progress: Progress | None, by_events: bool = False) -> RunResult:
-    return replace(serve_all(asked, keep=keep, progress=progress, by_events=by_events), versions=_versions())
-
-
-def _versions() -> dict[str, str]:
-    return {"specsim": __version__, "simpy": simpy.__version__, "numpy": np.__version__}
+    return serve_all(asked, keep=keep, progress=progress, by_events=by_events)

@@ -45,7 +45,7 @@ def wake(fleet: Any, number: int) -> None:
 @jit
 def log_full(fleet: Any) -> bool:
     log, more = log_at(fleet.log), fleet.most_in_step
-    full = log.num_steps >= fleet.most_steps or log.num_requests + more > fleet.most_requests
+    full = log.num_steps >= fleet.most_steps or log.num_finished + more > fleet.most_finished
     return bool(full or log.num_gaps + more > fleet.most_gaps)
 
 
@@ -195,9 +195,9 @@ def end_step(at: int, number: int) -> int:
     """A replica's step ends: GOES_ON where there may be work for another, LOG_FULL where the log must be emptied."""
     fleet = fleet_at(at)
     replica, log = replica_of(fleet, number), log_at(fleet.log)
-    before, prefills = log.num_requests, engine_at(replica.engine).role == PREFILL
+    before, prefills = log.num_finished, engine_at(replica.engine).role == PREFILL
     end(replica)
-    for index in range(replica.num_shares if prefills or log.num_requests > before else 0):
+    for index in range(replica.num_shares if prefills or log.num_finished > before else 0):
         address = share_of(replica, index).request
         one = request_at(address)
         if one.emitted_tokens < one.output_tokens:

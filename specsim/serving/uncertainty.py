@@ -13,10 +13,6 @@ where the law is from leaves open (``speculation.acceptance.origin``). Which rou
 
 **Front end.** Every run draws how long requests and responses are on their way, by one number: exp(draw · error) times
 what the engine's file says, as far as studies of the engine differ (``EngineLimits.frontend_error``).
-
-**Draws.** Runs come in pairs of opposite draws, and the columns of the draws are orthogonal: first the shared ones and
-acceptance's, then the doublings from 1 token on, as many as there are pairs; the front end's comes last. Where a
-metric's logarithm is linear in the draws, the spread over the runs is then the true one, whatever the direction.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,17 +30,18 @@ from specsim.assembly import Assembly
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
+from specsim.progress import Progress
 from specsim.results import RunResult
-from specsim.serving.drive import Progress
-from specsim.serving.price_table import TablePrices
-from specsim.serving.simulate import priced_replicas, simulate
+from specsim.results.intervals import is_number
+from specsim.serving.price_draws import DOUBLINGS, PriceDraw, acceptance_seeds, price_draws
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import simulate
 from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.speculation.round import SHARED_ERRORS, StepCost
+from specsim.step_prices.table_prices import TablePrices
 from specsim.surfaces.estimates import Z90
 
 RUNS, FEWEST_RUNS = 24, 8
-PRICE_STREAM, ACCEPTANCE_STREAM = 301, 302  # generators of a seed
-DOUBLINGS = 21  # of a step's tokens that have a draw of their own: 1 to 2^20
 KNOTS_A_DOUBLING = 8  # prices at a tabulated draw are within a few thousandths of what they are step by step
 STAND_INS = SOURCES.index("extrapolated")  # from here on a source is no measurement of this kernel
 
@@ -101,7 +98,7 @@ def predicted_metrics(
     return {
         name: _interval(own[name], middle[name], [one[name] for one in found])
         for name in dict.fromkeys(names)
-        if all(_is_number(one[name]) for one in (own, middle, *found))
+        if all(is_number(one[name]) for one in (own, middle, *found))
     }
 
 
@@ -112,57 +109,6 @@ def check_runs(runs: int) -> None:
             f"{runs} runs make no interval: they come in pairs, at least {FEWEST_RUNS // 2}; choose an even number, "
             f"such as {RUNS}"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class PriceDraw:
-    """By how many standard deviations the prices of one run are off; ``by_doubling``: [DOUBLINGS].
-
-    ``acceptance``: by how many the log of accepted tokens is; ``frontend``: the log of its seconds.
-    """
-
-    shared: dict[str, float]  # by class of SHARED_ERRORS
-    acceptance: float
-    stand_ins: float
-    by_doubling: Floats
-    frontend: float = 0.0
-
-    def kernels(self, tokens: Reals) -> Floats:
-        """Of measured kernels in a step of so many tokens."""
-        place = np.clip(np.log2(np.maximum(tokens, 1.0)), 0.0, DOUBLINGS - 1.0)
-        left = np.minimum(place.astype(np.int64), DOUBLINGS - 2)
-        share = place - left
-        mixed = (1.0 - share) * self.by_doubling[left] + share * self.by_doubling[left + 1]
-        return np.asarray(mixed / np.hypot(1.0 - share, share))
-
-
-def price_draws(runs: int, seed: int, *, acceptance: bool = True) -> list[PriceDraw]:
-    """Draws of an even number of runs as this file's head describes them; each column has mean 0, mean square 1.
-
-    Without ``acceptance`` it has no column, and is 0.
-    """
-    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PRICE_STREAM,)))
-    half, width = runs // 2, len(SHARED_ERRORS) + acceptance + 1 + DOUBLINGS
-    drawn = np.column_stack((generator.standard_normal((half, width)), generator.standard_normal(half)))
-    orthogonal, upper = np.linalg.qr(drawn[:, :half])
-    drawn[:, : orthogonal.shape[1]] = orthogonal * np.sign(np.diag(upper))
-    drawn *= math.sqrt(half) / np.linalg.norm(drawn, axis=0)
-    if not acceptance:
-        drawn = np.insert(drawn, len(SHARED_ERRORS), 0.0, axis=1)
-    return [_draw(row) for row in np.concatenate((drawn, -drawn))]
-
-
-def _draw(row: Floats) -> PriceDraw:
-    count = len(SHARED_ERRORS)
-    shared, (acceptance, stand_ins) = row[:count].tolist(), row[count : count + 2].tolist()
-    found = dict(zip(SHARED_ERRORS, shared, strict=True))
-    return PriceDraw(found, acceptance, stand_ins, row[count + 2 : -1], float(row[-1]))
-
-
-def acceptance_seeds(seed: int, runs: int) -> list[int]:
-    """A seed of each run's own luck."""
-    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(ACCEPTANCE_STREAM,)))
-    return [int(one) for one in generator.integers(2**31, size=runs)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +271,3 @@ def _interval(value: float, central: float, found: Sequence[float]) -> Predicted
 
 def _sides(beyond: Floats) -> tuple[Floats, Floats]:
     return np.minimum(beyond, 0.0), np.maximum(beyond, 0.0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(cast(float, value))

@@ -16,7 +16,7 @@ from specsim.errors import InvalidInput, unknown_name
 from specsim.named_files import file_named
 from specsim.specs.hardware import Hardware
 from specsim.specs.model import ModelSpec
-from specsim.specs.yaml_file import Model, read_yaml
+from specsim.specs.yaml_file import Spec, read_yaml
 
 _PRESETS = Path(__file__).parent / "presets"
 _MODELS = _PRESETS / "models"
@@ -116,10 +116,10 @@ def _names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in folder.glob("*.yaml")))
 
 
-def _load(kind: str, ref: str | Path, folder: Path, model: type[Model]) -> Model:
+def _load(kind: str, ref: str | Path, folder: Path, model: type[Spec]) -> Spec:
     name = str(ref).lower()
     if name in _names(folder):
-        bundled: Model = _preset(folder / f"{name}.yaml", model)
+        bundled: Spec = _preset(folder / f"{name}.yaml", model)
         return bundled
     if Path(ref).suffix.lower() in {".yaml", ".yml"}:
         return read_yaml(file_named(ref), model)

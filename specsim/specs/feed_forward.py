@@ -52,9 +52,11 @@ class Experts:
     def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
         moe, inputs, inside = self.moe, 2 if self.gated else 1, self.moe.latent_size or hidden
         routed: dict[str, Any] = {
-            "routed": True, "experts": moe.num_experts, "experts_per_token": moe.experts_per_token,
+            "routed": True,
+            "experts": moe.num_experts,
+            "experts_per_token": moe.experts_per_token,
             "bias": moe.bias,
-        }  # fmt: skip
+        }
         rows = [
             Linear("router", moe.num_experts + self.elsewhere, hidden, count, bias=moe.bias),
             Linear("expert_gate_up", inputs * moe.intermediate_size, inside, count, **routed),

@@ -29,9 +29,16 @@ def product_work(m: Any, n: Any, k: Any, *, weight_bytes: float, value_bytes: fl
 
 
 def attention_work(
-    sequences: Any, queries: Any, keys: Any, *, flops_per_pair: Any, cached: Any, width: Any, cache_bytes: float,
+    sequences: Any,
+    queries: Any,
+    keys: Any,
+    *,
+    flops_per_pair: Any,
+    cached: Any,
+    width: Any,
+    cache_bytes: float,
     value_bytes: float,
-) -> tuple[Any, Any]:  # fmt: skip
+) -> tuple[Any, Any]:
     """(bytes, FLOPs) of causal attention of ``queries`` new tokens a sequence over ``keys`` tokens, these included.
 
     Each sequence's cache is read once for all its queries. ``cached``: values of a token in the cache, ``width``:
@@ -53,9 +60,16 @@ def distinct_experts(num_experts: Any, experts_per_token: Any, tokens: Reals) ->
 
 
 def experts_work(
-    tokens: Any, hidden_size: Any, intermediate_size: Any, num_experts: Any, experts_per_token: Any,
-    *, weight_bytes: float, value_bytes: float, gated: bool = True,
-) -> tuple[Any, Any]:  # fmt: skip
+    tokens: Any,
+    hidden_size: Any,
+    intermediate_size: Any,
+    num_experts: Any,
+    experts_per_token: Any,
+    *,
+    weight_bytes: float,
+    value_bytes: float,
+    gated: bool = True,
+) -> tuple[Any, Any]:
     """(bytes, FLOPs) of one routed layer: both products of every expert that the tokens touch.
 
     The weights of an expert are read once; each of a token's K copies is a row of its own that goes in and out of
@@ -83,9 +97,17 @@ def index_work(
 
 
 def state_work(
-    sequences: Any, queries: Any, *, state_bytes: float, heads: float, rows: float, columns: float, operations: float,
-    token_bytes: float, span: float,
-) -> tuple[Any, Any]:  # fmt: skip
+    sequences: Any,
+    queries: Any,
+    *,
+    state_bytes: float,
+    heads: float,
+    rows: float,
+    columns: float,
+    operations: float,
+    token_bytes: float,
+    span: float,
+) -> tuple[Any, Any]:
     """(bytes, FLOPs) of taking ``queries`` tokens a sequence into states of ``state_bytes``.
 
     A state is read once a sequence and ``span`` tokens and written as often, and so are a token's own values. With a
@@ -120,9 +142,15 @@ def work(kind: str, shape: Dimensions, dtype: str = "bfloat16") -> tuple[Any, An
     if kind == "attention":
         sequences, queries, keys, num_heads, num_kv_heads, head_dim = shape
         return attention_work(
-            sequences, queries, keys, flops_per_pair=4.0 * num_heads * head_dim, cached=2.0 * num_kv_heads * head_dim,
-            width=num_heads * head_dim, cache_bytes=weight, value_bytes=max(value, 2.0),  # only the cache is narrow
-        )  # fmt: skip
+            sequences,
+            queries,
+            keys,
+            flops_per_pair=4.0 * num_heads * head_dim,
+            cached=2.0 * num_kv_heads * head_dim,
+            width=num_heads * head_dim,
+            cache_bytes=weight,
+            value_bytes=max(value, 2.0),  # only the cache is narrow
+        )
     if kind == "moe":
         return experts_work(*shape, weight_bytes=weight, value_bytes=value)
     if kind == "collective":

@@ -157,12 +157,14 @@ class Recurrence(Validated):
             )
         return self.model_copy(
             update={
-                "input_width": -(-self.input_width // ranks), "output_width": self.output_width // ranks,
+                "input_width": -(-self.input_width // ranks),
+                "output_width": self.output_width // ranks,
                 "inner": tuple((-(-n // ranks), k) for n, k in self.inner),
-                "conv_channels": self.conv_channels // ranks, "heads": self.heads // ranks,
+                "conv_channels": self.conv_channels // ranks,
+                "heads": self.heads // ranks,
                 "vectors": self.vectors // ranks,
             }
-        )  # fmt: skip
+        )
 
 
 class LayerKind(Validated):

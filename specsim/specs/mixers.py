@@ -54,11 +54,9 @@ class Attention:
             width += self.num_kv_heads * (self.head_dim + (0 if self.one_projection else self.value_dim))
         return (
             Linear("qkv", width, hidden, count, bias=self.qkv_bias),
-            Linear(
-                "attention_output", hidden, self.num_heads * self.value_dim, count, bias=self.output_bias
-            ),
+            Linear("attention_output", hidden, self.num_heads * self.value_dim, count, bias=self.output_bias),
             *_index_linears(self.index, hidden, hidden, count),
-        )  # fmt: skip
+        )
 
     @property
     def vector_values(self) -> int:
@@ -94,9 +92,7 @@ class Attention:
         return self.num_heads, self.num_kv_heads, self.head_dim
 
     def shard(self, ranks: int) -> Attention:
-        return replace(
-            self, num_heads=self.num_heads // ranks, num_kv_heads=max(1, self.num_kv_heads // ranks)
-        )  # fmt: skip
+        return replace(self, num_heads=self.num_heads // ranks, num_kv_heads=max(1, self.num_kv_heads // ranks))
 
 
 @dataclass(frozen=True, slots=True)

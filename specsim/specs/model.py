@@ -28,9 +28,16 @@ __all__ = ["Bits", "LatentAttention", "LayerKind", "Linear", "MixtureOfExperts",
 
 # What makes layers differ from each other, and what is beside them: nothing of it.
 UNIFORM: dict[str, object] = {
-    "layer_kinds": {}, "layer_pattern": "", "layer_matrices": (), "tables": 0, "sliding_window": None, "sinks": False,
-    "index": None, "compression": None, "norms_per_layer": 2,
-}  # fmt: skip
+    "layer_kinds": {},
+    "layer_pattern": "",
+    "layer_matrices": (),
+    "tables": 0,
+    "sliding_window": None,
+    "sinks": False,
+    "index": None,
+    "compression": None,
+    "norms_per_layer": 2,
+}
 
 
 class ModelSpec(Validated):
@@ -152,9 +159,16 @@ class ModelSpec(Validated):
             return Compressed(heads, width, self.compression.window, self.compression, ratio, sparse, formats)
         if self.mla is not None and kind.latent:
             return Latent(
-                heads, kind.num_kv_heads or self.num_kv_heads, self.head_dim, self.mla, index, self.output_gate,
-                formats, qkv_bias=self.linear_bias, output_bias=self.output_bias or self.linear_bias,
-            )  # fmt: skip
+                heads,
+                kind.num_kv_heads or self.num_kv_heads,
+                self.head_dim,
+                self.mla,
+                index,
+                self.output_gate,
+                formats,
+                qkv_bias=self.linear_bias,
+                output_bias=self.output_bias or self.linear_bias,
+            )
         head_dim = kind.head_dim or self.head_dim
         window = kind.window if kind.window is not None else self.sliding_window
         return Attention(
@@ -279,9 +293,11 @@ class ModelSpec(Validated):
             return {"weight_format": None, "weight_bits": float(int(stored.bits)), "weight_group": None}
         found = format_of(stored.format)
         return {
-            "weight_format": stored.format, "weight_bits": found.bits, "weight_group": found.group,
+            "weight_format": stored.format,
+            "weight_bits": found.bits,
+            "weight_group": found.group,
             "scale_bits": found.scale_bits,
-        }  # fmt: skip
+        }
 
     def weight_bytes(self, bits: float | None = None) -> float:
         """Bytes of all weights in memory, at ``bits`` a weight (default: the model's own)."""

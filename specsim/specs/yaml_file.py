@@ -16,10 +16,10 @@ from specsim.specs.faults import explain
 from specsim.specs.yaml_text import parse_yaml
 from specsim.text_file import read_text
 
-Model = TypeVar("Model", bound=BaseModel)
+Spec = TypeVar("Spec", bound=BaseModel)
 
 
-def read_yaml(path: Path | str, model: type[Model]) -> Model:
+def read_yaml(path: Path | str, model: type[Spec]) -> Spec:
     """The file as a ``model``. Raises InvalidInput naming the file, the fields and the rules."""
     return build(model, read_mapping(path), where=str(path))
 
@@ -39,7 +39,7 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
     return fields
 
 
-def build(model: type[Model], fields: object, where: str) -> Model:
+def build(model: type[Spec], fields: object, where: str) -> Spec:
     """``fields`` as a ``model``. Raises InvalidInput: ``where`` (a file, a flag), the fields and the rules."""
     try:
         return model.model_validate(fields)

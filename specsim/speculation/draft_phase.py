@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -16,8 +15,7 @@ from specsim.cost.passes import PassCost
 from specsim.specs.model import ModelSpec
 from specsim.speculation.pricing import PassPricing, Run
 from specsim.speculation.program import DraftProgram, Phase
-
-Groups = Sequence[Group]
+from specsim.speculation.target_pass import Groups
 
 
 class _PricedPart(NamedTuple):
@@ -31,9 +29,16 @@ class PhaseCost:
     """Prices what one phase of a program does at the end of a step."""
 
     def __init__(
-        self, phase: Phase, program: DraftProgram, pricing: PassPricing, *, target: ModelSpec, precision: Precision,
-        draft: ModelSpec | None, kv_bits: float,
-    ) -> None:  # fmt: skip
+        self,
+        phase: Phase,
+        program: DraftProgram,
+        pricing: PassPricing,
+        *,
+        target: ModelSpec,
+        precision: Precision,
+        draft: ModelSpec | None,
+        kv_bits: float,
+    ) -> None:
         self.phase = phase
         self._proposal = program.proposal
         self._mask = "tree" if program.proposal.tree else ""

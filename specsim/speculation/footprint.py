@@ -25,8 +25,10 @@ def program_budget(
     modifier = program.modifier or TargetModifier()
     if modifier.weights is not None:
         narrow = {
-            "weight_format": None, "weight_bits": modifier.weights.bits, "group_size": modifier.weights.group_size,
-        }  # fmt: skip
+            "weight_format": None,
+            "weight_bits": modifier.weights.bits,
+            "group_size": modifier.weights.group_size,
+        }
         deployment = deployment.model_copy(update=narrow)
     whole = ModelPart.whole(target).shard(ranks, experts)
     scratch = program.scratch_bytes(target, engine.max_num_seqs, max_draft_tokens)
@@ -34,9 +36,14 @@ def program_budget(
         scratch -= (1 - modifier.experts.resident_share) * _expert_bytes(whole, deployment)
     parts = [part.shard(ranks, experts) for part in program.own_parts(target, draft)]
     return memory_budget(
-        whole, parts, hardware, deployment, engine, scratch_bytes=scratch,
+        whole,
+        parts,
+        hardware,
+        deployment,
+        engine,
+        scratch_bytes=scratch,
         max_draft_tokens=max_draft_tokens,
-    )  # fmt: skip
+    )
 
 
 def request_blocks(program: DraftProgram, budget: MemoryBudget) -> int:

@@ -67,10 +67,18 @@ class PassPricing:
         """Prices of passes over a model or a part of one; drafters choose tokens from logits in 16 bits."""
         sizes, gpu = self.graph_sizes if graphs else (), self.hardware.kind == "gpu"
         return PassCost(
-            model, self.prices, precision, ranks=self.ranks, experts=self.experts, graph_sizes=sizes,
-            graph_mode=self.engine.graph_mode, attention_backend=self.engine.attention_backend,
-            launching=self._launching() if gpu else Launching(), fused=gpu, logit_bytes=logit_bytes,
-        )  # fmt: skip
+            model,
+            self.prices,
+            precision,
+            ranks=self.ranks,
+            experts=self.experts,
+            graph_sizes=sizes,
+            graph_mode=self.engine.graph_mode,
+            attention_backend=self.engine.attention_backend,
+            launching=self._launching() if gpu else Launching(),
+            fused=gpu,
+            logit_bytes=logit_bytes,
+        )
 
     def _launching(self) -> Launching:
         """The engine's; on a CPU there is none: kernels were profiled one by one, and their times hold the launch."""

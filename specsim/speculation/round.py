@@ -53,11 +53,19 @@ class RoundCost:
     """
 
     def __init__(
-        self, target: ModelSpec, prices: KernelPrices, *, hardware: Hardware, engine: EngineLimits,
-        precision: Precision, ranks: int = 1, experts: ExpertGroup | None = None,
-        program: DraftProgram | None = None, draft: ModelSpec | None = None,
+        self,
+        target: ModelSpec,
+        prices: KernelPrices,
+        *,
+        hardware: Hardware,
+        engine: EngineLimits,
+        precision: Precision,
+        ranks: int = 1,
+        experts: ExpertGroup | None = None,
+        program: DraftProgram | None = None,
+        draft: ModelSpec | None = None,
         max_draft_tokens: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._prices = prices
         on_gpu = hardware.kind == "gpu"
         self._engine = engine

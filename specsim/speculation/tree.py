@@ -20,7 +20,7 @@ from specsim.errors import InvalidInput
 from specsim.validated import Validated
 
 ROOT = -1
-Row = tuple[Annotated[float, Field(ge=0, le=1)], ...]
+RecallRow = tuple[Annotated[float, Field(ge=0, le=1)], ...]
 
 
 class RecallTable(Validated):
@@ -28,7 +28,7 @@ class RecallTable(Validated):
 
     smallest: ClassVar[float] = 0.0
 
-    recall: tuple[Row, ...] = Field(min_length=1)
+    recall: tuple[RecallRow, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _at_most_one_is_right(self) -> RecallTable:

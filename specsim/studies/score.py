@@ -19,7 +19,7 @@ from specsim.studies.quantities import QUANTITIES, SPEEDUP
 from specsim.studies.study import DRAFT_TOKENS, DRAFTER, Split, Study, StudyRow
 
 THROUGHPUT, STEP = "output_throughput", "step_ms"
-Acceptance = Literal["measured", "smallest"]
+AcceptanceSource = Literal["measured", "smallest"]
 Condition = tuple[tuple[str, str], ...]
 
 
@@ -43,16 +43,24 @@ class MeasuredFigure:
     def label(self) -> str:
         return QUANTITIES[self.quantity].label
 
-    def comparison(self, acceptance: Acceptance) -> ComparedFigure | None:
+    def comparison(self, acceptance: AcceptanceSource) -> ComparedFigure | None:
         """Against one of the two predictions; None where there is none."""
         told = self.measured if acceptance == "measured" else self.smallest
         if told is None:
             return None
         choice = (self.row.study, self.row.apart_from((DRAFTER, DRAFT_TOKENS)))
         return ComparedFigure(
-            self.label, self.value, told.value, told.low, told.high, self.by_length, self.by_smallest, choice,
-            self.row.condition.get(DRAFTER, ""), self.row.k,
-        )  # fmt: skip
+            self.label,
+            self.value,
+            told.value,
+            told.low,
+            told.high,
+            self.by_length,
+            self.by_smallest,
+            choice,
+            self.row.condition.get(DRAFTER, ""),
+            self.row.k,
+        )
 
 
 @dataclass(frozen=True, slots=True)

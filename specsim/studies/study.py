@@ -165,9 +165,17 @@ class _Reading:
         if length is not None and length > drafts + 1:
             self.faults.append(f"acceptance_length {length:g} exceeds k + 1 = {drafts + 1}")
         return StudyRow(
-            self._name, self._line, "test" if split == "test" else "calibration", self._condition(), self._settings(),
-            drafts, length, {name: self._number(name) for name in SHAPE if self._cells.get(name)}, figures, spreads,
-        )  # fmt: skip
+            self._name,
+            self._line,
+            "test" if split == "test" else "calibration",
+            self._condition(),
+            self._settings(),
+            drafts,
+            length,
+            {name: self._number(name) for name in SHAPE if self._cells.get(name)},
+            figures,
+            spreads,
+        )
 
     def _number(self, name: str, above: float = -1.0) -> float:
         try:

@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from specsim.arrays import Floats
 from specsim.validated import Validated
 
-Rate = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+RequestRate = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 CoefficientOfVariation = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 DAY_S = 86_400.0
@@ -62,7 +62,7 @@ class PoissonArrivals(_OpenLoop):
     """Exponential gaps."""
 
     kind: Literal["poisson"] = "poisson"
-    rate_per_s: Rate
+    rate_per_s: RequestRate
 
     def _gaps(self, count: int, generator: np.random.Generator) -> Floats:
         return generator.exponential(1.0, count)
@@ -90,7 +90,7 @@ class GammaArrivals(_GammaGaps):
     """Gamma gaps of mean 1/rate and coefficient of variation ``cv``."""
 
     kind: Literal["gamma"] = "gamma"
-    rate_per_s: Rate
+    rate_per_s: RequestRate
     cv: CoefficientOfVariation
 
     def _clock_s(self, unit: Floats) -> Floats:
@@ -130,7 +130,7 @@ class DiurnalArrivals(_GammaGaps):
     """
 
     kind: Literal["diurnal"] = "diurnal"
-    rate_per_s: Rate
+    rate_per_s: RequestRate
     period_s: Seconds = DAY_S
     amplitude: float | None = Field(None, ge=0, le=1)
     peak_s: float = Field(0.0, ge=-1e9, le=1e9, allow_inf_nan=False)

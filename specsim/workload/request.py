@@ -33,6 +33,12 @@ class RequestSpec:
     prefix_hashes: tuple[int, ...] = ()
     hash_block_tokens: int = 0
 
+    def due_s(self) -> float:
+        """When it arrives. Raises InvalidInput in a closed loop, where nobody knows."""
+        if self.arrival_s is None:
+            raise InvalidInput(f"request {self.request_id} has no arrival time; give one, or closed-loop clients")
+        return self.arrival_s
+
 
 @dataclass(frozen=True, slots=True)
 class Requests:
@@ -104,10 +110,17 @@ class Requests:
         hashes: list[tuple[int, ...]] = [()] * count if prefixes is None else prefixes.rows()
         block = 0 if prefixes is None else prefixes.block_tokens
         columns = zip(
-            self.request_ids.tolist(), arrivals, self.prompt_tokens.tolist(),
-            self.output_tokens.tolist(), (self.classes[i] for i in index), thinking,
-            (self.priorities[i] for i in index), hashes, (block if one else 0 for one in hashes), strict=True,
-        )  # fmt: skip
+            self.request_ids.tolist(),
+            arrivals,
+            self.prompt_tokens.tolist(),
+            self.output_tokens.tolist(),
+            (self.classes[i] for i in index),
+            thinking,
+            (self.priorities[i] for i in index),
+            hashes,
+            (block if one else 0 for one in hashes),
+            strict=True,
+        )
         return [RequestSpec(*row) for row in columns]
 
 

@@ -13,7 +13,7 @@ from typing import get_type_hints
 import pytest
 
 import specsim
-from specsim.api.words import FIELDS, Words
+from specsim.api.words import FIELDS, QuestionOptions
 from specsim.cli.main import main
 from specsim.scenario import ShortOptions
 
@@ -49,7 +49,7 @@ def test_its_examples_are_true(name: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_its_words_are_the_command_lines() -> None:
-    fields = {FIELDS.get(word, word) for word in get_type_hints(Words) if word != "set"}
+    fields = {FIELDS.get(word, word) for word in get_type_hints(QuestionOptions) if word != "set"}
     assert fields == set(ShortOptions.__dataclass_fields__)
 
 

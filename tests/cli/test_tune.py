@@ -79,7 +79,7 @@ def test_the_text_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert config.method == "draft_model"
     assert config.limits == {"max_num_seqs": 1024}  # what the schedule was priced for, though the engine's default
     assert "the best single k" in out
-    assert "x off (90 %" in out
+    assert "x the output tokens/s of no drafter (90 %" in out
     assert "an oracle that knew" in out
 
 

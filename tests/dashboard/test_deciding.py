@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from specsim.cli.main import main
-from tests.dashboard.pages import answered, command, frames, opened, pressed, scenario_file, text
+from tests.dashboard.pages import answered, cards, command, frames, opened, pressed, scenario_file, text
 
 LOADED = {
     "model": "qwen3-8b", "gpu": "h100-sxm", "drafter": "eagle3", "draft_tokens": "2", "rate": "8", "tpot_p95": "20ms",
@@ -41,6 +41,8 @@ def test_each_load_is_what_simulate_prints(capsys: pytest.CaptureFixture[str]) -
     answered(app)
     assert len(app.get("plotly_chart")) == 5
     assert "No interval" in text(app)
+    (card,) = cards(app)
+    assert "SLO met: off" in card
     tpot = frames(app)[1].set_index("requests/s")
     words = command(app)[1:]
     words[words.index("--rate") + 1] = tpot.index[3]
@@ -120,3 +122,4 @@ def test_a_choice_that_is_none_is_one_line(view: str, label: str, changes: dict[
     app = pressed(opened(view=view, **LOADED | changes), label)
     assert not app.exception
     assert "abacus" in app.error[0].value
+    assert not any(button.label == "Stop" for button in app.button)

@@ -15,7 +15,7 @@ import pytest
 from specsim.cli.engine_map import measure_engine_map
 from specsim.cli.measure_engine import RealEngine
 from specsim.engines import VLLM, Checkpoints, Transformers, engine_python
-from specsim.engines.rounds import Cell, SteadyRounds, cells_in_order
+from specsim.engines.rounds import RoundsCell, SteadyRounds, cells_in_order
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.fidelity import read_grid
 from specsim.fidelity.acceptance_file import read_acceptances
@@ -84,7 +84,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 def test_a_cell_is_what_its_rounds_took_and_accepted(bench: Bench) -> None:
     """k = 2 accepts 0, 1, 2, 0, 1, 2: nine tokens are five rounds; a batch of 2 makes four waves of the eight."""
     with bench.rounds(bench.ask()) as rounds:
-        found = rounds.measure(Cell(0, 2, "draft-model", 2))
+        found = rounds.measure(RoundsCell(0, 2, "draft-model", 2))
     assert found.acceptance.rounds == {2: {0: 16, 1: 16, 2: 8}}
     row = found.row
     assert (row.rounds, row.output_tokens) == (20, 16 + 2 * 16 + 3 * 8)
@@ -96,8 +96,8 @@ def test_a_cell_is_what_its_rounds_took_and_accepted(bench: Bench) -> None:
 
 def test_draft_lengths_of_a_repeat_continue_the_same_prompts_and_repeats_others(bench: Bench) -> None:
     with bench.rounds(bench.ask()) as rounds:
-        for cell in (Cell(0, 1, "draft-model", 1), Cell(0, 1, "draft-model", 0), Cell(1, 1, "draft-model", 1)):
-            rounds.measure(cell)
+        for repeat, draft_tokens in ((0, 1), (0, 0), (1, 1)):
+            rounds.measure(RoundsCell(repeat, 1, "draft-model", draft_tokens))
     first, plain, later = (entry["waves"] for entry in bench.noted("waves"))
     assert first == plain
     assert len(first) == 8
@@ -108,7 +108,7 @@ def test_draft_lengths_of_a_repeat_continue_the_same_prompts_and_repeats_others(
 def test_engines_of_a_gpu_give_way_to_each_other(bench: Bench) -> None:
     with bench.rounds(bench.ask()) as rounds:
         for k in (2, 0, 0, 1):
-            rounds.measure(Cell(0, 1, "draft-model", k))
+            rounds.measure(RoundsCell(0, 1, "draft-model", k))
     events = [
         "ended" if "ended" in line else "start" for line in bench.log.read_text().splitlines() if "waves" not in line
     ]
@@ -125,7 +125,7 @@ def test_on_a_cpu_one_engine_serves_every_draft_length(bench: Bench, monkeypatch
     trained = Checkpoints(bench.folder / "target", bench.folder / "draft", trained=True)
     with SteadyRounds(VLLM(), bench.python, bench.folder / "out", {"draft-model": (scenario, trained)}) as rounds:
         for k in (2, 0, 1):
-            rounds.measure(Cell(0, 1, "draft-model", k))
+            rounds.measure(RoundsCell(0, 1, "draft-model", k))
     assert len(bench.noted("start")) == 2
     assert len(bench.noted("ended")) == 2
 
@@ -133,7 +133,9 @@ def test_on_a_cpu_one_engine_serves_every_draft_length(bench: Bench, monkeypatch
 def test_cells_of_a_batch_size_follow_one_another_or_those_of_an_engine_do() -> None:
     lengths = {"a": [0, 1, 2], "b": [0, 3]}
     cells = list(cells_in_order([1, 2, 4], lengths, 2, seed=5))
-    wanted = {Cell(r, b, name, k) for r in range(2) for b in (1, 2, 4) for name, ks in lengths.items() for k in ks}
+    wanted = {
+        RoundsCell(r, b, name, k) for r in range(2) for b in (1, 2, 4) for name, ks in lengths.items() for k in ks
+    }
     assert len(cells) == len(wanted)
     assert set(cells) == wanted
     for start in range(0, len(cells), 5):
@@ -199,7 +201,7 @@ def _one_engine(self: VLLM, scenario: Scenario, checkpoints: Checkpoints, draft_
 def test_rounds_that_never_ran_are_one_line(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_DRIVER", "empty")
     with bench.rounds(bench.ask()) as rounds, pytest.raises(NoAnswer, match="no round of 2 sequences with 1 drafts"):
-        rounds.measure(Cell(0, 2, "draft-model", 1))
+        rounds.measure(RoundsCell(0, 2, "draft-model", 1))
 
 
 def test_what_transformers_cannot_do_is_said_before_it_starts(bench: Bench) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from specsim.cli.main import main
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.planning.sweep.answers import ANSWERS, SUMMARY, Row, predicted
+from specsim.planning.sweep.answers import ANSWERS, SUMMARY, AnswerRow, predicted
 from specsim.planning.sweep.frontier import Offer, cheapness, frontier
 from specsim.planning.sweep.kept import KeptRows
 from specsim.planning.sweep.points import Point, own_prices, read_sweep, sweep_points
@@ -121,7 +121,7 @@ def test_a_malformed_sweep_is_one_line(folder: Path, text: str, rule: str) -> No
 def test_rows_are_kept_as_they_come_and_never_answered_again(folder: Path) -> None:
     points, asked = sweep_points(read_sweep(folder / "small.yaml")), list[int]()
 
-    def counting(scenario: Scenario) -> Row:
+    def counting(scenario: Scenario) -> AnswerRow:
         asked.append(scenario.workload.clients.concurrency)  # type: ignore[union-attr]
         if len(asked) == 4:
             raise KeyboardInterrupt
@@ -212,7 +212,7 @@ class Killing:
     def __init__(self, mark: Path, always: bool = False) -> None:
         self.mark, self.always = mark, always
 
-    def __call__(self, scenario: Scenario) -> Row:
+    def __call__(self, scenario: Scenario) -> AnswerRow:
         if scenario.speculation is None and (self.always or not self.mark.exists()):
             self.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)

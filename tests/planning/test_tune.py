@@ -14,9 +14,12 @@ from hypothesis.extra.numpy import arrays
 from specsim.analytic.rounds import speedup_map
 from specsim.assembly import assemble
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.planning.tune import Rule, Tuning, engine_text, fewest_ranges, rule_of, tune, weights
+from specsim.planning.tune import ScheduleRule, Tuning, engine_text, fewest_ranges, rule_of, tune, weights
 from specsim.scenario import CostChoice, Scenario
+from specsim.specs.catalog import load_model
+from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits
+from specsim.speculation.policy import FixedPolicy
 
 VALUES = st.tuples(st.integers(1, 5), st.integers(1, 3)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.floats(0.5, 2.0))
@@ -39,7 +42,7 @@ def scenario(acceptance: Any = 0.7, program: str = "draft-model", **speculation:
     )  # fmt: skip
 
 
-RULES: tuple[Rule, Rule] = ("any", "longest_first")
+RULES: tuple[ScheduleRule, ScheduleRule] = ("any", "longest_first")
 
 
 @settings(max_examples=100, deadline=None)
@@ -159,6 +162,18 @@ def test_each_engine_has_its_rule() -> None:
     assert [rule_of(engine, scenario()) for engine in ("vllm", "sglang", "tensorrt-llm")] == [
         "any", "one", "longest_first"
     ]  # fmt: skip
+
+
+def test_vllm_repeats_mtp_layers_only_as_a_whole() -> None:
+    """``num_speculative_tokens`` above ``n_predict`` must be divisible by it (``vllm/config/speculative.py``)."""
+    update = {"model": load_model("minimax-m2"), "deployment": Deployment(tensor_parallel=8)}
+    question = scenario(0.8, program="mtp", max_draft_tokens=6).model_copy(update=update)
+    assert question.model.mtp_layers == 3
+    for k in (1, 2, 3, 6):
+        assert f'"num_speculative_tokens": {k}' in engine_text(question, FixedPolicy(k=k), "vllm").text
+    for k in (4, 5):
+        with pytest.raises(NoAnswer, match="--draft-tokens 3"):
+            engine_text(question, FixedPolicy(k=k), "vllm")
 
 
 def test_malformed_questions_are_one_line() -> None:

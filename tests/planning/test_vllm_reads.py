@@ -10,8 +10,10 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +32,27 @@ SHAPE = {
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 512,
     "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "hidden_act": "silu", "torch_dtype": "bfloat16",
 }  # fmt: skip
-DRAFTERS = {
-    "eagle3": {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": 256}, "llama-3.2-1b": {},
-    "ngram": None,  # suffix decoding would need a package of its own
+LAYER = {"num_hidden_layers": 1}
+PARALLEL = {"architectures": ["DFlashDraftModel"], "model_type": "qwen3", "block_size": 8, "num_target_layers": 2}
+DRAFTERS: dict[str, tuple[int, dict[str, Any] | None]] = {  # most drafts; what sets its checkpoint apart
+    "eagle": (7, LAYER | {"architectures": ["EagleLlamaForCausalLM"]}),
+    "eagle3": (7, LAYER | {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": 256}),
+    "p-eagle": (7, LAYER | {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": 256}),
+    "llama-3.2-1b": (7, LAYER),
+    "pard": (7, LAYER | {"pard_token": 500}),
+    "medusa": (4, LAYER | {"architectures": ["MedusaModel"], "model_type": "medusa", "num_heads": 4}),
+    "dflash": (7, LAYER | PARALLEL | {"dflash_config": {"mask_token_id": 511, "target_layer_ids": [0, 1]}}),
+    "dspark": (7, LAYER | PARALLEL | {"architectures": ["Qwen3DSparkModel"], "target_layer_ids": [0, 1]}),
+    "mtp": (2, None),
+    "ngram": (7, None),
+    "suffix": (7, None),
+}
+MTP = SHAPE | {  # a target that has a layer of its own for it
+    "architectures": ["Glm4MoeForCausalLM"], "model_type": "glm4_moe", "num_nextn_predict_layers": 1,
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "first_k_dense_replace": 1,
+    "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "norm_topk_prob": True, "routed_scaling_factor": 1.0,
 }  # fmt: skip
-SEEDS = range(20)
+SEEDS = range(3 * len(DRAFTERS))
 OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 
 
@@ -48,14 +66,19 @@ def interpreter() -> str:
     return sys.executable
 
 
+def drafter_of(seed: int) -> str:
+    return list(DRAFTERS)[seed % len(DRAFTERS)]
+
+
 def question(seed: int) -> Scenario:
-    """A random question, answered with a random drafter."""
-    random = np.random.default_rng(seed)
-    drafter = list(DRAFTERS)[seed % len(DRAFTERS)]
+    """A random question, answered with each drafter in turn."""
+    random, drafter = np.random.default_rng(seed), drafter_of(seed)
+    longest, model = DRAFTERS[drafter][0], "glm-4.5-air" if drafter == "mtp" else "llama-3.1-8b"
     words = ShortOptions(
-        model="llama-3.1-8b", gpu=str(random.choice(["h100", "l40s", "a100-80gb"])), drafter=drafter,
-        draft_tokens=int(random.integers(2, 8)), concurrency=int(random.integers(1, 65)), engine="vllm 0.32",
-        prompt_tokens=int(random.integers(50, 2000)), output_tokens=int(random.integers(20, 500)),
+        model=model, gpu=str(random.choice(["h100", "l40s", "a100-80gb"])), drafter=drafter, engine="vllm 0.32",
+        tensor_parallel=8 if drafter == "mtp" else 1, draft_tokens=int(random.integers(2, longest + 1)),
+        concurrency=int(random.integers(1, 65)), prompt_tokens=int(random.integers(50, 2000)),
+        output_tokens=int(random.integers(20, 500)),
     )  # fmt: skip
     return ask(None, words, ("cost.source=roofline", f"engine.max_num_seqs={random.integers(16, 129)}")).scenario
 
@@ -70,35 +93,35 @@ def random_schedule(seed: int, most: int) -> TablePolicy | FixedPolicy:
 
 
 def folders(at: Path) -> dict[str, Path]:
-    """A tiny checkpoint's config.json of the target, and one of each drafter that has weights."""
-    shapes = {"target": {}} | {name: own for name, own in DRAFTERS.items() if own is not None}
+    """A tiny checkpoint's config.json of each target, and one of each drafter that has weights."""
+    shapes = {"target": SHAPE, "target of mtp": MTP}
+    shapes |= {name: SHAPE | own for name, (_, own) in DRAFTERS.items() if own is not None}
     found = {}
-    for name, own in shapes.items():
-        found[name] = at / name
+    for place, (name, shape) in enumerate(shapes.items()):
+        found[name] = at / f"checkpoint-{place}"  # vLLM takes the method from a folder's name where it can
         found[name].mkdir()
-        layers = {} if name == "target" else {"num_hidden_layers": 1}
-        (found[name] / "config.json").write_text(json.dumps(SHAPE | layers | own))
+        (found[name] / "config.json").write_text(json.dumps(shape))
     return found
 
 
 def command(
-    scenario: Scenario, policy: TablePolicy | FixedPolicy | None, places: dict[str, Path]
-) -> tuple[list[str], list[int]]:
+    seed: int, policy: TablePolicy | FixedPolicy | None, places: dict[str, Path]
+) -> tuple[list[str], list[int]]:  # fmt: skip
     """Words of a command line, and the drafts it means at every batch size; ``policy`` None: as tuned by formula."""
+    scenario, drafter = question(seed), drafter_of(seed)
     tuning = tune(assemble(scenario), rule=rule_of("vllm", scenario))
-    assert scenario.speculation is not None
-    name = scenario.speculation.program.name
-    own = places.get("llama-3.2-1b" if name == "draft-model" else name)
     if policy is not None:
-        tuning = type(tuning)(policy, *(getattr(tuning, field) for field in type(tuning).__slots__[1:]))
+        tuning = replace(tuning, policy=policy)
+    own = places.get(drafter)
     found = decide(scenario, "vllm", tuning, simulated=False, draft_model=None if own is None else str(own))
     if not found.policy.longest:
         return [], []
     words = shlex.split(found.command)
     assert words[:3] == ["vllm", "serve", hub_name(scenario.model)]
-    most = scenario.engine.max_num_seqs
-    by_batch = [found.policy.draft_tokens(batch) for batch in range(1, most + 1)]
-    return [str(places["target"]), *words[3:], "--skip-tokenizer-init", "--load-format", "dummy"], by_batch
+    target = places["target of mtp" if drafter == "mtp" else "target"]
+    by_batch = [found.policy.draft_tokens(batch) for batch in range(1, scenario.engine.max_num_seqs + 1)]
+    alone = [word for word in words[3:] if word not in ("--tensor-parallel-size", "8")]  # a test has one device
+    return [str(target), *alone, "--skip-tokenizer-init", "--load-format", "dummy"], by_batch
 
 
 @pytest.mark.full
@@ -106,9 +129,8 @@ def test_vllm_takes_every_schedule_and_drafts_what_it_says(tmp_path: Path) -> No
     python, places = interpreter(), folders(tmp_path)
     asked = []
     for seed in SEEDS:
-        scenario = question(seed)
-        asked.append(command(scenario, None, places))
-        asked.append(command(scenario, random_schedule(seed, scenario.engine.max_num_seqs), places))
+        asked.append(command(seed, None, places))
+        asked.append(command(seed, random_schedule(seed, question(seed).engine.max_num_seqs), places))
     asked = [one for one in asked if one[0]]
     assert len(asked) > len(SEEDS)
     lines = "".join(json.dumps({"words": words}) + "\n" for words, _ in asked)
@@ -118,7 +140,8 @@ def test_vllm_takes_every_schedule_and_drafts_what_it_says(tmp_path: Path) -> No
     )  # fmt: skip
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(found) == len(asked)
+    refused = [(words, one["error"]) for (words, _), one in zip(asked, found, strict=True) if "error" in one]
+    assert not refused
     for (words, by_batch), one in zip(asked, found, strict=True):
-        assert "error" not in one, (words, one)
         assert one["by_batch"] == by_batch, words
         assert one["draft_tokens"] == max(by_batch)

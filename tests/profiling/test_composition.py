@@ -16,11 +16,11 @@ from specsim.profiling.device import (  # noqa: E402
     probe,
     timer,
 )
-from specsim.profiling.kernels.passes import Cell, PassTimer, generic_model  # noqa: E402
+from specsim.profiling.kernels.passes import PassShape, PassTimer, generic_model  # noqa: E402
 from specsim.profiling.sweep import composition  # noqa: E402
 
 MODEL = generic_model(64, 2, (2, 1, 32), vocab_size=128)
-CELLS: tuple[Cell, ...] = ((1, 1, 16), (2, 3, 16), (2, 1, 24))
+CELLS: tuple[PassShape, ...] = ((1, 1, 16), (2, 3, 16), (2, 1, 24))
 PROFILE = next(name for name in profile_names() if name.startswith("cpu-"))
 
 
@@ -47,10 +47,10 @@ def test_measuring_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(timer, "TARGET_S", 0.0)
     monkeypatch.setattr(probe, "ATTEMPTS", 1)
     composition.predict(PROFILE, MODEL, tmp_path, cells=CELLS)
-    timed: list[Cell] = []
+    timed: list[PassShape] = []
     time = PassTimer.time
 
-    def counted(self: PassTimer, cell: Cell, capture: timer.Capture, steady: probe.MachineProbe) -> timer.Timing:
+    def counted(self: PassTimer, cell: PassShape, capture: timer.Capture, steady: probe.MachineProbe) -> timer.Timing:
         if len(timed) == 4:
             raise KeyboardInterrupt
         timed.append(cell)

@@ -11,7 +11,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from specsim.reference.decoding.generate import Engine, generate  # noqa: E402
-from specsim.reference.drafters import DraftModel, History, NGram, Progress, Stopwatch  # noqa: E402
+from specsim.reference.drafters import DraftModel, History, NGram, Prefills, Stopwatch  # noqa: E402
 from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 
@@ -21,7 +21,7 @@ SPEC = ModelSpec(
     name="small", source="test", num_layers=2, hidden_size=32, num_heads=4, num_kv_heads=2, head_dim=8,
     intermediate_size=64, vocab_size=53,
 )  # fmt: skip
-NOBODY = Progress(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+NOBODY = Prefills(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_a_draft_model_keeps_pace_with_a_prompt_in_chunks() -> None:
     history, drafter, watch = History(4, 80), DraftModel(build()), Stopwatch(torch.device("cpu"))
     for slot, known in enumerate((done, coming)):
         history.tokens[slot, : len(known)], history.lengths[slot] = known, len(known)
-    drafter.propose(history, np.array([0]), 3, watch, Progress(np.array([1]), np.array([16])))
+    drafter.propose(history, np.array([0]), 3, watch, Prefills(np.array([1]), np.array([16])))
     assert drafter.pace.computed[1] == 16
     drafts = drafter.propose(history, np.array([1]), 3, watch, NOBODY).drafts
     expected, _ = generate(Engine(build()), [coming], [3])
     assert drafts[0].tolist() == expected[0].tolist()
     only_chunks = drafter.propose(
-        history, np.zeros(0, dtype=np.int64), 3, watch, Progress(np.array([0]), np.array([9]))
+        history, np.zeros(0, dtype=np.int64), 3, watch, Prefills(np.array([0]), np.array([9]))
     )
     assert only_chunks.drafts.shape == (0, 3)
     assert only_chunks.counts.shape == (0,)

@@ -31,7 +31,7 @@ from specsim.reference.drafters import (  # noqa: E402
     Lookahead,
     Medusa,
     Merged,
-    Progress,
+    Prefills,
     SkippedLayers,
     Stepwise,
     Stopwatch,
@@ -251,7 +251,7 @@ class LastToken(Stepwise):
         super().__init__()
         self.table, self.run = table, 0
 
-    def begin(self, history: History, slots: Any, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
+    def begin(self, history: History, slots: Any, depth: int, watch: Stopwatch, prefilling: Prefills) -> Tensor:
         return self.table[torch.from_numpy(history.tokens[slots, history.lengths[slots] - 1])]
 
     def extend(self, groups: list[TokenGroup], parents: Any, watch: Stopwatch) -> Tensor:
@@ -265,7 +265,7 @@ def test_equal_ends_are_drafted_once_at_no_loss(known: list[Text]) -> None:
     """Where the last token decides everything, a graph finds what a tree finds and runs fewer tokens."""
     table = torch.randn(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     slots, watch, history = np.arange(len(known)), Stopwatch(torch.device("cpu")), History(3, 40)
-    nobody = Progress(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    nobody = Prefills(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     for slot, text in enumerate(known):
         history.begin(slot, np.array(text))
     grown, merged = (LastToken(table) for _ in range(2))
@@ -333,7 +333,7 @@ def test_a_window_moves_on_with_what_was_accepted() -> None:
     history = History(1, 20)
     history.begin(0, np.array([5, 6, 7]))
     slots, watch = np.array([0]), Stopwatch(torch.device("cpu"))
-    nobody = Progress(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    nobody = Prefills(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     drafter.propose(history, slots, 4, watch, nobody)
     assert drafter._window[0].tolist() == [[7, 6, 7, 5], [6, 7, 5, 6]]
     drafter.riders([TokenGroup(slots, torch.zeros(1, 1), np.array([2]), 1)], 20)

@@ -27,7 +27,7 @@ from specsim.results import (
     Totals,
     Trim,
 )
-from specsim.results.files import Tables, read_run, write_run, write_series
+from specsim.results.files import TableFormat, read_run, write_run, write_series
 from specsim.results.series import series
 
 TIMES = st.floats(0, 1e9)
@@ -85,7 +85,7 @@ def comparable(result: RunResult) -> dict[str, Any]:
 @pytest.mark.parametrize("tables", ["csv", "parquet"])
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(result=runs())
-def test_round_trip_to_the_last_digit(tmp_path: Path, tables: Tables, result: RunResult) -> None:
+def test_round_trip_to_the_last_digit(tmp_path: Path, tables: TableFormat, result: RunResult) -> None:
     write_run(tmp_path, result, tables=tables)
     assert comparable(read_run(tmp_path)) == comparable(result)
 

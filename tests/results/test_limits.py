@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -32,8 +34,10 @@ def test_each_step_with_requests_waiting_is_full_of_one_thing() -> None:
 def test_parts_add_up_to_the_whole() -> None:
     whole, parts = StepTotals.of(STEPS, LIMITS), StepTotals()
     for step in STEPS:
-        row = (step.sequences, step.prefill_tokens, step.verify_tokens, 0, 0, step.kv_blocks, step.waiting)
-        parts.add(np.array([row]), np.array([step.duration_s]), LIMITS)
+        record = np.zeros(1, [(name, type(value)) for name, value in asdict(step).items()])
+        for name, value in asdict(step).items():
+            record[name] = value
+        parts.add(record, LIMITS)
     assert parts == whole
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from specsim.cost.cache import CacheLayout
 from specsim.jit import address_of, array_at
 from specsim.scheduling import blocks
+from specsim.scheduling.engine import engine_of
 from specsim.scheduling.records import BLOCK, REQUEST, replica_at, request_at
-from specsim.scheduling.replica import engine_of, new_replica
+from specsim.scheduling.replica import new_replica
 from specsim.specs.engine import EngineLimits
 
 FIND, HOLD, NAME, RELEASE, ALLOCATE, FITS = range(6)

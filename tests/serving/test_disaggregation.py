@@ -17,7 +17,7 @@ from specsim.scenario import Scenario
 from specsim.serving.events import serve_by_events
 from specsim.serving.fleet import Fleet
 from specsim.serving.simulate import run, simulate
-from specsim.serving.sinks import Records
+from specsim.serving.sinks import KeptRecords
 from specsim.specs.catalog import load_model
 from specsim.specs.deployment import Deployment, Disaggregation, KvLink
 from specsim.specs.engine import EngineLimits
@@ -142,13 +142,13 @@ def test_the_cache_of_a_long_prompt() -> None:
     assert load_model("llama-3.3-70b").kv_bytes_per_token() * tokens == 40 * 2**30
 
 
-def a_fleet(case: Case) -> tuple[Fleet, Records]:
+def a_fleet(case: Case) -> tuple[Fleet, KeptRecords]:
     closed = case.clients is not None
     rows = requests_of(case.requests if closed else sorted(case.requests, key=lambda one: one.arrival_s or 0.0))
     fleet = Fleet(
         case.replicas, rows.classes, router=case.router, clients=case.clients, disaggregation=case.disaggregation
     )
-    sink = Records(rows.classes)
+    sink = KeptRecords(rows.classes)
     fleet.serve([rows], sink)
     return fleet, sink
 
@@ -240,7 +240,7 @@ def test_simpy_tells_of_finished_requests_at_once() -> None:
     asked = Disaggregation(prefill_replicas=1, decode_replicas=1, kv_link=LINK)
     rows = requests_of([RequestSpec(number, 0.0, 16, 1) for number in range(3)])
     fleet = Fleet([server] * 2, rows.classes, router="round_robin", disaggregation=asked)
-    sink = Records(rows.classes)
+    sink = KeptRecords(rows.classes)
     heard: list[int] = []
     take = sink.take
     sink.take = lambda *columns: (take(*columns), heard.append(sink.finished))[0]  # type: ignore[method-assign,func-returns-value]

@@ -21,15 +21,16 @@ from specsim.cost.forward import Group
 from specsim.cost.step_time import StepTime
 from specsim.results import RunResult
 from specsim.scenario import Scenario, Speculation
-from specsim.serving.price_table import TablePrices
 from specsim.serving.router import ROUTERS, RouterName
 from specsim.serving.simulate import run
-from specsim.serving.tabulate import Extent, tabulate
 from specsim.specs.deployment import Disaggregation, KvLink
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import ConstantAcceptance
 from specsim.speculation.program import load_program
 from specsim.speculation.round import RoundCost
+from specsim.step_prices.span import Extent
+from specsim.step_prices.table_prices import TablePrices
+from specsim.step_prices.tabulate import tabulate
 from specsim.workload.request import RequestSpec
 from tests.replicas import BASE, replica
 from tests.serving.test_differential import CONFIDENT, POLICIES

@@ -17,14 +17,12 @@ from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.results import RunResult
 from specsim.scenario import Scenario
+from specsim.serving.price_draws import DOUBLINGS, PriceDraw, price_draws
 from specsim.serving.simulate import simulate
 from specsim.serving.uncertainty import (
-    DOUBLINGS,
     OffCost,
-    PriceDraw,
     PricedReplicas,
     predicted_metrics,
-    price_draws,
 )
 from specsim.speculation.acceptance.origin import SPREAD
 from specsim.surfaces.estimates import Z90

@@ -85,7 +85,7 @@ def test_a_batch_size_schedule_falls_back_to_pieces_before_the_second_model_runn
 
 def test_slots_for_drafts_were_reserved_for_every_request_there_could_be() -> None:
     """Pull request 51725: 8,192 tokens and 1,024 requests left 2,048 with DSpark at 7 drafts (6 slots each)."""
-    from specsim.scheduling.replica import engine_of
+    from specsim.scheduling.engine import engine_of
 
     before, after = (engine("h100-sxm", "pard", version=version) for version in ("0.27", "0.28"))
     assert engine_of(before, 1000, draft_slots=6)["max_num_batched_tokens"] == 2048

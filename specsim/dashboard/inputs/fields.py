@@ -41,9 +41,15 @@ class Choice:
 
     def draw(self, on_change: Callable[[], None] | None = None) -> str | None:
         return st.selectbox(
-            self.label, self.options, None, key=self.key, help=self.help, placeholder=self.unsaid,
-            on_change=on_change, persist_state=KEPT,
-        )  # fmt: skip
+            self.label,
+            self.options,
+            None,
+            key=self.key,
+            help=self.help,
+            placeholder=self.unsaid,
+            on_change=on_change,
+            persist_state=KEPT,
+        )
 
     def read(self, text: str) -> str:
         if text not in self.options:
@@ -65,10 +71,18 @@ class Number:
     def draw(self, on_change: Callable[[], None] | None = None) -> Any:
         whole = isinstance(self.low, int)
         return st.number_input(
-            self.label, self.low, type(self.low)(self.high), None, step=1 if whole else None, key=self.key,
-            format=None if whole else "%g", help=self.help, placeholder=self.unsaid, on_change=on_change,
+            self.label,
+            self.low,
+            type(self.low)(self.high),
+            None,
+            step=1 if whole else None,
+            key=self.key,
+            format=None if whole else "%g",
+            help=self.help,
+            placeholder=self.unsaid,
+            on_change=on_change,
             persist_state=KEPT,
-        )  # fmt: skip
+        )
 
     def read(self, text: str) -> int | float:
         try:
@@ -94,13 +108,26 @@ class Text:
     def draw(self, on_change: Callable[[], None] | None = None) -> str | None:
         if self.lines:
             return st.text_area(
-                self.label, None, height=90, max_chars=LONGEST_TEXT, key=self.key, help=self.help,
-                placeholder=self.unsaid, on_change=on_change, persist_state=KEPT,
-            )  # fmt: skip
+                self.label,
+                None,
+                height=90,
+                max_chars=LONGEST_TEXT,
+                key=self.key,
+                help=self.help,
+                placeholder=self.unsaid,
+                on_change=on_change,
+                persist_state=KEPT,
+            )
         return st.text_input(
-            self.label, None, max_chars=LONGEST_TEXT, key=self.key, help=self.help, placeholder=self.unsaid,
-            on_change=on_change, persist_state=KEPT,
-        )  # fmt: skip
+            self.label,
+            None,
+            max_chars=LONGEST_TEXT,
+            key=self.key,
+            help=self.help,
+            placeholder=self.unsaid,
+            on_change=on_change,
+            persist_state=KEPT,
+        )
 
     def read(self, text: str) -> str:
         if len(text) > LONGEST_TEXT:

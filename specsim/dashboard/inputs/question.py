@@ -18,7 +18,7 @@ from specsim.specs.catalog import hardware_names, model_names
 from specsim.specs.yaml_file import read_mapping
 from specsim.speculation.program import load_program, program_names
 
-Groups = dict[str, Sequence[Sequence[str]]]
+InputGroups = dict[str, Sequence[Sequence[str]]]
 EXAMPLES = read_mapping(Path(__file__).parent / "examples.yaml")
 DRAFTERS = ("off", *(name for name in program_names() if load_program(name).drafts), *model_names())
 GPUS = tuple(dict.fromkeys([*hardware_names(), *profile_names()]))  # a profile may bear its hardware's name
@@ -34,8 +34,13 @@ FIELDS: dict[str, Field] = {
         Number("replicas", "Replicas", 1, 100_000, "1"),
         Choice("drafter", "Drafter", DRAFTERS, "as the file says", "Techniques, then small models as draft models."),
         Number("draft-tokens", "Draft tokens k", 1, 64, "its own"),
-        Text("acceptance", "Acceptance", "published", "One rate (0.7), or rates by position as engines log them "
-             "(0.74, 0.54, 0.41), each the chance that so many drafts are all accepted."),
+        Text(
+            "acceptance",
+            "Acceptance",
+            "published",
+            "One rate (0.7), or rates by position as engines log them "
+            "(0.74, 0.54, 0.41), each the chance that so many drafts are all accepted.",
+        ),
         Number("rate", "Requests/s", 0.001, 1e6, "closed loop", "Poisson arrivals."),
         Number("concurrency", "or clients", 1, 100_000, "8", "Each sends its next request when one ends."),
         Number("prompt", "Prompt tokens", 1, 10_000_000, "1024"),
@@ -55,16 +60,22 @@ FIELDS: dict[str, Field] = {
         Text("price", "Their USD an hour", "h100=2.50, h200=3.80", "After commas; a plan then ranks by cost."),
         Text("drafters", "Drafters to compare", "those engines serve", "Names after commas: eagle3,ngram,qwen3-0.6b."),
         Number("seed", "Seed", 0, 2**31, "0"),
-        Text("set", "Further settings", "deployment.kv_bits=8", "path.to.field=value, one a line, as --set.",
-             lines=True),
+        Text(
+            "set", "Further settings", "deployment.kv_bits=8", "path.to.field=value, one a line, as --set.", lines=True
+        ),
         Text("base", "Starts from", "nothing", "Fields of a scenario that the inputs above override.", lines=True),
     )
-}  # fmt: skip
+}
 SETTINGS = {
-    "replicas": "deployment.replicas", "weights": "deployment.weight_format", "kv-bits": "deployment.kv_bits",
-    "max-num-seqs": "engine.max_num_seqs", "prices": "cost.source", "usd": "usd_per_gpu_hour", "seed": "seed",
-}  # fmt: skip
-GROUPS: Groups = {  # rows of inputs by the title that folds them away
+    "replicas": "deployment.replicas",
+    "weights": "deployment.weight_format",
+    "kv-bits": "deployment.kv_bits",
+    "max-num-seqs": "engine.max_num_seqs",
+    "prices": "cost.source",
+    "usd": "usd_per_gpu_hour",
+    "seed": "seed",
+}
+GROUPS: InputGroups = {  # rows of inputs by the title that folds them away
     "": (
         ("model",), ("gpu",), ("tp", "replicas"), ("drafter",), ("draft-tokens", "acceptance"),
         ("rate", "concurrency"), ("prompt", "output"), ("ttft-p95", "tpot-p95", "e2e-p95"),
@@ -74,7 +85,7 @@ GROUPS: Groups = {  # rows of inputs by the title that folds them away
     ),
 }  # fmt: skip
 CHOICES = ("gpus", "price", "drafters")
-SHARED: Groups = {  # that scenario B has from A
+SHARED: InputGroups = {  # that scenario B has from A
     "What Plan and Compare may choose": tuple((key,) for key in CHOICES),
     "Further settings": (("set",), ("base",)),
 }
@@ -96,14 +107,24 @@ def _fields_of_b() -> dict[str, Any]:
 def ask_a() -> Words:
     """Draw the inputs of scenario A and read them."""
     st.selectbox(
-        "Example", [*EXAMPLES["questions"]], None, key="example", placeholder="start from one",
-        on_change=_take, args=("example", "questions"),
-    )  # fmt: skip
+        "Example",
+        [*EXAMPLES["questions"]],
+        None,
+        key="example",
+        placeholder="start from one",
+        on_change=_take,
+        args=("example", "questions"),
+    )
     values = _draw(FIELDS, GROUPS | SHARED, "")
     st.selectbox(
-        "Traffic", [*EXAMPLES["traffic"]], None, key="traffic", placeholder="usual lengths and limits",
-        on_change=_take, args=("traffic", "traffic"),
-    )  # fmt: skip
+        "Traffic",
+        [*EXAMPLES["traffic"]],
+        None,
+        key="traffic",
+        placeholder="usual lengths and limits",
+        on_change=_take,
+        args=("traffic", "traffic"),
+    )
     return words(values)
 
 
@@ -142,7 +163,7 @@ def values_of_a() -> dict[str, Any]:
     return {key: st.session_state.get(key) for key in FIELDS}
 
 
-def _draw(fields: Mapping[str, Field], groups: Groups, prefix: str) -> dict[str, Any]:
+def _draw(fields: Mapping[str, Field], groups: InputGroups, prefix: str) -> dict[str, Any]:
     """Draw inputs in groups and read them, by their names without the prefix."""
     found: dict[str, Any] = {}
     for title, rows in groups.items():
@@ -167,12 +188,20 @@ def words(values: Mapping[str, Any]) -> Words:
     """The question that inputs ask. Raises InvalidInput for an acceptance that is none."""
     said = {key: value for key, value in values.items() if value not in (None, "")}
     options = ShortOptions(
-        model=said.get("model"), gpu=said.get("gpu"), tensor_parallel=int(said["tp"]) if "tp" in said else None,
-        drafter=said.get("drafter"), draft_tokens=said.get("draft-tokens"), rate_per_s=said.get("rate"),
-        concurrency=said.get("concurrency"), prompt_tokens=said.get("prompt"), output_tokens=said.get("output"),
-        ttft_p95=said.get("ttft-p95"), tpot_p95=said.get("tpot-p95"), e2e_p95=said.get("e2e-p95"),
+        model=said.get("model"),
+        gpu=said.get("gpu"),
+        tensor_parallel=int(said["tp"]) if "tp" in said else None,
+        drafter=said.get("drafter"),
+        draft_tokens=said.get("draft-tokens"),
+        rate_per_s=said.get("rate"),
+        concurrency=said.get("concurrency"),
+        prompt_tokens=said.get("prompt"),
+        output_tokens=said.get("output"),
+        ttft_p95=said.get("ttft-p95"),
+        tpot_p95=said.get("tpot-p95"),
+        e2e_p95=said.get("e2e-p95"),
         engine=_engine(said),
-    )  # fmt: skip
+    )
     settings = [f"{path}={said[key]}" for key, path in SETTINGS.items() if key in said]
     if "acceptance" in said:
         settings.append(acceptance_setting(said["acceptance"]))

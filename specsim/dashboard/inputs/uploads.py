@@ -40,10 +40,10 @@ class Taken:
     whole: bool = False  # it says all of the question
 
 
-Reader = Callable[[Sequence[Upload]], Taken]
+UploadReader = Callable[[Sequence[Upload]], Taken]
 
 
-def take(reader: Reader, uploads: Sequence[Upload]) -> str:
+def take(reader: UploadReader, uploads: Sequence[Upload]) -> str:
     """Put what uploads say into the inputs; what to tell. Raises InvalidInput or NoAnswer, and nothing changes."""
     found = reader(uploads)
     before = {} if found.whole else fields_of(st.session_state.get("base") or "{}")
@@ -129,9 +129,11 @@ def read_results(uploads: Sequence[Upload]) -> Taken:
     run = runs[0]
     st.session_state["measured"] = (one.name, run)
     values: dict[str, Any] = {
-        "prompt": max(1, round(run.prompt_tokens)), "output": max(1, round(run.output_tokens)),
-        "rate": run.rate_per_s, "concurrency": None if run.rate_per_s else run.concurrency or 1,
-    }  # fmt: skip
+        "prompt": max(1, round(run.prompt_tokens)),
+        "output": max(1, round(run.output_tokens)),
+        "rate": run.rate_per_s,
+        "concurrency": None if run.rate_per_s else run.concurrency or 1,
+    }
     told = (
         f"{one.name} ({run.format}): {run.requests:,} requests of {values['prompt']:,} and {values['output']:,} tokens"
     )
@@ -163,17 +165,19 @@ def read_command(text: str) -> Taken:
     return Taken("; ".join([f"a {engine} server", *notes]), fields, values)
 
 
-KINDS: dict[str, tuple[Reader, Limits, list[str]]] = {
+KINDS: dict[str, tuple[UploadReader, Limits, list[str]]] = {
     "Model (config.json)": (read_model, Limits(1), ["json"]),
     "Drafter (program YAML, or a head's config.json)": (read_program, Limits(0.2), ["yaml", "yml", "json"]),
     "Trace of requests": (read_requests, Limits(16), ["csv", "json", "jsonl"]),
     "Acceptance (metrics dump, server log, responses)": (
-        read_acceptance, Limits(8), ["txt", "log", "prom", "json", "jsonl"],
+        read_acceptance,
+        Limits(8),
+        ["txt", "log", "prom", "json", "jsonl"],
     ),
     "Load test result": (read_results, Limits(4), ["json", "jsonl"]),
     "Profile (profile.yaml and CSVs)": (read_profile, Limits(8, files=12), ["yaml", "csv"]),
     "Scenario (YAML)": (read_scenario, Limits(0.1), ["yaml", "yml"]),
-}  # fmt: skip
+}
 
 
 def ask_files() -> None:
@@ -182,13 +186,21 @@ def ask_files() -> None:
     _, limits, endings = KINDS[kind]
     number = st.session_state.setdefault("upload number", 0)
     st.file_uploader(
-        f"At most {limits.megabytes:g} MB", endings, accept_multiple_files=limits.files > 1,
-        key=f"upload {number}", on_change=_take_files, args=(kind, f"upload {number}"), label_visibility="collapsed",
-    )  # fmt: skip
+        f"At most {limits.megabytes:g} MB",
+        endings,
+        accept_multiple_files=limits.files > 1,
+        key=f"upload {number}",
+        on_change=_take_files,
+        args=(kind, f"upload {number}"),
+        label_visibility="collapsed",
+    )
     st.text_area(
-        "Or an engine's command line", key="pasted", height=90, max_chars=LONGEST_TEXT,
+        "Or an engine's command line",
+        key="pasted",
+        height=90,
+        max_chars=LONGEST_TEXT,
         placeholder="vllm serve meta-llama/Llama-3.3-70B-Instruct --tensor-parallel-size 4",
-    )  # fmt: skip
+    )
     st.button("Read it", on_click=_take_command, key="read it")
     outcome = st.session_state.get("upload outcome")
     if outcome is not None:

@@ -8,8 +8,9 @@ from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw as draw_blocks
 from specsim.dashboard.drawing import plain, show
 from specsim.dashboard.inputs.words import Words
-from specsim.dashboard.running import Progress, run_on_demand
+from specsim.dashboard.running import run_on_demand
 from specsim.planning.compare import Comparison, compare, usual_drafters, with_each
+from specsim.progress import TimedProgress
 from specsim.report.assumed import ranking_line
 from specsim.report.comparison_figure import comparison_figure
 from specsim.report.document.speed import drafters
@@ -22,20 +23,24 @@ def draw(answered: Answered) -> None:
     words = answered.words
     named = ", ".join(words.drafters) or "the question's own and those that engines serve with such a model"
     found = run_on_demand(
-        f"compare {answered.key} {words.drafters}", "Compare drafters",
+        f"compare {answered.key} {words.drafters}",
+        "Compare drafters",
         f"Compares {named} by formula, and simulates the best {SIMULATED} at the load.",
-        lambda told: _compared(words, told), answered.side,
-    )  # fmt: skip
+        lambda told: _compared(words, told),
+        answered.side,
+    )
     if found is None:
         return
+    answer, *details = drafters(found, answered.scenario.slo).blocks
+    draw_blocks([answer], f"compared {answered.side}")
     st.markdown("**Speed-up of each drafter at its best k**")
     show(comparison_figure(found), f"compare {answered.side}", "speed-up by drafter and batch size")
     ranking = ranking_line([one.scenario for one in found.drafters])
     st.caption(plain(f"Prices: {found.price_name}. The table at the load has 90 % intervals. {ranking or ''}"))
-    draw_blocks(drafters(found, answered.scenario.slo).blocks, f"compare {answered.side}")
+    draw_blocks(details, f"compare {answered.side}")
 
 
-def _compared(words: Words, told: Progress) -> Comparison:
+def _compared(words: Words, told: TimedProgress) -> Comparison:
     names, left_out = list(words.drafters), dict[str, str]()
     if not names:
         model = words.but(drafter="off", draft_tokens=None).ask().scenario.model

@@ -7,9 +7,10 @@ import streamlit as st
 from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw_sheet
 from specsim.dashboard.drawing import plain, show
-from specsim.dashboard.running import Progress, run_on_demand
+from specsim.dashboard.running import run_on_demand
 from specsim.dashboard.simulated import ALONE, ON, simulated
 from specsim.interop.load_results import LoadResult
+from specsim.progress import TimedProgress
 from specsim.report.sheet import Sheet
 from specsim.report.validation.study_errors import StudyError, read_study_errors
 from specsim.report.validation.study_figures import agreement_figure, errors_figure
@@ -80,7 +81,7 @@ def _one_study() -> None:
     study, rows = load_study(study_path(name))
     st.caption(plain(f"{study.title}. {study.source} ({study.licence}). {study.conditions}"))
 
-    def run(told: Progress) -> StudyScore:
+    def run(told: TimedProgress) -> StudyScore:
         told(0, 1, f"{len(rows)} rows of {name}")
         return score_study(name, study, rows)
 

@@ -6,10 +6,20 @@ import streamlit as st
 
 from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw_sheet
-from specsim.dashboard.drawing import rests_on, show
-from specsim.dashboard.running import Progress, run_on_demand
-from specsim.planning.load_curve import Deployed, LoadPoint, load_curve
-from specsim.report.load_figures import ALL_LATENCIES, latency_figure, load_sheets, load_unit, served_figure
+from specsim.dashboard.drawing import card, rests_on, show
+from specsim.dashboard.running import run_on_demand
+from specsim.planning.load_curve import Deployed, LoadPoint, load_curve, own_load
+from specsim.progress import TimedProgress
+from specsim.report.load_figures import (
+    ALL_LATENCIES,
+    holding,
+    holding_line,
+    latency_figure,
+    load_sheets,
+    load_unit,
+    own_line,
+    served_figure,
+)
 from specsim.scenario import Scenario
 
 
@@ -24,10 +34,17 @@ def draw(answered: Answered) -> None:
     if points is None:
         return
     slo, side = answered.scenario.slo, answered.side
-    good = any(run["request_goodput"] is not None for point in points for run in point.runs.values())
-    figures = {label: latency_figure(points, slo, name) for name, label in ALL_LATENCIES.items()}
-    figures |= {"Goodput": served_figure(points, good=True)} if good else {}
-    figures["Throughput"] = served_figure(points, good=False)
+    asked = own_load(answered.scenario)
+    own = next(point for point in points if point.load == asked)
+    good = slo is not None and slo.states_anything
+    if slo is not None and good:
+        held = holding(points, slo)
+        card(held.get("on", 0) >= held["off"], holding_line(points, slo), f"{own_line(own)}.")
+    else:
+        card(True, own_line(own), "Give an SLO in the sidebar to see up to which load it holds.")
+    figures = {label: latency_figure(points, own, slo, name) for name, label in ALL_LATENCIES.items()}
+    figures |= {"Goodput": served_figure(points, own, good=True)} if good else {}
+    figures["Throughput"] = served_figure(points, own, good=False)
     for number, (label, figure) in enumerate(figures.items()):
         if number % 2 == 0:
             columns = st.columns(2)
@@ -48,7 +65,7 @@ def draw(answered: Answered) -> None:
 GROWING = " Where the queue kept growing, latency has no figure."
 
 
-def _curve(scenario: Scenario, told: Progress) -> tuple[LoadPoint, ...]:
+def _curve(scenario: Scenario, told: TimedProgress) -> tuple[LoadPoint, ...]:
     sides = {"off": scenario.without_speculation()}
     if scenario.speculation is not None:
         sides["on"] = scenario

@@ -15,7 +15,7 @@ def draw(answered: Answered) -> None:
     found = measures(answered.scenario)
     chosen = st.segmented_control(
         "Measure", [*found], default=next(iter(found)), required=True, wrap=True, key=f"measure {answered.side}"
-    )  # fmt: skip
+    )
     measure, batch, speedups = found[chosen or next(iter(found))], answered.load.batch, answered.speedups
     unit = f" ({measure.unit})" if len(measure.unit) > 1 else ""
     st.markdown(f"**{measure.name}{unit} by batch size and draft length**")

@@ -12,7 +12,6 @@ from specsim.report.document.basis import memory
 
 def draw(answered: Answered) -> None:
     """One GPU's memory, with the drafter and without, then sequences by their length."""
-    st.markdown("**One GPU's memory, and the sequences that one replica's cache holds**")
     draw_blocks(memory(answered.machine).blocks, f"memory {answered.side}")
     st.caption(
         plain(

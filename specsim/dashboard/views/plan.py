@@ -7,9 +7,9 @@ import streamlit as st
 from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw as draw_blocks
 from specsim.dashboard.blocks import draw_sheet
-from specsim.dashboard.drawing import fail, rests_on, show
+from specsim.dashboard.drawing import fail, plain, rests_on, show
 from specsim.dashboard.inputs.words import Words
-from specsim.dashboard.running import Progress, run_on_demand
+from specsim.dashboard.running import run_on_demand
 from specsim.errors import NoAnswer, SpecsimError
 from specsim.interop.gpu_prices import price_of
 from specsim.planning.pareto import replica_offers
@@ -18,32 +18,46 @@ from specsim.planning.plan.choose import slo_of
 from specsim.planning.plan.load import own_load
 from specsim.planning.plan.named import Named
 from specsim.planning.sweep.frontier import Offer, throughput
-from specsim.report.document.answers import Told
+from specsim.progress import TimedProgress
+from specsim.report.document.answers import PartAnswer
+from specsim.report.document.blocks import as_sentence
 from specsim.report.document.fleet import fleet
-from specsim.report.frontier import frontier_figure, frontier_tables
+from specsim.report.frontier import frontier_figure, frontier_tables, gain_line
 from specsim.report.plan import what_if_table
 from specsim.report.sheet import Sheet
 from specsim.scenario import Asked
 
 
 def draw(answered: Answered) -> None:
-    """The frontier of single replicas by formula, then the fleet by simulation."""
+    """The fleet by simulation, then the frontier of single replicas by formula."""
+    st.subheader("Fewest GPUs that meet the SLO")
+    _fleet(answered)
+    st.subheader("What a GPU serves against what a user sees")
+    _frontier(answered)
+
+
+def _frontier(answered: Answered) -> None:
     side = answered.side
-    st.markdown("**Output tokens/s/GPU against output tokens/s a user**")
     offers = run_on_demand(
         f"offers {answered.key} {answered.words.gpus}", "Draw the frontier",
         "Prices one replica at every batch size, draft length and tensor parallelism, by formula.",
         lambda told: _offers(answered.words, told), side,
     )  # fmt: skip
-    if offers is not None:
-        figure = frontier_figure(offers, throughput, "output tokens/s/GPU")
-        show(figure, f"pareto {side}", "output tokens/s/GPU against output tokens/s a user")
-        rests_on(answered, "Lines join what nothing beats in both; single replicas by formula, without an interval.")
-        with st.expander("Frontier"):
-            for table in frontier_tables(offers):
-                draw_sheet(Sheet.of(table))
-    st.subheader("Fewest GPUs that meet the SLO")
-    _fleet(answered)
+    if offers is None:
+        return
+    gain = gain_line(offers)
+    if gain is not None:
+        st.markdown(plain(as_sentence(gain)))
+    figure = frontier_figure(offers, throughput, "output tokens/s/GPU")
+    show(figure, f"pareto {side}", "output tokens/s/GPU against output tokens/s a user")
+    rests_on(
+        answered,
+        "To the right users see faster answers, upwards a GPU serves more; lines join what nothing beats in both, and "
+        "are named where k or tensor parallelism (TP) changes. Single replicas by formula, without an interval.",
+    )
+    with st.expander("Data"):
+        for table in frontier_tables(offers):
+            draw_sheet(Sheet.of(table))
 
 
 def _fleet(answered: Answered) -> None:
@@ -62,18 +76,18 @@ def _fleet(answered: Answered) -> None:
     )  # fmt: skip
     if found is None:
         return
-    draw_blocks(fleet(Told(found)).blocks, f"plan {answered.side}")
+    draw_blocks(fleet(PartAnswer(found)).blocks, f"plan {answered.side}")
     if found.asides.what_ifs:
         draw_sheet(Sheet.of(what_if_table(found.plan.best, found.asides.what_ifs)))
 
 
-def _planned(asked: Asked, words: Words, told: Progress) -> PlanAnswer:
+def _planned(asked: Asked, words: Words, told: TimedProgress) -> PlanAnswer:
     usd = dict(map(price_of, words.price))
     named = Named(gpus=words.gpus, usd=usd)
     return plan_answer(asked, named, progress=lambda what: lambda done, count: told(done, count, what))
 
 
-def _offers(words: Words, told: Progress) -> list[Offer]:
+def _offers(words: Words, told: TimedProgress) -> list[Offer]:
     found: list[Offer] = []
     gpus = words.gpus or (words.options.gpu,)
     for number, gpu in enumerate(gpus):

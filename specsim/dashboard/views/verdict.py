@@ -11,7 +11,7 @@ from specsim.assembly import assemble
 from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw_sheet
 from specsim.dashboard.drawing import card, plain
-from specsim.dashboard.simulated import OFF, Summaries, alternatives, simulated
+from specsim.dashboard.simulated import OFF, RunSummaries, alternatives, simulated
 from specsim.dashboard.tuned import draw as draw_tuned
 from specsim.report.assumed import assumed_lines, unstated_line
 from specsim.report.measures import measures
@@ -20,7 +20,7 @@ from specsim.report.sheet import Sheet
 from specsim.results import slo_met
 from specsim.units import format_seconds
 
-METRIC_PIXELS = 168  # two fit side by side on a phone
+METRIC_PIXELS = 160  # two fit side by side on a phone
 
 
 def draw(answered: Answered) -> None:
@@ -72,7 +72,7 @@ def _change(answered: Answered, cell: Cell) -> str:
     )
 
 
-def _served(answered: Answered, found: Summaries) -> None:
+def _served(answered: Answered, found: RunSummaries) -> None:
     """The SLO's answer for each side, what limited it, and the figures side by side."""
     slo, sides = answered.scenario.slo, alternatives(answered.scenario)
     for name, run in found.items():

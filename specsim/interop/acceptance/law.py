@@ -28,8 +28,10 @@ class LawOfLogs:
         )
 
     def _repr_html_(self) -> str:
-        rows = [[name, f"{one.value:.3f}", f"{one.low:.3f}", f"{one.high:.3f}"]
-                for name, one in self.chosen.numbers.items()]  # fmt: skip
+        rows = [
+            [name, f"{one.value:.3f}", f"{one.low:.3f}", f"{one.high:.3f}"]
+            for name, one in self.chosen.numbers.items()
+        ]
         return html_table(repr(self)[1:-1], ("number", "value", "low", "high"), rows)
 
 

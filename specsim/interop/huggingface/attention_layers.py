@@ -11,7 +11,7 @@ from specsim.errors import InvalidInput
 from specsim.interop.huggingface.keys import Keys
 
 Fields = dict[str, Any]
-Layers = list[Fields]
+LayerFields = list[Fields]
 
 INDEX_KEY_BYTES = 132  # of 128 FP8 values with a float32 scale (vLLM's DeepseekV32IndexerCache)
 _WINDOW_NAMES = {"sliding_attention", "sliding", "swa", "window", "local_attention", "L", "S"}
@@ -19,7 +19,7 @@ _CHUNK_NAMES = {"chunked_attention"}
 _FULL_NAMES = {"full_attention", "full", "global_attention", "global", "attention", "G"}
 
 
-def windows(keys: Keys, fields: Fields, layers: Layers, pattern: int = 0) -> None:
+def windows(keys: Keys, fields: Fields, layers: LayerFields, pattern: int = 0) -> None:
     """Layers with a sliding window, by ``layer_types``, or every layer but each ``pattern``-th (0: all have it).
 
     Qwen has a window only where ``use_sliding_window`` says so, and only from ``max_window_layers`` on.
@@ -50,27 +50,27 @@ def _pattern(keys: Keys, count: int, kinds: list[Any], pattern: int) -> int:
     return keys.count("sliding_window_pattern", "_sliding_window_pattern", default=pattern) if given else pattern
 
 
-def qwen_windows(keys: Keys, fields: Fields, layers: Layers) -> None:
+def qwen_windows(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     if keys.has("layer_types") or keys.flag("use_sliding_window"):
         windows(keys, fields, layers)
 
 
-def alternating(keys: Keys, fields: Fields, layers: Layers) -> None:
+def alternating(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Every second layer attends to everything (Gemma 2)."""
     windows(keys, fields, layers, pattern=2)
 
 
-def every_fourth(keys: Keys, fields: Fields, layers: Layers) -> None:
+def every_fourth(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Every fourth layer attends to everything (Command-R7B, EXAONE 4, OLMo 3)."""
     windows(keys, fields, layers, pattern=4)
 
 
-def every_sixth(keys: Keys, fields: Fields, layers: Layers) -> None:
+def every_sixth(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Every sixth layer attends to everything (Gemma 3)."""
     windows(keys, fields, layers, pattern=6)
 
 
-def chunks(keys: Keys, fields: Fields, layers: Layers) -> None:
+def chunks(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Layers without rotary embedding attend to everything, the others to their chunk (Llama 4: every fourth)."""
     if keys.has("layer_types"):
         windows(keys, fields, layers)
@@ -83,13 +83,13 @@ def chunks(keys: Keys, fields: Fields, layers: Layers) -> None:
             layer["chunk"] = chunk
 
 
-def shared_caches(keys: Keys, fields: Fields, layers: Layers) -> None:
+def shared_caches(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """The last layers read the keys and values of earlier ones (Gemma 3n)."""
     for layer in layers[len(layers) - keys.count("num_kv_shared_layers") :]:
         layer["shared_cache"] = True
 
 
-def cross_layer_caches(keys: Keys, fields: Fields, layers: Layers) -> None:
+def cross_layer_caches(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Each first of ``cla_share_factor`` layers keeps keys and values for those after it (Hunyuan-Large)."""
     factor = keys.size("cla_share_factor", default=1) if keys.flag("use_cla") else 1
     for index, layer in enumerate(layers):
@@ -97,7 +97,7 @@ def cross_layer_caches(keys: Keys, fields: Fields, layers: Layers) -> None:
             layer["shared_cache"] = True
 
 
-def global_heads(keys: Keys, fields: Fields, layers: Layers) -> None:
+def global_heads(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Layers that attend to everything have heads of another width, keys and values in one (Gemma 4)."""
     for layer in layers:
         if "window" in layer:
@@ -110,7 +110,7 @@ def global_heads(keys: Keys, fields: Fields, layers: Layers) -> None:
                 layer["num_kv_heads"] = heads
 
 
-def window_heads(keys: Keys, fields: Fields, layers: Layers) -> None:
+def window_heads(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Layers with a window have heads of their own, and sinks (MiMo-V2; 1 in the pattern is a window)."""
     window = keys.size("sliding_window", "sliding_window_size")
     fields["sinks"] = keys.flag("add_full_attention_sink_bias")
@@ -126,7 +126,7 @@ def window_heads(keys: Keys, fields: Fields, layers: Layers) -> None:
             }
 
 
-def other_heads(keys: Keys, fields: Fields, layers: Layers) -> None:
+def other_heads(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Layers with a window have another number of heads (Step 3.5), or each layer has its own (OpenELM-like lists)."""
     windows(keys, fields, layers)
     other = keys.section("attention_other_setting")
@@ -138,7 +138,7 @@ def other_heads(keys: Keys, fields: Fields, layers: Layers) -> None:
         fields["output_gate"] = 1
 
 
-def latent(keys: Keys, fields: Fields, layers: Layers) -> None:
+def latent(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Multi-head latent attention where the file has its ranks."""
     if not keys.has("kv_lora_rank"):
         return
@@ -153,7 +153,7 @@ def latent(keys: Keys, fields: Fields, layers: Layers) -> None:
         fields["output_gate"] = keys.size("v_head_dim")
 
 
-def lightning_index(keys: Keys, fields: Fields, layers: Layers) -> None:
+def lightning_index(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """An indexer in every layer (DeepSeek-V3.2), or in those that are ``full``, whose choice others take (GLM-5.2)."""
     index = {
         "num_heads": keys.size("index_n_heads"),
@@ -167,7 +167,7 @@ def lightning_index(keys: Keys, fields: Fields, layers: Layers) -> None:
             layer["index"] = index | {"own": False}
 
 
-def block_index(keys: Keys, fields: Fields, layers: Layers) -> None:
+def block_index(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Blocks of keys chosen by small heads, in the layers that ``sparse_attention_freq`` marks (MiniMax-M3)."""
     sparse = keys.section("sparse_attention_config")
     if not sparse.flag("use_sparse_attention"):
@@ -186,7 +186,7 @@ def block_index(keys: Keys, fields: Fields, layers: Layers) -> None:
             layer["index"] = index
 
 
-def compressed(keys: Keys, fields: Fields, layers: Layers) -> None:
+def compressed(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """A cached vector for each 4 tokens, chosen by an indexer, or for each 128; the last tokens beside (DeepSeek-V4).
 
     Four residual streams are mixed before and after every sublayer (``hc_mult``; vLLM's ``DeepseekV4DecoderLayer``).

@@ -19,10 +19,16 @@ from specsim.interop.huggingface.keys import Keys
 
 # What a class, model_type or speculators_model_type says, and the technique; the first that fits.
 _WORDS = (
-    ("dflash", "dflash"), ("dspark", "dspark"), (r"p_?eagle|parallel_?eagle", "p-eagle"), ("eagle_?3", "eagle3"),
-    ("eagle", "eagle"), ("medusa", "medusa"), ("hydra", "hydra"), (r"mlp_?speculator", "mlp-speculator"),
+    ("dflash", "dflash"),
+    ("dspark", "dspark"),
+    (r"p_?eagle|parallel_?eagle", "p-eagle"),
+    ("eagle_?3", "eagle3"),
+    ("eagle", "eagle"),
+    ("medusa", "medusa"),
+    ("hydra", "hydra"),
+    (r"mlp_?speculator", "mlp-speculator"),
     (r"next_?n|mtp", "mtp"),
-)  # fmt: skip
+)
 _MARKS = (
     ("dflash_config", "dflash"),
     ("markov_rank", "dspark"),

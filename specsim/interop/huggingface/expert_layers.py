@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from specsim.errors import InvalidInput
-from specsim.interop.huggingface.attention_layers import Fields, Layers
+from specsim.interop.huggingface.attention_layers import Fields, LayerFields
 from specsim.interop.huggingface.keys import Keys
 
 _ROUTED = ("sparse", "moe", "E", 1, True)
 
 
-def experts(keys: Keys, fields: Fields, layers: Layers) -> None:
+def experts(keys: Keys, fields: Fields, layers: LayerFields) -> None:
     """Routed experts, where the file has any, in the layers that one of many keys tells."""
     count = _first_of(keys, layers, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
     if not count:
@@ -50,7 +50,7 @@ def experts(keys: Keys, fields: Fields, layers: Layers) -> None:
     _place(keys, fields["moe"], layers)
 
 
-def _first_of(keys: Keys, layers: Layers, *names: str) -> int:
+def _first_of(keys: Keys, layers: LayerFields, *names: str) -> int:
     """A count, or of a list with one for each layer the most frequent."""
     found = keys.find(*names)
     if isinstance(found, list) and found and keys.where and all(isinstance(one, int) for one in found):
@@ -70,7 +70,7 @@ def _router_bias(keys: Keys, fields: Fields) -> bool:
     return bool(fields.get("moe", {}).get("router_bias"))
 
 
-def _shared(keys: Keys, layers: Layers) -> Fields:
+def _shared(keys: Keys, layers: LayerFields) -> Fields:
     """Experts that every token runs; a width of their own is that of all together."""
     widths = (
         "shared_expert_intermediate_size",
@@ -85,7 +85,7 @@ def _shared(keys: Keys, layers: Layers) -> Fields:
     return {"shared_experts": count} if count else {}
 
 
-def _place(keys: Keys, moe: Fields, layers: Layers) -> None:
+def _place(keys: Keys, moe: Fields, layers: LayerFields) -> None:
     """Which layers are dense: the first ones, all but each n-th, or as a list says."""
     dense = [not routed for routed in _routed(keys, len(layers))]
     first = next((index for index, one in enumerate(dense) if not one), len(dense))
@@ -106,8 +106,14 @@ def _routed(keys: Keys, count: int) -> list[bool]:
         return [index in chosen for index in range(count)]
     first = keys.count("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")
     last = keys.count("moe_layer_end_index", default=count)
-    every = keys.size("moe_layer_interval", "moe_layer_freq", "decoder_sparse_step", "interleave_moe_layer_step",
-                      "expert_layer_period", default=1)  # fmt: skip
+    every = keys.size(
+        "moe_layer_interval",
+        "moe_layer_freq",
+        "decoder_sparse_step",
+        "interleave_moe_layer_step",
+        "expert_layer_period",
+        default=1,
+    )
     offset = keys.count("expert_layer_offset", default=every - 1 if not keys.has("expert_layer_period") else 0)
     excluded = keys.items("mlp_only_layers")
     return [

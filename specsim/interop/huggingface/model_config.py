@@ -10,7 +10,7 @@ from typing import Any
 
 from specsim.errors import InvalidInput, shown
 from specsim.interop.huggingface import attention_layers, expert_layers, family_facts, state_layers
-from specsim.interop.huggingface.attention_layers import Fields, Layers
+from specsim.interop.huggingface.attention_layers import Fields, LayerFields
 from specsim.interop.huggingface.config_file import read_config, refuse_other_files, text_part
 from specsim.interop.huggingface.draft_head import refuse_draft_head
 from specsim.interop.huggingface.keys import Keys
@@ -18,7 +18,7 @@ from specsim.interop.huggingface.quantization import store_weights
 from specsim.specs.model import ModelSpec
 from specsim.specs.yaml_file import build, read_mapping
 
-Reader = Callable[[Keys, Fields, Layers], None]
+LayerReader = Callable[[Keys, Fields, LayerFields], None]
 _MODULES = (attention_layers, expert_layers, state_layers, family_facts)
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _OTHER_PARTS = ("vision_config", "audio_config", "vit_config", "talker_config", "encoder_config")
@@ -38,7 +38,7 @@ def model_from_config(config: Mapping[str, Any] | Path | str, name: str | None =
     refuse_draft_head(content, where)
     family = _family(content, where)
     keys = Keys((family.get("class", {}) if content != raw else {}) | content, where)
-    layers: Layers = [{} for _ in range(_num_layers(keys))]
+    layers: LayerFields = [{} for _ in range(_num_layers(keys))]
     fields = _usual(keys, family, len(layers))
     for reader in family.get("readers", ()):
         _reader(reader)(keys, fields, layers)
@@ -89,15 +89,19 @@ def _family(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     return entry
 
 
-def _reader(name: str) -> Reader:
-    found: Reader = next(getattr(module, name) for module in _MODULES if hasattr(module, name))
+def _reader(name: str) -> LayerReader:
+    found: LayerReader = next(getattr(module, name) for module in _MODULES if hasattr(module, name))
     return found
 
 
 def _refuse_unread_layers(keys: Keys, fields: Fields) -> None:
     """Raises InvalidInput for experts or latent vectors in a family that has none: they would be left out."""
-    for name, part in (("num_experts", "moe"), ("num_local_experts", "moe"), ("n_routed_experts", "moe"),
-                       ("kv_lora_rank", "mla")):  # fmt: skip
+    for name, part in (
+        ("num_experts", "moe"),
+        ("num_local_experts", "moe"),
+        ("n_routed_experts", "moe"),
+        ("kv_lora_rank", "mla"),
+    ):
         if keys.find(name) not in (None, 0, 1) and not fields.get(part) and not fields.get("compression"):
             raise keys.wrong(name, keys.find(name), f"model_type {keys.text('model_type')} has none; correct either")
 
@@ -118,9 +122,13 @@ def _usual(keys: Keys, family: Mapping[str, Any], num_layers: int) -> Fields:
     stateful = bool({"mamba", "mamba2"} & set(family.get("readers", ())))
     heads = keys.size("num_attention_heads", "n_head", "n_heads", default=max(1, hidden // 64) if stateful else None)
     positions = keys.size(
-        "max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "model_max_length",
+        "max_position_embeddings",
+        "n_positions",
+        "seq_length",
+        "max_sequence_length",
+        "model_max_length",
         default=4096 if stateful or not gpt else None,
-    )  # fmt: skip
+    )
     given = dict(family.get("fields", {}))
     if "moe" in given:
         given["moe"] = dict(given["moe"])
@@ -147,9 +155,13 @@ def _kv_heads(keys: Keys, family: Mapping[str, Any], heads: int) -> int:
         return heads
     usual = 1 if multi_query or family.get("multi_query") else heads
     return keys.size(
-        "num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num", "num_attention_groups",
+        "num_key_value_heads",
+        "n_head_kv",
+        "num_kv_heads",
+        "multi_query_group_num",
+        "num_attention_groups",
         default=usual,
-    )  # fmt: skip
+    )
 
 
 def _head_dim(keys: Keys, hidden: int, heads: int) -> int:
@@ -200,7 +212,7 @@ def _biases(keys: Keys, family: Mapping[str, Any], given: Fields) -> Fields:
     }
 
 
-def _kinds(layers: Layers, fields: Fields) -> Fields:
+def _kinds(layers: LayerFields, fields: Fields) -> Fields:
     """``layer_kinds`` and the shortest ``layer_pattern`` that gives these layers."""
     plain = [{key: value for key, value in layer.items() if value is not None} for layer in layers]
     if all(layer == {"window": layer.get("window")} == plain[0] for layer in plain):

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from specsim.errors import InvalidInput
-from specsim.interop.huggingface.attention_layers import Fields, Layers
+from specsim.interop.huggingface.attention_layers import Fields, LayerFields
 from specsim.interop.huggingface.keys import Keys
 from specsim.specs.formats import format_of
 
@@ -98,7 +98,7 @@ _ALGORITHMS = {
 }  # fmt: skip
 
 
-def store_weights(keys: Keys, fields: Fields, layers: Layers, family: Mapping[str, Any]) -> list[str]:
+def store_weights(keys: Keys, fields: Fields, layers: LayerFields, family: Mapping[str, Any]) -> list[str]:
     """Sets the model's ``weight_bits`` and scales and every layer's exceptions; returns what is told and not read.
 
     Raises InvalidInput for a scheme that is not known.
@@ -129,8 +129,15 @@ def store_weights(keys: Keys, fields: Fields, layers: Layers, family: Mapping[st
 
 _LATENT = {"query", "query_down", "query_up", "kv_down", "kv_up", "output_down", "attention_output"}
 _TOLD = (
-    "quant_algo", "quant_method", "bits", "w_bit", "load_in_4bit", "load_in_8bit", "config_groups", "quantized_layers",
-)  # fmt: skip
+    "quant_algo",
+    "quant_method",
+    "bits",
+    "w_bit",
+    "load_in_4bit",
+    "load_in_8bit",
+    "config_groups",
+    "quantized_layers",
+)
 
 
 def _experts_of(keys: Keys) -> Scheme | None:

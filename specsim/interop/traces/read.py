@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from specsim.errors import InvalidInput
 from specsim.interop.traces import sharegpt, values
 from specsim.interop.traces.formats import FORMATS, TICKS_PER_S, TimeUnit, TraceFormat
-from specsim.interop.traces.rows import Row, csv_rows, json_rows
+from specsim.interop.traces.rows import TraceRow, csv_rows, json_rows
 from specsim.workload.prefixes import prefix_hashes
 from specsim.workload.request import DEFAULT_CLASS, MAX_CLASSES, Requests
 
@@ -104,7 +104,7 @@ class _Columns:
             self.hashes.append(values.hashes(fields, form.hashes, where))
 
 
-def _from_rows(rows: Iterable[Row], path: Path, columns: TraceFormat | None, time_unit: TimeUnit | None) -> Trace:
+def _from_rows(rows: Iterable[TraceRow], path: Path, columns: TraceFormat | None, time_unit: TimeUnit | None) -> Trace:
     rows = iter(rows)
     first = next(rows, None)
     if first is None:

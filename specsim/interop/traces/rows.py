@@ -9,10 +9,10 @@ from pathlib import Path
 from specsim.errors import InvalidInput
 from specsim.json_file import parse_json
 
-Row = tuple[int, Mapping[str, object]]  # line of the file, fields
+TraceRow = tuple[int, Mapping[str, object]]  # line of the file, fields
 
 
-def csv_rows(lines: Iterable[str], path: Path) -> Iterator[Row]:
+def csv_rows(lines: Iterable[str], path: Path) -> Iterator[TraceRow]:
     """Rows under the header. Raises InvalidInput: a repeated column, a row of another width, broken quoting."""
     reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
     try:
@@ -29,7 +29,7 @@ def csv_rows(lines: Iterable[str], path: Path) -> Iterator[Row]:
         raise InvalidInput(f"trace {path}, line {reader.line_num}: {error}; correct the row") from None
 
 
-def json_rows(lines: Iterable[str], path: Path) -> Iterator[Row]:
+def json_rows(lines: Iterable[str], path: Path) -> Iterator[TraceRow]:
     """One object a line, blank lines skipped. Raises InvalidInput for a line that is none."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():

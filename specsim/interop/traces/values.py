@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from specsim.errors import InvalidInput
+from specsim.errors import InvalidInput, shown
 from specsim.interop.traces.formats import TimeUnit
 from specsim.json_file import parse_json
 from specsim.workload.request import DEFAULT_CLASS, MAX_TOKENS
@@ -64,12 +64,6 @@ def name(fields: Mapping[str, object], column: str, where: str) -> str:
     except UnicodeEncodeError:
         raise InvalidInput(f"{where}: {column} is {shown(value)}, which is no text; correct it") from None
     return text
-
-
-def shown(value: object) -> str:
-    """A value in a message, shortened."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _number(value: object) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from typing import Any
 
 from specsim.notebook import html_table
-from specsim.planning.plan.choose import Option, Plan, Told, choose
+from specsim.planning.plan.choose import Option, Plan, choose
 from specsim.planning.plan.fleet import FleetVerdict
 from specsim.planning.plan.growth import GrownFleet, Growth, GrowthCurve, grown_fleet
 from specsim.planning.plan.load import own_load
@@ -17,9 +17,8 @@ from specsim.planning.plan.named import Named
 from specsim.planning.plan.sensitivity import Asides, asides
 from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.start import replica_command
+from specsim.progress import ManyProgress
 from specsim.scenario import Asked, Scenario
-
-Progress = Callable[[str], Told]  # what is under way, and who hears how far it is
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class PlanAnswer:
 
 def plan_answer(
     asked: Asked, named: Named, later_rates: Sequence[float] = (), *, growth: Growth | None = None,
-    what_if: bool = True, pool: Executor | None = None, progress: Progress | None = None,
+    what_if: bool = True, pool: Executor | None = None, progress: ManyProgress | None = None,
 ) -> PlanAnswer:  # fmt: skip
     """The plan of a question, of ``later_rates`` too, as its load grows, and what was asked about it.
 

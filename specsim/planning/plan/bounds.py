@@ -78,9 +78,11 @@ class Bounds:
         prompt = float(served.prompts.mean())
         counts = np.unique(np.geomspace(1.0, max(1.0, machine.limits.max_num_batched_tokens / prompt), 4))
         price = machine.cost.step(
-            [Group(counts, prompt, prompt, 1)], drafting=counts, draft_tokens=self.candidate.draft_tokens,
+            [Group(counts, prompt, prompt, 1)],
+            drafting=counts,
+            draft_tokens=self.candidate.draft_tokens,
             drafting_kv_tokens=prompt,
-        )  # fmt: skip
+        )
         return float(np.max(counts / np.asarray(price.seconds)))
 
     @cached_property

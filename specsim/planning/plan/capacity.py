@@ -56,9 +56,12 @@ def _rate_per_s(bounds: Bounds) -> float:
 def _candidate(scenario: Scenario) -> ServingOption:
     speculation, deployment = scenario.speculation, scenario.deployment
     kind = OptionKind(
-        scenario.gpu.name, speculation is not None, deployment.disaggregation is not None, deployment.weight_bits,
+        scenario.gpu.name,
+        speculation is not None,
+        deployment.disaggregation is not None,
+        deployment.weight_bits,
         deployment.kv_bits,
-    )  # fmt: skip
+    )
     drafter = None if speculation is None else speculation.drafter_name()
     return ServingOption(kind, drafter, scenario, scenario.usd_per_gpu_hour)
 

@@ -10,7 +10,7 @@ below the best cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,13 +23,12 @@ from specsim.planning.plan.fleet import Fleets, SloLevel
 from specsim.planning.plan.load import Load
 from specsim.planning.plan.size import Size, TooSmall, fewest_replicas
 from specsim.planning.plan.space import Exclusion, ServingOption, Space, candidates
+from specsim.progress import Progress
 from specsim.results import Slo
 from specsim.scenario import Scenario
 
 HOURS_A_MONTH = 730.0
 ALIKE = 1.03  # by which draft lengths on one machine differ in the share of the formula's rate that they serve
-
-Told = Callable[[int, int], None]  # kinds done, and all
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class Plan:
 
 
 def choose(
-    scenario: Scenario, space: Space, load: Load, *, pool: Executor | None = None, progress: Told | None = None
-) -> Plan:  # fmt: skip
+    scenario: Scenario, space: Space, load: Load, *, pool: Executor | None = None, progress: Progress | None = None
+) -> Plan:
     """The best of each kind at a load; ``pool``: of processes, to which the kinds are given.
 
     Raises InvalidInput without an SLO, NoAnswer where nothing meets it: which limit the nearest candidate misses.

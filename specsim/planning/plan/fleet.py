@@ -21,7 +21,8 @@ from specsim.planning.plan.bounds import Bounds, Miss
 from specsim.planning.plan.load import Load, request_count, requests
 from specsim.planning.plan.space import ServingOption
 from specsim.results import Slo, SloFinding, slo_findings
-from specsim.serving.simulate import priced_replicas, run
+from specsim.serving.prices import priced_replicas
+from specsim.serving.simulate import run
 from specsim.specs.deployment import Deployment
 
 RUNS = 4
@@ -127,9 +128,13 @@ class Fleets:
     def _run(self, deployment: Deployment, load: Load, seed: int, count: int) -> dict[str, Any]:
         replicas = [self.replica.seeded(seed)] * deployment.replicas
         result = run(
-            requests(self.candidate.scenario, load, seed, count), replicas, router=deployment.router,
-            disaggregation=deployment.disaggregation, slo=self.slo, keep=False,
-        )  # fmt: skip
+            requests(self.candidate.scenario, load, seed, count),
+            replicas,
+            router=deployment.router,
+            disaggregation=deployment.disaggregation,
+            slo=self.slo,
+            keep=False,
+        )
         if result.interrupted:
             raise KeyboardInterrupt
         return result.summary(self.slo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from specsim.assembly import Assembly
 from specsim.errors import NoAnswer
-from specsim.planning.tune import Rule, engine_named, rule_of, tune
+from specsim.planning.tune import ScheduleRule, engine_named, rule_of, tune
 from specsim.scenario import Scenario
 from specsim.speculation.policy import TablePolicy
 
@@ -15,7 +15,7 @@ def schedule_of(scenario: Scenario) -> TablePolicy | None:
     return policy if isinstance(policy, TablePolicy) else None
 
 
-def _rule(scenario: Scenario) -> Rule:
+def _rule(scenario: Scenario) -> ScheduleRule:
     engine = engine_named(scenario.engine.kind)
     try:
         return "any" if engine is None else rule_of(engine, scenario)

@@ -20,7 +20,8 @@ from specsim.planning.plan.choose import Option
 from specsim.planning.plan.fleet import Fleets
 from specsim.planning.plan.load import Load
 from specsim.planning.plan.size import LargestRate, Size, fewest_near, largest_rate
-from specsim.serving.uncertainty import FEWEST_RUNS, PricedReplicas, acceptance_seeds, price_draws
+from specsim.serving.price_draws import acceptance_seeds, price_draws
+from specsim.serving.uncertainty import FEWEST_RUNS, PricedReplicas
 from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.surfaces.estimates import Z90
 
@@ -124,7 +125,7 @@ def _ends(option: Option, known: list[int], *, unknown: int) -> GpuInterval:
     whole_low, whole_high = step * round(low / step), step * round(high / step)
     return GpuInterval(
         max(step, min(option.gpus, whole_low)), None if unknown else max(option.gpus, whole_high, *known)
-    )  # fmt: skip
+    )
 
 
 def _gpus(option: Option, fleets: Fleets, load: Load) -> int | None:

@@ -59,9 +59,7 @@ def fewest_near(fleets: Fleets, bounds: Bounds, near: Deployment, most: int) -> 
         return [one for one in (middle, middle - unit, middle + unit) if 0 < one < total]
 
     def any_meets(total: int) -> bool:
-        return any(
-            fleets.verdict(bounds.candidate.sized(total, one), bounds.load).met for one in divisions(total)
-        )  # fmt: skip
+        return any(fleets.verdict(bounds.candidate.sized(total, one), bounds.load).met for one in divisions(total))
 
     total = near.replicas
     while total > 2 * unit and any_meets(total - unit):

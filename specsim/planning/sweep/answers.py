@@ -12,7 +12,7 @@ from specsim.assembly import assemble
 from specsim.planning.sweep.points import AnswerName
 from specsim.scenario import Scenario
 
-Row = dict[str, Any]  # numbers, texts and None
+AnswerRow = dict[str, Any]  # numbers, texts and None
 SUMMARY = (
     "output_throughput", "request_throughput", "request_goodput", "spec_decode_acceptance_length",
     "median_ttft_ms", "p95_ttft_ms", "p99_ttft_ms", "median_tpot_ms", "p95_tpot_ms", "p99_tpot_ms", "median_e2el_ms",
@@ -23,10 +23,10 @@ SUMMARY = (
 class Answer(Protocol):
     """Answers one question. A worker anywhere calls it, so it is a function of a module."""
 
-    def __call__(self, scenario: Scenario) -> Row: ...
+    def __call__(self, scenario: Scenario) -> AnswerRow: ...
 
 
-def predicted(scenario: Scenario) -> Row:
+def predicted(scenario: Scenario) -> AnswerRow:
     """By formula, at the batch that the load leads to and the draft length of the policy, or the best where it varies.
 
     Its speed-up comes with the bounds of its 90 % interval. Raises NoAnswer where the models do not fit.
@@ -40,13 +40,19 @@ def predicted(scenario: Scenario) -> Row:
     cell = found.cell(batch, k)
     rate = cell.output_tokens_per_s * scenario.deployment.decode_replicas
     return _common(scenario, k, rate, cell.output_tokens_per_s / cell.batch) | {
-        "batch": float(cell.batch), "speedup": cell.speedup, "speedup_low": cell.low, "speedup_high": cell.high,
-        "tokens_per_round": cell.tokens_per_round, "round_ms": 1e3 * cell.round_s, "bound": cell.bound,
-        "source": cell.source, "prices": found.price_name,
-    }  # fmt: skip
+        "batch": float(cell.batch),
+        "speedup": cell.speedup,
+        "speedup_low": cell.low,
+        "speedup_high": cell.high,
+        "tokens_per_round": cell.tokens_per_round,
+        "round_ms": 1e3 * cell.round_s,
+        "bound": cell.bound,
+        "source": cell.source,
+        "prices": found.price_name,
+    }
 
 
-def simulated(scenario: Scenario) -> Row:
+def simulated(scenario: Scenario) -> AnswerRow:
     """By one simulation under the scenario's seed. Raises NoAnswer where the models or a request do not fit."""
     from specsim.serving.simulate import simulate  # numba comes with it
 
@@ -60,7 +66,7 @@ def simulated(scenario: Scenario) -> Row:
     )
 
 
-def planned(scenario: Scenario) -> Row:
+def planned(scenario: Scenario) -> AnswerRow:
     """Fewest replicas of the scenario's own deployment and drafter that meet its SLO at its load, by simulation.
 
     Raises InvalidInput without an SLO, NoAnswer where no number of replicas meets it.
@@ -82,22 +88,31 @@ def planned(scenario: Scenario) -> Row:
     binding, tpot_ms = best.binding, summary["median_tpot_ms"]
     row = _common(sized, lengths[0] if lengths else 0, load.rate_per_s * output, 1e3 / tpot_ms if tpot_ms else None)
     return row | {
-        "batch": summary["mean_batch"], "rate_per_s": load.rate_per_s, "binds": binding.name,
-        "binds_used": binding.used, "source": summary["price_source"], "prices": assemble(scenario).price_name,
-    }  # fmt: skip
+        "batch": summary["mean_batch"],
+        "rate_per_s": load.rate_per_s,
+        "binds": binding.name,
+        "binds_used": binding.used,
+        "source": summary["price_source"],
+        "prices": assemble(scenario).price_name,
+    }
 
 
 ANSWERS: Mapping[AnswerName, Answer] = {"predict": predicted, "simulate": simulated, "plan": planned}
 
 
-def _common(scenario: Scenario, draft_tokens: int, tokens_per_s: float, per_user: float | None) -> Row:
+def _common(scenario: Scenario, draft_tokens: int, tokens_per_s: float, per_user: float | None) -> AnswerRow:
     """What every row says; throughput is that of all replicas, per user that of a request while it decodes."""
     deployment, speculation = scenario.deployment, scenario.speculation
     gpus = deployment.replicas * deployment.tensor_parallel
     return {
-        "model": scenario.model.name, "gpu": scenario.gpu.name, "gpus": gpus,
-        "tensor_parallel": deployment.tensor_parallel, "replicas": deployment.replicas,
-        "drafter": "off" if speculation is None else speculation.drafter_name(), "draft_tokens": draft_tokens,
-        "output_tokens_per_s": tokens_per_s, "output_tokens_per_s_per_gpu": tokens_per_s / gpus,
+        "model": scenario.model.name,
+        "gpu": scenario.gpu.name,
+        "gpus": gpus,
+        "tensor_parallel": deployment.tensor_parallel,
+        "replicas": deployment.replicas,
+        "drafter": "off" if speculation is None else speculation.drafter_name(),
+        "draft_tokens": draft_tokens,
+        "output_tokens_per_s": tokens_per_s,
+        "output_tokens_per_s_per_gpu": tokens_per_s / gpus,
         "output_tokens_per_s_per_user": per_user,
-    }  # fmt: skip
+    }

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specsim.errors import InvalidInput
-from specsim.planning.sweep.answers import Row
+from specsim.planning.sweep.answers import AnswerRow
 
 PER_GPU, PER_USER = "output_tokens_per_s_per_gpu", "output_tokens_per_s_per_user"
-Price = float | Mapping[str, float]
+UsdPerGpuHour = float | Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Offer:
         return f"{drafts}, {replicas}TP{self.tensor_parallel} {self.gpu}"
 
 
-def offers(rows: Sequence[Row], price: Price | None = None) -> list[Offer]:
+def offers(rows: Sequence[AnswerRow], price: UsdPerGpuHour | None = None) -> list[Offer]:
     """The rows that have an answer. Raises InvalidInput where a GPU has no price."""
     found = []
     for row in rows:
@@ -49,11 +49,19 @@ def offers(rows: Sequence[Row], price: Price | None = None) -> list[Offer]:
         usd = None if price is None else _usd_per_hour(price, row["gpu"]) * 1e6 / (3600 * row[PER_GPU])
         found.append(
             Offer(
-                row["key"], row["drafter"], int(row["draft_tokens"]), row["gpu"], int(row["gpus"]),
-                int(row["tensor_parallel"]), int(row["replicas"]), float(row["batch"] or 0.0), float(row[PER_GPU]),
-                float(row[PER_USER]), usd,
+                row["key"],
+                row["drafter"],
+                int(row["draft_tokens"]),
+                row["gpu"],
+                int(row["gpus"]),
+                int(row["tensor_parallel"]),
+                int(row["replicas"]),
+                float(row["batch"] or 0.0),
+                float(row[PER_GPU]),
+                float(row[PER_USER]),
+                usd,
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -76,7 +84,7 @@ def frontier(points: Sequence[Offer], worth: Callable[[Offer], float] = throughp
     return best[::-1]
 
 
-def _usd_per_hour(price: Price, gpu: str) -> float:
+def _usd_per_hour(price: UsdPerGpuHour, gpu: str) -> float:
     if not isinstance(price, Mapping):
         return price
     named = {name.lower(): usd for name, usd in price.items()}

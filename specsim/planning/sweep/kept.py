@@ -17,7 +17,7 @@ from typing import Any
 
 from specsim.errors import InvalidInput, MissingExtra
 from specsim.kept_files import replacing
-from specsim.planning.sweep.answers import Row
+from specsim.planning.sweep.answers import AnswerRow
 from specsim.planning.sweep.points import Point
 
 RESULTS, PARTS = "results.parquet", "parts"
@@ -31,12 +31,12 @@ class KeptRows:
             raise MissingExtra("pyarrow", "import")
         self.results, self._parts = folder / RESULTS, folder / PARTS
         self._parts.mkdir(parents=True, exist_ok=True)
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, AnswerRow] = {}
         for path in (self.results, *sorted(self._parts.glob("*.parquet"))):
             if path.exists():
                 self.rows |= {row["key"]: row for row in _read(path)}
 
-    def add(self, point: Point, row: Row) -> None:
+    def add(self, point: Point, row: AnswerRow) -> None:
         """Keep a finished point."""
         whole = {"key": point.key, "settings": json.dumps(point.settings)} | row
         self.rows[point.key] = whole
@@ -52,7 +52,7 @@ class KeptRows:
         self._parts.rmdir()
 
 
-def _columns(row: Mapping[str, Any]) -> Row:
+def _columns(row: Mapping[str, Any]) -> AnswerRow:
     """What the point set, a column a field; values that are no numbers as text."""
     settings = json.loads(row["settings"])
     return {
@@ -61,12 +61,12 @@ def _columns(row: Mapping[str, Any]) -> Row:
     }
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path) -> list[AnswerRow]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        rows: list[Row] = pyarrow.parquet.ParquetFile(path).read().to_pylist()
+        rows: list[AnswerRow] = pyarrow.parquet.ParquetFile(path).read().to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
         raise InvalidInput(f"{path} is no table of a sweep ({str(error)[:80]}); remove it") from None
     if rows and not {"key", "settings"} <= rows[0].keys():
@@ -74,7 +74,7 @@ def _read(path: Path) -> list[Row]:
     return [{name: value for name, value in row.items() if not name.startswith("set ")} for row in rows]
 
 
-def _write(path: Path, rows: Iterable[Row]) -> None:
+def _write(path: Path, rows: Iterable[AnswerRow]) -> None:
     import pyarrow
     import pyarrow.parquet
 

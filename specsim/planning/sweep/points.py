@@ -207,10 +207,13 @@ def content_key(scenario: Scenario, answer: str) -> str:
     profile = assemble(scenario).profile
     fields = scenario.model_dump(mode="json", by_alias=True, exclude={"name", "usd_per_gpu_hour"})
     return _digest(
-        answer, __version__, json.dumps(fields, sort_keys=True),
-        json.dumps(scenario.engine.model_dump(mode="json"), sort_keys=True), "" if profile is None else profile.sha256,
+        answer,
+        __version__,
+        json.dumps(fields, sort_keys=True),
+        json.dumps(scenario.engine.model_dump(mode="json"), sort_keys=True),
+        "" if profile is None else profile.sha256,
         *(file.content_sha256() for file in scenario.workload.trace_files()),
-    )  # fmt: skip
+    )
 
 
 def _digest(*parts: str) -> str:

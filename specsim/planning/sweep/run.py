@@ -7,7 +7,7 @@ is what had not come back by then.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -15,23 +15,29 @@ from typing import Any, Literal
 from joblib import Parallel, delayed, parallel_config
 
 from specsim.errors import MissingExtra, NoAnswer, SpecsimError
-from specsim.planning.sweep.answers import Answer, Row
+from specsim.planning.sweep.answers import Answer, AnswerRow
 from specsim.planning.sweep.kept import KeptRows
 from specsim.planning.sweep.points import Point
 from specsim.planning.workers import end_with_parent
+from specsim.progress import Progress
 from specsim.scenario import Scenario
 
 Backend = Literal["loky", "dask", "ray"]
 ATTEMPTS = 3
 POINTS_A_WORKER = 8  # handed out at once where a backend returns results only together
 LOST = {"BrokenProcessPool", "KilledWorker", "RayError"}  # loky, Dask, Ray: a worker died
-Progress = Callable[[int, int], None]
 
 
 def run_points(
-    points: Sequence[Point], answer: Answer, kept: KeptRows, *, backend: Backend = "loky", address: str | None = None,
-    jobs: int = -1, progress: Progress | None = None,
-) -> int:  # fmt: skip
+    points: Sequence[Point],
+    answer: Answer,
+    kept: KeptRows,
+    *,
+    backend: Backend = "loky",
+    address: str | None = None,
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> int:
     """Answer the points that ``kept`` lacks, keep each as it comes, and return how many were answered.
 
     A point without an answer is kept with its ``error``. ``progress`` hears (finished, all). Raises MissingExtra for a
@@ -65,7 +71,7 @@ def run_points(
     return sum(point.key in kept.rows for point in points) - before
 
 
-def answered(answer: Answer, key: str, scenario: Scenario) -> tuple[str, Row]:
+def answered(answer: Answer, key: str, scenario: Scenario) -> tuple[str, AnswerRow]:
     """What a worker does."""
     try:
         return key, answer(scenario) | {"error": None}
@@ -73,7 +79,7 @@ def answered(answer: Answer, key: str, scenario: Scenario) -> tuple[str, Row]:
         return key, {"error": str(error)}
 
 
-def _answers(points: Sequence[Point], answer: Answer, backend: Backend, jobs: int) -> Iterator[tuple[str, Row]]:
+def _answers(points: Sequence[Point], answer: Answer, backend: Backend, jobs: int) -> Iterator[tuple[str, AnswerRow]]:
     """(key, row) as they come; of Ray's pool, which returns no stream, a few points a worker at a time."""
     tasks = [delayed(answered)(answer, point.key, point.scenario) for point in points]
     if backend != "ray":

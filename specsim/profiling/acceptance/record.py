@@ -18,7 +18,7 @@ from specsim.reference.decoding.engine import Engine
 from specsim.reference.decoding.generate import run_step
 from specsim.reference.decoding.models import load_transformer
 from specsim.reference.decoding.sampling import Sampler
-from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Medusa, NGram, Progress
+from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Medusa, NGram, Prefills
 from specsim.reference.drafters.drafter_weights import stored_adapter, stored_feature_head, stored_heads
 from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint
 from specsim.reference.network.transformer import Transformer
@@ -30,7 +30,7 @@ from specsim.speculation.policy.deciders import ByBatch
 
 TARGET, COPY = "target", "ngram"
 BATCH = 32  # prompts at once
-NOTHING = Progress(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+NOTHING = Prefills(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,15 @@ def inspect(device: str) -> Machine:
     cpu = this_cpu()
     versions = versions | {"instructions": cpu.instructions}
     return Machine(
-        device, cpu.name, cpu.threads, _cpu_clock(), "none", versions, cpu.last_level_cache_bytes,
+        device,
+        cpu.name,
+        cpu.threads,
+        _cpu_clock(),
+        "none",
+        versions,
+        cpu.last_level_cache_bytes,
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-    )  # fmt: skip
+    )
 
 
 def default_dtype(device: str) -> str:
@@ -65,9 +71,16 @@ def _inspect_cuda(versions: dict[str, str]) -> Machine:
     driver, clocks = _nvml_facts()
     versions = versions | {"cuda": str(torch.version.cuda)}
     return Machine(
-        "cuda", facts.name, 1, clocks, driver, versions, int(facts.L2_cache_size), int(facts.total_memory),
+        "cuda",
+        facts.name,
+        1,
+        clocks,
+        driver,
+        versions,
+        int(facts.L2_cache_size),
+        int(facts.total_memory),
         int(facts.multi_processor_count),
-    )  # fmt: skip
+    )
 
 
 def _nvml_facts() -> tuple[str, str]:

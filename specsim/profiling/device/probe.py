@@ -17,7 +17,7 @@ from specsim.profiling.device.machine import DTYPES
 from specsim.profiling.device.timer import Capture, Clock
 from specsim.reference.network.cpu import this_cpu
 
-Taken = TypeVar("Taken")
+_Taken = TypeVar("_Taken")
 LONG, SHORT = 40, 5  # samples of a probe that is kept, and of a look between two measurements
 UNBROKEN = 200  # consecutive probes, a third of a second or so, in which interruptions of milliseconds are counted
 PROBING_S, LEAST_PROBES = 0.6, 5  # of such a series on a slow machine
@@ -55,7 +55,7 @@ class MachineProbe:
         seconds = np.array(_within(PROBING_S, UNBROKEN, self._unbroken))
         return max(0.0, float(seconds.mean() / np.median(seconds)) - 1.0)
 
-    def steadily(self, take: Callable[[], Taken]) -> Taken:
+    def steadily(self, take: Callable[[], _Taken]) -> _Taken:
         """What ``take`` measures, taken again, ATTEMPTS times at most, while a disturbance follows it."""
         taken = take()
         for _ in range(ATTEMPTS - 1):

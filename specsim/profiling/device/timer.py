@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from specsim.errors import NoAnswer
+from specsim.profiles.schema import spread_of
 from specsim.reference.network.capture import cuda_graph
 
-Launch = Callable[[int], object]  # runs the kernel on its i-th set of buffers
+KernelLaunch = Callable[[int], object]  # runs the kernel on its i-th set of buffers
 
 SAMPLE_S = 1e-4  # a sample repeats short kernels up to this long, well above the clock's resolution
 TARGET_S = 0.05  # time spent on samples of one shape
@@ -55,7 +55,7 @@ class Capture(Protocol):
 
     mode: str
 
-    def capture(self, launch: Launch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
+    def capture(self, launch: KernelLaunch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
         """A replay and how many launches it holds; it goes on cycling through the ``buffers`` sets."""
         ...
 
@@ -91,7 +91,7 @@ class CallCapture:
 
     mode = "eager"
 
-    def capture(self, launch: Launch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
+    def capture(self, launch: KernelLaunch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
         turn = 0
 
         def replay() -> None:
@@ -140,7 +140,7 @@ class GraphCapture:
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()  # one for all, because libraries keep a workspace for each
 
-    def capture(self, launch: Launch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
+    def capture(self, launch: KernelLaunch, *, launches: int, buffers: int) -> tuple[Callable[[], None], int]:
         """Raises RuntimeError for a launch longer than LONGEST_S, which would take up a sweep's minutes."""
         launch(0)  # loads the kernel
         torch.cuda.synchronize()
@@ -176,7 +176,7 @@ class Replay:
 
     def __init__(
         self,
-        launch: Launch,
+        launch: KernelLaunch,
         *,
         buffers: int,
         clock: Clock,
@@ -209,12 +209,11 @@ class Replay:
 
 def summary(samples: list[float]) -> Timing:
     """Median and percentiles of samples."""
-    p10, median, p90 = np.percentile(samples, [10, 50, 90])
-    return Timing(float(median), float(p10), float(p90), len(samples))
+    return Timing(*spread_of(samples), len(samples))
 
 
 def measure(
-    launch: Launch, *, buffers: int, clock: Clock, capture: Capture, before: Callable[[], object] | None = None
+    launch: KernelLaunch, *, buffers: int, clock: Clock, capture: Capture, before: Callable[[], object] | None = None
 ) -> Timing:
     """Time a kernel in one visit."""
     return summary(Replay(launch, buffers=buffers, clock=clock, capture=capture, before=before).visit())

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 
-from specsim.profiling.device.timer import Capture, Clock, Launch
+from specsim.profiling.device.timer import Capture, Clock, KernelLaunch
 from specsim.reference.network.kernels import attend, attention_mask, tree_mask
 
 LATENT_SHARE = 512 / 576  # values of absorbed latent attention are the first 512 of its 576 (DeepSeek-V2)
@@ -46,16 +46,16 @@ def mask_of(operation: str, sequences: int, width: int, keys: int, fold: int, li
     return attention_mask(positions, keys, fold, like.dtype)
 
 
-def reference_launch(queries: Tensor, caches: list[Tensor], mask: Tensor | None) -> Launch:
+def reference_launch(queries: Tensor, caches: list[Tensor], mask: Tensor | None) -> KernelLaunch:
     """The reference engine's attention over caches [2, n, kv_heads, keys, head_dim] in turn."""
     return lambda turn: attend(queries, caches[turn][0], caches[turn][1], mask)
 
 
 def fastest_on_gpu(
     operation: str, queries: Tensor, caches: list[Tensor], clock: Clock, capture: Capture
-) -> tuple[Launch, str]:
+) -> tuple[KernelLaunch, str]:
     """The fastest launch that runs, and its name; raises RuntimeError if none does."""
-    best: tuple[float, Launch, str] | None = None
+    best: tuple[float, KernelLaunch, str] | None = None
     for name, launch in _gpu_launches(operation, queries, caches):
         try:
             with warnings.catch_warnings():
@@ -72,7 +72,7 @@ def fastest_on_gpu(
     return best[1], best[2]
 
 
-def _gpu_launches(operation: str, queries: Tensor, caches: list[Tensor]) -> Iterator[tuple[str, Launch]]:
+def _gpu_launches(operation: str, queries: Tensor, caches: list[Tensor]) -> Iterator[tuple[str, KernelLaunch]]:
     sequences, width, heads, head_dim = queries.shape
     kv_heads, keys = caches[0].shape[2], caches[0].shape[3]
     if head_dim > WIDEST_FLASH:
@@ -95,7 +95,7 @@ def _gpu_launches(operation: str, queries: Tensor, caches: list[Tensor]) -> Iter
         yield f"sdpa {name}, additive mask", _with(backend, reference_launch(queries, caches, mask))
 
 
-def _with(backend: SDPBackend, launch: Launch) -> Launch:
+def _with(backend: SDPBackend, launch: KernelLaunch) -> KernelLaunch:
     def run(turn: int) -> object:
         with sdpa_kernel(backend):
             return launch(turn)
@@ -103,7 +103,7 @@ def _with(backend: SDPBackend, launch: Launch) -> Launch:
     return run
 
 
-def _causal(queries: Tensor, caches: list[Tensor]) -> Launch:
+def _causal(queries: Tensor, caches: list[Tensor]) -> KernelLaunch:
     """Queries aligned to the last key: no mask for one token, is_causal for a prompt, else a lower-right bias."""
     width, keys = queries.shape[1], caches[0].shape[3]
     turned = queries.transpose(1, 2)
@@ -116,7 +116,7 @@ def _causal(queries: Tensor, caches: list[Tensor]) -> Launch:
     return lambda turn: attention(turned, caches[turn][0], caches[turn][1], **options)
 
 
-def _latent(queries: Tensor, caches: list[Tensor], mask: Tensor | None) -> Launch:
+def _latent(queries: Tensor, caches: list[Tensor], mask: Tensor | None) -> KernelLaunch:
     """Absorbed latent attention: one cached vector a token is key and, but for its rotary part, value.
 
     All heads of a token see the same keys: ``mask`` is [n, 1, width, keys].

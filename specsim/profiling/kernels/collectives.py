@@ -7,12 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import start_processes
 
-from specsim.profiles.schema import Row
+from specsim.profiles.schema import Row, spread_of
 
 SIZES_BYTES = tuple(2**power for power in range(12, 30, 2))
 OPERATIONS = ("all_reduce", "all_gather")
@@ -28,11 +27,19 @@ def collective_rows() -> Iterator[Row]:
             path = Path(folder) / "times.json"
             start_processes(_run, args=(ranks, str(path)), nprocs=ranks)
             for operation, size, seconds in json.loads(path.read_text()):
-                p10, median, p90 = (float(v) for v in np.percentile(seconds, [10, 50, 90]))
+                median, p10, p90 = spread_of(seconds)
                 yield Row(
-                    shape=(float(size), float(ranks)), operation=operation, dtype="bfloat16", kernel="nccl",
-                    cache="warm", mode="eager", median_s=median, p10_s=p10, p90_s=p90, samples=SAMPLES,
-                )  # fmt: skip
+                    shape=(float(size), float(ranks)),
+                    operation=operation,
+                    dtype="bfloat16",
+                    kernel="nccl",
+                    cache="warm",
+                    mode="eager",
+                    median_s=median,
+                    p10_s=p10,
+                    p90_s=p90,
+                    samples=SAMPLES,
+                )
         ranks *= 2
 
 

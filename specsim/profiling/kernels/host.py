@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 
-from specsim.profiles.schema import Row
+from specsim.profiles.schema import Row, spread_of
 from specsim.profiling.device.machine import inspect
 from specsim.profiling.device.timer import WallClock
 from specsim.profiling.kernels import in_pass
@@ -28,8 +27,7 @@ def launch_rows(device: str, dtype: str) -> Iterator[Row]:
     """LAUNCHED of the device: on a CPU what lies between a layer's kernels, launches, on a GPU replays of graphs."""
     if device == "cpu":
         between_s = in_pass.between_kernels_s(inspect(device), dtype)
-        p10, median, p90 = (max(1e-9, float(v)) for v in np.percentile(between_s, [10, 50, 90]))
-        yield _row("layer", 1, dtype, "between kernels", (median, p10, p90), len(between_s))
+        yield _row("layer", 1, dtype, "between kernels", spread_of(between_s), len(between_s))
     yield _timed("launch", 1, dtype, "add_", _launches(device))
     if device == "cuda":
         yield _timed("graph_replay", 1, dtype, "CUDAGraph.replay", _replays())
@@ -50,17 +48,24 @@ def _timed(operation: str, sequences: int, dtype: str, kernel: str, run: Callabl
     for _ in range(REPEATS):
         seconds.append(clock.seconds(run) / LAUNCHES)
         _wait()
-    p10, median, p90 = (float(v) for v in np.percentile(seconds, [10, 50, 90]))
-    return _row(operation, sequences, dtype, kernel, (median, p10, p90), REPEATS)
+    return _row(operation, sequences, dtype, kernel, spread_of(seconds), REPEATS)
 
 
 def _row(
     operation: str, sequences: int, dtype: str, kernel: str, times: tuple[float, float, float], samples: int
 ) -> Row:
     return Row(
-        shape=(float(sequences),), operation=operation, dtype=dtype, kernel=kernel, cache="warm", mode="eager",
-        median_s=times[0], p10_s=times[1], p90_s=times[2], samples=samples,
-    )  # fmt: skip
+        shape=(float(sequences),),
+        operation=operation,
+        dtype=dtype,
+        kernel=kernel,
+        cache="warm",
+        mode="eager",
+        median_s=times[0],
+        p10_s=times[1],
+        p90_s=times[2],
+        samples=samples,
+    )
 
 
 def _wait() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from specsim.profiles.schema import Row
+from specsim.profiles.schema import Row, spread_of
 from specsim.profiling.device.machine import DTYPES, Machine
 from specsim.profiling.device.timer import displacements
 from specsim.reference.network import layers, transformer
@@ -69,12 +69,19 @@ def times(machine: Machine, dtype: str, hidden: int, token_counts: Sequence[int]
     for tokens, operation in product(token_counts, FUNCTIONS):
         count = FUNCTIONS[operation][1]
         seconds = calls[tokens][operation]
-        p10, median, p90 = (count * float(v) for v in np.percentile(seconds, [10, 50, 90]))
+        median, p10, p90 = (count * each for each in spread_of(seconds))
         yield Row(
-            shape=(float(tokens), float(widths(hidden)[operation])), operation=operation, dtype=dtype,
-            kernel="in a pass", cache="cold", mode="eager", median_s=median, p10_s=p10, p90_s=p90,
+            shape=(float(tokens), float(widths(hidden)[operation])),
+            operation=operation,
+            dtype=dtype,
+            kernel="in a pass",
+            cache="cold",
+            mode="eager",
+            median_s=median,
+            p10_s=p10,
+            p90_s=p90,
             samples=len(seconds),
-        )  # fmt: skip
+        )
 
 
 def between_kernels_s(machine: Machine, dtype: str) -> list[float]:
@@ -117,9 +124,16 @@ def _sized(machine: Machine, hidden: int) -> ModelSpec:
 def _spec(hidden: int, layers: int) -> ModelSpec:
     heads = max(1, hidden // HEAD_DIM)
     return ModelSpec(
-        name="generic", source="profiling only", num_layers=layers, hidden_size=hidden, num_heads=heads,
-        num_kv_heads=max(1, heads // 4), head_dim=HEAD_DIM, intermediate_size=4 * hidden, vocab_size=512,
-    )  # fmt: skip
+        name="generic",
+        source="profiling only",
+        num_layers=layers,
+        hidden_size=hidden,
+        num_heads=heads,
+        num_kv_heads=max(1, heads // 4),
+        head_dim=HEAD_DIM,
+        intermediate_size=4 * hidden,
+        vocab_size=512,
+    )
 
 
 def _timed_passes(model: Transformer, tokens: int, calls: dict[str, list[float]]) -> float:

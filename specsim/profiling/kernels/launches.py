@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from specsim.profiling.device.machine import DTYPES, Machine
-from specsim.profiling.device.timer import Capture, Clock, Launch
+from specsim.profiling.device.timer import Capture, Clock, KernelLaunch
 from specsim.profiling.kernels.attention import CPU_KERNEL, fastest_on_gpu, mask_of, reference_launch
 from specsim.profiling.kernels.experts import ExpertWeights, visits
 from specsim.profiling.kernels.formats import (
@@ -54,7 +54,7 @@ TEMPERATURE = 0.8
 class Prepared:
     """A kernel ready to time."""
 
-    launch: Launch
+    launch: KernelLaunch
     buffers: int
     kernel: str  # what runs, for the profile's table
     before: Callable[[], object] | None = None  # runs ahead of each launch, untimed
@@ -161,7 +161,7 @@ class Kernels:
         launch = self._elementwise_launch(shape.operation, x, width)
         return Prepared(launch, 1, shape.operation)
 
-    def _elementwise_launch(self, operation: str, x: Tensor, width: int) -> Launch:
+    def _elementwise_launch(self, operation: str, x: Tensor, width: int) -> KernelLaunch:
         tokens = x.shape[0]
         if operation == "norm":
             weight = self._random(width)
@@ -183,7 +183,7 @@ class Kernels:
             return lambda _: rotary(stacked, cos, sin)
         return self._kv_write_launch(x.view(tokens, 2, heads // 2, head_dim)[:, 0].contiguous())
 
-    def _kv_write_launch(self, values: Tensor) -> Launch:
+    def _kv_write_launch(self, values: Tensor) -> KernelLaunch:
         """Keys and values [tokens, kv_heads, head_dim], two writes: width is 2·kv_heads·head_dim."""
         tokens, kv_heads, head_dim = values.shape
         cache = self._random(tokens, kv_heads, 64, head_dim)

@@ -15,7 +15,7 @@ from specsim.profiling.device.timer import CallCapture, Capture, Clock, Timing, 
 from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
 from specsim.specs.model import ModelSpec
 
-Cell = tuple[int, int, int]  # sequences, query tokens, KV tokens with the new ones
+PassShape = tuple[int, int, int]  # sequences, query tokens, KV tokens with the new ones
 SPARE_POSITIONS = 8  # of each cache slot
 RAGGED = 4  # sequences end at this many different lengths, as they do while serving
 
@@ -23,10 +23,16 @@ RAGGED = 4  # sequences end at this many different lengths, as they do while ser
 def generic_model(hidden: int, layers: int, heads: tuple[int, int, int], *, vocab_size: int) -> ModelSpec:
     """A Llama-like model; ``heads``: query heads, KV heads, head size."""
     return ModelSpec(
-        name=f"generic-{hidden}x{layers}", source="profiling only", num_layers=layers, hidden_size=hidden,
-        num_heads=heads[0], num_kv_heads=heads[1], head_dim=heads[2], intermediate_size=hidden * 11 // 4 // 64 * 64,
+        name=f"generic-{hidden}x{layers}",
+        source="profiling only",
+        num_layers=layers,
+        hidden_size=hidden,
+        num_heads=heads[0],
+        num_kv_heads=heads[1],
+        head_dim=heads[2],
+        intermediate_size=hidden * 11 // 4 // 64 * 64,
         vocab_size=vocab_size,
-    )  # fmt: skip
+    )
 
 
 CHECKED = {
@@ -44,7 +50,7 @@ CHECKED = {
 class PassTimer:
     """Times passes of one model whose caches hold random keys and values."""
 
-    def __init__(self, spec: ModelSpec, cells: Sequence[Cell], device: str, dtype: str, clock: Clock) -> None:
+    def __init__(self, spec: ModelSpec, cells: Sequence[PassShape], device: str, dtype: str, clock: Clock) -> None:
         self._clock = clock
         self._model = Transformer(
             spec,
@@ -57,7 +63,7 @@ class PassTimer:
         with torch.inference_mode():
             self._model.cache.normal_()
 
-    def time(self, cell: Cell, capture: Capture, probe: MachineProbe) -> Timing:
+    def time(self, cell: PassShape, capture: Capture, probe: MachineProbe) -> Timing:
         """Seconds of one pass, logits of every new token included, in a steady moment of the machine."""
         plan = self._plan(cell)
 
@@ -67,7 +73,7 @@ class PassTimer:
 
         return probe.steadily(timed)
 
-    def _plan(self, cell: Cell) -> PassPlan:
+    def _plan(self, cell: PassShape) -> PassPlan:
         sequences, width, keys = cell
         model = self._model
         generator = np.random.default_rng(0)
@@ -79,7 +85,7 @@ class PassTimer:
 
 def pass_rows(
     spec: ModelSpec,
-    cells: Sequence[Cell],
+    cells: Sequence[PassShape],
     device: str,
     dtype: str,
     clock: Clock,
@@ -91,10 +97,17 @@ def pass_rows(
     for cell, capture in product(cells, captures):
         timing = timer.time(cell, capture, probe)
         yield Row(
-            shape=tuple(float(v) for v in cell), operation=spec.name, dtype=dtype, kernel="reference engine",
-            cache="cold", mode=capture.mode, median_s=timing.median_s, p10_s=timing.p10_s, p90_s=timing.p90_s,
+            shape=tuple(float(v) for v in cell),
+            operation=spec.name,
+            dtype=dtype,
+            kernel="reference engine",
+            cache="cold",
+            mode=capture.mode,
+            median_s=timing.median_s,
+            p10_s=timing.p10_s,
+            p90_s=timing.p90_s,
             samples=timing.samples,
-        )  # fmt: skip
+        )
 
 
 def captures_of(capture: Capture) -> list[Capture]:

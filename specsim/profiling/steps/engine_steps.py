@@ -29,6 +29,7 @@ from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
 from specsim.profiles.store import write_header
 from specsim.profiling.steps.engine_machine import EngineMachine
 from specsim.profiling.sweep.header import known_header, new_header
+from specsim.progress import TimedProgress
 from specsim.speculation.engine_steps import SAMPLES_A_VISIT, withheld_error
 
 SAMPLES, MODEL, LOG = "samples.jsonl", "model", "vllm.log"
@@ -36,7 +37,6 @@ WARM_UP_STEPS, TIMED_STEPS = 2, SAMPLES_A_VISIT
 PARTS = ("total", "verify", "sample", "draft", "host")
 DTYPES = ("bfloat16", "float16", "float32")
 CEILINGS_SHARE, MOST_CEILINGS_S = 0.125, 60.0  # of the time, and in all
-Progress = Callable[[int, int, str], None]  # cells done, cells in all, what goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def measure_steps(
     repeats: int = 5,
     minutes: float = 8.0,
     seed: int = 0,
-    progress: Progress = lambda done, total, what: None,
+    progress: TimedProgress = lambda done, total, what: None,
 ) -> bool:
     """Measure vLLM's steps into ``folder`` for about ``minutes``; True once every cell has its ``repeats``.
 

@@ -27,12 +27,12 @@ from specsim.profiling.device.anchors import ANCHORS, Anchors, ratios, typical
 from specsim.profiling.device.machine import default_dtype
 from specsim.profiling.device.probe import MachineProbe
 from specsim.profiling.device.timer import clock_and_capture
-from specsim.profiling.kernels.passes import Cell, PassTimer
+from specsim.profiling.kernels.passes import PassShape, PassTimer
 from specsim.specs.conditions import Conditions
 from specsim.specs.model import ModelSpec
 
 PREDICTED, MEASURED = "predicted.csv", "measured.csv"
-CELLS: tuple[Cell, ...] = tuple(product((1, 2, 4, 8, 16, 32, 64), (1, 2, 3, 5, 9), (128, 1024, 4096)))
+CELLS: tuple[PassShape, ...] = tuple(product((1, 2, 4, 8, 16, 32, 64), (1, 2, 3, 5, 9), (128, 1024, 4096)))
 PARTS = ("gemm", "attention", "elementwise", "host")
 CELL_COLUMNS = ("sequences", "query_tokens", "kv_tokens")
 PREDICTED_COLUMNS = (*CELL_COLUMNS, "seconds", *(f"{part}_s" for part in PARTS), "at", "profile")
@@ -48,10 +48,10 @@ class Composition:
     median: float
     p90: float
     bias: float
-    errors: dict[Cell, float]  # signed
+    errors: dict[PassShape, float]  # signed
 
 
-def predict(profile: str, spec: ModelSpec, folder: Path, *, cells: Sequence[Cell] = CELLS) -> Path:
+def predict(profile: str, spec: ModelSpec, folder: Path, *, cells: Sequence[PassShape] = CELLS) -> Path:
     """Predict each cell's pass from single kernels of a profile and write ``predicted.csv``; nothing is measured."""
     loaded = load_profile(profile)
     dtype = loaded.header.dtype
@@ -69,7 +69,7 @@ def predict(profile: str, spec: ModelSpec, folder: Path, *, cells: Sequence[Cell
     return path
 
 
-def _charges(spec: ModelSpec, prices: KernelPrices, dtype: str, cell: Cell) -> Sequence[Charge]:
+def _charges(spec: ModelSpec, prices: KernelPrices, dtype: str, cell: PassShape) -> Sequence[Charge]:
     bits = 32.0 if dtype == "float32" else 16.0
     precision = Precision(weight_bits=bits, kv_bits=bits, dtype=dtype, weights=dtype, kv=dtype)
     sequences, width, keys = cell
@@ -129,7 +129,7 @@ def compare_in_conditions(folder: Path, spec: ModelSpec, profile: Profile) -> Co
     hardware, dtype = profile.hardware(), profile.header.dtype
     prices = MeasuredPrices(profile, hardware, dtype, medians=True)
 
-    def price(cell: Cell, record: dict[str, str]) -> float:
+    def price(cell: PassShape, record: dict[str, str]) -> float:
         look = {name: float(record[f"{name}_s"]) for name in ANCHORS}
         conditions = Conditions.model_validate(ratios(look, profiled))
         now = ConditionedPrices(prices, conditions, hardware, dtype, SAME_CONDITIONS_ERROR)
@@ -138,9 +138,9 @@ def compare_in_conditions(folder: Path, spec: ModelSpec, profile: Profile) -> Co
     return _scored(folder, price)
 
 
-def _scored(folder: Path, predicted: Callable[[Cell, dict[str, str]], float]) -> Composition:
+def _scored(folder: Path, predicted: Callable[[PassShape, dict[str, str]], float]) -> Composition:
     """A cell's error is the median over its repeats of predicted / measured, less 1."""
-    found: dict[Cell, list[float]] = {}
+    found: dict[PassShape, list[float]] = {}
     for record in _records(folder / MEASURED):
         cell = _cell(record)
         found.setdefault(cell, []).append(float(record["median_s"]) / predicted(cell, record))
@@ -157,7 +157,7 @@ def _scored(folder: Path, predicted: Callable[[Cell, dict[str, str]], float]) ->
     )
 
 
-def read_predicted(folder: Path) -> dict[Cell, float]:
+def read_predicted(folder: Path) -> dict[PassShape, float]:
     """Predicted seconds by cell; raises InvalidInput where none were written."""
     found = {_cell(record): float(record["seconds"]) for record in _records(folder / PREDICTED)}
     if not found:
@@ -165,7 +165,7 @@ def read_predicted(folder: Path) -> dict[Cell, float]:
     return found
 
 
-def _measured_keys(path: Path) -> Iterator[tuple[Cell, int]]:
+def _measured_keys(path: Path) -> Iterator[tuple[PassShape, int]]:
     for record in _records(path):
         yield _cell(record), int(record["repeat"])
 
@@ -177,7 +177,7 @@ def _records(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _cell(record: dict[str, str]) -> Cell:
+def _cell(record: dict[str, str]) -> PassShape:
     return int(record["sequences"]), int(record["query_tokens"]), int(record["kv_tokens"])
 
 

@@ -45,10 +45,17 @@ def new_header(
     facts: Mapping[str, Any], rates: Mapping[str, Any], probe_s: float, *, gpu: str, attribution: str
 ) -> ProfileHeader:
     """A complete header: what is known of the machine and what was measured of it (``facts``), before any row."""
-    return ProfileHeader.model_validate({
-        "schema": 1, "gpu": gpu, "date": datetime.date.today().isoformat(), "attribution": attribution,
-        "probe": {"before_s": probe_s}, **facts, **rates,
-    })  # fmt: skip
+    return ProfileHeader.model_validate(
+        {
+            "schema": 1,
+            "gpu": gpu,
+            "date": datetime.date.today().isoformat(),
+            "attribution": attribution,
+            "probe": {"before_s": probe_s},
+            **facts,
+            **rates,
+        }
+    )
 
 
 def heldout_errors(table: ProfileTable) -> dict[str, HeldoutError]:

@@ -15,7 +15,7 @@ from specsim.profiling.device.timer import Capture, Clock
 from specsim.profiling.kernels import in_pass
 from specsim.profiling.kernels.collectives import collective_rows
 from specsim.profiling.kernels.host import LAUNCHED, copy_rows, engine_rows, launch_rows
-from specsim.profiling.kernels.passes import Cell, captures_of, pass_rows
+from specsim.profiling.kernels.passes import PassShape, captures_of, pass_rows
 from specsim.profiling.sweep.plan import Grid
 from specsim.profiling.sweep.table import ProfileTable
 from specsim.reference.timing.host import HostPart
@@ -62,7 +62,7 @@ def collectives(table: ProfileTable) -> Rows | None:
 def whole_passes(
     table: ProfileTable,
     spec: ModelSpec,
-    cells: Sequence[Cell],
+    cells: Sequence[PassShape],
     device: str,
     dtype: str,
     *,

@@ -67,24 +67,32 @@ _CPU_KEYS = (32, 128, 512, 1024, 2048, 4096)
 
 CPU = Grid(
     blocks=(
-        Block("gemm", (_CPU_ROWS, (256, 512, 1024, 2048, 4096, 8192, 16384), (256, 512, 1024, 2048, 4096)),
-              caches=("cold", "warm")),
+        Block(
+            "gemm",
+            (_CPU_ROWS, (256, 512, 1024, 2048, 4096, 8192, 16384), (256, 512, 1024, 2048, 4096)),
+            caches=("cold", "warm"),
+        ),
         Block("gemm", (_CPU_ROWS, (32768, 131072), (256, 512, 1024, 2048))),
         Block("gemm", ((1, 4, 16, 64), (1024, 4096, 11008), (1024, 4096)), dtypes=NARROW),
-        *(Block("attention", ((1, 4, 16, 64), (1,), _CPU_KEYS), (heads, 2, size), caches=("cold", "warm"))
-          for heads, size in ((2, 64), (8, 64), (16, 64), (2, 128), (8, 128), (16, 128))),
+        *(
+            Block("attention", ((1, 4, 16, 64), (1,), _CPU_KEYS), (heads, 2, size), caches=("cold", "warm"))
+            for heads, size in ((2, 64), (8, 64), (16, 64), (2, 128), (8, 128), (16, 128))
+        ),
         Block("attention", ((1, 4, 16, 64), (2, 3, 5), _CPU_KEYS), (2, 2, 64)),
         Block("attention", ((1, 4, 16, 64), (2, 3, 5, 9, 17), _CPU_KEYS), (8, 2, 64)),
         Block("attention", ((1, 4, 16, 64), (9,), _CPU_KEYS), (16, 2, 64)),
         # many streams: KV heads times sequences, eight times those above
-        *(Block("attention", ((1, 4, 16, 64), (1, 3, 9), (128, 512, 2048)), layout)
-          for layout in ((16, 16, 64), (32, 8, 64))),
+        *(
+            Block("attention", ((1, 4, 16, 64), (1, 3, 9), (128, 512, 2048)), layout)
+            for layout in ((16, 16, 64), (32, 8, 64))
+        ),
         Block("attention", ((1, 4, 16, 64), (3, 9), _CPU_KEYS), (8, 2, 128)),
         *(Block("attention", ((1, 4), (32, 128, 512), (128, 512, 2048)), (8, 2, size)) for size in (64, 128)),
         Block("attention", ((1, 8), (4, 16), (128, 1024)), (8, 2, 64), operations=("tree",)),
         Block("elementwise", ((1, 8, 64, 512), (256, 1024, 4096)), operations=ELEMENTWISE, caches=("warm",)),
-        Block("sampling", ((1, 2, 4, 16, 64, 256), (2048, 8192, 32768, 131072)), operations=SAMPLING,
-              caches=("warm",)),
+        Block(
+            "sampling", ((1, 2, 4, 16, 64, 256), (2048, 8192, 32768, 131072)), operations=SAMPLING, caches=("warm",)
+        ),
         Block("moe", ((1, 2, 4, 8, 32, 128),), (1024, 512, 8, 2)),
     ),
     most_flops=2.5e10,
@@ -93,7 +101,7 @@ CPU = Grid(
     pass_hidden_sizes=(256, 512, 1024, 2048),
     host_batches=(1, 2, 4, 8, 16, 32, 64),
     whole_passes=((1, 1, 256), (1, 5, 256), (8, 1, 256), (8, 5, 1024), (32, 3, 256)),
-)  # fmt: skip
+)
 
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192, 16384)
 _KEYS = (128, 1024, 8192, 32768, 131072)

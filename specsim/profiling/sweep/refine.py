@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from specsim.profiles.schema import Row
 from specsim.profiling.sweep.plan import Shape, size
 
-Point = tuple[float, ...]
+Knot = tuple[float, ...]
 CLOSEST = 1.5  # neighbours closer than this ratio are not split: between them noise says more than shape
 GOOD_ENOUGH = 0.02  # expected interpolation error below which no more shapes are added: less is noise
 WORST_MIDPOINTS = 6  # refined at once, at most
@@ -31,7 +31,7 @@ class Midpoint:
     """A branch to add. ``points``: its shapes, those that both neighbours have; ``error``: expected without it."""
 
     error: float
-    points: tuple[Point, ...]
+    points: tuple[Knot, ...]
 
 
 def worst_shapes(
@@ -51,7 +51,7 @@ def worst_shapes(
         ideal_s = floor_s + math.hypot(moved / bytes_per_s, flops / flops_per_s)
         values[tuple(row.shape[column] for column in columns)] = math.log(ideal_s / row.median_s)
 
-    def shape(point: Point) -> Shape:
+    def shape(point: Knot) -> Shape:
         place = tuple(point[columns.index(i)] for i in range(len(columns)))
         return Shape(kind, "", place, rows[0].cache, rows[0].dtype)
 
@@ -62,7 +62,9 @@ def worst_shapes(
 
 
 def midpoints(
-    values: Mapping[Point, float], steps: tuple[int, ...], allowed: Callable[[Point], bool] = lambda point: True
+    values: Mapping[Knot, float],
+    steps: tuple[int, ...],
+    allowed: Callable[[Knot], bool] = lambda point: True,
 ) -> list[Midpoint]:
     """Every midpoint that could be added, the one with the largest expected error first.
 
@@ -80,17 +82,17 @@ def midpoints(
     return sorted(found, key=lambda midpoint: (-midpoint.error, -len(midpoint.points), midpoint.points))
 
 
-_Branches = dict[float, dict[Point, float]]  # value on the axis -> the rest of each point -> value
+_Branches = dict[float, dict[Knot, float]]  # value on the axis -> the rest of each point -> value
 
 
-def _lines(values: Mapping[Point, float], level: int) -> dict[Point, _Branches]:
-    lines: dict[Point, _Branches] = defaultdict(lambda: defaultdict(dict))
+def _lines(values: Mapping[Knot, float], level: int) -> dict[Knot, _Branches]:
+    lines: dict[Knot, _Branches] = defaultdict(lambda: defaultdict(dict))
     for point, value in values.items():
         lines[point[:level]][point[level]][point[level + 1 :]] = value
     return lines
 
 
-def _midpoints(prefix: Point, branches: _Branches, step: int, allowed: Callable[[Point], bool]) -> list[Midpoint]:
+def _midpoints(prefix: Knot, branches: _Branches, step: int, allowed: Callable[[Knot], bool]) -> list[Midpoint]:
     places = sorted(branches)
     inner = range(1, len(places) - 1)
     errors = {i: _withheld(branches, places[i - 1 : i + 2]) for i in inner}

@@ -23,11 +23,12 @@ from specsim.profiling.sweep.header import known_header, new_header
 from specsim.profiling.sweep.plan import CPU, CUDA, Grid, thinned
 from specsim.profiling.sweep.sweep import INCOMPLETE, Sweep
 from specsim.profiling.sweep.table import ProfileTable, require_writable
+from specsim.progress import TimedProgress
 
-Progress = Callable[[float, float, str], None]  # seconds spent, seconds in all, what is being measured
 LEAST_MINUTES = 1.0
 FINISHING_SHARE = 0.08  # of the time, kept for what comes after the last shape
 CEILINGS_SHARE = 0.125  # of the time at most, half of what a header may take
+ATTRIBUTION = "measured by specsim profile run"
 QUICK_ROUNDS, MOST_ROUNDS = {"cpu": 3, "cuda": 0}, {"cpu": 11, "cuda": 0}  # of coming back to every shape
 
 
@@ -39,7 +40,7 @@ def run_sweep(
     gpu: str | None = None,
     quick: bool = False,
     minutes: float = 8.0,
-    progress: Progress = lambda spent, total, what: None,
+    progress: TimedProgress = lambda spent, total, what: None,
     warn: Callable[[str], None] = lambda line: None,
     grid: Grid | None = None,
 ) -> Path:
@@ -57,36 +58,42 @@ def run_sweep(
             f"--minutes {minutes:g}: give a number from {LEAST_MINUTES:g}, which a coarse grid needs, on"
         )
     budget = TimeBudget(60.0 * minutes, FINISHING_SHARE, progress)
-    device_of = clock_and_capture(device)
-    machine = inspect(device)
+    timers, machine = clock_and_capture(device), inspect(device)
     dtype = dtype or default_dtype(device)
-    probe = MachineProbe(device, dtype, *device_of)
+    probe = MachineProbe(device, dtype, *timers)
     folder = Path("profiles") / machine.slug() if folder is None else folder
     grid = grid or (CPU if device == "cpu" else CUDA)
     grid = thinned(grid) if quick else grid
     header = known_header(folder, machine_facts(machine), dtype)
     require_writable(folder)
     if header is None:
-        formats = {name for block in grid.blocks for name in block.dtypes}
-        dtypes = [dtype, *(name for name in ("fp8", "int8") if name in formats)]
-        rates = measured_rates(machine, dtypes, *device_of, CEILINGS_SHARE * budget.total_s)
-        attribution = "measured by specsim profile run"
+        rates = measured_rates(machine, _dtypes(dtype, grid), *timers, CEILINGS_SHARE * budget.total_s)
         header = new_header(
-            machine_facts(machine), rates, probe.seconds(), gpu=gpu or machine.slug(), attribution=attribution
+            machine_facts(machine), rates, probe.seconds(), gpu=gpu or machine.slug(), attribution=ATTRIBUTION
         )
     with only_writer(folder):
         table = ProfileTable(folder)
         table.write_header(header)
         table.raise_ceilings()  # to the rows of an earlier run that was ended before it could
         table.forget_notes(INCOMPLETE)
-        sweep = Sweep(machine, dtype, grid, table, budget, device_of, probe, warn)
+        sweep = Sweep(machine, dtype, grid, table, budget, timers, probe, warn)
         sweep.note_emulation()
-        try:
-            sweep.measure_grid()
-            if not quick:
-                sweep.refine()
-            sweep.revisit((QUICK_ROUNDS if quick else MOST_ROUNDS)[device])
-        finally:  # an interruption loses nothing either
-            sweep.settle()
-        sweep.finish()
+        _measure(sweep, device, quick=quick)
     return folder
+
+
+def _dtypes(dtype: str, grid: Grid) -> list[str]:
+    """Number formats whose matrix products the grid times."""
+    formats = {name for block in grid.blocks for name in block.dtypes}
+    return [dtype, *(name for name in ("fp8", "int8") if name in formats)]
+
+
+def _measure(sweep: Sweep, device: str, *, quick: bool) -> None:
+    try:
+        sweep.measure_grid()
+        if not quick:
+            sweep.refine()
+        sweep.revisit((QUICK_ROUNDS if quick else MOST_ROUNDS)[device])
+    finally:  # an interruption loses nothing either
+        sweep.settle()
+    sweep.finish()

@@ -119,9 +119,17 @@ class Sweep:
             part("collective", parts.collectives, table)
         for spec in CHECKED[device] if grid.whole_passes else ():
             part(
-                "pass", parts.whole_passes, table, spec, grid.whole_passes, device, dtype, clock=self._clock,
-                capture=self._capture, probe=self._probe,
-            )  # fmt: skip
+                "pass",
+                parts.whole_passes,
+                table,
+                spec,
+                grid.whole_passes,
+                device,
+                dtype,
+                clock=self._clock,
+                capture=self._capture,
+                probe=self._probe,
+            )
         return tasks
 
     def refine(self) -> None:

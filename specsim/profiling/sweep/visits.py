@@ -54,10 +54,17 @@ class Visits:
         samples = [np.divide(visit.samples_s, self._factor(shape, visit, typical)) for visit in self._visits[shape]]
         timing = summary(np.concatenate(samples).tolist())
         return Row(
-            shape=tuple(float(v) for v in shape.shape), operation=shape.operation, dtype=shape.dtype,
-            kernel=self._kernels[shape], cache=shape.cache, mode=self._mode, median_s=timing.median_s,
-            p10_s=timing.p10_s, p90_s=timing.p90_s, samples=timing.samples,
-        )  # fmt: skip
+            shape=tuple(float(v) for v in shape.shape),
+            operation=shape.operation,
+            dtype=shape.dtype,
+            kernel=self._kernels[shape],
+            cache=shape.cache,
+            mode=self._mode,
+            median_s=timing.median_s,
+            p10_s=timing.p10_s,
+            p90_s=timing.p90_s,
+            samples=timing.samples,
+        )
 
     def _factor(self, shape: Shape, visit: _Visit, typical: Mapping[str, float]) -> float:
         moved, flops = size(shape)

@@ -18,9 +18,9 @@ from specsim.reference.drafters import (
     Medusa,
     Merged,
     NGram,
-    Shape,
     SkippedLayers,
     Stepwise,
+    TreeShape,
 )
 from specsim.reference.drafters.own_weights import OwnWeights
 from specsim.reference.network.layers import Sublayers
@@ -37,7 +37,7 @@ from specsim.speculation.program.draft_weights import (
     TargetLayers,
     TargetSublayers,
 )
-from specsim.speculation.program.proposal import Proposal
+from specsim.speculation.program.proposal import ProposalSpec
 from specsim.speculation.tree import chain
 
 Make = Callable[[Transformer, Transformer | None, OwnWeights], Drafter]
@@ -75,7 +75,7 @@ def _runs_plainly(program: DraftProgram) -> bool:
     return placed and program.modifier is None and exact
 
 
-def _match(program: DraftProgram, phase: Phase, shape: Shape) -> Make | None:
+def _match(program: DraftProgram, phase: Phase, shape: TreeShape) -> Make | None:
     proposal, layer = str(program.proposal.kind), program.verify.from_layer
     trees = ("static_tree", "dynamic_tree", "dag")
     steps = phase.passes == ("depth" if proposal in trees else "per_token" if proposal == "chain" else None)
@@ -119,7 +119,7 @@ def _match(program: DraftProgram, phase: Phase, shape: Shape) -> Make | None:
             return None
 
 
-def _over(proposal: Proposal, source: Stepwise) -> Drafter:
+def _over(proposal: ProposalSpec, source: Stepwise) -> Drafter:
     """The source itself over its fixed shape, or trees that grow from it."""
     if proposal.kind == "dag":
         return Merged(source, proposal.depth, proposal.top_k, source.shape, proposal.merge_rate)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from specsim.arrays import Integers
 from specsim.reference.decoding.sampling import Sampler
-from specsim.reference.drafters import Drafter, History, Progress, Stopwatch
+from specsim.reference.drafters import Drafter, History, Prefills, Stopwatch
 from specsim.reference.drafters.branching import verified, verify_branches
 from specsim.reference.network.kernels import greedy_tokens
 from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
@@ -233,7 +233,7 @@ class Engine:
         if self.drafter is None or not wanted.computed or not (drafting or prefilling):
             return [0] * len(drafting)
         slots = np.array([self.slot(s.request_id) for s in drafting], dtype=np.int64)
-        behind = Progress(
+        behind = Prefills(
             np.array([self.slot(s.request_id) for s in prefilling], dtype=np.int64),
             np.array([s.computed_tokens for s in prefilling], dtype=np.int64),
         )

@@ -13,7 +13,7 @@ Most draft pass by pass: ``stepwise``, over a chain or a tree (``branching``), o
 elsewhere.
 """
 
-from specsim.reference.drafters.base import Drafter, History, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Drafter, History, Prefills, Proposal, Stopwatch
 from specsim.reference.drafters.draft_model import DraftModel
 from specsim.reference.drafters.dynamic_exit import DynamicExit
 from specsim.reference.drafters.features import Eagle, FeatureHead
@@ -23,7 +23,7 @@ from specsim.reference.drafters.lookahead import Lookahead
 from specsim.reference.drafters.merged import Merged
 from specsim.reference.drafters.own_target import AdapterLayer, EarlyExit, SkippedLayers
 from specsim.reference.drafters.prompt_lookup import NGram
-from specsim.reference.drafters.stepwise import Shape, Stepwise
+from specsim.reference.drafters.stepwise import Stepwise, TreeShape
 
 __all__ = [
     "AdapterLayer",
@@ -40,10 +40,10 @@ __all__ = [
     "Medusa",
     "Merged",
     "NGram",
-    "Progress",
+    "Prefills",
     "Proposal",
-    "Shape",
     "SkippedLayers",
     "Stepwise",
     "Stopwatch",
+    "TreeShape",
 ]

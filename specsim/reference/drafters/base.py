@@ -18,7 +18,7 @@ from specsim.reference.network.passes import TokenGroup
 from specsim.speculation.policy import Drafts
 from specsim.speculation.tree import DraftTree, chain
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 Judge = Callable[[NDArray[np.float64]], Drafts]
 """Says of confidences [n, k], 1 where none is known yet, how many tokens each slot proposes and how many to run."""
 
@@ -83,7 +83,7 @@ class Stopwatch:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def run(self, part: str, function: Callable[..., Result], *arguments: object) -> Result:
+    def run(self, part: str, function: Callable[..., _Result], *arguments: object) -> _Result:
         """Call a function and book its time."""
         start_s = self.now_s()
         result = function(*arguments)
@@ -92,7 +92,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Prefills:
     """Slots whose prompt is being computed in chunks, and how far each has come."""
 
     slots: Integers  # [n]
@@ -130,7 +130,7 @@ class Drafter(ABC):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         """Drafts for ascending ``slots``, fewer where a ``judge`` says so.

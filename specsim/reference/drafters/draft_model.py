@@ -7,9 +7,9 @@ from torch import Tensor
 
 from specsim.arrays import Integers
 from specsim.reference.decoding.sampling import Sampler
-from specsim.reference.drafters.base import History, Progress, Stopwatch
+from specsim.reference.drafters.base import History, Prefills, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
-from specsim.reference.drafters.stepwise import Shape, Stepwise
+from specsim.reference.drafters.stepwise import Stepwise, TreeShape
 from specsim.reference.network.passes import TokenGroup
 from specsim.reference.network.transformer import Transformer
 from specsim.speculation.tree import chain
@@ -22,11 +22,11 @@ class DraftModel(Stepwise):
     overwritten by that.
     """
 
-    def __init__(self, model: Transformer, shape: Shape = chain, sampler: Sampler | None = None) -> None:
+    def __init__(self, model: Transformer, shape: TreeShape = chain, sampler: Sampler | None = None) -> None:
         super().__init__(shape, sampler)
         self.model, self.pace = model, Pace(model.max_sequences)
 
-    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
+    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Prefills) -> Tensor:
         spans = self.pace.spans(slots, history.lengths[slots], depth + 1, prefilling)
         if not spans:
             return torch.zeros(0, self.model.spec.vocab_size)

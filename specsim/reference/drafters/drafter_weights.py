@@ -21,7 +21,7 @@ from specsim.reference.network.transformer_weights import (
     NORM_EPSILON,
     ROTARY_BASE,
     LayerWeights,
-    Reader,
+    TensorReader,
     random_layer,
     source,
 )
@@ -41,7 +41,7 @@ def random_heads(target: Transformer, count: int, seed: int) -> HeadWeights:
 def stored_heads(checkpoint: Checkpoint, target: Transformer, count: int | None = None) -> HeadWeights:
     """Medusa's first ``count`` heads, or all. Raises InvalidInput for fewer, or for other shapes than the target's."""
     hidden, vocab = target.spec.hidden_size, target.spec.vocab_size
-    get = Reader(checkpoint, target.device, target.dtype)
+    get = TensorReader(checkpoint, target.device, target.dtype)
     if count is None:
         count = sum(name.startswith("lm_heads.") for name in checkpoint.tensors)
     return HeadWeights(
@@ -60,7 +60,7 @@ def random_adapter(target: Transformer, seed: int, *, num_kv_heads: int | None =
 def stored_adapter(checkpoint: Checkpoint, target: Transformer) -> AdapterLayer:
     """Kangaroo's adapter. Raises InvalidInput for other shapes than the target's."""
     spec = _one_layer(target, checkpoint.config.get("num_key_value_heads"))
-    get = Reader(checkpoint, target.device, target.dtype)
+    get = TensorReader(checkpoint, target.device, target.dtype)
     layers = _layers(target, spec, [get.layer("", spec, mlp=False)], checkpoint)
     return AdapterLayer(layers, get("norm", spec.hidden_size))
 
@@ -76,7 +76,7 @@ def random_feature_head(target: Transformer, seed: int) -> FeatureHead:
 def stored_feature_head(checkpoint: Checkpoint, target: Transformer) -> FeatureHead:
     """EAGLE's head. Raises InvalidInput for other shapes than the target's."""
     spec, hidden = _one_layer(target), target.spec.hidden_size
-    get = Reader(checkpoint, target.device, target.dtype)
+    get = TensorReader(checkpoint, target.device, target.dtype)
     layers = _layers(target, spec, [get.layer("layers.0.", spec, input_norm=False)], checkpoint)
     return FeatureHead(pack(get("fc", hidden, 2 * hidden)), layers)
 

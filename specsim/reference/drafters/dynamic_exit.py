@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from specsim.arrays import Integers
 from specsim.reference.decoding.sampling import Sampler
-from specsim.reference.drafters.base import History, Judge, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import History, Judge, Prefills, Proposal, Stopwatch
 from specsim.reference.drafters.own_target import EarlyExit
 from specsim.reference.network.kernels import greedy_tokens
 from specsim.reference.network.transformer import Transformer
@@ -67,7 +67,7 @@ class DynamicExit(EarlyExit):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         if not self._chooses:

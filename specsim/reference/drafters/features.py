@@ -10,9 +10,9 @@ from torch import Tensor
 
 from specsim.arrays import Integers
 from specsim.reference.decoding.sampling import Sampler
-from specsim.reference.drafters.base import History, Progress, Stopwatch
+from specsim.reference.drafters.base import History, Prefills, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
-from specsim.reference.drafters.stepwise import Shape, Stepwise
+from specsim.reference.drafters.stepwise import Stepwise, TreeShape
 from specsim.reference.network.kernels import linear
 from specsim.reference.network.layers import Layers
 from specsim.reference.network.passes import PassPlan, TokenGroup
@@ -36,7 +36,7 @@ class Eagle(Stepwise):
     """
 
     def __init__(
-        self, target: Transformer, head: FeatureHead, shape: Shape = chain, sampler: Sampler | None = None
+        self, target: Transformer, head: FeatureHead, shape: TreeShape = chain, sampler: Sampler | None = None
     ) -> None:
         super().__init__(shape, sampler, offset=-1)
         self.target, self.fusion, self.layers = target, head.fusion, head.layers
@@ -45,7 +45,7 @@ class Eagle(Stepwise):
         self._guessed = torch.zeros(0)  # states [n, rows, hidden] of the last pass
         target.keep_states(self._last)
 
-    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
+    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Prefills) -> Tensor:
         spans = self.pace.spans(slots, history.lengths[slots] - 1, depth + 1, prefilling)
         if not spans:
             return torch.zeros(0, self.target.spec.vocab_size)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specsim.arrays import Floats, Integers
-from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
-from specsim.reference.drafters.stepwise import Shape, Stepwise
+from specsim.reference.drafters.base import Drafter, History, Judge, Prefills, Proposal, Stopwatch
+from specsim.reference.drafters.stepwise import Stepwise, TreeShape
 from specsim.reference.network.passes import Branches, TokenGroup
 from specsim.speculation.tree import DraftTree
 
@@ -25,7 +25,7 @@ class Grown(Drafter):
     is imposed; its passes are those of any other.
     """
 
-    def __init__(self, source: Stepwise, depth: int, top_k: int, imposed: Shape) -> None:
+    def __init__(self, source: Stepwise, depth: int, top_k: int, imposed: TreeShape) -> None:
         self.source, self.depth, self.top_k = source, depth, top_k
         self._imposed, self._grows = imposed, True
 
@@ -41,7 +41,7 @@ class Grown(Drafter):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         passes, width = min(self.depth, draft_tokens), min(self.top_k, draft_tokens)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from specsim.arrays import Integers
 from specsim.errors import InvalidInput
-from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
-from specsim.reference.drafters.stepwise import Shape
+from specsim.reference.drafters.base import Drafter, History, Judge, Prefills, Proposal, Stopwatch
+from specsim.reference.drafters.stepwise import TreeShape
 from specsim.reference.network.kernels import linear
 from specsim.reference.network.transformer import Transformer
 from specsim.speculation.tree import DraftTree, chain
@@ -33,7 +33,7 @@ class Medusa(Drafter):
     heads run, also where fewer drafts are wanted.
     """
 
-    def __init__(self, target: Transformer, weights: HeadWeights, shape: Shape = chain) -> None:
+    def __init__(self, target: Transformer, weights: HeadWeights, shape: TreeShape = chain) -> None:
         self.target, self.weights, self.shape = target, weights, shape
         self._states = target.keep_states(target.spec.num_layers)
 
@@ -51,7 +51,7 @@ class Medusa(Drafter):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         tree = self.tree(draft_tokens)

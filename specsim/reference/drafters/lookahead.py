@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from specsim.arrays import Integers
-from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Drafter, History, Judge, Prefills, Proposal, Stopwatch
 from specsim.reference.network.passes import Branches, TokenGroup
 from specsim.speculation.tree import DraftTree
 
@@ -44,7 +44,7 @@ class Lookahead(Drafter):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         drafts = np.zeros((len(slots), draft_tokens), dtype=np.int64)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from specsim.arrays import Integers
 from specsim.reference.drafters.grown import Candidates, Grown
-from specsim.reference.drafters.stepwise import Shape, Stepwise
+from specsim.reference.drafters.stepwise import Stepwise, TreeShape
 
 
 class Merged(Grown):
@@ -20,7 +20,7 @@ class Merged(Grown):
     The drafter must not carry states from pass to pass, because a merged path has none.
     """
 
-    def __init__(self, source: Stepwise, depth: int, top_k: int, imposed: Shape, merge_rate: float) -> None:
+    def __init__(self, source: Stepwise, depth: int, top_k: int, imposed: TreeShape, merge_rate: float) -> None:
         super().__init__(source, depth, top_k, imposed)
         self._merge_rate = merge_rate
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from specsim.arrays import Integers
 from specsim.errors import InvalidInput
 from specsim.reference.decoding.sampling import Sampler
-from specsim.reference.drafters.base import History, Progress, Stopwatch
+from specsim.reference.drafters.base import History, Prefills, Stopwatch
 from specsim.reference.drafters.pace import Pace, Span, ascending
-from specsim.reference.drafters.stepwise import Shape, Stepwise
+from specsim.reference.drafters.stepwise import Stepwise, TreeShape
 from specsim.reference.network.layers import Layers, Sublayers
 from specsim.reference.network.passes import PassPlan, TokenGroup
 from specsim.reference.network.transformer import Transformer
@@ -27,12 +27,12 @@ class SkippedLayers(Stepwise):
     """
 
     def __init__(
-        self, target: Transformer, only: Sublayers, shape: Shape = chain, sampler: Sampler | None = None
+        self, target: Transformer, only: Sublayers, shape: TreeShape = chain, sampler: Sampler | None = None
     ) -> None:
         super().__init__(shape, sampler)
         self.target, self.only = target, only
 
-    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
+    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Prefills) -> Tensor:
         if not len(slots):
             return torch.zeros(0, self.target.spec.vocab_size)
         return watch.run("draft", self._pass, [_last_tokens(history, slots, self.target)])
@@ -87,13 +87,13 @@ class EarlyExit(Stepwise):
         if reuse or adapter is not None:
             target.keep_states(last)
 
-    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
+    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Prefills) -> Tensor:
         return watch.run("draft", self._begin, history, slots, prefilling)
 
     def extend(self, groups: list[TokenGroup], parents: Integers, watch: Stopwatch) -> Tensor:
         return watch.run("draft", self._extend, groups)
 
-    def _begin(self, history: History, slots: Integers, prefilling: Progress) -> Tensor:
+    def _begin(self, history: History, slots: Integers, prefilling: Prefills) -> Tensor:
         logits = torch.zeros(0, self.target.spec.vocab_size)
         if len(slots):
             self._ahead[slots] = 0

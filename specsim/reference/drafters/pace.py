@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from specsim.arrays import Integers
-from specsim.reference.drafters.base import Progress
+from specsim.reference.drafters.base import Prefills
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Pace:
     def __init__(self, max_sequences: int) -> None:
         self.computed: Integers = np.zeros(max_sequences, dtype=np.int64)
 
-    def spans(self, slots: Integers, ends: Integers, width: int, prefilling: Progress) -> list[Span]:
+    def spans(self, slots: Integers, ends: Integers, width: int, prefilling: Prefills) -> list[Span]:
         """What a round's first pass runs, logits after each slot's last place; all of it then counts as computed.
 
         The last ``width`` places of each slot once more, for all alike: after a round that verified ``width`` - 1

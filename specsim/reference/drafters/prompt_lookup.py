@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from specsim.arrays import Integers
-from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Drafter, History, Judge, Prefills, Proposal, Stopwatch
 
 
 class NGram(Drafter):
@@ -24,7 +24,7 @@ class NGram(Drafter):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         drafts = np.zeros((len(slots), draft_tokens), dtype=np.int64)

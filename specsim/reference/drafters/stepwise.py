@@ -11,13 +11,13 @@ from torch import Tensor
 
 from specsim.arrays import Integers
 from specsim.reference.decoding.sampling import Sampler
-from specsim.reference.drafters.base import Drafter, History, Judge, Progress, Proposal, Stopwatch
+from specsim.reference.drafters.base import Drafter, History, Judge, Prefills, Proposal, Stopwatch
 from specsim.reference.drafters.branching import Level, levels
 from specsim.reference.network.kernels import greedy_tokens
 from specsim.reference.network.passes import TokenGroup
 from specsim.speculation.tree import DraftTree, chain
 
-Shape = Callable[[int], DraftTree]
+TreeShape = Callable[[int], DraftTree]
 
 
 class Stepwise(Drafter):
@@ -30,12 +30,12 @@ class Stepwise(Drafter):
 
     confident = True
 
-    def __init__(self, shape: Shape = chain, sampler: Sampler | None = None, offset: int = 0) -> None:
+    def __init__(self, shape: TreeShape = chain, sampler: Sampler | None = None, offset: int = 0) -> None:
         self.shape, self.sampler = shape, sampler
         self.offset = offset  # a known token's place in the drafter's cache less that in the target's
 
     @abstractmethod
-    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Progress) -> Tensor:
+    def begin(self, history: History, slots: Integers, depth: int, watch: Stopwatch, prefilling: Prefills) -> Tensor:
         """Logits [n, vocab] after each slot's last known token; ``depth`` is that of the tree to come."""
 
     @abstractmethod
@@ -54,7 +54,7 @@ class Stepwise(Drafter):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         steps = levels(self.tree(draft_tokens))

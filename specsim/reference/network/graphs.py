@@ -126,10 +126,16 @@ class _Buffers:
             wanted = (first[:, None] + torch.arange(frame.rows, device=device)).flatten()
         run = AttentionCall(0, places.numel(), frame.slots, slice(0, frame.slots), frame.keys, mask)
         return PassPlan(
-            tokens=self.tokens, cos=cos, sin=sin,
-            rows=rows[:, None] + stack.max_length * torch.arange(kv_heads, device=device), runs=[run], wanted=wanted,
-            states=states, carried=None if frame.carried is None else self.carried, spare=spare,
-        )  # fmt: skip
+            tokens=self.tokens,
+            cos=cos,
+            sin=sin,
+            rows=rows[:, None] + stack.max_length * torch.arange(kv_heads, device=device),
+            runs=[run],
+            wanted=wanted,
+            states=states,
+            carried=None if frame.carried is None else self.carried,
+            spare=spare,
+        )
 
 
 @dataclass(slots=True)

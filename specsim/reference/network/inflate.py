@@ -35,16 +35,30 @@ from specsim.specs.model import ModelSpec
 
 # Rows and columns of each matrix, by the part of its name before ".weight".
 AXES = {
-    "embed_tokens": ("vocab", "hidden"), "lm_head": ("vocab", "hidden"), "lm_heads": ("vocab", "hidden"),
-    "q_proj": ("queries", "hidden"), "k_proj": ("keys", "hidden"), "v_proj": ("keys", "hidden"),
-    "o_proj": ("hidden", "queries"), "gate_proj": ("intermediate", "hidden"), "up_proj": ("intermediate", "hidden"),
-    "down_proj": ("hidden", "intermediate"), "fc": ("hidden", "hidden_twice"), "layers": ("hidden", "hidden"),
-}  # fmt: skip
+    "embed_tokens": ("vocab", "hidden"),
+    "lm_head": ("vocab", "hidden"),
+    "lm_heads": ("vocab", "hidden"),
+    "q_proj": ("queries", "hidden"),
+    "k_proj": ("keys", "hidden"),
+    "v_proj": ("keys", "hidden"),
+    "o_proj": ("hidden", "queries"),
+    "gate_proj": ("intermediate", "hidden"),
+    "up_proj": ("intermediate", "hidden"),
+    "down_proj": ("hidden", "intermediate"),
+    "fc": ("hidden", "hidden_twice"),
+    "layers": ("hidden", "hidden"),
+}
 OUTPUTS = ("o_proj", "down_proj")
 SIZES = (
-    "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size", "vocab_size",
+    "num_layers",
+    "hidden_size",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "intermediate_size",
+    "vocab_size",
     "tied_embeddings",
-)  # fmt: skip
+)
 NOISE = 5e-4  # of added entries, relative to their matrix: heard by no argmax but a near tie, and no denormal
 LAYER = re.compile(r"^model\.layers\.(\d+)\.(.*)$")
 

@@ -46,9 +46,15 @@ class Transformer(Layers):
                 weights = random_weights(spec, device=where, dtype=dtype, seed=seed, noise=noise)
             self._table, self._head, self._norm = weights.table, weights.head, weights.norm
             super().__init__(
-                spec, weights.layers, rotary_base=weights.rotary_base, norm_epsilon=weights.norm_epsilon,
-                device=where, dtype=dtype, max_sequences=max_sequences, max_length=max_length,
-            )  # fmt: skip
+                spec,
+                weights.layers,
+                rotary_base=weights.rotary_base,
+                norm_epsilon=weights.norm_epsilon,
+                device=where,
+                dtype=dtype,
+                max_sequences=max_sequences,
+                max_length=max_length,
+            )
 
     @torch.inference_mode()
     def run(self, plan: PassPlan, first: int = 0) -> Tensor:

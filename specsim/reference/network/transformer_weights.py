@@ -16,7 +16,7 @@ from specsim.specs.model import ModelSpec
 ROTARY_BASE = 10_000.0
 NORM_EPSILON = 1e-5
 
-Source = Callable[[int, int, float], Tensor]
+TensorSource = Callable[[int, int, float], Tensor]
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def random_weights(
 
 
 def random_layer(
-    spec: ModelSpec, draw: Source, norm: Tensor, *, input_norm: bool = True, mlp: bool = True
+    spec: ModelSpec, draw: TensorSource, norm: Tensor, *, input_norm: bool = True, mlp: bool = True
 ) -> LayerWeights:
     """One layer of ``spec``; its residual branches are so small that the sum of all layers' stays of order one."""
     shapes = {matrix.name: (matrix.n, matrix.k) for matrix in spec.linears()}
@@ -90,7 +90,7 @@ def stored_weights(
 
     Raises InvalidInput for a weight that is missing or has another shape than ``spec`` says.
     """
-    get = Reader(checkpoint, device, dtype)
+    get = TensorReader(checkpoint, device, dtype)
     hidden = spec.hidden_size
     table = get("model.embed_tokens", spec.vocab_size, hidden)
     return TransformerWeights(
@@ -104,7 +104,7 @@ def stored_weights(
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class TensorReader:
     """A checkpoint's weights by name, on their device."""
 
     checkpoint: Checkpoint
@@ -137,7 +137,7 @@ class Reader:
         return layer
 
 
-def source(dtype: torch.dtype, device: torch.device, seed: int, noise: float = 0.0) -> Source:
+def source(dtype: torch.dtype, device: torch.device, seed: int, noise: float = 0.0) -> TensorSource:
     """Draws matrices [n, k] of normal entries with variance 1/spread; noise comes from a stream of its own."""
     base = torch.Generator(device).manual_seed(seed)
     extra = torch.Generator(device).manual_seed(seed + 1)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specsim.arrays import Integers
+from specsim.profiles.schema import spread_of
 from specsim.reference.decoding.engine import Engine
 from specsim.reference.decoding.models import Models
-from specsim.reference.drafters import Drafter, DraftModel, History, NGram, Progress, Proposal, Stopwatch
+from specsim.reference.drafters import Drafter, DraftModel, History, NGram, Prefills, Proposal, Stopwatch
 from specsim.reference.drafters.base import Judge
 from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
 from specsim.reference.timing.grid import MIN_ROUNDS, WARM_UP_ROUNDS, SteadyBatch, room
@@ -85,7 +86,7 @@ class _Zeros(Drafter):
         slots: Integers,
         draft_tokens: int,
         watch: Stopwatch,
-        prefilling: Progress,
+        prefilling: Prefills,
         judge: Judge | None = None,
     ) -> Proposal:
         shape = (len(slots), draft_tokens)
@@ -100,9 +101,16 @@ class _Evicting(Transformer):
 
     def __init__(self, device: str, evicted_bytes: int, *, max_sequences: int, max_length: int, seed: int) -> None:
         spec = ModelSpec(
-            name="tiny", source="host time only", num_layers=1, hidden_size=64, num_heads=8, num_kv_heads=4,
-            head_dim=64, intermediate_size=128, vocab_size=512,
-        )  # fmt: skip
+            name="tiny",
+            source="host time only",
+            num_layers=1,
+            hidden_size=64,
+            num_heads=8,
+            num_kv_heads=4,
+            head_dim=64,
+            intermediate_size=128,
+            vocab_size=512,
+        )
         super().__init__(
             spec, device=device, dtype=torch.float32, max_sequences=max_sequences, max_length=max_length, seed=seed
         )
@@ -152,5 +160,4 @@ def _host_s(cells: list[SteadyBatch], models: Sequence[_Evicting], seconds: floa
 
 
 def _host_row(part: HostPart, batch: int, seconds: NDArray[np.float64]) -> MeasuredHostTime:
-    p10, median, p90 = np.maximum(np.percentile(seconds, [10, 50, 90]), 1e-9).tolist()
-    return MeasuredHostTime(part, batch, median, p10, p90, len(seconds))
+    return MeasuredHostTime(part, batch, *spread_of(seconds), len(seconds))

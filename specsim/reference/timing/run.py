@@ -43,40 +43,10 @@ def serve(assembly: Assembly, *, device: str = "cpu", between_steps: Callable[[]
     not fit, NoAnswer for a request that could never run.
     """
     scenario = assembly.scenario
-    if scenario.engine.num_kv_blocks is None:
-        raise InvalidInput("num_kv_blocks is null; a reference run needs it: set engine.num_kv_blocks")
-    if scenario.engine.prefix_caching:
-        raise InvalidInput("prefix_caching is true and a reference run shares no prefixes; set it to false")
     imposed = scenario.speculation is not None and scenario.weights is None
-    if imposed and scenario.workload.acceptance_by_class():
-        raise InvalidInput("workload.classes give acceptance laws and a reference run imposes one law; remove them")
+    _refuse_unfit(scenario, imposed=imposed)
     requests = scenario.requests()
-    longest = max(r.prompt_tokens + r.output_tokens for r in requests)
-    limits, speculation = scenario.engine, scenario.speculation
-    max_draft_tokens = speculation.max_draft_tokens if speculation else 0
-    prompts = _prompts(scenario, requests)
-    places = speculation.program.cache_places(max_draft_tokens) if speculation else 0
-    models = build_models(
-        scenario,
-        device=device,
-        max_sequences=min(limits.max_num_seqs, len(requests)),
-        max_length=longest + places + 1,
-    )
-    draws = AcceptanceDraws(speculation.acceptance, scenario.seed) if speculation and imposed else None
-    engine = Engine(models.target, drafter(models, scenario), draws)
-    program = speculation.program if speculation else None
-    scheduler = Scheduler(
-        limits,
-        scenario.engine.num_kv_blocks,
-        max_draft_tokens=max_draft_tokens,
-        lookahead_tokens=program.lookahead_tokens(max_draft_tokens) if program else 0,
-        draft_slots=program.budget_tokens(max_draft_tokens) if program else 0,
-    )
-    session = _Session(assembly, requests, prompts, engine, scheduler)
-    # Or the first request pays for thread pools and first touches of the weights.
-    models.fill(1, min(16, longest), scenario.seed)
-    if models.target.graphs is not None:
-        rehearse(engine, assembly.decider() or ByBatch([0]), shortest=min(r.prompt_tokens for r in requests))
+    session = _session(assembly, requests, device, imposed=imposed)
     duration_s = session.run(between_steps)
     log = session.log
     arrivals_s = [r.arrival_s for r in requests if r.arrival_s is not None]  # none in a closed loop
@@ -89,9 +59,51 @@ def serve(assembly: Assembly, *, device: str = "cpu", between_steps: Callable[[]
         itl_s=np.array(log.gaps_s, dtype=np.float64),
         acceptance=log.acceptance,
         price_source="wall clock",
-        versions=_versions(device) | ({"acceptance": "imposed" if imposed else "real"} if speculation else {}),
+        versions=_versions(device)
+        | ({"acceptance": "imposed" if imposed else "real"} if scenario.speculation else {}),
         saturated=queue_kept_growing(left_waiting(arrivals_s, [log.steps]), len(arrivals_s)),
     )
+
+
+def _refuse_unfit(scenario: Scenario, *, imposed: bool) -> None:
+    """Raises InvalidInput for what the engine does not do."""
+    if scenario.engine.num_kv_blocks is None:
+        raise InvalidInput("num_kv_blocks is null; a reference run needs it: set engine.num_kv_blocks")
+    if scenario.engine.prefix_caching:
+        raise InvalidInput("prefix_caching is true and a reference run shares no prefixes; set it to false")
+    if imposed and scenario.workload.acceptance_by_class():
+        raise InvalidInput("workload.classes give acceptance laws and a reference run imposes one law; remove them")
+
+
+def _session(assembly: Assembly, requests: list[RequestSpec], device: str, *, imposed: bool) -> _Session:
+    """Models, engine and scheduler, warmed up."""
+    scenario = assembly.scenario
+    limits, speculation = scenario.engine, scenario.speculation
+    program = speculation.program if speculation else None
+    max_draft_tokens = speculation.max_draft_tokens if speculation else 0
+    longest = max(r.prompt_tokens + r.output_tokens for r in requests)
+    prompts = _prompts(scenario, requests)
+    models = build_models(
+        scenario,
+        device=device,
+        max_sequences=min(limits.max_num_seqs, len(requests)),
+        max_length=longest + (program.cache_places(max_draft_tokens) if program else 0) + 1,
+    )
+    draws = AcceptanceDraws(speculation.acceptance, scenario.seed) if speculation and imposed else None
+    engine = Engine(models.target, drafter(models, scenario), draws)
+    scheduler = Scheduler(
+        limits,
+        limits.num_kv_blocks or 0,
+        max_draft_tokens=max_draft_tokens,
+        lookahead_tokens=program.lookahead_tokens(max_draft_tokens) if program else 0,
+        draft_slots=program.budget_tokens(max_draft_tokens) if program else 0,
+    )
+    session = _Session(assembly, requests, prompts, engine, scheduler)
+    # Or the first request pays for thread pools and first touches of the weights.
+    models.fill(1, min(16, longest), scenario.seed)
+    if models.target.graphs is not None:
+        rehearse(engine, assembly.decider() or ByBatch([0]), shortest=min(r.prompt_tokens for r in requests))
+    return session
 
 
 def _versions(device: str) -> dict[str, str]:
@@ -132,7 +144,7 @@ class _Session:
         self._queue = [r.request_id for r in reversed(requests)]  # of a closed loop, next one last
         self._due: list[tuple[float, int]] = []  # heap of (arrival_s, request_id)
         if self._clients is None:
-            self._due = [(_arrival_s(r), r.request_id) for r in requests]
+            self._due = [(r.due_s(), r.request_id) for r in requests]
             heapq.heapify(self._due)
         else:
             for _ in range(min(self._clients.concurrency, len(requests))):
@@ -165,12 +177,6 @@ class _Session:
         self._scheduler.add(Running(request_id, request.prompt_tokens, request.output_tokens))
         self._engine.add(request_id, self._prompts(request))
         self.log.arrive(request, arrival_s)
-
-
-def _arrival_s(request: RequestSpec) -> float:
-    if request.arrival_s is None:
-        raise InvalidInput(f"request {request.request_id} has no arrival time; give one, or closed-loop clients")
-    return request.arrival_s
 
 
 class _Log:
@@ -219,8 +225,14 @@ class _Log:
         prefill = sum(s.tokens for s in shares if s.prefill)
         self.steps.append(
             StepRecord(
-                start_s=start_s, duration_s=end_s - start_s, sequences=len(shares), prefill_tokens=prefill,
-                verify_tokens=outcome.step.total_tokens - prefill, draft_tokens=sum(s.drafts for s in shares),
-                accepted=sum(outcome.accepted), kv_blocks=outcome.kv_blocks, waiting=outcome.waiting,
+                start_s=start_s,
+                duration_s=end_s - start_s,
+                sequences=len(shares),
+                prefill_tokens=prefill,
+                verify_tokens=outcome.step.total_tokens - prefill,
+                draft_tokens=sum(s.drafts for s in shares),
+                accepted=sum(outcome.accepted),
+                kv_blocks=outcome.kv_blocks,
+                waiting=outcome.waiting,
             )
-        )  # fmt: skip
+        )

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from specsim.assembly import assemble
 from specsim.errors import NoAnswer, SpecsimError
-from specsim.interop.engine_config import Engine
+from specsim.interop.engine_config import RealEngineKind
 from specsim.planning.compare import Comparison, compare, usual_drafters, with_each
 from specsim.planning.decide import Decision, decide
 from specsim.planning.load_curve import Deployed, LoadPoint, Otherwise, load_curve, otherwise
@@ -23,7 +23,8 @@ from specsim.planning.plan.answer import PlanAnswer, plan_answer
 from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
 from specsim.planning.sweep.frontier import Offer
-from specsim.planning.tune import Rule, engine_named, rule_of, tune
+from specsim.planning.tune import ScheduleRule, engine_named, rule_of, tune
+from specsim.progress import ShareProgress
 from specsim.results import Slo
 from specsim.scenario import Asked, Scenario, ShortOptions, Speculation, ask
 from specsim.serving.uncertainty import FEWEST_RUNS, PredictedInterval, predicted_metrics
@@ -32,13 +33,12 @@ from specsim.speculation.policy import FixedPolicy
 OFF, ON = "off", "on"
 COMPARED = 5  # drafters that are simulated
 UNSURE = ("p95_ttft_ms", "p95_tpot_ms", "mean_e2el_ms", "output_throughput")
-Progress = Callable[[str, float], None]  # what is done, and the share of all
 
 _Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, slots=True)
-class Told(Generic[_Part]):
+class PartAnswer(Generic[_Part]):
     """A part's answer; None: ``why`` there is none."""
 
     answer: _Part | None = None
@@ -46,7 +46,7 @@ class Told(Generic[_Part]):
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedAnswer:
     """The question's own deployment under load, off and with what is best: by alternative one run under one seed.
 
     ``decision`` None: there is no drafter. ``unsure``: intervals of the best, of prices, acceptance and the front end.
@@ -63,15 +63,15 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    served: Told[Served]
-    plan: Told[PlanAnswer]
-    comparison: Told[Comparison]
-    offers: Told[list[Offer]]
+    served: PartAnswer[ServedAnswer]
+    plan: PartAnswer[PlanAnswer]
+    comparison: PartAnswer[Comparison]
+    offers: PartAnswer[list[Offer]]
 
 
 def answers(
     asked: Asked, named: Named, growth: Growth | None = None, *, pool: Executor | None = None,
-    progress: Progress | None = None,
+    progress: ShareProgress | None = None,
 ) -> Answers:  # fmt: skip
     """Every part. ``named``: what a plan may choose, ``growth``: of its load. ``pool``: of processes."""
     tell = progress or (lambda _, share: None)
@@ -101,16 +101,16 @@ def _each(
         yield futures[future], future.result()
 
 
-def _told(ask_for: Callable[..., _Part], *about: Any) -> Told[_Part]:
+def _told(ask_for: Callable[..., _Part], *about: Any) -> PartAnswer[_Part]:
     try:
-        return Told(ask_for(*about))
+        return PartAnswer(ask_for(*about))
     except SpecsimError as error:
-        return Told(why=str(error))
+        return PartAnswer(why=str(error))
 
 
 def _served_and_planned(
     asked: Asked, named: Named, growth: Growth | None
-) -> tuple[Told[Served], Told[PlanAnswer]]:  # fmt: skip
+) -> tuple[PartAnswer[ServedAnswer], PartAnswer[PlanAnswer]]:  # fmt: skip
     """The plan drafts as was found to be best under the load."""
     served = _told(_served, asked.scenario)
     if served.answer is None or ON not in served.answer.scenarios:
@@ -122,7 +122,7 @@ def _served_and_planned(
     return served, _told(lambda: plan_answer(drafting, chosen, growth=growth))
 
 
-def _served(scenario: Scenario) -> Served:
+def _served(scenario: Scenario) -> ServedAnswer:
     plain = scenario.without_speculation()
     if scenario.speculation is None or not scenario.speculation.max_draft_tokens:
         return _under_load(None, {OFF: plain}, "")
@@ -136,7 +136,7 @@ def _served(scenario: Scenario) -> Served:
     return _under_load(decision, {OFF: question.without_speculation(), ON: on}, note)
 
 
-def _engine(scenario: Scenario) -> tuple[Engine | None, Rule, str]:
+def _engine(scenario: Scenario) -> tuple[RealEngineKind | None, ScheduleRule, str]:
     """Whose text it is, which schedules that one can follow, and why there is none."""
     engine = engine_named(scenario.engine.kind) or "vllm"
     try:
@@ -145,12 +145,12 @@ def _engine(scenario: Scenario) -> tuple[Engine | None, Rule, str]:
         return None, "any", str(error)
 
 
-def _under_load(decision: Decision | None, scenarios: Mapping[str, Scenario], note: str) -> Served:
+def _under_load(decision: Decision | None, scenarios: Mapping[str, Scenario], note: str) -> ServedAnswer:
     deployed = {name: Deployed.of(one) for name, one in scenarios.items()}
     curve, other = load_curve(deployed), otherwise(deployed)
     best = list(scenarios.values())[-1]
     unsure = predicted_metrics(assemble(best), UNSURE, runs=FEWEST_RUNS, vary_acceptance=True)
-    return Served(decision, scenarios, other[0].runs, curve, other, unsure, note)
+    return ServedAnswer(decision, scenarios, other[0].runs, curve, other, unsure, note)
 
 
 def _compared(asked: Asked) -> Comparison:

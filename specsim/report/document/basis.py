@@ -11,9 +11,9 @@ from specsim.assembly import Assembly
 from specsim.cost.memory import MemoryBudget
 from specsim.fidelity import Fidelity
 from specsim.report.assumed import assumed_lines, unstated_line
-from specsim.report.document.answers import ON, Served, speculation_of
-from specsim.report.document.blocks import Bullets, Chart, Listing, Paragraph, Section
-from specsim.report.memory import HELD, capacity_sheet, memory_figure, sides
+from specsim.report.document.answers import ON, ServedAnswer, speculation_of
+from specsim.report.document.blocks import Bullets, Chart, Listing, Paragraph, Section, as_sentence
+from specsim.report.memory import HELD, capacity_line, capacity_sheet, memory_figure, sides
 from specsim.report.sheet import Sheet
 from specsim.report.validation.map_figures import map_agreement
 from specsim.scenario import Asked, Scenario
@@ -38,10 +38,13 @@ def memory(machine: Assembly) -> Section:
     told = (
         f"GB of one GPU's {first.total_bytes / GB:.1f}, of which the engine takes "
         f"{machine.limits.gpu_memory_utilization:.0%}, {first.usable_bytes / GB:.1f} GB; counted as vLLM counts "
-        "it at its start. Beside it, how many sequences a replica's KV cache holds."
+        "it at its start. Then, by their length, how many sequences a replica's KV cache holds."
     )
     tables = [Sheet("", ("one GPU, GB", *replicas), rows), capacity_sheet(machine)]
-    return Section("Memory", [Paragraph(told), Chart(memory_figure(machine)), *tables])
+    return Section(
+        "Memory",
+        [Paragraph(as_sentence(capacity_line(machine))), Paragraph(told), Chart(memory_figure(machine)), *tables],
+    )
 
 
 def _left(budget: MemoryBudget) -> float:
@@ -86,7 +89,7 @@ def measured_beside(fidelity: Fidelity, origin: str) -> Section:
     )
 
 
-def repeat(asked: Asked, served: Served | None = None, options: Sequence[str] = ()) -> Section:
+def repeat(asked: Asked, served: ServedAnswer | None = None, options: Sequence[str] = ()) -> Section:
     """The commands, and the scenario that they are given; ``options``: those of the plan."""
     extra = f" {shlex.join(options)}" if options else ""
     lines = [f"specsim report {FILE}{extra}", f"specsim predict {FILE}"]

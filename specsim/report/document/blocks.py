@@ -42,13 +42,13 @@ def as_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
-Block = Paragraph | Bullets | Listing | Chart | Sheet
+DocumentBlock = Paragraph | Bullets | Listing | Chart | Sheet
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
     title: str
-    blocks: Sequence[Block]
+    blocks: Sequence[DocumentBlock]
 
 
 @dataclass(frozen=True, slots=True)

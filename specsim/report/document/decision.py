@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from specsim.planning.decide import Decision
-from specsim.report.document.answers import OFF, ON, Answers, Served, bounded
-from specsim.report.document.blocks import Block, Bullets, Listing, Paragraph, Section, Tone, as_sentence
+from specsim.report.document.answers import OFF, ON, Answers, ServedAnswer, bounded
+from specsim.report.document.blocks import Bullets, DocumentBlock, Listing, Paragraph, Section, Tone, as_sentence
 from specsim.report.plan import plan_answer_sentences
 from specsim.report.served import number, run_table, slo_line, slo_sheet
 from specsim.report.sheet import Sheet
@@ -52,13 +52,13 @@ def lead(answer: Verdict, found: Answers | None, slo: Slo | None) -> list[str]:
     return [*lines, f"{answer.limits}."]
 
 
-def best_name(served: Served) -> str:
+def best_name(served: ServedAnswer) -> str:
     """The alternative that is recommended."""
     on = served.decision is not None and served.decision.policy.longest
     return ON if on else OFF
 
 
-def service_levels(served: Served, slo: Slo | None) -> Section:
+def service_levels(served: ServedAnswer, slo: Slo | None) -> Section:
     """The SLO's bounds, met or missed and by how much, and every figure of the runs."""
     bounds = bounded(slo)
     first = [Paragraph(NO_SLO)] if bounds is None else [slo_sheet(served.runs, bounds)]
@@ -72,7 +72,7 @@ def service_levels(served: Served, slo: Slo | None) -> Section:
     return Section("Service levels", [*first, Paragraph(told), runs])
 
 
-def _drafts(served: Served) -> str:
+def _drafts(served: ServedAnswer) -> str:
     speculation = served.scenarios[ON].speculation
     assert speculation is not None
     name, policy = speculation.drafter_name(), speculation.policy
@@ -84,13 +84,13 @@ def drafts(decision: Decision, slo: Slo | None, note: str) -> Section:
     confirmation = decision.confirmation
     assert confirmation is not None
     tables = (trials_table(confirmation, slo), schedule_table(decision.tuning))
-    blocks: list[Block] = [Paragraph(formula_sentence(decision.tuning)), *map(Sheet.of, tables)]
+    blocks: list[DocumentBlock] = [Paragraph(formula_sentence(decision.tuning)), *map(Sheet.of, tables)]
     if not decision.policy.longest:
         return Section("Draft length", [*blocks, Paragraph(as_sentence(decision.off_line()))])
     if decision.engine is None:
         return Section("Draft length", [*blocks, Paragraph(as_sentence(f"nothing to paste: {note}"))])
     text = decision.text
-    listings: list[Block] = [Listing(decision.command, "sh")]
+    listings: list[DocumentBlock] = [Listing(decision.command, "sh")]
     if decision.engine == "tensorrt-llm":
         listings.append(Listing(text.text, "yaml"))
     listings += [Listing(f"# {name}\n{content}") for name, content in text.files.items()]

@@ -10,8 +10,8 @@ from specsim.planning.load_curve import Otherwise, own_load
 from specsim.planning.plan.answer import PlanAnswer
 from specsim.planning.plan.choose import Plan
 from specsim.planning.plan.sensitivity import SHARE
-from specsim.report.document.answers import OFF, Answers, Served, bounded
-from specsim.report.document.blocks import Block, Bullets, Paragraph, Section
+from specsim.report.document.answers import OFF, Answers, ServedAnswer, bounded
+from specsim.report.document.blocks import Bullets, DocumentBlock, Paragraph, Section
 from specsim.report.document.decision import best_name
 from specsim.report.plan import interval_ends
 from specsim.report.served import number
@@ -38,7 +38,7 @@ CROWDED = 0.7  # share of what can be served from which on bursts hurt: queues g
 FULL = 0.9  # of the KV cache
 
 
-def sensitivity(served: Served, plan: PlanAnswer | None, slo: Slo | None) -> Section:
+def sensitivity(served: ServedAnswer, plan: PlanAnswer | None, slo: Slo | None) -> Section:
     """The load, lengths and acceptance a fifth otherwise, prices and acceptance as wrong as they may be."""
     name, bounds = best_name(served), bounded(slo)
     header = ["", *(["E2E off\nmean s"] if name != OFF else []), f"E2E {name}\nmean s", "TTFT\np95 ms", "TPOT\np95 ms"]
@@ -56,7 +56,7 @@ def sensitivity(served: Served, plan: PlanAnswer | None, slo: Slo | None) -> Sec
         f"One thing at a time {SHARE:.0%} other than expected, simulated with the same requests; last, 90 % intervals "
         f"of what prices of steps, acceptance and the front end leave open together. TTFT, TPOT: those of {name}."
     )
-    blocks: list[Block] = [Paragraph(told), Sheet("", header, rows)]
+    blocks: list[DocumentBlock] = [Paragraph(told), Sheet("", header, rows)]
     if plan is not None and (line := _price_line(plan.plan)) is not None:
         blocks.append(Paragraph(line))
     return Section("If it is otherwise", blocks)
@@ -79,7 +79,7 @@ def _gpus(plan: PlanAnswer) -> dict[tuple[str, float], str]:
     return found
 
 
-def _unsure_row(served: Served, plan: PlanAnswer | None, width: int, *, skips: bool) -> list[str]:
+def _unsure_row(served: ServedAnswer, plan: PlanAnswer | None, width: int, *, skips: bool) -> list[str]:
     keys = (("mean_e2el_ms", 1e-3), ("p95_ttft_ms", 1.0), ("p95_tpot_ms", 1.0))
     told = [_ends(served.unsure.get(key), scale) for key, scale in keys]
     row = ["prices, acceptance", *([""] if skips else []), *told]
@@ -139,7 +139,7 @@ def _of_prices(worst: str) -> list[str]:
     return [f"Prices: {meant}; specsim profile run measures your own."]
 
 
-def _of_certainty(served: Served) -> list[str]:
+def _of_certainty(served: ServedAnswer) -> list[str]:
     confirmation = None if served.decision is None else served.decision.confirmation
     if confirmation is None or confirmation.sure:
         return []
@@ -149,7 +149,7 @@ def _of_certainty(served: Served) -> list[str]:
     ]
 
 
-def _of_room(served: Served) -> list[str]:
+def _of_room(served: ServedAnswer) -> list[str]:
     run, lines = served.runs[best_name(served)], list[str]()
     peak = run.get("peak_kv_cache_usage")
     if peak is not None and peak > FULL:
@@ -159,7 +159,7 @@ def _of_room(served: Served) -> list[str]:
     return lines
 
 
-def _of_load(served: Served) -> list[str]:
+def _of_load(served: ServedAnswer) -> list[str]:
     """How far the load is from what the deployment serves."""
     name = best_name(served)
     own = own_load(served.scenarios[name])
@@ -203,10 +203,17 @@ def measured_errors(scenario: Scenario) -> Section:
     model = scenario.model.name
     ranked = sorted(_merged(same), key=lambda one: (one.model != model, one.engine != engine, one.split != "test"))
     rows = [
-        [f"{one.model}\n{one.engine}, {one.split}", one.figure, str(one.rows), f"{one.mean:.1%}", f"{one.bias:+.1%}",
-         f"{one.worst:+.0%}", f"{one.covered} of {one.stated}" if one.stated else "-"]
+        [
+            f"{one.model}\n{one.engine}, {one.split}",
+            one.figure,
+            str(one.rows),
+            f"{one.mean:.1%}",
+            f"{one.bias:+.1%}",
+            f"{one.worst:+.0%}",
+            f"{one.covered} of {one.stated}" if one.stated else "-",
+        ]
         for one in ranked[:MOST_ROWS]
-    ]  # fmt: skip
+    ]
     header = ("model, engine", "figure", "rows", "mean\n|error|", "bias", "worst", "in 90 %\ninterval")
     left = len(ranked) - MOST_ROWS
     more = f" {left} lines more are in validation/gpu/errors.csv." if left > 0 else ""
@@ -224,10 +231,14 @@ def _merged(errors: Sequence[StudyError]) -> list[StudyError]:
 def _sum(members: Sequence[StudyError]) -> StudyError:
     rows = sum(one.rows for one in members)
     return replace(
-        members[0], rows=rows, mean=sum(one.rows * one.mean for one in members) / rows,
-        bias=sum(one.rows * one.bias for one in members) / rows, worst=max((one.worst for one in members), key=abs),
-        covered=sum(one.covered for one in members), stated=sum(one.stated for one in members),
-    )  # fmt: skip
+        members[0],
+        rows=rows,
+        mean=sum(one.rows * one.mean for one in members) / rows,
+        bias=sum(one.rows * one.bias for one in members) / rows,
+        worst=max((one.worst for one in members), key=abs),
+        covered=sum(one.covered for one in members),
+        stated=sum(one.stated for one in members),
+    )
 
 
 def _on_all(known: Sequence[StudyError]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from specsim.planning.plan.answer import PlanAnswer
-from specsim.report.document.answers import Told
-from specsim.report.document.blocks import Block, Bullets, Paragraph, Section, as_sentence
+from specsim.report.document.answers import PartAnswer
+from specsim.report.document.blocks import Bullets, DocumentBlock, Paragraph, Section, as_sentence
 from specsim.report.plan import (
     excluded_lines,
     growth_sentences,
@@ -19,7 +19,7 @@ from specsim.report.sheet import Sheet
 TITLE = "GPUs and cost"
 
 
-def fleet(told: Told[PlanAnswer]) -> Section:
+def fleet(told: PartAnswer[PlanAnswer]) -> Section:
     """The plan, or in one line why there is none."""
     answer = told.answer
     if answer is None:
@@ -27,7 +27,7 @@ def fleet(told: Told[PlanAnswer]) -> Section:
     plan, growth = answer.plan, answer.growth
     sentences = plan_sentences(plan, answer.asides)
     sentences += [] if growth is None else growth_sentences(growth)
-    blocks: list[Block] = [Bullets(sentences), Sheet.of(options_table(plan))]
+    blocks: list[DocumentBlock] = [Bullets(sentences), Sheet.of(options_table(plan))]
     if growth is not None:
         blocks.append(Sheet.of(growth_table(growth)))
     if answer.later:

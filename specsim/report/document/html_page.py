@@ -25,9 +25,12 @@ def html_page(document: Document) -> str:
         return Markup(figure.to_html(full_html=False, include_plotlyjs=first, config=SETTINGS))
 
     environment = Environment(
-        loader=PackageLoader("specsim.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("specsim.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     environment.filters["drawn"] = drawn
     environment.filters["kind"] = lambda block: KINDS[type(block)]
     return environment.get_template("document.html").render(document=document)

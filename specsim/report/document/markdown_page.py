@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specsim.report.document.blocks import Block, Bullets, Chart, Document, Listing, Paragraph, Section
+from specsim.report.document.blocks import Bullets, Chart, Document, DocumentBlock, Listing, Paragraph, Section
 from specsim.report.markdown import fenced, inline
 
 
@@ -18,7 +18,7 @@ def _section(section: Section) -> str:
     return "\n\n".join([f"## {inline(section.title)}", *filter(None, map(_block, section.blocks))])
 
 
-def _block(block: Block) -> str:
+def _block(block: DocumentBlock) -> str:
     match block:
         case Paragraph(text):
             return inline(text)

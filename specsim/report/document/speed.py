@@ -10,10 +10,10 @@ from specsim.planning.load_curve import LoadPoint
 from specsim.planning.sweep.frontier import Offer, throughput
 from specsim.report.comparison import acceptance_lines, at_load_table, by_batch_table, comparison_lines
 from specsim.report.document.answers import bounded
-from specsim.report.document.blocks import Block, Bullets, Chart, Paragraph, Section, as_sentence
+from specsim.report.document.blocks import Bullets, Chart, DocumentBlock, Paragraph, Section, as_sentence
 from specsim.report.figures import anatomy_figure, map_figure
 from specsim.report.frontier import frontier_figure, frontier_tables, gain_line
-from specsim.report.load_figures import load_figure, load_sheets, load_unit
+from specsim.report.load_figures import holding_line, load_figure, load_sheets, load_unit
 from specsim.report.sheet import Sheet
 from specsim.report.tables import map_table, split_table
 from specsim.results import Slo
@@ -26,7 +26,9 @@ def latency_against_load(points: Sequence[LoadPoint], slo: Slo | None) -> Sectio
         "p50 dotted, p95 drawn through; a dashed line is the SLO's limit of p95. Where the queue kept growing, "
         "latency has no figure."
     )
-    blocks: list[Block] = [Paragraph(told), Chart(load_figure(points, slo)), *load_sheets(points, bounded(slo))]
+    bounds, chart = bounded(slo), Chart(load_figure(points, slo))
+    held = [] if bounds is None else [Paragraph(as_sentence(holding_line(points, bounds)))]
+    blocks: list[DocumentBlock] = [*held, Paragraph(told), chart, *load_sheets(points, bounds)]
     return Section("Latency against load", blocks)
 
 

@@ -15,7 +15,8 @@ from specsim.fidelity import Fidelity
 from specsim.planning.longer import longest_worth_trying
 from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
-from specsim.report.document.answers import Answers, Progress, answers
+from specsim.progress import ShareProgress
+from specsim.report.document.answers import Answers, answers
 from specsim.report.document.basis import assumptions, measured_beside, memory, repeat
 from specsim.report.document.blocks import Document, Paragraph, Section
 from specsim.report.document.decision import drafts, lead, sentence, service_levels, tone
@@ -46,7 +47,7 @@ def capacity_report(
     evidence: Evidence | None = None,
     options: Sequence[str] = (),
     pool: Executor | None = None,
-    progress: Progress | None = None,
+    progress: ShareProgress | None = None,
 ) -> Document:
     """The document about a question.
 
@@ -70,10 +71,13 @@ def capacity_report(
     if evidence is not None:
         sections.append(measured_beside(evidence.fidelity, evidence.origin))
     return Document(
-        title=_title(asked), subtitle=_subtitle(asked), verdict=sentence(answer, found, scenario.slo),
-        tone=tone(answer, found), lead=lead(answer, found, scenario.slo),
+        title=_title(asked),
+        subtitle=_subtitle(asked),
+        verdict=sentence(answer, found, scenario.slo),
+        tone=tone(answer, found),
+        lead=lead(answer, found, scenario.slo),
         sections=[*sections, assumptions(asked, speedups), repeat(asked, served, options)],
-    )  # fmt: skip
+    )
 
 
 def _simulated(

@@ -28,17 +28,30 @@ def whiskers(values: Any, lows: Sequence[float], highs: Sequence[float]) -> dict
 def add_band(figure: Any, ends: tuple[float, float], share: float, **place: int) -> None:
     low, high = ends
     figure.add_scatter(
-        x=[low, high, high, low], y=[low * (1 + share), high * (1 + share), high / (1 + share), low / (1 + share)],
-        fill="toself", mode="lines", line={"width": 0}, fillcolor="rgba(16, 185, 129, 0.13)", hoverinfo="skip",
-        name=f"± {share:.0%}", showlegend=not place, **place,
-    )  # fmt: skip
+        x=[low, high, high, low],
+        y=[low * (1 + share), high * (1 + share), high / (1 + share), low / (1 + share)],
+        fill="toself",
+        mode="lines",
+        line={"width": 0},
+        fillcolor="rgba(16, 185, 129, 0.13)",
+        hoverinfo="skip",
+        name=f"± {share:.0%}",
+        showlegend=not place,
+        **place,
+    )
 
 
 def add_diagonal(figure: Any, ends: tuple[float, float], **place: int) -> None:
     figure.add_scatter(
-        x=ends, y=ends, mode="lines", name="equal", line={"color": "#9ca3af", "dash": "dot", "width": 1.5},
-        hoverinfo="skip", showlegend=not place, **place,
-    )  # fmt: skip
+        x=ends,
+        y=ends,
+        mode="lines",
+        name="equal",
+        line={"color": "#9ca3af", "dash": "dot", "width": 1.5},
+        hoverinfo="skip",
+        showlegend=not place,
+        **place,
+    )
 
 
 def log_axes(figure: Any, ends: tuple[float, float], x: str, y: str) -> None:

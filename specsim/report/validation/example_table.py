@@ -21,9 +21,15 @@ def example_table(found: Sequence[PublishedSpeedup]) -> Table:
         length = "not told" if one.acceptance_length is None else f"{one.acceptance_length:.2f}"
         error = f"{one.predicted / one.measured - 1:+.0%}"
         table.add_row(
-            one.runs, str(one.sequences), str(one.draft_tokens), length, f"{one.measured:.2f}",
-            f"{one.predicted:.2f}", error, one.split,
-        )  # fmt: skip
+            one.runs,
+            str(one.sequences),
+            str(one.draft_tokens),
+            length,
+            f"{one.measured:.2f}",
+            f"{one.predicted:.2f}",
+            error,
+            one.split,
+        )
     return table
 
 

@@ -98,13 +98,21 @@ def _error_heatmap(found: dict[tuple[int, int], float]) -> Any:
     largest = max(15.0, float(np.nanmax(np.abs(values))))
     figure = go.Figure(
         go.Heatmap(
-            z=values, x=[str(k) for k in lengths], y=[str(b) for b in batches], zmin=-largest, zmax=largest,
-            colorscale=[(0.0, "#3b82f6"), (0.5, "#ffffff"), (1.0, "#f59e0b")], xgap=2, ygap=2,
-            text=[["" if math.isnan(v) else f"{v:+.0f}" for v in row] for row in values], texttemplate="%{text}",
-            textfont={"color": INK}, colorbar={"title": "error (%)", "thickness": 14},
+            z=values,
+            x=[str(k) for k in lengths],
+            y=[str(b) for b in batches],
+            zmin=-largest,
+            zmax=largest,
+            colorscale=[(0.0, "#3b82f6"), (0.5, "#ffffff"), (1.0, "#f59e0b")],
+            xgap=2,
+            ygap=2,
+            text=[["" if math.isnan(v) else f"{v:+.0f}" for v in row] for row in values],
+            texttemplate="%{text}",
+            textfont={"color": INK},
+            colorbar={"title": "error (%)", "thickness": 14},
             hovertemplate="batch %{y}, k = %{x}<br>predicted / measured - 1 = %{z:+.1f} %<extra></extra>",
         )
-    )  # fmt: skip
+    )
     figure.update_xaxes(title="draft length k (tokens)", type="category", showgrid=False)
     figure.update_yaxes(title="batch size (sequences)", type="category", showgrid=False, ticksuffix="  ")
     figure.update_layout(plot_bgcolor=LINE)

@@ -182,12 +182,20 @@ def cell_sheet(score: MapScore) -> Sheet:
     rows = []
     for cell in score.told.cells:
         p = cell.predicted
-        rows.append((
-            str(p.batch), str(p.draft_tokens), format_seconds(p.round_s),
-            f"{format_seconds(p.low_s)} to {format_seconds(p.high_s)}", format_seconds(cell.measured_s),
-            f"{cell.error:+.1%}", f"{cell.spread:.1%}", _percent(cell.noise, signed=False),
-            "yes" if cell.covered else "no", p.source,
-        ))  # fmt: skip
+        rows.append(
+            (
+                str(p.batch),
+                str(p.draft_tokens),
+                format_seconds(p.round_s),
+                f"{format_seconds(p.low_s)} to {format_seconds(p.high_s)}",
+                format_seconds(cell.measured_s),
+                f"{cell.error:+.1%}",
+                f"{cell.spread:.1%}",
+                _percent(cell.noise, signed=False),
+                "yes" if cell.covered else "no",
+                p.source,
+            )
+        )
     whose = "as predicted before the run" if score.now is None else "by today's code"
     return Sheet(f"round time {whose}, against measured", header, rows, words=())
 

@@ -61,16 +61,24 @@ def _add_points(
     measured = np.array([one.measured for one in rows])
     predicted = np.array([one.predicted.value for one in rows])
     figure.add_scatter(
-        x=measured, y=predicted, mode="markers", name=name, legendgroup=name, showlegend=first,
+        x=measured,
+        y=predicted,
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        showlegend=first,
         marker={
-            "color": colour, "size": 9, "symbol": [symbols[one.load] for one in rows],
+            "color": colour,
+            "size": 9,
+            "symbol": [symbols[one.load] for one in rows],
             "line": {"color": "white", "width": 1},
         },
         error_y=whiskers(predicted, [one.predicted.low for one in rows], [one.predicted.high for one in rows]),
         error_x=whiskers(measured, [one.repeats.min() for one in rows], [one.repeats.max() for one in rows]),
         text=[_row_text(one) for one in rows],
-        hovertemplate="%{text}<br>predicted %{y:.4g}, measured %{x:.4g}<extra>" + name + "</extra>", **place,
-    )  # fmt: skip
+        hovertemplate="%{text}<br>predicted %{y:.4g}, measured %{x:.4g}<extra>" + name + "</extra>",
+        **place,
+    )
 
 
 def served_errors(served: ServedFidelity, bars: tuple[Bar, ...]) -> Any:
@@ -86,9 +94,16 @@ def served_errors(served: ServedFidelity, bars: tuple[Bar, ...]) -> Any:
             held = [b.limit for one in served.of(metric) if one.load == load and (b := one.bar(bars)) is not None]
             if held:
                 figure.add_shape(
-                    type="rect", x0=at - 0.45, x1=at + 0.45, y0=-100 * held[0], y1=100 * held[0], line_width=0,
-                    fillcolor="#dcfce7", layer="below", **place,
-                )  # fmt: skip
+                    type="rect",
+                    x0=at - 0.45,
+                    x1=at + 0.45,
+                    y0=-100 * held[0],
+                    y1=100 * held[0],
+                    line_width=0,
+                    fillcolor="#dcfce7",
+                    layer="below",
+                    **place,
+                )
         for number, (name, colour) in enumerate(colours.items()):
             mine = [one for one in served.of(metric) if one.alternative == name]
             shift = 0.5 * ((number + 0.5) / len(colours) - 0.5)

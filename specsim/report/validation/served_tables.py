@@ -21,10 +21,16 @@ from specsim.report.sheet import Sheet
 from specsim.report.validation.map_tables import conditions_lines, retired_line, shown
 
 NAMES = {
-    "output_throughput": "tokens/s", "median_ttft_ms": "TTFT p50", "p99_ttft_ms": "TTFT p99",
-    "median_tpot_ms": "TPOT p50", "p99_tpot_ms": "TPOT p99", MEAN_E2E: "E2E mean", "p99_e2el_ms": "E2E p99",
-    "mean_batch": "batch", LENGTH: "AL",
-}  # fmt: skip
+    "output_throughput": "tokens/s",
+    "median_ttft_ms": "TTFT p50",
+    "p99_ttft_ms": "TTFT p99",
+    "median_tpot_ms": "TPOT p50",
+    "p99_tpot_ms": "TPOT p99",
+    MEAN_E2E: "E2E mean",
+    "p99_e2el_ms": "E2E p99",
+    "mean_batch": "batch",
+    LENGTH: "AL",
+}
 _WIDE = ("p99_e2el_ms", "mean_batch")  # in the summary, not in the table of rows
 _LEGEND = (
     "Inside: rows in the stated 90 % interval. Within: rows inside their bar (from 70%: of loads from there on). "
@@ -79,20 +85,35 @@ def _metric_row(found: MetricSummary, served: ServedFidelity, bars: tuple[Bar, .
     judged = f"{found.within}/{found.judged} {'met' if found.within == found.judged else 'missed'}"
     source = ", ".join(sorted({row.source for row in served.of(found.metric)}))
     return [
-        NAMES[found.metric], source, str(found.rows), f"{found.mean_error:+.1%}", f"{found.mean_absolute:.1%}",
-        shown(found.interval), f"{found.worst.error:+.1%}", f"{found.worst.load} {found.worst.alternative}",
-        f"{found.covered}/{found.rows}", "; ".join(limits) or "-", judged if found.judged else "-",
+        NAMES[found.metric],
+        source,
+        str(found.rows),
+        f"{found.mean_error:+.1%}",
+        f"{found.mean_absolute:.1%}",
+        shown(found.interval),
+        f"{found.worst.error:+.1%}",
+        f"{found.worst.load} {found.worst.alternative}",
+        f"{found.covered}/{found.rows}",
+        "; ".join(limits) or "-",
+        judged if found.judged else "-",
         str(found.noisy) if found.judged else "-",
-    ]  # fmt: skip
+    ]
 
 
 def regret_sheet(served: ServedFidelity) -> Sheet:
     """The decision at each load: throughput lost in a closed loop, mean E2E added under open arrivals."""
     rows = [
-        (r.load, "mean E2E added" if r.metric == MEAN_E2E else "tokens/s lost", r.predicted_best, r.measured_best,
-         " > ".join(r.predicted_order), " > ".join(r.measured_order), f"{r.share:.1%}")
+        (
+            r.load,
+            "mean E2E added" if r.metric == MEAN_E2E else "tokens/s lost",
+            r.predicted_best,
+            r.measured_best,
+            " > ".join(r.predicted_order),
+            " > ".join(r.measured_order),
+            f"{r.share:.1%}",
+        )
         for r in served.regrets
-    ]  # fmt: skip
+    ]
     header = ("load", "by", "predicted best", "measured best", "predicted order", "measured order", "cost")
     note = "Measured best: on odd repeats; cost: on even ones. Orders, best first: measured over all repeats."
     return Sheet("best alternative by load", header, rows, note, words=range(4))
@@ -103,10 +124,17 @@ def ablation_sheet(score: ServedScore) -> Sheet | None:
     rows = []
     for variant, other in score.variants.items():
         for found in ablation(score.committed, other, variant):
-            rows.append((
-                variant, NAMES[found.metric], str(found.rows), f"{found.own:.1%}", f"{found.other:.1%}",
-                shown(found.difference), found.verdict,
-            ))  # fmt: skip
+            rows.append(
+                (
+                    variant,
+                    NAMES[found.metric],
+                    str(found.rows),
+                    f"{found.own:.1%}",
+                    f"{found.other:.1%}",
+                    shown(found.difference),
+                    found.verdict,
+                )
+            )
     header = ("law", "metric", "rows", "mean |error|, the case's law", "this law", "difference, 90 %", "this law is")
     return Sheet("the same prediction under other acceptance laws", header, rows, words=range(2)) if rows else None
 
@@ -183,11 +211,19 @@ def values_sheet(served: ServedFidelity) -> Sheet:
         "source",
     )
     rows = [
-        (row.load, row.alternative, row.metric, f"{row.predicted.value:.4g}",
-         f"{row.predicted.low:.4g} to {row.predicted.high:.4g}", f"{row.measured:.4g}", str(row.repeats.size),
-         "-" if row.noise is None else f"{row.noise:.1%}", row.source)
+        (
+            row.load,
+            row.alternative,
+            row.metric,
+            f"{row.predicted.value:.4g}",
+            f"{row.predicted.low:.4g} to {row.predicted.high:.4g}",
+            f"{row.measured:.4g}",
+            str(row.repeats.size),
+            "-" if row.noise is None else f"{row.noise:.1%}",
+            row.source,
+        )
         for row in served.rows
-    ]  # fmt: skip
+    ]
     return Sheet("every figure", header, rows, words=range(3))
 
 

@@ -39,10 +39,17 @@ def speedup_sheets(score: MapScore) -> list[Sheet]:
 def _row(one: SpeedupError) -> list[str]:
     spread = one.ratios * one.tokens
     return [
-        str(one.predicted.batch), str(one.predicted.draft_tokens), f"{one.foretold:.2f}", f"{one.measured:.2f}",
-        f"{spread.min():.2f} to {spread.max():.2f}", f"{one.error:+.1%}", f"{one.cost_error:+.1%}",
-        f"{one.acceptance_error:+.1%}", f"{one.tokens:.2f}", {True: "yes", False: "no", None: "-"}[one.covered],
-    ]  # fmt: skip
+        str(one.predicted.batch),
+        str(one.predicted.draft_tokens),
+        f"{one.foretold:.2f}",
+        f"{one.measured:.2f}",
+        f"{spread.min():.2f} to {spread.max():.2f}",
+        f"{one.error:+.1%}",
+        f"{one.cost_error:+.1%}",
+        f"{one.acceptance_error:+.1%}",
+        f"{one.tokens:.2f}",
+        {True: "yes", False: "no", None: "-"}[one.covered],
+    ]
 
 
 def speedup_lines(scores: Sequence[MapScore]) -> list[str]:

@@ -17,7 +17,7 @@ from specsim.studies.score import MeasuredFigure, StudyScore
 from specsim.studies.study import SPLITS, studies_folder
 
 FILE = "errors.csv"
-Group = tuple[str, str, str]  # model, card, engine
+StudyGroup = tuple[str, str, str]  # model, card, engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def study_errors(scores: Iterable[StudyScore]) -> list[StudyError]:
 
 
 def _of_part(score: StudyScore, figures: Sequence[MeasuredFigure]) -> list[StudyError]:
-    groups: dict[Group, list[MeasuredFigure]] = {}
+    groups: dict[StudyGroup, list[MeasuredFigure]] = {}
     for figure in figures:
         groups.setdefault(_group(score, figure), []).append(figure)
     found = []
@@ -61,14 +61,22 @@ def _of_part(score: StudyScore, figures: Sequence[MeasuredFigure]) -> list[Study
                 sums = summarise(told)
                 found.append(
                     StudyError(
-                        score.name, *group, members[0].row.split, label, sums.count, round(sums.mean, 4),
-                        round(sums.bias, 4), round(sums.worst, 4), sums.covered, sums.stated,
+                        score.name,
+                        *group,
+                        members[0].row.split,
+                        label,
+                        sums.count,
+                        round(sums.mean, 4),
+                        round(sums.bias, 4),
+                        round(sums.worst, 4),
+                        sums.covered,
+                        sums.stated,
                     )
-                )  # fmt: skip
+                )
     return found
 
 
-def _group(score: StudyScore, figure: MeasuredFigure) -> Group:
+def _group(score: StudyScore, figure: MeasuredFigure) -> StudyGroup:
     scenario = scenario_of_row(score.study, figure.row)
     return scenario.model.name, scenario.gpu.name, scenario.engine.kind or "reference"
 

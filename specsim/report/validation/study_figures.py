@@ -22,11 +22,17 @@ def errors_figure(errors: Sequence[StudyError], figure: str) -> Any:
         sums = {name: _pooled([one for one in mine if (one.study, one.split) == (name, split)]) for name in names}
         values = [None if (share := sums[name]) is None else 100 * share for name in names]
         drawn.add_bar(
-            y=names, x=values, orientation="h", name=f"{split} rows",
+            y=names,
+            x=values,
+            orientation="h",
+            name=f"{split} rows",
             marker={"color": colour, "pattern_shape": pattern},
-            texttemplate="%{x:.0f}", textangle=0, textposition="outside", cliponaxis=False,
+            texttemplate="%{x:.0f}",
+            textangle=0,
+            textposition="outside",
+            cliponaxis=False,
             hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
-        )  # fmt: skip
+        )
     drawn.update_xaxes(title=f"mean |error| of {figure} (%)", rangemode="tozero")
     drawn.update_yaxes(automargin=True)
     drawn.update_layout(barmode="group", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
@@ -46,18 +52,25 @@ def agreement_figure(figures: Sequence[MeasuredFigure], label: str) -> Any:
     ends = [value for one, forecast in told for value in (one.value, forecast.value)]
     low, high = 0.85 * min(ends), 1.18 * max(ends)
     drawn.add_scatter(
-        x=[low, high], y=[low, high], mode="lines", line={"color": "#9ca3af", "dash": "dash"}, name="equal",
+        x=[low, high],
+        y=[low, high],
+        mode="lines",
+        line={"color": "#9ca3af", "dash": "dash"},
+        name="equal",
         hoverinfo="skip",
-    )  # fmt: skip
+    )
     for number, k in enumerate(sorted({one.row.k for one, _ in told})):
         pairs = [(one, forecast) for one, forecast in told if one.row.k == k]
         drawn.add_scatter(
-            x=[one.value for one, _ in pairs], y=[forecast.value for _, forecast in pairs], mode="markers",
-            name=f"k = {k}" if k else "off", error_y=_bars([forecast for _, forecast in pairs]),
+            x=[one.value for one, _ in pairs],
+            y=[forecast.value for _, forecast in pairs],
+            mode="markers",
+            name=f"k = {k}" if k else "off",
+            error_y=_bars([forecast for _, forecast in pairs]),
             marker={"symbol": MARKS[number % len(MARKS)], "color": PALETTE[number % len(PALETTE)], "size": 9},
             text=[" ".join(f"{name}={value}" for name, value in one.row.condition.items()) for one, _ in pairs],
             hovertemplate="%{text}<br>measured %{x:.4g}, predicted %{y:.4g}<extra></extra>",
-        )  # fmt: skip
+        )
     drawn.update_xaxes(title=f"measured {label}", type="log", range=_logs(low, high))
     drawn.update_yaxes(title=f"predicted {label}", type="log", range=_logs(low, high))
     drawn.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
@@ -68,9 +81,13 @@ def _bars(forecasts: Sequence[Any]) -> dict[str, Any] | None:
     if any(one.low is None or one.high is None for one in forecasts):
         return None
     return {
-        "type": "data", "symmetric": False, "thickness": 1, "width": 0,
-        "array": [one.high - one.value for one in forecasts], "arrayminus": [one.value - one.low for one in forecasts],
-    }  # fmt: skip
+        "type": "data",
+        "symmetric": False,
+        "thickness": 1,
+        "width": 0,
+        "array": [one.high - one.value for one in forecasts],
+        "arrayminus": [one.value - one.low for one in forecasts],
+    }
 
 
 def _logs(low: float, high: float) -> list[float]:

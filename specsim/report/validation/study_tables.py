@@ -10,10 +10,10 @@ from specsim.fidelity.study_errors import ComparedFigure, ErrorSummary, Signs, c
 from specsim.report.markdown import markdown_table
 from specsim.report.sheet import Sheet
 from specsim.studies.quantities import LABELS, QUANTITIES, SPEEDUP
-from specsim.studies.score import Acceptance, MeasuredFigure, StudyScore
+from specsim.studies.score import AcceptanceSource, MeasuredFigure, StudyScore
 from specsim.studies.study import SPLITS, Split
 
-WORDS: dict[Acceptance, str] = {"measured": "as measured", "smallest": "as at the smallest batch"}
+WORDS: dict[AcceptanceSource, str] = {"measured": "as measured", "smallest": "as at the smallest batch"}
 HEADLINE = {
     "speed-up": ("speed-up",),
     "output tokens/s": ("output tokens/s",),
@@ -35,7 +35,7 @@ SPEEDUP_LABEL = QUANTITIES[SPEEDUP].label
 
 
 def compared(
-    figures: Iterable[MeasuredFigure], acceptance: Acceptance, label: str | None = None
+    figures: Iterable[MeasuredFigure], acceptance: AcceptanceSource, label: str | None = None
 ) -> list[ComparedFigure]:
     """Comparisons of one label, None for all, under one acceptance."""
     found = [figure.comparison(acceptance) for figure in figures if label in (None, figure.label)]
@@ -264,14 +264,20 @@ def _one_document(score: StudyScore) -> dict[str, Any]:
         return {"value": forecast.value, "low": forecast.low, "high": forecast.high, "source": forecast.source}
 
     return {
-        "title": score.study.title, "source": score.study.source,
+        "title": score.study.title,
+        "source": score.study.source,
         "figures": [
             {
-                "line": one.row.line, "split": one.row.split, "condition": dict(one.row.condition),
-                "quantity": one.quantity, "measured": one.value, "spread": one.row.spreads.get(one.quantity),
-                "acceptance_as_measured": told(one.measured), "acceptance_at_smallest": told(one.smallest),
+                "line": one.row.line,
+                "split": one.row.split,
+                "condition": dict(one.row.condition),
+                "quantity": one.quantity,
+                "measured": one.value,
+                "spread": one.row.spreads.get(one.quantity),
+                "acceptance_as_measured": told(one.measured),
+                "acceptance_at_smallest": told(one.smallest),
             }
             for one in score.figures
         ],
         "unpredicted": [{"line": row.line, "why": why} for row, why in score.unpredicted],
-    }  # fmt: skip
+    }

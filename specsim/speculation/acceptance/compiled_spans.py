@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specsim.arrays import Floats, Integers
-from specsim.jit import Callback, address_of, bytes_at, floats_at, integers_at, jit, mixed_record, record_at
-from specsim.speculation import compiled_uniform, uniform
+from specsim.jit import address_of, bytes_at, compiled, floats_at, integers_at, jit, mixed_record, point, record_at
 from specsim.speculation.compiled_uniform import key_of, uniform_of
 
 SPANS, LEVELS = range(2)
 DRAWN = mixed_record(
-    (
-        "request_ids", "num_requests", "tokens", "span_seed", "level_seed", "rows", "starts", "numbers", "limits",
-        "num_limits", "levels",
-    ),
-    ("persistence",),
-)  # fmt: skip
+    """
+    request_ids num_requests tokens span_seed level_seed rows starts numbers limits
+    num_limits levels
+    """,
+    "persistence",
+)
 """What is asked, and where the answer goes."""
 drawn_at = record_at(DRAWN)
 
@@ -54,18 +51,10 @@ def _draw(
     **arrays: np.ndarray[Any, Any],
 ) -> int:
     arrays["request_ids"] = np.ascontiguousarray(request_ids, dtype=np.int64)
-    fields: dict[str, Any] = {name: address_of(array) for name, array in arrays.items()} | seeds
-    fields |= {"num_requests": len(request_ids), "tokens": tokens, "persistence": persistence}
-    fields["num_limits"] = len(arrays.get("limits", ()))
+    fields: dict[str, Any] = {"num_requests": len(request_ids), "tokens": tokens, "persistence": persistence}
     record = np.zeros(1, DRAWN)
-    for name, value in fields.items():
-        record[name] = value
-    return _compiled()(operation, address_of(record))
-
-
-@lru_cache(maxsize=1)
-def _compiled() -> Callback:
-    return Callback(_put, [Path(__file__), Path(compiled_uniform.__file__), Path(uniform.__file__)])
+    _kept = point(record, arrays | seeds | fields | {"num_limits": len(arrays.get("limits", ()))})
+    return compiled(_put)(operation, address_of(record))
 
 
 def _put(operation: int, at: int) -> int:

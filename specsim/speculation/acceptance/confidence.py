@@ -15,9 +15,9 @@ from pydantic import Field, PositiveFloat
 
 from specsim.arrays import Floats, Integers
 from specsim.speculation.acceptance.latent import span_seeds
-from specsim.speculation.acceptance.law import AcceptanceLaw, Rate, leading_right
+from specsim.speculation.acceptance.law import AcceptanceLaw, leading_right
 from specsim.speculation.acceptance.levels import RoundStatistics, round_statistics
-from specsim.validated import Validated
+from specsim.validated import Share, Validated
 
 
 class ConfidenceLevel(Validated):
@@ -25,9 +25,9 @@ class ConfidenceLevel(Validated):
 
     smallest: ClassVar[float] = 0.0
 
-    confidence: Rate
+    confidence: Share
     weight: PositiveFloat
-    rate: Rate | None = None
+    rate: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
 from specsim.arrays import Floats, Integers
-from specsim.speculation.acceptance.law import AcceptanceLaw, Rate, leading_right
+from specsim.speculation.acceptance.law import AcceptanceLaw, leading_right
 from specsim.speculation.acceptance.levels import beta_levels, round_statistics
 from specsim.speculation.uniform import stream_seed, uniform
-from specsim.validated import Validated
+from specsim.validated import Share, Validated
 
 REQUEST_LEVELS, SPAN_LEVELS = 48, 24  # quadrature nodes
 REQUEST_STREAM, SPAN_STREAM, LEVEL_STREAM = 1, 2, 3
@@ -44,7 +44,7 @@ class DiscreteLevels(Validated):
     smallest: ClassVar[float] = 0.0
 
     kind: Literal["discrete"] = "discrete"
-    rates: tuple[Rate, ...] = Field(min_length=1)
+    rates: tuple[Share, ...] = Field(min_length=1)
     weights: tuple[PositiveFloat, ...]
 
     @model_validator(mode="after")
@@ -99,7 +99,7 @@ class LatentAcceptance(AcceptanceLaw):
     kind: Literal["latent"] = "latent"
     requests: Annotated[BetaLevels | DiscreteLevels, Field(discriminator="kind")]
     spans: Spans | None = None
-    decay: Rate = 1.0
+    decay: Share = 1.0
 
     track_fields: ClassVar[int] = 1
 

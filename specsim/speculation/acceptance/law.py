@@ -8,16 +8,13 @@ any round is known is its **track**, one row of numbers for each output position
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, ClassVar, overload
+from typing import ClassVar, overload
 
 import numpy as np
-from pydantic import Field
 
 from specsim.arrays import Floats, Integers
 from specsim.speculation.uniform import uniform
 from specsim.validated import Validated
-
-Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class AcceptanceLaw(Validated, ABC):

@@ -19,7 +19,7 @@ from specsim.speculation.acceptance.runs import HurdleAcceptance
 from specsim.speculation.tree import RecallTable
 
 HALVINGS = 60
-Family = Callable[[float], AcceptanceLaw]
+LawOfRate = Callable[[float], AcceptanceLaw]
 
 
 def of_length(length: float, draft_tokens: int, like: AcceptanceLaw | None = None) -> AcceptanceLaw:
@@ -58,7 +58,7 @@ def accepting_more(law: AcceptanceLaw, factor: float, draft_tokens: int) -> Acce
     return of_length(min(longest, 1.0 + factor * (law.expected_tokens(draft_tokens) - 1.0)), draft_tokens, law)
 
 
-def _family(like: AcceptanceLaw | None, draft_tokens: int) -> tuple[Family, float]:
+def _family(like: AcceptanceLaw | None, draft_tokens: int) -> tuple[LawOfRate, float]:
     """Laws by one number between 0 and the second value, which accept more the larger it is."""
     if isinstance(like, RecallAcceptance):
         return _recalls(like), 1.0 / max(sum(row) for row in like.table.recall)
@@ -71,7 +71,7 @@ def _family(like: AcceptanceLaw | None, draft_tokens: int) -> tuple[Family, floa
     return (lambda rate: ConstantAcceptance(rate=rate)), 1.0
 
 
-def _recalls(like: RecallAcceptance) -> Family:
+def _recalls(like: RecallAcceptance) -> LawOfRate:
     def made(factor: float) -> AcceptanceLaw:
         scaled = tuple(tuple(factor * one for one in row) for row in like.table.recall)
         return RecallAcceptance(table=RecallTable(recall=scaled), tree=like.tree)
@@ -79,7 +79,7 @@ def _recalls(like: RecallAcceptance) -> Family:
     return made
 
 
-def _powers(like: PositionLaw, draft_tokens: int) -> Family:
+def _powers(like: PositionLaw, draft_tokens: int) -> LawOfRate:
     """Conditional rates to the power (1 - u) / u: none accepted at u = 0, all that are ever at u = 1."""
     rates = like.conditional_rates(draft_tokens)
 
@@ -89,7 +89,7 @@ def _powers(like: PositionLaw, draft_tokens: int) -> Family:
     return made
 
 
-def _layers(like: LayerIndexedAcceptance) -> Family:
+def _layers(like: LayerIndexedAcceptance) -> LawOfRate:
     def made(share: float) -> AcceptanceLaw:
         raised = _powered(np.array(list(like.rates.values())), share).tolist()
         return like.model_copy(update={"rates": dict(zip(like.rates, raised, strict=True))})

@@ -11,14 +11,15 @@ from pydantic import Field, model_validator
 
 from specsim.arrays import Floats
 from specsim.errors import InvalidInput
-from specsim.speculation.acceptance.law import AcceptanceLaw, PositionLaw, Rate
+from specsim.speculation.acceptance.law import AcceptanceLaw, PositionLaw
+from specsim.validated import Share
 
 
 class ConstantAcceptance(PositionLaw):
     """Every draft is accepted with the same probability (Leviathan et al., arXiv 2211.17192, section 3.1)."""
 
     kind: Literal["constant"] = "constant"
-    rate: Rate
+    rate: Share
 
     def conditional_rates(self, draft_tokens: int) -> Floats:
         return np.full(draft_tokens, self.rate)
@@ -28,7 +29,7 @@ class ConditionalAcceptance(PositionLaw):
     """A conditional rate for each draft position."""
 
     kind: Literal["conditional"] = "conditional"
-    rates: tuple[Rate, ...] = Field(min_length=1)
+    rates: tuple[Share, ...] = Field(min_length=1)
 
     def conditional_rates(self, draft_tokens: int) -> Floats:
         return _first(self.rates, draft_tokens, "conditional rates")
@@ -38,7 +39,7 @@ class UnconditionalAcceptance(PositionLaw):
     """Per-position rates r_i as vLLM logs them: P(the first i drafts are all accepted), so they never rise."""
 
     kind: Literal["unconditional"] = "unconditional"
-    rates: tuple[Rate, ...] = Field(min_length=1)
+    rates: tuple[Share, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _never_rising(self) -> UnconditionalAcceptance:
@@ -77,7 +78,7 @@ class LayerIndexedAcceptance(PositionLaw):
     """
 
     kind: Literal["layer_indexed"] = "layer_indexed"
-    rates: dict[int, Rate] = Field(min_length=1)
+    rates: dict[int, Share] = Field(min_length=1)
     exit_layer: int = Field(ge=1)
 
     @model_validator(mode="after")

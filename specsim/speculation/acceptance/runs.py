@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from specsim.arrays import Floats, Integers
-from specsim.speculation.acceptance.law import AcceptanceLaw, Rate
+from specsim.speculation.acceptance.law import AcceptanceLaw
 from specsim.speculation.uniform import uniform
-from specsim.validated import Validated
+from specsim.validated import Share, Validated
 
 NEGLIGIBLE = 1e-15  # probability of a run longer than any that is counted
 FALSE_MATCH_STREAM = 1
@@ -77,11 +77,11 @@ class HurdleAcceptance(AcceptanceLaw):
     """
 
     kind: Literal["hurdle"] = "hurdle"
-    hit_rate: Rate
+    hit_rate: Share
     runs: RunLengths
     match_factor: PositiveFloat | None = None
     min_match: PositiveInt = 1
-    false_match_rate: Rate = 0.0
+    false_match_rate: Share = 0.0
 
     track_fields: ClassVar[int] = 2  # tokens of the run from here on, tokens of it before
 

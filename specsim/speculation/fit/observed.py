@@ -14,7 +14,7 @@ from specsim.errors import InvalidInput
 from specsim.results import AcceptanceCounts, pooled
 from specsim.speculation.acceptance import RoundHistory
 from specsim.speculation.fit.estimate import normal_quantile
-from specsim.speculation.fit.rates import Records, tables
+from specsim.speculation.fit.rates import CountTables, tables
 
 POOLED_PARTS = 20
 # Standard errors of pooled counters, over those of independent rounds: requests of one drafter differ 1 / 0.42 times
@@ -43,7 +43,7 @@ class Observed:
         """The longest draft of any round."""
         return int(self.tried.shape[1])
 
-    def records(self) -> Records:
+    def records(self) -> CountTables:
         """For fits that count requests as the independent observations; pooled rounds count one by one."""
         return pooled(self.counts) if self.pooled else self.counts
 

@@ -19,7 +19,7 @@ from specsim.results import AcceptanceCounts
 from specsim.speculation.acceptance import ConditionalAcceptance, ConstantAcceptance, PowerLawAcceptance
 from specsim.speculation.fit.estimate import DEFAULT_LEVEL, Estimate, covariance, normal, proportion, transformed
 
-Records = AcceptanceCounts | Sequence[AcceptanceCounts]
+CountTables = AcceptanceCounts | Sequence[AcceptanceCounts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class FittedRates:
         return normal(law.expected_tokens(draft_tokens), np.sqrt(max(variance, 0.0)), self.level)
 
 
-def fit_conditional(records: Records, *, level: float = DEFAULT_LEVEL) -> FittedRates:
+def fit_conditional(records: CountTables, *, level: float = DEFAULT_LEVEL) -> FittedRates:
     """Conditional rates up to the last position that any round got to. Raises InvalidInput if no round drafted."""
     tried, right, clustered = _trials(records)
     trials, hits = tried.sum(axis=0), right.sum(axis=0)
@@ -75,7 +75,7 @@ class FittedConstant:
         return ConstantAcceptance(rate=self.rate.value)
 
 
-def fit_constant(records: Records, *, level: float = DEFAULT_LEVEL) -> FittedConstant:
+def fit_constant(records: CountTables, *, level: float = DEFAULT_LEVEL) -> FittedConstant:
     """The maximum-likelihood rate, accepted / tried: a round of d drafts that accepts j tries min(j + 1, d)."""
     tried, right, clustered = _trials(records)
     by_request, trials = tried.sum(axis=1), tried.sum()
@@ -99,7 +99,7 @@ class FittedPowerLaw:
         return PowerLawAcceptance(c=self.c.value, gamma=self.gamma.value)
 
 
-def fit_power_law(records: Records, *, level: float = DEFAULT_LEVEL) -> FittedPowerLaw:
+def fit_power_law(records: CountTables, *, level: float = DEFAULT_LEVEL) -> FittedPowerLaw:
     """Maximum likelihood of r_i = c·(i^γ - (i-1)^γ): c is r_1, and the later conditional rates depend on γ alone.
 
     Raises InvalidInput if no round got to a second draft, which γ rests on, or if none was ever accepted.
@@ -168,7 +168,7 @@ def tables(records: Sequence[AcceptanceCounts], longest: int | None = None) -> t
     return tried, right
 
 
-def _trials(records: Records) -> tuple[Floats, Floats, bool]:
+def _trials(records: CountTables) -> tuple[Floats, Floats, bool]:
     """Trials and hits of the records that drafted, and whether they are of requests apart."""
     single = isinstance(records, AcceptanceCounts)
     tried, right = tables([records] if isinstance(records, AcceptanceCounts) else records)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import NonNegativeFloat
 
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceLaw, ConfidenceAcceptance
 from specsim.speculation.policy.base import ChoosingPolicy
 from specsim.speculation.policy.protocol import Setting
-from specsim.validated import Validated
+from specsim.validated import Share, Validated
 
 if TYPE_CHECKING:
     from specsim.speculation.policy.learning import Learning
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ThresholdAdaptation(Validated):

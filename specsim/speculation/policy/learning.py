@@ -11,9 +11,7 @@ Python then works out the price that it asks for, and asks again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,6 @@ import numpy as np
 from specsim.arrays import Floats, Integers
 from specsim.errors import InvalidInput
 from specsim.jit import NONE, Callback, address_of, integers_at, jit, mixed_record, record_at
-from specsim.speculation import compiled_uniform, uniform
 from specsim.speculation.policy.prices import PER_OCTAVE, KeptPrices
 from specsim.speculation.policy.protocol import Drafts, Rounds
 
@@ -39,13 +36,13 @@ confidences        address of those of its next drafts
 """
 
 DECIDER = mixed_record(
-    (
-        "rule", "state", "num_states", "rounds", "round_bytes", "num_rounds", "batch", "draft_tokens", "most",
-        "last_most", "hold_steps", "held", "held_for", "uniform", "prices", "price_rows", "lacking_octave",
-        "lacking_row",
-    ),
-    ("context_tokens",),
-)  # fmt: skip
+    """
+    rule state num_states rounds round_bytes num_rounds batch draft_tokens most
+    last_most hold_steps held held_for uniform prices price_rows lacking_octave
+    lacking_row
+    """,
+    "context_tokens",
+)
 """One replica's decider.
 
 rule, state            its function; what it knows, ``num_states`` records of the rule's own type
@@ -190,11 +187,3 @@ def required(confidences: Floats | None) -> Floats:
             "this policy looks at confidences and nothing gives any; impose acceptance of kind confidence"
         )
     return confidences
-
-
-@cache
-def rule_of(function: Callable[[int, int], int]) -> Callback:
-    """A rule, compiled once."""
-    here = Path(__file__)
-    sources = [*(here.parent / "rules").glob("*.py"), here, here.with_name("prices.py")]
-    return Callback(function, [*sources, Path(compiled_uniform.__file__), Path(uniform.__file__)])

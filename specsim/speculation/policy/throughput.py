@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
@@ -11,11 +11,10 @@ from specsim.speculation.acceptance import Acceptance, AcceptanceLaw
 from specsim.speculation.policy.base import ChoosingPolicy, check_counts_in_a_row
 from specsim.speculation.policy.prices import kept, round_prices
 from specsim.speculation.policy.protocol import Setting
+from specsim.validated import Share
 
 if TYPE_CHECKING:
     from specsim.speculation.policy.learning import Learning
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ThroughputPolicy(ChoosingPolicy):

@@ -13,10 +13,10 @@ from specsim.speculation.acceptance import Acceptance, AcceptanceLaw, Confidence
 from specsim.speculation.program.draft_weights import DraftModelWeights, Piece, TargetLayers, check_layer
 from specsim.speculation.program.modifier import TargetModifier
 from specsim.speculation.program.phase import Phase
-from specsim.speculation.program.proposal import Proposal
+from specsim.speculation.program.proposal import ProposalSpec
 from specsim.validated import Validated
 
-Rule = Literal["exact", "rejection", "typical", "relaxed", "none"]
+VerificationRule = Literal["exact", "rejection", "typical", "relaxed", "none"]
 HIDDEN_BYTES = 2  # of a cached hidden value
 # Fields of a program that explain it or offer defaults; the others say what it does.
 ABOUT = {
@@ -40,7 +40,7 @@ class VerifyPlan(Validated):
     runs one token a sequence. ``rule`` none: drafts are taken as they are, and the pass computes one position.
     """
 
-    rule: Rule = "exact"
+    rule: VerificationRule = "exact"
     from_layer: NonNegativeInt = 0
 
 
@@ -90,9 +90,17 @@ class Taxonomy(Validated):
     """
 
     drafting: Literal[
-        "independent model", "early exit", "skipped layers", "heads", "features", "parallel", "copying", "window",
-        "micro steps", "none",
-    ]  # fmt: skip
+        "independent model",
+        "early exit",
+        "skipped layers",
+        "heads",
+        "features",
+        "parallel",
+        "copying",
+        "window",
+        "micro steps",
+        "none",
+    ]
     adaptation: Literal["static", "confidence", "batch", "acceptance", "online search"]
 
 
@@ -118,7 +126,7 @@ class DraftProgram(Validated):
     taxonomy: Taxonomy | None = None
     lossless: bool
     phases: tuple[Phase, ...] = ()
-    proposal: Proposal
+    proposal: ProposalSpec
     verify: VerifyPlan = VerifyPlan()
     modifier: TargetModifier | None = None
     lookahead: SlotRule = Slots()

@@ -13,7 +13,7 @@ from specsim.specs.model_part import ModelPart
 from specsim.specs.stack import Stack
 from specsim.validated import Validated
 
-Share = Annotated[float, Field(gt=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Context = Literal["layers", "keys"]
 
 
@@ -72,8 +72,8 @@ class TargetSublayers(Validated):
     """The target with sublayers skipped: the shares of attention and feed-forward sublayers that are kept."""
 
     kind: Literal["target_sublayers"] = "target_sublayers"
-    attention_share: Share
-    mlp_share: Share
+    attention_share: PositiveShare
+    mlp_share: PositiveShare
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         whole = ModelPart.whole(target)
@@ -191,10 +191,16 @@ class SizedLayers(Validated):
 
     def piece(self, target: ModelSpec, draft: ModelSpec | None) -> Piece:
         shape = ModelSpec(
-            name=f"{target.name}'s drafter", source=target.source, num_layers=self.count, hidden_size=self.hidden_size,
-            num_heads=self.num_heads, num_kv_heads=self.num_kv_heads, head_dim=self.head_dim,
-            intermediate_size=self.intermediate_size, vocab_size=target.vocab_size,
-        )  # fmt: skip
+            name=f"{target.name}'s drafter",
+            source=target.source,
+            num_layers=self.count,
+            hidden_size=self.hidden_size,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            intermediate_size=self.intermediate_size,
+            vocab_size=target.vocab_size,
+        )
         stack, wider = shape.stack(), tuple[Linear, ...]()
         if self.input_width > 1:
             qkv = stack.linears(self.hidden_size)[0]
@@ -237,7 +243,7 @@ def _named(value: object) -> object:
     return value
 
 
-Weights = Annotated[
+DraftWeights = Annotated[
     DraftModelWeights
     | TargetLayers
     | TargetSublayers
@@ -249,7 +255,7 @@ Weights = Annotated[
     | SizedHead,
     Field(discriminator="kind"),
 ]
-WeightList = Annotated[tuple[Weights, ...], BeforeValidator(_named)]
+WeightList = Annotated[tuple[DraftWeights, ...], BeforeValidator(_named)]
 
 
 def check_layer(layer: int, target: ModelSpec, field: str) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.specs.model import Bits
-from specsim.validated import Validated
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from specsim.validated import Share, Validated
 
 
 class ExitDepth(Validated):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.speculation.program.draft_weights import WeightList
-from specsim.speculation.program.proposal import Proposal, Window
+from specsim.speculation.program.proposal import ProposalSpec, Window
 from specsim.validated import Validated
 
 
@@ -46,7 +46,7 @@ class Phase(Validated):
             raise ValueError("a fused phase is part of one target pass; leave passes out")
         return self
 
-    def pass_widths(self, proposal: Proposal, draft_tokens: int) -> tuple[int, ...]:
+    def pass_widths(self, proposal: ProposalSpec, draft_tokens: int) -> tuple[int, ...]:
         """Tokens a sequence of each sequential pass that drafts ``draft_tokens``."""
         if not draft_tokens or self.passes == "none" or self.where == "cpu" or self.placement == "fused":
             return ()
@@ -57,7 +57,7 @@ class Phase(Validated):
         count = {"per_token": draft_tokens, "depth": len(shape)}.get(str(self.passes), self.passes)
         return (width,) * int(count)
 
-    def extra_width(self, proposal: Proposal, draft_tokens: int) -> tuple[int, int]:
+    def extra_width(self, proposal: ProposalSpec, draft_tokens: int) -> tuple[int, int]:
         """Tokens a sequence that the phase adds to the target pass, and how many of them need logits."""
         if self.placement != "fused" or not draft_tokens:
             return 0, 0

@@ -168,7 +168,7 @@ def _named(value: object) -> object:
     return {"kind": value} if isinstance(value, str) else value
 
 
-Proposal = Annotated[
+ProposalSpec = Annotated[
     Annotated[
         Chain | Copy | CopyTree | StaticTree | DynamicTree | Dag | Window | NoProposal, Field(discriminator="kind")
     ],

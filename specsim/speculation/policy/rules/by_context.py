@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
-from specsim.speculation.policy.learning import DRAFT_TOKENS, Learning, bounded, decider_at, rule_of
+from specsim.jit import address_of, compiled, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.speculation.policy.learning import DRAFT_TOKENS, Learning, bounded, decider_at
 
-TABLES = mixed_record(("log_contexts", "num_contexts", "tables", "last"))
+TABLES = mixed_record("log_contexts num_contexts tables last")
 """``tables`` [contexts, batch], whose ``last`` column holds beyond it too."""
 tables_at = record_at(TABLES)
 
@@ -20,7 +20,7 @@ def by_context(contexts: Sequence[float], tables: Sequence[Sequence[int]]) -> Le
     logs, lengths, state = np.log(contexts), np.array(tables, dtype=np.int64), np.zeros(1, TABLES)
     state["log_contexts"], state["num_contexts"] = address_of(logs), len(logs)
     state["tables"], state["last"] = address_of(lengths), lengths.shape[1] - 1
-    return Learning(rule_of(_by_context), state, logs, lengths)
+    return Learning(compiled(_by_context), state, logs, lengths)
 
 
 def _by_context(operation: int, at: int) -> int:

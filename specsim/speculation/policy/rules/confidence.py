@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import floats_at, jit, mixed_record, record_at
+from specsim.jit import compiled, floats_at, jit, mixed_record, record_at
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
     LENGTHS,
@@ -15,13 +15,9 @@ from specsim.speculation.policy.learning import (
     bounded,
     decider_at,
     round_of,
-    rule_of,
 )
 
-STOP = mixed_record(
-    ("longest", "keep_last", "foreseen", "adapts"),
-    ("threshold", "accepted_rate", "target", "step", "smoothing", "memory"),
-)
+STOP = mixed_record("longest keep_last foreseen adapts", "threshold accepted_rate target step smoothing memory")
 """``accepted_rate``: its moving average, below 0 before the first round. The rest as ``policy.confidence``."""
 stop_at = record_at(STOP)
 
@@ -32,7 +28,7 @@ def confidence(**rule: float) -> Learning:
     state["accepted_rate"] = -1.0
     for name, value in rule.items():
         state[name] = value
-    return Learning(rule_of(_confidence), state, uniform=False, needs_confidences=True)
+    return Learning(compiled(_confidence), state, uniform=False, needs_confidences=True)
 
 
 def _confidence(operation: int, at: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import jit, mixed_record, record_at
+from specsim.jit import compiled, jit, mixed_record, record_at
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
     LENGTHS,
@@ -15,10 +15,9 @@ from specsim.speculation.policy.learning import (
     bounded,
     decider_at,
     round_of,
-    rule_of,
 )
 
-STEPS = mixed_record(("initial", "rise", "fall", "shortest", "longest"))
+STEPS = mixed_record("initial rise fall shortest longest")
 """A request's memory is its length + 1. The fields are those of ``policy.rising``."""
 steps_at = record_at(STEPS)
 
@@ -28,7 +27,7 @@ def plus_minus(*, remembered: int, **rule: int) -> Learning:
     state = np.zeros(1, STEPS)
     for name, value in rule.items():
         state[name] = value
-    return Learning(rule_of(_plus_minus), state, uniform=False, remembered=remembered)
+    return Learning(compiled(_plus_minus), state, uniform=False, remembered=remembered)
 
 
 def _plus_minus(operation: int, at: int) -> int:

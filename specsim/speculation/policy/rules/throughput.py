@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from specsim.arrays import Floats
-from specsim.jit import NONE, address_of, floats_at, integers_at, jit, mixed_record, record_at
+from specsim.jit import NONE, address_of, compiled, floats_at, integers_at, jit, mixed_record, record_at
 from specsim.speculation.compiled_uniform import key_of, uniform_of
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
@@ -19,7 +19,6 @@ from specsim.speculation.policy.learning import (
     decider_at,
     price_address,
     round_of,
-    rule_of,
 )
 from specsim.speculation.policy.prices import KeptPrices
 from specsim.speculation.uniform import stream_seed
@@ -28,12 +27,12 @@ EXPLORE_STREAM = 203  # of the counter-based numbers; acceptance laws, classes a
 SLACK = 1e-12  # values as near as this are equal, and the first is taken
 
 BELIEF = mixed_record(
-    (
-        "choices", "num_choices", "rates", "num_rates", "values", "last_batch", "chosen", "shown", "steps", "every",
-        "seed",
-    ),
-    ("ema", "margin", "off_bonus", "explore", "switch_cost_s"),
-)  # fmt: skip
+    """
+    choices num_choices rates num_rates values last_batch chosen shown steps every
+    seed
+    """,
+    "ema margin off_bonus explore switch_cost_s",
+)
 """``rates``: conditional acceptance by position. ``chosen``: place of the present choice, -1 before the first;
 ``shown``: the same, unless this interval explores. ``values``: scratch, one a choice. The rest as
 ``policy.throughput``."""
@@ -58,7 +57,7 @@ def throughput(
     }
     for name, value in (fields | rule).items():
         state[name] = value
-    return Learning(rule_of(_throughput), state, lengths, rates, values, prices=prices)
+    return Learning(compiled(_throughput), state, lengths, rates, values, prices=prices)
 
 
 def _throughput(operation: int, at: int) -> int:

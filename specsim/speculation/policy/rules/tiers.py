@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from specsim.jit import address_of, integers_at, jit, mixed_record, record_at
-from specsim.speculation.policy.learning import DRAFT_TOKENS, OBSERVE, Learning, decider_at, round_of, rule_of
+from specsim.jit import address_of, compiled, integers_at, jit, mixed_record, record_at
+from specsim.speculation.policy.learning import DRAFT_TOKENS, OBSERVE, Learning, decider_at, round_of
 
-TIER = mixed_record(
-    ("first_batch", "choices", "num_choices", "place", "steps", "interval", "warmup"),
-    ("average", "ema", "rise", "fall"),
-)
+TIER = mixed_record("first_batch choices num_choices place steps interval warmup", "average ema rise fall")
 """``place``: of the present k among the choices; ``steps`` that counted so far; the rest as ``policy.tiers``."""
 tier_at = record_at(TIER)
 TIER_BYTES = TIER.itemsize
@@ -30,7 +27,7 @@ def tiers(given: Sequence[Mapping[str, Any]], initial: int | None) -> Learning:
         record["choices"], record["num_choices"] = address_of(choices), len(choices)
         record["place"] = tier["choices"].index(initial) if initial in tier["choices"] else len(choices) // 2
         record["average"] = choices[record["place"]] - 1
-    return Learning(rule_of(_tiers), state, *needs)
+    return Learning(compiled(_tiers), state, *needs)
 
 
 def _tiers(operation: int, at: int) -> int:

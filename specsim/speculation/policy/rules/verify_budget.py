@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from specsim.arrays import Floats
-from specsim.jit import NONE, floats_at, jit, mixed_record, record_at
+from specsim.jit import NONE, compiled, floats_at, jit, mixed_record, record_at
 from specsim.speculation.policy.learning import (
     DRAFT_TOKENS,
     LACKS,
@@ -17,14 +17,13 @@ from specsim.speculation.policy.learning import (
     decider_at,
     price_address,
     round_of,
-    rule_of,
 )
 from specsim.speculation.policy.prices import KeptPrices
 
 _ONE = np.uint64(1)  # an index without a sign is never taken to count from the end
 SLACK = 1e-12  # values as near as this are equal, and the first is taken
 
-BUDGET = mixed_record(("k", "tokens", "max_batch", "max_num_seqs"))
+BUDGET = mixed_record("k tokens max_batch max_num_seqs")
 """``tokens``: a fixed budget, 0 where it is the one of highest throughput; ``max_batch``: no drafting above it."""
 budget_at = record_at(BUDGET)
 
@@ -36,7 +35,7 @@ def verify_budget(
     state = np.zeros(1, BUDGET)
     state["k"], state["tokens"], state["max_num_seqs"] = k, tokens or 0, max_num_seqs
     state["max_batch"] = np.iinfo(np.int64).max if max_batch is None else max_batch
-    return Learning(rule_of(_verify_budget), state, uniform=False, needs_confidences=True, prices=prices)
+    return Learning(compiled(_verify_budget), state, uniform=False, needs_confidences=True, prices=prices)
 
 
 def _verify_budget(operation: int, at: int) -> int:

@@ -1,6 +1,6 @@
 """Seconds of a step from tables, put together as its round is.
 
-``serving.tabulate`` makes the list of the runs (``speculation.pricing.Run``) of a round at each draft length: how much
+``tabulate`` makes the list of the runs (``speculation.pricing.Run``) of a round at each draft length: how much
 of a step each run carries, and where the tables of its kernels are. A run takes what its tokens take, its rows of
 logits, and the attention of each group and chunk, and it may wait for its launches. Host and device overlap, and a
 drafter and the target, where ``speculation.round`` says they do.
@@ -11,15 +11,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from specsim.arrays import Floats, Integers
+from specsim.arrays import Floats, Integers, Records
 from specsim.cost.forward import SOURCES
 from specsim.cost.step_time import WEIGHTY_SHARE
-from specsim.jit import address_of, floats_at, integers_at, jit, mixed_record, record_at
-from specsim.scheduling.compiled import compiled
-from specsim.scheduling.kernel_seconds import (
-    GROUP_BYTES,
+from specsim.jit import address_of, compiled, floats_at, integers_at, jit, mixed_record, point, record_at
+from specsim.step_prices.kernel_seconds import (
     NUM_SOURCES,
     attention,
     between,
@@ -28,35 +25,11 @@ from specsim.scheduling.kernel_seconds import (
     of_prompts,
     span,
 )
-from specsim.scheduling.records import group_at, work_at
+from specsim.step_prices.records import GROUP_BYTES, RUN_BYTES, WIDTH_FIELDS, group_at, run_at, work_at
+from specsim.step_prices.span import Knots
 
-RUN = mixed_record(
-    (
-        "tokens_s", "last_token", "rows_s", "last_row", "attention_s", "num_places", "prompts_s", "widths", "shares",
-        "times", "of_target", "overlapped", "own_place",
-    ),
-    (
-        "prompt_tokens", "emitting_tokens", "emitting_rows", "own_tokens", "own_rows", "own_keys", "own_more_keys",
-        "captured", "captured_busy_s", "captured_idle_s", "eager_busy_s", "eager_group_busy_s", "eager_idle_s",
-    ),
-)  # fmt: skip
-"""One run.
-
-tokens_s, rows_s     [tokens, sources], [rows of logits, sources] by the rank of the source; none where the run has
-                     nothing of the kind
-attention_s          [2, place, sequences, KV] of groups of sequences: seconds, and the ranks of their sources
-prompts_s            [2, chunks, tokens of one, tokens before it] of prompts: the same
-widths               what a sequence of the step is in the run, [width, WIDTH_FIELDS]
-shares, times        by all decoding sequences: how many of one run, how often it runs
-of_target            it is the target's; overlapped: it runs beside the target
-own_..               the same of a sequence that drafts, whatever the step computed of it
-prompt_tokens        its tokens for one of a prompt; emitting_..: and for each chunk that yields a token
-captured             tokens up to which a graph runs; busy: seconds of the host to launch it, idle: of the device
-"""
-WIDTH_FIELDS = ("tokens", "rows", "place", "keys", "more_keys")  # keys in view: keys · KV length + more_keys
+NOTHING = np.zeros((2, 0))
 _TOKENS, _ROWS, _PLACE, _KEYS, _MORE_KEYS = range(len(WIDTH_FIELDS))
-run_at = record_at(RUN)
-RUN_BYTES = RUN.itemsize
 
 
 class Prices(NamedTuple):
@@ -68,36 +41,44 @@ class Prices(NamedTuple):
 
     k_index: Integers  # [k]
     first_runs: Integers  # [plans + 1]
-    runs: NDArray[Any]  # [runs] of RUN
-    kv_knots: Floats
-    sequence_knots: Floats
-    count_knots: Floats  # chunks in one kernel
-    chunk_knots: Floats  # new tokens of a chunk
-    prefix_knots: Floats  # tokens before it
-    step_host_s: Floats  # [2, s] what the host takes for so many sequences, exposed and hidden
-    handing_host_s: Floats  # [plans, 2, s] for handing over the drafts of so many
-    token_host_s: Floats  # [plans, 2, s] for the draft tokens of so many
-    phase_host_s: Floats  # [plans, 2, s] for the phases in which so many draft
-    load_s: Floats  # [2, tokens] of loading experts for so many tokens of a step, and of what of it is foreseen
-    off_tokens: Floats  # [o] log tokens of a step; empty: the prices are as tabulated
-    off: Floats  # [2, k, o] log of what multiplies a step without and with prompt chunks that drafts k tokens
-    overlaps_host: bool
-    whole: bool  # steps whose parts nobody knows, see ``_whole_step``
-    fixed_s: float  # of every step
-    lag_s: float  # of every step, as ``cost.step_time.StepTime`` has it
+    runs: Records  # [runs] of RUN
     tables: list[Floats]  # that RUN's addresses are of
+    knots: Knots
+    step_host_s: Floats  # [2, s] what the host takes for so many sequences, exposed and hidden
+    phase_host_s: Floats  # [plans, 2, s] for the phases in which so many draft
+    handing_host_s: Floats | None = None  # [plans, 2, s] for handing over the drafts of so many
+    token_host_s: Floats | None = None  # [plans, 2, s] for the draft tokens of so many
+    load_s: Floats = NOTHING  # [2, tokens] of loading experts for so many tokens of a step, and of it what is foreseen
+    off_tokens: Floats = NOTHING[0]  # [o] log tokens of a step; empty: the prices are as tabulated
+    off: Floats | None = None  # [2, k, o] log of what multiplies a step without and with prompt chunks that drafts k
+    overlaps_host: bool = False
+    whole: bool = False  # steps whose parts nobody knows, see ``_whole_step``
+    fixed_s: float = 0.0  # of every step
+    lag_s: float = 0.0  # of every step, as ``cost.step_time.StepTime`` has it
 
 
-_SIZES = {
-    "num_draft_lengths": ("k_index", 0), "num_kv": ("kv_knots", 0), "num_sequence_knots": ("sequence_knots", 0),
-    "num_counts": ("count_knots", 0), "num_chunks": ("chunk_knots", 0), "num_prefixes": ("prefix_knots", 0),
-    "num_host": ("step_host_s", 1), "num_loads": ("load_s", 1), "num_off": ("off_tokens", 0),
-}  # fmt: skip
-_SCALARS = ("fixed_s", "lag_s")
-_FLAGS = ("overlaps_host", "whole")
-_ARRAYS = tuple(name for name in Prices._fields if name not in (*_SCALARS, *_FLAGS, "tables"))
-
-PRICES = mixed_record((*_ARRAYS, *_SIZES, *_FLAGS, "spent", "put_together"), _SCALARS)
+_ARRAYS = [
+    "k_index",
+    "first_runs",
+    "runs",
+    "step_host_s",
+    "phase_host_s",
+    "handing_host_s",
+    "token_host_s",
+    "load_s",
+    "off_tokens",
+    "off",
+]
+_NUMBERS = ("overlaps_host", "whole", "fixed_s", "lag_s")
+PRICES = mixed_record(
+    f"""
+    {" ".join(_ARRAYS)}
+    kv_knots sequence_knots count_knots chunk_knots prefix_knots
+    num_draft_lengths num_kv num_sequence_knots num_counts num_chunks num_prefixes num_host num_loads num_off
+    overlaps_host whole spent put_together
+    """,
+    "fixed_s lag_s",
+)
 """Addresses of the tables, how long their axes are, and what puts prices together from them, compiled apart.
 
 ``spent``: seconds of a step by the rank of their source.
@@ -109,19 +90,30 @@ class PriceRecord:
     """The PRICES record of tables, which it keeps alive."""
 
     def __init__(self, prices: Prices) -> None:
-        self._prices = prices
-        self._kept = {name: np.ascontiguousarray(getattr(prices, name)) for name in _ARRAYS}
-        self._kept["spent"] = np.zeros(len(SOURCES))
+        knots = prices.knots
+        fields = {name: getattr(prices, name) for name in (*_ARRAYS, *_NUMBERS)}
+        fields |= {
+            "kv_knots": knots.kv,
+            "sequence_knots": knots.sequences,
+            "count_knots": knots.counts,
+            "chunk_knots": knots.chunks,
+            "prefix_knots": knots.prefixes,
+            "num_draft_lengths": len(prices.k_index),
+            "num_kv": len(knots.kv),
+            "num_sequence_knots": len(knots.sequences),
+            "num_counts": len(knots.counts),
+            "num_chunks": len(knots.chunks),
+            "num_prefixes": len(knots.prefixes),
+            "num_host": prices.step_host_s.shape[1],
+            "num_loads": prices.load_s.shape[1],
+            "num_off": len(prices.off_tokens),
+            "spent": np.zeros(len(SOURCES)),
+            "put_together": compiled(put_together).address,
+        }
         self.record = np.zeros(1, PRICES)
-        for name, array in self._kept.items():
-            self.record[name] = address_of(array)
-        for name, (table, axis) in _SIZES.items():
-            self.record[name] = self._kept[table].shape[axis]
-        for name in (*_SCALARS, *_FLAGS):
-            self.record[name] = getattr(prices, name)
-        self.record["put_together"] = compiled(put_together).address
+        self._kept = prices.tables, point(self.record, fields)
 
-    def price(self, work: np.ndarray[Any, Any]) -> None:
+    def price(self, work: Records) -> None:
         """Set the seconds of a WORK record, [1], and what else is known of its price."""
         compiled(put_together)(address_of(self.record), address_of(work))
 
@@ -264,9 +256,7 @@ def _host(prices: Any, table: int, plan: int, count: int) -> tuple[float, float]
 
 
 @jit
-def _of_run(
-    prices: Any, run: Any, step: Any, decoding: int, prompt_tokens: float
-) -> tuple[float, float, float]:  # fmt: skip
+def _of_run(prices: Any, run: Any, step: Any, decoding: int, prompt_tokens: float) -> tuple[float, float, float]:
     """Seconds of the device, that it waits for the launches of the run, and of the host for them."""
     tokens, rows, attention_s, kernels = 0.0, 0.0, 0.0, 0
     share = floats_at(run.shares)[decoding]
@@ -274,7 +264,7 @@ def _of_run(
     for g in range(step.num_groups):
         group = group_at(step.groups + g * GROUP_BYTES)
         width = int(group.query_tokens)
-        here = floats_at(run.widths + 8 * width * NUM_WIDTH_FIELDS)
+        here = floats_at(run.widths + 8 * width * len(WIDTH_FIELDS))
         sequences = share * group.sequences
         tokens += sequences * here[_TOKENS]
         rows += sequences * here[_ROWS]
@@ -304,6 +294,3 @@ def _of_run(
         busy_s, idle_s = run.eager_busy_s + kernels * run.eager_group_busy_s, run.eager_idle_s
     waiting_s = max(0.0, busy_s - kernels_s - idle_s)
     return times * (kernels_s + idle_s), times * waiting_s, times * busy_s
-
-
-NUM_WIDTH_FIELDS = len(WIDTH_FIELDS)

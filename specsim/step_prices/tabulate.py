@@ -8,7 +8,6 @@ tokens and of rows of logits, so that neither captured graphs nor tiles fall bet
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -17,33 +16,18 @@ import numpy as np
 from specsim.arrays import Floats, Reals
 from specsim.cost.forward import Group
 from specsim.jit import address_of
-from specsim.scheduling.price import RUN, WIDTH_FIELDS, Prices
-from specsim.serving.kernel_tables import ByCount, ByGroup, KernelTables, Knots, Table
 from specsim.speculation.draft_phase import PhaseCost
 from specsim.speculation.host_work import HostWork
 from specsim.speculation.pricing import Run
 from specsim.speculation.round import RoundCost
+from specsim.step_prices.kernel_tables import ByCount, ByGroup, KernelTables, Table
+from specsim.step_prices.price import Prices
+from specsim.step_prices.records import RUN, WIDTH_FIELDS
+from specsim.step_prices.span import Extent, Knots
 
 KV = np.array([1e4, 2e4])  # two lengths, to see what a run makes of them
 PROMPT = 128  # tokens
 PROMPTS = (Group(1, PROMPT, PROMPT, 0), Group(1, PROMPT, PROMPT, 0), Group(1, PROMPT, PROMPT, 1))
-MOST_CHUNKS = 16  # beside as many sequences as may run
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """What the tables must span."""
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    longest_kv: int
-    choices: tuple[int, ...] = (0,)  # draft lengths that may be chosen
-    verifies: bool = True  # False: drafts are emitted unverified, so every width is 1
-
-    @property
-    def widest(self) -> int:
-        """Tokens that a decoding sequence may compute in a step."""
-        return 1 + (max(self.choices) if self.verifies else 0)
 
 
 def tabulate(cost: RoundCost, extent: Extent) -> Prices:
@@ -52,7 +36,7 @@ def tabulate(cost: RoundCost, extent: Extent) -> Prices:
 
 
 class _Plan(NamedTuple):
-    """Steps that have a list of runs of their own, as ``scheduling.price.Prices`` orders them."""
+    """Steps that have a list of runs of their own, as ``price.Prices`` orders them."""
 
     draft_tokens: int
     mixed: bool  # with prompts
@@ -80,32 +64,39 @@ class _Part(NamedTuple):
 
 class _Tabulator:
     def __init__(self, cost: RoundCost, extent: Extent) -> None:
-        self.cost, self.extent = cost, extent
-        self.ks = (0, *(k for k in extent.choices if k > 0))
-        self.sequences = np.arange(extent.max_num_seqs + MOST_CHUNKS + 1.0)
+        self.cost, self.extent, self.sequences = cost, extent, extent.sequences
         beams = [part.decoding for part in self._parts(_Plan(0, False, False), Group(1, 1, KV, 1))]
         most = extent.max_num_seqs * max(float(np.max(group.sequences)) for group in beams if group)
         self.knots = Knots.spanning(most, extent.max_num_batched_tokens, extent.longest_kv)
         self.tables = KernelTables(self.knots, cost.padded_kv)
 
     def prices(self) -> Prices:
-        plans = [_Plan(k, mixed, wide) for k, mixed, wide in product(self.ks, (False, True), (False, True))]
+        plans = [
+            _Plan(k, mixed, wide)
+            for k, mixed, wide in product(self.extent.draft_lengths, (False, True), (False, True))
+        ]
         runs = [self._runs(plan) for plan in plans]
         records, made = _records([run for one in runs for run in one])
-        k_index = np.full(max(self.extent.choices) + 1, -1, dtype=np.int64)
-        k_index[list(self.ks)] = np.arange(len(self.ks))
         handing, tokens, phases = (np.stack(works) for works in zip(*map(self._host_works, plans), strict=True))
         unpacking = [charge for entry in self.cost.target.unpacking() for charge in entry.charges]
         return Prices(
-            k_index, np.cumsum([0, *map(len, runs)]), records, *self.knots,
-            self._summed(self.cost.host.step(self.sequences)), handing, tokens, phases, self._loads(),
-            np.zeros(0), np.zeros((2, len(k_index), 0)), self.cost.overlaps_host, False,
-            float(np.sum([charge.seconds for charge in unpacking])), 0.0, made,
-        )  # fmt: skip
+            k_index=self.extent.k_index(),
+            first_runs=np.cumsum([0, *map(len, runs)]),
+            runs=records,
+            tables=made,
+            knots=self.knots,
+            step_host_s=self._summed(self.cost.host.step(self.sequences)),
+            phase_host_s=phases,
+            handing_host_s=handing,
+            token_host_s=tokens,
+            load_s=self._loads(),
+            overlaps_host=self.cost.overlaps_host,
+            fixed_s=float(np.sum([charge.seconds for charge in unpacking])),
+        )
 
     def _parts(
         self, plan: _Plan, group: Group, drafting: Reals = 1, prompts: Sequence[Group] = PROMPTS
-    ) -> list[_Part]:  # fmt: skip
+    ) -> list[_Part]:
         """What the source runs in a step of a plan that has this group of sequences."""
         decoding = [Group(1, 2, KV, 2), group] if plan.wide else [group]
         prompts = prompts if plan.mixed else ()
@@ -137,10 +128,13 @@ class _Tabulator:
         own = _as_in_run(run.drafting, attention)
         fields: dict[str, Any] = {
             "widths": _Array(np.array([np.zeros(len(WIDTH_FIELDS)), *widths])),
-            "shares": _Array(self._shares(many)), "times": _Array(self._by_number(many.run.times)),
-            "of_target": widest.phase is None, "overlapped": widest.phase is not None and widest.phase.overlapped,
-            "attention_s": attention, **{f"own_{name}": value for name, value in zip(WIDTH_FIELDS, own, strict=True)},
-        }  # fmt: skip
+            "shares": _Array(self._shares(many)),
+            "times": _Array(self._by_number(many.run.times)),
+            "of_target": widest.phase is None,
+            "overlapped": widest.phase is not None and widest.phase.overlapped,
+            "attention_s": attention,
+            **{f"own_{name}": value for name, value in zip(WIDTH_FIELDS, own, strict=True)},
+        }
         if widest.prompts:
             first, last = widest.prompts[0], widest.prompts[-1]
             fields["prompt_tokens"] = first.query_tokens / PROMPT
@@ -260,10 +254,12 @@ def _launching(part: _Part) -> dict[str, float]:
     more_busy_s, _ = cost.launching_s(alone + each, False, uniform=uniform)
     return {
         "captured": max(cost.captured_sizes(uniform=uniform), default=0.0),
-        "captured_busy_s": float(busy_s), "captured_idle_s": float(idle_s),
-        "eager_busy_s": float(eager_busy_s), "eager_idle_s": float(eager_idle_s),
+        "captured_busy_s": float(busy_s),
+        "captured_idle_s": float(idle_s),
+        "eager_busy_s": float(eager_busy_s),
+        "eager_idle_s": float(eager_idle_s),
         "eager_group_busy_s": float(more_busy_s - eager_busy_s),
-    }  # fmt: skip
+    }
 
 
 def _records(runs: Sequence[dict[str, Any]]) -> tuple[Any, list[Floats]]:

@@ -1,4 +1,4 @@
-"""What kernels take, from the tables of PRICES and RUN records (``scheduling.price``), noted by rank of the source."""
+"""What kernels take, from the tables of PRICES and RUN records (``price``), noted by rank of the source."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import numpy as np
 
 from specsim.cost.forward import SOURCES, WIDEST_NARROW_CHUNK
 from specsim.jit import floats_at, jit
-from specsim.scheduling.records import GROUP, group_at
+from specsim.step_prices.records import GROUP_BYTES, group_at
 from specsim.surfaces import look_up
 
 NUM_SOURCES = len(SOURCES)
-GROUP_BYTES = GROUP.itemsize
 span = jit(look_up.bracket)
 
 

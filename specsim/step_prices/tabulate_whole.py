@@ -9,11 +9,11 @@ import numpy as np
 from specsim.arrays import Floats, Reals
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
-from specsim.jit import address_of
-from specsim.scheduling.price import RUN, Prices
-from specsim.serving.kernel_tables import Knots
-from specsim.serving.tabulate import MOST_CHUNKS, Extent
+from specsim.jit import point
 from specsim.speculation.round import StepCost
+from specsim.step_prices.price import Prices
+from specsim.step_prices.records import RUN
+from specsim.step_prices.span import Extent, Knots
 
 BESIDE = Group(1, 1, 512.0, 1)
 
@@ -24,22 +24,25 @@ def tabulate_whole(cost: StepCost, extent: Extent) -> Prices:
     groups = _groups(cost, extent, knots)
     prompts = _prompts(cost, knots)
     run = np.zeros(1, RUN)
-    run["attention_s"], run["num_places"] = address_of(groups), extent.widest
-    run["prompts_s"] = address_of(prompts)
-    sequences = np.arange(extent.max_num_seqs + MOST_CHUNKS + 1.0)
-    ks = (0, *(k for k in extent.choices if k > 0))
-    k_index = np.full(max(extent.choices) + 1, -1, dtype=np.int64)
-    k_index[list(ks)] = np.arange(len(ks))
+    point(run, {"attention_s": groups, "num_places": extent.widest, "prompts_s": prompts})
+    ks, sequences = extent.draft_lengths, extent.sequences
     drafting = np.zeros((4 * len(ks), 2, len(sequences)))
     for index, k in enumerate(ks):
         drafting[4 * index, 0] = _seconds(cost, [BESIDE], sequences, k) - _seconds(cost, [BESIDE])
-    none = np.zeros((4 * len(ks), 2, len(sequences)))
     chunk = Group(1, 128, 128, 1)
     alone_s = _seconds(cost, [chunk]) - (_seconds(cost, [BESIDE, chunk]) - _seconds(cost, [BESIDE]))
     return Prices(
-        k_index, np.array([0, 1]), run, *knots, none[0], none, none, drafting, np.zeros((2, 0)), np.zeros(0),
-        np.zeros((2, len(k_index), 0)), False, True, float(alone_s), _step(cost, [BESIDE]).lag_s, [groups, prompts],
-    )  # fmt: skip
+        k_index=extent.k_index(),
+        first_runs=np.array([0, 1]),
+        runs=run,
+        tables=[groups, prompts],
+        knots=knots,
+        step_host_s=np.zeros((2, len(sequences))),
+        phase_host_s=drafting,
+        whole=True,
+        fixed_s=float(alone_s),
+        lag_s=_step(cost, [BESIDE]).lag_s,
+    )
 
 
 def _groups(cost: StepCost, extent: Extent, knots: Knots) -> Floats:

@@ -3,59 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from specsim.arrays import Floats, Reals
-from specsim.cost.attention import TILE_ROWS
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.passes import PassCost
 from specsim.cost.step_time import WEIGHTY_SHARE, Charge
 from specsim.specs.engine import pad_to_graph
-
-KV_RATIO, CHUNK_RATIO, PREFIX_RATIO, SEQUENCE_RATIO = 1.2, 1.15, 1.3, 1.1  # of neighbouring knots
-FEW = 16.0  # sequences up to which every number is a knot
-PART_OF_ONE = (0.1, 0.3, 0.6)  # what a pass that few requests reach holds on average
-JUST_MORE = 0.01  # tokens than whole tiles: chunks in one kernel are priced by their mean length
-LONGEST_IN_TILES = 2048.0  # tokens of a chunk; one tile more is little of a longer one's time
-CHUNK_COUNTS = (1.0, 1.5, 2.0, 3.0, 5.0, 9.0)  # of a length, in one kernel
-
-
-class Knots(NamedTuple):
-    """Of all tables."""
-
-    kv: Floats
-    sequences: Floats
-    counts: Floats  # of prompt chunks in one kernel
-    chunks: Floats  # their new tokens
-    prefixes: Floats  # tokens before them
-
-    @classmethod
-    def spanning(cls, sequences: float, tokens: int, longest_kv: int) -> Knots:
-        longest, most = max(64.0, float(longest_kv)), max(4.0, float(tokens))
-        few = np.arange(1.0, min(FEW, max(2.0, sequences)) + 1.0)
-        many = _geometric(FEW, max(FEW + 1.0, sequences), SEQUENCE_RATIO).round()
-        tiles = np.arange(TILE_ROWS, min(LONGEST_IN_TILES, most - 1.0), TILE_ROWS)
-        return cls(
-            _geometric(1.0, longest, KV_RATIO),
-            np.unique([*PART_OF_ONE, *few, *many[many <= sequences]]),
-            np.array(CHUNK_COUNTS),
-            np.unique([*_geometric(2.0, most - 1.0, CHUNK_RATIO).round(), *tiles, *(tiles + JUST_MORE)]),
-            np.array([0.0, *_geometric(32.0, longest, PREFIX_RATIO)]),
-        )
-
-
-def _geometric(first: float, last: float, ratio: float) -> Floats:
-    count = max(2, int(np.ceil(np.log(last / first) / np.log(ratio))) + 1)
-    return np.geomspace(first, last, count)
+from specsim.step_prices.span import Knots
 
 
 class Table(Protocol):
     """Made once, when its span is known."""
 
     def made(self) -> Floats:
-        """As ``scheduling.price.RUN`` has it."""
+        """As ``records.RUN`` has it."""
         ...
 
 
@@ -108,7 +72,7 @@ class ByPrompts:
 
     def __init__(
         self, charges: Callable[[Group], Iterable[Charge]], inside: Callable[[Group], Group], knots: Knots
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._charges, self._inside, self._knots = charges, inside, knots
 
     def made(self) -> Floats:

@@ -1,0 +1,153 @@
+"""Tables as a price source of their own, and how well they hold the one that they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import cast
+
+import numpy as np
+
+from specsim.arrays import Floats, Integers, Reals
+from specsim.cost.forward import SOURCES, Group
+from specsim.cost.step_time import StepTime
+from specsim.jit import address_of
+from specsim.speculation.round import RoundCost, StepCost
+from specsim.step_prices.price import PriceRecord, Prices
+from specsim.step_prices.records import GROUP, WORK
+from specsim.step_prices.span import Extent
+from specsim.step_prices.tabulate import tabulate
+from specsim.step_prices.tabulate_whole import tabulate_whole
+
+MOST_MEDIAN, MOST = 0.003, 0.015  # errors of tried steps, beyond which every step is priced on its own
+PATTERNS, ALTERNATIVES = 24, 8  # of the tried steps: draft lengths and prompt chunks; batches and caches for each
+SHORTEST = 16  # tokens of a prompt chunk that is tried
+MOST_CHUNKS = 8  # in a step that is tried
+KEPT = 16  # tables of other costs
+
+
+def tables_of(cost: StepCost, extent: Extent) -> TablePrices | None:
+    """A price source as tables; None where they miss it by more than MOST_MEDIAN in the middle or MOST at worst."""
+    prices, errors = _made(_Source(id(cost), cost), extent)
+    return prices if np.median(errors) <= MOST_MEDIAN and errors.max() <= MOST else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One price source; as a key it is the object that it is."""
+
+    number: int
+    cost: StepCost = field(compare=False)
+
+
+@lru_cache(maxsize=KEPT)
+def _made(source: _Source, extent: Extent) -> tuple[TablePrices, Floats]:
+    """Tables and their errors, made once for a cost: whoever asks for it under another load or seed gets the same."""
+    cost = source.cost
+    prices = TablePrices(tabulate(cost, extent) if isinstance(cost, RoundCost) else tabulate_whole(cost, extent))
+    return prices, table_errors(source.cost, prices, extent)
+
+
+def table_errors(
+    cost: StepCost, prices: TablePrices, extent: Extent, *, patterns: int = PATTERNS, seed: int = 0
+) -> Floats:
+    """|table / price - 1| of random steps, [patterns · ALTERNATIVES], all drafting, half with prompt chunks.
+
+    The steps of a pattern draft alike and have chunks of the same lengths, so that they are priced exactly at once.
+    """
+    generator = np.random.default_rng(seed)
+    errors = []
+    for number in range(patterns):
+        k = int(generator.choice([k for k in extent.choices if k] or [0]))
+        width = 1 + k if extent.verifies else 1
+        most = max(1, min(extent.max_num_seqs, (extent.max_num_batched_tokens - 2) // width))
+        sequences = np.exp(generator.uniform(0.0, np.log(most), ALTERNATIVES)).astype(int)
+        longest = min(8000, extent.longest_kv) + width + 51
+        kv = np.exp(generator.uniform(np.log(width + 50), np.log(longest), ALTERNATIVES))
+        room, seats = extent.max_num_batched_tokens - sequences.max() * width, extent.max_num_seqs - sequences.max()
+        chunks = _chunks(int(room), int(seats), extent, generator) if number % 2 and room > 1 else []
+        drafting = sequences + sum(int(one.logit_rows) for one in chunks)
+        steps = _Steps([Group(sequences, width, kv, width), *chunks], drafting, k, kv)
+        errors.append(np.abs(steps.tabled_s(prices) / steps.exact_s(cost) - 1.0))
+    return np.concatenate(errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """Steps that differ in counts and KV lengths, [ALTERNATIVES] each."""
+
+    groups: Sequence[Group]
+    drafting: Integers
+    draft_tokens: int
+    kv_tokens: Floats
+
+    def exact_s(self, cost: StepCost) -> Floats:
+        price = cost.step(
+            self.groups, drafting=self.drafting, draft_tokens=self.draft_tokens, drafting_kv_tokens=self.kv_tokens
+        )
+        return np.asarray(price.seconds, dtype=np.float64)
+
+    def tabled_s(self, prices: TablePrices) -> Floats:
+        found = []
+        for index, (drafting, kv) in enumerate(zip(self.drafting.tolist(), self.kv_tokens.tolist(), strict=True)):
+            groups = [
+                replace(one, sequences=_at(one.sequences, index), kv_tokens=_at(one.kv_tokens, index))
+                for one in self.groups
+            ]
+            price = prices.step(groups, drafting=drafting, draft_tokens=self.draft_tokens, drafting_kv_tokens=kv)
+            found.append(float(cast(float, price.seconds)))
+        return np.array(found)
+
+
+def _at(values: Reals, index: int) -> Reals:
+    return values[index].item() if isinstance(values, np.ndarray) else values
+
+
+def _chunks(room: int, seats: int, extent: Extent, generator: np.random.Generator) -> list[Group]:
+    """Up to MOST_CHUNKS prompt chunks that together fill the room, or some of it; at most ``seats`` end a prompt."""
+    tokens = room if generator.random() < 0.5 else int(generator.integers(2, room + 1))
+    cuts = np.sort(generator.integers(0, tokens + 1, int(generator.integers(MOST_CHUNKS))))
+    lengths = np.diff(np.concatenate([[0], cuts, [tokens]])).tolist()
+    found: list[Group] = []
+    for length in [length for length in lengths if length >= SHORTEST] or [tokens]:
+        longest = max(1, min(4000, extent.longest_kv))
+        before = generator.integers(2, size=ALTERNATIVES) * generator.integers(longest, size=ALTERNATIVES)
+        emits = int(generator.integers(2)) if sum(int(one.logit_rows) for one in found) < seats else 0
+        found.append(Group(1, length, length + before, emits))
+    return found
+
+
+class TablePrices:
+    """The tables as a price source, for whoever asks step by step."""
+
+    def __init__(self, prices: Prices) -> None:
+        self.prices = prices
+        self._record = PriceRecord(prices)
+
+    def step(
+        self, groups: Sequence[Group], *, drafting: Reals, draft_tokens: int, drafting_kv_tokens: Reals
+    ) -> StepTime:
+        """As StepCost; single numbers only."""
+        decoding, chunks = ([one for one in groups if one.is_prefill == prompts] for prompts in (False, True))
+        fields = [(one.sequences, one.query_tokens, one.kv_tokens, one.logit_rows) for one in (*decoding, *chunks)]
+        records, work = np.array(fields, dtype=GROUP), np.zeros(1, WORK)
+        work["groups"], work["num_groups"] = address_of(records), len(decoding)
+        work["chunks"], work["num_chunks"] = address_of(records) + GROUP.itemsize * len(decoding), len(chunks)
+        work["num_emitting"] = sum(int(one.logit_rows) for one in chunks)
+        work["num_drafting"], work["drafting_kv_tokens"] = int(cast(int, drafting)), drafting_kv_tokens
+        work["draft_tokens"] = draft_tokens
+        self._record.price(work)
+        seconds = float(work["seconds"][0])
+        return StepTime(seconds, {}, SOURCES[int(work["rank"][0])], seconds, seconds, lag_s=self.prices.lag_s)
+
+    def decode_round(self, batch: Reals, draft_tokens: int, context_tokens: Reals) -> StepTime:
+        """As StepCost."""
+
+        def seconds_of(sequences: float, context: float) -> float:
+            group = Group(sequences, draft_tokens + 1, context + draft_tokens, draft_tokens + 1)
+            price = self.step([group], drafting=sequences, draft_tokens=draft_tokens, drafting_kv_tokens=context)
+            return float(price.seconds)
+
+        seconds = np.vectorize(seconds_of, otypes=[np.float64])(batch, context_tokens)
+        return StepTime(seconds, {}, SOURCES[-1], seconds, seconds, lag_s=self.prices.lag_s)
