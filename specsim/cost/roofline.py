@@ -146,7 +146,9 @@ class Roofline:
         if found.rate is not None or self._hardware.processors is None or self._hardware.kind == "cpu":
             return moving_s
         widened_per_s = widening().weights_per_s_and_processor * self._hardware.processors
-        return _larger(moving_s, self.reached(kernel).memory * weights_read(kernel.kind, kernel.shape) / widened_per_s)
+        # Of routed experts as much less as of their bytes: tokens choose fewer than are counted, some of them oftener.
+        whole = DEFAULT.memory if kernel.kind == "moe" else self.reached(kernel).memory
+        return _larger(moving_s, whole * weights_read(kernel.kind, kernel.shape) / widened_per_s)
 
     def _moved_s(self, kernel: Kernel) -> Reals:
         """Of a kernel's bytes, those that the last-level cache holds at its rate."""

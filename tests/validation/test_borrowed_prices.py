@@ -38,7 +38,7 @@ def test_the_stated_interval_holds_nine_tenths_of_the_passes_of_every_pair_withi
     assert held >= 0.9 * len(kernels)
 
 
-def test_no_card_borrows_from_another_generation_where_that_is_worse_than_a_roofline(
+def test_no_card_borrows_from_another_generation_whose_passes_leave_the_stated_interval(
     rows: list[dict[str, str]],
 ) -> None:
     generations = [{"h100-sxm", "h200", "h20", "h100-pcie", "h100-nvl", "gh200-96gb", "gh200-144gb"}]
@@ -48,9 +48,10 @@ def test_no_card_borrows_from_another_generation_where_that_is_worse_than_a_roof
         sibling = load_hardware(name).sibling
         if sibling is not None:
             assert any({name, sibling.card.lower()} <= generation for generation in generations), name
-    others = [row for row in rows if row["same_generation"] == "False" and row["what"].startswith("pass")]
-    worse = sum(float(row["borrowed_median"]) > float(row["roofline_median"]) for row in others)
-    assert worse > len(others) / 2
+    passes = [row for row in rows if row["what"].startswith("pass")]
+    half = 1.645 * math.hypot(CARD_ERROR, FOREIGN_ERROR)
+    outside = [float(row["borrowed_p90"]) > half for row in passes if row["same_generation"] == "False"]
+    assert sum(outside) >= len(outside) / 2
 
 
 def test_a_pair_made_anew_is_as_committed(rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
