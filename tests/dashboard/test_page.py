@@ -64,13 +64,14 @@ def test_the_page_goes_on_after_an_error() -> None:
     answered(app)
 
 
-@pytest.mark.parametrize("drafter", ["medusa-1", "kangaroo", "lookahead", "eagle3-tree", "qwen3-0.6b"])
-def test_a_technique_answers_with_the_acceptance_it_states(drafter: str) -> None:
-    app = opened(model="qwen3-8b", drafter=drafter)
-    answered(app)
-    lines = text(app)
-    assert "Acceptance:" in lines
-    assert any(origin in lines for origin in ("cited", "assumed", "measured"))
+def test_a_technique_answers_with_the_acceptance_it_states() -> None:
+    app = opened(model="qwen3-8b")
+    for drafter in ("medusa-1", "kangaroo", "lookahead", "eagle3-tree", "qwen3-0.6b"):
+        app.selectbox(key="drafter").set_value(drafter).run()
+        answered(app)
+        lines = text(app)
+        assert "Acceptance:" in lines
+        assert any(origin in lines for origin in ("cited", "assumed", "measured"))
 
 
 def test_an_example_replaces_the_question() -> None:

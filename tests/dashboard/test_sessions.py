@@ -13,7 +13,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
-SESSIONS = 20
+SESSIONS, LONGEST_S = 20, 120
 QUESTION = {"model": "qwen3-8b", "gpu": "h100-sxm", "drafter": "eagle3"}
 
 
@@ -26,7 +26,7 @@ def shown(address: str, question: dict[str, object]) -> str:
     with connect(stream, subprotocols=["streamlit"], max_size=None) as socket:
         socket.send(asked.SerializeToString())
         while True:
-            told = ForwardMsg.FromString(socket.recv(timeout=60))
+            told = ForwardMsg.FromString(socket.recv(timeout=LONGEST_S))
             if told.HasField("script_finished"):
                 return "\n".join(words)
             element = told.delta.new_element
