@@ -100,7 +100,7 @@ def fingerprint(result: RunResult) -> str:
     return repr((result.requests, result.steps, result.itl_s.tolist(), result.acceptance))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(case=cases())
 def test_requests_tokens_and_blocks_are_conserved(case: Case) -> None:
     result, fleet = case.run(), case.fleet()
@@ -137,7 +137,7 @@ def test_requests_tokens_and_blocks_are_conserved(case: Case) -> None:
         assert len(result.itl_s) == chunks
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(case=cases())
 def test_limits_hold_and_nothing_is_served_before_it_arrives(case: Case) -> None:
     result = case.run()
@@ -158,7 +158,7 @@ def test_limits_hold_and_nothing_is_served_before_it_arrives(case: Case) -> None
         assert firsts == sorted(firsts)  # first come, first served: nobody starves
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(case=cases())
 def test_a_replica_works_without_a_break_while_it_has_work(case: Case) -> None:
     """On one replica steps follow each other at once, or the next one starts with an arrival."""
@@ -170,13 +170,13 @@ def test_a_replica_works_without_a_break_while_it_has_work(case: Case) -> None:
         end = step.start_s + step.duration_s
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(case=cases())
 def test_one_seed_one_result(case: Case) -> None:
     assert fingerprint(case.run()) == fingerprint(case.run())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(case=cases(), more=st.integers(0, 50))
 def test_kv_blocks_beyond_the_peak_change_nothing(case: Case, more: int) -> None:
     """Where an admission asks for room for its whole prompt, that room may lie above the peak of blocks in use."""
@@ -189,7 +189,7 @@ def test_kv_blocks_beyond_the_peak_change_nothing(case: Case, more: int) -> None
     assert fingerprint(tight) == fingerprint(result)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(case=cases(roomy=True))
 def test_acceptance_is_a_function_of_seed_request_and_position(case: Case) -> None:
     """Whatever else runs: at output position p a draft is right when u(seed, request, p) < a, alone or in a batch."""
@@ -205,7 +205,7 @@ def test_acceptance_is_a_function_of_seed_request_and_position(case: Case) -> No
         assert (r.rounds, r.drafted, r.accepted) == (rounds, rounds * k, accepted)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(case=cases(roomy=True), k=st.integers(1, 4))
 def test_a_longer_draft_never_needs_more_rounds(case: Case, k: int) -> None:
     """Draws are shared between draft lengths, and so are arrivals and lengths; k more drafts only ever skip rounds."""

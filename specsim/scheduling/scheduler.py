@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from specsim.arrays import Records
 from specsim.errors import InvalidInput
-from specsim.jit import address_of, array_at, compiled
-from specsim.scheduling.endless import refuse_endless
+from specsim.jit import address_of, compiled
 from specsim.scheduling.engine import engine_of
-from specsim.scheduling.records import BLOCK, REQUEST, replica_at
+from specsim.scheduling.records import REQUEST, replica_at
 from specsim.scheduling.replica import new_replica, new_shares
 from specsim.scheduling.shares import book, schedule, submit
+from specsim.scheduling.unschedulable import refuse_unschedulable
 from specsim.specs.engine import EngineLimits
 
-__all__ = ["Scheduled", "Scheduler", "Sequence", "Step"]
+__all__ = ["Scheduled", "Scheduler", "SequenceState", "Step"]
 
 MAX_STEPS_IN_FLIGHT = 2
 
@@ -40,30 +40,20 @@ def _book(replica: int, _: int) -> int:
     return 0
 
 
-class NamedBlock(NamedTuple):
-    """A KV block as ``records.BLOCK`` has it; ``address`` tells it from others of its name."""
-
-    address: int
-    private: int
-    hash: int
-    place: int  # of the block in its sequence
-    references: int
-
-
 class _Number:
     """A whole number of a request's record."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, one: Sequence, owner: type) -> int:
+    def __get__(self, one: SequenceState, owner: type) -> int:
         return int(one.record[self._name][0])
 
-    def __set__(self, one: Sequence, value: int) -> None:
+    def __set__(self, one: SequenceState, value: int) -> None:
         one.record[self._name] = value
 
 
-class Sequence:
+class SequenceState:
     """A request's state on one replica; what its numbers mean is told at ``records.REQUEST``."""
 
     request_id = _Number()
@@ -114,20 +104,15 @@ class Sequence:
     def finished(self) -> bool:
         return self.emitted_tokens >= self.output_tokens
 
-    def names(self) -> list[NamedBlock]:
-        """Its blocks that have a name, from the first on."""
-        table = array_at(int(self.record["table"][0]), self.named_blocks, np.dtype(np.int64))
-        return [NamedBlock(address, *array_at(address, 1, BLOCK)[0].item()[:4]) for address in table.tolist()]
-
     def __repr__(self) -> str:
-        return f"Sequence({self.request_id}, {self.prompt_tokens}, {self.output_tokens})"
+        return f"SequenceState({self.request_id}, {self.prompt_tokens}, {self.output_tokens})"
 
 
 @dataclass(slots=True)
 class Scheduled:
     """One sequence's share of a step, see ``records.SHARE``."""
 
-    sequence: Sequence
+    sequence: SequenceState
     tokens: int
     drafts: int
     padding: int
@@ -145,7 +130,7 @@ class Step:
     """What one engine step computes."""
 
     scheduled: list[Scheduled]
-    preempted: list[Sequence]
+    preempted: list[SequenceState]
     shares: Records = field(repr=False)
 
     @property
@@ -161,25 +146,25 @@ class Scheduler:
         self.engine = engine_of(limits, num_kv_blocks, **drafting)
         self._replica = new_replica(self.engine)
         self._at = address_of(self._replica.record)
-        self._known: dict[int, Sequence] = {}  # by address, until it has finished
+        self._known: dict[int, SequenceState] = {}  # by address, until it has finished
         self._spare_shares = [self._replica.shares] + [new_shares(self.engine) for _ in range(1, MAX_STEPS_IN_FLIGHT)]
 
     # -- requests -------------------------------------------------------------------------------------------------
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: SequenceState) -> None:
         """Queue a new request. Raises NoAnswer for one that could never run."""
-        refuse_endless(self.engine, sequence.request_id, sequence.prompt_tokens, sequence.output_tokens)
+        refuse_unschedulable(self.engine, sequence.request_id, sequence.prompt_tokens, sequence.output_tokens)
         self._known[address_of(sequence.record)] = sequence
         compiled(_submit)(self._at, address_of(sequence.record))
 
-    def resume(self, sequence: Sequence) -> None:
+    def resume(self, sequence: SequenceState) -> None:
         """Let a sequence run whose ``computed_tokens`` lie in the cache; it takes its blocks in its next step."""
         self._known[address_of(sequence.record)] = sequence
         self._replica.running[self._of("num_running")] = address_of(sequence.record)
         self._replica.record["num_running"] += 1
 
     @property
-    def waiting(self) -> list[Sequence]:
+    def waiting(self) -> list[SequenceState]:
         """The queue, the next one first."""
         found, address = [], self._of("first_waiting")
         while address:
@@ -192,7 +177,7 @@ class Scheduler:
         return self._of("num_waiting")
 
     @property
-    def running(self) -> list[Sequence]:
+    def running(self) -> list[SequenceState]:
         return [self._known[address] for address in self._replica.running[: self._of("num_running")].tolist()]
 
     @property
@@ -247,7 +232,7 @@ class Scheduler:
         emitted: list[int] = step.shares["emitted"][:count].tolist()
         return emitted
 
-    def propose(self, sequence: Sequence, draft_tokens: int) -> None:
+    def propose(self, sequence: SequenceState, draft_tokens: int) -> None:
         """Record drafts to verify in the sequence's next step."""
         sequence.draft_tokens = draft_tokens
 

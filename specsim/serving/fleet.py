@@ -104,7 +104,7 @@ class Fleet:
         point(self.work, {"groups": self._groups, "chunks": self._chunks, "confidences": self._confidences})
         self.replicas = np.zeros(len(replicas), REPLICA)
         self.arrays = [self._replica(number, kinds[one]) for number, one in enumerate(each)]
-        self.made_of = list(replicas)
+        self.assemblies = list(replicas)
         self.deciders = [self._decider(number, kinds[one]) for number, one in enumerate(each)]
         self.record = self._record(router, clients, seqs)
         self.at = address_of(self.record)
@@ -175,7 +175,7 @@ class Fleet:
         while decider is not None and not compiled(decide_step)(self.at, number):
             decider.learn_price()
         if not self.replicas["prices"][number]:
-            price_step(self.made_of[number], self.arrays[number], self.work)
+            price_step(self.assemblies[number], self.arrays[number], self.work)
 
     def serve(self, whole: Iterable[Requests], sink: Sink) -> None:
         """Serve all requests, in order. Raises NoAnswer for one that could never run."""

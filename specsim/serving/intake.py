@@ -10,9 +10,9 @@ import numpy as np
 from specsim.arrays import Integers, Records
 from specsim.errors import InvalidInput
 from specsim.jit import address_of, point
-from specsim.scheduling.endless import refuse_endless
 from specsim.scheduling.laws import tracks
 from specsim.scheduling.records import PREFILL, REQUEST
+from specsim.scheduling.unschedulable import refuse_unschedulable
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.workload.request import Requests
 
@@ -65,7 +65,7 @@ class Intake:
             record["no_more_rows"] = 1
             return
         for engine in self._engines:
-            _refuse_endless(engine, part)
+            _refuse_unschedulable(engine, part)
         columns: dict[str, Records | None] = {
             "request_ids": part.request_ids,
             "arrival_s": part.arrival_s,
@@ -125,7 +125,7 @@ def _as_read(name: str, column: Records | None) -> Records | None:
     return None if column is None else np.asarray(column, dtype=np.float64 if name.endswith("_s") else np.int64)
 
 
-def _refuse_endless(engine: Records, part: Requests) -> None:
+def _refuse_unschedulable(engine: Records, part: Requests) -> None:
     """Raises NoAnswer for a request that a replica would never finish.
 
     What a request needs grows with its length and with nothing else, so the longest one speaks for all.
@@ -133,4 +133,6 @@ def _refuse_endless(engine: Records, part: Requests) -> None:
     if len(part):
         outputs = 1 if engine["role"][0] == PREFILL else part.output_tokens
         row = int(np.argmax(part.prompt_tokens.astype(np.int64) + outputs))
-        refuse_endless(engine, int(part.request_ids[row]), int(part.prompt_tokens[row]), int(part.output_tokens[row]))
+        refuse_unschedulable(
+            engine, int(part.request_ids[row]), int(part.prompt_tokens[row]), int(part.output_tokens[row])
+        )

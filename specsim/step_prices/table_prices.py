@@ -21,7 +21,7 @@ from specsim.step_prices.tabulate import tabulate
 from specsim.step_prices.tabulate_whole import tabulate_whole
 
 MOST_MEDIAN, MOST = 0.003, 0.015  # errors of tried steps, beyond which every step is priced on its own
-PATTERNS, ALTERNATIVES = 24, 8  # of the tried steps: draft lengths and prompt chunks; batches and caches for each
+TRIED, PATTERNS = 128, 8  # steps, and lengths of prompt chunks in half of them
 SHORTEST = 16  # tokens of a prompt chunk that is tried
 MOST_CHUNKS = 8  # in a step that is tried
 KEPT = 16  # tables of other costs
@@ -49,53 +49,44 @@ def _made(source: _Source, extent: Extent) -> tuple[TablePrices, Floats]:
     return prices, table_errors(source.cost, prices, extent)
 
 
-def table_errors(
-    cost: StepCost, prices: TablePrices, extent: Extent, *, patterns: int = PATTERNS, seed: int = 0
-) -> Floats:
-    """|table / price - 1| of random steps, [patterns · ALTERNATIVES], all drafting, half with prompt chunks.
+def table_errors(cost: StepCost, prices: TablePrices, extent: Extent, *, tried: int = TRIED, seed: int = 0) -> Floats:
+    """|table / price - 1| of random steps that draft, [tried]: half decode alone, half have prompt chunks.
 
-    The steps of a pattern draft alike and have chunks of the same lengths, so that they are priced exactly at once.
+    Steps that draft alike, with chunks of the same lengths, are priced exactly at once: those that decode alone, a
+    draft length at a time, and PATTERNS of chunks.
     """
     generator = np.random.default_rng(seed)
-    errors = []
-    for number in range(patterns):
-        k = int(generator.choice([k for k in extent.choices if k] or [0]))
-        width = 1 + k if extent.verifies else 1
-        most = max(1, min(extent.max_num_seqs, (extent.max_num_batched_tokens - 2) // width))
-        sequences = np.exp(generator.uniform(0.0, np.log(most), ALTERNATIVES)).astype(int)
-        longest = min(8000, extent.longest_kv) + width + 51
-        kv = np.exp(generator.uniform(np.log(width + 50), np.log(longest), ALTERNATIVES))
-        room, seats = extent.max_num_batched_tokens - sequences.max() * width, extent.max_num_seqs - sequences.max()
-        chunks = _chunks(int(room), int(seats), extent, generator) if number % 2 and room > 1 else []
-        drafting = sequences + sum(int(one.logit_rows) for one in chunks)
-        steps = _Steps([Group(sequences, width, kv, width), *chunks], drafting, k, kv)
-        errors.append(np.abs(steps.tabled_s(prices) / steps.exact_s(cost) - 1.0))
-    return np.concatenate(errors)
+    lengths = [k for k in extent.choices if k] or [0]
+    found = [(k, _steps(extent, k, tried // 2 // len(lengths), generator)) for k in lengths]
+    for _ in range(PATTERNS):
+        k = int(generator.choice(lengths))
+        found.append((k, _steps(extent, k, tried // 2 // PATTERNS, generator, chunked=True)))
+    errors = [steps.tabled_s(prices, k) / steps.exact_s(cost, k) - 1.0 for k, steps in found]
+    return np.abs(np.concatenate(errors))
 
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """Steps that differ in counts and KV lengths, [ALTERNATIVES] each."""
+    """Steps that differ in counts and KV lengths, arrays [steps]."""
 
     groups: Sequence[Group]
     drafting: Integers
-    draft_tokens: int
     kv_tokens: Floats
 
-    def exact_s(self, cost: StepCost) -> Floats:
+    def exact_s(self, cost: StepCost, draft_tokens: int) -> Floats:
         price = cost.step(
-            self.groups, drafting=self.drafting, draft_tokens=self.draft_tokens, drafting_kv_tokens=self.kv_tokens
+            self.groups, drafting=self.drafting, draft_tokens=draft_tokens, drafting_kv_tokens=self.kv_tokens
         )
         return np.asarray(price.seconds, dtype=np.float64)
 
-    def tabled_s(self, prices: TablePrices) -> Floats:
+    def tabled_s(self, prices: TablePrices, draft_tokens: int) -> Floats:
         found = []
         for index, (drafting, kv) in enumerate(zip(self.drafting.tolist(), self.kv_tokens.tolist(), strict=True)):
             groups = [
                 replace(one, sequences=_at(one.sequences, index), kv_tokens=_at(one.kv_tokens, index))
                 for one in self.groups
             ]
-            price = prices.step(groups, drafting=drafting, draft_tokens=self.draft_tokens, drafting_kv_tokens=kv)
+            price = prices.step(groups, drafting=drafting, draft_tokens=draft_tokens, drafting_kv_tokens=kv)
             found.append(float(cast(float, price.seconds)))
         return np.array(found)
 
@@ -104,18 +95,31 @@ def _at(values: Reals, index: int) -> Reals:
     return values[index].item() if isinstance(values, np.ndarray) else values
 
 
-def _chunks(room: int, seats: int, extent: Extent, generator: np.random.Generator) -> list[Group]:
-    """Up to MOST_CHUNKS prompt chunks that together fill the room, or some of it; at most ``seats`` end a prompt."""
+def _steps(
+    extent: Extent, draft_tokens: int, count: int, generator: np.random.Generator, *, chunked: bool = False
+) -> _Steps:
+    width = 1 + draft_tokens if extent.verifies else 1
+    most = max(1, min(extent.max_num_seqs, (extent.max_num_batched_tokens - 2) // width))
+    sequences = np.exp(generator.uniform(0.0, np.log(most), count)).astype(int)
+    longest = min(8000, extent.longest_kv) + width + 51
+    kv = np.exp(generator.uniform(np.log(width + 50), np.log(longest), count))
+    chunks: list[Group] = []
+    room, seats = extent.max_num_batched_tokens - sequences.max() * width, extent.max_num_seqs - sequences.max()
+    for tokens in _chunk_lengths(int(room), generator) if chunked and room > 1 else ():
+        furthest = max(1, min(4000, extent.longest_kv))
+        before = generator.integers(2, size=count) * generator.integers(furthest, size=count)
+        emits = int(generator.integers(2)) if sum(int(one.logit_rows) for one in chunks) < seats else 0
+        chunks.append(Group(1, tokens, tokens + before, emits))
+    drafting = sequences + sum(int(one.logit_rows) for one in chunks)
+    return _Steps([Group(sequences, width, kv, width), *chunks], drafting, kv)
+
+
+def _chunk_lengths(room: int, generator: np.random.Generator) -> list[int]:
+    """Of up to MOST_CHUNKS prompt chunks that together fill the room, or some of it."""
     tokens = room if generator.random() < 0.5 else int(generator.integers(2, room + 1))
     cuts = np.sort(generator.integers(0, tokens + 1, int(generator.integers(MOST_CHUNKS))))
     lengths = np.diff(np.concatenate([[0], cuts, [tokens]])).tolist()
-    found: list[Group] = []
-    for length in [length for length in lengths if length >= SHORTEST] or [tokens]:
-        longest = max(1, min(4000, extent.longest_kv))
-        before = generator.integers(2, size=ALTERNATIVES) * generator.integers(longest, size=ALTERNATIVES)
-        emits = int(generator.integers(2)) if sum(int(one.logit_rows) for one in found) < seats else 0
-        found.append(Group(1, length, length + before, emits))
-    return found
+    return [length for length in lengths if length >= SHORTEST] or [tokens]
 
 
 class TablePrices:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -59,7 +59,6 @@ class FoundingPrices:
 @given(
     st.floats(1e-4, 1e-1), st.floats(1e-3, 1.0), st.floats(0.0, 1e-1), st.floats(0.1, 1.0), st.floats(0.1, 0.9),
 )  # fmt: skip
-@settings(deadline=None)
 def test_the_general_machine_reduces_to_the_founding_model(
     per_token_s: float, base_s: float, draft_s: float, c: float, gamma: float
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -73,7 +73,6 @@ def test_each_gpu_holds_whole_experts_and_all_else() -> None:
     assert [linear.n for linear in router] == [256]
 
 
-@settings(deadline=None)
 @given(tokens=st.integers(1, 4096), ranks=st.sampled_from([1, 2]), replicas=st.sampled_from([2, 4]))
 def test_the_gpus_together_compute_what_one_would(tokens: int, ranks: int, replicas: int) -> None:
     """FLOPs, expert weights and rows of all GPUs are those of one GPU with the tokens of all replicas."""

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -244,7 +244,6 @@ def constant_machine() -> MeasuredPrices:
 
 
 @given(st.floats(1, 64), st.floats(256, 4096), st.floats(256, 1024))
-@settings(deadline=None)
 def test_a_machine_of_constant_efficiency_is_predicted_between_its_shapes(m: float, n: float, k: float) -> None:
     """Only the latency floor, which this machine lacks, keeps the answer from being exact: it is the shortest row."""
     price = constant_machine().price(Kernel("gemm", "gemm", (m, n, k), "", "bfloat16", 1, 0.0, 0.0), warm=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specsim.cost.attention import attention_kernels
@@ -79,7 +79,6 @@ def verify(sequences: float, queries: float, keys: float, operation: str = "", d
 
 
 @given(st.integers(1, 64), st.integers(2, 16), st.sampled_from(LENGTHS))
-@settings(deadline=None)
 def test_verification_is_never_priced_as_more_decode_sequences(batch: int, queries: int, keys: float) -> None:
     """From decode rows alone: one read of the cache, not ``queries`` of them (a peer charges q reads)."""
     prices = MeasuredPrices(profile(decode_rows()), GPU, "bfloat16")

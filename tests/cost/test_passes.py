@@ -132,7 +132,7 @@ def llama(**engine: object) -> RoundCost:
 
 
 @given(st.integers(1, 255), st.integers(0, 5))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_padding_never_shortens_a_round_and_vanishes_at_captured_sizes(batch: int, k: int) -> None:
     every = llama(graph_sizes=list(range(1, 2000)))
     some = llama(graph_sizes=[1, 8, 64, 512, 2048])
@@ -142,7 +142,7 @@ def test_padding_never_shortens_a_round_and_vanishes_at_captured_sizes(batch: in
 
 
 @given(st.just(0.0) | st.floats(1e-9, 0.1), st.integers(1, 64), st.integers(0, 4))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_an_asynchronous_engine_takes_the_longer_of_device_and_host(host_s: float, batch: int, k: int) -> None:
     def round_s(overlap: bool, host: float) -> float:
         launches = {"launch": {"seconds": 0.0}}
@@ -155,7 +155,7 @@ def test_an_asynchronous_engine_takes_the_longer_of_device_and_host(host_s: floa
 
 
 @given(st.floats(1e-6, 0.02), st.sampled_from([0.0, 0.3, 1.0]), st.integers(1, 64))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_what_asynchronous_scheduling_leaves_exposed_adds_up(host_s: float, exposed: float, batch: int) -> None:
     """The exposed share, and beside it the longer of the device and the rest of the host's time."""
     host = {"step": {"seconds": host_s, "exposed": exposed}}

@@ -84,9 +84,10 @@ def test_the_fleet_is_what_plan_prints(
 
 
 def test_the_frontier_draws_single_replicas() -> None:
-    app = pressed(opened(view="Plan", **LOADED), "Draw the frontier")
+    app = pressed(opened(view="Plan", **LOADED | {"gpus": "h100,h200", "prices": "kernels"}), "Draw the frontier")
     answered(app)
     assert len(app.get("plotly_chart")) == 1
+    assert all(f"nvidia-{card}-" in text(app) for card in ("h100", "h200"))
     assert "by formula, without an interval" in text(app)
 
 

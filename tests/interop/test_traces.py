@@ -332,7 +332,7 @@ JUNK = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary(max_size=200)
     | st.text(max_size=200).map(lambda text: text.encode(errors="replace"))
@@ -362,7 +362,7 @@ def test_no_file_does_worse_than_a_one_line_refusal(tmp_path: Path, content: byt
     assert len(told.splitlines()) <= 1
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(
         st.tuples(

@@ -45,7 +45,7 @@ def scenario(acceptance: Any = 0.7, program: str = "draft-model", **speculation:
 RULES: tuple[ScheduleRule, ScheduleRule] = ("any", "longest_first")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(values=VALUES, tolerance=st.sampled_from([0.0, 0.05, 0.3]))
 def test_no_schedule_within_the_tolerance_has_fewer_ranges(values: Any, tolerance: float) -> None:
     chosen = fewest_ranges(values, tolerance)

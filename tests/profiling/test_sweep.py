@@ -63,6 +63,11 @@ TINY = plan.Grid(
     most_flops=1e9, most_bytes=1e8, pass_tokens=(1, 8), pass_hidden_sizes=(64,), host_batches=(1, 2),
     whole_passes=((1, 2, 16),),
 )  # fmt: skip
+ONE = plan.Grid(
+    blocks=TINY.blocks[1:2], most_flops=1e9, most_bytes=1e8, pass_tokens=(1,), pass_hidden_sizes=(64,),
+    host_batches=(1,), whole_passes=((1, 2, 16),),
+)  # fmt: skip
+"""A shape of a kind, where only the folder and its header matter."""
 KERNEL_CLASSES = ("gemm", "attention", "elementwise", "sampling", "moe")
 TINY_MODEL = passes.generic_model(64, 1, (2, 1, 32), vocab_size=128)
 
@@ -74,6 +79,8 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "MIN_SAMPLES", 3)
     monkeypatch.setattr(probe, "LONG", 3)
     monkeypatch.setattr(probe, "UNBROKEN", 3)
+    monkeypatch.setattr(probe, "SHORT", 1)
+    monkeypatch.setattr(anchors, "HOST_TURNS", 50)
     monkeypatch.setitem(run.QUICK_ROUNDS, "cpu", 1)
     small = {"gemm": (3, 96, 64), "attention": (2, 4, 16, 4, 2, 16), "elementwise": (4, 64)}
     looked_at = {name: replace(work, shape=small[work.kind]) for name, work in anchors.WORK.items()}
@@ -90,7 +97,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def measure_tiny(folder: Path, **options: Any) -> Path:
-    return run.run_sweep("cpu", DTYPE, folder, grid=TINY, **({"quick": True} | options))
+    return run.run_sweep("cpu", DTYPE, folder, **({"grid": TINY, "quick": True} | options))
 
 
 def shapes() -> list[plan.Shape]:
@@ -146,10 +153,10 @@ def test_an_interrupted_sweep_resumes_and_measures_nothing_twice(
 
 
 def test_a_folder_of_another_dtype_or_machine_is_refused(tmp_path: Path) -> None:
-    folder = measure_tiny(tmp_path / "p")
+    folder = measure_tiny(tmp_path / "p", grid=ONE)
     other = "float16"
     with pytest.raises(InvalidInput, match=rf"holds a profile of .* in {DTYPE}, .* in {other}; write to another"):
-        run.run_sweep("cpu", other, folder, grid=TINY)
+        run.run_sweep("cpu", other, folder, grid=ONE)
 
 
 def test_a_kernel_that_fails_is_skipped_with_a_line_and_noted_once(
@@ -408,18 +415,18 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
 def test_a_folder_of_other_threads_or_instructions_is_not_gone_on_with(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = measure_tiny(tmp_path / "p")
+    folder = measure_tiny(tmp_path / "p", grid=ONE)
     known = machine.inspect("cpu")
     other = replace(known, threads=known.threads + 1)
     if what == "instructions":
         other = replace(known, versions=known.versions | {"instructions": "another"})
     monkeypatch.setattr(run, "inspect", lambda _: other)
     with pytest.raises(InvalidInput, match=f"made with {what} .*make them equal .*or write to another folder"):
-        measure_tiny(folder)
+        measure_tiny(folder, grid=ONE)
 
 
 def test_a_note_that_is_no_longer_true_goes(tmp_path: Path) -> None:
-    folder = measure_tiny(tmp_path / "p")
+    folder = measure_tiny(tmp_path / "p", grid=ONE)
     header = load_profile(str(folder)).header
     write_header(folder, header.model_copy(update={"notes": [f"{sweep.INCOMPLETE}: 3 of 4", "another"]}))
-    assert load_profile(str(measure_tiny(folder))).header.notes == ["another"]
+    assert load_profile(str(measure_tiny(folder, grid=ONE))).header.notes == ["another"]

@@ -40,7 +40,7 @@ def test_look_up_by_hand(text: list[int], k: int, found: list[int]) -> None:
     assert NGram().look_up(np.array(text), k).tolist() == found
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 6))
 def test_look_up_equals_a_plain_search(text: list[int], k: int) -> None:
     expected: list[int] = []

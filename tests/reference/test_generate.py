@@ -15,8 +15,7 @@ from specsim.reference.drafters import Drafter, DraftModel, NGram  # noqa: E402
 from specsim.reference.drafters.own_weights import OwnWeights  # noqa: E402
 from specsim.reference.network.transformer import Transformer  # noqa: E402
 from specsim.results import AcceptanceCounts  # noqa: E402
-from specsim.scheduling.scheduler import Scheduler  # noqa: E402
-from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402
+from specsim.scheduling.scheduler import Scheduler, SequenceState  # noqa: E402
 from specsim.specs.engine import EngineLimits  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.acceptance import (  # noqa: E402
@@ -106,7 +105,7 @@ def test_speculation_is_lossless_while_the_draft_length_changes(
     engine = Engine(build(), drafter("noisy"))
     scheduler = Scheduler(EngineLimits(max_num_batched_tokens=512), 400, max_draft_tokens=6)
     for number, (prompt, length) in enumerate(zip(prompts, OUTPUT_TOKENS, strict=True)):
-        scheduler.add(Running(number, len(prompt), length))
+        scheduler.add(SequenceState(number, len(prompt), length))
         engine.add(number, prompt)
     lengths = np.random.default_rng(4)
     outputs: dict[int, np.ndarray] = {}
@@ -161,7 +160,7 @@ def test_imposed_acceptance_is_exactly_what_was_drawn(
 def test_step_times_add_up() -> None:
     engine = Engine(build(torch.float32), DraftModel(build(torch.float32)))
     scheduler = Scheduler(EngineLimits(), 100, max_draft_tokens=3)
-    scheduler.add(Running(0, 8, 20))
+    scheduler.add(SequenceState(0, 8, 20))
     engine.add(0, np.arange(8))
     times = run_step(engine, scheduler, ByBatch([3])).times
     assert min(times.target_s, times.draft_s, times.sample_s, times.host_s) > 0
@@ -176,7 +175,7 @@ def test_choosing_drafts_is_drafting_and_only_the_targets_choice_is_sampling(
     """Parts as they are booked: nothing inside anything else, one choice of the target's and one for each draft."""
     engine = Engine(build(torch.float32), DraftModel(build(torch.float32)))
     scheduler = Scheduler(EngineLimits(), 100, max_draft_tokens=passes)
-    scheduler.add(Running(0, 8, 20))
+    scheduler.add(SequenceState(0, 8, 20))
     engine.add(0, np.arange(8))
     booked: list[str] = []
     inside: list[str] = []

@@ -40,8 +40,7 @@ from specsim.reference.drafters.drafter_weights import random_adapter, random_fe
 from specsim.reference.network.layers import Layers, Sublayers  # noqa: E402
 from specsim.reference.network.passes import PassPlan, TokenGroup  # noqa: E402
 from specsim.reference.network.transformer import Transformer  # noqa: E402
-from specsim.scheduling.scheduler import Scheduler  # noqa: E402
-from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402
+from specsim.scheduling.scheduler import Scheduler, SequenceState  # noqa: E402
 from specsim.specs.engine import EngineLimits  # noqa: E402
 from specsim.specs.model import ModelSpec  # noqa: E402
 from specsim.speculation.acceptance import ConstantAcceptance  # noqa: E402
@@ -166,7 +165,7 @@ def test_drafts_are_those_of_the_equations(name: str) -> None:
     engine = Engine(target, make(target))
     scheduler = Scheduler(EngineLimits(max_num_seqs=3, max_num_batched_tokens=22), 100, max_draft_tokens=8)
     generator = np.random.default_rng(3)
-    sequences = [Running(number, *sizes) for number, sizes in enumerate([(3, 4), (30, 9), (9, 12)])]
+    sequences = [SequenceState(number, *sizes) for number, sizes in enumerate([(3, 4), (30, 9), (9, 12)])]
     for sequence in sequences:
         engine.add(sequence.request_id, generator.integers(0, SPEC.vocab_size, sequence.prompt_tokens))
         scheduler.add(sequence)
@@ -226,7 +225,7 @@ def test_a_grown_tree_holds_the_most_probable_paths(
     engine = Engine(target, Grown(make(target), depth=3, top_k=3, imposed=chain))
     scheduler = Scheduler(EngineLimits(max_num_seqs=3, max_num_batched_tokens=64), 100, max_draft_tokens=8)
     generator = np.random.default_rng(4)
-    sequences = [Running(number, *sizes) for number, sizes in enumerate([(3, 4), (14, 9), (9, 12)])]
+    sequences = [SequenceState(number, *sizes) for number, sizes in enumerate([(3, 4), (14, 9), (9, 12)])]
     for sequence in sequences:
         engine.add(sequence.request_id, generator.integers(0, SPEC.vocab_size, sequence.prompt_tokens))
         scheduler.add(sequence)
@@ -321,7 +320,7 @@ def test_a_lookahead_window_takes_jacobi_steps() -> None:
     generator = np.random.default_rng(3)
     for number, sizes in enumerate([(3, 6), (30, 9), (9, 18)]):
         engine.add(number, generator.integers(0, SPEC.vocab_size, sizes[0]))
-        scheduler.add(Running(number, *sizes))
+        scheduler.add(SequenceState(number, *sizes))
     while scheduler.has_work:
         run_step(engine, scheduler, ByBatch([6]))
     assert drafter.checked > 30
@@ -362,7 +361,7 @@ def test_a_stop_ends_a_draft_at_its_first_unsure_token() -> None:
         engine = Engine(build(), DraftModel(build(6)))
         for number, text in enumerate(known):
             engine.add(number, np.array(text))
-        running = [Running(number, len(text), 9) for number, text in enumerate(known)]
+        running = [SequenceState(number, len(text), 9) for number, text in enumerate(known)]
         policy = ConfidencePolicy(threshold=threshold, keep_last=keep_last)
         setting = Setting(None, ConstantAcceptance(rate=0.5), tuple(range(6)), 3, 9.0)  # type: ignore[arg-type]
         decider = policy.start(setting)
@@ -403,7 +402,7 @@ def test_verification_goes_on_from_the_exit_layer(monkeypatch: pytest.MonkeyPatc
     engine = Engine(target, EarlyExit(target, EXIT))
     scheduler = Scheduler(EngineLimits(max_num_batched_tokens=64), 60, max_draft_tokens=3)
     for number in range(2):
-        scheduler.add(Running(number, 5, 20))
+        scheduler.add(SequenceState(number, 5, 20))
         engine.add(number, np.array([1, 2, 3, 4, 5 + number]))
     run_step(engine, scheduler, ByBatch([3]))
     passes: list[tuple[int, int, int]] = []
@@ -430,7 +429,7 @@ def test_a_dynamic_exit_finds_the_layer_that_is_right_and_cheap() -> None:
     assert drafter.rates.tolist() == [0.5] * 3
     engine = Engine(target, drafter)
     scheduler = Scheduler(EngineLimits(max_num_batched_tokens=64), 60, max_draft_tokens=4)
-    scheduler.add(Running(0, 5, 50))
+    scheduler.add(SequenceState(0, 5, 50))
     engine.add(0, np.array([1, 2, 3, 4, 5]))
     lengths = []
     while scheduler.has_work:

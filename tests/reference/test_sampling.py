@@ -45,7 +45,7 @@ SPEC = ModelSpec(
 )  # fmt: skip
 PROMPT = np.array([1, 3, 0, 1, 3])
 DRAFTED_TOKENS = 3  # of each output, after a first one that the prompt gives
-BATCH, BATCHES = 500, 8
+BATCH, BATCHES = 1000, 4
 LEAST_P = 1e-3  # a right sampler fails one fixed seed in a thousand
 STOP = ConfidencePolicy(threshold=0.4)
 NODES = 6  # of a tree that numbers a child before its parent's sibling, and has three siblings in one place

@@ -60,7 +60,7 @@ def check(found: list[Event]) -> None:
     assert not any(open_slices.values())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     durations=st.lists(st.floats(1e-8, 0.1), min_size=1, max_size=30),
     gaps=st.lists(st.sampled_from((0.0, -6e-10, 1e-9, 0.01)), min_size=30, max_size=30),

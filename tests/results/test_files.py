@@ -83,7 +83,7 @@ def comparable(result: RunResult) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("tables", ["csv", "parquet"])
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(result=runs())
 def test_round_trip_to_the_last_digit(tmp_path: Path, tables: TableFormat, result: RunResult) -> None:
     write_run(tmp_path, result, tables=tables)

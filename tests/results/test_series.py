@@ -40,7 +40,7 @@ def overlap(step: StepRecord, low: float, high: float) -> float:
     return max(0.0, min(high, step.start_s + step.duration_s) - max(low, step.start_s))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(steps=replicas(), interval=st.floats(0.1, 5.0))
 def test_averages_are_sums_over_overlaps(steps: list[StepRecord], interval: float) -> None:
     found = series(steps, interval)

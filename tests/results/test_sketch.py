@@ -23,7 +23,7 @@ def sketch_of(values: list[float]) -> QuantileSketch:
     return sketch
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(values=st.lists(SECONDS, min_size=1, max_size=60))
 def test_every_quantile_is_within_the_stated_error(values: list[float]) -> None:
     sketch = sketch_of(values)
@@ -32,7 +32,7 @@ def test_every_quantile_is_within_the_stated_error(values: list[float]) -> None:
         assert sketch.quantile(share) == pytest.approx(exact, rel=RELATIVE_ERROR + ROUNDING, abs=2 * LOWEST)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(values=st.lists(SECONDS | st.just(0.0), max_size=60), cut=st.integers(0, 60))
 def test_merging_is_counting_together(values: list[float], cut: int) -> None:
     left, right = sketch_of(values[:cut]), sketch_of(values[cut:])
@@ -42,7 +42,7 @@ def test_merging_is_counting_together(values: list[float], cut: int) -> None:
     np.testing.assert_allclose(left.moments, whole.moments, rtol=1e-12)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(value=SECONDS | st.just(0.0))
 def test_the_scalar_bin_is_the_arrays_bin_and_answers_for_its_value(value: float) -> None:
     index = bin_of(value)
@@ -85,7 +85,7 @@ def test_memory_does_not_grow() -> None:
         assert sketch.quantile(share) == pytest.approx(float(np.quantile(values, share)), rel=RELATIVE_ERROR)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(values=st.lists(SECONDS, max_size=20))
 def test_json_round_trip(values: list[float]) -> None:
     sketch = sketch_of(values)

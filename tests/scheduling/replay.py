@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from specsim.scheduling.scheduler import Scheduler, Sequence, Step
+from specsim.scheduling.scheduler import Scheduler, SequenceState, Step
 from specsim.specs.engine import EngineLimits
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -36,7 +36,7 @@ def replay(recording: Recording, factory: Factory = Scheduler) -> Iterator[str]:
     limits = EngineLimits.model_validate({k: v for k, v in recording["limits"].items() if k != "num_kv_blocks"})
     scheduler = factory(limits, recording["limits"]["num_kv_blocks"], **recording["scheduler"])
     sequences = [
-        Sequence(
+        SequenceState(
             number, prompt, output, priority=priority, prefix_hashes=tuple(hashes),
             hash_block_tokens=limits.block_size,
         )

@@ -110,14 +110,13 @@ def cached(pool: Pool, *names: int) -> int:
     return asking.found
 
 
-@settings(deadline=None)
 @given(tokens=st.integers(0, 10_000), size=st.integers(1, 300))
 def test_blocks_are_enough_and_not_one_too_many(tokens: int, size: int) -> None:
     count = blocks_for(tokens, address_of(engine_of(EngineLimits(block_size=size), 2)))
     assert (count - 1) * size < tokens <= count * size or (tokens == 0 and count == 0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     tokens=st.integers(1, 10_000), size=st.integers(1, 300), grows=st.integers(0, 1), windows=st.integers(0, 5),
     span=st.integers(1, 20), states=st.integers(0, 30),
@@ -214,7 +213,7 @@ class Blocks:
         return found
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data(), count=st.integers(1, 12))
 def test_counting_gives_what_a_queue_of_blocks_gives(data: st.DataObject, count: int) -> None:
     """Holders come, grow, name what they filled and leave, in any order; prefixes are of three families."""

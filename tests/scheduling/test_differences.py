@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.scheduling.scheduler import Scheduler, Sequence, Step
+from specsim.scheduling.scheduler import Scheduler, SequenceState, Step
 from specsim.specs.engine import EngineLimits
 
 
@@ -44,21 +44,21 @@ def plain(one: Scheduler) -> Step:
 
 def test_1_what_could_never_run_is_refused() -> None:
     one = Scheduler(limits(), 4)  # 12 slots
-    one.add(Sequence(0, 12, 1))
+    one.add(SequenceState(0, 12, 1))
     with pytest.raises(NoAnswer, match="request 1 needs room for 13 tokens and the KV cache holds 12; raise"):
-        one.add(Sequence(1, 12, 2))
+        one.add(SequenceState(1, 12, 2))
 
 
 def test_2_what_is_longer_than_the_model_is_refused() -> None:
     one = Scheduler(limits(max_model_len=20), 100)
-    one.add(Sequence(0, 12, 8))
+    one.add(SequenceState(0, 12, 8))
     with pytest.raises(NoAnswer, match="21 prompt and output tokens and the model takes 20; raise"):
-        one.add(Sequence(1, 12, 9))
+        one.add(SequenceState(1, 12, 9))
 
 
 def test_3_a_request_ends_by_its_length() -> None:
     one = Scheduler(limits(), 100, max_draft_tokens=3)
-    sequence = Sequence(0, 5, 4)
+    sequence = SequenceState(0, 5, 4)
     one.add(sequence)
     plain(one)
     one.propose(sequence, 3)
@@ -69,10 +69,10 @@ def test_3_a_request_ends_by_its_length() -> None:
 def test_4_an_answer_is_shared_with_nobody() -> None:
     """The second prompt repeats the first one and its answer, 16 tokens in all; only the prompt's 8 are found."""
     one = Scheduler(limits(prefix_caching=True), 100)
-    one.add(Sequence(0, 8, 9, prefix_hashes=(1, 2), hash_block_tokens=4))
+    one.add(SequenceState(0, 8, 9, prefix_hashes=(1, 2), hash_block_tokens=4))
     while one.has_work:
         plain(one)
-    follower = Sequence(1, 17, 1, prefix_hashes=(1, 2, 3, 4), hash_block_tokens=4)
+    follower = SequenceState(1, 17, 1, prefix_hashes=(1, 2, 3, 4), hash_block_tokens=4)
     one.add(follower)
     assert shares(plain(one)) == [(1, 9, 0)]
     assert follower.hit_tokens == 8
@@ -81,15 +81,15 @@ def test_4_an_answer_is_shared_with_nobody() -> None:
 def test_5_equal_priorities_go_by_arrival() -> None:
     one = Scheduler(limits(scheduling_policy="priority", max_num_seqs=1), 100)
     for number in (7, 3, 5):
-        one.add(Sequence(number, 4, 1, priority=2))
-    one.add(Sequence(9, 4, 1, priority=1))
+        one.add(SequenceState(number, 4, 1, priority=2))
+    one.add(SequenceState(9, 4, 1, priority=1))
     assert [shares(plain(one))[0][0] for _ in range(4)] == [9, 7, 3, 5]
 
 
 def test_6_unverified_drafts_take_no_position_and_no_budget() -> None:
     """HAMburger (arXiv 2505.20438): one position is computed a round, whatever comes out of it."""
     one = Scheduler(limits(max_num_batched_tokens=2, max_num_seqs=2), 100, max_draft_tokens=3, verifies_drafts=False)
-    sequences = [Sequence(number, 1, 9) for number in range(2)]
+    sequences = [SequenceState(number, 1, 9) for number in range(2)]
     for sequence in sequences:
         one.add(sequence)
     plain(one)
@@ -107,9 +107,9 @@ def test_6_unverified_drafts_take_no_position_and_no_budget() -> None:
 
 def test_7_padding_is_not_cut_and_must_fit_the_budget() -> None:
     one = Scheduler(limits(long_prefill_token_threshold=2), 100, max_draft_tokens=4, pads_new_decodes=True)
-    one.add(Sequence(0, 1, 9))
+    one.add(SequenceState(0, 1, 9))
     plain(one)
-    late = Sequence(1, 1, 9)
+    late = SequenceState(1, 1, 9)
     one.add(late)
     step = one.schedule()
     assert [(share.tokens, share.drafts, share.padding) for share in step.scheduled] == [(1, 0, 0), (5, 0, 4)]
@@ -123,7 +123,7 @@ def test_7_padding_is_not_cut_and_must_fit_the_budget() -> None:
 
 def test_8_a_third_step_must_wait() -> None:
     one = Scheduler(limits(async_scheduling=True), 100)
-    one.add(Sequence(0, 100, 9))
+    one.add(SequenceState(0, 100, 9))
     first = one.schedule()
     one.schedule()
     with pytest.raises(InvalidInput, match="2 steps are in flight; complete one"):

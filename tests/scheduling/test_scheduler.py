@@ -6,7 +6,7 @@ import pytest
 
 from specsim.cost.cache import CacheLayout
 from specsim.errors import NoAnswer
-from specsim.scheduling.scheduler import Scheduler, Sequence, Step
+from specsim.scheduling.scheduler import Scheduler, SequenceState, Step
 from specsim.specs.engine import EngineLimits
 
 
@@ -38,7 +38,7 @@ def shares(step: Step) -> list[tuple[int, int, int, bool, bool]]:
 
 def test_a_request_alone() -> None:
     one = scheduler()
-    sequence = Sequence(0, prompt_tokens=5, output_tokens=3)
+    sequence = SequenceState(0, prompt_tokens=5, output_tokens=3)
     one.add(sequence)
     assert shares(run(one)) == [(0, 5, 0, True, True)]
     assert (sequence.computed_tokens, sequence.emitted_tokens) == (5, 1)
@@ -52,9 +52,9 @@ def test_a_request_alone() -> None:
 
 def test_prefill_is_chunked_and_others_use_what_is_left() -> None:
     one = scheduler(budget=10)
-    one.add(Sequence(0, 25, 2))
-    one.add(Sequence(1, 3, 2))
-    one.add(Sequence(2, 4, 2))
+    one.add(SequenceState(0, 25, 2))
+    one.add(SequenceState(1, 3, 2))
+    one.add(SequenceState(2, 4, 2))
     assert shares(run(one)) == [(0, 10, 0, False, True)]
     assert shares(run(one)) == [(0, 10, 0, False, True)]
     assert shares(run(one)) == [(0, 5, 0, True, True), (1, 3, 0, True, True), (2, 2, 0, False, True)]
@@ -63,7 +63,7 @@ def test_prefill_is_chunked_and_others_use_what_is_left() -> None:
 
 def test_a_last_chunk_of_one_prompt_token_is_a_prefill() -> None:
     one = scheduler(budget=10)
-    one.add(Sequence(0, 11, 2))
+    one.add(SequenceState(0, 11, 2))
     assert shares(run(one)) == [(0, 10, 0, False, True)]
     assert shares(run(one)) == [(0, 1, 0, True, True)]
     assert shares(run(one)) == [(0, 1, 0, True, False)]
@@ -72,8 +72,8 @@ def test_a_last_chunk_of_one_prompt_token_is_a_prefill() -> None:
 def test_without_chunks_a_prompt_waits_for_a_whole_step() -> None:
     one = scheduler(budget=10, chunked=False)
     for number in range(2):
-        one.add(Sequence(number, 8, 2))
-    one.add(Sequence(2, 1, 2))  # would fit at once, but nobody overtakes
+        one.add(SequenceState(number, 8, 2))
+    one.add(SequenceState(2, 1, 2))  # would fit at once, but nobody overtakes
     assert shares(run(one)) == [(0, 8, 0, True, True)]
     assert shares(run(one)) == [(0, 1, 0, True, False), (1, 8, 0, True, True), (2, 1, 0, True, True)]
 
@@ -81,7 +81,7 @@ def test_without_chunks_a_prompt_waits_for_a_whole_step() -> None:
 def test_max_num_seqs_holds_the_queue() -> None:
     one = scheduler(seqs=2)
     for number in range(3):
-        one.add(Sequence(number, 4, 2))
+        one.add(SequenceState(number, 4, 2))
     assert [s[0] for s in shares(run(one))] == [0, 1]
     assert [s[0] for s in shares(run(one))] == [0, 1]
     assert [s[0] for s in shares(run(one))] == [2]
@@ -90,7 +90,7 @@ def test_max_num_seqs_holds_the_queue() -> None:
 def test_a_short_budget_trims_drafts_and_unscheduled_ones_keep_theirs() -> None:
     one = scheduler(budget=10, drafts=3)
     for number in range(3):
-        one.add(Sequence(number, 3, 20))
+        one.add(SequenceState(number, 3, 20))
     run(one, propose=3)
     step = one.schedule()
     assert shares(step) == [(0, 4, 3, True, False), (1, 4, 3, True, False), (2, 2, 1, True, False)]
@@ -99,7 +99,7 @@ def test_a_short_budget_trims_drafts_and_unscheduled_ones_keep_theirs() -> None:
 
     tight = scheduler(budget=8, drafts=3)
     for number in range(3):
-        tight.add(Sequence(number, 2, 20))
+        tight.add(SequenceState(number, 2, 20))
     run(tight, propose=3)
     assert [s[:3] for s in shares(run(tight, propose=0))] == [(0, 4, 3), (1, 4, 3)]
     assert [s[:3] for s in shares(run(tight))] == [(0, 1, 0), (1, 1, 0), (2, 4, 3)]
@@ -107,7 +107,7 @@ def test_a_short_budget_trims_drafts_and_unscheduled_ones_keep_theirs() -> None:
 
 def test_accepted_drafts_are_cut_at_the_length_limit() -> None:
     one = scheduler(drafts=4)
-    one.add(Sequence(0, 3, 3))
+    one.add(SequenceState(0, 3, 3))
     run(one, propose=4)
     step = one.schedule()
     assert one.complete(step, [4]) == [2]
@@ -115,10 +115,10 @@ def test_accepted_drafts_are_cut_at_the_length_limit() -> None:
     assert one.free_blocks == one.num_blocks
 
 
-def filled() -> tuple[Scheduler, list[Sequence]]:
+def filled() -> tuple[Scheduler, list[SequenceState]]:
     """Three running requests on 2 blocks of 4 each, one block free, a fourth queued that would fit it."""
     one = scheduler(7, seqs=3, size=4)
-    sequences = [Sequence(0, 8, 5), Sequence(1, 8, 5), Sequence(2, 8, 5), Sequence(3, 1, 3)]
+    sequences = [SequenceState(0, 8, 5), SequenceState(1, 8, 5), SequenceState(2, 8, 5), SequenceState(3, 1, 3)]
     for sequence in sequences:
         one.add(sequence)
     run(one)
@@ -153,7 +153,7 @@ def test_a_preempted_request_is_recomputed_with_what_it_had_emitted() -> None:
 
 def test_several_victims_return_in_their_old_order() -> None:
     one = scheduler(6, size=4, drafts=8)
-    sequences = [Sequence(number, 8, 9) for number in range(3)]
+    sequences = [SequenceState(number, 8, 9) for number in range(3)]
     for sequence in sequences:
         one.add(sequence)
     run(one, propose=8)  # 8 + 1 + 8 tokens take 5 blocks
@@ -166,7 +166,7 @@ def test_several_victims_return_in_their_old_order() -> None:
 
 def test_a_request_that_lacks_room_may_be_its_own_victim() -> None:
     one = scheduler(5, size=4)
-    sequences = [Sequence(0, 8, 8), Sequence(1, 8, 8)]
+    sequences = [SequenceState(0, 8, 8), SequenceState(1, 8, 8)]
     for sequence in sequences:
         one.add(sequence)
     run(one)
@@ -177,8 +177,8 @@ def test_a_request_that_lacks_room_may_be_its_own_victim() -> None:
 
 def test_a_victim_is_not_readmitted_in_its_step_though_its_first_chunk_would_fit() -> None:
     one = scheduler(5, size=4, budget=8, whole=False)
-    one.add(Sequence(0, 4, 10))
-    one.add(Sequence(1, 20, 1))
+    one.add(SequenceState(0, 4, 10))
+    one.add(SequenceState(1, 20, 1))
     assert [s[:2] for s in shares(run(one))] == [(0, 4), (1, 4)]
     assert [s[:2] for s in shares(run(one))] == [(0, 1), (1, 7)]  # 2 + 3 blocks: all
     step = run(one)
@@ -190,8 +190,8 @@ def test_a_victim_is_not_readmitted_in_its_step_though_its_first_chunk_would_fit
 
 def test_a_prompt_is_admitted_when_all_of_it_fits() -> None:
     one = scheduler(5, size=4, budget=8)
-    one.add(Sequence(0, 4, 2))
-    one.add(Sequence(1, 20, 1))
+    one.add(SequenceState(0, 4, 2))
+    one.add(SequenceState(1, 20, 1))
     assert [s[:2] for s in shares(run(one))] == [(0, 4)]  # 5 blocks wanted, 4 free
     assert [s[:2] for s in shares(run(one))] == [(0, 1)]
     assert [s[:2] for s in shares(run(one))] == [(1, 8)]
@@ -199,7 +199,7 @@ def test_a_prompt_is_admitted_when_all_of_it_fits() -> None:
 
 def test_lookahead_slots_are_taken_in_every_step() -> None:
     one = scheduler(10, size=4, drafts=3, lookahead=3)
-    sequence = Sequence(0, 4, 8)
+    sequence = SequenceState(0, 4, 8)
     one.add(sequence)
     run(one)  # 4 tokens + 3 slots
     assert sequence.blocks == 2
@@ -219,7 +219,7 @@ def test_requests_are_refused_exactly_when_they_could_never_run(
     """8 KV slots. What needs them all without drafts runs to its end, alone; one token more is refused."""
     budget = 4 if chunked else 8
     one = scheduler(8, size=1, budget=budget, drafts=drafts, lookahead=lookahead, chunked=chunked)
-    sequence = Sequence(0, prompt, output)
+    sequence = SequenceState(0, prompt, output)
     one.add(sequence)
     most = steps = 0
     while one.has_work and steps < 100:
@@ -232,7 +232,7 @@ def test_requests_are_refused_exactly_when_they_could_never_run(
     assert most == 8
     assert (sequence.preemptions > 0) == (drafts > 0 and output > 1)  # no room for its drafts: it starts over
     with pytest.raises(NoAnswer, match=r"request 1 .* raise") as caught:
-        one.add(Sequence(1, prompt + 1, output))
+        one.add(SequenceState(1, prompt + 1, output))
     assert "\n" not in str(caught.value)
     assert not one.has_work
 
@@ -240,13 +240,13 @@ def test_requests_are_refused_exactly_when_they_could_never_run(
 def test_an_unchunked_prompt_longer_than_a_step_is_refused() -> None:
     one = scheduler(budget=10, chunked=False)
     with pytest.raises(NoAnswer, match="may prefill 11 tokens at once and a step takes 10"):
-        one.add(Sequence(0, 10, 2))
-    one.add(Sequence(1, 10, 1))
+        one.add(SequenceState(0, 10, 2))
+    one.add(SequenceState(1, 10, 1))
 
 
 def test_drafts_are_verified_once() -> None:
     one = scheduler(drafts=3)
-    sequence = Sequence(0, 4, 20)
+    sequence = SequenceState(0, 4, 20)
     one.add(sequence)
     run(one, propose=3)
     step = one.schedule()
@@ -260,7 +260,7 @@ def test_a_drafter_takes_its_rows_of_the_budget() -> None:
     limits = EngineLimits(max_num_batched_tokens=10, block_size=16)
     one = Scheduler(limits, 100, max_draft_tokens=4, draft_slots=4)
     for number in range(2):
-        one.add(Sequence(number, 3, 20))
+        one.add(SequenceState(number, 3, 20))
     assert shares(run(one, propose=4)) == [(0, 3, 0, True, True)]
     assert shares(run(one, propose=4)) == [(0, 5, 4, True, False)]
     one.propose(one.running[0], 0)
@@ -271,8 +271,8 @@ def test_requests_of_one_step_share_a_prefix() -> None:
     limits = EngineLimits(max_num_batched_tokens=64, block_size=4, prefix_caching=True)
     one = Scheduler(limits, 100)
     for number in range(3):
-        one.add(Sequence(number, 10, 2, prefix_hashes=(1, 2), hash_block_tokens=4))
-    one.add(Sequence(3, 8, 2, prefix_hashes=(1, 2), hash_block_tokens=4))  # its last block is computed again
+        one.add(SequenceState(number, 10, 2, prefix_hashes=(1, 2), hash_block_tokens=4))
+    one.add(SequenceState(3, 8, 2, prefix_hashes=(1, 2), hash_block_tokens=4))  # its last block is computed again
     assert [s[:2] for s in shares(run(one))] == [(0, 10), (1, 2), (2, 2), (3, 4)]
     assert one.num_blocks - one.free_blocks == 3 + 1 + 1 + 1
 
@@ -280,7 +280,7 @@ def test_requests_of_one_step_share_a_prefix() -> None:
 def test_a_preempted_request_finds_its_own_blocks_again() -> None:
     limits = EngineLimits(max_num_batched_tokens=64, block_size=4, prefix_caching=True)
     one = Scheduler(limits, 6)
-    first, victim = Sequence(0, 7, 3), Sequence(1, 11, 3)
+    first, victim = SequenceState(0, 7, 3), SequenceState(1, 11, 3)
     one.add(first)
     one.add(victim)
     run(one)  # 2 and 3 blocks: all
@@ -296,7 +296,7 @@ def test_a_preempted_request_finds_its_own_blocks_again() -> None:
 def test_the_worst_priority_is_preempted_and_gives_its_share_of_the_step_back() -> None:
     limits = EngineLimits(max_num_batched_tokens=9, block_size=4, scheduling_policy="priority")
     one = Scheduler(limits, 6, max_draft_tokens=3)
-    worst, better, best = (Sequence(number, 4, 9, priority=-number) for number in range(3))
+    worst, better, best = (SequenceState(number, 4, 9, priority=-number) for number in range(3))
     one.add(worst)
     run(one)
     one.add(better)
@@ -310,7 +310,7 @@ def test_the_worst_priority_is_preempted_and_gives_its_share_of_the_step_back() 
 def test_an_asynchronous_step_counts_on_drafts_and_takes_the_wrong_ones_back() -> None:
     limits = EngineLimits(max_num_batched_tokens=64, block_size=4, async_scheduling=True)
     one = Scheduler(limits, 100, max_draft_tokens=2)
-    sequence = Sequence(0, 4, 6)
+    sequence = SequenceState(0, 4, 6)
     one.add(sequence)
 
     def begin() -> Step:
@@ -338,7 +338,7 @@ def test_an_asynchronous_step_counts_on_drafts_and_takes_the_wrong_ones_back() -
 def test_a_preempted_requests_token_in_flight_still_counts() -> None:
     limits = EngineLimits(max_num_batched_tokens=64, block_size=4, async_scheduling=True)
     one = Scheduler(limits, 5)
-    first, victim = Sequence(0, 8, 9), Sequence(1, 7, 3)
+    first, victim = SequenceState(0, 8, 9), SequenceState(1, 7, 3)
     one.add(first)
     one.add(victim)
     prefill = one.schedule()  # 2 and 2 blocks: all
@@ -366,7 +366,7 @@ def test_a_preempted_requests_token_in_flight_still_counts() -> None:
 )
 def test_a_sequence_holds_what_its_layers_keep(layout: CacheLayout, held: int) -> None:
     one = Scheduler(EngineLimits(max_num_batched_tokens=8192), 200, layout=layout)
-    one.add(Sequence(0, prompt_tokens=1000, output_tokens=2))
+    one.add(SequenceState(0, prompt_tokens=1000, output_tokens=2))
     run(one)
     assert one.num_blocks - one.free_blocks == held
     run(one)
@@ -377,12 +377,12 @@ def test_states_bound_how_many_run_whatever_their_length() -> None:
     """20 blocks of 4 a sequence: five run, and a sixth waits for one of them."""
     one = Scheduler(EngineLimits(max_num_batched_tokens=8192), 21, layout=CacheLayout(16, 0.0, 0, 0, 0, 4))
     for number in range(6):
-        one.add(Sequence(number, prompt_tokens=500, output_tokens=3))
+        one.add(SequenceState(number, prompt_tokens=500, output_tokens=3))
     assert [len(run(one).scheduled) for _ in range(4)] == [5, 5, 5, 1]
 
 
 def test_a_request_longer_than_any_window_runs() -> None:
     one = Scheduler(EngineLimits(max_num_batched_tokens=8192), 20, layout=CacheLayout(16, 0.0, 0, 1, 9, 0))
-    one.add(Sequence(0, prompt_tokens=100_000, output_tokens=2))
+    one.add(SequenceState(0, prompt_tokens=100_000, output_tokens=2))
     with pytest.raises(NoAnswer, match="needs room for 100001 tokens and the KV cache holds 320"):
-        Scheduler(EngineLimits(), 21).add(Sequence(0, prompt_tokens=100_000, output_tokens=2))
+        Scheduler(EngineLimits(), 21).add(SequenceState(0, prompt_tokens=100_000, output_tokens=2))

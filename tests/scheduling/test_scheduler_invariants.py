@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specsim.scheduling.scheduler import Scheduled, Scheduler, Sequence, Step
+from specsim.scheduling.scheduler import Scheduled, Scheduler, SequenceState, Step
 from specsim.specs.engine import EngineLimits
+from tests.scheduling.named_blocks import named_blocks
 
 MOST_STEPS = 2_000
 
@@ -26,9 +27,9 @@ class Case:
     seed: int
     least_blocks: int = 0  # with fewer a request is refused
 
-    def sequences(self) -> list[Sequence]:
+    def sequences(self) -> list[SequenceState]:
         return [
-            Sequence(number, prompt, output, priority=priority, prefix_hashes=hashes, hash_block_tokens=4)
+            SequenceState(number, prompt, output, priority=priority, prefix_hashes=hashes, hash_block_tokens=4)
             for number, (_, prompt, output, priority, hashes) in enumerate(self.requests)
         ]
 
@@ -43,7 +44,7 @@ class Run:
 
     case: Case
     scheduler: Scheduler = field(init=False)
-    sequences: list[Sequence] = field(init=False)
+    sequences: list[SequenceState] = field(init=False)
     in_flight: deque[Step] = field(default_factory=deque)
     wrong: Counter[int] = field(default_factory=Counter)  # positions computed in vain, of each request
     tokens: Counter[int] = field(default_factory=Counter)
@@ -88,7 +89,7 @@ class Run:
     def accepted(self, share: Scheduled) -> int:
         return self.case.drawn(share.sequence.request_id, share.sequence.emitted_tokens, share.drafts)
 
-    def propose(self, sequence: Sequence) -> None:
+    def propose(self, sequence: SequenceState) -> None:
         k = self.case.drafting["max_draft_tokens"]
         self.scheduler.propose(sequence, self.case.drawn(-1 - sequence.request_id, sequence.known_tokens, k))
 
@@ -125,7 +126,7 @@ def cases(draw: st.DrawFn, *, shared: bool = True) -> Case:
     return Case(limits, blocks, drafting, requests, seed, needed + 1)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases())
 def test_every_step_keeps_to_its_limits(case: Case) -> None:
     run, limits = Run(case), case.limits
@@ -142,18 +143,18 @@ def test_every_step_keeps_to_its_limits(case: Case) -> None:
             assert sequence.blocks * limits.block_size >= held
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases())
 def test_blocks_are_conserved(case: Case) -> None:
     run = Run(case)
     scheduler, size = run.scheduler, case.limits.block_size
     for _ in run.steps():
         plain = sum(sequence.blocks - sequence.named_blocks for sequence in run.sequences)
-        holders = Counter(block for sequence in run.sequences for block in sequence.names())
+        holders = Counter(block for sequence in run.sequences for block in named_blocks(sequence))
         assert plain + len(holders) + scheduler.free_blocks == scheduler.num_blocks == case.num_kv_blocks - 1
         assert all(block.references == count for block, count in holders.items())
         for sequence, (*_, hashes) in zip(run.sequences, case.requests, strict=True):
-            for index, block in enumerate(sequence.names()):  # what is shared is the sequence's own prefix
+            for index, block in enumerate(named_blocks(sequence)):  # what is shared is the sequence's own prefix
                 end = (index + 1) * size
                 shared = end <= min(sequence.prompt_tokens, 4 * len(hashes))
                 name = hashes[(end - 1) // 4] if shared else sequence.request_id
@@ -161,7 +162,7 @@ def test_blocks_are_conserved(case: Case) -> None:
     assert scheduler.free_blocks == scheduler.num_blocks
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases())
 def test_all_work_is_done_and_what_was_lost_is_done_again(case: Case) -> None:
     run = Run(case)
@@ -182,7 +183,7 @@ def test_all_work_is_done_and_what_was_lost_is_done_again(case: Case) -> None:
             assert sequence.hit_tokens == 0
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(case=cases())
 def test_nobody_overtakes_under_fcfs(case: Case) -> None:
     case = replace(case, limits=case.limits.model_copy(update={"scheduling_policy": "fcfs"}))
@@ -197,7 +198,7 @@ def test_nobody_overtakes_under_fcfs(case: Case) -> None:
     assert admitted == sorted(admitted)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases())
 def test_under_priority_no_better_number_waits_for_a_worse_one_that_is_admitted(case: Case) -> None:
     case = replace(case, limits=case.limits.model_copy(update={"scheduling_policy": "priority"}))
@@ -225,7 +226,7 @@ def trace(case: Case) -> tuple[list[Any], int]:
     return rows, peak
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases(shared=False), more=st.integers(1, 60))
 def test_blocks_beyond_the_peak_change_nothing(case: Case, more: int) -> None:
     """Where no admission asks for more than it takes: not with a watermark, a whole prompt or a cache to keep."""
@@ -236,7 +237,7 @@ def test_blocks_beyond_the_peak_change_nothing(case: Case, more: int) -> None:
         assert trace(replace(case, limits=limits, num_kv_blocks=blocks)) == (ample, peak)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(case=cases())
 def test_the_same_case_goes_the_same_way(case: Case) -> None:
     assert trace(case) == trace(case)

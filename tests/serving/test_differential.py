@@ -116,7 +116,7 @@ def questions(draw: st.DrawFn, policy: str) -> tuple[Assembly, list[RequestSpec]
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_event_for_event(policy: str, data: st.DataObject) -> None:
     server, requests = data.draw(questions(policy))
@@ -129,7 +129,7 @@ def test_event_for_event(policy: str, data: st.DataObject) -> None:
     assert sorted(zip(found.itl_request.tolist(), found.itl_s.tolist(), strict=True)) == sorted(expected.gaps)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_admissions_of_one_token_beside_last_chunks(data: st.DataObject) -> None:
     """Whether they are padded depends on what the others did in the step before."""

@@ -153,7 +153,7 @@ def a_fleet(case: Case) -> tuple[Fleet, KeptRecords]:
     return fleet, sink
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=cases().filter(lambda case: case.disaggregation is not None))
 def test_what_is_conserved(case: Case) -> None:
     """Blocks, requests and transfers; and no replica does the other pool's work."""
@@ -190,7 +190,7 @@ def test_what_is_conserved(case: Case) -> None:
         assert (request.tpot_s is None) == (request.output_tokens == 1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(asked=pools(), rules=st.sampled_from(RULES), prompts=st.lists(st.integers(1, 400), min_size=1, max_size=6))
 def test_alone_a_request_takes_prefill_transfer_and_decode(
     asked: Disaggregation, rules: str, prompts: list[int]

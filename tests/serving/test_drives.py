@@ -206,7 +206,7 @@ def same(one: RunResult, other: RunResult) -> None:
     assert gaps[0] == gaps[1]
 
 
-@settings(deadline=None, max_examples=300, phases=[Phase.generate])
+@settings(max_examples=300, phases=[Phase.generate])
 @given(case=cases())
 def test_event_for_event(case: Case) -> None:
     loop = case.run(by_events=False)

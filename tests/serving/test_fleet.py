@@ -62,12 +62,12 @@ ASKED = {
 }  # fmt: skip
 
 
-def errors_of(question: Scenario, patterns: int = 32) -> Floats:
+def errors_of(question: Scenario, tried: int = 256) -> Floats:
     """Of random steps, decode, verify and mixed with up to eight chunks."""
     machine = assemble(question)
     priced, exact = tabled(machine).cost, machine.cost
     assert isinstance(priced, TablePrices)
-    return table_errors(exact, priced, extent_of(machine), patterns=patterns, seed=5)
+    return table_errors(exact, priced, extent_of(machine), tried=tried, seed=5)
 
 
 def check(errors: Floats) -> None:
@@ -100,7 +100,7 @@ MACHINES = [
 
 @pytest.mark.parametrize("program", UNLIKE)
 def test_tables_hold_the_prices_of_programs(program: str) -> None:
-    check(errors_of(asked_with(program, "h100-sxm", "llama-3.1-8b"), patterns=16))
+    check(errors_of(asked_with(program, "h100-sxm", "llama-3.1-8b"), tried=128))
 
 
 @pytest.mark.full

@@ -127,7 +127,7 @@ def test_expected_experts_meets_its_limits() -> None:
 
 
 @given(st.integers(1, 64), st.data(), st.floats(0, 1e4), st.floats(0, 1e4))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_more_tokens_touch_more_experts_but_never_more_than_all(
     experts: int, data: st.DataObject, tokens: float, further: float
 ) -> None:
@@ -144,7 +144,7 @@ def test_more_tokens_touch_more_experts_but_never_more_than_all(
     head_dim=st.sampled_from([16, 64]),
     intermediate=st.integers(1, 300),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_layers_add_up(layers: int, groups: int, kv_heads: int, head_dim: int, intermediate: int) -> None:
     def model(count: int) -> ModelSpec:
         return ModelSpec(

@@ -36,7 +36,7 @@ def work(model: ModelSpec | ModelPart) -> tuple[float, float, float]:
     )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from(["llama-3.1-8b", "deepseek-v3", "mixtral-8x7b", "opt-6.7b", "qwen3-8b"]), st.data())
 def test_layers_add_up_to_the_whole(name: str, data: st.DataObject) -> None:
     model = load_model(name)

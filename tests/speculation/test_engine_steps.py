@@ -117,7 +117,7 @@ def test_groups_of_one_width_count_as_one(engine):
     assert times[0] == pytest.approx(times[1], rel=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     batches=st.lists(st.integers(1, 64), min_size=1, max_size=4),
     contexts=st.lists(st.integers(10, 3000), min_size=1, max_size=3), drafts=st.integers(0, 6),

@@ -70,7 +70,7 @@ def by_flops(kernel: Kernel) -> Reals:
 
 
 @given(st.floats(0.05, 0.95), st.floats(0.01, 0.9), st.integers(1, 12))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_two_models_give_the_walltime_factor(alpha: float, c: float, k: int) -> None:
     """(1 - α^(k+1)) / ((1 - α)(kc + 1)), arXiv 2211.17192, theorem 3.8."""
     machine = cost(a_pass(c), TWO_MODEL, SMALL)
@@ -80,7 +80,7 @@ def test_two_models_give_the_walltime_factor(alpha: float, c: float, k: int) -> 
 
 
 @given(st.integers(1, 31), st.integers(1, 10), st.floats(0.05, 0.95))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_counting_layers_gives_tokens_per_layer(layers: int, k: int, alpha: float) -> None:
     """[(1 - α^(k+1)) / (1 - α)] / (k·l + L), arXiv 2504.05598: the closing pass and the deep part make one L."""
     technique = program(
@@ -164,7 +164,7 @@ def test_compute_bound_without_context_the_speedup_is_tokens_over_work(k: int) -
 
 
 @given(st.floats(0.05, 3.0), st.integers(1, 8))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_overlapped_drafting_takes_the_longer_of_the_two(c: float, k: int) -> None:
     """PEARL (arXiv 2408.11850): max(draft, verify) where the same phases in sequence add up."""
     phase = {"weights": "draft_model", "passes": "per_token"}

@@ -77,7 +77,7 @@ def every_tree(nodes: int) -> list[DraftTree]:
 
 
 @given(tables(), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_optimal_tree_is_the_best_of_all(table: RecallTable, nodes: int) -> None:
     best = max(tree.expected_tokens(table) for tree in every_tree(nodes))
     found = optimal_tree(table, nodes)
@@ -86,7 +86,6 @@ def test_the_optimal_tree_is_the_best_of_all(table: RecallTable, nodes: int) -> 
 
 
 @given(tables(sorted_rows=True), st.integers(0, 30))
-@settings(deadline=None)
 def test_with_ordered_recalls_the_optimum_takes_the_most_probable_nodes(table: RecallTable, nodes: int) -> None:
     """Greedy choice by path probability is optimal there, for no child is likelier than its parent."""
     paths, layer = [], [1.0]
@@ -104,7 +103,7 @@ def test_a_large_optimum_beats_hand_made_trees_of_its_size() -> None:
 
 
 @given(trees, tables())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_drawn_trees_accept_what_is_expected(tree: DraftTree, table: RecallTable) -> None:
     law, requests = RecallAcceptance(table=table, tree=tree.parents), 20_000
     ids = np.arange(requests)

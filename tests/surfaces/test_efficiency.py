@@ -57,7 +57,7 @@ def power_law(m: float, n: float, k: float) -> float:
 
 
 @given(st.floats(1, 512), st.floats(256, 16384), st.floats(128, 2048))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_power_law_machine_is_reproduced_exactly(m: float, n: float, k: float) -> None:
     """Ceilings out of reach leave the ideal time constant, so the efficiency itself is the power law."""
     surface = EfficiencySurface("gemm", gemm_rows(power_law), 1e30, 1e30)
@@ -67,7 +67,7 @@ def test_a_power_law_machine_is_reproduced_exactly(m: float, n: float, k: float)
 
 
 @given(st.floats(1, 512), st.floats(256, 16384), st.floats(128, 2048))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_machine_at_a_fixed_share_of_its_roofline_is_reproduced_exactly(m: float, n: float, k: float) -> None:
     """The shortest row is the floor; beyond it this machine takes 1.4 times the root of squares."""
     floor = 5e-6
@@ -83,7 +83,7 @@ def test_a_machine_at_a_fixed_share_of_its_roofline_is_reproduced_exactly(m: flo
 
 
 @given(st.floats(1, 512), st.floats(256, 16384), st.floats(128, 2048))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_machine_that_computes_rows_in_tiles_is_recognised(m: float, n: float, k: float) -> None:
     """65 rows cost as many FLOPs as 128 on it, and a surface of a few sizes says so of every other one."""
     floor = 5e-6
@@ -162,7 +162,7 @@ def test_measured_shapes_come_back_exactly(make: object) -> None:
 
 @given(st.lists(st.tuples(st.floats(0.5, 1000), st.floats(0.5, 20), st.floats(10, 1e5)), min_size=1, max_size=9),
        st.sampled_from([*LAYOUTS, (40.0, 10.0, 96.0), (64.0, 1.0, 576.0)]))  # fmt: skip
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_one_shape_and_arrays_of_shapes_agree(
     running: list[tuple[float, float, float]], layout: tuple[float, float, float]
 ) -> None:
@@ -185,7 +185,7 @@ def test_arrays_broadcast_over_every_dimension() -> None:
 
 
 @given(st.floats(1.01, 100), st.floats(1.01, 100))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_further_outside_the_less_certain(nearer: float, factor: float) -> None:
     """Beyond the largest measured m and n: extrapolated, and the stated error grows with the distance."""
     surface = bumpy_gemm()

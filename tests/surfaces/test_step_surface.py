@@ -82,7 +82,7 @@ def test_the_share_of_compute_is_that_of_token_terms():
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     sequences=st.lists(st.floats(0.5, 80), min_size=1, max_size=5), width=st.floats(0.9, 12), kv=st.floats(20, 5000)
 )

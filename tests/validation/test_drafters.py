@@ -24,8 +24,7 @@ from specsim.reference.drafters import Drafter, DraftModel, Eagle, EarlyExit, Me
 from specsim.reference.drafters.drafter_weights import stored_adapter, stored_feature_head, stored_heads  # noqa: E402
 from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from specsim.reference.network.transformer import Transformer  # noqa: E402
-from specsim.scheduling.scheduler import Scheduler  # noqa: E402
-from specsim.scheduling.scheduler import Sequence as Running  # noqa: E402
+from specsim.scheduling.scheduler import Scheduler, SequenceState  # noqa: E402
 from specsim.specs.engine import EngineLimits  # noqa: E402
 from specsim.speculation.policy.deciders import ByBatch  # noqa: E402
 
@@ -89,7 +88,7 @@ def test_rounds_accept_what_the_networks_say(name: str, stored: tuple[Any, Path]
     engine = Engine(target, MAKE[name](target, folder))
     scheduler = Scheduler(EngineLimits(max_num_seqs=3, max_num_batched_tokens=64), 60, max_draft_tokens=CAP)
     for number, prompt in enumerate(prompts):
-        scheduler.add(Running(number, PROMPT, OUTPUT))
+        scheduler.add(SequenceState(number, PROMPT, OUTPUT))
         engine.add(number, prompt)
     found, expected = [], []
     while scheduler.has_work:

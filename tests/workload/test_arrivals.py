@@ -71,7 +71,7 @@ def test_piecewise_refuses_a_cycle_without_arrivals() -> None:
         PiecewiseArrivals(pieces=((1.0, 0.0), (2.0, 0.0)))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), rate=st.floats(1e-3, 1e3), cv=st.floats(0.2, 4.0))
 def test_times_ascend_and_scale_with_the_rate(seed: int, rate: float, cv: float) -> None:
     times = GammaArrivals(rate_per_s=rate, cv=cv).times_s(50, np.random.default_rng(seed))

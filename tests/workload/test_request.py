@@ -30,7 +30,7 @@ def workloads(draw: st.DrawFn) -> list[RequestSpec]:
     return rows
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(rows=workloads(), size=st.integers(1, 15))
 def test_rows_survive_arrays_and_cutting(rows: list[RequestSpec], size: int) -> None:
     requests = requests_of(rows)
@@ -42,7 +42,7 @@ def test_rows_survive_arrays_and_cutting(rows: list[RequestSpec], size: int) -> 
     assert max(map(len, parts)) <= size
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(rows=workloads(), data=st.data())
 def test_taken_rows_keep_all_but_their_numbers(rows: list[RequestSpec], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(rows))))

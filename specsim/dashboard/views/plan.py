@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from specsim.assembly import assemble
 from specsim.dashboard.answered import Answered
 from specsim.dashboard.blocks import draw as draw_blocks
 from specsim.dashboard.blocks import draw_sheet
-from specsim.dashboard.drawing import fail, plain, rests_on, show
+from specsim.dashboard.drawing import basis, fail, plain, show
 from specsim.dashboard.inputs.words import Words
 from specsim.dashboard.running import run_on_demand
 from specsim.errors import NoAnswer, SpecsimError
@@ -38,23 +39,21 @@ def draw(answered: Answered) -> None:
 
 def _frontier(answered: Answered) -> None:
     side = answered.side
-    offers = run_on_demand(
+    made = run_on_demand(
         f"offers {answered.key} {answered.words.gpus}", "Draw the frontier",
         "Prices one replica at every batch size, draft length and tensor parallelism, by formula.",
         lambda told: _offers(answered.words, told), side,
     )  # fmt: skip
-    if offers is None:
+    if made is None:
         return
+    offers, prices = made
     gain = gain_line(offers)
     if gain is not None:
         st.markdown(plain(as_sentence(gain)))
     figure = frontier_figure(offers, throughput, "output tokens/s/GPU")
     show(figure, f"pareto {side}", "output tokens/s/GPU against output tokens/s a user")
-    rests_on(
-        answered,
-        "To the right users see faster answers, upwards a GPU serves more; lines join what nothing beats in both, and "
-        "are named where k or tensor parallelism (TP) changes. Single replicas by formula, without an interval.",
-    )
+    _, *acceptance = basis(answered)
+    st.caption(plain(" ".join([FRONTIER, f"Prices: {', '.join(prices)}.", *acceptance])))
     with st.expander("Data"):
         for table in frontier_tables(offers):
             draw_sheet(Sheet.of(table))
@@ -87,15 +86,23 @@ def _planned(asked: Asked, words: Words, told: TimedProgress) -> PlanAnswer:
     return plan_answer(asked, named, progress=lambda what: lambda done, count: told(done, count, what))
 
 
-def _offers(words: Words, told: TimedProgress) -> list[Offer]:
-    found: list[Offer] = []
+FRONTIER = (
+    "To the right users see faster answers, upwards a GPU serves more; lines join what nothing beats in both, and are "
+    "named where k or tensor parallelism (TP) changes. Single replicas by formula, without an interval."
+)
+
+
+def _offers(words: Words, told: TimedProgress) -> tuple[list[Offer], list[str]]:
+    """What replicas of each GPU type offer, and by which prices."""
+    found, prices = list[Offer](), list[str]()
     gpus = words.gpus or (words.options.gpu,)
     for number, gpu in enumerate(gpus):
         told(number, len(gpus), f"replicas of {gpu or 'the GPU'}")
         scenario = words.but(gpu=gpu, tensor_parallel=None).ask().scenario
         try:
             found += replica_offers(scenario)
+            prices.append(assemble(scenario).price_name)
         except NoAnswer:
             if len(gpus) == 1:
                 raise
-    return found
+    return found, prices

@@ -23,8 +23,7 @@ from specsim.reference.drafters.drafter_weights import stored_adapter, stored_fe
 from specsim.reference.network.checkpoint import Checkpoint, read_checkpoint
 from specsim.reference.network.transformer import Transformer
 from specsim.scenario.prompts import Prompt, encoded
-from specsim.scheduling.scheduler import Scheduler
-from specsim.scheduling.scheduler import Sequence as Running
+from specsim.scheduling.scheduler import Scheduler, SequenceState
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.policy.deciders import ByBatch
 
@@ -69,7 +68,7 @@ def record(
     room = sum(map(len, prompts)) + len(prompts) * (positions + longest + 16)
     scheduler = Scheduler(EngineLimits(max_num_seqs=len(prompts), max_num_batched_tokens=room), room)
     for number, prompt in enumerate(prompts):
-        scheduler.add(Running(number, len(prompt), positions + longest))
+        scheduler.add(SequenceState(number, len(prompt), positions + longest))
         engine.add(number, prompt)
         for one in candidates.values():
             one.drafter.forget(number)

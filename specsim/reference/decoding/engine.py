@@ -21,8 +21,7 @@ from specsim.reference.drafters import Drafter, History, Prefills, Stopwatch
 from specsim.reference.drafters.branching import verified, verify_branches
 from specsim.reference.network.kernels import greedy_tokens
 from specsim.reference.network.transformer import PassPlan, TokenGroup, Transformer
-from specsim.scheduling.scheduler import Scheduled
-from specsim.scheduling.scheduler import Sequence as Running
+from specsim.scheduling.scheduler import Scheduled, SequenceState
 from specsim.speculation.acceptance import AcceptanceDraws
 from specsim.speculation.policy import Decider, Drafts
 
@@ -202,7 +201,7 @@ class Engine:
 
     # -- drafting ---------------------------------------------------------------------------------------------------
 
-    def lengths(self, decider: Decider, drafting: Sequence[Running], draft_tokens: int) -> Drafts:
+    def lengths(self, decider: Decider, drafting: Sequence[SequenceState], draft_tokens: int) -> Drafts:
         """What a decider lets each sequence draft of at most ``draft_tokens``.
 
         Confidences are imposed like acceptance, or the drafter's own, which only drafting shows: then all of them,
@@ -224,9 +223,9 @@ class Engine:
 
     def draft(
         self,
-        drafting: Sequence[Running],
+        drafting: Sequence[SequenceState],
         wanted: Drafts,
-        prefilling: Sequence[Running] = (),
+        prefilling: Sequence[SequenceState] = (),
         decider: Decider | None = None,
     ) -> list[int]:
         """Draft for sequences that have just emitted; how many tokens each one got."""
@@ -256,7 +255,7 @@ class Engine:
         return proposed
 
 
-def _next_rounds(drafting: Sequence[Running]) -> tuple[Integers, Integers]:
+def _next_rounds(drafting: Sequence[SequenceState]) -> tuple[Integers, Integers]:
     """Request and output position of each sequence's next round."""
     requests = np.array([s.request_id for s in drafting], dtype=np.int64)
     return requests, np.array([s.emitted_tokens for s in drafting], dtype=np.int64)

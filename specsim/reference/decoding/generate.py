@@ -13,8 +13,7 @@ import numpy as np
 from specsim.arrays import Integers
 from specsim.reference.decoding.engine import Engine
 from specsim.results import AcceptanceCounts
-from specsim.scheduling.scheduler import Scheduler, Step
-from specsim.scheduling.scheduler import Sequence as Running
+from specsim.scheduling.scheduler import Scheduler, SequenceState, Step
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.policy import Decider, Rounds
 from specsim.speculation.policy.deciders import ByBatch
@@ -119,7 +118,7 @@ def generate(
         limits = EngineLimits(max_num_seqs=len(prompts), max_num_batched_tokens=room)
         scheduler = Scheduler(limits, room, max_draft_tokens=draft_tokens)
     for number, (prompt, length) in enumerate(zip(prompts, output_tokens, strict=True)):
-        scheduler.add(Running(number, len(prompt), length))
+        scheduler.add(SequenceState(number, len(prompt), length))
         engine.add(number, prompt)
     outputs: dict[int, Integers] = {}
     counts = AcceptanceCounts()

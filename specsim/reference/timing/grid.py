@@ -20,8 +20,7 @@ from specsim.reference.decoding.models import Models, build_models, drafter
 from specsim.reference.drafters import Drafter
 from specsim.results import GridRow
 from specsim.scenario import Scenario
-from specsim.scheduling.scheduler import Scheduler
-from specsim.scheduling.scheduler import Sequence as Running
+from specsim.scheduling.scheduler import Scheduler, SequenceState
 from specsim.specs.engine import EngineLimits
 from specsim.speculation.acceptance import AcceptanceDraws, uniform
 from specsim.speculation.policy import ConfidencePolicy, Decider
@@ -160,7 +159,7 @@ class SteadyBatch:
             # The caches hold other random text than this prompt, which is as good for timing.
             if engine.drafter is not None:
                 engine.drafter.resume(slot, context - 1)
-            self._scheduler.resume(Running(number, context, 2**62, computed_tokens=context - 1))
+            self._scheduler.resume(SequenceState(number, context, 2**62, computed_tokens=context - 1))
 
     def measure(self, seconds: float) -> _Measured:
         """Rounds for about ``seconds``, at least MIN_ROUNDS, after WARM_UP_ROUNDS that are not timed."""
@@ -194,7 +193,7 @@ class SteadyBatch:
                 self._start_over(sequence)
         return run_step(self._engine, self._scheduler, self._decider)
 
-    def _start_over(self, sequence: Running) -> None:
+    def _start_over(self, sequence: SequenceState) -> None:
         """Back by a window. The prompt shrinks instead of the output, so that no acceptance draw is used twice."""
         slot = self._engine.slot(sequence.request_id)
         sequence.prompt_tokens -= WINDOW_TOKENS

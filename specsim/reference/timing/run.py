@@ -26,8 +26,7 @@ from specsim.reference.timing.rehearsal import rehearse
 from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepRecord, left_waiting, queue_kept_growing
 from specsim.scenario import Scenario
 from specsim.scenario.prompts import request_prompts
-from specsim.scheduling.scheduler import Scheduler
-from specsim.scheduling.scheduler import Sequence as Running
+from specsim.scheduling.scheduler import Scheduler, SequenceState
 from specsim.speculation.acceptance import AcceptanceDraws
 from specsim.speculation.policy.deciders import ByBatch
 from specsim.version import __version__
@@ -174,7 +173,7 @@ class _Session:
 
     def _admit(self, arrival_s: float, request_id: int) -> None:
         request = self._requests[request_id]
-        self._scheduler.add(Running(request_id, request.prompt_tokens, request.output_tokens))
+        self._scheduler.add(SequenceState(request_id, request.prompt_tokens, request.output_tokens))
         self._engine.add(request_id, self._prompts(request))
         self.log.arrive(request, arrival_s)
 

@@ -73,13 +73,13 @@ def test_draws_have_the_expected_survival(law: AcceptanceLaw, draft_tokens: int)
 
 
 @given(shares, st.floats(1.0, 50.0), st.integers(1, 6), st.integers(0, 2**31))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_beta_law_of_requests_is_drawn_as_expected(mean: float, spread: float, k: int, seed: int) -> None:
     agree(LatentAcceptance(requests=BetaLevels(mean=mean, concentration=spread)), k, seed)
 
 
 @given(shares, shares, shares, st.floats(1.0, 40.0), st.integers(1, 6), st.integers(0, 2**31))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_spans_are_drawn_as_expected(
     low: float, high: float, share: float, tokens: float, k: int, seed: int
 ) -> None:  # fmt: skip
@@ -88,14 +88,14 @@ def test_any_spans_are_drawn_as_expected(
 
 
 @given(shares, st.floats(0.0, 0.97), st.integers(1, 12), st.floats(0.3, 3.0) | st.none(), st.integers(0, 2**31))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_hurdle_is_drawn_as_expected(hit: float, go_on: float, k: int, factor: float | None, seed: int) -> None:
     runs = GeometricRuns(continue_rate=go_on)
     agree(HurdleAcceptance(hit_rate=hit, runs=runs, match_factor=factor, min_match=2), k, seed)
 
 
 @given(shares, shares, shares, st.floats(0.0, 0.95), st.integers(1, 6), st.integers(0, 2**31))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_confidence_law_is_drawn_as_expected(
     low: float, high: float, share: float, persistence: float, k: int, seed: int
 ) -> None:  # fmt: skip
@@ -161,7 +161,7 @@ def test_only_a_law_with_confidences_gives_them() -> None:
 
 
 @given(st.floats(0.0, 0.95), st.integers(1, 6), st.integers(2, 120))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rounds_of_a_request_follow_renewal_theory(rate: float, k: int, tokens: int) -> None:
     """Against the exact recursion E_n = 1 + Σ P(X = x)·E_(n-x); the closed form is its limit for many rounds."""
     law = ConstantAcceptance(rate=rate)

@@ -84,7 +84,7 @@ def test_spans_make_conditional_rates_rise_and_rounds_correlate() -> None:
 
 
 @given(st.lists(st.tuples(shares, shares), min_size=1, max_size=4), st.floats(0.0, 0.95), st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_chain_of_levels_against_brute_force(levels: list[tuple[float, float]], persistence: float, k: int) -> None:
     """Follow one token at a time instead: the chain over (level, drafts accepted in this round)."""
     rates = np.array([rate for rate, _ in levels])

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -88,7 +88,6 @@ def test_draws_depend_on_request_and_position_alone() -> None:
 
 
 @given(st.integers(0, 7), st.integers(0, 7), st.integers(0, 2**31), st.integers(0, 10_000))
-@settings(deadline=None)
 def test_a_longer_draft_shares_its_beginning(short: int, more: int, request: int, position: int) -> None:
     """Common random numbers: drafting further never changes what happened to the first drafts."""
     draws = AcceptanceDraws(ConstantAcceptance(rate=0.6), 11)

@@ -92,7 +92,7 @@ def test_a_trace_answers_for_any_k_by_replay(runs: list[list[int]], k: int) -> N
 
 
 @given(st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=30), min_size=1, max_size=5), st.integers(1, 6))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_listed_traces_are_drawn_as_recorded(runs: list[list[int]], k: int) -> None:
     law = TraceAcceptance(runs=tuple(tuple(one) for one in runs), cap=6, order="listed")
     lengths = np.array([len(one) + 1 for one in runs])

@@ -81,7 +81,7 @@ def test_spans_within_requests_are_told_from_differences_between_them() -> None:
 
 
 @given(st.floats(1.1, 4.5), st.floats(0.5, 100.0))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_pooled_length_places_the_mean_level(length: float, concentration: float) -> None:
     law = latent_from_pooled(length, 4, concentration)
     assert law.expected_tokens(4) == pytest.approx(length, rel=1e-6)

@@ -39,7 +39,7 @@ def kept_survival(confidences: np.ndarray, lengths: Any) -> float:
     return float(sum(survival[row, :length].sum() for row, length in enumerate(lengths)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=CONFIDENCES)
 def test_the_best_budget_by_enumeration(setting: Any, rows: list[list[float]]) -> None:
     confidences, cost = np.array(rows), Staircase()
@@ -56,7 +56,7 @@ def test_the_best_budget_by_enumeration(setting: Any, rows: list[list[float]]) -
     assert drafts.computed == 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=CONFIDENCES, tokens=st.integers(1, 9))
 def test_a_fixed_capacity_keeps_the_most_survival(
     make_machine: Any, setting: Any, rows: list[list[float]], tokens: int

@@ -46,7 +46,7 @@ def test_the_worked_example() -> None:
     assert (path.seconds, path.draft_tokens) == (1.3, (2,))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(runs=RUNS, prices=st.lists(st.floats(0.1, 10), min_size=3, max_size=3), choices=st.just((0, 1, 3)))
 def test_no_sequence_of_rounds_is_faster(runs: list[int], prices: list[float], choices: tuple[int, ...]) -> None:
     found = oracle(runs, np.array(prices), choices)
@@ -68,7 +68,7 @@ def test_no_sequence_of_rounds_is_faster(runs: list[int], prices: list[float], c
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: p.kind)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     runs=st.lists(st.integers(0, 6), min_size=1, max_size=60), belief=st.floats(0, 1), base=st.floats(0.1, 10),
     token=st.floats(0, 2), draft=st.floats(0, 2), pair=st.sampled_from([0.0, 0.001]),

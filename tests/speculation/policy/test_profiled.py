@@ -19,7 +19,7 @@ RATES = st.floats(0.0, 0.99)
 SECONDS = st.floats(0.001, 5.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rate=RATES, base=SECONDS, token=SECONDS, draft=SECONDS, batch=st.integers(1, 40))
 def test_no_fixed_length_beats_the_table_at_any_batch(
     make_machine: Any, setting: Any, rate: float, base: float, token: float, draft: float, batch: int

@@ -94,7 +94,7 @@ NAMES = ("throughput", "choices", "tiers", "plus_minus", "stop", "keeping", "cap
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_decision_for_decision(make_machine: Any, setting: Any, name: str, data: st.DataObject) -> None:
     base, token, draft = (data.draw(st.floats(low, high)) for low, high in ((0.5, 20), (0.01, 2), (0.01, 3)))

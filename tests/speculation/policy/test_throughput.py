@@ -75,7 +75,7 @@ def test_it_learns_the_best_k_for_what_the_run_draws(machine: Any, setting: Any,
     assert values[settled] >= 0.995 * max(values)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     run=st.integers(0, 6), belief=st.floats(0.0, 1.0), base=st.floats(0.1, 20), token=st.floats(0.0, 2.0),
     draft=st.floats(0.0, 5.0), margin=st.sampled_from([0.0, 0.05]),

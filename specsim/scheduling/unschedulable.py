@@ -1,4 +1,4 @@
-"""Requests that would wait or run for ever on a replica, told before anything runs."""
+"""Requests that a replica could never schedule, refused before anything runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from specsim.scheduling.records import DECODE, PREFILL
 MORE_BLOCKS = "raise num_kv_blocks or gpu_memory_utilization"
 
 
-def refuse_endless(engine: Records, request_id: int, prompt_tokens: int, output_tokens: int) -> None:
+def refuse_unschedulable(engine: Records, request_id: int, prompt_tokens: int, output_tokens: int) -> None:
     """Raises NoAnswer for a request that could never run: longer than the model allows, than all KV blocks, or
     than a whole step's budget when prefill is not chunked. Of two requests the longer one needs more.
     """
