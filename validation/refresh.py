@@ -49,12 +49,12 @@ def block(text: str, name: str, fill: Callable[[str], str]) -> str:
 
 
 MAP_HEADER = (
-    "case (reference engine)", "drafters", "price source", "cells",
+    "case", "drafters", "price source", "cells",
     "as predicted before the run: round time, mean \\|error\\|", "p95", "in the stated 90 % interval",
     "throughput lost by the predicted k, at most", "today's code: mean (90 %), p95, in the interval, lost",
 )  # fmt: skip
 SERVED_HEADER = (
-    "case (reference engine)", "acceptance", "price source", "figures", "tokens/s", "TTFT p50", "TPOT p50", "TTFT p99",
+    "case", "acceptance", "price source", "figures", "tokens/s", "TTFT p50", "TPOT p50", "TTFT p99",
     "TPOT p99", "in the stated 90 % interval", "cost of the predicted best, at most",
     "today's code: tokens/s, TTFT p50, TPOT p50",
 )  # fmt: skip
@@ -106,6 +106,38 @@ def served(document: dict[str, Any]) -> str:
                 ", ".join("-" if one is None else f"{one:.1%}" for one in now) or RETIRED,
             ])  # fmt: skip
     return markdown_table(SERVED_HEADER, rows) if rows else "No served case has been measured yet."
+
+
+SPEEDUP_HEADER = (
+    "case (vLLM)", "price source", "cells", "cost error: mean \\|error\\|", "worst", "acceptance error: mean", "worst",
+    "both: mean", "worst", "in the stated 90 % interval", "throughput lost by the predicted k, at most",
+)  # fmt: skip
+
+
+def speedups(document: dict[str, Any]) -> str:
+    """A row a map of a real engine, and one of each price source: speed-ups over plain decoding in the same repeat."""
+    maps = {name: case for name, case in document["cases"].items() if case["kind"] == "map"}
+    cells = {
+        name: [cell for one in case["drafters"].values() for cell in one["speedups"]] for name, case in maps.items()
+    }
+    real = [name for name in maps if cells[name]]
+    rows = [
+        [f"`{name}`", maps[name]["source"], *_speedup_figures(cells[name]), headline(maps[name]["committed"])[-1]]
+        for name in real
+    ]
+    for source in sorted({maps[name]["source"] for name in real}):
+        own = [name for name in real if maps[name]["source"] == source]
+        lost = max(maps[name]["committed"]["worst_regret"] for name in own)
+        every = [cell for name in own for cell in cells[name]]
+        rows.append([f"**all, {source}**", source, *_speedup_figures(every), f"{lost:.1%}"])
+    return markdown_table(SPEEDUP_HEADER, rows)
+
+
+def _speedup_figures(cells: list[dict[str, Any]]) -> list[str]:
+    errors = [[abs(cell[name]) for cell in cells] for name in ("cost_error", "acceptance_error", "error")]
+    covered = sum(cell["covered"] for cell in cells) / len(cells)
+    figures = [f"{value:.1%}" for one in errors for value in (sum(one) / len(one), max(one))]
+    return [str(len(cells)), *figures, f"{covered:.0%}"]
 
 
 def imported() -> str:
@@ -160,6 +192,8 @@ def front(gpu_page: str, cases_page: str) -> str:
         rows.append([f"GPUs: {name}", count, error, worst, covered, naive.partition(" (")[0]])
     _, _, _, cells, mean, p95, covered, *_ = table_rows(cases_page, "accuracy")[-1]
     rows.append(["CPUs: round time, reference engine", cells, mean, f"p95 {p95}", covered, "-"])
+    _, _, cells, *_, mean, worst, covered, _ = table_rows(cases_page, "speedups")[-1]
+    rows.append(["CPUs: speed-up, vLLM", cells, mean, f"worst {worst}", covered, "-"])
     return markdown_table(FRONT_HEADER, rows)
 
 
@@ -184,6 +218,7 @@ def run() -> None:
     run_gpu()
     path = ROOT / "validation" / "README.md"
     text = block(path.read_text(), "accuracy", lambda _: accuracy(document))
+    text = block(text, "speedups", lambda _: speedups(document))
     text = block(text, "served", lambda _: served(document))
     text = block(text, "imported", lambda _: imported())
     path.write_text(block(text, "narrow", lambda _: narrow()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from specsim.analytic.rounds import speedup_map
 from specsim.assembly import assemble
 from specsim.cases.anchor_rows import conditions_of, profile_anchors, read_anchors, run_conditions
-from specsim.cases.case import Case
+from specsim.cases.case import REFERENCE, Case
 from specsim.cases.loads import OWN, Loads
 from specsim.cases.map import (
     committed_prediction,
@@ -22,6 +22,7 @@ from specsim.cases.pin import read_prediction, retired
 from specsim.cases.served import ServedRun, load_runs, rows_of, run_name, saturation_runs
 from specsim.fidelity import Fidelity, SpeedupError, compare
 from specsim.fidelity.served_errors import METRICS, ServedFidelity, compare_served
+from specsim.fidelity.served_ratios import ServedRatio, served_ratios
 from specsim.fidelity.where import CellParts, cell_parts
 from specsim.results.served_rows import SCENARIO, PredictedMetric, PredictedRun, ServedRow, load_predictions
 from specsim.scenario import Scenario
@@ -68,7 +69,8 @@ class ServedScore:
 
     ``now`` holds one simulation a run, so that its intervals are points and say nothing; None where today's code is
     not asked, ``retired`` says why. ``conditions``: those of the whole measurement against the profile; each run is
-    predicted now in its own. None where nobody looked.
+    predicted now in its own. None where nobody looked. ``ratios``: of a real engine, those of the committed prediction
+    to the alternative whose saturation the loads are shares of.
     """
 
     case: Case
@@ -77,6 +79,7 @@ class ServedScore:
     now: ServedFidelity | None
     retired: str | None
     conditions: Conditions | None = None
+    ratios: Sequence[ServedRatio] = ()
 
 
 Score = MapScore | ServedScore
@@ -135,7 +138,9 @@ def _score_served(case: Case, loads: Loads) -> ServedScore:
     if why is None:
         foretold_now = _predicted_now(case, runs, rows)
         now = compare_served(foretold_now, rows, shares=shares, source=source, comparable=comparable)
-    return ServedScore(case, committed, variants, now, why, conditions)
+    real = comparable and case.engine != REFERENCE
+    ratios = served_ratios(predicted, rows, loads.saturation_of) if real else []
+    return ServedScore(case, committed, variants, now, why, conditions, ratios)
 
 
 def _predicted_now(case: Case, runs: Sequence[ServedRun], rows: Sequence[ServedRow]) -> list[PredictedRun]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Mapping
+from itertools import takewhile
 from pathlib import Path
 
 from specsim.cases import write_machine
@@ -42,6 +43,7 @@ def measure_engine_map(
     adapter, python = engine.offline(), engine.python()
     asked = {name: (one, Checkpoints.of(one, engine.model, engine.draft_model)) for name, one in drafters.items()}
     cells = _cells(drafters, repeats, draft_lengths)
+    on_cpu = next(iter(drafters.values())).gpu.kind == "cpu"
     held = read_grid(out) if out.exists() else {}
     done = {(row.repeat, row.batch, name, row.draft_tokens) for name, rows in held.items() for row in rows}
     pending = [cell for cell in cells if tuple(cell) not in done]
@@ -49,11 +51,14 @@ def measure_engine_map(
     rounds.check(cells)
     with only_writer(out.parent), progress_of("measuring") as progress:
         if pending:
-            machine = EngineMachine(python, "cpu" if next(iter(drafters.values())).gpu.kind == "cpu" else "cuda")
+            machine = EngineMachine(python, "cpu" if on_cpu else "cuda")
             probes_s = [machine.probe_s(machine.default_dtype)]
         with rounds:
             while pending and time.monotonic() < until:
-                _write(out, rounds.measure(pending.pop(0)))
+                together = _compared(pending, shared=on_cpu)
+                for found in rounds.measure(*together):
+                    _write(out, found)
+                pending = pending[len(together) :]
                 progress(len(cells) - len(pending), len(cells))
         if rounds.facts:
             probes_s.append(machine.probe_s(machine.default_dtype))
@@ -70,6 +75,13 @@ def _cells(drafters: Mapping[str, Scenario], repeats: int, draft_lengths: Collec
     lengths = {name: [k for k in ks if draft_lengths is None or k in draft_lengths] for name, (_, ks) in axes.items()}
     first = next(iter(drafters.values()))
     return list(cells_in_order(batches, lengths, repeats, first.seed, by_engine=first.gpu.kind != "cpu"))
+
+
+def _compared(pending: list[RoundsCell], *, shared: bool) -> list[RoundsCell]:
+    """The first ones, which take turns: all draft lengths of a batch size, or where engines share no device one."""
+    first = pending[0]
+    alike = takewhile(lambda cell: (cell.repeat, cell.batch) == (first.repeat, first.batch), pending)
+    return list(alike) if shared else [first]
 
 
 def _write(out: Path, found: MeasuredCell) -> None:

@@ -25,6 +25,7 @@ def steps(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     name: Annotated[str | None, typer.Option(help="The model's name in scenarios; default: its folder's.")] = None,
     draft: Annotated[Path | None, typer.Option(help="A draft model's folder; default: prompt look-up.")] = None,
+    look_up: Annotated[bool, typer.Option("--look-up", help="Prompt look-up too, beside the draft model.")] = False,
     draft_name: Annotated[str | None, typer.Option(help="Its name in scenarios; default: its folder's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda, whichever vLLM was built for.")] = "cpu",
     dtype: Annotated[
@@ -40,15 +41,18 @@ def steps(
     prefills: Annotated[str | None, typer.Option(help="Likewise: lengths of prompt chunks.")] = None,
 ) -> None:
     """Time whole steps of vLLM's engine; Ctrl-C stops, and the same command goes on where it stopped."""
-    from specsim.profiling.steps.engine_steps import measure_steps
+    from specsim.profiling.steps.engine_steps import LOOK_UP, measure_steps
 
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
+    drafters: dict[str, Path | None] = {} if draft is None else {draft_name or draft.name: draft}
+    if look_up or not drafters:
+        drafters |= LOOK_UP
     given = {"sequences": sequences, "draft_lengths": draft_lengths, "kv_lens": kv_lens, "prefills": prefills}
     grid = _grid(device, given, quick=quick)
     with progress_of("steps") as progress:
         complete = measure_steps(
-            vllm, model, out, name=name, device=device, dtype=dtype, draft_model=draft, draft_name=draft_name, gpu=gpu,
+            vllm, model, out, name=name, device=device, dtype=dtype, drafters=drafters, gpu=gpu,
             grid=grid, repeats=repeats, minutes=minutes, progress=progress,
         )  # fmt: skip
     messages().print(f"wrote {out}" if complete else f"wrote {out}, not complete; run the same command to go on")

@@ -35,7 +35,7 @@ class EngineOptions(OptionGroup):
     draft_lengths: Annotated[
         str | None, typer.Option(help="Draft lengths that --engine looks at, as 0,2,4; default: some of all.")
     ] = None
-    minutes: Annotated[float, typer.Option(help="Minutes that --engine profiles at most.", min=0.1)] = 3.0
+    minutes: Annotated[float, typer.Option(help="Minutes that --engine takes, about.", min=0.1)] = 8.0
     settings: SetOption = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from specsim.cases import Case, own_drafter
@@ -17,37 +18,42 @@ from specsim.profiles.steps import StepGrid
 from specsim.profiling.steps.engine_steps import measure_steps
 from specsim.report.validation.json_document import fidelity_document
 from specsim.report.validation.map_tables import regret_sheet
-from specsim.report.validation.speedup_tables import speedup_lines, speedup_sheets
+from specsim.report.validation.speedup_tables import speedup_lines, speedup_sheet
 from specsim.scenario import Scenario
 
 STEPS = "steps"  # the profile's folder in the run's
-REPEATS = 2  # of the map; of the steps
+STEP_REPEATS, MAP_REPEATS = 10, 4  # at most; time decides
+PROFILE_SHARE = 0.45  # of the time
 MOST_LENGTHS = 4  # draft lengths that are looked at: each may need an engine of its own
 
 
 def validate_on_engine(
     scenario: Scenario, engine: RealEngine, out: Path, *, minutes: float, draft_lengths: tuple[int, ...], as_json: bool
 ) -> None:
-    """Run what ``out`` lacks and print one table. ``minutes``: at most, for the profile of steps.
+    """Run what ``out`` lacks and print one table. ``minutes``: for all of it, after which the same command goes on.
 
     Raises InvalidInput where ``out`` holds another scenario's run, and as ``measure --grid --engine`` does.
     """
     folders = Checkpoints.of(scenario, engine.model, engine.draft_model)
     lengths = draft_lengths or few(map_axes(scenario)[1])
     engine.offline().job(scenario, folders, max(lengths))  # what the engine does not have is said before it starts
-    messages().print(f"1/3 steps of {engine.kind}")
-    _profile(scenario, folders, engine, out / STEPS, minutes, lengths)
+    until = time.monotonic() + 60 * minutes
     asked = _priced(scenario, out / STEPS)
     case = Case(out.name, out, asked, own_drafter(asked))
+    if not case.predicted.exists():  # it stands on the profile as it was
+        messages().print(f"1/3 steps of {engine.kind}")
+        _profile(scenario, folders, engine, out / STEPS, PROFILE_SHARE * minutes, lengths)
     messages().print("2/3 prediction")
     _predict(case)
     messages().print("3/3 measurement")
-    measure_engine_map(case.drafters, engine, case.measured, REPEATS, draft_lengths=lengths)
+    left = (until - time.monotonic()) / 60
+    if not measure_engine_map(case.drafters, engine, case.measured, MAP_REPEATS, draft_lengths=lengths, minutes=left):
+        messages().print("not every repeat was measured in this time; the same command goes on")
     score = score_map(case, next(iter(case.drafters)))
     if as_json:
         print_json(fidelity_document([score]))
         return
-    for sheet in (*speedup_sheets(score), regret_sheet(score.told)):
+    for sheet in (speedup_sheet(score), regret_sheet(score.told)):
         console().print(sheet.table())
     for line in (*speedup_lines([score]), _told_line(score)):
         console().print(line, soft_wrap=True, markup=False)
@@ -67,24 +73,25 @@ def _profile(
     if engine.kind != "vllm":
         raise InvalidInput(f"--engine {engine.kind}: steps are measured of vllm alone; measure its map with --grid")
     assert scenario.speculation is not None  # own_drafter saw to it
-    draft = scenario.speculation.draft_model
-    complete = measure_steps(
+    drafter = folders.drafter if scenario.speculation.draft_model else None
+    measure_steps(
         engine.python(), folders.target, out, name=scenario.model.name, gpu=scenario.gpu.name,
-        device="cpu" if scenario.gpu.kind == "cpu" else "cuda", draft_model=folders.drafter if draft else None,
-        draft_name=scenario.speculation.drafter_name(), grid=grid_of(scenario, lengths), repeats=REPEATS,
-        minutes=minutes,
+        device="cpu" if scenario.gpu.kind == "cpu" else "cuda",
+        drafters={scenario.speculation.drafter_name(): drafter}, grid=grid_of(scenario, lengths),
+        repeats=STEP_REPEATS, minutes=minutes,
     )  # fmt: skip
-    if not complete:
-        messages().print("the profile of steps is not complete; --minutes gives it longer")
 
 
 def grid_of(scenario: Scenario, lengths: tuple[int, ...]) -> StepGrid:
-    """Steps that tell the map's apart without being them: other batch sizes between its ends, and other KV lengths."""
+    """Steps that tell the map's apart without being them: other batch sizes between its ends, and other KV lengths.
+
+    Of 2 sequences too: on a CPU 2 tokens can take longer than 4, which no neighbour tells.
+    """
     largest = max(map_axes(scenario)[0])
     between = [3 * 2**power for power in range(largest.bit_length()) if 3 * 2**power < largest]
     context = scenario.mean_context_tokens()
     return StepGrid(
-        tuple(sorted({1, *between, largest})),
+        tuple(sorted({1, min(2, largest), *between, largest})),
         lengths,
         tuple(sorted({max(8, round(context / 2) | 1), round(1.5 * context) | 1})),
         (),

@@ -36,7 +36,7 @@ class Driver:
     ) -> None:
         self._log, self._kind = log, kind
         self._file: IO[str] = log.open("w")
-        environment = engine_environment(cpu_environment() if device == "cpu" else {})
+        environment = engine_environment(python, cpu_environment() if device == "cpu" else {})
         self._process = subprocess.Popen(
             [str(python), str(script)],
             stdin=subprocess.PIPE,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from specsim.errors import InvalidInput
 
 CPU_KV_CACHE_GIB = 4
+THREADS = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def engine_python(installation: Path, option: str = "--vllm") -> Path:
@@ -21,15 +23,25 @@ def engine_python(installation: Path, option: str = "--vllm") -> Path:
     return python
 
 
-def engine_environment(further: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment, its own values before ``further``; an engine imports its own packages."""
+def engine_environment(python: Path, further: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment, its own values before ``further``; an engine imports its own packages.
+
+    Where a CPU's cores are listed, threads are what vLLM makes them in its workers: one a core, whatever this process
+    was given, and by the installation's Intel OpenMP, which vLLM's CPU edition asks to load first ("speculative
+    decoding without it will cause significant performance loss", 0.32).
+    """
     found = {**further, **os.environ}
     found.pop("PYTHONPATH", None)
+    cores = found.get(THREADS, "") if THREADS in further else ""
+    if re.fullmatch(r"\d+(,\d+)*", cores):
+        found["OMP_NUM_THREADS"] = str(len(cores.split(",")))
+    library = python.parent.parent / "lib" / "libiomp5.so"
+    if THREADS in further and library.is_file():
+        found = {"LD_PRELOAD": str(library), "KMP_BLOCKTIME": "5", "KMP_TPAUSE": "0"} | found
     return found
 
 
 def cpu_environment() -> Mapping[str, str]:
     """What vLLM's CPU edition takes from the environment: its KV cache's size, and the cores of its threads."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    threads = ",".join(map(str, cores)) or "auto"
-    return {"VLLM_CPU_KVCACHE_SPACE": str(CPU_KV_CACHE_GIB), "VLLM_CPU_OMP_THREADS_BIND": threads}
+    return {"VLLM_CPU_KVCACHE_SPACE": str(CPU_KV_CACHE_GIB), THREADS: ",".join(map(str, cores)) or "auto"}

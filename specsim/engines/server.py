@@ -45,7 +45,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=engine_environment(launch.environment),
+                env=engine_environment(python, launch.environment),
             )
         try:
             self._wait_until(lambda: _answers(self.url + health), ready_s)

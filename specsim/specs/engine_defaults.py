@@ -62,6 +62,7 @@ class When(Validated):
     drafters: tuple[str, ...] = ()
     drafts_on: Literal["gpu", "cpu"] | None = None
     schedules_by_batch: bool | None = None
+    device: Literal["gpu", "cpu"] | None = None
 
     def holds(self, here: Circumstances) -> bool:
         """Whether all conditions hold."""
@@ -78,6 +79,7 @@ class When(Validated):
             and (not self.drafters or here.drafter in self.drafters)
             and self.drafts_on in (None, here.drafts_on)
             and self.schedules_by_batch in (None, here.schedules_by_batch)
+            and self.device in (None, here.hardware.kind)
         )
 
 

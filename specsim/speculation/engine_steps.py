@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from specsim.arrays import Floats, Reals
 from specsim.cost.forward import SOURCES, Group
+from specsim.cost.measured import interrupted_share
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import SHAPE_COLUMNS, HeldoutError, Row
@@ -33,13 +34,14 @@ FEWEST_ROWS = 12  # of decode steps, to withhold half of them
 class EngineSteps:
     """Prices steps of the one engine, model and drafter that a table was measured with."""
 
-    def __init__(self, rows: Sequence[Row], *, machine_error: float = 0.0) -> None:
-        """``rows``: class ``steps`` of one engine, model and drafter.
+    def __init__(self, rows: Sequence[Row], *, machine_error: float = 0.0, stretch: float = 1.0) -> None:
+        """``rows``: class ``steps`` of one engine, model and drafter. ``stretch``: mean steps over the rows' medians.
 
         Raises InvalidInput where no decode step is among them.
         """
         tables = _tables(rows)
         shapes, seconds = _whole_steps(tables)
+        seconds = stretch * seconds
         decode = _is_decode(shapes)
         if not decode.any():
             raise InvalidInput("the steps table holds no decode step; measure one with specsim profile steps")
@@ -48,7 +50,7 @@ class EngineSteps:
         for part, name in PART_NAMES.items():
             shape, part_s = (column[_is_decode(tables[part][0])] for column in tables[part])
             tokens = shape[:, 0] * shape[:, COLUMNS.index("num_draft_tokens" if part == "draft" else "query_len")]
-            fit = _PartTime.fitted(shape, part_s, tokens)
+            fit = _PartTime.fitted(shape, stretch * part_s, tokens)
             if fit is not None:
                 self._parts[name] = fit
         smallest = shapes[decode][:, :3].min(axis=0)
@@ -71,12 +73,12 @@ class EngineSteps:
 
         Raises InvalidInput for a model or drafter the table does not hold.
         """
-        rows = profile.rows.get("steps", ())
-        models = sorted({row.kernel.split("/")[1] for row in rows if row.kernel.count("/") == 2})
+        held = profile.rows.get("steps", ())
+        models = sorted({row.kernel.split("/")[1] for row in held if row.kernel.count("/") == 2})
         if model not in models:
-            held = f"holds {', '.join(models)}" if models else "holds no steps"
-            raise InvalidInput(f"profile {profile.name} {held}, not steps of {model}; measure them or choose another")
-        own = [row for row in rows if row.kernel.split("/")[1:2] == [model]]
+            known = f"holds {', '.join(models)}" if models else "holds no steps"
+            raise InvalidInput(f"profile {profile.name} {known}, not steps of {model}; measure them or choose another")
+        own = [row for row in held if row.kernel.split("/")[1:2] == [model]]
         drafters = sorted({row.kernel.split("/")[2] for row in own} - {"none"})
         if drafter is None and len(drafters) > 1:
             raise InvalidInput(f"profile {profile.name} holds drafters {', '.join(drafters)}; name one of them")
@@ -84,7 +86,8 @@ class EngineSteps:
             known = f"drafters {', '.join(drafters)}" if drafters else "no drafter"
             raise InvalidInput(f"profile {profile.name} holds {known}, not {drafter}; choose one or measure it")
         wanted = {"none", drafter or (drafters[0] if drafters else "none")}
-        return cls([row for row in own if row.kernel.split("/")[2] in wanted], machine_error=machine_error)
+        rows = [row for row in own if row.kernel.split("/")[2] in wanted]
+        return cls(rows, machine_error=machine_error, stretch=1.0 + interrupted_share(profile))
 
     def _chunk_error(self, shapes: Floats, seconds: Floats) -> float:
         """Root mean square error of mixed steps, which nothing is fitted to, as a share of what the chunk adds."""

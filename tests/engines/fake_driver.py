@@ -1,7 +1,7 @@
 """A stand-in for an engine's own Python, which runs a driver: it serves waves in rounds of known times.
 
 A round of B sequences with k drafts takes 10 ms and 1 ms a verified token; accepted drafts are 0, 1, ..., k, 0, ...
-``FAKE_DRIVER`` says what is wrong: ``dies`` at its third cell, ``empty`` rounds. ``FAKE_LOG`` gets what was asked.
+``FAKE_DRIVER`` says what is wrong: ``dies`` at its 21st wave, ``empty`` rounds. ``FAKE_LOG`` gets what was asked.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
     for count, line in enumerate(sys.stdin):
         asked = json.loads(line)
         note(asked)
-        if TROUBLE == "dies" and count == 2:
+        if TROUBLE == "dies" and count == 20:
             sys.exit(7)
         answer = [] if TROUBLE == "empty" else rounds(asked["waves"], asked["draft_tokens"], asked["output_tokens"])
         print(json.dumps({"rounds": answer}), flush=True)

@@ -84,7 +84,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 def test_a_cell_is_what_its_rounds_took_and_accepted(bench: Bench) -> None:
     """k = 2 accepts 0, 1, 2, 0, 1, 2: nine tokens are five rounds; a batch of 2 makes four waves of the eight."""
     with bench.rounds(bench.ask()) as rounds:
-        found = rounds.measure(RoundsCell(0, 2, "draft-model", 2))
+        [found] = rounds.measure(RoundsCell(0, 2, "draft-model", 2))
     assert found.acceptance.rounds == {2: {0: 16, 1: 16, 2: 8}}
     row = found.row
     assert (row.rounds, row.output_tokens) == (20, 16 + 2 * 16 + 3 * 8)
@@ -96,13 +96,32 @@ def test_a_cell_is_what_its_rounds_took_and_accepted(bench: Bench) -> None:
 
 def test_draft_lengths_of_a_repeat_continue_the_same_prompts_and_repeats_others(bench: Bench) -> None:
     with bench.rounds(bench.ask()) as rounds:
-        for repeat, draft_tokens in ((0, 1), (0, 0), (1, 1)):
-            rounds.measure(RoundsCell(repeat, 1, "draft-model", draft_tokens))
-    first, plain, later = (entry["waves"] for entry in bench.noted("waves"))
+        for cell in (
+            RoundsCell(0, 1, "draft-model", 1),
+            RoundsCell(0, 1, "draft-model", 0),
+            RoundsCell(1, 1, "draft-model", 1),
+        ):
+            rounds.measure(cell)
+    waves = [entry["waves"] for entry in bench.noted("waves")]
+    first, plain, later = waves[:8], waves[8:16], waves[16:]
     assert first == plain
-    assert len(first) == 8
-    assert all(len(prompts) == 1 and len(prompts[0]) == 20 for prompts in first)
-    assert not {tuple(prompt) for [prompt] in first} & {tuple(prompt) for [prompt] in later}
+    assert len(later) == 8
+    assert all(len(prompts) == 1 and len(prompts[0]) == 20 for [prompts] in waves)
+    assert not {tuple(prompt) for [[prompt]] in first} & {tuple(prompt) for [[prompt]] in later}
+
+
+def test_cells_that_are_compared_take_turns_wave_by_wave(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Odd turns backwards: a machine that drifts favours none."""
+    monkeypatch.setenv("FAKE_DEVICE", "cpu")
+    scenario = bench.ask(gpu="cpu-generic")
+    trained = Checkpoints(bench.folder / "target", bench.folder / "draft", trained=True)
+    cells = [RoundsCell(0, 4, "draft-model", k) for k in (1, 0, 2)]
+    with SteadyRounds(VLLM(), bench.python, bench.folder / "out", {"draft-model": (scenario, trained)}) as rounds:
+        found = rounds.measure(*cells)
+        [alone] = rounds.measure(cells[2])
+    assert [one.cell for one in found] == cells
+    assert found[2] == alone
+    assert [entry["draft_tokens"] for entry in bench.noted("waves")][:6] == [1, 0, 2, 2, 0, 1]
 
 
 def test_engines_of_a_gpu_give_way_to_each_other(bench: Bench) -> None:
@@ -172,11 +191,11 @@ def test_a_map_goes_on_where_an_engine_died(
     with pytest.raises(NoAnswer, match=r"vLLM 0\.32\.0 stopped: its process ended with status 7; see .*vllm-0\.log"):
         map_of()
     kept = read_grid(bench.folder / "map" / "measured.csv")["draft-model"]
-    assert len(kept) == 2
+    assert len(kept) == 3  # cells of 8, 4 and 8 waves
     monkeypatch.setenv("FAKE_DRIVER", "")
     out = map_of()
     rows = read_grid(out)["draft-model"]
-    assert rows[:2] == kept
+    assert rows[:3] == kept
     assert Counter((row.repeat, row.batch, row.draft_tokens) for row in rows) == {
         (repeat, batch, k): 1 for repeat in (0, 1) for batch in (1, 2) for k in (0, 1, 2)
     }

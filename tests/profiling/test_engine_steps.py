@@ -4,6 +4,7 @@ import json
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -196,7 +197,8 @@ def test_shapes_beyond_the_models_positions_are_not_asked_for(bench):
 def test_a_draft_model_gets_an_engine_for_each_draft_length_where_graphs_are_captured_for_it(bench, device, started):
     draft = bench.folder / "llama-draft"
     grid = StepGrid((1,), (0, 1, 2), (100,), (), ())
-    bench.measure("cuda" if device == "cuda" else "", device=device, draft_model=draft, grid=grid, repeats=1)
+    drafters = {"llama-draft": draft}
+    bench.measure("cuda" if device == "cuda" else "", device=device, drafters=drafters, grid=grid, repeats=1)
     configs = [config_of(entry) for entry in bench.asked() if "job" in entry]
     assert len(configs) == len(started)
     assert {config and config["num_speculative_tokens"] for config in configs} == started
@@ -215,12 +217,36 @@ def test_on_a_cpu_engines_stay_up_and_their_cells_take_turns(bench):
 
 def test_a_second_drafter_joins_the_same_table(bench):
     bench.measure(repeats=1)
-    bench.measure(repeats=1, draft_model=bench.folder / "llama-draft")
+    bench.measure(repeats=1, drafters={"llama-draft": bench.folder / "llama-draft"})
     profile = load_profile(str(bench.out))
     rounds = {name: EngineSteps.of(profile, model="llama-tiny", drafter=name) for name in ("ngram", "llama-draft")}
     assert rounds["ngram"].decode_round(4, 2, 98).seconds == rounds["llama-draft"].decode_round(4, 2, 98).seconds
     plain = [shape for shape in GRID.shapes() if not shape.num_draft_tokens]
     assert len(bench.shapes_asked()) == 2 * len(GRID.shapes()) - len(plain)  # steps without drafts serve both
+
+
+def test_drafters_of_one_run_take_turns(bench):
+    bench.measure(repeats=2, drafters={"ngram": None, "llama-draft": bench.folder / "llama-draft"})
+    plain = [shape for shape in GRID.shapes() if not shape.num_draft_tokens]
+    assert len(bench.shapes_asked()) == 2 * (2 * len(GRID.shapes()) - len(plain))
+    methods = [(config_of(entry) or {}).get("method") for entry in bench.asked() if "job" not in entry]
+    assert {*methods} == {None, "ngram", "draft_model"}
+    drafting = [method for method in methods if method]
+    assert drafting[::2] != drafting[1::2]
+    assert {*drafting[::2], *drafting[1::2]} == {"ngram", "draft_model"}
+    assert all(one != other for one, other in zip(drafting[::2], drafting[1::2], strict=True))
+
+
+def test_prices_are_mean_steps_where_medians_leave_slow_ones_out(bench):
+    """The stand-in's samples are even: mean and median agree, and nothing is stretched."""
+    bench.measure()
+    profile = load_profile(str(bench.out))
+    assert profile.header.probe.interrupted == [pytest.approx(0.0, abs=1e-9)]
+    probe = profile.header.probe.model_copy(update={"interrupted": [0.05]})
+    stretched = replace(profile, header=profile.header.model_copy(update={"probe": probe}))
+    even, slow = (EngineSteps.of(one, model="llama-tiny").decode_round(4, 2, 298) for one in (profile, stretched))
+    assert slow.seconds == pytest.approx(1.05 * even.seconds)
+    assert slow.parts["verify"] == pytest.approx(1.05 * even.parts["verify"])
 
 
 def test_a_table_without_its_samples_is_not_overwritten(bench):

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -180,7 +181,8 @@ def test_withheld_error_of_a_known_engine_is_small_and_needs_enough_rows():
 
 
 def profile(tmp_path, rows):
-    return Profile("here-vllm", tmp_path, None, {"steps": tuple(rows)})
+    header = SimpleNamespace(probe=None)  # of a table by another tool
+    return Profile("here-vllm", tmp_path, header, {"steps": tuple(rows)})
 
 
 def test_rows_are_chosen_by_model_and_drafter(tmp_path):

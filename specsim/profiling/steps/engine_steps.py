@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +23,29 @@ from specsim.engines.driver import Driver
 from specsim.engines.installation import engine_python
 from specsim.errors import InvalidInput
 from specsim.kept_files import only_writer
-from specsim.profiles.rows import append_rows
-from specsim.profiles.schema import ProfileHeader, Row
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
 from specsim.profiles.store import write_header
 from specsim.profiling.steps.engine_machine import EngineMachine
+from specsim.profiling.steps.samples import WITHOUT, Kind, Visit, read_records, write_record, write_table
 from specsim.profiling.sweep.header import known_header, new_header
 from specsim.progress import TimedProgress
-from specsim.speculation.engine_steps import SAMPLES_A_VISIT, withheld_error
+from specsim.speculation.engine_steps import SAMPLES_A_VISIT
 
-SAMPLES, MODEL, LOG = "samples.jsonl", "model", "vllm.log"
+MODEL, LOG = "model", "vllm.log"
+LOOK_UP: Mapping[str, Path | None] = {"ngram": None}
 WARM_UP_STEPS, TIMED_STEPS = 2, SAMPLES_A_VISIT
-PARTS = ("total", "verify", "sample", "draft", "host")
 DTYPES = ("bfloat16", "float16", "float32")
 CEILINGS_SHARE, MOST_CEILINGS_S = 0.125, 60.0  # of the time, and in all
 
 
+Engine = tuple[dict[str, Any] | None, set[tuple[str, int]]]  # speculative config, (drafter, draft length) it serves
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is measured: the engine's Python, the model (a folder with its config.json), and the drafter.
+    """What is measured: the engine's Python, the model (a folder with its config.json), and the drafters.
 
-    ``draft_model`` None drafts by prompt look-up; else a draft model's folder, ``draft_name`` its name in scenarios.
+    ``drafters``: a draft model's folder by its name in scenarios; None in place of the folder is prompt look-up.
     """
 
     python: Path
@@ -51,29 +53,27 @@ class Setup:
     name: str
     device: str = "cpu"
     dtype: str = "bfloat16"
-    draft_model: Path | None = None
-    draft_name: str | None = None
+    drafters: Mapping[str, Path | None] = field(default_factory=lambda: LOOK_UP)
 
-    def drafter(self, shape: StepShape) -> str:
-        """Its name in the table's kernel column."""
-        if not shape.num_draft_tokens:
-            return "none"
-        return "ngram" if self.draft_model is None else self.draft_name or self.draft_model.name
+    def kinds(self, cell: StepShape) -> list[Kind]:
+        """The shape with every drafter that it is of."""
+        return [(name, cell) for name in (self.drafters if cell.num_draft_tokens else (WITHOUT,))]
 
-    def engines(self, draft_lengths: Sequence[int]) -> list[tuple[dict[str, Any] | None, set[int]]]:
-        """(speculative config, draft lengths it serves): one engine without a drafter, and one with it.
+    def engines(self, draft_lengths: Sequence[int]) -> list[Engine]:
+        """One engine without a drafter, and one with each.
 
         On a GPU a draft model has an engine a draft length, which graphs are captured for.
         """
         lengths = {k for k in draft_lengths if k}
-        engines: list[tuple[dict[str, Any] | None, set[int]]] = [(None, {0})] if 0 in draft_lengths else []
-        if lengths and self.draft_model is None:
-            look_up = {"method": "ngram", "prompt_lookup_min": 2, "prompt_lookup_max": 4}
-            engines.append(({**look_up, "num_speculative_tokens": max(lengths)}, lengths))
-        elif lengths:
-            config = {"method": "draft_model", "model": str(self.draft_model)}
-            groups = [lengths] if self.device == "cpu" else [{k} for k in sorted(lengths)]
-            engines += [({**config, "num_speculative_tokens": max(group)}, group) for group in groups]
+        engines: list[Engine] = [(None, {(WITHOUT, 0)})] if 0 in draft_lengths else []
+        for name, folder in self.drafters.items():
+            if folder is None:
+                config: dict[str, Any] = {"method": "ngram", "prompt_lookup_min": 2, "prompt_lookup_max": 4}
+            else:
+                config = {"method": "draft_model", "model": str(folder)}
+            together = folder is None or self.device == "cpu"
+            for group in ([lengths] if together else [{k} for k in sorted(lengths)]) if lengths else []:
+                engines.append(({**config, "num_speculative_tokens": max(group)}, {(name, k) for k in group}))
         return engines
 
 
@@ -85,8 +85,7 @@ def measure_steps(
     name: str | None = None,
     device: str = "cpu",
     dtype: str | None = None,
-    draft_model: Path | None = None,
-    draft_name: str | None = None,
+    drafters: Mapping[str, Path | None] = LOOK_UP,
     gpu: str | None = None,
     grid: StepGrid | None = None,
     repeats: int = 5,
@@ -97,9 +96,9 @@ def measure_steps(
     """Measure vLLM's steps into ``folder`` for about ``minutes``; True once every cell has its ``repeats``.
 
     ``vllm``: its virtual environment or its Python. ``model``: a folder with a config.json, or that file; weights are
-    random and never read. ``name`` and ``draft_name``: the models' names in scenarios (default: their folders').
-    ``dtype`` None: what is
-    native to the device. A second call goes on where the first stopped. Raises InvalidInput for a wrong path or a
+    random and never read. ``name``: the model's in scenarios (default: its folder's). ``drafters``: draft models'
+    folders by their names in scenarios; None in place of a folder is prompt look-up. ``dtype`` None: what is native
+    to the device. A second call goes on where the first stopped. Raises InvalidInput for a wrong path or a
     folder of another machine or model, NoAnswer if the engine cannot start or dies.
     """
     until = time.monotonic() + 60 * minutes
@@ -108,7 +107,7 @@ def measure_steps(
     config, python = _config_of(model, folder), engine_python(vllm)
     machine = EngineMachine(python, device)
     dtype = dtype or machine.default_dtype
-    setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, draft_model, draft_name)
+    setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, drafters)
     header = known_header(folder, machine.facts, dtype)
     if header is None:
         rates = machine.rates(dtype, min(MOST_CEILINGS_S, CEILINGS_SHARE * 60 * minutes))
@@ -123,71 +122,73 @@ def measure_steps(
         _adopt(config, folder)
         write_header(folder, header)
         cells = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), setup.model)
-        records = _read_records(folder)
-        visits = [(repeat, cell) for repeat in range(repeats) for cell in cells]
-        todo = [(repeat, cell) for repeat, cell in visits if (repeat, setup.drafter(cell), cell) not in records]
-        done = len(cells) * repeats - len(todo)
+        records = read_records(folder)
+        visits = [(repeat, kind) for repeat in range(repeats) for cell in cells for kind in setup.kinds(cell)]
+        todo = {visit for visit in visits if visit not in records}
+        done = len(visits) - len(todo)
         measured = False
         try:
-            for repeat, cell, answer in _visits(setup, cells, todo, folder, until, seed):
-                _write_record(folder, repeat, setup.drafter(cell), cell, answer)
+            for repeat, kind, answer in _visits(setup, cells, todo, folder, until, seed):
+                write_record(folder, repeat, kind, answer)
                 done, measured = done + 1, True
-                progress(done, len(cells) * repeats, f"repeat {repeat + 1} of {repeats}")
+                progress(done, len(visits), f"repeat {repeat + 1} of {repeats}")
         finally:
-            _finish(header, folder, setup, machine.probe_s(dtype) if measured else None)
-        return done == len(cells) * repeats
+            write_table(header, folder, setup.name, machine.probe_s(dtype) if measured else None)
+        return done == len(visits)
 
 
 def _visits(
-    setup: Setup, cells: list[StepShape], todo: list[tuple[int, StepShape]], folder: Path, until: float, seed: int
-) -> Iterator[tuple[int, StepShape, dict[str, Any]]]:
-    """(repeat, cell, what the engine answered): on a CPU all engines together, else one after another."""
+    setup: Setup, cells: list[StepShape], todo: set[Visit], folder: Path, until: float, seed: int
+) -> Iterator[tuple[int, Kind, dict[str, Any]]]:
+    """(repeat, kind, what the engine answered): on a CPU all engines together, else one after another."""
     engines = setup.engines(sorted({cell.num_draft_tokens for cell in cells}))
-    served = [lengths for _, lengths in engines]
+    served = [kinds for _, kinds in engines]
 
     def start(index: int) -> Driver:
         log = folder / (f"{index}-{LOG}" if index else LOG)
         return Driver(setup.python, _job(setup, cells, engines[index][0]), log, device=setup.device)
 
+    def order(repeat: int) -> list[Kind]:
+        shuffled = coarse_first(cells, np.random.default_rng((seed, repeat)))
+        return [kind for cell in shuffled for kind in setup.kinds(cell)]
+
     visit = _together if setup.device == "cpu" else _in_turn
-    yield from visit(start, served, cells, set(todo), until, seed)
+    yield from visit(start, served, order, todo, until)
 
 
 def _together(
     start: Callable[[int], Driver],
-    served: list[set[int]],
-    cells: list[StepShape],
-    pending: set[tuple[int, StepShape]],
+    served: list[set[tuple[str, int]]],
+    order: Callable[[int], list[Kind]],
+    pending: set[Visit],
     until: float,
-    seed: int,
-) -> Iterator[tuple[int, StepShape, dict[str, Any]]]:
-    """Engines stay up and share the machine while they wait, so that cells with and without drafts meet one state of
-    it. ``served``: each engine's draft lengths.
+) -> Iterator[tuple[int, Kind, dict[str, Any]]]:
+    """Engines stay up and share the machine while they wait, so that every drafter's cells and those without meet one
+    state of it. ``served``: each engine's (drafter, draft length)s; ``order``: of a repeat's visits.
     """
     with ExitStack() as kept:
         running: dict[int, Driver] = {}
         while pending and time.monotonic() < until:
             repeat = min(number for number, _ in pending)
-            for cell in coarse_first(cells, np.random.default_rng((seed, repeat))):
-                if (repeat, cell) not in pending:
+            for kind in order(repeat):
+                if (repeat, kind) not in pending:
                     continue
-                index = next(i for i, lengths in enumerate(served) if cell.num_draft_tokens in lengths)
+                index = next(i for i, kinds in enumerate(served) if _served(kind) in kinds)
                 if index not in running:
                     running[index] = kept.enter_context(start(index))
-                yield repeat, cell, _measure(running[index], cell)
-                pending.discard((repeat, cell))
+                yield repeat, kind, _measure(running[index], kind[1])
+                pending.discard((repeat, kind))
                 if time.monotonic() >= until:
                     break
 
 
 def _in_turn(
     start: Callable[[int], Driver],
-    served: list[set[int]],
-    cells: list[StepShape],
-    pending: set[tuple[int, StepShape]],
+    served: list[set[tuple[str, int]]],
+    order: Callable[[int], list[Kind]],
+    pending: set[Visit],
     until: float,
-    seed: int,
-) -> Iterator[tuple[int, StepShape, dict[str, Any]]]:
+) -> Iterator[tuple[int, Kind, dict[str, Any]]]:
     """One engine after another within each repeat.
 
     An engine has its cells' share of the time that is left, and one cell at least; where others leave some of theirs,
@@ -195,22 +196,24 @@ def _in_turn(
     """
     while pending and time.monotonic() < until:
         repeat = min(number for number, _ in pending)
-        order = coarse_first(cells, np.random.default_rng((seed, repeat)))
-        turns = [
-            [cell for cell in order if (repeat, cell) in pending and cell.num_draft_tokens in lengths]
-            for lengths in served
-        ]
+        left = [kind for kind in order(repeat) if (repeat, kind) in pending]
+        turns = [[kind for kind in left if _served(kind) in kinds] for kinds in served]
         for index, turn in enumerate(turns):
             begun = time.monotonic()
             if not turn or begun >= until:
                 continue
             end = begun + (until - begun) * len(turn) / sum(len(later) for later in turns[index:])
             with start(index) as driver:
-                for cell in turn:
-                    yield repeat, cell, _measure(driver, cell)
-                    pending.discard((repeat, cell))
+                for kind in turn:
+                    yield repeat, kind, _measure(driver, kind[1])
+                    pending.discard((repeat, kind))
                     if time.monotonic() >= end:
                         break
+
+
+def _served(kind: Kind) -> tuple[str, int]:
+    drafter, cell = kind
+    return drafter, cell.num_draft_tokens
 
 
 def coarse_first(cells: Sequence[StepShape], generator: np.random.Generator) -> list[StepShape]:
@@ -269,71 +272,3 @@ def _fitting(cells: list[StepShape], model: Path) -> list[StepShape]:
     longest = json.loads((model / "config.json").read_text()).get("max_position_embeddings")
     width = max(cell.num_draft_tokens for cell in cells) + 1
     return [cell for cell in cells if longest is None or cell.kv_len + _room(width) <= longest]
-
-
-# -- what was measured ------------------------------------------------------------------------------------------
-
-
-def _write_record(folder: Path, repeat: int, drafter: str, cell: StepShape, answer: dict[str, Any]) -> None:
-    with (folder / SAMPLES).open("a") as file:
-        file.write(json.dumps({"repeat": repeat, "drafter": drafter, **asdict(cell), **answer}) + "\n")
-
-
-def _read_records(folder: Path) -> dict[tuple[int, str, StepShape], dict[str, Any]]:
-    """What the engine answered, by repeat, drafter and cell; a line cut short by an interruption is dropped."""
-    path = folder / SAMPLES
-    records: dict[tuple[int, str, StepShape], dict[str, Any]] = {}
-    if not path.exists():
-        if (folder / "steps.csv").exists():
-            raise InvalidInput(f"{folder} holds a table without its {SAMPLES}; write to another folder with --out")
-        return records
-    lines = path.read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        path.write_text("".join(whole))
-    for line in whole:
-        record = json.loads(line)
-        cell = StepShape(**{field: record.pop(field) for field in StepShape.__dataclass_fields__})
-        records[record.pop("repeat"), record.pop("drafter"), cell] = record
-    return records
-
-
-def _rows(folder: Path, name: str) -> list[Row]:
-    """One row a drafter, cell and part: median and spread over all samples of all repeats."""
-    samples: dict[tuple[str, StepShape], list[dict[str, Any]]] = {}
-    for (_, drafter, cell), record in _read_records(folder).items():
-        if "seconds" in record:
-            samples.setdefault((drafter, cell), []).append(record)
-    rows: list[Row] = []
-    for (drafter, cell), records in sorted(samples.items(), key=lambda item: (item[0][1].columns(), item[0][0])):
-        first = records[0]
-        for part in PARTS:
-            seconds = [s for record in records for s in record["seconds"].get(part, ())]
-            p10, median, p90 = np.percentile(seconds or [0.0], [10, 50, 90]).tolist()
-            if median <= 0:  # not told apart, or no drafter
-                continue
-            rows.append(Row(
-                shape=cell.columns(), operation=part, dtype=first["dtype"],
-                kernel=f"vllm {first['vllm']}/{name}/{drafter}", cache="cold", mode=first["mode"], median_s=median,
-                p10_s=max(p10, 1e-9), p90_s=p90, samples=len(seconds),
-            ))  # fmt: skip
-    return rows
-
-
-def _finish(header: ProfileHeader, folder: Path, setup: Setup, probed_s: float | None) -> None:
-    """Write the table from all samples so far, and what is known only now: drift, the engine's version, the error."""
-    rows = _rows(folder, setup.name)
-    (folder / "steps.csv").unlink(missing_ok=True)
-    if rows:
-        append_rows(folder, "steps", rows)
-    error = withheld_error(rows)
-    probe = header.probe
-    if probe is not None and probed_s is not None:
-        earlier = [] if probe.after_s is None else [probe.after_s]
-        probe = probe.model_copy(update={"during_s": [*probe.during_s, *earlier], "after_s": probed_s})
-    update = {
-        "probe": probe,
-        "heldout_error": {} if error is None else {"steps": error},
-        "backend": rows[0].kernel.split("/")[0] if rows else None,
-    }
-    write_header(folder, header.model_copy(update=update))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from specsim.cases.map import real_acceptance
 from specsim.cases.scores import ServedScore
-from specsim.fidelity.bars import Bar, judge_coverage, served_bars
+from specsim.cases.served import loads_of
+from specsim.fidelity.bars import SERVED_RATIO, Bar, judge_coverage, served_bars
 from specsim.fidelity.served_errors import (
     LENGTH,
     MEAN_E2E,
@@ -19,6 +20,7 @@ from specsim.fidelity.served_errors import (
 )
 from specsim.report.sheet import Sheet
 from specsim.report.validation.map_tables import conditions_lines, retired_line, shown
+from specsim.results.served_rows import SATURATION
 
 NAMES = {
     "output_throughput": "tokens/s",
@@ -119,6 +121,31 @@ def regret_sheet(served: ServedFidelity) -> Sheet:
     return Sheet("best alternative by load", header, rows, note, words=range(4))
 
 
+def ratios_sheet(score: ServedScore) -> Sheet:
+    """Each alternative over the plain run of the same repeat."""
+    rows = [
+        (one.load, one.alternative, NAMES[one.metric], f"{one.predicted:.3f}", f"{one.measured:.3f}",
+         f"{one.repeats.min():.3f} to {one.repeats.max():.3f}", f"{one.error:+.1%}")
+        for one in score.ratios
+    ]  # fmt: skip
+    header = ("load", "run", "metric", "predicted", "measured", "repeats", "error")
+    return Sheet(f"ratios to {loads_of(score.case).saturation_of} in the same repeat", header, rows, words=range(3))
+
+
+def ratios_lines(score: ServedScore) -> list[str]:
+    """The ratios of each metric, judged by the bars of open loads."""
+    lines = []
+    for bar in SERVED_RATIO if score.ratios else ():
+        errors = [abs(one.error) for one in score.ratios if one.metric == bar.metric and one.load != SATURATION]
+        if errors:
+            worst, mean = max(errors), sum(errors) / len(errors)
+            lines.append(
+                f"{NAMES[bar.metric]} as a ratio, {len(errors)} loads: mean |error| {mean:.1%}, worst {worst:.1%} "
+                f"({bar.judge(worst)})"
+            )
+    return lines
+
+
 def ablation_sheet(score: ServedScore) -> Sheet | None:
     """Mean |error| under the scenario's acceptance law and under each other one; None without other laws."""
     rows = []
@@ -157,7 +184,7 @@ def ablation_lines(score: ServedScore) -> list[str]:
 
 def served_lines(score: ServedScore) -> list[str]:
     """What the tables come to."""
-    lines = coverage_lines(score.committed)
+    lines = [*ratios_lines(score), *coverage_lines(score.committed)]
     regret = score.committed.worst_regret()
     if regret is not None:
         lines.append(f"regret of the predicted best alternative: at most {regret:.1%} (see the table for of what)")
@@ -191,6 +218,8 @@ def served_sheets(score: ServedScore) -> list[Sheet]:
     """All tables of a served case but its values."""
     bars, served = bars_of(score), score.committed
     sheets = [rows_sheet(served, bars), metrics_sheet(served, bars)]
+    if score.ratios:
+        sheets.append(ratios_sheet(score))
     if served.regrets:
         sheets.append(regret_sheet(served))
     found = ablation_sheet(score)

@@ -1,0 +1,113 @@
+"""What visits of an engine's steps answered: kept as it came, one JSON object a visit, and the table made of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from specsim.errors import InvalidInput
+from specsim.profiles.rows import append_rows
+from specsim.profiles.schema import ProfileHeader, Row
+from specsim.profiles.steps import StepShape
+from specsim.profiles.store import write_header
+from specsim.speculation.engine_steps import withheld_error
+
+SAMPLES = "samples.jsonl"
+PARTS = ("total", "verify", "sample", "draft", "host")
+WITHOUT = "none"  # the drafter's name where there is none
+Kind = tuple[str, StepShape]  # drafter, shape
+Visit = tuple[int, Kind]  # repeat, what of
+
+
+def write_record(folder: Path, repeat: int, kind: Kind, answer: dict[str, Any]) -> None:
+    """Keep what an engine answered."""
+    drafter, cell = kind
+    with (folder / SAMPLES).open("a") as file:
+        file.write(json.dumps({"repeat": repeat, "drafter": drafter, **asdict(cell), **answer}) + "\n")
+
+
+def read_records(folder: Path) -> dict[Visit, dict[str, Any]]:
+    """What engines answered so far; a line cut short by an interruption is dropped.
+
+    Raises InvalidInput for a table without its samples.
+    """
+    path = folder / SAMPLES
+    records: dict[Visit, dict[str, Any]] = {}
+    if not path.exists():
+        if (folder / "steps.csv").exists():
+            raise InvalidInput(f"{folder} holds a table without its {SAMPLES}; write to another folder with --out")
+        return records
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    if len(whole) < len(lines):
+        path.write_text("".join(whole))
+    for line in whole:
+        record = json.loads(line)
+        cell = StepShape(**{field: record.pop(field) for field in StepShape.__dataclass_fields__})
+        records[record.pop("repeat"), (record.pop("drafter"), cell)] = record
+    return records
+
+
+def write_table(header: ProfileHeader, folder: Path, name: str, probed_s: float | None) -> None:
+    """Write the table of the model ``name`` from all samples so far, and what is known only now: drift, the engine's
+    version, the error.
+    """
+    samples = _samples(folder)
+    rows = _rows(samples, name)
+    (folder / "steps.csv").unlink(missing_ok=True)
+    if rows:
+        append_rows(folder, "steps", rows)
+    error = withheld_error(rows)
+    probe = header.probe
+    if probe is not None and probed_s is not None:
+        earlier = [] if probe.after_s is None else [probe.after_s]
+        probe = probe.model_copy(update={"during_s": [*probe.during_s, *earlier], "after_s": probed_s})
+    if probe is not None and rows:
+        probe = probe.model_copy(update={"interrupted": [_interrupted(samples)]})
+    update = {
+        "probe": probe,
+        "heldout_error": {} if error is None else {"steps": error},
+        "backend": rows[0].kernel.split("/")[0] if rows else None,
+    }
+    write_header(folder, header.model_copy(update=update))
+
+
+def _samples(folder: Path) -> dict[Kind, list[dict[str, Any]]]:
+    """The visits of each kind that the engine could run."""
+    found: dict[Kind, list[dict[str, Any]]] = {}
+    for (_, kind), record in read_records(folder).items():
+        if "seconds" in record:
+            found.setdefault(kind, []).append(record)
+    return found
+
+
+def _rows(samples: dict[Kind, list[dict[str, Any]]], name: str) -> list[Row]:
+    """One row a kind and part: median and spread over all samples of all repeats."""
+    rows: list[Row] = []
+    for (drafter, cell), records in sorted(samples.items(), key=lambda item: (item[0][1].columns(), item[0][0])):
+        first = records[0]
+        for part in PARTS:
+            seconds = _seconds(records, part)
+            p10, median, p90 = np.percentile(seconds or [0.0], [10, 50, 90]).tolist()
+            if median <= 0:  # not told apart, or no drafter
+                continue
+            rows.append(Row(
+                shape=cell.columns(), operation=part, dtype=first["dtype"],
+                kernel=f"vllm {first['vllm']}/{name}/{drafter}", cache="cold", mode=first["mode"], median_s=median,
+                p10_s=max(p10, 1e-9), p90_s=p90, samples=len(seconds),
+            ))  # fmt: skip
+    return rows
+
+
+def _seconds(records: list[dict[str, Any]], part: str) -> list[float]:
+    return [seconds for record in records for seconds in record["seconds"].get(part, ())]
+
+
+def _interrupted(samples: dict[Kind, list[dict[str, Any]]]) -> float:
+    """By how much mean steps exceed their kind's median, as a share: the mean of all kinds."""
+    steps = [_seconds(records, "total") for records in samples.values()]
+    return max(0.0, float(np.mean([np.mean(one) / np.median(one) for one in steps])) - 1.0)
