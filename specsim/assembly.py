@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from specsim.cost.borrowed import BorrowedPrices, borrowed_name
 from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
 from specsim.cost.forward import KernelPrices, Precision
-from specsim.cost.measured import MeasuredPrices, drift
+from specsim.cost.machine_error import drift
+from specsim.cost.measured import MeasuredPrices
 from specsim.cost.memory import MemoryBudget, memory_budget
 from specsim.cost.roofline import Roofline
 from specsim.errors import InvalidInput

@@ -18,7 +18,8 @@ import pytest
 
 from specsim.cost.attention import attention_kernels
 from specsim.cost.forward import SOURCES, Group, Kernel, Precision, token_kernels
-from specsim.cost.measured import MeasuredPrices, drift
+from specsim.cost.machine_error import drift
+from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
 from specsim.profiles.store import Profile

@@ -28,9 +28,11 @@ def less_and_more(assembly: Assembly) -> tuple[AcceptanceLaw, ...]:
 
 
 def widened(speedups: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
-    """Bounds of the first of ``speedups`` [laws, batches], with what the others, if any, leave open in quadrature."""
+    """Bounds of the first of ``speedups`` [laws, batches], with what the others, if any, leave open in quadrature of
+    logarithms.
+    """
     if len(speedups) == 1:
         return low, high
     own, less, more = speedups
-    off = Z90 * np.abs(more - less) / 2
-    return np.maximum(0.0, own - np.hypot(own - low, off)), own + np.hypot(high - own, off)
+    off = Z90 * np.abs(np.log(more / less)) / 2
+    return own * np.exp(-np.hypot(np.log(own / low), off)), own * np.exp(np.hypot(np.log(high / own), off))

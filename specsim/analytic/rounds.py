@@ -190,7 +190,7 @@ def default_batches(largest: int) -> list[int]:
 
 
 def _ratio_interval(price: StepTime, base: StepTime) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """90 % bounds of base/price.
+    """90 % bounds of base/price, as much above it as below by ratio: a quotient of times is never below 0.
 
     What the machine, the host and prompts get wrong they get wrong in both steps, so it shifts the ratio only by the
     difference of its shares. Other kernel errors belong to a shape, and the two rounds run their kernels at different
@@ -202,5 +202,5 @@ def _ratio_interval(price: StepTime, base: StepTime) -> tuple[NDArray[np.float64
     for kind in sorted(base.errors_s.keys() | price.errors_s.keys()):  # a sum in one order
         one, other = base.errors_s.get(kind, 0.0) / base.seconds, price.errors_s.get(kind, 0.0) / price.seconds
         variance = variance + ((one - other) ** 2 if kind in (*SHARED_ERRORS, PROMPTS) else one**2 + other**2)
-    half = Z90 * np.sqrt(variance)
-    return ratio * np.maximum(0.0, 1 - half), ratio * (1 + half)
+    factor = np.exp(Z90 * np.sqrt(variance))
+    return ratio / factor, ratio * factor

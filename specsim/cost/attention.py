@@ -32,12 +32,16 @@ TILE_ROWS = 64.0
 def attention_kernels(
     model: ModelSpec | ModelPart, group: Group, precision: Precision, mask: str = "", *, in_tiles: bool = False
 ) -> Iterator[Kernel]:
-    """One group's attention and states, launched once a layer.
+    """One group's attention and states, launched once a layer; less than one sequence is one in so many passes.
 
     ``mask``: empty for causal, ``tree`` where the new tokens are a tree of drafts. ``in_tiles``: the kernel of prompts
     computes it, in whole tiles of rows.
     """
-    for mixer, layers in as_part(model).stack.mixers:
+    share: Reals = 1
+    if np.any(np.asarray(group.sequences) < 1):
+        share, group = np.minimum(1.0, group.sequences), replace(group, sequences=np.maximum(1.0, group.sequences))
+    for mixer, number in as_part(model).stack.mixers:
+        layers = number * share
         if isinstance(mixer, Recurrent):
             yield _state(mixer, group, layers, precision)
             continue
@@ -94,7 +98,9 @@ def _pieces(group: Group, size: int, keys: float) -> Group:
     return Group(group.tokens / size, size, keys, 0)
 
 
-def _attention(mixer: Caching, group: Group, is_prefill: bool, layers: int, precision: Precision, mask: str) -> Kernel:
+def _attention(
+    mixer: Caching, group: Group, is_prefill: bool, layers: Reals, precision: Precision, mask: str
+) -> Kernel:
     heads, kv_heads, width = mixer.kernel_heads(is_prefill=is_prefill)
     cached = mixer.token_values
     if isinstance(mixer, Compressed):
@@ -124,7 +130,7 @@ def _tiled(kernel: Kernel) -> Kernel:
     return replace(kernel, shape=(sequences, float(rows), *rest), flops=kernel.flops * float(rows / queries))
 
 
-def _index(mixer: Caching, group: Group, layers: int, precision: Precision) -> Iterator[Kernel]:
+def _index(mixer: Caching, group: Group, layers: Reals, precision: Precision) -> Iterator[Kernel]:
     """Scores of all keys, and the choice of the highest where there are more than are wanted."""
     index = mixer.index
     assert index is not None
@@ -142,7 +148,7 @@ def _index(mixer: Caching, group: Group, layers: int, precision: Precision) -> I
         yield Kernel("elementwise", "attention", shape, "top_k", precision.dtype, chosen, 0.0 * read, read)
 
 
-def _state(mixer: Recurrent, group: Group, layers: int, precision: Precision) -> Kernel:
+def _state(mixer: Recurrent, group: Group, layers: Reals, precision: Precision) -> Kernel:
     one = mixer.recurrence
     moved, flops = state_work(
         group.sequences, group.query_tokens, state_bytes=mixer.state_values * 2, heads=one.heads, rows=one.rows,

@@ -8,8 +8,6 @@ priced as more decode sequences: it reads each cache once.
 
 from __future__ import annotations
 
-import math
-import statistics
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -18,8 +16,9 @@ import numpy as np
 from specsim.arrays import Reals
 from specsim.cost.attention_blocks import IN_WHOLE_BLOCKS, PROMPT_OF_BLOCKS, blocks_s
 from specsim.cost.forward import SOURCES, Kernel, Price
-from specsim.cost.roofline import PRODUCTS, Roofline
-from specsim.disk_cache import kept
+from specsim.cost.machine_error import TABLE_ERROR, interrupted_share, machine_error
+from specsim.cost.profile_surfaces import ProfileSurfaces
+from specsim.cost.roofline import PRODUCTS, WIDEST_VERIFICATION, Roofline
 from specsim.profiles.schema import Row
 from specsim.profiles.store import Profile
 from specsim.specs.formats import distance, format_of
@@ -27,18 +26,13 @@ from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
 from specsim.surfaces.efficiency import EfficiencySurface, regime
 from specsim.surfaces.estimates import Estimates
-from specsim.surfaces.row_groups import FORMATLESS, RowGroup, row_groups, stated_surface
+from specsim.surfaces.row_groups import FORMATLESS
 
 EXTRAPOLATED = float(SOURCES.index("extrapolated"))
 STAND_IN_ERROR = 0.2  # one standard deviation of a stand-in beside its own error; a judgement
-# The same GEMM in the tables of two sites for one GPU differs by 5 to 18 % (medians, aiconfigurator-core 0.12).
-FOREIGN_ERROR = 0.1
-# A CPU in another hour: two sweeps of one shared machine, three hours apart, differed in the mean over shapes by 3 %
-# (GEMM, attention), 14 % (host) and 15 % (elementwise), and passes predicted from them were 4 and 5 % off.
-ANOTHER_HOUR_ERROR = 0.1
 HOST_PARTS = ("step", "drafts", "propose", "draft_pass", "ngram", "layer")
 WIDEST_HEAD = 256  # values a head; latent attention's are wider
-WIDEST_VERIFICATION, NARROWEST_PREFILL = 64, 17  # query tokens; between them both kinds of rows serve
+NARROWEST_PREFILL = 17  # query tokens; from there to WIDEST_VERIFICATION both kinds of rows serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,37 +45,6 @@ class _Found:
     operation: str
     query_tokens: float | None = None
     in_whole_blocks: bool = False  # attention of several query tokens by a library as ``blocks_s`` says
-
-
-def machine_error(profile: Profile) -> float:
-    """One standard deviation, as a share: how well the sweep knows the machine's mean state, and how much more a CPU
-    may have moved since.
-    """
-    error = drift(profile)
-    return math.hypot(error, ANOTHER_HOUR_ERROR) if profile.header.device == "cpu" else error
-
-
-def drift(profile: Profile) -> float:
-    """One standard deviation, as a share: how well the sweep knows the machine's mean state.
-
-    Kernels are timed in random order all through the sweep, so what they know of its state is a mean: the fixed
-    probe's spread over the root of how often it ran. A profile imported without a probe takes FOREIGN_ERROR.
-    """
-    probe = profile.header.probe
-    if probe is None:
-        return FOREIGN_ERROR
-    times = [probe.before_s, *probe.during_s, *([] if probe.after_s is None else [probe.after_s])]
-    spread = statistics.stdev(times) / statistics.median(times) if len(times) > 1 else 0.0
-    return spread / math.sqrt(len(times))
-
-
-def interrupted_share(profile: Profile) -> float:
-    """How much longer things take on the profiled machine than their medians: the mean of what its probe saw.
-
-    0.025 in a guest whose host takes its two cores away for 5 ms five times a second. 0 where nobody looked.
-    """
-    probe = profile.header.probe
-    return statistics.fmean(probe.interrupted) if probe is not None and probe.interrupted else 0.0
 
 
 class MeasuredPrices:
@@ -99,10 +62,11 @@ class MeasuredPrices:
     ) -> None:
         self.profile = profile
         self._gpu = profile.header.device == "cuda"
+        self._table_error = TABLE_ERROR if profile.header.probe is None else {}
         self._stretch = 1.0 if medians else 1.0 + interrupted_share(profile)
         self._roofline = Roofline(hardware, dtype)
-        self._surfaces = _Surfaces(profile)
-        self._widths = None if widths is None else _Surfaces(widths)
+        self._surfaces = ProfileSurfaces(profile)
+        self._widths = None if widths is None else ProfileSurfaces(widths)
         self._found: dict[tuple[object, ...], _Found | None] = {}
         self._host = {part: _host_table(profile.rows["host"], part) for part in HOST_PARTS}
 
@@ -121,16 +85,16 @@ class MeasuredPrices:
         found = self._find(kernel, warm)
         if found is None:
             return roofline.price(kernel, warm=warm)
-        bound = roofline.compute_bound(kernel)
+        bound, own_error = roofline.compute_bound(kernel), self._table_error.get(kernel.kind, 0.0)
         if found.exact:
             estimate = found.surface.seconds(kernel.shape)
             seconds: Reals = estimate.seconds
             rank: Reals = estimate.rank
             if kernel.kind == "attention" and kernel.shape[1] > WIDEST_VERIFICATION and self._gpu:
                 seconds, rank = self._prompt(kernel, found, estimate)
-            return Price(seconds * self._stretch, rank, estimate.error, bound)
+            return Price(seconds * self._stretch, rank, np.hypot(estimate.error, own_error), bound)
         estimate, seconds = self._stand_in(kernel, found, warm)
-        error = np.hypot(estimate.error, self._stand_in_error(kernel, found))
+        error = np.hypot(estimate.error, np.hypot(own_error, self._stand_in_error(kernel, found)))
         return Price(seconds * self._stretch, EXTRAPOLATED, error, bound)
 
     def _stand_in_error(self, kernel: Kernel, found: _Found) -> float:
@@ -268,50 +232,6 @@ class MeasuredPrices:
             return None
         seconds = np.interp(sequences, *table) * self._stretch
         return seconds if isinstance(seconds, np.ndarray) else float(seconds)
-
-
-class _Surfaces:
-    """A profile's surfaces by (class, operation, format, cache state, regime of attention), made when first asked for.
-
-    Where one kernel computes attention at any width, as on a CPU, decoding is the narrow end of verification.
-    """
-
-    def __init__(self, profile: Profile) -> None:
-        self._header, self._sha256 = profile.header, profile.sha256
-        self._groups = {
-            (kind, group.operation, group.dtype, group.cache, group.regime): group
-            for kind, rows in profile.rows.items() for group in row_groups(kind, rows)
-        }  # fmt: skip
-        for key, group in list(self._groups.items()):
-            if key[4] == "verify" and len({row.kernel for row in group.rows}) == 1:
-                self._groups[(*key[:4], "decode")] = group
-        self._made: dict[str, EfficiencySurface] = {}
-
-    def library(self, kind: str) -> str:
-        """The kernel that most of a class's rows name, empty where there are none."""
-        names = [row.kernel for key, group in self._groups.items() if key[0] == kind for row in group.rows]
-        return statistics.mode(names) if names else ""
-
-    def formats(self, kind: str) -> set[str]:
-        """Formats in which a class was measured."""
-        return {key[2] for key in self._groups if key[0] == kind}
-
-    def get(self, key: tuple[str, str, str, str, str]) -> EfficiencySurface | None:
-        """The surface of a key, None if nothing like it was measured."""
-        group = self._groups.get(key)
-        if group is None:
-            return None
-        if group.name not in self._made:
-            self._made[group.name] = self._surface(group)
-        return self._made[group.name]
-
-    def _surface(self, group: RowGroup) -> EfficiencySurface:
-        if not self._sha256:
-            return stated_surface(group, self._header)
-        key = f"{self._sha256} {group.name}"
-        surface = kept(key, lambda: stated_surface(group, self._header))
-        surface.kept_as = key
-        return surface
 
 
 def _counted(kernel: Kernel, dtype: str) -> Kernel:

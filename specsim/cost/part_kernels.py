@@ -14,12 +14,12 @@ import numpy as np
 
 from specsim.arrays import Reals
 from specsim.cost.attention import attention_kernels
+from specsim.cost.exchanges import collective_kernels
 from specsim.cost.forward import (
     Group,
     Kernel,
     KernelPrices,
     Precision,
-    collective_kernels,
     sampling_kernels,
     token_kernels,
 )

@@ -79,10 +79,11 @@ def test_both_errors_add_in_quadrature(program: str, law: AcceptanceLaw, clients
     less, more = (drawn(accepting_more(law, math.exp(off), 3), "cited")[0].speedup for off in (-spread, spread))
     alone = speedup_map(assembly, batches=[64], acceptance_error=False).cell(64, 3)
     assert alone.speedup == pytest.approx(cell.speedup, rel=1e-9)
-    off = Z90 * (more - less) / 2
+    off = Z90 * math.log(more / less) / 2
     assert off > 0
-    assert cell.low == pytest.approx(max(0.0, cell.speedup - math.hypot(cell.speedup - alone.low, off)), rel=1e-9)
-    assert cell.high == pytest.approx(cell.speedup + math.hypot(alone.high - cell.speedup, off), rel=1e-9)
+    factors = {name: getattr(alone, name) / cell.speedup for name in ("low", "high")}
+    assert cell.low == pytest.approx(cell.speedup * math.exp(-math.hypot(math.log(factors["low"]), off)), rel=1e-9)
+    assert cell.high == pytest.approx(cell.speedup * math.exp(math.hypot(math.log(factors["high"]), off)), rel=1e-9)
 
 
 def test_a_law_that_the_scenario_gives_is_its_own_and_the_programs_is_cited() -> None:

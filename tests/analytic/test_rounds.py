@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,7 +198,7 @@ def test_an_error_of_the_machine_cancels_in_a_ratio_and_one_of_a_shape_does_not(
         return price.high_s / price.seconds - 1, high * price.seconds / base.seconds - 1
 
     assert width(0.2, 0.0) == pytest.approx((1.645 * 0.2, 0.0))
-    assert width(0.0, 0.2) == pytest.approx((1.645 * 0.2, 1.645 * 0.2 * 2**0.5))
+    assert width(0.0, 0.2) == pytest.approx((1.645 * 0.2, math.expm1(1.645 * 0.2 * 2**0.5)))
 
 
 @pytest.mark.parametrize(("hit_rate", "like"), [(0.0, 0), (1.0, 4)])

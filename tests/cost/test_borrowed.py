@@ -116,11 +116,9 @@ def test_what_the_sibling_lacks_and_another_link_are_the_cards_own_roofline() ->
 
 
 @pytest.mark.parametrize(("card", "other"), [("h200", "h100-sxm"), ("h100-sxm", "h200")])
-def test_whole_passes_of_a_card_that_is_known_come_out_nearer_than_by_a_roofline(card: str, other: str) -> None:
-    """And within the interval that borrowed prices state, of which the card's own part is one standard deviation.
-
-    In the mean half as far off, whose large errors a roofline makes; in the median nearer, though not by half: 4.0
-    beside 6.4 % on an H100, 4.1 beside 8.5 % on an H200.
+def test_whole_passes_of_a_card_that_is_known_come_out_as_borrowed_and_as_by_a_roofline(card: str, other: str) -> None:
+    """Within the intervals that both state, of which the card's own part is one standard deviation, and within 6 % in
+    the mean. The roofline's constants are of these two cards and seven others.
     """
     here, there = load_hardware(card), load_hardware(other)
     own, lent = find_profile(here.name), find_profile(there.name)
@@ -141,9 +139,9 @@ def test_whole_passes_of_a_card_that_is_known_come_out_nearer_than_by_a_roofline
                 found = {s: sum(c.seconds for c in cost.charges(groups, warm=False)) for s, cost in costs.items()}
                 for source, list_ in errors.items():
                     list_.append(abs(float(np.log(found[source] / found["own"]))))
-    assert np.mean(errors["borrowed"]) < 0.5 * np.mean(errors["roofline"])
-    assert np.median(errors["borrowed"]) < 0.75 * np.median(errors["roofline"])
-    assert np.quantile(errors["borrowed"], 0.9) < 1.645 * sources["borrowed"].machine_error
+    for source, off in errors.items():
+        assert np.mean(off) < 0.06
+        assert np.quantile(off, 0.9) < 1.645 * sources[source].machine_error
 
 
 def test_a_scenario_says_whose_profile_prices_it() -> None:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from specsim.assembly import assemble
 from specsim.cost.collective import collective_s
-from specsim.cost.forward import Group, Kernel, Precision, collective_kernels, token_kernels
+from specsim.cost.exchanges import collective_kernels
+from specsim.cost.forward import Group, Kernel, Precision, token_kernels
 from specsim.cost.passes import PassCost
 from specsim.cost.roofline import Roofline
 from specsim.errors import NoAnswer

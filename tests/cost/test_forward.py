@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from specsim.cost.attention import attention_kernels
+from specsim.cost.exchanges import collective_kernels
 from specsim.cost.forward import (
     SOURCES,
     Group,
     Kernel,
     Precision,
-    collective_kernels,
     token_kernels,
 )
 from specsim.cost.measured import MeasuredPrices
-from specsim.cost.roofline import BANDWIDTH_EFFICIENCY, COMPUTE_EFFICIENCY, KERNEL_FLOOR_S, Roofline
+from specsim.cost.roofline import DEFAULT, REACHED, Roofline
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Row
 from specsim.profiles.store import Profile, load_profile, profile_names
@@ -103,13 +103,16 @@ def test_experts_are_read_as_often_as_tokens_touch_them() -> None:
 
 
 def test_verification_over_experts_is_not_flat() -> None:
-    """A peer's measured trap: at batch 1 a wider pass touches more experts (Mixtral: 2, 3.5, 5.5 of 8 at 1, 2, 4)."""
+    """A peer's measured trap: at batch 1 a wider pass touches more experts (Mixtral: 2, 3.5, 5.5 of 8 at 1, 2, 4).
+
+    Beside what the kernels of a layer take however few there are.
+    """
     mixtral = load_model("mixtral-8x7b")
     prices = Roofline(load_hardware("h200"), "bfloat16")
 
     def experts_s(width: int) -> float:
         found = [k for k in kernels(mixtral, Group(1, width, 1000, width)) if k.kind == "moe"]
-        return float(sum(prices.price(k, warm=False).seconds * k.count for k in found))
+        return float(sum((prices.price(k, warm=False).seconds - REACHED["moe"].floor_s) * k.count for k in found))
 
     assert experts_s(2) / experts_s(1) == pytest.approx(3.5 / 2, rel=0.02)
     assert experts_s(4) / experts_s(1) == pytest.approx(8 * (1 - 0.75**4) / 2, rel=0.02)
@@ -198,8 +201,9 @@ def test_roofline_takes_the_slower_of_compute_and_memory() -> None:
     prices = Roofline(hardware, "bfloat16")
     memory = prices.price(Kernel("gemm", "gemm", (1, 1, 1), "", "bfloat16", 1, flops=1.0, bytes=8e9), warm=False)
     compute = prices.price(Kernel("gemm", "gemm", (1, 1, 1), "", "bfloat16", 1, flops=7e12, bytes=1.0), warm=False)
-    assert memory.seconds == pytest.approx(KERNEL_FLOOR_S["gpu"] + 8e9 / (1e12 * BANDWIDTH_EFFICIENCY))
-    assert compute.seconds == pytest.approx(KERNEL_FLOOR_S["gpu"] + 7e12 / (1e15 * COMPUTE_EFFICIENCY))
+    reached = REACHED["gemm"]
+    assert memory.seconds == pytest.approx(reached.floor_s + 8e9 / (1e12 * reached.memory))
+    assert compute.seconds == pytest.approx(reached.floor_s + 7e12 / (1e15 * reached.compute))
     with pytest.raises(InvalidInput, match="has no fp8 rate"):
         Roofline(hardware, "fp8")
 
@@ -278,11 +282,11 @@ def test_a_narrow_cache_is_read_as_a_wide_one_where_nothing_multiplies_it() -> N
 def test_what_the_cache_holds_between_two_kernels_is_read_at_its_rate() -> None:
     """Up to half of the H100's 50 MiB twice as fast as memory; beyond it each byte more is memory's."""
     card = load_hardware("h100-sxm")
-    half, rate = card.last_level_cache_bytes / 2, card.bandwidth_bytes_per_s * BANDWIDTH_EFFICIENCY
+    half, rate = card.last_level_cache_bytes / 2, card.bandwidth_bytes_per_s * DEFAULT.memory
 
     def moving(size: float, part: Any = "elementwise") -> float:
         kernel = Kernel("elementwise", part, (1.0, size), "norm", "bfloat16", 1, 0.0, size)
-        return float(Roofline(card, "bfloat16").price(kernel, warm=False).seconds) - KERNEL_FLOOR_S["gpu"]
+        return float(Roofline(card, "bfloat16").price(kernel, warm=False).seconds) - DEFAULT.floor_s
 
     assert moving(half) == pytest.approx(half / rate / 2)
     assert moving(3 * half) == pytest.approx(moving(half) + 2 * half / rate)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from specsim.cost.attention import attention_kernels
 from specsim.cost.forward import SOURCES, Group, Kernel, Precision
-from specsim.cost.measured import MeasuredPrices, machine_error
+from specsim.cost.machine_error import machine_error
+from specsim.cost.measured import MeasuredPrices
 from specsim.cost.roofline import Roofline
 from specsim.profiles.schema import Ceilings, Probe, ProfileHeader, Row
 from specsim.profiles.store import Profile

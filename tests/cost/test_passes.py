@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from specsim.arrays import Reals
 from specsim.cost.forward import Group, Kernel, Precision, Price
 from specsim.cost.passes import Launching, PassCost
-from specsim.cost.roofline import Roofline
+from specsim.cost.roofline import REACHED, Roofline
 from specsim.cost.step_time import BOUNDS, Bill, Charge
 from specsim.specs.catalog import load_hardware, load_model
 from specsim.specs.engine import EngineLimits
@@ -253,7 +253,7 @@ def test_more_ranks_shorten_the_matrices_and_add_communication() -> None:
         assert after["attention"] < before["attention"]
         assert after["communication"] > before.get("communication", 0.0)
     # Each GEMM has a fixed floor that does not divide.
-    floors = 4 * 80 * 2e-6
+    floors = 4 * 80 * REACHED["gemm"].floor_s
     assert two["gemm"] - floors == pytest.approx((one["gemm"] - floors) / 2, rel=0.02)
 
 

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from specsim.cost.borrowed import BORROWED_ERROR, CARD_ERROR
-from specsim.cost.measured import FOREIGN_ERROR
+from specsim.cost.machine_error import FOREIGN_ERROR, TABLE_ERROR
 from specsim.specs.catalog import hardware_names, load_hardware
 from tests.validation.studies import STUDIES, study_module
 
@@ -30,11 +30,15 @@ def test_the_stated_interval_holds_nine_tenths_of_the_passes_of_every_pair_withi
     assert len(passes) == len(study.SAME_GENERATION) * len(study.MODELS)
     assert max(float(row["borrowed_p90"]) for row in passes) < half
     kernels = [row for row in rows if row["same_generation"] == "True" and row["what"].startswith(("gemm", "moe"))]
-    within = 1.645 * math.hypot(CARD_ERROR, BORROWED_ERROR)
-    assert sum(float(row["borrowed_p90"]) < within for row in kernels) >= 0.9 * len(kernels)
+    within = {
+        kind: 1.645 * math.hypot(CARD_ERROR, BORROWED_ERROR, FOREIGN_ERROR, TABLE_ERROR[kind])
+        for kind in ("gemm", "moe")
+    }
+    held = sum(float(row["borrowed_p90"]) < within[row["what"].split()[0]] for row in kernels)
+    assert held >= 0.9 * len(kernels)
 
 
-def test_no_card_borrows_from_another_generation_where_that_is_worse_than_a_roofline(
+def test_no_card_borrows_from_another_generation_whose_passes_leave_the_stated_interval(
     rows: list[dict[str, str]],
 ) -> None:
     generations = [{"h100-sxm", "h200", "h20", "h100-pcie", "h100-nvl", "gh200-96gb", "gh200-144gb"}]
@@ -44,9 +48,10 @@ def test_no_card_borrows_from_another_generation_where_that_is_worse_than_a_roof
         sibling = load_hardware(name).sibling
         if sibling is not None:
             assert any({name, sibling.card.lower()} <= generation for generation in generations), name
-    others = [row for row in rows if row["same_generation"] == "False" and row["what"].startswith("pass")]
-    worse = sum(float(row["borrowed_median"]) > float(row["roofline_median"]) for row in others)
-    assert worse > len(others) / 2
+    passes = [row for row in rows if row["what"].startswith("pass")]
+    half = 1.645 * math.hypot(CARD_ERROR, FOREIGN_ERROR)
+    outside = [float(row["borrowed_p90"]) > half for row in passes if row["same_generation"] == "False"]
+    assert sum(outside) >= len(outside) / 2
 
 
 def test_a_pair_made_anew_is_as_committed(rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_a_nearer_corner_is_left_at_fewer_rows(profile: Profile) -> None:
     slower = measured.price(there, warm=False).seconds / ideal.price(there, warm=False).seconds
     expected = slower * roofline.price(matrix, warm=False).seconds
     assert corner.price(matrix, warm=False).seconds == pytest.approx(expected)
-    assert pass_s(corner, card, 64.0) > 1.2 * pass_s(roofline, card, 64.0)
+    assert pass_s(corner, card, 64.0) > pass_s(roofline, card, 64.0)  # whose corner is rounded, but not by as much
 
 
 def test_all_but_matrix_products_is_the_roofline(profile: Profile) -> None:
