@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from specsim.arrays import Floats, Reals
 from specsim.cost.forward import SOURCES, Group
-from specsim.cost.measured import interrupted_share
+from specsim.cost.machine_error import interrupted_share
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import SHAPE_COLUMNS, HeldoutError, Row
