@@ -17,7 +17,7 @@ from specsim.cli.main import main
 from tests.fuzz.inputs import KINDS, SHORT
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(10**6))
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "5"))
 LONGEST_S = 60  # of one input, on a machine with others on it
 LONGEST_LINE = 4_000  # characters: up to twenty faults
 

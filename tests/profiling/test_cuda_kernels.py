@@ -22,7 +22,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the profile extra")
 pytestmark = pytest.mark.torch
 
-from torch.nn.attention.bias import causal_lower_right  # noqa: E402
 from torch.overrides import TorchFunctionMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes  # noqa: E402
 from torch.utils._pytree import tree_leaves, tree_map  # noqa: E402
@@ -256,15 +255,18 @@ class Graph:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     """An H200 whose tensors hold nothing."""
+    attention.lower_right_bias(2, 4)  # what it imports is imported before the driver is another
     driver = Driver()
     driver.install(monkeypatch)
     monkeypatch.setattr(timer, "LONGEST_S", 60.0)  # of the host's time, which launches without a GPU take
 
-    def causal(width: int, keys: int) -> Any:
-        with _disable_current_modes():  # a subclass of its own, which is made from no operator
-            return causal_lower_right(width, keys)
+    lower_right_bias = attention.lower_right_bias
 
-    monkeypatch.setattr(attention, "causal_lower_right", causal)
+    def without_modes(width: int, keys: int) -> Any:
+        with _disable_current_modes():  # a subclass of its own, which is made from no operator
+            return lower_right_bias(width, keys)
+
+    monkeypatch.setattr(attention, "lower_right_bias", without_modes)
     monkeypatch.setattr(attention, "sdpa_kernel", lambda _: nullcontext())
     with Gpu():
         yield driver

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.bias import causal_lower_right
 
 from specsim.profiling.device.timer import Capture, Clock, KernelLaunch
 from specsim.reference.network.kernels import attend, attention_mask, tree_mask
@@ -111,9 +110,16 @@ def _causal(queries: Tensor, caches: list[Tensor]) -> KernelLaunch:
     if width == keys:
         options["is_causal"] = True
     elif width > 1:
-        options["attn_mask"] = causal_lower_right(width, keys)
+        options["attn_mask"] = lower_right_bias(width, keys)
     attention: Callable[..., Tensor] = F.scaled_dot_product_attention
     return lambda turn: attention(turned, caches[turn][0], caches[turn][1], **options)
+
+
+def lower_right_bias(width: int, keys: int) -> Tensor:
+    """The causal mask that flash attention takes, its last query at the last key."""
+    from torch.nn.attention.bias import causal_lower_right  # imports PyTorch's compiler: more than a second
+
+    return causal_lower_right(width, keys)
 
 
 def _latent(queries: Tensor, caches: list[Tensor], mask: Tensor | None) -> KernelLaunch:
