@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from specsim.cli.lists import whole_numbers
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, progress_of
@@ -86,7 +87,7 @@ def tune(
             question, engine.value, tuning, simulated=confirmed, draft_model=draft_model,
             progress=lambda name: bar.update(task, description=name, advance=1),
         )  # fmt: skip
-    answer = _Tuned(answered, engine, decision)
+    answer = _Tuned(answered, engine, decision, machine)
     if as_json:
         alone = headroom(machine, tuning.policy) if tuning.pays else None
         document = answer.as_json() | {"alone": alone and {"schedule": alone.policy, "oracle": alone.oracle}}
@@ -107,11 +108,12 @@ def tune(
 
 @dataclass(frozen=True, slots=True)
 class _Tuned:
-    """A decision as it is printed."""
+    """A decision as it is printed; ``machine``: the one that was tuned."""
 
     asked: Asked
     engine: EngineName
     decision: Decision
+    machine: Assembly
 
     def as_json(self) -> dict[str, Any]:
         decision = self.decision
@@ -125,29 +127,50 @@ class _Tuned:
         }  # fmt: skip
 
     def print(self) -> None:
-        from specsim.planning.tune import WITHOUT
         from specsim.report.assumed import run_lines, unstated_line
-        from specsim.report.tuned import schedule_table, trials_table, tuned_lines
+        from specsim.report.tuned import confirmed_lines, formula_sentence, schedule_table, trials_table
 
-        decision = self.decision
-        question, tuning, confirmation, text = decision.question, decision.tuning, decision.confirmation, decision.text
-        command = decision.command
-        if not text.text:
-            print(f"# off: start {self.engine.value} without {WITHOUT[self.engine.value]}")
-        print(f"# {command}\n{text.text.rstrip()}" if self.engine is EngineName.TENSORRT_LLM else command)
-        for name, content in text.files.items():
-            print(f"# {name}:\n{content.rstrip()}")
-        for note in text.notes:
-            messages().print(f"note: {note}", soft_wrap=True, markup=False)
+        question, tuning, confirmation = self.decision.question, self.decision.tuning, self.decision.confirmation
         out = console()
-        for line in tuned_lines(question, tuning, confirmation):
+        for line in (
+            _formula_lines(self.machine) if confirmation is None else confirmed_lines(confirmation, question.slo)
+        ):
             out.print(line, soft_wrap=True)
+        self._print_command()
+        out.print(formula_sentence(tuning), soft_wrap=True)
         if confirmation is not None:
             out.print(trials_table(confirmation, question.slo))
         out.print(schedule_table(tuning))
         worst = confirmation.chosen.runs[0]["price_source"] if confirmation else None
         for line in (*run_lines(question, tuning.price_name, worst), *unstated_line(self.asked.assumed)):
             out.print(line, soft_wrap=True, markup=False)
+
+    def _print_command(self) -> None:
+        """What to paste, between empty lines, as it is."""
+        from specsim.planning.tune import WITHOUT
+
+        text, command = self.decision.text, self.decision.command
+        print()
+        if not text.text:
+            print(f"# off: start {self.engine.value} without {WITHOUT[self.engine.value]}")
+        print(f"# {command}\n{text.text.rstrip()}" if self.engine is EngineName.TENSORRT_LLM else command)
+        for name, content in text.files.items():
+            print(f"# {name}:\n{content.rstrip()}")
+        print(flush=True)
+        for note in text.notes:
+            messages().print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def _formula_lines(machine: Assembly) -> list[str]:
+    """On or off at the batch that the load leads to, as ``specsim predict`` says it; or why there is no such batch."""
+    from specsim.analytic.load import answered_map
+    from specsim.report.verdict import verdict
+
+    try:
+        answer = verdict(*answered_map(machine))
+    except NoAnswer as error:
+        return [escape(f"No batch size of the load itself: {error}")]
+    return [f"[bold]{answer.sentence}[/bold]", answer.about]
 
 
 def _by_context(machine: Assembly, contexts: str) -> list[dict[str, Any]]:

@@ -147,11 +147,11 @@ def steps_ranges(steps: BatchSteps, last_batch: int | None = None) -> list[tuple
     return [(first, end, k) for (first, k), end in zip(steps, ends, strict=True)]
 
 
-def steps_policy(steps: BatchSteps) -> FixedPolicy | TablePolicy:
-    """The policy of steps, a table only where k changes."""
+def steps_policy(steps: BatchSteps, last_batch: int | None = None) -> FixedPolicy | TablePolicy:
+    """The policy of steps, a table only where k changes; ``last_batch`` as of ``steps_ranges``."""
     if len(steps) == 1:
         return FixedPolicy(k=steps[0][1])
-    return TablePolicy(ranges=tuple(steps_ranges(steps)))
+    return TablePolicy(ranges=tuple(steps_ranges(steps, last_batch)))
 
 
 def used_steps(config: EngineConfig, engine: str) -> BatchSteps:

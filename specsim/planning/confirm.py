@@ -35,6 +35,13 @@ class Trial:
         """Over the seeds."""
         return sum(float(run[key] or 0.0) for run in self.runs) / len(self.runs)
 
+    def summary(self) -> dict[str, Any]:
+        """Means over the seeds of whatever is a number in every run; the rest as the first run has it."""
+        return {
+            key: self.mean(key) if all(map(_is_number, (run[key] for run in self.runs))) else value
+            for key, value in self.runs[0].items()
+        }
+
     @property
     def e2e_s(self) -> float:
         """Mean end-to-end latency: what a schedule can change at any load, throughput only where clients wait."""
@@ -86,6 +93,10 @@ class Confirmation:
                 for one in self.trials
             ],
         }  # fmt: skip
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def confirm(

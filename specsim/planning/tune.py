@@ -59,10 +59,14 @@ class TunedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """A batch -> k schedule and what it is worth; ``fixed_draft_tokens``: the best single k."""
+    """A batch -> k schedule and what it is worth; ``fixed_draft_tokens``: the best single k.
+
+    The schedule holds up to ``max_num_seqs``; ``batches`` are those that were priced.
+    """
 
     policy: FixedPolicy | TablePolicy
     batches: tuple[TunedBatch, ...]
+    max_num_seqs: int
     fixed_draft_tokens: int
     context_tokens: float
     price_name: str
@@ -72,9 +76,9 @@ class Tuning:
         return self.policy.longest > 0
 
     def ranges(self) -> list[tuple[int, int, int]]:
-        """[first, last, k] over the batch sizes that were priced."""
+        """[first, last, k] up to ``max_num_seqs``, as an engine takes them."""
         steps = merged_steps([(1, self.batches[0].draft_tokens), *((b.batch, b.draft_tokens) for b in self.batches)])
-        return steps_ranges(steps, self.batches[-1].batch)
+        return steps_ranges(steps, self.max_num_seqs)
 
     def gain_over_fixed(self) -> float:
         """Throughput of the schedule over that of the best single k, the mean over batch sizes."""
@@ -131,7 +135,15 @@ def tune(
     fixed = _first_best(share @ np.log(np.maximum(ranked, np.finfo(float).tiny)))
     rows = grid.rows(_schedule(ranked, share, rule, tolerance), fixed)
     steps = merged_steps([(1, rows[0].draft_tokens), *((row.batch, row.draft_tokens) for row in rows)])
-    return Tuning(steps_policy(steps), rows, int(grid.lengths[fixed]), found.cells[0].context_tokens, found.price_name)
+    most = assembly.limits.max_num_seqs
+    return Tuning(
+        steps_policy(steps, most),
+        rows,
+        most,
+        int(grid.lengths[fixed]),
+        found.cells[0].context_tokens,
+        found.price_name,
+    )
 
 
 def engine_named(kind: str | None) -> RealEngineKind | None:

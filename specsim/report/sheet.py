@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from io import StringIO
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from specsim.report.markdown import aligned_table, fenced, markdown_table
+from specsim.report.markdown import aligned_table, markdown_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +47,10 @@ class Sheet:
         rows = [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
         return "\n\n".join(filter(None, [f"### {self.title}", markdown_table(header, rows), self.note]))
 
-    def aligned(self, width: int = 80) -> str:
-        """The table alone, in Markdown that reads well as it is: where it would be wider, as a terminal has it."""
-        pipes = aligned_table(self.header, self.rows, self.words)
-        return pipes if len(pipes.partition("\n")[0]) <= width else fenced(self._text(width), "text")
-
-    def _text(self, width: int) -> str:
-        """Cells of several lines as such; no column is cut."""
-        screen = Console(file=StringIO(), width=width)
-        tables = [self._bare(padding) for padding in (1, 0)]
-        fits = [one for one in tables if Measurement.get(screen, screen.options, one).maximum <= width]
-        screen.print((fits or tables[-1:])[0])
-        return "\n".join(line.rstrip() for line in screen.file.getvalue().splitlines())  # type: ignore[attr-defined]
-
-    def _bare(self, padding: int) -> Table:
-        table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, padding), show_edge=False, pad_edge=False)
-        for index, column in enumerate(self.header):
-            words = index in self.words
-            table.add_column(Text(column), justify="left" if words else "right", overflow="fold")
-        for row in self.rows:
-            table.add_row(*map(Text, row))
-        return table
+    def aligned(self) -> str:
+        """The table alone, in Markdown that reads well as it is: every row in one line, as wide as that takes."""
+        header = [column.replace("-\n", "").replace("/\n", "/") for column in self.header]  # words parted for a terminal
+        return aligned_table(header, self.rows, self.words)
 
 
 def _plain(cell: object) -> str:

@@ -11,8 +11,7 @@ from rich.table import Table
 from specsim.planning.confirm import OFF, SCHEDULE, Confirmation, Trial
 from specsim.planning.tune import Tuning
 from specsim.report.served import number, slo_line
-from specsim.results import Slo
-from specsim.scenario import Scenario
+from specsim.results import Slo, slo_met
 
 
 def _narrow(title: str) -> Table:
@@ -21,14 +20,20 @@ def _narrow(title: str) -> Table:
     )  # fmt: skip
 
 
-def tuned_lines(scenario: Scenario, tuning: Tuning, confirmation: Confirmation | None) -> list[str]:
-    """On or off, which k, how much faster, how sure; what the SLO says; what the schedule is worth at every batch."""
-    lines = []
-    if confirmation is not None:
-        lines.append(f"[bold]{decision_sentence(confirmation)}[/bold]")
-        if scenario.slo is not None and scenario.slo.states_anything:
-            lines.append(slo_line(confirmation.chosen.runs[0], scenario.slo))
-    return [*lines, formula_sentence(tuning)]
+def confirmed_lines(found: Confirmation, slo: Slo | None) -> list[str]:
+    """On or off, which k, how much faster, how sure; what the SLO says."""
+    bounds = [slo] if slo is not None and slo.states_anything else []
+    return [f"[bold]{decision_sentence(found)}[/bold]", *(_slo_line(found, one) for one in bounds)]
+
+
+def _slo_line(found: Confirmation, slo: Slo) -> str:
+    """Of the chosen candidate: means over the seeds, as its row has them, or the first run that misses the SLO."""
+    chosen = found.chosen
+    missed = [(seed, run) for seed, run in zip(found.seeds, chosen.runs, strict=True) if not slo_met(run, slo)]
+    if not missed:
+        return slo_line(chosen.summary(), slo)
+    seed, run = missed[0]
+    return f"With seed {seed}: {slo_line(run, slo)}"
 
 
 def formula_sentence(tuning: Tuning) -> str:
@@ -37,10 +42,11 @@ def formula_sentence(tuning: Tuning) -> str:
         return f"By formula no k pays at any batch size up to {tuning.batches[-1].batch}."
     mean, low, high = tuning.gain_over_off()
     return (
-        f"By formula the schedule gives {mean:.2f}x the output tokens/s of no drafter (90 %: {low:.2f} to "
-        f"{high:.2f}) and {tuning.gain_over_fixed():.2f}x those of the best single k, {tuning.fixed_draft_tokens}: "
-        f"means over batch sizes {tuning.batches[0].batch} to {tuning.batches[-1].batch}, each doubling alike, at "
-        f"{tuning.context_tokens:,.0f} tokens of context."
+        f"By formula the best single k over all batch sizes is {tuning.fixed_draft_tokens}; the schedule gives "
+        f"{tuning.gain_over_fixed():.2f}x its output tokens/s, and {mean:.2f}x the output tokens/s of no drafter "
+        f"(90 %: {low:.2f} to {high:.2f}): means over batch sizes {tuning.batches[0].batch} to "
+        f"{tuning.batches[-1].batch}, "
+        f"each doubling alike, at {tuning.context_tokens:,.0f} tokens of context."
     )
 
 
@@ -109,6 +115,9 @@ def context_table(found: Sequence[Mapping[str, Any]]) -> Table:
 def schedule_table(tuning: Tuning) -> Table:
     """Speed-up over no drafter at both ends of each range of a batch -> k schedule, beside the best single k's."""
     table = _narrow("batch size -> draft length k, by formula")
+    priced = tuning.batches[-1].batch
+    if priced < tuning.max_num_seqs:
+        table.caption, table.caption_justify = f"speed-ups up to batch {priced}, the largest priced", "left"
     for column in ("batch", "k", "speed-up", "90 % interval", f"k={tuning.fixed_draft_tokens} throughout"):
         table.add_column(column, justify="right")
     for first, last, k in tuning.ranges():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +71,22 @@ def test_the_printed_schedule_is_read_back_the_same(
     assert document["gain_over_off_low"] <= document["gain_over_off"] <= document["gain_over_off_high"]
 
 
-def test_the_text_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first line on stdout is the configuration itself, and no remark mixes with it."""
+def test_the_decision_comes_first_and_then_what_to_paste(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By formula predict's verdict on the load's own batch; the command is a line of its own."""
     speculation = DRAFT_MODEL | {"max_draft_tokens": 4, "acceptance": {"kind": "unconditional", "rates": RATES}}
     status, out, _ = ask(tmp_path, capsys, speculation, "--for", "vllm", "--set", "engine={}")
     assert status == 0
-    config = read_vllm(out.splitlines()[0])
+    lines = out.splitlines()
+    assert (
+        main(["predict", str(tmp_path / "scenario.yaml"), "--engine", "vllm", "--set", "engine.max_num_seqs=1024"])
+        == 0
+    )
+    assert lines[:2] == capsys.readouterr().out.splitlines()[:2]
+    assert (lines[2], lines[4]) == ("", "")
+    config = read_vllm(lines[3])
     assert config.method == "draft_model"
     assert config.limits == {"max_num_seqs": 1024}  # what the schedule was priced for, though the engine's default
-    assert "the best single k" in out
+    assert "By formula the best single k over all batch sizes is " in out
     assert "x the output tokens/s of no drafter (90 %" in out
     assert "an oracle that knew" in out
 
@@ -98,6 +106,17 @@ def test_the_schedule_is_confirmed_under_the_scenario_s_own_load(
     assert found["chosen"] != "off"
 
 
+def test_the_slo_s_figures_are_those_of_the_chosen_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speculation = DRAFT_MODEL | {"max_draft_tokens": 2, "acceptance": {"kind": "unconditional", "rates": RATES}}
+    options = ("--for", "vllm", "--simulate", "--set", "slo={tpot_s: {p95: 1.0}}")
+    status, out, err = ask(tmp_path, capsys, speculation, *options)
+    assert status == 0, err
+    told = re.fullmatch(r"SLO met: TPOT p95 ([\d.]+) ms \(limit 1 s, .* below\)", out.splitlines()[1])
+    chosen = next(line.split() for line in out.splitlines() if line.startswith("*"))
+    assert told is not None
+    assert told[1] == chosen[4]
+
+
 def test_off_is_said_where_it_serves_the_load_faster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Drafts pay alone in the batch and not at the 96 that the load fills."""
     speculation = DRAFT_MODEL | {"max_draft_tokens": 2, "acceptance": {"kind": "constant", "rate": 0.35}}
@@ -114,8 +133,10 @@ def test_off_is_said_where_it_serves_the_load_faster(tmp_path: Path, capsys: pyt
         "throughput",
     )
     status, out, err = ask(tmp_path, capsys, speculation, *options, "--set", "engine.async_scheduling=true")
-    assert (status, out.splitlines()[0]) == (3, "# off: start vllm without --speculative-config"), err
-    assert out.splitlines()[1] == "vllm serve meta-llama/Llama-3.1-8B"
+    lines = out.splitlines()
+    assert status == 3, err
+    assert lines[0].startswith("OFF: mean E2E ")
+    assert lines[2:4] == ["# off: start vllm without --speculative-config", "vllm serve meta-llama/Llama-3.1-8B"]
     assert "off serves this load faster than every draft length" in err
 
 
@@ -135,7 +156,7 @@ def test_a_whole_command_with_a_placeholder_for_the_checkpoint(
         tmp_path, capsys, speculation, "--for", engine, "--set", "deployment.tensor_parallel=2"
     )  # fmt: skip
     assert status == 0, err
-    assert out.startswith(start)
+    assert out.splitlines()[3].startswith(start)
     assert "YOUR-EAGLE3-CHECKPOINT" in out
     assert "--draft-model" in err
 

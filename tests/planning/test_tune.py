@@ -19,7 +19,7 @@ from specsim.scenario import CostChoice, Scenario
 from specsim.specs.catalog import load_model
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineLimits
-from specsim.speculation.policy import FixedPolicy
+from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 VALUES = st.tuples(st.integers(1, 5), st.integers(1, 3)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.floats(0.5, 2.0))
@@ -139,6 +139,17 @@ def test_sure_takes_only_what_is_almost_certain_to_pay() -> None:
         assert lows[row.draft_tokens] == pytest.approx(max(lows))
     bold = tune(assemble(scenario(0.5)), tolerance=0.0)
     assert any(row.draft_tokens > sure.policy.draft_tokens(row.batch) == 0 for row in bold.batches)
+
+
+def test_a_schedule_ends_at_the_most_sequences_that_the_engine_runs() -> None:
+    """Though fewer are priced: the table, the policy and the engine's own text say the same ranges."""
+    question = scenario()
+    found = tune(assemble(question), batches=[1, 16, 100], tolerance=0.0)
+    assert isinstance(found.policy, TablePolicy)
+    assert found.ranges()[-1][1] == question.engine.max_num_seqs == 128
+    assert list(found.policy.ranges) == found.ranges()
+    text = engine_text(question, found.policy, "vllm", "org/drafter").text
+    assert str([list(one) for one in found.ranges()]) in text
 
 
 def test_chosen_batches_are_inherited_by_those_between() -> None:

@@ -46,7 +46,8 @@ def lead(answer: Verdict, found: Answers | None, slo: Slo | None) -> list[str]:
         if served.answer is None:
             lines.append(as_sentence(f"not simulated: {served.why}"))
         elif (bounds := bounded(slo)) is not None:
-            lines.append(f"{slo_line(served.answer.runs[best_name(served.answer)], bounds)}.")
+            told = slo_line(served.answer.runs[best_name(served.answer)], bounds)
+            lines.append(f"{told}; one run under the scenario's own seed.")
         if plan.answer is not None:
             lines += plan_answer_sentences(plan.answer.plan)
     return [*lines, f"{answer.limits}."]

@@ -77,3 +77,10 @@ def test_columns_of_numbers_stand_right_in_both() -> None:
     sheet = Sheet("", ("name", "n"), [("a", "1"), ("long", "1,000")])
     lines = sheet.aligned().splitlines()
     assert lines == ["| name |     n |", "| ---- | ----: |", "| a    |     1 |", "| long | 1,000 |"]
+
+
+def test_markdown_joins_what_a_terminal_parts() -> None:
+    sheet = Sheet("", ("drafter", "accep-\ntance", "GB/\nGPU"), [("a", "1.75\n1.2-2.5", "6")])
+    assert sheet.aligned().splitlines() == [
+        "| drafter |   acceptance | GB/GPU |", "| ------- | -----------: | -----: |", "| a       | 1.75 1.2-2.5 |      6 |"
+    ]  # fmt: skip

@@ -114,12 +114,24 @@ def test_both_renderings_hold_the_same_numbers(report: Document) -> None:
     assert numbers(page) == numbers(report.markdown())
 
 
-def test_tables_of_markdown_are_at_most_eighty_columns_wide(report: Document) -> None:
+def test_tables_of_markdown_hold_each_row_in_one_line(report: Document) -> None:
     text = report.markdown()
-    fences = "\n".join(re.findall(r"^```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert rows
-    assert max(map(len, [*rows, *fences.splitlines()])) <= 80
+    assert "```text" not in text
+    found = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    wanted = [one for part in report.sections for one in part.blocks if isinstance(one, Sheet)]
+    assert [len(lines) - 2 for lines in found] == [len(one.rows) for one in wanted]
+    for lines, sheet in zip(found, wanted, strict=True):
+        assert {len(re.findall(r"(?<!\\)\|", line)) - 1 for line in lines} == {len(sheet.header)}
+
+
+def test_a_schedule_ends_at_the_engine_s_most_sequences_everywhere(report: Document) -> None:
+    """In the table, in what the engine is given and in the commands that repeat the report."""
+    rows = sheets(report, "Draft length")[1].rows
+    assert re.fullmatch(r"(\d+-)?16", rows[-1][0])
+    for listing in (section(report, title).blocks for title in ("Draft length", "To repeat it")):
+        text = "".join(one.text for one in listing if isinstance(one, Listing))
+        for ranges in re.findall(r"\[\[[\d, \[\]]+\]\]", text):
+            assert json.loads(ranges)[-1][1] == 16
 
 
 def test_a_name_is_text_in_both(report: Document) -> None:
