@@ -48,8 +48,11 @@ class Sheet:
         return "\n\n".join(filter(None, [f"### {self.title}", markdown_table(header, rows), self.note]))
 
     def aligned(self) -> str:
-        """The table alone, in Markdown that reads well as it is: every row in one line, as wide as that takes."""
-        header = [column.replace("-\n", "").replace("/\n", "/") for column in self.header]  # words parted for a terminal
+        """The table alone, in Markdown that reads well as it is: every row in one line, as wide as that takes.
+
+        Headings that are parted for a terminal are whole again.
+        """
+        header = [column.replace("-\n", "").replace("/\n", "/") for column in self.header]
         return aligned_table(header, self.rows, self.words)
 
 

@@ -117,6 +117,13 @@ def test_the_slo_s_figures_are_those_of_the_chosen_row(tmp_path: Path, capsys: p
     assert told[1] == chosen[4]
 
 
+def test_a_missed_slo_names_the_run_that_misses_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speculation = DRAFT_MODEL | {"max_draft_tokens": 1, "acceptance": {"kind": "constant", "rate": 0.8}}
+    options = ("--for", "vllm", "--simulate", "--set", "slo={tpot_s: {p95: 1.0e-6}}")
+    _, out, err = ask(tmp_path, capsys, speculation, *options)
+    assert out.splitlines()[1].startswith("With seed 1: SLO missed: TPOT p95 "), err
+
+
 def test_off_is_said_where_it_serves_the_load_faster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Drafts pay alone in the batch and not at the 96 that the load fills."""
     speculation = DRAFT_MODEL | {"max_draft_tokens": 2, "acceptance": {"kind": "constant", "rate": 0.35}}

@@ -82,5 +82,7 @@ def test_columns_of_numbers_stand_right_in_both() -> None:
 def test_markdown_joins_what_a_terminal_parts() -> None:
     sheet = Sheet("", ("drafter", "accep-\ntance", "GB/\nGPU"), [("a", "1.75\n1.2-2.5", "6")])
     assert sheet.aligned().splitlines() == [
-        "| drafter |   acceptance | GB/GPU |", "| ------- | -----------: | -----: |", "| a       | 1.75 1.2-2.5 |      6 |"
-    ]  # fmt: skip
+        "| drafter |   acceptance | GB/GPU |",
+        "| ------- | -----------: | -----: |",
+        "| a       | 1.75 1.2-2.5 |      6 |",
+    ]
