@@ -97,6 +97,8 @@ def plan(
         print_json(answer.as_json())
     else:
         _print(answer)
+        if named.leaves_schedules(answer.scenario):
+            console().print("--schedules also tries a k by batch size.")
 
 
 def _answer(
