@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from specsim import disk_cache
-from specsim.cost import measured
+from specsim.cost import profile_surfaces
 from specsim.cost.forward import Kernel
 from specsim.cost.measured import MeasuredPrices
 from specsim.disk_cache import cache_folder, kept
@@ -126,7 +126,7 @@ def test_kept_surfaces_price_as_fitted_ones(monkeypatch: pytest.MonkeyPatch) -> 
     def never(*_: object) -> None:
         raise AssertionError("fitted again")
 
-    monkeypatch.setattr(measured, "stated_surface", never)
+    monkeypatch.setattr(profile_surfaces, "stated_surface", never)
     assert prices(profile) == fitted
     assert len(list(cache_folder().iterdir())) == entries
 

@@ -198,7 +198,7 @@ def test_growth_that_cannot_be_followed_is_refused(percent: float, months: int) 
 
 def test_a_schedule_by_batch_size_is_a_choice_and_wins_where_every_single_length_is_too_slow() -> None:
     """Rush and quiet by turns: no one length is best in both. The limit lies between the schedule and all others."""
-    waves = {"arrivals": {"kind": "piecewise", "pieces": [[20.0, 2.0], [20.0, 40.0]]}, "requests": 3000}
+    waves = {"arrivals": {"kind": "piecewise", "pieces": [[20.0, 2.0], [20.0, 33.0]]}, "requests": 3000}
     workload = scenario().workload.model_dump(mode="json") | waves
 
     def asked(limit_s: float) -> Scenario:

@@ -55,10 +55,10 @@ def test_the_table_is_as_good_as_every_fixed_length_at_a_steady_batch(batch: int
 
 
 def test_no_fixed_length_fits_traffic_that_comes_in_bursts() -> None:
-    arrivals = {"kind": "gamma", "rate_per_s": 60.0, "cv": 6.0}
+    arrivals = {"kind": "piecewise", "pieces": [[10.0, 10.0], [1.0, 200.0]]}  # a dozen sequences, then two hundred
 
     def mean_latency_s(policy: dict[str, Any]) -> float:
-        found = serve(policy, arrivals, 400).summary(None)["mean_e2el_ms"]
+        found = serve(policy, arrivals, 600).summary(None)["mean_e2el_ms"]
         return float(found)
 
     adaptive = mean_latency_s({"kind": "profiled"})
