@@ -112,15 +112,15 @@ def _print(found: Comparison, asked: Asked, scenarios: dict[str, Scenario], *, a
         return
     out = console()
     first, *rest = comparison_lines(found)
-    out.print(f"[bold]{first}[/bold]", soft_wrap=True)
-    for line in rest:
-        out.print(line, soft_wrap=True)
+    ranking = ranking_line(list(scenarios.values()))
+    out.print(f"[bold]{first}[/bold]")
+    for line in [*rest, *([ranking] if ranking else [])]:
+        out.print(line)
     for table in (by_batch_table(found), at_load_table(found, question.slo)):
         out.print()
         out.print(table)
     out.print()
-    ranking = ranking_line(list(scenarios.values()))
-    lines = [*acceptance_lines(found), *([ranking] if ranking else []), engine_line(question)]
+    lines = [*acceptance_lines(found), engine_line(question)]
     lines += [f"Prices: {question.model.name} on {question.gpu.name} by {found.price_name}."]
     for line in [*lines, *deployment_lines(question), *unstated_line(assumed)]:
-        out.print(line, soft_wrap=True, markup=False)
+        out.print(line, markup=False)

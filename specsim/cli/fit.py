@@ -64,11 +64,13 @@ def _print(
     from specsim.report.fitted_acceptance import candidates_table, read_table
 
     screen = console()
+    for line in told:
+        screen.print(line, markup=False)
     screen.print(read_table(logs, records, found.used))
     if found.chosen.candidates:
         screen.print(candidates_table(found.chosen))
-    for line in (*told, "what these logs cannot tell:", *(f"  {line}" for line in untold)):
-        screen.print(line, markup=False, soft_wrap=True)
+    for line in ("what these logs cannot tell:", *(f"  {line}" for line in untold)):
+        screen.print(line, markup=False)
 
 
 def _document(chosen: ChosenLaw) -> dict[str, Any]:

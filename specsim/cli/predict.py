@@ -66,7 +66,7 @@ def predict(
 
 
 def _print(asked: Asked, speedups: SpeedupMap, exits: Sequence[Exit], answer: Verdict) -> None:
-    from specsim.report.assumed import assumed_lines, unstated_line
+    from specsim.report.assumed import assumed_lines, longest_draft, unstated_line
     from specsim.report.tables import exit_table, map_table, split_table
 
     out = console()
@@ -77,5 +77,5 @@ def _print(asked: Asked, speedups: SpeedupMap, exits: Sequence[Exit], answer: Ve
     if exits:
         out.print(exit_table(exits))
     out.print()
-    for line in (*assumed_lines(asked.scenario, speedups), *unstated_line(asked.assumed)):
+    for line in (*assumed_lines(asked.scenario, speedups), *unstated_line((*asked.assumed, *longest_draft(asked)))):
         out.print(line, markup=False)

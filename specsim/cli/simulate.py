@@ -136,7 +136,7 @@ class _Simulated:
         for name, lines in self._verdicts().items():
             out.print(f"[bold]{name}[/bold]")
             for line in lines:
-                out.print(f"  {line}", soft_wrap=True, markup=False)
+                out.print(f"  {line}", markup=False)
         if self.repeated:
             for table in replications_tables(self.repeated, self.compared, self.asked.scenario.seed):
                 out.print(table)
@@ -145,7 +145,7 @@ class _Simulated:
         if self.sure:
             out.print(predicted_table(self.sure))
         for line in self._assumed():
-            out.print(line, soft_wrap=True, markup=False)
+            out.print(line, markup=False)
         main = self.repeated.get(self.runs.main, [])
         if len(main) > 1 and len({json.dumps({**run, "scenario_sha256": None}) for run in main}) == 1:
             messages().print("the replications are all alike: nothing in this scenario is drawn by the seed")
@@ -177,13 +177,17 @@ class _Simulated:
         return found
 
     def _assumed(self) -> list[str]:
-        from specsim.report.assumed import ranking_line, run_lines, unstated_line
+        from specsim.report.assumed import longest_draft, ranking_line, run_lines, unstated_line
 
         first = self.runs.first()
         told = first.get(self.runs.main) or next(iter(first.values()))
         ranking = ranking_line(list(self.scenarios.values()))
         lines = run_lines(self.asked.scenario, told["prices"], told["price_source"])
-        return [*lines, *([ranking] if ranking else []), *unstated_line(self.asked.assumed)]
+        return [
+            *lines,
+            *([ranking] if ranking else []),
+            *unstated_line((*self.asked.assumed, *longest_draft(self.asked))),
+        ]
 
 
 def _intervals(alternatives: dict[str, Scenario], runs: int, trim: Margins) -> dict[str, dict[str, PredictedInterval]]:

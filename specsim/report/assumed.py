@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from specsim.analytic.speedups import SpeedupMap
 from specsim.scenario import Scenario
+from specsim.scenario.short import Asked
 from specsim.specs.formats import format_of, format_on
 from specsim.specs.mixers import Attention, Recurrent
 from specsim.units import GB
@@ -37,6 +38,19 @@ def drafter_line(scenario: Scenario) -> list[str]:
     return [
         f"Drafter: {speculation.drafter_name()}, up to {speculation.max_draft_tokens} drafts a round; acceptance "
         f"{speculation.acceptance_origin.sentence()}."
+    ]
+
+
+def longest_draft(asked: Asked) -> list[str]:
+    """Up to which draft length an answer looks, where the question left it to the program."""
+    speculation, stated = asked.scenario.speculation, asked.fields.get("speculation")
+    if speculation is None or not speculation.program.drafts:
+        return []
+    if isinstance(stated, dict) and "max_draft_tokens" in stated:
+        return []
+    longest, name = speculation.max_draft_tokens, speculation.program.name
+    return [
+        f"{longest} drafts a round at most, {name}'s usual number (--draft-tokens N for more; tune finds the best)"
     ]
 
 

@@ -60,9 +60,11 @@ def candidates_table(chosen: ChosenLaw) -> Table:
 def law_lines(chosen: ChosenLaw) -> list[str]:
     """The law's numbers with their intervals, and what they mean for rounds and for requests."""
     level, length, k = f"{chosen.level:.0%}", chosen.acceptance_length, chosen.draft_tokens
-    lines = [f"law: {chosen.name}; intervals hold together at {level}"]
+    lines = [
+        f"acceptance length over rounds that drafted, k = {k}: {_shown(length)}",
+        f"law: {chosen.name}; intervals hold together at {level}",
+    ]
     lines += [f"  {name} {_shown(one)}" for name, one in chosen.numbers.items()]
-    lines.append(f"  acceptance length over rounds that drafted, k = {k}: {_shown(length)}")
     if isinstance(chosen.law, LatentAcceptance):
         spread = chosen.law.by_request(k)
         lines.append(
