@@ -6,19 +6,19 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from socket import gethostname
+from socket import AI_PASSIVE, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, gethostname, socket
 from typing import Annotated
 
 import typer
 
-from specsim.errors import MissingExtra
+from specsim.errors import InvalidInput, MissingExtra, shown
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 LARGEST_UPLOAD_MB = 16  # the page reads no larger file
 
 
 def dashboard(
-    port: Annotated[int, typer.Option(help="Port on this machine.")] = 8501,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 8501,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets all who reach this machine open it.")
     ] = LOOPBACK,
@@ -26,6 +26,7 @@ def dashboard(
     """Serve the page until Ctrl-C, to this machine alone unless --host says otherwise."""
     if find_spec("streamlit") is None:
         raise MissingExtra("streamlit", "app")
+    _refuse_unusable(host, port)
     package = Path(__file__).parents[1]
     bundled = package / "bundled" / "streamlit_app.py"
     page = bundled if bundled.exists() else package.parent / "streamlit_app.py"
@@ -45,3 +46,21 @@ def dashboard(
     ]
     print(f"specsim dashboard: http://{name}:{port}", file=sys.stderr)
     raise typer.Exit(subprocess.call([sys.executable, "-m", "streamlit", "run", str(page), *options]))
+
+
+def _refuse_unusable(host: str, port: int) -> None:
+    """Raises InvalidInput where nothing can listen."""
+    reason = "it is empty"
+    if host:
+        try:
+            family, kind, protocol, _, address = getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_PASSIVE)[0]
+            with socket(family, kind, protocol) as probe:
+                probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+                probe.bind(address)
+            return
+        except (OSError, UnicodeError) as error:
+            reason = str(getattr(error, "strerror", None) or error)
+    raise InvalidInput(
+        f"nothing can listen at --host {shown(host)} --port {port}: {reason}; give an address of this machine "
+        f"({LOOPBACK}, or {EVERYWHERE} for all) and a free port"
+    )

@@ -31,7 +31,9 @@ def fit(
     drafter: Annotated[str | None, typer.Option(help="Which drafter, where a trace holds several.")] = None,
     concentration: Annotated[
         float | None,
-        typer.Option(min=1e-3, help="How alike requests are, from elsewhere: of their Beta law, for pooled counters."),
+        typer.Option(
+            min=1e-3, max=1e6, help="How alike requests are, from elsewhere: of their Beta law, for pooled counters."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -54,8 +54,8 @@ class SpaceOptions(OptionGroup):
 
         return Named(
             gpus=names(self.gpu),
-            tensor_parallel=whole_numbers(self.tensor_parallel, "--tp"),
-            data_parallel=whole_numbers(self.data_parallel, "--dp"),
+            tensor_parallel=whole_numbers(self.tensor_parallel, "--tp", least=1),
+            data_parallel=whole_numbers(self.data_parallel, "--dp", least=1),
             drafters=names(self.drafter),
             draft_tokens=whole_numbers(self.draft_tokens, "--draft-tokens"),
             weight_bits=numbers(self.weight_bits, "--weight-bits"),
@@ -97,6 +97,8 @@ def plan(
         print_json(answer.as_json())
     else:
         _print(answer)
+        if named.leaves_schedules(answer.scenario):
+            console().print("--schedules also tries a k by batch size.")
 
 
 def _answer(

@@ -55,6 +55,10 @@ def report(
     named, grows = Named(gpus=others, usd=prices.usd_by_gpu()), growth.asked()
     if grows is not None and not simulated:
         raise InvalidInput("--growth asks for a plan, which is simulated; drop --by-formula")
+    if others and not simulated:
+        raise InvalidInput(
+            f"--gpu {gpu} asks for a plan over several, which is simulated; name one or drop --by-formula"
+        )
     evidence = None if case is None else _evidence(case, asked)
     several = ["--gpu", ",".join(gpus)] if len(gpus) > 1 else []
     options = [*several, *prices.words(), *growth.words()]

@@ -79,6 +79,7 @@ def _print_json(rows: list[dict[str, Any]], found: list[Any], done: int, folder:
 
 
 def _print(rows: list[dict[str, Any]], found: list[Any], done: int, folder: Path) -> None:
+    from specsim.report.document.blocks import as_sentence
     from specsim.report.frontier import frontier_tables, gain_line
 
     screen = console()
@@ -86,13 +87,12 @@ def _print(rows: list[dict[str, Any]], found: list[Any], done: int, folder: Path
         screen.print(table)
     line = gain_line(found)
     if line is not None:
-        screen.print(line, soft_wrap=True, markup=False)
+        screen.print(as_sentence(line), markup=False)
     reasons = Counter(row["error"] for row in rows if row.get("error") is not None)
     for reason, count in reasons.most_common(MOST_REASONS):
-        screen.print(f"no answer, {count} points: {reason}", soft_wrap=True, markup=False)
+        screen.print(f"no answer, {count} points: {reason}", markup=False)
     if len(reasons) > MOST_REASONS:
         screen.print(f"and {len(reasons) - MOST_REASONS} reasons more, in the column error")
-    messages().print(
-        f"{len(rows)} points, {done} answered now and {len(rows) - done} kept from before; wrote "
-        f"{folder}/results.parquet and pareto.html"
-    )
+    told = messages()
+    told.print(f"{len(rows)} points, {done} answered now and {len(rows) - done} kept from before")
+    told.print(f"wrote {folder}/results.parquet and pareto.html")

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from rich.table import Table
 
 from specsim.kept_files import replace_text
-from specsim.planning.sweep.frontier import Offer, cheapness, frontier, throughput
+from specsim.planning.sweep.frontier import Offer, cheapness, frontier, gains, throughput
 from specsim.report.figures import OFF, ON, laid_out
 
 PER_USER = "output tokens/s a user (interactivity)"
@@ -29,8 +29,10 @@ def frontier_tables(offers: Sequence[Offer]) -> list[Table]:
 def _table(title: str, offers: Sequence[Offer], worth: Callable[[Offer], float]) -> Table:
     table = Table(title=f"Pareto frontier of {len(offers)} points: {title}", title_justify="left")
     priced = any(one.usd is not None for one in offers)
-    for column in ("setting", "GPUs", "batch", "a user", "a GPU", *(("USD per 1M",) if priced else ())):
-        table.add_column(column, justify="left" if column == "setting" else "right", no_wrap=True)
+    table.add_column("setting", justify="left", overflow="fold")
+    figures = ("GPUs", "batch", "tokens/s\na user", "tokens/s\na GPU", *(("USD per\n1M tokens",) if priced else ()))
+    for column in figures:
+        table.add_column(column, justify="right", no_wrap=True)
     for speculates in (True, False):
         best = frontier([one for one in offers if one.speculates == speculates], worth)
         for one in _thinned(best):
@@ -50,15 +52,40 @@ def _thinned(best: list[Offer]) -> list[Offer]:
 
 
 def gain_line(offers: Sequence[Offer]) -> str | None:
-    """What speculation adds along the frontier of off: throughput at no less speed for a user."""
+    """What speculation adds to throughput a GPU at equal speed for a user, and which speeds only one side reaches."""
     on, off = (frontier([one for one in offers if one.speculates == wanted]) for wanted in (True, False))
-    gains = sorted(one.per_gpu / best.per_gpu for best in off for one in _at_least(on, best.per_user))
-    if not gains:
+    if not on or not off:
         return None
-    return (
-        f"speculation on gives {gains[len(gains) // 2]:.2f}x the output tokens/s/GPU of off at no less speed for a "
-        f"user (median along the frontier of off; {gains[0]:.2f}x to {gains[-1]:.2f}x)"
+    return "; ".join([_gain(on, off), *_reach("speculation on", on, "off", off), *_reach("off", off, "on", on)])
+
+
+def _gain(on: Sequence[Offer], off: Sequence[Offer]) -> str:
+    found = sorted(gains(on, off), key=lambda one: one.ratio)
+    if not found:
+        ends = [f"{best[0].per_user:,.1f} to {best[-1].per_user:,.1f}" for best in (on, off)]
+        return (
+            f"the frontiers share no output tokens/s a user (speculation on {ends[0]}, off {ends[1]}), so there is no "
+            "ratio of their output tokens/s/GPU"
+        )
+    least, middle, most = (
+        f"{one.ratio:.2f}x (at {one.per_user:,.1f})" for one in (found[0], found[len(found) // 2], found[-1])
     )
+    told = least if len(found) == 1 else f"{least} to {most}"
+    median = f", {middle} in the median of their points" if len(found) > 2 else ""
+    return (
+        "at equal output tokens/s a user, straight lines between the points of a frontier, speculation on gives "
+        f"{told} the output tokens/s/GPU of off{median}"
+    )
+
+
+def _reach(name: str, best: Sequence[Offer], other: str, slower: Sequence[Offer]) -> list[str]:
+    fastest, limit = best[-1].per_user, slower[-1].per_user
+    if fastest <= limit:
+        return []
+    return [
+        f"{name} reaches up to {fastest:,.1f} output tokens/s a user, which {other} does not reach at all (at most "
+        f"{limit:,.1f})"
+    ]
 
 
 def write_page(path: Path, name: str, offers: Sequence[Offer]) -> None:
@@ -114,11 +141,6 @@ def _marks(best: Sequence[Offer], cards: bool) -> list[str]:
     where = [f"TP{one.tensor_parallel} {one.gpu if cards else ''}".rstrip() for one in best]
     names = [f"{each} {there}" for each, there in zip(drafts, where, strict=True)]
     return [name if place == 0 or name != names[place - 1] else "" for place, name in enumerate(names)]
-
-
-def _at_least(best: Sequence[Offer], per_user: float) -> list[Offer]:
-    """The offer with the most throughput among those that are as fast for a user; none, or it."""
-    return [one for one in best if one.per_user >= per_user][:1]
 
 
 def _usd(offer: Offer) -> float:

@@ -48,6 +48,13 @@ def test_the_table_says_what_the_document_does(capsys: pytest.CaptureFixture[str
     assert "serve 20 requests/s within the SLO" in text
     assert "With speculation no choice meets it." not in text  # none was asked for
     assert "Simulated: 4 runs" in text
+    assert "--schedules" not in text
+
+
+def test_a_plan_with_drafters_names_the_schedules_it_left(capsys: pytest.CaptureFixture[str]) -> None:
+    one = ["a100-80gb" if word == "a100-80gb,l40s" else word for word in ASKED]
+    assert main([*one, *SLO, "--drafter", "eagle-3", "--draft-tokens", "2"]) == 0
+    assert capsys.readouterr().out.endswith("--schedules also tries a k by batch size.\n")
 
 
 def test_an_impossible_slo_exits_3_and_says_by_how_much(capsys: pytest.CaptureFixture[str]) -> None:

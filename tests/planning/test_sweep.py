@@ -8,18 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from specsim.cli.main import main
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.planning.sweep.answers import ANSWERS, SUMMARY, AnswerRow, predicted
-from specsim.planning.sweep.frontier import Offer, cheapness, frontier
+from specsim.planning.sweep.frontier import Gain, Offer, cheapness, frontier, gains
 from specsim.planning.sweep.kept import KeptRows
 from specsim.planning.sweep.points import Point, own_prices, read_sweep, sweep_points
 from specsim.planning.sweep.run import Backend, run_points
+from specsim.report.frontier import frontier_tables, gain_line
 from specsim.scenario import Scenario
 
 SCENARIO = """
@@ -284,12 +288,48 @@ def test_the_frontier_holds_what_no_other_beats_in_both() -> None:
     assert [one.per_user for one in frontier(priced, cheapness)] == [12]
 
 
+def without_drafts(*points: tuple[float, float]) -> list[Offer]:
+    return [replace(offer(*point), drafter="off", draft_tokens=0) for point in points]
+
+
+def test_frontiers_compare_at_equal_speed_where_both_reach_it() -> None:
+    on, off = [offer(20, 300), offer(40, 200)], without_drafts((10, 200), (30, 100))
+    assert gains(on, off) == [Gain(20, 300 / 150), Gain(30, 250 / 100)]  # 150 and 250 lie halfway on the lines
+    assert gain_line([*on, *off]) == (
+        "at equal output tokens/s a user, straight lines between the points of a frontier, speculation on gives 2.00x "
+        "(at 20.0) to 2.50x (at 30.0) the output tokens/s/GPU of off; speculation on reaches up to 40.0 output "
+        "tokens/s a user, which off does not reach at all (at most 30.0)"
+    )
+    assert gains(off, [offer(10, 100), offer(20, 75), offer(30, 10)]) == [Gain(10, 2), Gain(20, 2), Gain(30, 10)]
+
+
+def test_no_ratio_where_frontiers_share_no_speed() -> None:
+    on, off = [offer(255, 2044), offer(322, 322)], without_drafts((129, 1037), (152, 152))
+    assert gains(on, off) == gains(on, []) == gains([], off) == []
+    told = gain_line([*on, *off])
+    assert told is not None
+    assert "x (at" not in told
+    assert "(speculation on 255.0 to 322.0, off 129.0 to 152.0)" in told
+    assert "up to 322.0 output tokens/s a user, which off does not reach at all (at most 152.0)" in told
+    assert gain_line(on) is None
+
+
+def test_a_narrow_frontier_folds_names_and_keeps_figures_whole() -> None:
+    long = replace(offer(1234.5, 98765.4, usd=1234.567), drafter="a-drafter-" * 9, gpus=64, batch=4096.0)
+    screen = Console(file=StringIO(), width=80)
+    for table in frontier_tables([long]):
+        screen.print(table)
+    text = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert all(text.count(figure) == 2 for figure in (" 64 ", " 4096 ", " 1,234.5 ", " 98,765.4 ", " 1234.567 "))
+
+
 def test_a_price_by_gpu_makes_a_second_frontier(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "small.yaml").write_text(SMALL + "usd_per_gpu_hour: {rtx-4090: 0.36}\n")
     assert main(["sweep", str(folder / "small.yaml"), "--out", str(folder / "out"), "--jobs", "1"]) == 0
     told = capsys.readouterr().out
     assert "cost against output tokens/s a user" in told
-    assert "speculation on gives" in told
+    assert "output tokens/s a user, which off does not reach at all" in " ".join(told.split())
     most = max(row["output_tokens_per_s_per_gpu"] for row in KeptRows(folder / "out").rows.values())
     assert f"{0.36e6 / 3600 / most:.3f}" in told  # 0.36 USD an hour are 100 USD a million seconds
 

@@ -55,6 +55,15 @@ class Named:
         )  # fmt: skip
         return space, assumed
 
+    def leaves_schedules(self, scenario: Scenario) -> bool:
+        """Whether schedules could be tried too: a drafter's length is fixed, the scenario's own or of one named."""
+        own = scenario.speculation
+        if self.drafters:
+            drafts = any(drafter_fields(name) is not None for name in self.drafters)
+        else:
+            drafts = own is not None and isinstance(own.policy, FixedPolicy)
+        return drafts and not self.schedules
+
     def _drafters(self, scenario: Scenario) -> tuple[tuple[DrafterChoice | None, ...], tuple[str, ...]]:
         if any(k < 1 for k in self.draft_tokens):
             raise InvalidInput(f"--draft-tokens {min(self.draft_tokens)} drafts nothing; off is always tried too")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from specsim.errors import InvalidInput
 from specsim.planning.sweep.answers import AnswerRow
 
@@ -82,6 +84,31 @@ def frontier(points: Sequence[Offer], worth: Callable[[Offer], float] = throughp
         if not best or worth(one) > worth(best[-1]):
             best.append(one)
     return best[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Throughput a GPU of one frontier over another's at the same speed for a user, in output tokens/s."""
+
+    per_user: float
+    ratio: float
+
+
+def gains(on: Sequence[Offer], off: Sequence[Offer]) -> list[Gain]:
+    """``on`` over ``off``, two frontiers, at each speed of a point that lies within both; none where they share none.
+
+    Between points both are straight lines, as drawn. A ratio of two lines is monotonic, so that the least and the
+    most of all speeds are among these.
+    """
+    if not on or not off:
+        return []
+    low, high = max(on[0].per_user, off[0].per_user), min(on[-1].per_user, off[-1].per_user)
+    speeds = sorted({one.per_user for one in (*on, *off) if low <= one.per_user <= high})
+    return [Gain(speed, _per_gpu_at(on, speed) / _per_gpu_at(off, speed)) for speed in speeds]
+
+
+def _per_gpu_at(best: Sequence[Offer], per_user: float) -> float:
+    return float(np.interp(per_user, [one.per_user for one in best], [one.per_gpu for one in best]))
 
 
 def _usd_per_hour(price: UsdPerGpuHour, gpu: str) -> float:
