@@ -62,13 +62,19 @@ def typed(page: Any, role: str, label: str, text: str) -> None:
 def settled(page: Any) -> list[str]:
     """The verdict's words and figures, once the page stands still."""
     page.wait_for_selector(".verdict b")
-    page.wait_for_timeout(500)
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
+    still(page)
     return [*page.locator(".verdict").all_inner_texts(), *page.get_by_test_id("stMetricValue").all_inner_texts()]
+
+
+def still(page: Any) -> None:
+    """Once the script has run: what it draws anew takes no clicks."""
+    page.wait_for_timeout(500)  # until a change has reached the server
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
 
 
 def downloaded(page: Any, label: str, path: Path) -> str:
     """The text of the file that a button gives."""
+    still(page)
     with page.expect_download() as taken:
         page.get_by_role("button", name=label).first.click()
     taken.value.save_as(path)
