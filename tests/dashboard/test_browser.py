@@ -81,18 +81,24 @@ def downloaded(page: Any, label: str, path: Path) -> str:
     return path.read_text()
 
 
+def simulated(page: Any, *, rate: str, tpot: str, told: str) -> list[str]:
+    """Ask at a rate and a limit, and simulate; the verdict by formula, once the simulation's is ``told``."""
+    typed(page, "spinbutton", "Requests/s", rate)
+    page.get_by_text(f"the mean at {rate} requests/s").first.wait_for()
+    typed(page, "textbox", "TPOT p95", tpot)
+    verdict = settled(page)
+    page.get_by_role("button", name="Simulate this load").click()
+    page.get_by_text(told).first.wait_for()
+    return verdict
+
+
 def test_a_user_asks_changes_takes_along_and_shares(page: Any, address: str, tmp_path: Path) -> None:
     page.goto(f"{address}/?set=workload.requests=200")  # few, so that simulations end soon
     first = settled(page)
     chosen(page, "Model", "llama-3.3-70b")
     chosen(page, "Tensor parallel", "4")
-    typed(page, "spinbutton", "Requests/s", "4")
-    page.get_by_text("the mean at 4 requests/s").first.wait_for()
-    typed(page, "textbox", "TPOT p95", "40ms")
-    second = settled(page)
+    second = simulated(page, rate="4", tpot="40ms", told="speculation on: SLO met")
     assert second != first
-    page.get_by_role("button", name="Simulate this load").click()
-    page.get_by_text("speculation on: SLO met").first.wait_for()
     page.get_by_role("button", name="Tune vllm").click()
     schedule = downloaded(page, "Engine configuration", tmp_path / "speculation.sh")
     assert schedule.startswith("vllm serve ")
@@ -100,13 +106,8 @@ def test_a_user_asks_changes_takes_along_and_shares(page: Any, address: str, tmp
 
     chosen(page, "Drafter", "ngram")
     page.get_by_text("drafter ngram").first.wait_for()
-    typed(page, "spinbutton", "Requests/s", "8")
-    page.get_by_text("the mean at 8 requests/s").first.wait_for()
-    typed(page, "textbox", "TPOT p95", "5ms")
-    third = settled(page)
+    third = simulated(page, rate="8", tpot="5ms", told="speculation on: SLO missed")
     assert third != second
-    page.get_by_role("button", name="Simulate this load").click()
-    page.get_by_text("speculation on: SLO missed").first.wait_for()
     assert "Llama-3.3-70B" in downloaded(page, "Report (HTML)", tmp_path / "report.html")
 
     other = page.context.new_page()
