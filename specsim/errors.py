@@ -11,14 +11,24 @@ traceback; any other exception is a bug in specsim and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+MOST_TOLD = 20  # faults of one message
 
 
 class SpecsimError(Exception):
-    """Base of all errors that are answers to the user rather than bugs."""
+    """Base of all errors that are answers to the user rather than bugs; several faults are told as one line."""
 
     exit_status = 2
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__(*faults)
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return told_together(self.faults)
 
 
 class InvalidInput(SpecsimError):
@@ -36,6 +46,34 @@ class MissingExtra(NoAnswer):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install {package} (or specsim's extra [{extra}])")
+
+
+class Faults:
+    """Collects what independent checks object to, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keeps the InvalidInput that ends its block."""
+        try:
+            yield
+        except InvalidInput as error:
+            self.found += [fault for fault in error.faults if fault not in self.found]
+
+    def tell(self) -> None:
+        """Raises InvalidInput with every fault that was kept; nothing where there is none."""
+        if self.found:
+            raise InvalidInput(*self.found)
+
+
+def told_together(faults: Sequence[str]) -> str:
+    """Faults as one line: a single one as it is, several counted and numbered."""
+    if len(faults) == 1:
+        return faults[0]
+    rest = f" (and {len(faults) - MOST_TOLD} more)" if len(faults) > MOST_TOLD else ""
+    return f"{len(faults)} faults: {'; '.join(f'({n}) {one}' for n, one in enumerate(faults[:MOST_TOLD], 1))}{rest}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInput:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specsim.cli.groups import OptionGroup
+from specsim.cli.lists import GpuPrice, gpu_price
 from specsim.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
 class PriceOptions(OptionGroup):
     """Prices of GPUs an hour; single ones over the file's."""
 
-    price: Annotated[list[str] | None, typer.Option(help="GPU=USD an hour (repeatable): h100=2.50.")] = None
+    price: Annotated[
+        list[GpuPrice] | None,
+        typer.Option(parser=gpu_price, metavar="GPU=USD", help="USD an hour (repeatable): h100=2.50."),
+    ] = None
     prices: Annotated[Path | None, typer.Option(help="Prices: YAML of GPU: USD, or SkyPilot's vms.csv.")] = None
     region: Annotated[str | None, typer.Option(help="Of the catalogue's offers.")] = None
     spot: Annotated[bool, typer.Option("--spot", help="Spot prices of the catalogue.")] = False
 
     def usd_by_gpu(self) -> dict[str, float]:
         """By the GPU's full name."""
-        from specsim.interop.gpu_prices import price_of, read_gpu_prices
+        from specsim.interop.gpu_prices import read_gpu_prices
 
         if self.prices is None and (self.region is not None or self.spot):
             raise InvalidInput(
@@ -34,11 +38,11 @@ class PriceOptions(OptionGroup):
             )
         offers = {} if self.prices is None else read_gpu_prices(self.prices, region=self.region, spot=self.spot)
         found = {name: offer.usd_per_gpu_hour for name, offer in offers.items()}
-        return found | dict(map(price_of, self.price or ()))
+        return found | dict(self.price or ())
 
     def words(self) -> list[str]:
         """As they were given."""
-        found = [word for one in self.price or () for word in ("--price", one)]
+        found = [word for one in self.price or () for word in ("--price", f"{one[0].lower()}={one[1]:g}")]
         found += [] if self.prices is None else ["--prices", str(self.prices)]
         found += [] if self.region is None else ["--region", self.region]
         return [*found, *(["--spot"] if self.spot else [])]

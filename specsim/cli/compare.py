@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specsim.cli.lists import whole_numbers
+from specsim.cli.lists import Names, WholeNumbers, names, whole_numbers
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
 from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput
@@ -23,10 +23,21 @@ if TYPE_CHECKING:
 def compare(
     question: Question,
     drafters: Annotated[
-        str | None,
-        typer.Option(help="Drafters, comma-separated: techniques, draft models, files; default those engines serve."),
+        Names | None,
+        typer.Option(
+            parser=names,
+            metavar="LIST",
+            help="Drafters, comma-separated: techniques, draft models, files; default those engines serve.",
+        ),
     ] = None,
-    batches: Annotated[str | None, typer.Option(help="Batch sizes, comma-separated; default 1, 2, 4, .. 128.")] = None,
+    batches: Annotated[
+        WholeNumbers | None,
+        typer.Option(
+            parser=whole_numbers(least=1),
+            metavar="LIST",
+            help="Batch sizes, comma-separated; default 1, 2, 4, .. 128.",
+        ),
+    ] = None,
     fit: Annotated[
         list[str] | None,
         typer.Option(help="Acceptance from your logs: FILE for the one drafter, or DRAFTER=FILE (repeatable)."),
@@ -41,10 +52,10 @@ def compare(
     from specsim.planning.compare import with_each
 
     left_out: dict[str, str] = {}
-    names = [one.strip() for one in drafters.split(",")] if drafters else _usual(question, left_out)
-    logs = _logs(fit or (), names)
+    compared = list(drafters or _usual(question, left_out))
+    logs = _logs(fit or (), compared)
     asked = with_each(
-        names, lambda name: _with_drafter(question, name, logs.get(name, [])), None if drafters else left_out
+        compared, lambda name: _with_drafter(question, name, logs.get(name, [])), None if drafters else left_out
     )
     with progress_bar() as bar:
         task = bar.add_task("", total=1 + len(asked) + min(simulated, len(asked)), completed=-1)
@@ -56,7 +67,7 @@ def compare(
         found = find(
             scenarios,
             left_out=left_out,
-            batches=whole_numbers(batches, "--batches") or None,
+            batches=batches,
             simulated=simulated,
             progress=tell,
         )
@@ -68,9 +79,9 @@ def _usual(question: Question, left_out: dict[str, str]) -> list[str]:
     from specsim.planning.compare import usual_drafters
 
     plain = replace(question, short=question.short | {"drafter": "off", "draft_tokens": None}).ask().scenario
-    names, left = usual_drafters(plain.model, question.options().drafter)
+    usual, left = usual_drafters(plain.model, question.options().drafter)
     left_out |= left
-    return names
+    return usual
 
 
 def _with_drafter(question: Question, name: str, logs: list[Path]) -> Asked:
@@ -84,16 +95,18 @@ def _with_drafter(question: Question, name: str, logs: list[Path]) -> Asked:
     return accepting_as_logged(asked, [read_log_file(log) for log in logs], ", ".join(map(str, logs)))
 
 
-def _logs(fits: Sequence[str], names: list[str]) -> dict[str, list[Path]]:
+def _logs(fits: Sequence[str], compared: list[str]) -> dict[str, list[Path]]:
     """By drafter, the logs that its acceptance is fitted to. Raises InvalidInput where it is not clear whose."""
     found: dict[str, list[Path]] = {}
     for text in fits:
         name, separator, file = text.partition("=")
-        if not separator and len(names) != 1:
+        if not separator and len(compared) != 1:
             raise InvalidInput(f"--fit {text!r} does not say whose log it is; write DRAFTER={text}")
-        drafter = name if separator else names[0]
-        if drafter not in names:
-            raise InvalidInput(f"--fit names drafter {drafter!r}, which is not compared; compared: {', '.join(names)}")
+        drafter = name if separator else compared[0]
+        if drafter not in compared:
+            raise InvalidInput(
+                f"--fit names drafter {drafter!r}, which is not compared; compared: {', '.join(compared)}"
+            )
         found.setdefault(drafter, []).append(Path(file if separator else text))
     return found
 

@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from specsim.cli.options import JsonOption, console, messages, print_json
+from specsim.cli.verb import Verb
 
 app = typer.Typer(
     no_args_is_help=True, help="Read an engine's configuration, logs, results, a trace or a model: YAML to paste."
@@ -17,7 +18,7 @@ LONGEST_PATH = 1024
 FileArgument = Annotated[Path, typer.Argument(help="The file, as its program wrote it.")]
 
 
-@app.command("acceptance")
+@app.command("acceptance", cls=Verb)
 def acceptance(
     file: FileArgument,
     before: Annotated[
@@ -44,7 +45,7 @@ def acceptance(
     _answer({"speculation": speculation}, facts, record.notes, as_json=as_json)
 
 
-@app.command("bench")
+@app.command("bench", cls=Verb)
 def bench(file: FileArgument, as_json: JsonOption = False) -> None:
     """The load and the figures of vllm bench serve, SGLang's bench_serving, AIPerf, genai-perf or GuideLLM."""
     from specsim.interop.load_results import read_load_results
@@ -60,7 +61,7 @@ def bench(file: FileArgument, as_json: JsonOption = False) -> None:
         _answer({"workload": one.workload()}, {"format": one.format, **one.metrics}, tuple(notes), as_json=False)
 
 
-@app.command("trace")
+@app.command("trace", cls=Verb)
 def trace(file: FileArgument, as_json: JsonOption = False) -> None:
     """Which requests a trace holds: its format is known by its columns."""
     from specsim.interop.traces.read import read_trace
@@ -83,7 +84,7 @@ def trace(file: FileArgument, as_json: JsonOption = False) -> None:
     _answer({"workload": workload}, facts, found.remarks(), as_json=as_json)
 
 
-@app.command("model")
+@app.command("model", cls=Verb)
 def model(file: FileArgument, as_json: JsonOption = False) -> None:
     """A model's config.json, or the folder that holds it: its layers, parameters and bytes a token."""
     from specsim.interop.huggingface import model_from_config
@@ -99,7 +100,7 @@ def model(file: FileArgument, as_json: JsonOption = False) -> None:
     _answer({"model": found.model_dump(mode="json", exclude_defaults=True)}, facts, (), as_json=as_json)
 
 
-@app.command("config")
+@app.command("config", cls=Verb)
 def config(
     source: Annotated[str, typer.Argument(help="A file, or the command line in quotes; - reads it from stdin.")],
     as_json: JsonOption = False,

@@ -33,6 +33,7 @@ from specsim.cli import (
     tune,
     validate,
 )
+from specsim.cli.verb import Verb
 from specsim.errors import SpecsimError
 from specsim.version import __version__
 
@@ -46,24 +47,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Predict what speculative decoding does to LLM serving, and prove it against real runs.",
 )
-app.command("quickstart")(quickstart.quickstart)
-app.command("init")(init.init)
-app.command("schema")(schema.schema)
+app.command("quickstart", cls=Verb)(quickstart.quickstart)
+app.command("init", cls=Verb)(init.init)
+app.command("schema", cls=Verb)(schema.schema)
 app.add_typer(profile.app, name="profile")
-app.command("predict")(predict.predict)
-app.command("simulate")(simulate.simulate)
-app.command("compare")(compare.compare)
-app.command("measure")(measure.measure)
-app.command("validate")(validate.validate)
-app.command("fit")(fit.fit)
-app.command("calibrate")(calibrate.calibrate)
-app.command("tune")(tune.tune)
-app.command("plan")(plan.plan)
-app.command("sweep")(sweep.sweep)
+app.command("predict", cls=Verb)(predict.predict)
+app.command("simulate", cls=Verb)(simulate.simulate)
+app.command("compare", cls=Verb)(compare.compare)
+app.command("measure", cls=Verb)(measure.measure)
+app.command("validate", cls=Verb)(validate.validate)
+app.command("fit", cls=Verb)(fit.fit)
+app.command("calibrate", cls=Verb)(calibrate.calibrate)
+app.command("tune", cls=Verb)(tune.tune)
+app.command("plan", cls=Verb)(plan.plan)
+app.command("sweep", cls=Verb)(sweep.sweep)
 app.add_typer(import_files.app, name="import")
-app.command("report")(report.report)
-app.command("systems")(systems.systems)
-app.command("dashboard", context_settings={"allow_extra_args": False})(dashboard.dashboard)
+app.command("report", cls=Verb)(report.report)
+app.command("systems", cls=Verb)(systems.systems)
+app.command("dashboard", cls=Verb)(dashboard.dashboard)
 
 
 def _version(asked: bool) -> None:
@@ -109,7 +110,8 @@ def _status_of(arguments: Sequence[str]) -> int:
             return 2
         from specsim.specs.faults import in_plain_words  # not before it is needed: pydantic takes a while
 
-        return _fail(f"{in_plain_words(message()).rstrip('.')}; see specsim --help", 2)
+        verb = getattr(getattr(error, "ctx", None), "command_path", "specsim")
+        return _fail(f"{in_plain_words(message()).rstrip('.')}; see {verb} --help", 2)
     if status == INTERRUPTED:  # typer turns Ctrl-C into this status
         return _fail("stopped by Ctrl-C; measured rows are kept, and the same command goes on from there", INTERRUPTED)
     return status if isinstance(status, int) else 0

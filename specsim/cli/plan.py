@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,60 +10,95 @@ import typer
 
 from specsim.cli.choices import GrowthOptions, PriceOptions
 from specsim.cli.groups import OptionGroup
-from specsim.cli.lists import names, numbers, whole_numbers
+from specsim.cli.lists import Names, Numbers, WholeNumbers, names, numbers, whole_numbers
 from specsim.cli.options import JsonOption, console, print_json, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
 from specsim.cli.workers import cores, worker_processes
-from specsim.errors import InvalidInput
+from specsim.errors import Faults, InvalidInput
 from specsim.progress import Progress
 
 if TYPE_CHECKING:
     from specsim.planning.plan.answer import PlanAnswer
     from specsim.planning.plan.growth import Growth
     from specsim.planning.plan.named import Named
+    from specsim.scenario import Asked
+
+COUNTS = whole_numbers(least=1)
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceOptions(OptionGroup):
     """What the plan may choose from."""
 
-    gpu: Annotated[str | None, typer.Option(help="GPU types, comma-separated: h100,h200.")] = None
+    gpu: Annotated[
+        Names | None, typer.Option(parser=names, metavar="LIST", help="GPU types, comma-separated: h100,h200.")
+    ] = None
     tensor_parallel: Annotated[
-        str | None, typer.Option("--tp", "--tensor-parallel-size", help="GPUs a replica; default 1,2,4,8.")
+        WholeNumbers | None,
+        typer.Option(
+            "--tp", "--tensor-parallel-size", parser=COUNTS, metavar="LIST", help="GPUs a replica; default 1,2,4,8."
+        ),
     ] = None
     data_parallel: Annotated[
-        str | None, typer.Option("--dp", "--data-parallel-size", help="Replicas that share their experts: 1,8.")
+        WholeNumbers | None,
+        typer.Option(
+            "--dp", "--data-parallel-size", parser=COUNTS, metavar="LIST", help="Replicas that share experts: 1,8."
+        ),
     ] = None
     drafter: Annotated[
-        str | None, typer.Option(help="Drafters, comma-separated: eagle-3,ngram; off is always tried too.")
+        Names | None,
+        typer.Option(
+            parser=names, metavar="LIST", help="Drafters, comma-separated: eagle-3,ngram; off is always tried too."
+        ),
     ] = None
     draft_tokens: Annotated[
-        str | None, typer.Option("--draft-tokens", "--num-speculative-tokens", help="Draft lengths to try: 1,3,5.")
+        WholeNumbers | None,
+        typer.Option(
+            "--draft-tokens",
+            "--num-speculative-tokens",
+            parser=COUNTS,
+            metavar="LIST",
+            help="Draft lengths to try: 1,3,5; off is always tried too.",
+        ),
     ] = None
     schedules: Annotated[
         bool, typer.Option("--schedules", help="Also try draft lengths by batch size, as tune finds them.")
     ] = False
-    weight_bits: Annotated[str | None, typer.Option(help="Bits of weights to try: 16,8; default the model's.")] = None
-    kv_bits: Annotated[str | None, typer.Option(help="Bits of the KV cache to try: 16,8.")] = None
+    weight_bits: Annotated[
+        Numbers | None,
+        typer.Option(parser=numbers, metavar="LIST", help="Bits of weights to try: 16,8; default the model's."),
+    ] = None
+    kv_bits: Annotated[
+        Numbers | None, typer.Option(parser=numbers, metavar="LIST", help="Bits of the KV cache to try: 16,8.")
+    ] = None
     disaggregated: Annotated[
         bool, typer.Option("--disaggregated", help="Also try prefill and decode replicas in pools of their own.")
     ] = False
 
-    def named(self, prices: PriceOptions) -> Named:
+    def named(self, usd: Mapping[str, float]) -> Named:
+        """At these prices an hour, by the GPU's full name."""
         from specsim.planning.plan.named import Named
 
         return Named(
-            gpus=names(self.gpu),
-            tensor_parallel=whole_numbers(self.tensor_parallel, "--tp", least=1),
-            data_parallel=whole_numbers(self.data_parallel, "--dp", least=1),
-            drafters=names(self.drafter),
-            draft_tokens=whole_numbers(self.draft_tokens, "--draft-tokens"),
-            weight_bits=numbers(self.weight_bits, "--weight-bits"),
-            kv_bits=numbers(self.kv_bits, "--kv-bits"),
+            gpus=self.gpu or (),
+            tensor_parallel=self.tensor_parallel or (),
+            data_parallel=self.data_parallel or (),
+            drafters=self.drafter or (),
+            draft_tokens=self.draft_tokens or (),
+            weight_bits=self.weight_bits or (),
+            kv_bits=self.kv_bits or (),
             schedules=self.schedules,
             disaggregated=self.disaggregated,
-            usd=prices.usd_by_gpu(),
+            usd=usd,
         )
+
+    def of_many(self) -> list[str]:
+        """Options given that have no meaning where the deployment is one and stands."""
+        given = {
+            "--dp": self.data_parallel, "--weight-bits": self.weight_bits, "--kv-bits": self.kv_bits,
+            "--schedules": self.schedules, "--disaggregated": self.disaggregated,
+        }  # fmt: skip
+        return [option for option, value in given.items() if value]
 
 
 @takes_question
@@ -73,7 +108,10 @@ def plan(
     prices: PriceOptions,
     growth: GrowthOptions,
     loads: Annotated[
-        str | None, typer.Option(help="Requests/s, for each of which the plan is made anew: 40,60,90.")
+        Numbers | None,
+        typer.Option(
+            parser=numbers, metavar="LIST", help="Requests/s, for each of which the plan is made anew: 40,60,90."
+        ),
     ] = None,
     what_if: Annotated[
         bool, typer.Option("--what-if/--no-what-if", help="Also GPUs where load, lengths, acceptance, prices differ.")
@@ -85,14 +123,22 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Fewest GPUs and lowest cost that meet an SLO at a load, confirmed by simulation; exit status 3 if none does."""
-    named = space.named(prices)
-    grows, rates = growth.asked(), numbers(loads, "--loads")
+    faults, usd, grows = Faults(), dict[str, float](), None
+    with faults.kept():
+        usd = prices.usd_by_gpu()
+    with faults.kept():
+        grows = growth.asked()
     if max_rate:
-        if grows is not None or rates:
-            raise InvalidInput("--max-rate looks for the load itself; drop --growth and --loads")
-        _print_largest(question, named, as_json=as_json)
+        with faults.kept():
+            _refuse_beside_max_rate(question, space, prices, growth, loads)
+    named = space.named(usd)
+    with faults.kept():
+        asked = _asked(question, named, loads, largest=max_rate)
+    faults.tell()
+    if max_rate:
+        _print_largest(asked, as_json=as_json)
         return
-    answer = _answer(question, named, rates, grows, what_if=what_if, workers=workers or cores())
+    answer = _answer(asked, named, loads or (), grows, what_if=what_if, workers=workers or cores())
     if as_json:
         print_json(answer.as_json())
     else:
@@ -101,15 +147,55 @@ def plan(
             console().print("--schedules also tries a k by batch size.")
 
 
+def _refuse_beside_max_rate(
+    question: Question, space: SpaceOptions, prices: PriceOptions, growth: GrowthOptions, loads: Numbers | None
+) -> None:
+    """Raises InvalidInput for options that --max-rate would not heed."""
+    short = question.options()
+    given = {
+        "--rate": short.rate_per_s, "--concurrency": short.concurrency, "--loads": loads, "--growth": growth.growth,
+    }  # fmt: skip
+    faults = Faults()
+    with faults.kept():
+        beside = [option for option, value in given.items() if value is not None]
+        if beside:
+            raise InvalidInput(f"--max-rate looks for the load itself; drop {' and '.join(beside)}")
+    with faults.kept():
+        beside = [*space.of_many(), *prices.words()[::2]]
+        if beside:
+            raise InvalidInput(
+                f"--max-rate is of the deployment as it stands; drop {' and '.join(dict.fromkeys(beside))}, or state "
+                "it with --set deployment.FIELD=VALUE"
+            )
+    faults.tell()
+
+
+def _asked(question: Question, named: Named, loads: Numbers | None, *, largest: bool) -> Asked:
+    """The question that a plan starts from, or whose ``largest`` load is looked for."""
+    given: dict[str, Any] = {}
+    if largest:
+        choices = {
+            "gpu": named.gpus, "tensor_parallel": named.tensor_parallel, "drafter": named.drafters,
+            "draft_tokens": named.draft_tokens,
+        }  # fmt: skip
+        several = [f"--{name.replace('_', '-')}" for name, values in choices.items() if len(values) > 1]
+        if several:
+            raise InvalidInput(
+                f"--max-rate is asked of one deployment and {' and '.join(several)} names several; give one"
+            )
+        given = {name: one[0] for name, one in choices.items() if one}
+    elif named.gpus and question.reference is None:
+        given = {"gpu": named.gpus[0], "tensor_parallel": 1}
+    if loads is not None:
+        given["rate_per_s"] = loads[0]
+    return replace(question, short=question.short | given).ask()
+
+
 def _answer(
-    question: Question, named: Named, rates: Sequence[float], growth: Growth | None, *, what_if: bool, workers: int
-) -> PlanAnswer:  # fmt: skip
+    asked: Asked, named: Named, loads: Sequence[float], growth: Growth | None, *, what_if: bool, workers: int
+) -> PlanAnswer:
     from specsim.planning.plan.answer import plan_answer
 
-    given: dict[str, Any] = {"rate_per_s": rates[0]} if rates else {}
-    if named.gpus and question.reference is None:
-        given |= {"gpu": named.gpus[0], "tensor_parallel": 1}
-    asked = replace(question, short=question.short | given).ask()
     tell_compilation()
     with progress_bar() as progress, worker_processes(workers) as pool:
 
@@ -117,22 +203,14 @@ def _answer(
             task = progress.add_task(what, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 
-        return plan_answer(asked, named, rates[1:], growth=growth, what_if=what_if, pool=pool, progress=told)
+        return plan_answer(asked, named, loads[1:], growth=growth, what_if=what_if, pool=pool, progress=told)
 
 
-def _print_largest(question: Question, named: Named, *, as_json: bool) -> None:
+def _print_largest(asked: Asked, *, as_json: bool) -> None:
     """With the drafter and without one."""
     from specsim.planning.plan.answer import largest_json
     from specsim.planning.plan.capacity import capacity
 
-    given = {
-        "gpu": named.gpus, "tensor_parallel": named.tensor_parallel, "drafter": named.drafters,
-        "draft_tokens": named.draft_tokens,
-    }  # fmt: skip
-    several = [name for name, values in given.items() if len(values) > 1]
-    if several:
-        raise InvalidInput(f"--max-rate is asked of one deployment and several of {several[0]} are given; give one")
-    asked = replace(question, short=question.short | {name: one[0] for name, one in given.items() if one}).ask()
     scenario = asked.scenario
     sides = [scenario, scenario.without_speculation()] if scenario.speculation is not None else [scenario]
     tell_compilation()

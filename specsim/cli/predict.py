@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specsim.cli.lists import whole_numbers
+from specsim.cli.lists import WholeNumbers, whole_numbers
 from specsim.cli.options import JsonOption, console, print_json, progress_of
 from specsim.cli.question import Question, takes_question
 
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 @takes_question
 def predict(
     question: Question,
-    batches: Annotated[str | None, typer.Option(help="Batch sizes, comma-separated; default 1, 2, 4, ...")] = None,
+    batches: Annotated[
+        WholeNumbers | None,
+        typer.Option(
+            parser=whole_numbers(least=1), metavar="LIST", help="Batch sizes, comma-separated; default 1, 2, 4, ..."
+        ),
+    ] = None,
     context: Annotated[
         float | None, typer.Option(help="Decoding alone at this KV length in tokens, whatever the workload.")
     ] = None,
@@ -31,7 +36,12 @@ def predict(
     ] = None,
     decode_only: Annotated[bool, typer.Option("--decode-only", help="Leave out what prompts cost.")] = False,
     exit_layers: Annotated[
-        str | None, typer.Option(help="Also choose among these exit layers of an early-exit drafter, comma-separated.")
+        WholeNumbers | None,
+        typer.Option(
+            parser=whole_numbers(),
+            metavar="LIST",
+            help="Also choose among these exit layers of an early-exit drafter, comma-separated.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,20 +53,21 @@ def predict(
     from specsim.report.verdict import verdict
 
     asked = question.ask()
-    sizes, layers = whole_numbers(batches, "--batches"), whole_numbers(exit_layers, "--exit-layers")
     machine = assemble(asked.scenario)
     with progress_of("draft lengths") as progress:
         speedups, load = answered_map(
             machine,
             batch=batch,
-            batches=sizes or None,
+            batches=batches,
             context_tokens=context,
             decode_only=decode_only,
             progress=progress,
         )
     exits: Sequence[Exit] = ()
-    if layers:
-        exits = best_exits(machine, layers, batches=speedups.batches, context_tokens=context, decode_only=decode_only)
+    if exit_layers is not None:
+        exits = best_exits(
+            machine, exit_layers, batches=speedups.batches, context_tokens=context, decode_only=decode_only
+        )
     answer = verdict(speedups, load)
     if as_json:
         document = prediction_json(asked, speedups, answer)

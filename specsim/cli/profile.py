@@ -9,6 +9,7 @@ import typer
 
 from specsim.cli import profile_acceptance, profile_compose, profile_now, profile_steps
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_of, require_torch
+from specsim.cli.verb import Verb
 from specsim.errors import InvalidInput, unknown_name
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from specsim.profiles.store import Profile
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure kernels; import, check, merge profiles.")
-app.command("steps")(profile_steps.steps)
-app.command("plan")(profile_steps.plan)
-app.command("import-steps")(profile_steps.import_steps)
-app.command("compose")(profile_compose.compose)
-app.command("acceptance")(profile_acceptance.acceptance)
-app.command("now")(profile_now.now)
+app.command("steps", cls=Verb)(profile_steps.steps)
+app.command("plan", cls=Verb)(profile_steps.plan)
+app.command("import-steps", cls=Verb)(profile_steps.import_steps)
+app.command("compose", cls=Verb)(profile_compose.compose)
+app.command("acceptance", cls=Verb)(profile_acceptance.acceptance)
+app.command("now", cls=Verb)(profile_now.now)
 
 MOST_DRIFT = 0.3  # of the fixed probe over a sweep, from which on a reader is warned
 
@@ -33,7 +34,7 @@ DataOption = Annotated[
 ]
 
 
-@app.command("run")
+@app.command("run", cls=Verb)
 def run(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[
@@ -58,7 +59,7 @@ def run(
     show(f"{folder}/")
 
 
-@app.command("import")
+@app.command("import", cls=Verb)
 def import_(
     source: Annotated[str, typer.Argument(help="The project whose tables to read: aiconfigurator.")],
     system: Annotated[str, typer.Option(help="A system of its tables, for instance h200_sxm.")],
@@ -104,7 +105,7 @@ def import_(
     show(f"{out}/")
 
 
-@app.command("show")
+@app.command("show", cls=Verb)
 def show(
     name: Annotated[str | None, typer.Argument(help="A profile's name or folder; none lists those shipped.")] = None,
     as_json: JsonOption = False,
@@ -140,7 +141,7 @@ def show(
         console().print(_errors(header.heldout_error))
 
 
-@app.command("check")
+@app.command("check", cls=Verb)
 def check(
     name: NameArgument,
     source: Annotated[Path | None, typer.Option(help="Folder of AIConfigurator's systems it was made from.")] = None,
@@ -179,7 +180,7 @@ def check(
     console().print(_errors(found))
 
 
-@app.command("merge")
+@app.command("merge", cls=Verb)
 def merge(
     first: NameArgument,
     second: Annotated[str, typer.Argument(help="A profile of the same hardware that fills what the first lacks.")],

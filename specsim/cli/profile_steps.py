@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specsim.cli.lists import whole_numbers
+from specsim.cli.lists import WholeNumbers, whole_numbers
 from specsim.cli.options import JsonOption, messages, print_json, progress_of
 from specsim.errors import InvalidInput
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from specsim.profiles.steps import StepGrid
 
 GRIDS = ("cpu", "cuda", "quick")
+COUNTS = whole_numbers(least=1)
 
 
 def steps(
@@ -35,10 +36,22 @@ def steps(
     repeats: Annotated[int, typer.Option(help="Visits of every kind of step.", min=1)] = 5,
     minutes: Annotated[float, typer.Option(help="Stop after this long; the same command goes on.", min=0.1)] = 8.0,
     quick: Annotated[bool, typer.Option(help="A coarse grid, for a first look.")] = False,
-    sequences: Annotated[str | None, typer.Option(help="The grid's own: sequences of a step, as 1,4,16.")] = None,
-    draft_lengths: Annotated[str | None, typer.Option(help="Likewise: drafts of a sequence, 0 for none.")] = None,
-    kv_lens: Annotated[str | None, typer.Option(help="Likewise: KV lengths.")] = None,
-    prefills: Annotated[str | None, typer.Option(help="Likewise: lengths of prompt chunks.")] = None,
+    sequences: Annotated[
+        WholeNumbers | None,
+        typer.Option(parser=COUNTS, metavar="LIST", help="The grid's own: sequences of a step, as 1,4,16."),
+    ] = None,
+    draft_lengths: Annotated[
+        WholeNumbers | None,
+        typer.Option(
+            parser=whole_numbers(least=0), metavar="LIST", help="Likewise: drafts of a sequence, 0 for none."
+        ),
+    ] = None,
+    kv_lens: Annotated[
+        WholeNumbers | None, typer.Option(parser=COUNTS, metavar="LIST", help="Likewise: KV lengths.")
+    ] = None,
+    prefills: Annotated[
+        WholeNumbers | None, typer.Option(parser=COUNTS, metavar="LIST", help="Likewise: lengths of prompt chunks.")
+    ] = None,
 ) -> None:
     """Time whole steps of vLLM's engine; Ctrl-C stops, and the same command goes on where it stopped."""
     from specsim.profiling.steps.engine_steps import LOOK_UP, measure_steps
@@ -58,16 +71,12 @@ def steps(
     messages().print(f"wrote {out}" if complete else f"wrote {out}, not complete; run the same command to go on")
 
 
-def _grid(device: str, given: Mapping[str, str | None], *, quick: bool) -> StepGrid:
+def _grid(device: str, given: Mapping[str, WholeNumbers | None], *, quick: bool) -> StepGrid:
     """The device's grid, or the quick one, with the axes that were given in place of its own."""
     from specsim.profiles.steps import CPU_GRID, CUDA_GRID, QUICK_GRID
 
     grid = QUICK_GRID if quick else CPU_GRID if device == "cpu" else CUDA_GRID
-    axes = {
-        name: tuple(sorted(set(whole_numbers(text, f"--{name.replace('_', '-')}", least=name != "draft_lengths"))))
-        for name, text in given.items()
-        if text is not None
-    }
+    axes = {name: tuple(sorted(set(axis))) for name, axis in given.items() if axis is not None}
     beside = {"sequences_beside_prefills": axes["sequences"][-1:]} if "sequences" in axes else {}
     return replace(grid, **axes, **beside)
 

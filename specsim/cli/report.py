@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specsim.cli.choices import GrowthOptions, PriceOptions
-from specsim.cli.lists import names
+from specsim.cli.lists import Names, names
 from specsim.cli.options import messages, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
 from specsim.cli.workers import cores, worker_processes
-from specsim.errors import InvalidInput
+from specsim.errors import Faults, InvalidInput
 
 if TYPE_CHECKING:
     from specsim.planning.plan.growth import Growth
@@ -31,7 +32,10 @@ def report(
     prices: PriceOptions,
     growth: GrowthOptions,
     gpu: Annotated[
-        str | None, typer.Option(help="GPU, with how many if wished; more after commas are tried for the fleet too.")
+        Names | None,
+        typer.Option(
+            parser=names, metavar="LIST", help="GPU, with how many if wished; more after commas are for the fleet too."
+        ),
     ] = None,
     simulated: Annotated[
         bool, typer.Option("--simulate/--by-formula", help="All of it, or what formulas tell in a second or two.")
@@ -48,18 +52,18 @@ def report(
     """A page for the team: on or off, SLO, GPUs and cost, what it rests on; HTML that prints as PDF, or Markdown."""
     from specsim.planning.plan.named import Named
 
-    gpus = names(gpu)
-    given = {"gpu": gpus[0]} if gpus else {}
-    asked = replace(question, short=question.short | given).ask()
-    others = gpus[1:] and [asked.scenario.gpu.name, *gpus[1:]]
-    named, grows = Named(gpus=others, usd=prices.usd_by_gpu()), growth.asked()
-    if grows is not None and not simulated:
-        raise InvalidInput("--growth asks for a plan, which is simulated; drop --by-formula")
-    if others and not simulated:
-        raise InvalidInput(
-            f"--gpu {gpu} asks for a plan over several, which is simulated; name one or drop --by-formula"
-        )
-    evidence = None if case is None else _evidence(case, asked)
+    gpus, faults, usd, grows = gpu or (), Faults(), dict[str, float](), None
+    with faults.kept():
+        usd = prices.usd_by_gpu()
+    with faults.kept():
+        grows = growth.asked()
+    with faults.kept():
+        _refuse_of_plans(gpus, growth, simulated=simulated)
+    with faults.kept():
+        asked = replace(question, short=question.short | ({"gpu": gpus[0]} if gpus else {})).ask()
+        evidence = None if case is None else _evidence(case, asked)
+    faults.tell()
+    named = Named(gpus=gpus[1:] and [asked.scenario.gpu.name, *gpus[1:]], usd=usd)
     several = ["--gpu", ",".join(gpus)] if len(gpus) > 1 else []
     options = [*several, *prices.words(), *growth.words()]
     count = workers or min(cores(), MOST_WORKERS)
@@ -67,6 +71,13 @@ def report(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(document.markdown() if out.suffix in MARKDOWN else document.html(), encoding="utf-8")
     messages().print(f"wrote {out}", markup=False)
+
+
+def _refuse_of_plans(gpus: Sequence[str], growth: GrowthOptions, *, simulated: bool) -> None:
+    """Raises InvalidInput for what only a plan answers, which is simulated."""
+    asked = [*(["--growth"] if growth.growth is not None else []), *(["--gpu of several"] if gpus[1:] else [])]
+    if asked and not simulated:
+        raise InvalidInput(f"{' and '.join(asked)} asks for a plan, which is simulated; drop it or --by-formula")
 
 
 def _written(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from specsim.cli.lists import whole_numbers
+from specsim.cli.lists import WholeNumbers, whole_numbers
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, progress_of
 from specsim.cli.question import Question, takes_question
 from specsim.errors import NoAnswer
@@ -39,11 +39,21 @@ def tune(
         typer.Option("--for", case_sensitive=False, help="Whose text; default the question's engine, else vllm."),
     ] = None,
     batches: Annotated[
-        str | None, typer.Option(help="Batch sizes to price, comma-separated; default all up to max_num_seqs.")
+        WholeNumbers | None,
+        typer.Option(
+            parser=whole_numbers(least=1),
+            metavar="LIST",
+            help="Batch sizes to price, comma-separated; default all up to max_num_seqs.",
+        ),
     ] = None,
     context: Annotated[float | None, typer.Option(help="KV length in tokens; default the workload's mean.")] = None,
     contexts: Annotated[
-        str | None, typer.Option(help="Also the best k at these KV lengths, comma-separated: 1000,8000.")
+        WholeNumbers | None,
+        typer.Option(
+            parser=whole_numbers(least=1),
+            metavar="LIST",
+            help="Also the best k at these KV lengths, comma-separated: 1000,8000.",
+        ),
     ] = None,
     prefer: Annotated[
         Preference, typer.Option(help="Highest throughput, or only what the 90 % interval says is sure to pay.")
@@ -75,7 +85,7 @@ def tune(
         tuning = find(
             machine,
             rule=rule,
-            batches=whole_numbers(batches, "--batches") or None,
+            batches=batches,
             context_tokens=context,
             prefer=prefer.value,
             tolerance=tolerance,
@@ -173,12 +183,12 @@ def _formula_lines(machine: Assembly) -> list[str]:
     return [f"[bold]{answer.sentence}[/bold]", answer.about]
 
 
-def _by_context(machine: Assembly, contexts: str) -> list[dict[str, Any]]:
+def _by_context(machine: Assembly, contexts: WholeNumbers) -> list[dict[str, Any]]:
     """The best k of each batch size at each KV length, decoding alone."""
     from specsim.analytic.rounds import speedup_map
 
     found = []
-    for context in whole_numbers(contexts, "--contexts"):
+    for context in contexts:
         bests = speedup_map(machine, context_tokens=context).best()
         rows = [{"batch": one.batch, "draft_tokens": one.draft_tokens, "speedup": one.speedup} for one in bests]
         found.append({"context_tokens": context, "best": rows})

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specsim.cli.groups import OptionGroup, spread
-from specsim.cli.lists import whole_numbers
+from specsim.cli.lists import WholeNumbers, whole_numbers
 from specsim.cli.options import JsonOption, SetOption, messages, print_json
 from specsim.cli.validate_gpu import validate_gpu
-from specsim.errors import InvalidInput
+from specsim.errors import Faults, InvalidInput
 
 if TYPE_CHECKING:
     from specsim.cases import Case
 
 GPU = "gpu"
+MINUTES = 8.0
+HERE = Path("validation-here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,20 @@ class EngineOptions(OptionGroup):
     )
     draft_model: Annotated[Path | None, typer.Option(help="The draft model's folder, likewise.")] = None
     draft_lengths: Annotated[
-        str | None, typer.Option(help="Draft lengths that --engine looks at, as 0,2,4; default: some of all.")
+        WholeNumbers | None,
+        typer.Option(
+            parser=whole_numbers(least=0),
+            metavar="LIST",
+            help="Draft lengths that --engine looks at, as 0,2,4; default: some of all.",
+        ),
     ] = None
-    minutes: Annotated[float, typer.Option(help="Minutes that --engine takes, about.", min=0.1)] = 8.0
+    minutes: Annotated[float | None, typer.Option(help="Minutes that --engine takes, about; 8.", min=0.1)] = None
     settings: SetOption = None
+
+    def given(self) -> list[str]:
+        """The options that are given."""
+        names = {one.name: f"--{one.name.replace('_', '-')}" for one in fields(self)} | {"settings": "--set"}
+        return [option for name, option in names.items() if getattr(self, name) not in (None, [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +60,9 @@ class CaseOptions(OptionGroup):
     report: Annotated[bool, typer.Option("--report", help="Also write report.md into each case's folder.")] = False
     plot: Annotated[Path | None, typer.Option(help="Also write a page of plots, self-contained HTML.")] = None
 
-    @property
-    def any(self) -> bool:
-        return self.predict or self.here or self.report or self.plot is not None
+    def given(self) -> list[str]:
+        """The options that are given."""
+        return [f"--{one.name}" for one in fields(self) if getattr(self, one.name)]
 
 
 @spread
@@ -64,22 +76,27 @@ def validate(
     rows: Annotated[bool, typer.Option("--rows", help="Of gpu: every figure, predicted beside measured.")] = False,
     of_cases: CaseOptions = CaseOptions(),
     on: EngineOptions = EngineOptions(),
-    out: Annotated[Path, typer.Option(help="Folder that --here and --engine write.")] = Path("validation-here"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that --here and --engine write; default validation-here.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Errors with their intervals, where they sit, coverage of the stated intervals, and what the advice costs."""
     _refuse_together(case, study, rows, of_cases, on)
+    if out is not None and not of_cases.here and on.engine is None:
+        raise InvalidInput(f"--out {out} is where --here and --engine write; add one of them, or leave it out")
+    folder = out or HERE
     if case == GPU:
         validate_gpu(study, rows=rows, as_json=as_json)
     elif on.engine is not None and case is not None:
-        _on_engine(case, on.engine, on, out, as_json=as_json)
+        _on_engine(case, on.engine, on, folder, as_json=as_json)
     elif of_cases.predict:
         from specsim.cli.case_runs import predict_into
 
-        (one,) = _cases(case, here=out if of_cases.here else None, predict=True)
+        (one,) = _cases(case, here=folder if of_cases.here else None, predict=True)
         messages().print(f"wrote {predict_into(one)}", soft_wrap=True)
     else:
-        cases = _cases(case, here=out if of_cases.here else None)
+        cases = _cases(case, here=folder if of_cases.here else None)
         _score(cases, report=of_cases.report, plot=of_cases.plot, as_json=as_json, every=case is None)
 
 
@@ -87,20 +104,27 @@ def _refuse_together(
     case: str | None, study: str | None, rows: bool, of_cases: CaseOptions, on: EngineOptions
 ) -> None:
     """Raises InvalidInput for options that are about different runs."""
+    faults = Faults()
     if case == GPU:
-        if of_cases.any:
-            raise InvalidInput(
-                "validate gpu takes --rows and --json; --here, --predict, --report and --plot are of cases"
-            )
+        faults.found += _beside("validate gpu takes --rows and --json", [*of_cases.given(), *on.given()])
     elif on.engine is not None:
         if case is None:
-            raise InvalidInput("--engine measures a scenario; name one")
-        if of_cases.any or study is not None:
-            raise InvalidInput("--engine takes one scenario, --set and --json; leave the other options out")
-    elif on.settings:
-        raise InvalidInput("--set goes with --engine: a case is what its folder holds")
-    elif study is not None or rows:
-        raise InvalidInput(f"{study or '--rows'} goes with validate gpu; write specsim validate gpu [STUDY] [--rows]")
+            faults.found.append("--engine measures a scenario; name one")
+        faults.found += _beside("--engine measures one scenario", [*_of_gpu(study, rows), *of_cases.given()])
+    else:
+        faults.found += _beside("without --engine a case is what its folder holds, measured already", on.given())
+        faults.found += _beside(
+            "only gpu has studies and rows (specsim validate gpu [STUDY] [--rows])", _of_gpu(study, rows)
+        )
+    faults.tell()
+
+
+def _of_gpu(study: str | None, rows: bool) -> list[str]:
+    return [*([] if study is None else [study]), *(["--rows"] if rows else [])]
+
+
+def _beside(rule: str, given: list[str]) -> list[str]:
+    return [f"{rule}; leave out {', '.join(given)}"] if given else []
 
 
 def _on_engine(name: str, kind: str, on: EngineOptions, out: Path, *, as_json: bool) -> None:
@@ -109,9 +133,13 @@ def _on_engine(name: str, kind: str, on: EngineOptions, out: Path, *, as_json: b
     from specsim.scenario import load_scenario
 
     real = RealEngine(kind, on.vllm, on.model, on.draft_model, None)
-    lengths = whole_numbers(on.draft_lengths, "--draft-lengths", least=0)
     validate_on_engine(
-        load_scenario(name, on.settings or []), real, out, minutes=on.minutes, draft_lengths=lengths, as_json=as_json
+        load_scenario(name, on.settings or []),
+        real,
+        out,
+        minutes=MINUTES if on.minutes is None else on.minutes,
+        draft_lengths=on.draft_lengths or (),
+        as_json=as_json,
     )
 
 

@@ -107,14 +107,31 @@ class Comparison:
         best = max(fitting, key=lambda one: one.best_drafting(batch).speedup, default=None)
         return best if best is not None and best.best_drafting(batch).speedup > 1.0 else None
 
+    def level(self, batch: int) -> list[Compared]:
+        """Drafters that the winner of a batch size is not surely better than: their 90 % intervals overlap."""
+        best = self.winner(batch)
+        if best is None:
+            return []
+        others = [one for one in self.drafters if one is not best and batch in one.speedups.batches]
+        return [one for one in others if _overlap(one.best_drafting(batch), best.best_drafting(batch))]
+
+    def level_at_load(self) -> list[Compared]:
+        """Likewise of the first at the load."""
+        best, *others = self.drafters
+        return [one for one in others if _overlap(one.at_load, best.at_load)]
+
     def as_json(self) -> dict[str, Any]:
+        level = {batch: [one.name for one in self.level(batch)] for batch in self.batches}
         winners = {batch: self.winner(batch) for batch in self.batches}
         return {
             "load_batch": self.load_batch,
             "prices": self.price_name,
             "drafters": [one.as_json(self.plain_kv_tokens) for one in self.drafters],
             "no_drafter": {"served": dict(self.plain), "kv_tokens": self.plain_kv_tokens},
-            "best": [{"batch": batch, "drafter": one and one.name} for batch, one in winners.items()],
+            "level_at_load": [one.name for one in self.level_at_load()],
+            "best": [
+                {"batch": batch, "drafter": one and one.name, "level": level[batch]} for batch, one in winners.items()
+            ],
             "left_out": dict(self.left_out),
         }
 
@@ -246,6 +263,10 @@ def _simulated(one: Compared, load: int) -> Compared:
         batch = max(1, round(runs[k]["mean_batch"] or 1))
     k, served = min(runs.items(), key=lambda run: run[1]["mean_e2el_ms"])
     return replace(one, draft_tokens=k, served=served, at_load=one.speedups.cell(one.at_load.batch, k))
+
+
+def _overlap(one: Cell, other: Cell) -> bool:
+    return one.low <= other.high and other.low <= one.high
 
 
 def _best_drafting(speedups: SpeedupMap, batch: int) -> Cell:

@@ -36,7 +36,9 @@ def comparison_lines(found: Comparison) -> list[str]:
             first += f"; its acceptance is {best.basis}, not measured on your traffic"
     else:
         first = f"Off is best at your load: {with_k}, the best of all, loses to it"
-    return [first, f"By batch size: {_ranges(found)}"]
+    level = ", ".join(one.name for one in found.level_at_load()) if cell.speedup > 1.0 else ""
+    tie = [f"Level with {best.name}, as the 90 % intervals of their speed-ups overlap: {level}"] if level else []
+    return [first, *tie, f"By batch size: {_ranges(found)}"]
 
 
 def _ranges(found: Comparison) -> str:
@@ -55,12 +57,13 @@ def _ranges(found: Comparison) -> str:
 
 
 def by_batch_table(found: Comparison) -> Table:
-    """Speed-up over no drafter and the k that gives it; an asterisk marks the best of each batch size."""
-    table = _narrow("speed-up over no drafter by batch size; k: its best draft length")
+    """Speed-up over no drafter and the k that gives it; ``*``: the best of a batch size, ``=``: level."""
+    table = _narrow("speed-up over no drafter by batch size; k: its best draft length\n*: the best; =: level with it")
     table.add_column("drafter", overflow="fold")
     for batch in found.batches:
         table.add_column(str(batch), justify="right", no_wrap=True)
     winners = {batch: found.winner(batch) for batch in found.batches}
+    level = {batch: found.level(batch) for batch in found.batches}
     for one in found.drafters:
         cells = []
         for batch in found.batches:
@@ -69,7 +72,8 @@ def by_batch_table(found: Comparison) -> Table:
                 continue
             cell = one.best_drafting(batch)
             text = f"{cell.speedup:.2f}\nk={cell.draft_tokens}"
-            cells.append(f"[bold]*{text}[/bold]" if one is winners[batch] else text)
+            mark = "=" if one in level[batch] else ""
+            cells.append(f"[bold]*{text}[/bold]" if one is winners[batch] else f"{mark}{text}")
         table.add_row(one.name, *cells)
     speeds = [f"{found.cells[batch].output_tokens_per_s:,.0f}" for batch in found.batches]
     table.add_row("off:\ntokens/s", *speeds)

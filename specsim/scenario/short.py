@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from specsim.errors import InvalidInput, shown
+from specsim.errors import Faults, InvalidInput, shown
 from specsim.notebook import html_table
 from specsim.scenario.drafter import drafter_fields, forget_drafter, is_another, name_draft_model, target_of
+from specsim.scenario.model_reference import read_model
 from specsim.scenario.question import Scenario, read_hardware
 from specsim.scenario.read import apply_settings, read_fields
 from specsim.specs.engine import EngineKind
@@ -87,47 +88,64 @@ def ask(
 
     Each overrides what came before it; one that brings another drafter takes out what held for the one before.
     ``start``: some of the fields, in place of a file. Raises InvalidInput: no file and no model or GPU, a value of the
-    wrong kind, whatever a scenario refuses.
+    wrong kind, whatever a scenario refuses; all of it at once.
     """
     data, where = (dict(start or {}), "the question") if reference is None else read_fields(reference)
-    assumed = _apply(data, options)
-    assumed += apply_settings(data, settings)
+    faults = Faults()
+    assumed = _apply(data, options, faults)
+    with faults.kept():
+        assumed += apply_settings(data, settings)
     if reference is None:
-        for name in ("model", "gpu"):
-            if data.get(name) is None:
-                raise InvalidInput(
-                    f"neither a scenario nor --{name} is given; write for instance --model llama-3.1-8b --gpu h100"
-                )
-        assumed += _complete(data)
-    assumed += apply_settings(data, changes)
-    scenario = build(Scenario, data, where=where)
+        missing = [f"--{name}" for name in ("model", "gpu") if data.get(name) is None]
+        if missing:
+            faults.found.append(
+                f"neither a scenario nor {' and '.join(missing)} is given; write for instance --model llama-3.1-8b "
+                "--gpu h100"
+            )
+            faults.tell()
+        for name, read in (("model", read_model), ("gpu", read_hardware)):
+            with faults.kept():
+                read(data[name])
+        with faults.kept():
+            assumed += _complete(data)
+    with faults.kept():
+        assumed += apply_settings(data, changes)
+    with faults.kept():
+        scenario = build(Scenario, data, where=where)
+    faults.tell()
     speculation = scenario.speculation
     if speculation is not None and speculation.program.drafts and "acceptance" not in data["speculation"]:
         assumed.append(f"the acceptance {speculation.acceptance_origin.basis} of {speculation.program.name}")
     return Asked(scenario, tuple(assumed), data)
 
 
-def _apply(data: dict[str, Any], options: ShortOptions) -> list[str]:
+def _apply(data: dict[str, Any], options: ShortOptions, faults: Faults) -> list[str]:
     """Options over the fields of a scenario; what was assumed."""
     assumed: list[str] = []
     if options.model is not None:
         data["model"] = options.model
-    if options.gpu is not None:
-        assumed += _place(data, options.gpu, options.tensor_parallel)
-    elif options.tensor_parallel is not None:
-        _section(data, "deployment")["tensor_parallel"] = options.tensor_parallel
-    if options.engine is not None:
-        _section(data, "engine").update(_engine(options.engine))
-    if options.drafter is not None:
-        assumed += _draft_with(data, options.drafter)
-    if options.draft_tokens is not None:
-        _draft(data, options.draft_tokens)
-    _load(data, options)
-    _lengths(data, options)
+    with faults.kept():
+        if options.gpu is not None:
+            assumed += _place(data, options.gpu, options.tensor_parallel)
+        elif options.tensor_parallel is not None:
+            _section(data, "deployment")["tensor_parallel"] = options.tensor_parallel
+    with faults.kept():
+        if options.engine is not None:
+            _section(data, "engine").update(_engine(options.engine))
+    with faults.kept():  # how much is drafted is of no meaning where it is not known by what
+        if options.drafter is not None:
+            assumed += _draft_with(data, options.drafter)
+        if options.draft_tokens is not None:
+            _draft(data, options.draft_tokens)
+    with faults.kept():
+        _load(data, options)
+    with faults.kept():
+        _lengths(data, options)
     for latency in LONGEST_LIMIT_S:
         limit = getattr(options, f"{latency}_p95")
-        if limit is not None:
-            _section(_section(data, "slo"), f"{latency}_s")["p95"] = _limit_s(latency, limit)
+        with faults.kept():
+            if limit is not None:
+                _section(_section(data, "slo"), f"{latency}_s")["p95"] = _limit_s(latency, limit)
     return assumed
 
 
@@ -135,6 +153,8 @@ def _place(data: dict[str, Any], gpu: str, tensor_parallel: int | None) -> list[
     """Another GPU, or several: its prices are its own, and so are its conditions."""
     count, name = _counted(gpu)
     data["gpu"] = name
+    if count == 0:
+        raise InvalidInput(f"--gpu {shown(gpu)} names no GPUs; give a count of 1 or more")
     data.pop("conditions", None)
     if data.get("cost"):
         _section(data, "cost").pop("profile", None)
@@ -155,10 +175,7 @@ def _counted(gpu: str) -> tuple[int | None, str]:
     match = re.fullmatch(r"(\d+)\s*[x×*]\s*(.*\S)|(.*\S)\s+[x×*]\s*(\d+)", gpu.strip(), re.IGNORECASE)
     if match is None:
         return None, gpu.strip()
-    count = int(match[1] or match[4])
-    if not count:
-        raise InvalidInput(f"--gpu {shown(gpu)} names no GPUs; give a count of 1 or more")
-    return count, match[2] or match[3]
+    return int(match[1] or match[4]), match[2] or match[3]
 
 
 def _engine(text: str) -> dict[str, Any]:
@@ -238,8 +255,10 @@ def _limit_s(latency: str, text: str) -> float:
     seconds = float(match[1]) * (1e-3 if match[2] == "ms" else 1.0) if match else 0.0
     if not seconds:
         raise InvalidInput(f"--{latency}-p95 {shown(text)} is no time; write seconds (0.04) or milliseconds (40ms)")
-    if seconds > LONGEST_LIMIT_S[latency]:
-        raise InvalidInput(f"--{latency}-p95 {shown(text)} is {seconds:g} seconds; write {text}ms for milliseconds")
+    if match is not None and seconds > LONGEST_LIMIT_S[latency]:
+        raise InvalidInput(
+            f"--{latency}-p95 {shown(text)} is {seconds:g} seconds; write {match[1]}ms for milliseconds"
+        )
     return seconds
 
 

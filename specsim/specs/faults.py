@@ -10,9 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from specsim.errors import shown
+from specsim.errors import shown, told_together
 
-MOST_TOLD = 20
 _PLAIN = {  # for pydantic's words, in order
     r"Input should be a valid integer.*": "it should be a whole number",
     r"Input should be a valid number.*": "it should be a number",
@@ -40,12 +39,7 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
         meant |= near
         if not (fault["type"] == "missing" and path in meant):
             lines.setdefault(path or line, line)
-    told = [line for path, line in lines.items() if not any(_is_within(other, path) for other in lines)]
-    if len(told) == 1:
-        return told[0]
-    rest = f" (and {len(told) - MOST_TOLD} more)" if len(told) > MOST_TOLD else ""
-    numbered = "; ".join(f"({number}) {line}" for number, line in enumerate(told[:MOST_TOLD], 1))
-    return f"{len(told)} faults: {numbered}{rest}"
+    return told_together([line for path, line in lines.items() if not any(_is_within(one, path) for one in lines)])
 
 
 def in_plain_words(message: str) -> str:

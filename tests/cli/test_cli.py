@@ -168,7 +168,10 @@ def test_one_line_a_mistake(
         (["predict", "cpu-144"], "did you mean cpu-144m"),
         (["predict", "cpu-144m", "--context", "-5"], "a context of -5 tokens"),
         (["predict", "cpu-144m", "--batch", "0"], "a batch of 0 sequences"),
-        (["predict", "cpu-144m", "--batches", "1,x"], "is not a list of whole numbers"),
+        (
+            ["predict", "cpu-144m", "--batches", "1,x"],
+            "--batches '1,x': it should be a list of whole numbers",
+        ),
         (["predict", "cpu-144m", "--set", "speculation.max_draft_tokens=100000000"], "less than or equal to 256"),
         (["quickstart", "--out", "/proc/nowhere"], "choose a path that can be used"),
         (["predict"], "neither a scenario nor --model"),
@@ -183,6 +186,61 @@ def test_one_line_for_a_wrong_command(capsys: pytest.CaptureFixture[str], argume
     assert code == 2
     assert pattern in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "faults"),
+    [
+        (
+            ["predict", "--draft-tokens", "0", "--rate", "fast", "--tp", "0"],
+            ["--tp '0'", "--draft-tokens '0'", "--rate 'fast'"],
+        ),
+        (["dashboard", "--port", "99999"], ["--port '99999': it should be less than or equal to 65535"]),
+        (
+            ["tune", "--for", "x", "--batches", "y", "--contexts", "z"],
+            ["--for 'x': it is not one of", "--batches 'y'", "--contexts 'z'"],
+        ),
+        (
+            ["plan", "--tp", "0", "--loads", "", "--price", "h100", "--price", "h200=3", "--price", "l40s=-1"],
+            ["--tp '0'", "--loads ''", "--price 'h100': it is not GPU=USD", "--price 'l40s=-1': '-1' is no price"],
+        ),
+        (
+            ["predict", "--model", "nomodel", "--gpu", "nogpu", "--drafter", "nodraft", "--tpot-p95", "soon"],
+            [
+                "unknown model 'nomodel'",
+                "unknown hardware 'nogpu'",
+                "unknown drafter 'nodraft'",
+                "'soon' is no time",
+            ],
+        ),
+        (
+            ["plan", "--months", "3", "--spot", "--model", "nomodel", "--gpu", "h100"],
+            ["--months 3", "--spot says which prices", "unknown model 'nomodel'"],
+        ),
+        (
+            ["report", "--growth", "2", "--by-formula", "--spot", "--model", "llama-3.1-8b", "--gpu", "nogpu"],
+            ["--growth asks for a plan", "--spot says which prices", "unknown hardware 'nogpu'"],
+        ),
+        (["validate", "--minutes", "3", "--vllm", "x", "--rows"], ["leave out --vllm, --minutes", "leave out --rows"]),
+        (["validate", "gpu", "--here", "--draft-lengths", "1"], ["leave out --here, --draft-lengths"]),
+        (["validate", "--out", "x"], ["--out x is where --here and --engine write"]),
+    ],
+)
+def test_all_that_is_wrong_is_told_at_once_with_its_value(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], faults: list[str]
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert all(fault in err for fault in faults), err
+    assert err.startswith(f"specsim: {len(faults)} faults: (1) ") or len(faults) == 1
+
+
+def test_what_the_largest_rate_does_not_heed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["plan", "--max-rate", "--model", "llama-3.1-8b", "--gpu", "h100", "--ttft-p95", "1"]
+    code, _, err = run(capsys, *asked, "--concurrency", "5", "--price", "h100=2", "--weight-bits", "8")
+    assert code == 2
+    assert "looks for the load itself; drop --concurrency" in err
+    assert "drop --weight-bits and --price" in err
 
 
 def test_a_request_too_long_for_the_cache_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,10 +77,10 @@ def test_the_largest_rate_of_one_deployment(capsys: pytest.CaptureFixture[str]) 
     ("options", "message"),
     [(["--price", "a100=2"], "L40S has no price"), (["--region", "x"], "add --prices"), (["--loads", "20,-1"], "-1"),
      (["--months", "6"], "add --growth"), (["--growth", "-3"], "above 0"), (["--growth", "900"], "100 times the load"),
-     (["--growth", "8", "--max-rate"], "drop --growth"), (["--schedules"], "add --drafter"),
-     (["--drafter", "ngram", "--draft-tokens", "0"], "drafts nothing"), (["--rate", "1e9"], "a share of the load"),
+     (["--growth", "8", "--max-rate"], "drop --rate and --growth"), (["--schedules"], "add --drafter"),
+     (["--drafter", "ngram", "--draft-tokens", "0"], "--draft-tokens '0'"), (["--rate", "1e9"], "a share of the load"),
      (["--growth", "1e9"], "a smaller percentage"), (["--prices", "empty.yaml"], "holds no price"),
-     (["--max-rate", "--tp", "1"], "several of gpu"), (["--prices", "none.csv"], "no file none.csv")],
+     (["--max-rate", "--tp", "1"], "--gpu names several"), (["--prices", "none.csv"], "no file none.csv")],
 )  # fmt: skip
 def test_wrong_input_exits_2_in_one_line(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,

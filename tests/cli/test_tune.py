@@ -216,7 +216,7 @@ def test_where_nothing_pays_it_says_off_and_exits_3(
     ("options", "status", "line"),
     [
         (("--for", "vllm", "--tolerance", "2"), 2, "give a share of throughput"),
-        (("--for", "vllm", "--batches", "1,x"), 2, "is not a list of whole numbers"),
+        (("--for", "vllm", "--batches", "1,x"), 2, "it should be a list of whole numbers"),
         (("--for", "trtllm"), 2, "trtllm"),
         (("--for", "vllm", "--context", "9000000"), 3, "does not fit"),
     ],

@@ -35,7 +35,7 @@ def test_the_document_holds_every_figure(tmp_path: Path, capsys: pytest.CaptureF
     [
         (["validate", "gpu", "no-such-study"], "unknown study 'no-such-study'"),
         (["validate", "gpu", "--here"], "validate gpu takes --rows and --json"),
-        (["validate", "--rows"], "--rows goes with validate gpu"),
+        (["validate", "--rows"], "leave out --rows"),
     ],
 )
 def test_wrong_words_are_told_in_one_line(

@@ -62,6 +62,20 @@ def test_a_drafter_that_fits_fewer_sequences_leaves_large_batches_to_the_others(
     assert by_batch_table(fewer).row_count == 4
 
 
+def test_what_the_best_is_not_surely_better_than_is_level_with_it(found: Comparison) -> None:
+    """Intervals that share one speed-up tie, those a hundredth apart do not; nor does a drafter that is never right."""
+    eagle, ngram, useless = found.drafters
+    touching = replace(ngram, at_load=replace(ngram.at_load, low=0.5, high=eagle.at_load.low))
+    below = replace(ngram, at_load=replace(ngram.at_load, low=0.5, high=eagle.at_load.low - 0.01))
+    assert useless.at_load.high < eagle.at_load.low
+    assert replace(found, drafters=(eagle, touching, useless)).level_at_load() == [touching]
+    assert replace(found, drafters=(eagle, below, useless)).level_at_load() == []
+    told = comparison_lines(replace(found, drafters=(eagle, touching, useless)))
+    assert "Level with eagle3" in told[1]
+    assert told[1].endswith(": ngram")
+    assert useless not in found.level(1)
+
+
 def test_what_drafts_nothing_is_left_out() -> None:
     both = {"none": scenario("none"), "eagle3": scenario("eagle3")}
     assert compare(both, batches=[1], simulated=0).left_out == {"none": "it drafts nothing"}
