@@ -63,7 +63,7 @@ def test_a_drafter_that_fits_fewer_sequences_leaves_large_batches_to_the_others(
 
 
 def test_what_the_best_is_not_surely_better_than_is_level_with_it(found: Comparison) -> None:
-    """Intervals that share one speed-up tie, those a hundredth apart do not; nor does a drafter that is never right."""
+    """Intervals that share one speed-up tie, those apart do not; nor does a drafter that is never right."""
     eagle, ngram, useless = found.drafters
     touching = replace(ngram, at_load=replace(ngram.at_load, low=0.5, high=eagle.at_load.low))
     below = replace(ngram, at_load=replace(ngram.at_load, low=0.5, high=eagle.at_load.low - 0.01))
