@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from specsim.arrays import Floats, Reals
 from specsim.cost.forward import SOURCES, Group
+from specsim.cost.part_kernels import PartKernels
 from specsim.cost.passes import PassCost
 from specsim.cost.step_time import WEIGHTY_SHARE, Charge
 from specsim.specs.engine import pad_to_graph
 from specsim.step_prices.span import Knots
+
+KEPT_PROMPTS = 32  # tables of prompts of other kernels
 
 
 class Table(Protocol):
@@ -67,21 +71,36 @@ class ByGroup:
 class ByPrompts:
     """Over (chunks in one kernel, tokens of one, tokens before it): attention of prompts.
 
-    ``inside``: what chunks of a step are in the run.
+    ``seen``: the share of the tokens before a chunk that it sees.
     """
 
-    def __init__(
-        self, charges: Callable[[Group], Iterable[Charge]], inside: Callable[[Group], Group], knots: Knots
-    ) -> None:
-        self._charges, self._inside, self._knots = charges, inside, knots
+    def __init__(self, kernels: PartKernels, knots: Knots, seen: float, *, warm: bool) -> None:
+        axes = (knots.counts, knots.chunks, seen * knots.prefixes)
+        self._asked = _Prompts(kernels, warm, *(tuple(axis.tolist()) for axis in axes))
 
     def made(self) -> Floats:
-        counts, prefixes = self._knots.counts[:, None], self._knots.prefixes
-        tables = []
-        for tokens in self._knots.chunks.tolist():
-            chunks = self._inside(Group(counts, tokens, tokens + prefixes, 0))
-            tables.append(_seconds_and_ranks(self._charges(chunks), (len(counts), len(prefixes))))
-        return np.stack(tables, axis=2)
+        return _of_prompts(self._asked)
+
+
+class _Prompts(NamedTuple):
+    """All that a table of prompts depends on."""
+
+    kernels: PartKernels
+    warm: bool
+    counts: tuple[float, ...]
+    tokens: tuple[float, ...]
+    before: tuple[float, ...]
+
+
+@lru_cache(maxsize=KEPT_PROMPTS)
+def _of_prompts(asked: _Prompts) -> Floats:
+    """The same for all engines and draft lengths that run these kernels."""
+    counts, before = np.array(asked.counts)[:, None], np.array(asked.before)
+    tables = []
+    for tokens in asked.tokens:
+        charges = asked.kernels.of_attention(Group(counts, tokens, tokens + before, 0), warm=asked.warm)
+        tables.append(_seconds_and_ranks(charges, (len(counts), len(before))))
+    return np.stack(tables, axis=2)
 
 
 class KernelTables:
@@ -128,13 +147,9 @@ class KernelTables:
 
         return self._by_group.setdefault((cost, warm, mask, uniform), ByGroup(charges, self._knots, self._keys))
 
-    def prompts(self, cost: PassCost, inside: Callable[[Group], Group], *, warm: bool) -> ByPrompts:
+    def prompts(self, cost: PassCost, seen: float, *, warm: bool) -> ByPrompts:
         """Attention of prompt chunks."""
-
-        def charges(group: Group) -> Iterable[Charge]:
-            return cost.of_attention(group, warm=warm, mask="", uniform=False)
-
-        return self._by_prompts.setdefault((cost, warm), ByPrompts(charges, inside, self._knots))
+        return self._by_prompts.setdefault((cost, warm), ByPrompts(cost.kernels, self._knots, seen, warm=warm))
 
 
 def _seconds_by_rank(charges: Iterable[Charge], shape: tuple[int, ...]) -> Floats:

@@ -27,7 +27,7 @@ from specsim.step_prices.span import Extent, Knots
 
 KV = np.array([1e4, 2e4])  # two lengths, to see what a run makes of them
 PROMPT = 128  # tokens
-PROMPTS = (Group(1, PROMPT, PROMPT, 0), Group(1, PROMPT, PROMPT, 0), Group(1, PROMPT, PROMPT, 1))
+PROMPTS = tuple(Group(1, PROMPT, PROMPT + KV, rows) for rows in (0, 0, 1))
 
 
 def tabulate(cost: RoundCost, extent: Extent) -> Prices:
@@ -94,12 +94,10 @@ class _Tabulator:
             fixed_s=float(np.sum([charge.seconds for charge in unpacking])),
         )
 
-    def _parts(
-        self, plan: _Plan, group: Group, drafting: Reals = 1, prompts: Sequence[Group] = PROMPTS
-    ) -> list[_Part]:
+    def _parts(self, plan: _Plan, group: Group, drafting: Reals = 1) -> list[_Part]:
         """What the source runs in a step of a plan that has this group of sequences."""
         decoding = [Group(1, 2, KV, 2), group] if plan.wide else [group]
-        prompts = prompts if plan.mixed else ()
+        prompts = PROMPTS if plan.mixed else ()
         groups = [*decoding, *prompts]
         found = [_part(run, None, decoding, prompts) for run in self.cost.target.runs(groups, plan.draft_tokens)]
         for phase in self.cost.phases if plan.draft_tokens else ():
@@ -141,14 +139,8 @@ class _Tabulator:
             fields["emitting_tokens"] = last.query_tokens - first.query_tokens
             fields["emitting_rows"] = last.logit_rows - first.logit_rows
             if attention is not None:
-                fields["prompts_s"] = self.tables.prompts(
-                    run.cost, lambda chunks: self._prompts_in(plan, place, chunks), warm=run.warm
-                )
+                fields["prompts_s"] = self.tables.prompts(run.cost, _seen(first)[0], warm=run.warm)
         return fields | self._by_count(widest, fields, widths) | _launching(widest)
-
-    def _prompts_in(self, plan: _Plan, place: int, chunks: Group) -> Group:
-        parts = self._parts(plan, Group(1, plan.narrowest, KV[0], plan.narrowest), 1, [chunks] * len(PROMPTS))
-        return parts[place].prompts[0]
 
     def _attention(self, part: _Part) -> ByGroup | None:
         """None where the run has none."""
@@ -234,10 +226,15 @@ def _as_in_run(group: Group | None, attention: ByGroup | None) -> tuple[float, .
     """WIDTH_FIELDS of what a sequence is in a run."""
     if group is None:
         return 0.0, 0.0, -1.0, 0.0, 0.0
+    place = -1.0 if attention is None else float(attention.place(group))
+    return group.query_tokens, group.logit_rows, place, *_seen(group)
+
+
+def _seen(group: Group) -> tuple[float, float]:
+    """Keys that a sequence sees in a run for each of the KV lengths that were asked about, and how many more."""
     low, high = np.broadcast_to(group.kv_tokens, KV.shape).tolist()
     keys = (high - low) / (KV[1] - KV[0])
-    place = -1.0 if attention is None else float(attention.place(group))
-    return group.query_tokens, group.logit_rows, place, float(keys), float(low - keys * KV[0])
+    return float(keys), float(low - keys * KV[0])
 
 
 def _launching(part: _Part) -> dict[str, float]:
