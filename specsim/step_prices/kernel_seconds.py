@@ -16,16 +16,24 @@ span = jit(look_up.bracket)
 
 
 @jit
-def of_count(prices: Any, table: int, last: int, count: float, times: float) -> float:
-    """Seconds of a table over whole numbers; fewer tokens than a whole one take as long as it does."""
+def of_count(prices: Any, table: int, last: int, count: float, padded: float, times: float) -> float:
+    """Seconds of a table over whole numbers, where a count is a mean of sequences that reach a pass, linear between.
+
+    Up to ``padded`` a graph runs the next whole number, and fewer than one take as long as one.
+    """
     if table == 0 or count <= 0.0:
         return 0.0
     at = min(int(np.ceil(count - 1e-9)), last)
+    missing = at - count
+    if missing < 1e-9 or count <= max(1.0, padded):
+        missing = 0.0
     by_rank, spent = floats_at(table + 8 * at * NUM_SOURCES), floats_at(prices.spent)
+    fewer = floats_at(table + 8 * (at - 1) * NUM_SOURCES)
     seconds = 0.0
     for rank in range(NUM_SOURCES):
-        seconds += by_rank[rank]
-        spent[rank] += times * by_rank[rank]
+        here = by_rank[rank] - missing * (by_rank[rank] - fewer[rank])
+        seconds += here
+        spent[rank] += times * here
     return seconds
 
 

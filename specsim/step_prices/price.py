@@ -287,8 +287,8 @@ def _of_run(prices: Any, run: Any, step: Any, decoding: int, prompt_tokens: floa
             attention_s, kernels = attention_s + own[0], kernels + own[1]
     if tokens == 0.0:
         return 0.0, 0.0, 0.0
-    kernels_s = of_count(prices, run.tokens_s, run.last_token, tokens, times) + attention_s
-    kernels_s += of_count(prices, run.rows_s, run.last_row, rows, times)
+    kernels_s = of_count(prices, run.tokens_s, run.last_token, tokens, run.captured, times) + attention_s
+    kernels_s += of_count(prices, run.rows_s, run.last_row, rows, 0.0, times)
     busy_s, idle_s = run.captured_busy_s, run.captured_idle_s
     if tokens > run.captured:
         busy_s, idle_s = run.eager_busy_s + kernels * run.eager_group_busy_s, run.eager_idle_s

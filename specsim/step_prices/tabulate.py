@@ -239,18 +239,19 @@ def _seen(group: Group) -> tuple[float, float]:
 
 def _launching(part: _Part) -> dict[str, float]:
     """When a graph runs the pass, and what launching it takes."""
-    run, uniform = part.run, part.uniform
-    if run.operation or not run.cost.launches:
+    run, uniform, cost = part.run, part.uniform, part.run.cost
+    if run.operation:
         return {}
-    cost = run.cost
+    captured = {"captured": max(cost.captured_sizes(uniform=uniform), default=0.0)}
+    if not cost.launches:
+        return captured
     alone = sum(float(np.max(charge.launches)) for charge in cost.of_tokens(1, 1, warm=run.warm))
     group = cost.of_attention(Group(1, 1, KV[0], 1), warm=run.warm, mask="", uniform=uniform)
     each = sum(float(np.max(charge.launches)) for charge in group)
     busy_s, idle_s = cost.launching_s(0.0, True, uniform=uniform)
     eager_busy_s, eager_idle_s = cost.launching_s(alone, False, uniform=uniform)
     more_busy_s, _ = cost.launching_s(alone + each, False, uniform=uniform)
-    return {
-        "captured": max(cost.captured_sizes(uniform=uniform), default=0.0),
+    return captured | {
         "captured_busy_s": float(busy_s),
         "captured_idle_s": float(idle_s),
         "eager_busy_s": float(eager_busy_s),

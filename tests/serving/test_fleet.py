@@ -111,6 +111,18 @@ def test_tables_hold_the_prices_of_every_program(program: str, gpu: str, model: 
     check(errors_of(asked_with(program, gpu, model)))
 
 
+@pytest.mark.parametrize("decoding", [1, 2, 3])
+def test_tables_hold_a_pass_that_part_of_the_sequences_reach_just_past_a_tile(decoding: int) -> None:
+    """Deep layers run 512 tokens of a prompt and less than one of each sequence beside it; a tile begins at 513."""
+    machine = assemble(asked_with("skipdecode", "l40s", "llama-3.1-8b"))
+    groups = [Group(decoding, 1, 500, 1), Group(1, 512, 512, 1)]
+    priced, exact = (
+        one.step(groups, drafting=decoding + 1, draft_tokens=0, drafting_kv_tokens=500.0).seconds
+        for one in (tabled(machine).cost, machine.cost)
+    )
+    assert priced == pytest.approx(exact, rel=0.005)
+
+
 def test_the_workloads_size_does_not_change_the_prices() -> None:
     small, large = (tabled(assemble(scenario(requests=count))).cost for count in (3, 1_000_000))
     assert small is large
