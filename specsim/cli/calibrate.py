@@ -30,7 +30,7 @@ def calibrate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit host times, front end and one kernel factor; defaults stay unless runs held back come out better."""
+    """Fit host times, front end and one kernel factor; defaults stay unless runs held back surely come out better."""
     from specsim.kept_files import replace_text
     from specsim.planning.calibrate import calibrate as fit
     from specsim.planning.measured_runs import measured_runs
@@ -61,7 +61,9 @@ def _document(found: Calibration) -> dict[str, Any]:
         name: {"default": found.defaults[name], "found": value, "error": found.errors[name]}
         for name, value in found.found.items()
     }
-    return {"better": found.better, "constants": constants, "figures": [asdict(one) for one in found.figures]}
+    gain = {"mean": float(found.gains.mean()), "least": found.least_gain, "runs": len(found.gains)}
+    figures = [asdict(one) for one in found.figures]
+    return {"better": found.better, "gain": gain, "constants": constants, "figures": figures}
 
 
 def _with(reference: str, settings: list[str], fragment: dict[str, Any], told: str) -> str:

@@ -125,7 +125,7 @@ def _print(found: Comparison, asked: Asked, scenarios: dict[str, Scenario], *, a
         return
     out = console()
     first, *rest = comparison_lines(found)
-    ranking = ranking_line(list(scenarios.values()))
+    ranking = ranking_line(one.speculation for one in scenarios.values())
     out.print(f"[bold]{first}[/bold]")
     for line in [*rest, *([ranking] if ranking else [])]:
         out.print(line)

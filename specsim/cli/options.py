@@ -43,13 +43,18 @@ def messages() -> Console:
 
 
 def progress_bar(*, counted: bool = True) -> Progress:
-    """What is under way, how much is done and how long the rest takes; on a terminal, and gone when it ends.
+    """What is under way, how much is done and how long the rest takes.
 
-    ``counted``: what is done is a number of things, which is shown; else a share of the whole.
+    A bar on a terminal, gone when it ends; elsewhere a line now and then. ``counted``: what is done is a number of
+    things, which is shown; else a share of the whole.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from specsim.cli.progress_lines import ProgressLines
+
     screen = messages()
+    if not screen.is_terminal:
+        return ProgressLines(screen)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -57,7 +62,6 @@ def progress_bar(*, counted: bool = True) -> Progress:
         TimeRemainingColumn(),
         console=screen,
         transient=True,
-        disable=not screen.is_terminal,
     )
 
 

@@ -228,7 +228,7 @@ def _print_largest(asked: Asked, *, as_json: bool) -> None:
 
 
 def _print(answer: PlanAnswer) -> None:
-    from specsim.report.assumed import engine_line, unstated_line
+    from specsim.report.assumed import engine_line, ranking_line, unstated_line
     from specsim.report.plan import (
         excluded_table,
         growth_sentences,
@@ -259,5 +259,7 @@ def _print(answer: PlanAnswer) -> None:
     out.print()
     for line in start_lines(plan.best):
         out.print(line, markup=False, soft_wrap=True)
-    for line in (*plan_lines(plan), engine_line(plan.best.candidate.scenario), *unstated_line(answer.assumed)):
+    ranking = ranking_line(answer.drafters)
+    rests_on = [*plan_lines(plan), *([ranking] if ranking else []), engine_line(plan.best.candidate.scenario)]
+    for line in (*rests_on, *unstated_line(answer.assumed)):
         out.print(line, markup=False)

@@ -181,7 +181,7 @@ class _Simulated:
 
         first = self.runs.first()
         told = first.get(self.runs.main) or next(iter(first.values()))
-        ranking = ranking_line(list(self.scenarios.values()))
+        ranking = ranking_line(one.speculation for one in self.scenarios.values())
         lines = run_lines(self.asked.scenario, told["prices"], told["price_source"])
         return [
             *lines,

@@ -34,7 +34,8 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
         out.print(line, soft_wrap=True, markup=False)
     for split in SPLITS:
         for sheet in split_sheets(scores, split):
-            out.print(sheet.table())
+            told = sheet.grouped() if sheet.header[0] == "study" else sheet
+            out.print(told.table(out.width))
     lines = [line for split in SPLITS for line in decision_lines(scores, split)]
     for line in [*lines, *unpredicted_lines(scores)]:
         out.print(line, soft_wrap=True, markup=False)

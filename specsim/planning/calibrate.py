@@ -1,20 +1,23 @@
 """An engine's few constants fitted to runs of it, half of the runs held back to say whether that helped.
 
-Runs are put in order of draft length and load; every second one is fitted to, the others test. Constants: the host's
-exposed time a step, a sequence, a draft pass and a drafted token, the front end's time a request, and one factor on
-all kernels. Each run is simulated as it was loaded; the logarithms of what it measured are met by damped least
-squares, each constant held near its default by how unsure that is. How a constant moves a figure is taken from the
-price of the run's mean step. Defaults stay where what is found does not lower the error of the runs held back.
+Runs are put in order of draft length and load; every second one is fitted to, the others test. Then the others are
+fitted to, so that each run is predicted by a fit that it had no part in: defaults stay unless the error of runs so
+predicted surely falls (Student's t of paired differences). Constants: the host's exposed time a step, a sequence, a
+draft pass and a drafted token, the front end's time a request, and one factor on all kernels. Each run is simulated as
+it was loaded; the logarithms of what it measured are met by damped least squares, each constant held near its default
+by how unsure that is. How a constant moves a figure is taken from the price of the run's mean step.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import lsq_linear
+from scipy.stats import t as student
 
 from specsim.analytic.load import arrival_rate_per_s
 from specsim.arrays import Floats
@@ -29,6 +32,7 @@ ROUNDS = 3  # of simulating every run, then stepping
 UNSURE = {"ttft": 0.3}  # one standard deviation of a log figure: queues of prompts hang on how requests arrived
 UNSURE_ELSE = 0.05
 FEWEST = 3  # runs
+SURE = 0.95  # one-sided, that errors fall
 HOST = ("step", "sequence", "draft_pass", "draft_token")
 FRONTEND, KERNELS = "frontend_request_s", "kernels"
 # One standard deviation of a default, at least; seconds, and of the kernels' factor its logarithm.
@@ -54,7 +58,7 @@ class MeasuredRun:
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """One figure of a run; ``held``: it was not fitted to."""
+    """One figure of a run; ``held``: it was not fitted to. ``crossed``: predicted by the fit it had no part in."""
 
     run: str
     figure: str
@@ -62,6 +66,7 @@ class RunError:
     before: float
     after: float
     held: bool
+    crossed: float
 
     def error(self, predicted: float) -> float:
         """Relative, signed."""
@@ -70,9 +75,7 @@ class RunError:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``found``: the constants, seconds and a factor, with one standard deviation each; ``better``: whether the error
-    of the runs held back fell, so that they are worth using.
-    """
+    """``found``: the constants, seconds and a factor, with one standard deviation each."""
 
     defaults: Constants
     found: Constants
@@ -81,7 +84,26 @@ class Calibration:
 
     @property
     def better(self) -> bool:
-        return self.mean_error(held=True, after=True) < self.mean_error(held=True, after=False)
+        """Whether the constants are worth using: the error of runs that had no part in a fit surely falls."""
+        return self.least_gain > 0
+
+    @property
+    def gains(self) -> Floats:
+        """By how much the mean |relative error| of each run falls under the fit that it had no part in, [runs]."""
+        runs = dict.fromkeys(one.run for one in self.figures)
+        falls = {
+            run: [abs(f.error(f.before)) - abs(f.error(f.crossed)) for f in self.figures if f.run == run]
+            for run in runs
+        }
+        return np.array([np.mean(one) for one in falls.values()])
+
+    @property
+    def least_gain(self) -> float:
+        """What the mean gain is at least, SURE: Student's t over runs; -1 of a single one, which tells nothing."""
+        gains = self.gains
+        if len(gains) < 2:
+            return -1.0
+        return float(gains.mean() - student.ppf(SURE, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)))
 
     def mean_error(self, *, held: bool, after: bool) -> float:
         """Mean |relative error| over figures."""
@@ -114,17 +136,32 @@ def calibrate(runs: Sequence[MeasuredRun]) -> Calibration:
     """
     if len(runs) < FEWEST:
         raise InvalidInput(f"{len(runs)} runs; give at least {FEWEST}, of different loads: every second is held back")
-    runs = sorted(runs, key=_drafts_and_load)
-    fitted = runs[::2]
-    defaults = default_constants(fitted)
-    problem = _Problem(fitted, tuple(defaults), np.array(list(defaults.values())))
+    runs = sorted(_told_apart(runs), key=_drafts_and_load)
+    defaults, found, errors = _fitted(runs[::2])
+    _, other, _ = _fitted(runs[1::2])
+    return Calibration(defaults, found, errors, _compared(runs, found, other))
+
+
+def _told_apart(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
+    """Files of one name in several folders, numbered from the second on."""
+    seen, found = Counter[str](), []
+    for run in runs:
+        seen[run.name] += 1
+        found.append(run if seen[run.name] == 1 else replace(run, name=f"{run.name} #{seen[run.name]}"))
+    return found
+
+
+def _fitted(runs: Sequence[MeasuredRun]) -> tuple[Constants, Constants, Constants]:
+    """Constants: the defaults, those found, and one standard deviation of each."""
+    defaults = default_constants(runs)
+    problem = _Problem(runs, tuple(defaults), np.array(list(defaults.values())))
     best = at = problem.at(problem.start)
     for _ in range(ROUNDS - 1):
         at = problem.at(at.next())
         best = min(best, at, key=lambda one: one.loss)
     found = dict(zip(defaults, best.values.tolist(), strict=True))
     errors = dict(zip(defaults, best.errors().tolist(), strict=True))
-    return Calibration(defaults, found, errors, _compared(runs, found))
+    return defaults, found, errors
 
 
 def default_constants(runs: Sequence[MeasuredRun]) -> Constants:
@@ -263,14 +300,16 @@ def _step_s(run: MeasuredRun, constants: Mapping[str, float], batch: float) -> f
     return float(np.ravel(round_s)[0])
 
 
-def _compared(runs: Sequence[MeasuredRun], found: Constants) -> tuple[RunError, ...]:
+def _compared(runs: Sequence[MeasuredRun], found: Constants, other: Constants) -> tuple[RunError, ...]:
+    """``found``: fitted to the first, third, ... run; ``other``: to those between."""
     rows = []
     for number, run in enumerate(runs):
         before = _simulated(run, default_constants([run]))[0]
-        after = _simulated(run, found)[0]
+        held, after = number % 2 == 1, _simulated(run, found)[0]
+        crossed = after if held else _simulated(run, default_constants([run]) | other)[0]
         rows += [
-            RunError(run.name, figure, run.figures[figure], before[figure], after[figure], held=number % 2 == 1)
+            RunError(run.name, figure, run.figures[figure], before[figure], after[figure], held, crossed[figure])
             for figure in before
-            if figure in after
+            if figure in after and figure in crossed
         ]
     return tuple(rows)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from specsim.analytic.speedups import SpeedupMap
-from specsim.scenario import Scenario
+from specsim.scenario import Scenario, Speculation
 from specsim.scenario.short import Asked
 from specsim.specs.formats import format_of, format_on
 from specsim.specs.mixers import Attention, Recurrent
@@ -143,9 +143,9 @@ def price_line(scenario: Scenario, price_name: str, worst_source: str | None) ->
     return f"Prices: {model} on {gpu} by {price_name}{worst}."
 
 
-def ranking_line(scenarios: Sequence[Scenario]) -> str | None:
+def ranking_line(drafters: Iterable[Speculation | None]) -> str | None:
     """What comparing techniques is worth where acceptance was not measured on this workload; None: no such ones."""
-    asked = [one.speculation for one in scenarios if one.speculation is not None and one.speculation.program.drafts]
+    asked = [one for one in drafters if one is not None and one.program.drafts]
     foreign = [one.drafter_name() for one in asked if one.acceptance_origin.basis != "measured"]
     if len({one.program.name for one in asked}) < 2 or not foreign:
         return None

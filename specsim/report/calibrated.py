@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from rich.table import Table
 
-from specsim.planning.calibrate import KERNELS, Calibration, RunError
+from specsim.planning.calibrate import KERNELS, SURE, Calibration, RunError
 
 MEANT = {
     "step": "host, a step",
@@ -63,12 +63,18 @@ def constants_table(calibration: Calibration) -> Table:
 
 
 def verdict(calibration: Calibration) -> str:
-    """Whether the error of the runs held back fell."""
+    """Whether the error of runs that had no part in a fit surely falls."""
     before, after = (calibration.mean_error(held=True, after=after) for after in (False, True))
     runs = len({one.run for one in calibration.figures if one.held})
+    told = f"{runs} run{'s' if runs > 1 else ''} held back: mean |error| {before:.1%} before, {after:.1%} after"
+    gains = calibration.gains
+    sure = (
+        f"{len(gains)} runs, each by the fit it had no part in, gain {100 * gains.mean():.1f} points in the mean, "
+        f"{100 * calibration.least_gain:.1f} at least ({SURE:.0%} sure)"
+    )
     if calibration.better:
-        return f"better on the {runs} runs held back: mean |error| {before:.1%} before, {after:.1%} after"
-    return f"not better on the {runs} runs held back ({before:.1%} before, {after:.1%} after): the defaults stay"
+        return f"surely better: {told}; {sure}"
+    return f"not surely better, so the defaults stay: {told}; {sure}"
 
 
 def _both(figures: Iterable[RunError]) -> tuple[str, str]:

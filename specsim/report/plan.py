@@ -16,7 +16,7 @@ from specsim.planning.plan.sensitivity import SHARE, Asides, GpuInterval, WhatIf
 from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.space import Exclusion
 from specsim.planning.plan.start import replica_command
-from specsim.report.tables import narrow_table
+from specsim.report.narrow import narrow_table
 from specsim.units import format_seconds
 
 

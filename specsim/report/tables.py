@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from specsim.analytic.exits import Exit
 from specsim.analytic.speedups import Cell, SpeedupMap
+from specsim.report.narrow import narrow_table
 from specsim.units import format_seconds
 
 SHOWN_PARTS = {  # of PARTS, by column
@@ -74,13 +74,6 @@ def split_table(speedups: SpeedupMap) -> Table:
 
 def _share(cell: Cell, name: str) -> float:
     return sum(cell.parts.get(part, 0.0) for part in SHOWN_PARTS[name]) / cell.step_s
-
-
-def narrow_table(title: str) -> Table:
-    """A table without side borders, for terminals of 80 columns."""
-    return Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
-    )
 
 
 def exit_table(exits: Sequence[Exit]) -> Table:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from specsim.cli.main import main
+from specsim.cli.progress_lines import BETWEEN_LINES_S, TASK_AFTER_S, ProgressLines
 
 ASKED = [
     "plan", "--model", "llama-3.1-8b", "--gpu", "a100-80gb,l40s", "--tp", "1", "--rate", "20", "--prompt", "300",
@@ -49,6 +52,27 @@ def test_the_table_says_what_the_document_does(capsys: pytest.CaptureFixture[str
     assert "With speculation no choice meets it." not in text  # none was asked for
     assert "Simulated: 4 runs" in text
     assert "--schedules" not in text
+
+
+def test_several_drafters_are_ranked_by_their_own_publications(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ASKED, *SLO, "--drafter", "eagle-3,ngram", "--draft-tokens", "2"]) == 0
+    assert "Acceptance of eagle3, ngram is that of their own publications" in " ".join(capsys.readouterr().out.split())
+    assert main([*ASKED, *SLO, "--drafter", "ngram", "--draft-tokens", "2"]) == 0
+    assert "their own publications" not in capsys.readouterr().out
+
+
+def test_where_nobody_watches_a_line_now_and_then_says_how_far_it_is() -> None:
+    screen = Console(file=io.StringIO(), width=80)
+    with ProgressLines(screen) as progress:
+        task = progress.add_task("deployments", total=None)
+        progress.update(task, completed=1, total=4)
+        assert screen.file.getvalue() == ""  # short work says nothing
+        progress.told_s -= BETWEEN_LINES_S
+        progress.update(task, completed=2, total=4)
+        progress.update(task, completed=3, total=4)
+        progress.told_s -= TASK_AFTER_S
+        progress.add_task("what if", total=None)
+    assert screen.file.getvalue() == "deployments: 50%\nwhat if\n"
 
 
 def test_a_plan_with_drafters_names_the_schedules_it_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,18 @@ import pytest
 from specsim.assembly import assemble
 from specsim.cli.main import main
 from specsim.errors import InvalidInput
-from specsim.planning.calibrate import FRONTEND, KERNELS, MeasuredRun, calibrate, default_constants, with_constants
+from specsim.planning.calibrate import (
+    FRONTEND,
+    KERNELS,
+    Calibration,
+    MeasuredRun,
+    RunError,
+    calibrate,
+    default_constants,
+    with_constants,
+)
 from specsim.planning.measured_runs import measured_runs
+from specsim.report.calibrated import verdict
 from specsim.scenario import Scenario, load_scenario
 from specsim.serving.simulate import simulate
 
@@ -52,7 +63,7 @@ def run(scenario: Scenario, constants: dict[str, float] | None = None) -> Measur
     if constants is None:
         return MeasuredRun("unmeasured", scenario, {})
     found = bench(scenario, constants)
-    return MeasuredRun("a run", scenario, {name: float(found[name]) for name in FIGURES})  # type: ignore[arg-type]
+    return MeasuredRun(f"{scenario.workload.clients}", scenario, {name: float(found[name]) for name in FIGURES})  # type: ignore[arg-type]
 
 
 def test_an_engine_that_differs_is_found_and_the_runs_held_back_come_out_better(scenario: Scenario) -> None:
@@ -77,6 +88,27 @@ def test_defaults_stay_where_runs_held_back_gain_nothing(scenario: Scenario) -> 
     assert found.fragment(scenario, "a test") == {}
 
 
+def test_a_gain_that_may_be_luck_leaves_the_defaults(scenario: Scenario) -> None:
+    """Each run errs by 10 % before; after: by a point less, or by less and more by turns with as large a mean."""
+
+    def calibration(*after: float) -> Calibration:
+        figures = tuple(
+            RunError(f"run {number}", "mean_itl_ms", 1.0, 1.10, 1.0 + error, number % 2 == 1, 1.0 + error)
+            for number, error in enumerate(after)
+        )
+        return Calibration({}, {}, {}, figures)
+
+    steady, lucky = calibration(0.089, 0.091, 0.09, 0.09), calibration(0.0, 0.20, 0.0, 0.16)
+    assert steady.gains.mean() == pytest.approx(lucky.gains.mean())
+    assert steady.mean_error(held=False, after=True) < steady.mean_error(held=False, after=False)
+    assert steady.better
+    assert not lucky.better
+    # Student's t of four: 2.353 standard errors below the mean, one-sided.
+    assert lucky.least_gain == pytest.approx(0.01 - 2.353 * lucky.gains.std(ddof=1) / 2, abs=1e-4)
+    assert "not surely better, so the defaults stay" in verdict(lucky)
+    assert lucky.fragment(scenario, "a test") == {}
+
+
 def test_a_stated_host_time_leaves_the_engines_others(scenario: Scenario) -> None:
     host = {"sequence": {"seconds": 5e-5, "exposed": 1.0}}
     engine = scenario.stated_engine.model_validate({"kind": "vllm", "version": "0.24", "host": host})
@@ -88,6 +120,12 @@ def test_a_stated_host_time_leaves_the_engines_others(scenario: Scenario) -> Non
 def test_two_runs_are_too_few(scenario: Scenario) -> None:
     with pytest.raises(InvalidInput, match="2 runs; give at least 3"):
         calibrate([MeasuredRun("a", scenario, {}), MeasuredRun("b", scenario, {})])
+
+
+def test_runs_of_one_name_count_each(scenario: Scenario) -> None:
+    found = calibrate([replace(run(loaded(scenario, clients), {}), name="bench.json") for clients in (1, 4, 8)])
+    assert {one.run for one in found.figures} == {"bench.json", "bench.json #2", "bench.json #3"}
+    assert len(found.gains) == 3
 
 
 def test_results_dumps_and_logs_are_runs(scenario: Scenario, tmp_path: Path) -> None:
@@ -126,7 +164,7 @@ def test_the_command_writes_fields_that_a_scenario_takes(
     assert main(given) == 0
     told = capsys.readouterr().out
     assert "held back" in told
-    assert "better on the 1 runs held back" in told
+    assert "surely better: 1 run held back" in " ".join(told.split())
     calibrated = load_scenario(str(whole))
     assert calibrated.engine.num_kv_blocks == 2000
     assert calibrated.engine.host.sequence.source.startswith("specsim calibrate")

@@ -26,7 +26,7 @@ MEASURED = {"acceptance": {"kind": "constant", "rate": 0.6}}
 
 
 def test_published_acceptance_ranks_benchmarks() -> None:
-    line = ranking_line([question("eagle3"), question("medusa"), question("eagle3").without_speculation()])
+    line = ranking_line([question("eagle3").speculation, question("medusa").speculation, None])
     assert line is not None
     assert "Acceptance of eagle3, medusa" in line
     assert "ranks benchmarks" in line
@@ -41,4 +41,4 @@ def test_published_acceptance_ranks_benchmarks() -> None:
     ],
 )
 def test_other_comparisons_need_no_such_remark(scenarios: list[Scenario]) -> None:
-    assert ranking_line(scenarios) is None
+    assert ranking_line(one.speculation for one in scenarios) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from specsim.report.sheet import Sheet
@@ -25,3 +26,24 @@ def test_the_terminal_never_cuts_a_name() -> None:
     printed = screen.file.getvalue()
     assert "poisson-30" in printed
     assert "-2.0%" in printed
+
+
+@pytest.mark.parametrize("width", [46, 60, 100])
+def test_no_word_is_torn_where_the_words_have_room(width: int) -> None:
+    """Also the longest ones of narrow columns beside a long name, which rich alone takes width from in proportion."""
+    rows = [("a-name-of-a-study-of-30-letters", "extrapolated, measured", "12.9%, +12.9%")]
+    sheet = Sheet("", ("study", "priced by", "mean |error|, bias"), rows, words=(0, 1))
+    screen = Console(file=io.StringIO(), width=width)
+    screen.print((sheet if width > 70 else sheet.grouped()).table(screen.width))
+    printed = screen.file.getvalue()
+    assert all(len(line) <= width for line in printed.splitlines())
+    words = {word for row in (sheet.header, *sheet.rows) for cell in row for word in cell.split()}
+    assert not {word for word in words if word not in printed}
+
+
+def test_a_name_is_said_once_above_its_rows() -> None:
+    rows = [("one", "p50", "1%"), ("one", "p95", "2%"), ("two", "p50", "3%")]
+    grouped = Sheet("", ("study", "figure", "error"), rows, words=(0, 1)).grouped()
+    assert grouped.header == ["study, figure", "error"]
+    assert [row[0].strip() for row in grouped.rows] == ["one", "p50", "p95", "two", "p50"]
+    assert [row[1] for row in grouped.rows] == ["", "1%", "2%", "", "3%"]

@@ -35,7 +35,7 @@ def draw(answered: Answered) -> None:
     draw_blocks([answer], f"compared {answered.side}")
     st.markdown("**Speed-up of each drafter at its best k**")
     show(comparison_figure(found), f"compare {answered.side}", "speed-up by drafter and batch size")
-    ranking = ranking_line([one.scenario for one in found.drafters])
+    ranking = ranking_line(one.scenario.speculation for one in found.drafters)
     st.caption(plain(f"Prices: {found.price_name}. The table at the load has 90 % intervals. {ranking or ''}"))
     draw_blocks(details, f"compare {answered.side}")
 

@@ -18,12 +18,15 @@ from specsim.planning.plan.sensitivity import Asides, asides
 from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.start import replica_command
 from specsim.progress import ManyProgress
-from specsim.scenario import Asked, Scenario
+from specsim.scenario import Asked, Scenario, Speculation
 
 
 @dataclass(frozen=True)
 class PlanAnswer:
-    """``later``: plans made anew at other loads. ``growth``: today's plan as its load grows; None: not asked."""
+    """``later``: plans made anew at other loads. ``growth``: today's plan as its load grows; None: not asked.
+
+    ``drafters``: all that were tried, each at its longest draft.
+    """
 
     scenario: Scenario
     assumed: tuple[str, ...]
@@ -31,6 +34,7 @@ class PlanAnswer:
     asides: Asides
     later: tuple[Plan, ...] = ()
     growth: GrowthCurve | None = None
+    drafters: tuple[Speculation, ...] = ()
 
     def __repr__(self) -> str:
         best = self.plan.best
@@ -79,7 +83,7 @@ def plan_answer(
     if growth is not None:
         tell("growth")
     curve = None if growth is None else _growth_curve(found, growth, aside, pool)
-    return PlanAnswer(scenario, (*asked.assumed, *assumed), found, aside, later, curve)
+    return PlanAnswer(scenario, (*asked.assumed, *assumed), found, aside, later, curve, space.speculations())
 
 
 def _growth_curve(plan: Plan, growth: Growth, aside: Asides, pool: Executor | None) -> GrowthCurve:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
@@ -28,6 +29,10 @@ class DrafterChoice:
     fields: Mapping[str, Any]
     draft_tokens: tuple[int, ...]
 
+    def stated(self, draft_tokens: int) -> dict[str, Any]:
+        """The fields with a draft length."""
+        return dict(self.fields) | {"max_draft_tokens": draft_tokens}
+
 
 @dataclass(frozen=True, slots=True)
 class Space:
@@ -47,6 +52,16 @@ class Space:
     usd_per_gpu_hour: Mapping[str, float] | None = None
     kv_link: KvLink = field(default_factory=KvLink)
     schedules: bool = False
+
+    def speculations(self) -> tuple[Speculation, ...]:
+        """The drafters, each at the longest draft that it can have."""
+        found = []
+        for one in filter(None, self.drafters):
+            for draft_tokens in sorted(one.draft_tokens, reverse=True):
+                with suppress(ValidationError):
+                    found.append(Speculation.model_validate(one.stated(draft_tokens)))
+                    break
+        return tuple(found)
 
 
 class OptionKind(NamedTuple):
@@ -251,7 +266,7 @@ def _scheduled(longest: Scenario) -> list[Scenario]:
 
 
 def _drafting(placed: Scenario, drafter: DrafterChoice, draft_tokens: int) -> tuple[Scenario | None, str]:
-    fields = dict(drafter.fields) | {"max_draft_tokens": draft_tokens}
+    fields = drafter.stated(draft_tokens)
     try:
         speculation = Speculation.model_validate(fields)
     except ValidationError as error:

@@ -1,9 +1,8 @@
-"""What may turn out otherwise: sensitivity, risks, and the measured error of comparable cases."""
+"""What may turn out otherwise: sensitivity and risks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from specsim.analytic.speedups import SpeedupMap
 from specsim.planning.load_curve import Otherwise, own_load
@@ -16,24 +15,11 @@ from specsim.report.document.decision import best_name
 from specsim.report.plan import interval_ends
 from specsim.report.served import number
 from specsim.report.sheet import Sheet
-from specsim.report.validation.study_errors import StudyError, read_study_errors
 from specsim.results import Slo, slo_met
 from specsim.scenario import Scenario
 from specsim.serving.uncertainty import PredictedInterval
 
 NOT_MODELLED = "encoders, LoRA, caches outside of the GPUs, pipeline parallelism, aborted requests"
-SHOWN = (
-    "speed-up",
-    "output tokens/s",
-    "ITL p50",
-    "TPOT p50",
-    "TPOT p95",
-    "TTFT p50",
-    "TTFT p95",
-    "E2E p50",
-    "E2E p95",
-)
-MOST_ROWS = 16
 CROWDED = 0.7  # share of what can be served from which on bursts hurt: queues grow as 1 / (1 - share)
 FULL = 0.9  # of the KV cache
 
@@ -186,65 +172,3 @@ def _of_workload(scenario: Scenario) -> list[str]:
             "Arrivals are Poisson, at one rate: bursts and busy hours need a trace, or gamma or diurnal arrivals."
         )
     return lines
-
-
-def measured_errors(scenario: Scenario) -> Section:
-    """What predictions of runs on such a card were off by, where somebody published such runs."""
-    title, gpu, engine = "Measured error of comparable cases", scenario.gpu.name, scenario.engine.kind
-    known = [one for one in read_study_errors() if one.figure in SHOWN]
-    same = [one for one in known if one.gpu == gpu]
-    told = (
-        "Other people's published runs with speculation on, predicted the same way (specsim validate gpu STUDY --rows "
-        "shows every figure). Rows of a test set nothing in the package; calibration rows set an engine's constants."
-    )
-    if not same:
-        none = f"None of {len({one.study for one in known})} published sets of runs is on {gpu}."
-        return Section(title, [Paragraph(f"{none} {_on_all(known)} {told}")])
-    model = scenario.model.name
-    ranked = sorted(_merged(same), key=lambda one: (one.model != model, one.engine != engine, one.split != "test"))
-    rows = [
-        [
-            f"{one.model}\n{one.engine}, {one.split}",
-            one.figure,
-            str(one.rows),
-            f"{one.mean:.1%}",
-            f"{one.bias:+.1%}",
-            f"{one.worst:+.0%}",
-            f"{one.covered} of {one.stated}" if one.stated else "-",
-        ]
-        for one in ranked[:MOST_ROWS]
-    ]
-    header = ("model, engine", "figure", "rows", "mean\n|error|", "bias", "worst", "in 90 %\ninterval")
-    left = len(ranked) - MOST_ROWS
-    more = f" {left} lines more are in validation/gpu/errors.csv." if left > 0 else ""
-    return Section(title, [Paragraph(f"On {gpu}. {told}{more}"), Sheet("", header, rows, words=(0, 1))])
-
-
-def _merged(errors: Sequence[StudyError]) -> list[StudyError]:
-    """One line where several studies measured a figure of one model under one engine."""
-    groups: dict[tuple[str, ...], list[StudyError]] = {}
-    for one in errors:
-        groups.setdefault((one.model, one.engine, one.split, one.figure), []).append(one)
-    return [_sum(members) for members in groups.values()]
-
-
-def _sum(members: Sequence[StudyError]) -> StudyError:
-    rows = sum(one.rows for one in members)
-    return replace(
-        members[0],
-        rows=rows,
-        mean=sum(one.rows * one.mean for one in members) / rows,
-        bias=sum(one.rows * one.bias for one in members) / rows,
-        worst=max((one.worst for one in members), key=abs),
-        covered=sum(one.covered for one in members),
-        stated=sum(one.stated for one in members),
-    )
-
-
-def _on_all(known: Sequence[StudyError]) -> str:
-    """Speed-ups and throughput over all cards' test rows."""
-    parts = []
-    for figure in ("speed-up", "output tokens/s"):
-        one = _sum([one for one in known if one.figure == figure and one.split == "test"])
-        parts.append(f"{figure} {one.mean:.1%} over {one.rows} rows")
-    return f"On other cards, mean |error| of test rows: {', '.join(parts)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from specsim.planning.plan.answer import PlanAnswer
+from specsim.report.assumed import ranking_line
 from specsim.report.document.answers import PartAnswer
 from specsim.report.document.blocks import Bullets, DocumentBlock, Paragraph, Section, as_sentence
 from specsim.report.plan import (
@@ -32,5 +33,10 @@ def fleet(told: PartAnswer[PlanAnswer]) -> Section:
         blocks.append(Sheet.of(growth_table(growth)))
     if answer.later:
         blocks.append(Sheet.of(later_table((plan, *answer.later))))
-    blocks += [Bullets(plan_lines(plan)), Paragraph("Left out:"), Bullets(excluded_lines(plan.excluded))]
+    ranking = ranking_line(answer.drafters)
+    blocks += [
+        Bullets([*plan_lines(plan), *([ranking] if ranking else [])]),
+        Paragraph("Left out:"),
+        Bullets(excluded_lines(plan.excluded)),
+    ]
     return Section(TITLE, blocks)

@@ -20,11 +20,12 @@ from specsim.report.document.answers import Answers, answers
 from specsim.report.document.basis import assumptions, measured_beside, memory, repeat
 from specsim.report.document.blocks import Document, Paragraph, Section
 from specsim.report.document.decision import drafts, lead, sentence, service_levels, tone
-from specsim.report.document.doubts import measured_errors, risks, sensitivity
+from specsim.report.document.doubts import risks, sensitivity
+from specsim.report.document.evidence import comparable_line, measured_errors
 from specsim.report.document.fleet import fleet
 from specsim.report.document.speed import drafters, latency_against_load, pareto, speedups_section, time_section
-from specsim.report.verdict import verdict
-from specsim.scenario import Asked
+from specsim.report.verdict import Verdict, verdict
+from specsim.scenario import Asked, Scenario
 from specsim.version import __version__
 
 
@@ -75,9 +76,13 @@ def capacity_report(
         subtitle=_subtitle(asked),
         verdict=sentence(answer, found, scenario.slo),
         tone=tone(answer, found),
-        lead=lead(answer, found, scenario.slo),
+        lead=[*lead(answer, found, scenario.slo), *_of_others(answer, scenario)],
         sections=[*sections, assumptions(asked, speedups), repeat(asked, served, options)],
     )
+
+
+def _of_others(answer: Verdict, scenario: Scenario) -> list[str]:
+    return [] if answer.drafting is None else [comparable_line(scenario)]
 
 
 def _simulated(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from specsim.report.tables import narrow_table
+from specsim.report.narrow import narrow_table
 from specsim.studies.example import PublishedSpeedup
 
 

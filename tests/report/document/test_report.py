@@ -16,9 +16,12 @@ from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
 from specsim.report.document import Document, answers, capacity_report
 from specsim.report.document.blocks import Listing, Section
+from specsim.report.document.evidence import comparable_line
 from specsim.report.served import number
 from specsim.report.sheet import Sheet
+from specsim.report.validation.study_errors import read_study_errors
 from specsim.scenario import Asked, ShortOptions, ask
+from specsim.specs.catalog import load_hardware
 
 NAME = "<b>night & day</b>"
 SMALL = ("cost.source=roofline", "workload.requests=150", "engine.max_num_seqs=16", f"name='{NAME}'")
@@ -62,6 +65,20 @@ def test_every_part_of_a_whole_question_is_there_in_order(report: Document) -> N
         "Measured error of comparable cases", "Assumptions, and where each is from", "To repeat it",
     ]  # fmt: skip
     assert re.match(r"(ON|OFF).*; the SLO is (met|missed)\.$", report.verdict)
+
+
+def test_the_verdict_tells_what_comparable_runs_were_off_by(report: Document) -> None:
+    """Of the model on the card where such runs were published; else of the card; else that nobody knows."""
+    errors = [one for one in read_study_errors() if one.split == "test" and one.figure == "speed-up"]
+    h100 = [one for one in errors if (one.gpu, one.model) == ("H100-SXM", "Llama-3.1-8B")]
+    rows = sum(one.rows for one in h100)
+    told = comparable_line(question(gpu="h100").scenario)
+    assert told.startswith("Published runs of Llama-3.1-8B on H100-SXM: ")
+    assert f"off by {sum(one.rows * one.mean for one in h100) / rows:.0%} in the mean" in told
+    assert f"over {rows} test rows" in told
+    missing = next(name for name in ("l4", "rtx-3090") if load_hardware(name).name not in {one.gpu for one in errors})
+    assert "errors are not known" in comparable_line(question(gpu=missing).scenario)
+    assert report.lead[-1] == comparable_line(question().scenario)
 
 
 def test_its_own_commands_repeat_its_figures(
