@@ -17,6 +17,11 @@ VLLM_SCRIPT = Path(__file__).with_name("vllm_driver.py")
 NAMES = {"vllm": "vLLM", "transformers": "transformers"}
 TRIED = {"vllm": "0.32.0", "transformers": "5.19.0"}  # the versions whose engines the drivers were written against
 CLOSING_S = 60
+Step = Mapping[str, Any]  # ``seconds`` by part; of rounds what they drafted and accepted too
+
+
+class StepSkipped(Exception):
+    """The engine ran another step than it was asked for, for instance for want of KV blocks."""
 
 
 class Driver:
@@ -80,6 +85,18 @@ class Driver:
                 f"{name} {TRIED[self._kind]})"
             )
         found: dict[str, Any] = answer
+        return found
+
+    def begin(self, what: Mapping[str, Any]) -> None:
+        """Make ready what the next steps are of (vllm_driver.py says what it may be)."""
+        self.ask({"begin": dict(what)})
+
+    def steps(self, count: int) -> list[Step]:
+        """Its next steps, fewer where they end. Raises StepSkipped where the engine ran another one than asked for."""
+        answer = self.ask({"steps": count})
+        if "skipped" in answer:
+            raise StepSkipped(answer["skipped"])
+        found: list[Step] = answer["steps"]
         return found
 
     def __enter__(self) -> Driver:

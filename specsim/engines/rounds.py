@@ -3,8 +3,11 @@
 A cell serves waves of prompts through the engine's own Python, without a server: all of a wave start together, and
 the rounds count in which all of them decode, until the first has the workload's output tokens. Small batches serve
 several waves, so that every cell continues enough prompts for its acceptance to mean something; every repeat continues
-others, and within a repeat every draft length the same. Cells that are compared take turns wave by wave: a shared
-machine changes by 5 to 10 % within seconds.
+others, and within a repeat every draft length the same.
+
+Where engines can stay up side by side (a CPU), every round with drafts is followed by one of the engine without a
+drafter: a shared machine changes within seconds, and the two meet one state of it. Every repeat starts its engines
+anew, for a process keeps its luck (where its memory lies) while it lives.
 """
 
 from __future__ import annotations
@@ -12,15 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from specsim.engines.adapter import Checkpoints, OfflineEngine
-from specsim.engines.driver import Driver
+from specsim.engines.adapter import Checkpoints, Job, OfflineEngine
+from specsim.engines.driver import Driver, Step
 from specsim.engines.prompts import prompts_of
+from specsim.engines.turns import Pace, in_turn, side_by_side
 from specsim.errors import NoAnswer
 from specsim.results import AcceptanceCounts, GridRow
 from specsim.scenario import Scenario
@@ -28,6 +34,7 @@ from specsim.workload.request import RequestSpec
 
 LEAST_PROMPTS = 8  # of a cell
 WARM_UP_ROUNDS = 1
+MOST_STEPS = 1000  # asked for at a time
 PARTS = ("verify", "draft", "sample", "host")
 
 
@@ -67,6 +74,7 @@ class SteadyRounds:
         self._engine, self._python, self._folder, self._drafters = engine, python, folder, drafters
         self._starting = starting
         self._running: dict[str, Driver] = {}
+        self._repeat: int | None = None
         self._stack = ExitStack()
         self.facts: dict[str, Any] = {}
 
@@ -76,51 +84,96 @@ class SteadyRounds:
             self._engine.job(*self._drafters[name], k)
 
     def measure(self, *cells: RoundsCell) -> list[MeasuredCell]:
-        """Run cells, which take turns. Raises NoAnswer where the engine stops or no round had the whole batch."""
-        waves = {cell: _waves(self._drafters[cell.drafter][0], cell) for cell in cells}
-        rounds: dict[RoundsCell, list[Mapping[str, Any]]] = {cell: [] for cell in cells}
+        """Run cells of one repeat and batch size. Raises NoAnswer where the engine stops or no round had all of it."""
+        if cells[0].repeat != self._repeat:
+            self._stop()
+            self._repeat = cells[0].repeat
+        drafting = [cell for cell in cells if cell.draft_tokens]
+        if drafting and self._job(drafting[0]).shared:
+            return self._paced(cells, drafting)
+        waves = {cell: [self._wave(cell, prompts) for prompts in self._waves(cell)] for cell in cells}
+        return [_measured(cell, list(chain.from_iterable(rounds))) for cell, rounds in waves.items()]
+
+    def _paced(self, cells: Sequence[RoundsCell], drafting: Sequence[RoundsCell]) -> list[MeasuredCell]:
+        """Cells that draft in turn wave by wave, and each round of theirs in turn with a plain one."""
+        waves = {cell: self._waves(cell) for cell in drafting}
+        rounds: dict[RoundsCell, list[Step]] = {cell: [] for cell in cells}
+        plain_s: dict[RoundsCell, list[float]] = {cell: [] for cell in cells}
+        without = {cell: cell._replace(draft_tokens=0) for cell in drafting}
+        self._start([*drafting, *without.values()])
+        paces = {
+            self._key(plain): Pace(self._driver(plain), self._beginnings(plain), WARM_UP_ROUNDS)
+            for plain in without.values()
+        }
         for turn in range(max(map(len, waves.values()))):
-            for cell in cells if turn % 2 == 0 else reversed(cells):
-                if turn < len(waves[cell]):
-                    rounds[cell] += self._wave(cell, waves[cell][turn])
-        return [_measured(cell, found) for cell, found in rounds.items()]
+            for cell in drafting if turn % 2 == 0 else reversed(drafting):
+                if turn >= len(waves[cell]):
+                    continue
+                driver, plain = self._driver(cell), without[cell]
+                driver.begin(self._beginning(cell, waves[cell][turn]))
+                driver.steps(WARM_UP_ROUNDS)
+                for own, other in in_turn(driver, paces[self._key(plain)]):
+                    rounds[cell].append(own)
+                    plain_s[cell].append(other["seconds"]["total"])
+                    if plain in rounds:
+                        rounds[plain].append(other)
+                        plain_s[plain].append(other["seconds"]["total"])
+        return [_measured(cell, rounds[cell], plain_s[cell]) for cell in cells]
 
-    def _wave(self, cell: RoundsCell, prompts: list[list[int]]) -> list[Mapping[str, Any]]:
+    def _wave(self, cell: RoundsCell, prompts: list[list[int]]) -> list[Step]:
         """The rounds of one wave."""
-        scenario, checkpoints = self._drafters[cell.drafter]
-        driver = self._started(scenario, checkpoints, cell.draft_tokens)
-        answer = driver.ask({
-            "waves": [prompts],
-            "draft_tokens": cell.draft_tokens,
-            "output_tokens": _lengths(scenario)[1],
-            "warm_up": WARM_UP_ROUNDS,
-        })  # fmt: skip
-        if not answer["rounds"]:
-            raise NoAnswer(
-                f"no round of {cell.batch} sequences with {cell.draft_tokens} drafts ran; give longer outputs, more "
-                "num_kv_blocks or a larger max_num_batched_tokens"
-            )
-        found: list[Mapping[str, Any]] = answer["rounds"]
-        return found
+        self._start([cell])
+        driver = self._driver(cell)
+        driver.begin(self._beginning(cell, prompts))
+        found: list[Step] = []
+        while more := driver.steps(MOST_STEPS):
+            found += more
+        return found[WARM_UP_ROUNDS:]
 
-    def _started(self, scenario: Scenario, checkpoints: Checkpoints, draft_tokens: int) -> Driver:
-        """The running engine of these drafts, or a new one; others give way where they share no device."""
-        job = self._engine.job(scenario, checkpoints, draft_tokens)
-        key = str(job.start)
-        if key not in self._running:
-            if not job.shared:
-                self._stack.close()
-                self._running.clear()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            log = self._folder / f"{self._engine.kind}-{len(self._running)}.log"
-            self._starting(f"starting {self._engine.kind} for {draft_tokens} drafts, log in {log}")
-            device = "cpu" if scenario.gpu.kind == "cpu" else "cuda"
-            driver = Driver(
-                self._python, job.start, log, device=device, script=self._engine.script, kind=self._engine.kind
-            )
-            self._running[key] = self._stack.enter_context(driver)
-            self.facts = driver.facts
-        return self._running[key]
+    def _beginnings(self, cell: RoundsCell) -> Iterator[Mapping[str, Any]]:
+        return cycle([self._beginning(cell, prompts) for prompts in self._waves(cell)])
+
+    def _beginning(self, cell: RoundsCell, prompts: list[list[int]]) -> Mapping[str, Any]:
+        output_tokens = _lengths(self._drafters[cell.drafter][0])[1]
+        return {"prompts": prompts, "num_draft_tokens": cell.draft_tokens, "output_tokens": output_tokens}
+
+    def _waves(self, cell: RoundsCell) -> list[list[list[int]]]:
+        return _waves(self._drafters[cell.drafter][0], cell)
+
+    def _job(self, cell: RoundsCell) -> Job:
+        return self._engine.job(*self._drafters[cell.drafter], cell.draft_tokens)
+
+    def _key(self, cell: RoundsCell) -> str:
+        return str(self._job(cell).start)
+
+    def _driver(self, cell: RoundsCell) -> Driver:
+        return self._running[self._key(cell)]
+
+    def _start(self, cells: Sequence[RoundsCell]) -> None:
+        """Have the cells' engines up; others give way where they share no device."""
+        missing = {key: cell for cell in cells if (key := self._key(cell)) not in self._running}
+        if not missing:
+            return
+        if not self._job(cells[0]).shared:
+            self._stop()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        starts = []
+        for number, cell in enumerate(missing.values(), len(self._running)):
+            log = self._folder / f"{self._engine.kind}-{number}.log"
+            self._starting(f"starting {self._engine.kind} for {cell.draft_tokens} drafts, log in {log}")
+            starts.append(partial(self._started, cell, log))
+        drivers = self._stack.enter_context(side_by_side(starts))
+        self._running |= dict(zip(missing, drivers, strict=True))
+        self.facts = drivers[0].facts
+
+    def _started(self, cell: RoundsCell, log: Path) -> Driver:
+        device = "cpu" if self._drafters[cell.drafter][0].gpu.kind == "cpu" else "cuda"
+        start, engine = self._job(cell).start, self._engine
+        return Driver(self._python, start, log, device=device, script=engine.script, kind=engine.kind)
+
+    def _stop(self) -> None:
+        self._stack.close()
+        self._running.clear()
 
     def __enter__(self) -> SteadyRounds:
         return self
@@ -165,7 +218,13 @@ def _waves(scenario: Scenario, cell: RoundsCell) -> list[list[list[int]]]:
     return [texts[wave * cell.batch : (wave + 1) * cell.batch] for wave in range(count)]
 
 
-def _measured(cell: RoundsCell, rounds: Sequence[Mapping[str, Any]]) -> MeasuredCell:
+def _measured(cell: RoundsCell, rounds: Sequence[Step], plain_s: Sequence[float] = ()) -> MeasuredCell:
+    """``plain_s``: seconds of the plain rounds that took turns with these. Raises NoAnswer where no round ran."""
+    if not rounds:
+        raise NoAnswer(
+            f"no round of {cell.batch} sequences with {cell.draft_tokens} drafts ran; give longer outputs, more "
+            "num_kv_blocks or a larger max_num_batched_tokens"
+        )
     counts, output_tokens = AcceptanceCounts(), 0
     for one in rounds:
         for drafted, accepted in zip(one["drafted"], one["accepted"], strict=True):
@@ -175,10 +234,20 @@ def _measured(cell: RoundsCell, rounds: Sequence[Mapping[str, Any]]) -> Measured
     medians = {part: float(np.median([one["seconds"].get(part, np.nan) for one in rounds])) for part in PARTS}
     p10, p90 = np.percentile(totals, [10, 90]).tolist()
     row = GridRow(
-        repeat=cell.repeat, batch=cell.batch, draft_tokens=cell.draft_tokens,
-        context_tokens=float(np.mean([one["context_tokens"] for one in rounds])), rounds=len(rounds),
-        elapsed_s=sum(totals), output_tokens=output_tokens, round_s=float(np.median(totals)), round_p10_s=p10,
-        round_p90_s=p90, target_s=medians["verify"], draft_s=medians["draft"], sample_s=medians["sample"],
+        repeat=cell.repeat,
+        batch=cell.batch,
+        draft_tokens=cell.draft_tokens,
+        context_tokens=float(np.mean([one["context_tokens"] for one in rounds])),
+        rounds=len(rounds),
+        elapsed_s=sum(totals),
+        output_tokens=output_tokens,
+        round_s=float(np.median(totals)),
+        round_p10_s=p10,
+        round_p90_s=p90,
+        target_s=medians["verify"],
+        draft_s=medians["draft"],
+        sample_s=medians["sample"],
         host_s=medians["host"],
-    )  # fmt: skip
+        plain_s=float(np.mean(plain_s)) if plain_s else None,
+    )
     return MeasuredCell(cell, row, counts)

@@ -1,8 +1,8 @@
 """Times the rounds of transformers' assisted generation. Run by a Python that has it, never imported by specsim.
 
 One JSON object a line, both ways, as vllm_driver.py has them. First line in: ``model``, ``random`` (its weights are
-not read), ``device``, and one of ``assistant`` (a draft model's folder), ``prompt_lookup`` or neither. Then for each
-line with ``waves`` of one prompt each, ``draft_tokens``, ``output_tokens`` and ``warm_up``, one line out: the rounds.
+not read), ``device``, and one of ``assistant`` (a draft model's folder), ``prompt_lookup`` or neither. Then ``begin``
+with one of ``prompts``, ``num_draft_tokens`` and ``output_tokens``, and ``steps``, which asks for its rounds.
 
 A round ends when the target's pass does: it holds the drafting before that pass, and the choice of tokens after the
 pass before. How many drafts a pass verified is told by its length, how many were accepted by where the next starts.
@@ -26,7 +26,9 @@ def main() -> None:
         generation = Generation(json.loads(next(sys.stdin)))
         print(json.dumps(generation.facts()), file=out)
         for line in sys.stdin:
-            print(json.dumps(generation.rounds(**json.loads(line))), file=out)
+            asked = json.loads(line)
+            answer = generation.begin(asked["begin"]) if "begin" in asked else generation.go_on(asked["steps"])
+            print(json.dumps(answer), file=out)
     except Exception as error:
         version = getattr(sys.modules.get("transformers"), "__version__", None)
         told = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300], "transformers": version}
@@ -47,6 +49,7 @@ class Generation:
         self.prompt_lookup = bool(job.get("prompt_lookup"))
         self.passes: list[dict[str, float]] = []  # of the target, since the generation began
         self.drafting_s = 0.0
+        self.asked: tuple[list[int], int, int] | None = None  # prompt, drafts a round, output tokens
         self._watch()
 
     def _loaded(self, folder: str, *, random: bool) -> Any:
@@ -106,16 +109,20 @@ class Generation:
 
             self.assistant.generate = drafted
 
-    def rounds(
-        self, waves: list[list[list[int]]], draft_tokens: int, output_tokens: int, warm_up: int
-    ) -> dict[str, Any]:
-        """{"rounds": [{"seconds": by part, "context_tokens", "drafted": [...], "accepted": [...]}]}."""
-        found: list[dict[str, Any]] = []
-        for prompts in waves:
-            if len(prompts) != 1:
-                raise ValueError("assisted generation takes one sequence at a time")
-            found += self._wave(prompts[0], draft_tokens, output_tokens)[warm_up:]
-        return {"rounds": found}
+    def begin(self, what: dict[str, Any]) -> dict[str, Any]:
+        """Take a prompt; ``generate`` runs when its rounds are asked for."""
+        if len(what["prompts"]) != 1:
+            raise ValueError("assisted generation takes one sequence at a time")
+        self.asked = what["prompts"][0], what["num_draft_tokens"], what["output_tokens"]
+        return {}
+
+    def go_on(self, count: int) -> dict[str, Any]:
+        """{"steps": [{"seconds": by part, "context_tokens", "drafted": [...], "accepted": [...]}]}.
+
+        All rounds at once, however few were asked for: ``generate`` stops at none.
+        """
+        asked, self.asked = self.asked, None
+        return {"steps": [] if asked is None else self._wave(*asked)}
 
     def _wave(self, prompt: list[int], draft_tokens: int, output_tokens: int) -> list[dict[str, Any]]:
         self.passes.clear()

@@ -1,15 +1,16 @@
 """Times steps of vLLM's offline engine. Run by vLLM's own Python, never imported by specsim.
 
 One JSON object a line, both ways. First line in: the engine's ``flags``, as ``vllm serve`` takes them. First line out:
-what was started. Then for each line in one line out: of a step's shape (``sequences``, ``query_len``, ``kv_len``,
-``num_draft_tokens``, ``prefill_tokens``, ``warm_up``, ``samples``) the seconds of each timed step by part; of
-``waves`` of prompts (with ``draft_tokens``, ``output_tokens``, ``warm_up``) what their rounds took and accepted. A
-line with ``error`` ends the run.
+what was started. Then ``begin`` makes ready: a step's shape (``sequences``, ``query_len``, ``kv_len``,
+``num_draft_tokens``, ``prefill_tokens``, and how many ``steps`` there will be), or ``prompts`` that start together
+(with ``num_draft_tokens`` and ``output_tokens``). ``steps`` asks for so many of them, and is answered by the seconds
+of each by part, of prompts also by what their rounds drafted and accepted; fewer come where they end. So engines can
+take turns step by step. A line with ``error`` ends the run.
 
 A step of a shape: requests are admitted as if their KV cache had been computed elsewhere, so that it costs its own
 steps and no prefill. Drafts are put into the scheduler after each step, so that every step verifies exactly as many as
-wanted; the engine's own drafter runs all the same. Waves are served for real, prompt and drafts. Scheduling is
-synchronous: a step lasts from its scheduling to its output.
+wanted; the engine's own drafter runs all the same. Prompts are served for real, and drafts. Scheduling is synchronous:
+a step lasts from its scheduling to its output.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 StepSeconds = dict[str, float]  # seconds by part
+Step = dict[str, Any]  # its seconds and what it was of
 
 
 def main() -> None:
@@ -48,7 +51,7 @@ def serve(lines: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> Non
     answer(engine.facts())
     for line in lines:
         asked = json.loads(line)
-        answer(engine.rounds(**asked) if "waves" in asked else engine.measure(asked))
+        answer(engine.begin(asked["begin"]) if "begin" in asked else engine.go_on(asked["steps"]))
 
 
 class StepEngine:
@@ -68,6 +71,7 @@ class StepEngine:
         self.spent_s: StepSeconds = {}
         self.loaded: dict[str, int] = {}  # request: prompt tokens whose KV cache is taken as given
         self.scheduled: Any = None
+        self.steps: Iterator[Step] = iter(())
         self._watch()
 
     def _started(self, flags: list[str]) -> Any:
@@ -122,58 +126,63 @@ class StepEngine:
 
         setattr(owner, name, timed)
 
-    def measure(self, shape: dict[str, int]) -> dict[str, Any]:
-        """{"seconds": {"total": [...], and on a CPU "verify", "sample", "draft", "host"}}, or {"skipped": why}."""
-        alone = shape["query_len"] > shape["num_draft_tokens"] + 1
-        self._fix(shape["num_draft_tokens"])
+    def begin(self, what: dict[str, Any]) -> dict[str, Any]:
+        """Put an end to what ran and make ready what the next steps are of."""
+        self._abort_all()
+        self._fix(what["num_draft_tokens"])
+        if "prompts" in what:
+            self.steps = self._rounds(what["prompts"], what["output_tokens"])
+        elif what["query_len"] > what["num_draft_tokens"] + 1:
+            self.steps = self._chunks(what)
+        else:
+            self.steps = self._decodes(what)
+        return {}
+
+    def go_on(self, count: int) -> dict[str, Any]:
+        """{"steps": the next ones, at most ``count``}, or {"skipped": why}."""
         try:
-            steps = (self._chunks if alone else self._decodes)(shape)[shape["warm_up"] :]
-            return {"seconds": {part: [step[part] for step in steps] for part in steps[0]}}
+            return {"steps": list(islice(self.steps, count))}
         except _OtherStep as error:
             return {"skipped": str(error)}
-        finally:
-            self._abort_all()
 
-    def _decodes(self, shape: dict[str, int]) -> list[StepSeconds]:
+    def _decodes(self, shape: dict[str, int]) -> Iterator[Step]:
         """Decode or verify steps, each with a prompt chunk of its own if the shape has one."""
-        width, chunk = shape["query_len"], shape["prefill_tokens"]
-        steps = shape["warm_up"] + shape["samples"]
-        # Caches grow by a token a step: the middle timed one sees kv_len, its own tokens included.
-        prompt = shape["kv_len"] - width - shape["warm_up"] - (shape["samples"] - 1) // 2
+        width, chunk, steps = shape["query_len"], shape["prefill_tokens"], shape["steps"]
+        prompt = shape["kv_len"] - width - steps // 2  # caches grow by a token a step: the middle one sees kv_len
         outputs = (steps + 2) * width
         running = [self._add(prompt, computed=prompt - 1, outputs=outputs) for _ in range(shape["sequences"])]
         self._step()
-        timed = []
         for _ in range(steps):
             self._draft(running, width - 1)
             wanted = dict.fromkeys(running, width)
             if chunk:
                 wanted[self._add(chunk, computed=0, outputs=1)] = chunk
-            timed.append(self._step(wanted))
-        return timed
+            yield {"seconds": self._step(wanted)}
 
-    def _chunks(self, shape: dict[str, int]) -> list[StepSeconds]:
+    def _chunks(self, shape: dict[str, int]) -> Iterator[Step]:
         """Chunks of query_len prompt tokens that end at kv_len: each is a request of its own."""
         chunk, prompt = shape["query_len"], shape["kv_len"]
-        timed = []
-        for _ in range(shape["warm_up"] + shape["samples"]):
+        for _ in range(shape["steps"]):
             added = [self._add(prompt, computed=prompt - chunk, outputs=1) for _ in range(shape["sequences"])]
-            timed.append(self._step(dict.fromkeys(added, chunk)))
-        return timed
+            yield {"seconds": self._step(dict.fromkeys(added, chunk))}
 
-    def rounds(
-        self, waves: list[list[list[int]]], draft_tokens: int, output_tokens: int, warm_up: int
-    ) -> dict[str, Any]:
-        """Rounds in which all of a wave's prompts decode, until one of them has ``output_tokens``.
+    def _rounds(self, prompts: list[list[int]], output_tokens: int) -> Iterator[Step]:
+        """Rounds in which all the prompts decode, until one of them has ``output_tokens``.
 
-        {"rounds": [{"seconds": by part, "context_tokens": mean, "drafted": [...], "accepted": [...]}]}, the lists by
-        request; the first ``warm_up`` of each wave are left out.
+        Each with its mean ``context_tokens``, and ``drafted`` and ``accepted`` by request.
         """
-        self._fix(draft_tokens)
-        found: list[dict[str, Any]] = []
-        for prompts in waves:
-            found += self._wave(prompts, output_tokens)[warm_up:]
-        return {"rounds": found}
+        room = output_tokens + self.scheduler.num_spec_tokens + 1  # none of them ends before the last round
+        running = [self._add_tokens(prompt, outputs=room) for prompt in prompts]
+        requests = [self.scheduler.requests[request_id] for request_id in running]
+        while max(request.num_output_tokens for request in requests) < output_tokens:
+            before = [request.num_output_tokens for request in requests]
+            context = sum(request.num_tokens for request in requests) / len(requests)
+            seconds = self._step()
+            drafted = [len(self.scheduled.scheduled_spec_decode_tokens.get(name, ())) for name in running]
+            wanted = {name: drafts + 1 for name, drafts in zip(running, drafted, strict=True)}
+            if min(before) and self.scheduled.num_scheduled_tokens == wanted:
+                accepted = [request.num_output_tokens - n - 1 for request, n in zip(requests, before, strict=True)]
+                yield {"seconds": seconds, "context_tokens": context, "drafted": drafted, "accepted": accepted}
 
     def _fix(self, draft_tokens: int) -> None:
         """Draft so many at every batch size, by way of the schedule that vLLM looks the number up in."""
@@ -182,29 +191,6 @@ class StepEngine:
         fixed = draft_tokens == self.scheduler.num_spec_tokens
         sizes = self.engine.vllm_config.scheduler_config.max_num_seqs + 1
         self.scheduler.dynamic_sd_lookup = None if fixed else [draft_tokens] * sizes
-
-    def _wave(self, prompts: list[list[int]], output_tokens: int) -> list[dict[str, Any]]:
-        """Every round of all the prompts together; what they leave is aborted."""
-        room = output_tokens + self.scheduler.num_spec_tokens + 1  # none of them ends before the wave does
-        running = [self._add_tokens(prompt, outputs=room) for prompt in prompts]
-        requests = [self.scheduler.requests[request_id] for request_id in running]
-        found = []
-        try:
-            while max(request.num_output_tokens for request in requests) < output_tokens:
-                before = [request.num_output_tokens for request in requests]
-                contexts = [request.num_tokens for request in requests]
-                seconds = self._step()
-                drafted = [len(self.scheduled.scheduled_spec_decode_tokens.get(name, ())) for name in running]
-                wanted = {name: drafts + 1 for name, drafts in zip(running, drafted, strict=True)}
-                if min(before) and self.scheduled.num_scheduled_tokens == wanted:
-                    accepted = [request.num_output_tokens - n - 1 for request, n in zip(requests, before, strict=True)]
-                    mean = sum(contexts) / len(contexts)
-                    found.append(
-                        {"seconds": seconds, "context_tokens": mean, "drafted": drafted, "accepted": accepted}
-                    )
-        finally:
-            self._abort_all()
-        return found
 
     def _abort_all(self) -> None:
         self.engine.abort_request(list(self.scheduler.requests), internal=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import astuple, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from specsim.errors import InvalidInput
@@ -11,12 +11,26 @@ from specsim.kept_files import append_csv, read_csv
 from specsim.results import GridRow
 
 DRAFTER, COLUMNS = "drafter", fields(GridRow)
+OPTIONAL = {f.name for f in COLUMNS if f.default is None}  # empty, or a column that an older table lacks
 
 
 def write_grid(path: Path, drafter: str, rows: Iterable[GridRow]) -> None:
-    """Append a drafter's measured rows to a CSV; each call is one checkpoint."""
-    cells = ((f"{value:.6g}" if isinstance(value, float) else value for value in astuple(row)) for row in rows)
-    append_csv(path, [DRAFTER, *(f.name for f in COLUMNS)], [(drafter, *row) for row in cells])
+    """Append a drafter's measured rows to a CSV; each call is one checkpoint.
+
+    Raises InvalidInput for a row with a value that the table, begun by an earlier version, has no column for.
+    """
+    held = path.read_text(encoding="utf-8").partition("\n")[0].split(",") if path.exists() else None
+    columns = [f.name for f in COLUMNS if held is None or f.name in held]
+    records = [asdict(row) for row in rows]
+    lost = [name for name in OPTIONAL.difference(columns) if any(record[name] is not None for record in records)]
+    if lost:
+        raise InvalidInput(f"{path} has no column {lost[0]}: it was begun by an earlier version; measure a new table")
+    cells = [[_text(record[name]) for name in columns] for record in records]
+    append_csv(path, [DRAFTER, *columns], [(drafter, *row) for row in cells])
+
+
+def _text(value: float | None) -> object:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
 
 
 def read_grid(path: Path) -> dict[str, list[GridRow]]:
@@ -26,7 +40,8 @@ def read_grid(path: Path) -> dict[str, list[GridRow]]:
     found: dict[str, list[GridRow]] = {}
     for line, record in read_csv(path):
         try:
-            values = {f.name: int(record[f.name]) if f.type == "int" else float(record[f.name]) for f in COLUMNS}
+            told = [f for f in COLUMNS if f.name not in OPTIONAL or record.get(f.name)]
+            values = {f.name: int(record[f.name]) if f.type == "int" else float(record[f.name]) for f in told}
             row = GridRow(**values)  # type: ignore[arg-type]  # each column as its own type
             found.setdefault(record[DRAFTER], []).append(row)
         except (KeyError, TypeError, ValueError) as error:

@@ -172,6 +172,11 @@ def mean_round_s(row: GridRow) -> float:
     return row.elapsed_s / row.rounds
 
 
+def plain_rounds(row: GridRow) -> float | None:
+    """A cell's mean round in plain rounds of the same moments; None where none took turns with it."""
+    return None if row.plain_s is None else mean_round_s(row) / row.plain_s
+
+
 def counted_tokens(rows: Iterable[GridRow]) -> dict[tuple[int, int], float]:
     """Tokens that a sequence's round committed, over all repeats, by (batch, k)."""
     tokens: dict[tuple[int, int], tuple[int, int]] = {}
@@ -200,8 +205,8 @@ def _regret(
     lengths = sorted({row.draft_tokens for row in rows})
 
     def measured_rate(k: int, parity: int) -> float:
-        seconds = [mean_round_s(r) for r in rows if r.draft_tokens == k and r.repeat % 2 == parity]
-        return tokens[batch, k] / float(np.median(seconds))
+        cells = [row for row in rows if row.draft_tokens == k and row.repeat % 2 == parity]
+        return tokens[batch, k] / float(np.median([plain_rounds(row) or mean_round_s(row) for row in cells]))
 
     def predicted_rate(k: int) -> float:
         return forecast[batch, k].tokens_per_round / forecast[batch, k].round_s

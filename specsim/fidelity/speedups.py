@@ -2,7 +2,8 @@
 
     speed-up of k at a batch = tokens a round commits · seconds of a plain round ÷ seconds of a round with k drafts
 
-Both rounds are of the same repeat, minutes apart at most, so that a machine that drifts spoils no ratio. **Cost
+Both rounds are of the same repeat, and taken in turn where the engines could be up together, so that a machine that
+drifts spoils no ratio. **Cost
 error** is that of the ratio of times: the prediction with the acceptance that was counted in the run, and with as
 many drafts as were counted, for look-up proposes nothing where it finds nothing. **Acceptance error** is that of the
 tokens a round commits, which a law fitted on other prompts told.
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from specsim.arrays import Floats
-from specsim.fidelity.map_errors import Predicted, counted_tokens, mean_round_s
+from specsim.fidelity.map_errors import Predicted, counted_tokens, mean_round_s, plain_rounds
 from specsim.results import GridRow
 
 
@@ -66,24 +67,34 @@ class SpeedupError:
 def speedup_errors(
     predicted: Iterable[Predicted], rows: Sequence[GridRow], drafted: Mapping[tuple[int, int], float] | None = None
 ) -> list[SpeedupError]:
-    """Every measured cell with drafts whose batch also ran without in the same repeat.
+    """Every measured cell with drafts that plain rounds took turns with, or whose batch ran without in its repeat.
 
     ``drafted``: the mean drafts of a round by (batch, k), where they were counted.
     """
     forecast = {(one.batch, one.draft_tokens): one for one in predicted}
-    seconds = {(row.repeat, row.batch, row.draft_tokens): mean_round_s(row) for row in rows}
+    seconds = {(row.repeat, row.batch): mean_round_s(row) for row in rows if not row.draft_tokens}
     tokens = counted_tokens(rows)
     found = []
     for batch, k in sorted({(row.batch, row.draft_tokens) for row in rows if row.draft_tokens}):
-        both = [row.repeat for row in rows if (row.batch, row.draft_tokens) == (batch, k)]
         ratios = [
-            seconds[repeat, batch, 0] / seconds[repeat, batch, k] for repeat in both if (repeat, batch, 0) in seconds
+            ratio
+            for row in rows
+            if (row.batch, row.draft_tokens) == (batch, k) and (ratio := _ratio(row, seconds)) is not None
         ]
         if ratios:
             round_s = _round_s(forecast, batch, (drafted or {}).get((batch, k), k))
             cell = SpeedupError(forecast[batch, k], forecast[batch, 0], np.array(ratios), tokens[batch, k], round_s)
             found.append(cell)
     return found
+
+
+def _ratio(row: GridRow, plain_s: Mapping[tuple[int, int], float]) -> float | None:
+    """Plain rounds that this one lasts, inverted; ``plain_s`` by (repeat, batch) is asked where none took turns."""
+    rounds = plain_rounds(row)
+    if rounds is not None:
+        return 1.0 / rounds
+    beside = plain_s.get((row.repeat, row.batch))
+    return None if beside is None else beside / mean_round_s(row)
 
 
 def _round_s(forecast: Mapping[tuple[int, int], Predicted], batch: int, drafts: float) -> float:

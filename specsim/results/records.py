@@ -220,7 +220,8 @@ def pooled(records: Iterable[AcceptanceCounts]) -> AcceptanceCounts:
 class GridRow:
     """One repeat of one cell of a measured batch × k map; times are medians over its rounds unless named otherwise.
 
-    ``draft_s``: draft passes and the sampling of drafts. ``sample_s``: the target's sampling.
+    ``draft_s``: draft passes and the sampling of drafts. ``sample_s``: the target's sampling. ``plain_s``: the mean
+    of plain rounds that took turns with these, one by one; None where none did.
     """
 
     repeat: int
@@ -237,3 +238,4 @@ class GridRow:
     draft_s: float
     sample_s: float
     host_s: float
+    plain_s: float | None = None

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import pytest
 from specsim.cli.engine_map import measure_engine_map
 from specsim.cli.measure_engine import RealEngine
 from specsim.engines import VLLM, Checkpoints, Transformers, engine_python
+from specsim.engines.driver import Driver
 from specsim.engines.rounds import RoundsCell, SteadyRounds, cells_in_order
+from specsim.engines.turns import side_by_side
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.fidelity import read_grid
 from specsim.fidelity.acceptance_file import read_acceptances
+from specsim.fidelity.map_errors import mean_round_s
 from specsim.scenario import Scenario, load_scenario
 
 FAKE = Path(__file__).with_name("fake_driver.py")
@@ -82,16 +86,19 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def test_a_cell_is_what_its_rounds_took_and_accepted(bench: Bench) -> None:
-    """k = 2 accepts 0, 1, 2, 0, 1, 2: nine tokens are five rounds; a batch of 2 makes four waves of the eight."""
+    """k = 2 accepts 0, 1, 2, 0, 1: nine tokens are five rounds, the first of which warms up; a batch of 2 makes four
+    waves of the eight prompts.
+    """
     with bench.rounds(bench.ask()) as rounds:
         [found] = rounds.measure(RoundsCell(0, 2, "draft-model", 2))
-    assert found.acceptance.rounds == {2: {0: 16, 1: 16, 2: 8}}
+    assert found.acceptance.rounds == {2: {0: 8, 1: 16, 2: 8}}
     row = found.row
-    assert (row.rounds, row.output_tokens) == (20, 16 + 2 * 16 + 3 * 8)
+    assert (row.rounds, row.output_tokens) == (16, 8 + 2 * 16 + 3 * 8)
     assert row.round_s == row.round_p90_s == pytest.approx(0.016)
-    assert row.elapsed_s == pytest.approx(20 * 0.016)
+    assert row.elapsed_s == pytest.approx(16 * 0.016)
     assert row.target_s == pytest.approx(0.9 * 0.016)
-    assert row.context_tokens == pytest.approx(20 + (0 + 1 + 3 + 6 + 7) / 5)
+    assert row.context_tokens == pytest.approx(20 + (1 + 3 + 6 + 7) / 4)
+    assert row.plain_s is None  # on a GPU one engine has the device
 
 
 def test_draft_lengths_of_a_repeat_continue_the_same_prompts_and_repeats_others(bench: Bench) -> None:
@@ -102,7 +109,7 @@ def test_draft_lengths_of_a_repeat_continue_the_same_prompts_and_repeats_others(
             RoundsCell(1, 1, "draft-model", 1),
         ):
             rounds.measure(cell)
-    waves = [entry["waves"] for entry in bench.noted("waves")]
+    waves = [[entry["begin"]["prompts"]] for entry in bench.noted("begin")]
     first, plain, later = waves[:8], waves[8:16], waves[16:]
     assert first == plain
     assert len(later) == 8
@@ -110,27 +117,67 @@ def test_draft_lengths_of_a_repeat_continue_the_same_prompts_and_repeats_others(
     assert not {tuple(prompt) for [[prompt]] in first} & {tuple(prompt) for [[prompt]] in later}
 
 
-def test_cells_that_are_compared_take_turns_wave_by_wave(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Odd turns backwards: a machine that drifts favours none."""
+@pytest.fixture
+def on_cpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> SteadyRounds:
     monkeypatch.setenv("FAKE_DEVICE", "cpu")
-    scenario = bench.ask(gpu="cpu-generic")
+    monkeypatch.setattr("specsim.engines.turns.IDLE_S", 0.0)
     trained = Checkpoints(bench.folder / "target", bench.folder / "draft", trained=True)
+    drafters = {"draft-model": (bench.ask(gpu="cpu-generic"), trained)}
+    return SteadyRounds(VLLM(), bench.python, bench.folder / "out", drafters)
+
+
+def test_cells_that_are_compared_take_turns_wave_by_wave(bench: Bench, on_cpu: SteadyRounds) -> None:
+    """Odd turns backwards: a machine that drifts favours none."""
     cells = [RoundsCell(0, 4, "draft-model", k) for k in (1, 0, 2)]
-    with SteadyRounds(VLLM(), bench.python, bench.folder / "out", {"draft-model": (scenario, trained)}) as rounds:
+    with on_cpu as rounds:
         found = rounds.measure(*cells)
         [alone] = rounds.measure(cells[2])
     assert [one.cell for one in found] == cells
     assert found[2] == alone
-    assert [entry["draft_tokens"] for entry in bench.noted("waves")][:6] == [1, 0, 2, 2, 0, 1]
+    begun = [entry["begin"]["num_draft_tokens"] for entry in bench.noted("begin")]
+    assert [k for k in begun if k][:4] == [1, 2, 2, 1]
+
+
+def test_each_round_with_drafts_has_a_plain_one_right_after_it(bench: Bench, on_cpu: SteadyRounds) -> None:
+    """The plain cell is of those rounds; plain prompts go on, or begin anew, from one cell to the next."""
+    cells = [RoundsCell(0, 4, "draft-model", k) for k in (0, 1, 2)]
+    with on_cpu as rounds:
+        plain, *drafting = rounds.measure(*cells)
+    [drafter, without] = [entry["pid"] for entry in bench.noted("start")]
+    asked = [entry["pid"] for entry in bench.noted("steps") if entry["steps"] == 1]
+    timed = [who for place, who in enumerate(asked) if who == without or asked[place + 1 : place + 2] == [without]]
+    assert timed.count(without) >= sum(one.row.rounds for one in drafting) == plain.row.rounds
+    assert all(one.row.plain_s == pytest.approx(0.014) for one in drafting)
+    assert plain.row.round_s == pytest.approx(0.014)
+    assert mean_round_s(plain.row) == pytest.approx(plain.row.plain_s)
+    assert drafter != without
+
+
+def test_a_repeat_has_engines_of_its_own(bench: Bench, on_cpu: SteadyRounds) -> None:
+    with on_cpu as rounds:
+        for repeat in (0, 0, 1):
+            rounds.measure(RoundsCell(repeat, 1, "draft-model", 2))
+    assert len({entry["pid"] for entry in bench.noted("start")}) == 4
+    assert {entry["ended"] for entry in bench.noted("ended")} == {entry["pid"] for entry in bench.noted("start")}
+
+
+def test_an_engine_that_does_not_start_stops_those_beside_it(bench: Bench) -> None:
+    def fails() -> Driver:
+        raise NoAnswer("it did not start")
+
+    job = {"flags": []}
+    others = [partial(Driver, bench.python, job, bench.folder / f"{n}.log", device="cuda") for n in range(2)]
+    with pytest.raises(NoAnswer, match="it did not start"), side_by_side([others[0], fails, others[1]]):
+        pass
+    assert len(bench.noted("ended")) == len(bench.noted("start")) == 2
 
 
 def test_engines_of_a_gpu_give_way_to_each_other(bench: Bench) -> None:
     with bench.rounds(bench.ask()) as rounds:
         for k in (2, 0, 0, 1):
             rounds.measure(RoundsCell(0, 1, "draft-model", k))
-    events = [
-        "ended" if "ended" in line else "start" for line in bench.log.read_text().splitlines() if "waves" not in line
-    ]
+    noted = [json.loads(line) for line in bench.log.read_text().splitlines()]
+    events = [key for entry in noted for key in ("start", "ended") if key in entry]
     assert events == ["start", "ended"] * 3
     flags = [entry["start"]["flags"] for entry in bench.noted("start")]
     drafts = [json.loads(words[words.index("--speculative-config") + 1]) for words in (flags[0], flags[2])]
@@ -138,11 +185,8 @@ def test_engines_of_a_gpu_give_way_to_each_other(bench: Bench) -> None:
     assert "--speculative-config" not in flags[1]
 
 
-def test_on_a_cpu_one_engine_serves_every_draft_length(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_DEVICE", "cpu")
-    scenario = bench.ask(gpu="cpu-generic")
-    trained = Checkpoints(bench.folder / "target", bench.folder / "draft", trained=True)
-    with SteadyRounds(VLLM(), bench.python, bench.folder / "out", {"draft-model": (scenario, trained)}) as rounds:
+def test_on_a_cpu_one_engine_serves_every_draft_length(bench: Bench, on_cpu: SteadyRounds) -> None:
+    with on_cpu as rounds:
         for k in (2, 0, 1):
             rounds.measure(RoundsCell(0, 1, "draft-model", k))
     assert len(bench.noted("start")) == 2
@@ -214,7 +258,7 @@ def test_a_map_goes_on_where_an_engine_died(
 def _one_engine(self: VLLM, scenario: Scenario, checkpoints: Checkpoints, draft_tokens: int) -> Any:
     from specsim.engines.adapter import Job
 
-    return Job({"flags": []}, shared=True)
+    return Job({"flags": []}, shared=False)
 
 
 def test_rounds_that_never_ran_are_one_line(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

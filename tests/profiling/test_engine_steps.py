@@ -21,7 +21,7 @@ from specsim.speculation.engine_steps import EngineSteps
 GRID = StepGrid((1, 4), (0, 2), (100, 300), (64,), (4,))
 
 # A Python that answers -c itself; as vLLM's driver it answers with 10 ms, 0.1 ms a new token and 1 us a key read, and
-# notes what it was asked.
+# notes what it was asked. "drifts": the longer it is asked, the slower this machine.
 FAKE = """#!{python}
 import json, os, sys
 if sys.argv[1:2] == ["-c"]:
@@ -39,20 +39,30 @@ if MODE == "old":
     sys.exit(0)
 device = "cuda" if MODE == "cuda" else "cpu"
 print(json.dumps({{"vllm": "0.32.0", "device": device, "dtype": "bfloat16", "mode": "eager"}}), flush=True)
-for count, line in enumerate(sys.stdin):
-    shape = json.loads(line)
-    note.write(json.dumps({{**shape, "flags": job["flags"]}}) + "\\n")
-    note.flush()
-    if MODE == "dies" and count == 3:
-        sys.exit(7)
-    if MODE == "small" and shape["kv_len"] == 300:
+count, shape, left = 0, None, 0
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "begin" in asked:
+        shape = asked["begin"]
+        left = shape["steps"]
+        note.write(json.dumps({{**shape, "flags": job["flags"], "pid": os.getpid()}}) + "\\n")
+        note.flush()
+        if MODE == "dies" and count == 3:
+            sys.exit(7)
+        count += 1
+        print("{{}}", flush=True)
+    elif MODE == "small" and shape["kv_len"] == 300:
         print(json.dumps({{"skipped": "not enough blocks"}}), flush=True)
-        continue
-    tokens = shape["sequences"] * shape["query_len"] + shape["prefill_tokens"]
-    total = 0.01 + 1e-4 * tokens + 1e-6 * shape["sequences"] * shape["kv_len"]
-    spread = [total * (1 + 0.01 * (i - 1)) for i in range(shape["samples"])]
-    parts = {{"total": spread, "verify": [0.9 * t for t in spread], "draft": [0.0] * len(spread)}}
-    print(json.dumps({{"seconds": parts}}), flush=True)
+    else:
+        steps = range(min(left, asked["steps"]))
+        left -= len(steps)
+        tokens = shape["sequences"] * shape["query_len"] + shape["prefill_tokens"]
+        total = 0.01 + 1e-4 * tokens + 1e-6 * shape["sequences"] * shape["kv_len"]
+        if MODE == "drifts":
+            total *= 1 + os.stat(LOG).st_size / 5000
+        found = [total * (1 + 0.01 * (i % 3 - 1)) if MODE == "cuda" else total for i in steps]
+        parts = [{{"seconds": {{"total": t, "verify": 0.9 * t, "draft": 0.0}}}} for t in found]
+        print(json.dumps({{"steps": parts}}), flush=True)
 """
 
 
@@ -65,6 +75,10 @@ def flag(entry: dict, name: str) -> str | None:
 def config_of(entry: dict) -> dict | None:
     text = flag(entry, "--speculative-config")
     return None if text is None else json.loads(text)
+
+
+def shape_of(entry: dict) -> StepShape:
+    return StepShape(**{field: entry[field] for field in StepShape.__dataclass_fields__})
 
 
 class Bench:
@@ -92,9 +106,12 @@ class Bench:
     def asked(self) -> list[dict]:
         return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
 
+    def visits(self) -> list[dict]:
+        """What was asked for to be timed, not the pace."""
+        return [entry for entry in self.asked() if "job" not in entry and shape_of(entry) != engine_steps.PACE]
+
     def shapes_asked(self) -> list[StepShape]:
-        fields = StepShape.__dataclass_fields__
-        return [StepShape(**{f: entry[f] for f in fields}) for entry in self.asked() if "job" not in entry]
+        return [shape_of(entry) for entry in self.visits()]
 
 
 class FakeMachine:
@@ -118,6 +135,7 @@ class FakeMachine:
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_steps, "EngineMachine", FakeMachine)
+    monkeypatch.setattr("specsim.engines.turns.IDLE_S", 0.0)
     return Bench(tmp_path)
 
 
@@ -145,8 +163,8 @@ def test_the_table_is_read_back_and_prices_rounds(bench):
     for shape, row in totals.items():
         tokens = shape[0] * shape[1] + shape[4]
         assert row.median_s == pytest.approx(0.01 + 1e-4 * tokens + 1e-6 * shape[0] * shape[2], rel=1e-5)
-        assert row.p10_s < row.median_s < row.p90_s
-        assert (row.samples, row.mode, row.dtype) == (6, "eager", "bfloat16")  # 2 visits of 3 steps
+        assert row.p10_s <= row.median_s <= row.p90_s
+        assert (row.samples, row.mode, row.dtype) == (6, "eager", "bfloat16")  # 2 visits, each with the weight of 3
     assert not [row for row in profile.rows["steps"] if row.operation == "draft"]  # nothing told apart
     assert profile.header.backend == "vllm 0.32.0"
     assert profile.header.probe.after_s is not None
@@ -200,19 +218,33 @@ def test_a_draft_model_gets_an_engine_for_each_draft_length_where_graphs_are_cap
     drafters = {"llama-draft": draft}
     bench.measure("cuda" if device == "cuda" else "", device=device, drafters=drafters, grid=grid, repeats=1)
     configs = [config_of(entry) for entry in bench.asked() if "job" in entry]
-    assert len(configs) == len(started)
+    assert len(configs) == len(started) + (device == "cpu")  # the pace has an engine of its own
     assert {config and config["num_speculative_tokens"] for config in configs} == started
     assert {config["model"] for config in configs if config} == {str(draft)}
     kernels = {row.kernel for row in load_profile(str(bench.out)).rows["steps"]}
     assert kernels == {"vllm 0.32.0/llama-tiny/none", "vllm 0.32.0/llama-tiny/llama-draft"}
 
 
-def test_on_a_cpu_engines_stay_up_and_their_cells_take_turns(bench):
+def test_on_a_cpu_engines_are_up_together_anew_every_repeat_and_their_cells_take_turns(bench):
     bench.measure(repeats=3)
-    assert len([entry for entry in bench.asked() if "job" in entry]) == 2
+    assert len([entry for entry in bench.asked() if "job" in entry]) == 3 * 3  # without a drafter, with it, the pace
+    assert len({entry["pid"] for entry in bench.visits()}) == 3 * 2
     drafting = [bool(shape.num_draft_tokens) for shape in bench.shapes_asked()]
     changes = sum(one != other for one, other in pairwise(drafting))
     assert changes > 2 * 3  # an engine after the other would change once or twice a repeat
+
+
+def test_a_machine_that_slows_down_leaves_ratios_of_steps_alone(bench):
+    """It takes several times as long at the end as at the beginning; each visit is held against its pace."""
+    bench.measure("drifts", repeats=2)
+    records = [json.loads(line) for line in (bench.out / "samples.jsonl").read_text().splitlines()]
+    paces = [np.mean(record["pace_s"]) for record in records]
+    assert max(paces) > 2 * min(paces)
+    rows = [row for row in load_profile(str(bench.out)).rows["steps"] if row.operation == "total"]
+    shapes = [row.shape for row in rows]
+    alone = [0.01 + 1e-4 * (b * width + chunk) + 1e-6 * b * kv for b, width, kv, _, chunk in shapes]
+    slower = np.array([row.median_s for row in rows]) / alone
+    assert slower == pytest.approx(np.full(len(rows), np.mean(slower)), rel=0.03)
 
 
 def test_a_second_drafter_joins_the_same_table(bench):
@@ -229,7 +261,7 @@ def test_drafters_of_one_run_take_turns(bench):
     bench.measure(repeats=2, drafters={"ngram": None, "llama-draft": bench.folder / "llama-draft"})
     plain = [shape for shape in GRID.shapes() if not shape.num_draft_tokens]
     assert len(bench.shapes_asked()) == 2 * (2 * len(GRID.shapes()) - len(plain))
-    methods = [(config_of(entry) or {}).get("method") for entry in bench.asked() if "job" not in entry]
+    methods = [(config_of(entry) or {}).get("method") for entry in bench.visits()]
     assert {*methods} == {None, "ngram", "draft_model"}
     drafting = [method for method in methods if method]
     assert drafting[::2] != drafting[1::2]

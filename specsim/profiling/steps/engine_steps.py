@@ -2,8 +2,9 @@
 
 Every sample is kept in ``samples.jsonl`` as it comes, so a run can stop anywhere and the next one goes on. Repeats
 visit all cells in a shuffled order of their own, coarse before fine, so that a drifting machine spreads over the whole
-table. On a GPU every engine (without a drafter, with it) has its share of a repeat's time that is left. The machine is
-asked by the engine's own Python: specsim's needs no torch.
+table. On a GPU every engine (without a drafter, with it) has its share of a repeat's time that is left; on a CPU all
+of them are up in a repeat, and one more (the *pace*), which takes a plain step after each that is timed. The machine
+is asked by the engine's own Python: specsim's needs no torch.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import repeat as repeated
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from specsim.engines.driver import Driver
+from specsim.engines.driver import Driver, StepSkipped
 from specsim.engines.installation import engine_python
+from specsim.engines.turns import Pace, in_turn, side_by_side
 from specsim.errors import InvalidInput
 from specsim.kept_files import only_writer
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
@@ -34,6 +37,8 @@ from specsim.speculation.engine_steps import SAMPLES_A_VISIT
 MODEL, LOG = "model", "vllm.log"
 LOOK_UP: Mapping[str, Path | None] = {"ngram": None}
 WARM_UP_STEPS, TIMED_STEPS = 2, SAMPLES_A_VISIT
+PACED_STEPS = 16  # timed steps of a visit that takes turns with the pace
+PACE, PACE_STEPS = StepShape(4, 1, 128), 48  # the step that every other is held against, and how many in a stretch
 DTYPES = ("bfloat16", "float16", "float32")
 CEILINGS_SHARE, MOST_CEILINGS_S = 0.125, 60.0  # of the time, and in all
 
@@ -142,6 +147,9 @@ def _visits(
 ) -> Iterator[tuple[int, Kind, dict[str, Any]]]:
     """(repeat, kind, what the engine answered): on a CPU all engines together, else one after another."""
     engines = setup.engines(sorted({cell.num_draft_tokens for cell in cells}))
+    if setup.device == "cpu":
+        engines.append((None, set()))
+        cells = [*cells, PACE]
     served = [kinds for _, kinds in engines]
 
     def start(index: int) -> Driver:
@@ -163,20 +171,20 @@ def _together(
     pending: set[Visit],
     until: float,
 ) -> Iterator[tuple[int, Kind, dict[str, Any]]]:
-    """Engines stay up and share the machine while they wait, so that every drafter's cells and those without meet one
-    state of it. ``served``: each engine's (drafter, draft length)s; ``order``: of a repeat's visits.
+    """Engines are up together, anew every repeat: a process keeps its luck, where its memory lies, while it lives.
+
+    ``served``: each engine's (drafter, draft length)s, of the pace none; ``order``: of a repeat's visits.
     """
-    with ExitStack() as kept:
-        running: dict[int, Driver] = {}
-        while pending and time.monotonic() < until:
-            repeat = min(number for number, _ in pending)
-            for kind in order(repeat):
-                if (repeat, kind) not in pending:
-                    continue
-                index = next(i for i, kinds in enumerate(served) if _served(kind) in kinds)
-                if index not in running:
-                    running[index] = kept.enter_context(start(index))
-                yield repeat, kind, _measure(running[index], kind[1])
+    while pending and time.monotonic() < until:
+        repeat = min(number for number, _ in pending)
+        left = [kind for kind in order(repeat) if (repeat, kind) in pending]
+        needed = [index for index, kinds in enumerate(served) if not kinds or any(_served(k) in kinds for k in left)]
+        with side_by_side([partial(start, index) for index in needed]) as drivers:
+            running = dict(zip(needed, drivers, strict=True))
+            pace = Pace(running[served.index(set())], repeated(_beginning(PACE, PACE_STEPS)), WARM_UP_STEPS)
+            for kind in left:
+                index = next(i for i in needed if _served(kind) in served[i])
+                yield repeat, kind, _measure(running[index], kind[1], pace)
                 pending.discard((repeat, kind))
                 if time.monotonic() >= until:
                     break
@@ -226,9 +234,23 @@ def coarse_first(cells: Sequence[StepShape], generator: np.random.Generator) -> 
     )
 
 
-def _measure(driver: Driver, cell: StepShape) -> dict[str, Any]:
-    answer = driver.ask({**asdict(cell), "warm_up": WARM_UP_STEPS, "samples": TIMED_STEPS})
-    return {name: driver.facts[name] for name in ("vllm", "dtype", "mode")} | answer
+def _measure(driver: Driver, cell: StepShape, pace: Pace | None = None) -> dict[str, Any]:
+    """{"seconds": {part: [...]}} and what the engine is, with ``pace`` its plain steps too; or {"skipped": why}."""
+    facts = {name: driver.facts[name] for name in ("vllm", "dtype", "mode")}
+    timed = TIMED_STEPS if pace is None else PACED_STEPS
+    driver.begin(_beginning(cell, WARM_UP_STEPS + timed))
+    try:
+        driver.steps(WARM_UP_STEPS)
+        both = [(step, None) for step in driver.steps(timed)] if pace is None else list(in_turn(driver, pace))
+    except StepSkipped as error:
+        return facts | {"skipped": str(error)}
+    seconds = {part: [own["seconds"][part] for own, _ in both] for part in both[0][0]["seconds"]}
+    beside = [other["seconds"]["total"] for _, other in both if other is not None]
+    return facts | {"seconds": seconds} | ({"pace_s": beside} if beside else {})
+
+
+def _beginning(cell: StepShape, steps: int) -> dict[str, Any]:
+    return {**asdict(cell), "steps": steps}
 
 
 def _job(setup: Setup, cells: list[StepShape], config: dict[str, Any] | None) -> dict[str, Any]:
@@ -245,7 +267,7 @@ def _job(setup: Setup, cells: list[StepShape], config: dict[str, Any] | None) ->
 
 def _room(width: int) -> int:
     """Positions beyond the KV length that a cell's steps may reach if every draft is accepted."""
-    return (WARM_UP_STEPS + TIMED_STEPS + 2) * width
+    return max(PACE_STEPS, (WARM_UP_STEPS + PACED_STEPS + 2) * width)
 
 
 def _config_of(model: Path, folder: Path) -> Path:

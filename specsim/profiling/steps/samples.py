@@ -14,7 +14,7 @@ from specsim.profiles.rows import append_rows
 from specsim.profiles.schema import ProfileHeader, Row
 from specsim.profiles.steps import StepShape
 from specsim.profiles.store import write_header
-from specsim.speculation.engine_steps import withheld_error
+from specsim.speculation.engine_steps import SAMPLES_A_VISIT, withheld_error
 
 SAMPLES = "samples.jsonl"
 PARTS = ("total", "verify", "sample", "draft", "host")
@@ -56,7 +56,7 @@ def write_table(header: ProfileHeader, folder: Path, name: str, probed_s: float 
     """Write the table of the model ``name`` from all samples so far, and what is known only now: drift, the engine's
     version, the error.
     """
-    samples = _samples(folder)
+    samples = _in_one_state(_samples(folder))
     rows = _rows(samples, name)
     (folder / "steps.csv").unlink(missing_ok=True)
     if rows:
@@ -83,6 +83,26 @@ def _samples(folder: Path) -> dict[Kind, list[dict[str, Any]]]:
         if "seconds" in record:
             found.setdefault(kind, []).append(record)
     return found
+
+
+def _in_one_state(samples: dict[Kind, list[dict[str, Any]]]) -> dict[Kind, list[dict[str, Any]]]:
+    """Visits as they would have been had the machine been all the time as it was in the mean of the run: the mean of
+    their steps over that of the plain steps that took turns with them. As they are, where none did.
+
+    What counts is the ratio of means, known to a few percent; a visit's single steps tell no more of it, so that it
+    weighs as one of SAMPLES_A_VISIT equal steps.
+    """
+    paces = [np.mean(one["pace_s"]) for records in samples.values() for one in records if "pace_s" in one]
+    mean_s = float(np.mean(paces)) if paces else 0.0
+
+    def steadied(record: dict[str, Any]) -> dict[str, Any]:
+        if "pace_s" not in record:
+            return record
+        factor = mean_s / float(np.mean(record["pace_s"]))
+        means = {part: factor * float(np.mean(steps)) for part, steps in record["seconds"].items()}
+        return record | {"seconds": {part: [mean] * SAMPLES_A_VISIT for part, mean in means.items()}}
+
+    return {kind: [steadied(record) for record in records] for kind, records in samples.items()}
 
 
 def _rows(samples: dict[Kind, list[dict[str, Any]]], name: str) -> list[Row]:
