@@ -12,8 +12,9 @@ time the rest over the node's network.
 
 On NVLink and Infinity Fabric every rank reaches every other directly, and engines take the faster of the first two
 (vLLM's and SGLang's custom all-reduce, TensorRT-LLM's). Over PCI Express they do so for two ranks only and leave more
-to NCCL's ring (vLLM, custom_all_reduce.py: "not supported on more than two PCIe-only GPUs"). Reduction inside the
-switch, by which NCCL moves 445 GB/s over eight H100 at 512 MiB, is left out: such messages take 1.8 times too long.
+to NCCL's ring (vLLM, custom_all_reduce.py: "not supported on more than two PCIe-only GPUs"); so do cards whose NVLink
+is a bridge of two. Reduction inside the switch, by which NCCL moves 445 GB/s over eight H100 at 512 MiB, is left out:
+such messages take 1.8 times too long.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def collective_s(kernel: Kernel, hardware: Hardware) -> Reals:
     1 MiB over 8 H200: two-shot, 2·6 us + 2·(7/8)·1048576 / (0.55·450e9) = 19.4 us; one-shot would take 35.7.
     """
     size, ranks = kernel.shape
+    hardware = hardware.joining(float(np.max(ranks)))
     constants = LINKS[hardware.link]
     if kernel.operation == "all_to_all":
         return _all_to_all_s(size, int(np.max(ranks)), hardware, constants)
@@ -96,9 +98,9 @@ def _all_to_all_s(size: Reals, ranks: int, hardware: Hardware, constants: LinkCo
     return seconds if np.ndim(seconds) else float(seconds)
 
 
-def collective_error(hardware: Hardware) -> float:
-    """One standard deviation of collectives over this hardware's links, as a share of their time."""
-    return LINKS[hardware.link].error
+def collective_error(hardware: Hardware, ranks: Reals) -> float:
+    """One standard deviation of what so many cards exchange over their links, as a share of its time."""
+    return LINKS[hardware.joining(float(np.max(ranks))).link].error
 
 
 def _link_rate(hardware: Hardware, ranks: float) -> float:

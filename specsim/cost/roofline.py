@@ -88,7 +88,8 @@ class Roofline:
     def price(self, kernel: Kernel, *, warm: bool) -> Price:
         """``warm`` changes nothing here: a datasheet has no cache bandwidth."""
         if kernel.kind == "collective":
-            return Price(collective_s(kernel, self._hardware), ROOFLINE_RANK, collective_error(self._hardware), 0.0)
+            error = collective_error(self._hardware, kernel.shape[1])
+            return Price(collective_s(kernel, self._hardware), ROOFLINE_RANK, error, 0.0)
         reached = self.reached(kernel)
         seconds = reached.floor_s + _larger(self.ideal_s(kernel), self.widened_s(kernel))
         return Price(seconds, ROOFLINE_RANK, reached.error, self.compute_bound(kernel))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.errors import InvalidInput
@@ -47,14 +47,30 @@ class Hardware(Validated):
     compute_capability: PositiveFloat | None = None  # NVIDIA's number of a generation, on which kernels depend
     link: Literal["nvlink", "pcie", "infinity-fabric"] = "nvlink"  # to the other cards of its node
     link_bytes_per_s: PositiveFloat | None = None  # one direction, to one peer
+    link_gpus: PositiveInt | None = None  # that a bridge joins, if the link is one: more exchange over PCI Express
+    pcie_bytes_per_s: PositiveFloat | None = None  # one direction, of a card with a bridge
     node_gpus: PositiveInt = 8  # that reach one another over that link
     network_bytes_per_s: PositiveFloat = 50e9  # one direction, a GPU's adapter to other nodes; 400 Gb/s in a DGX H100
     launch_s: float = Field(0.0, ge=0)  # eager launch of one kernel from Python
     sustained: Sustained | None = None  # None: as any card of its kind that is cooled and fed as its datasheet says
     sibling: Sibling | None = None  # whose efficiencies price this card while no profile of its own does
 
+    @model_validator(mode="after")
+    def _knows_what_lies_beyond_its_bridge(self) -> Hardware:
+        if self.link_gpus is not None and self.pcie_bytes_per_s is None:
+            raise ValueError(
+                f"link_gpus {self.link_gpus} joins no more cards; give pcie_bytes_per_s, over which more of them exchange"
+            )
+        return self
+
     def __hash__(self) -> int:
         return hash(self.name)
+
+    def joining(self, gpus: float) -> Hardware:
+        """This card as ``gpus`` of them reach one another: over PCI Express where its bridge joins fewer."""
+        if self.link_gpus is None or gpus <= self.link_gpus:
+            return self
+        return self.model_copy(update={"link": "pcie", "link_bytes_per_s": self.pcie_bytes_per_s, "link_gpus": None})
 
     @property
     def computes_16_bit_floats(self) -> bool:

@@ -33,7 +33,7 @@ def bus_bytes_per_s(card: str, size: float, ranks: float) -> float:
 @pytest.mark.parametrize("ranks", [2.0, 4.0, 8.0])
 def test_large_messages_move_what_a_ring_moves_at_the_links_share(name: str, ranks: float) -> None:
     """2(p-1)/p·S over the link, be it a ring or two-shot: latency is under 1 % of 16 GiB."""
-    card = load_hardware(name)
+    card = load_hardware(name).joining(ranks)
     assert card.link_bytes_per_s is not None
     links = ranks - 1 if card.link == "infinity-fabric" else 1
     expected = LINKS[card.link].efficiency * card.link_bytes_per_s * links
@@ -49,6 +49,21 @@ def test_small_messages_cost_one_meeting_on_a_switch_and_two_rings_of_hops_over_
     assert seconds("l40s", 256, 2) == pytest.approx(pcie.meeting_s, rel=0.01)
     assert seconds("l40s", 256, 4) == pytest.approx(6 * pcie.hop_s, rel=0.01)
     assert seconds("l40s", 256, 8) == pytest.approx(14 * pcie.hop_s, rel=0.01)
+
+
+def test_a_bridge_joins_two_cards_and_more_exchange_over_pci_express() -> None:
+    """An RTX 3090 and an H100 NVL have bridges of two: as their NVLink over two ranks, as any PCI Express beyond."""
+    for name, pcie_bytes_per_s in (("rtx-3090", 31.5e9), ("h100-nvl", 63e9)):
+        bridged = load_hardware(name)
+        plain = bridged.model_copy(update={"link": "pcie", "link_bytes_per_s": pcie_bytes_per_s, "link_gpus": None})
+        whole = bridged.model_copy(update={"link_gpus": None})
+        for size in (256.0, 2.0**20, 2.0**28):
+            assert seconds(bridged, size, 2) == seconds(whole, size, 2) < seconds(plain, size, 2) + 2e-6
+            for ranks in (4, 8):
+                assert seconds(bridged, size, ranks) == seconds(plain, size, ranks) > seconds(whole, size, ranks)
+        assert collective_error(bridged, 8) == LINKS["pcie"].error > collective_error(bridged, 2)
+    with pytest.raises(ValueError, match="give pcie_bytes_per_s, over which more of them exchange"):
+        Hardware.model_validate(load_hardware("h200").model_dump() | {"link_gpus": 2})
 
 
 def test_one_shot_and_two_shot_by_hand() -> None:
@@ -97,7 +112,7 @@ def test_published_measurements_lie_within_the_stated_interval(
     card: str, ranks: float, size: float, measured_s: float
 ) -> None:
     error = np.log(seconds(card, size, ranks) / measured_s)
-    assert abs(error) < 1.645 * collective_error(load_hardware(card))
+    assert abs(error) < 1.645 * collective_error(load_hardware(card), ranks)
 
 
 def test_a_card_without_a_link_has_no_price_beyond_one_rank() -> None:
