@@ -59,7 +59,7 @@ class Hardware(Validated):
     def _knows_what_lies_beyond_its_bridge(self) -> Hardware:
         if self.link_gpus is not None and self.pcie_bytes_per_s is None:
             raise ValueError(
-                f"link_gpus {self.link_gpus} joins no more cards; give pcie_bytes_per_s, over which more of them exchange"
+                f"link_gpus {self.link_gpus} joins no more cards; give pcie_bytes_per_s, over which others exchange"
             )
         return self
 

@@ -62,7 +62,7 @@ def test_a_bridge_joins_two_cards_and_more_exchange_over_pci_express() -> None:
             for ranks in (4, 8):
                 assert seconds(bridged, size, ranks) == seconds(plain, size, ranks) > seconds(whole, size, ranks)
         assert collective_error(bridged, 8) == LINKS["pcie"].error > collective_error(bridged, 2)
-    with pytest.raises(ValueError, match="give pcie_bytes_per_s, over which more of them exchange"):
+    with pytest.raises(ValueError, match="give pcie_bytes_per_s, over which others exchange"):
         Hardware.model_validate(load_hardware("h200").model_dump() | {"link_gpus": 2})
 
 

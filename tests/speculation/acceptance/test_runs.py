@@ -53,6 +53,43 @@ def test_tokens_per_round_is_cycle_length_over_its_rounds(weights: list[float], 
     assert law.expected_tokens(k) == pytest.approx((share @ (lengths + 1)) / (share @ rounds))
 
 
+@given(st.floats(0.0, 0.9), st.integers(1, 8), st.integers(1, 60))
+@settings(max_examples=30)
+def test_rounds_of_a_request_are_those_of_independent_drafts_where_runs_are(rate: float, k: int, tokens: int) -> None:
+    """E_n = 1 + Σ P(X = x)·E_(n-x): where a run starts as easily as it goes on, rounds are renewals themselves."""
+    law = HurdleAcceptance(hit_rate=rate, runs=GeometricRuns(continue_rate=rate))
+    ends = -np.diff(np.concatenate(([1.0], law.survival(k), [0.0])))
+    exact = np.zeros(tokens)
+    for n in range(1, tokens):
+        exact[n] = 1 + sum(p * exact[max(n - 1 - j, 0)] for j, p in enumerate(ends))
+    assert law.expected_rounds(tokens, k) == pytest.approx(exact[-1], rel=1e-9, abs=1e-9)
+
+
+def test_a_request_that_only_copies_runs_of_one_length_is_counted_by_hand() -> None:
+    """Runs of 6 and the token after each, at k = 3: rounds of 4 and 3 tokens. 16 tokens: 4 + 3, 4 + 3, 2 of 4."""
+    law = HurdleAcceptance(hit_rate=1.0, runs=EmpiricalRuns(weights=(0, 0, 0, 0, 0, 1)))
+    assert law.expected_rounds(17, 3) == pytest.approx(5)
+    assert law.expected_rounds(15.5, 3) == pytest.approx(4.5)  # between 4 rounds and 5
+    assert law.expected_rounds(1, 3) == 0.0
+
+
+@pytest.mark.parametrize("factor", [None, 1.0])
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_drawn_requests_take_as_many_rounds_as_expected(k: int, factor: float | None) -> None:
+    """The last round of a request is cut at its end and is a round all the same."""
+    law = HurdleAcceptance(hit_rate=0.1, runs=GeometricRuns(continue_rate=0.95), match_factor=factor)
+    requests, tokens = 2000, 65
+    ids = np.arange(requests)
+    track = law.track(7, ids, tokens + k + 1)
+    place, rounds = np.ones(requests, dtype=np.int64), np.zeros(requests)
+    while (some := np.flatnonzero(place < tokens)).size:
+        ahead = np.stack([track[some, place[some] + step] for step in range(k)], axis=1)
+        place[some] += 1 + law.draw(7, ids[some], place[some], np.full(some.size, k), ahead)
+        rounds[some] += 1
+    spread = float(rounds.std()) / np.sqrt(requests)
+    assert law.expected_rounds(tokens, k) == pytest.approx(rounds.mean(), abs=4 * spread)
+
+
 def test_match_length_limits_the_draft_by_hand() -> None:
     """Runs of 6, factor 1, one token matched: drafts of 1, 3 and 7 accept 1, 3 and 0 after 0, 2 and 6 tokens."""
     law = HurdleAcceptance(hit_rate=1.0, runs=EmpiricalRuns(weights=(0, 0, 0, 0, 0, 1)), match_factor=1.0)
