@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from specsim.api.report import write_report
     from specsim.api.simulate import simulate
     from specsim.api.tune import tune
-    from specsim.api.words import ask
+    from specsim.api.words import ask, load_scenario
     from specsim.errors import InvalidInput, NoAnswer, SpecsimError
-    from specsim.scenario import Scenario, load_scenario
+    from specsim.scenario import Scenario
 
 __all__ = [
     "InvalidInput",
@@ -59,7 +59,7 @@ _HOMES = {  # imported when first asked for, so that importing specsim stays che
     "ask": "specsim.api.words",
     "compare": "specsim.api.compare",
     "fit": "specsim.api.fit",
-    "load_scenario": "specsim.scenario",
+    "load_scenario": "specsim.api.words",
     "plan": "specsim.api.plan",
     "predict": "specsim.api.predict",
     "simulate": "specsim.api.simulate",

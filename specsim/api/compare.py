@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
+from specsim.api.arguments import checked
 from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.errors import InvalidInput
 from specsim.interop.acceptance import read_log_file
@@ -14,6 +15,7 @@ from specsim.planning.compare import compare as find
 from specsim.scenario import Asked, Scenario
 
 
+@checked
 def compare(
     scenario: ScenarioLike = None,
     *,

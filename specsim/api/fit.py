@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from specsim.api.arguments import checked
+from specsim.errors import InvalidInput
 from specsim.interop.acceptance import LawOfLogs, law_of_logs, read_log_file
 
 
+@checked
 def fit(*logs: str | Path, before: str | Path | None = None) -> LawOfLogs:
     """The law of dumps of /metrics, server logs, bench JSON or responses, chosen by rounds held back.
 
@@ -22,5 +25,7 @@ def fit(*logs: str | Path, before: str | Path | None = None) -> LawOfLogs:
     >>> round(found.chosen.acceptance_length.value, 2)
     2.4
     """
+    if not logs:
+        raise InvalidInput("fit is given no log; give dumps of /metrics, server logs or JSON, as fit('metrics.txt')")
     records = [read_log_file(Path(log), None if before is None else Path(before)) for log in logs]
     return law_of_logs(records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Unpack
 
+from specsim.api.arguments import checked
 from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.interop.gpu_prices import price_of
 from specsim.planning.plan.answer import PlanAnswer, plan_answer
@@ -12,6 +13,7 @@ from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
 
 
+@checked
 def plan(
     scenario: ScenarioLike = None,
     *,

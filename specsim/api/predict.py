@@ -8,6 +8,7 @@ from typing import Unpack
 
 from specsim.analytic.load import answered_map
 from specsim.analytic.speedups import SpeedupMap
+from specsim.api.arguments import checked
 from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.assembly import assemble
 from specsim.notebook import html_table
@@ -45,6 +46,7 @@ class Prediction:
         return html_table(self.verdict.sentence, header, rows, " ".join(self.assumptions()))
 
 
+@checked
 def predict(
     scenario: ScenarioLike = None,
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+from specsim.api.arguments import checked
 from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.planning.plan.growth import Growth
 from specsim.report.document import capacity_report
@@ -12,6 +13,7 @@ from specsim.report.document import capacity_report
 MARKDOWN = (".md", ".markdown")
 
 
+@checked
 def write_report(
     path: str | Path,
     scenario: ScenarioLike = None,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from specsim.api.arguments import checked
 from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.assembly import assemble
 from specsim.results import RunResult
 from specsim.serving.simulate import simulate as serve
 
 
+@checked
 def simulate(scenario: ScenarioLike = None, **words: Unpack[QuestionOptions]) -> RunResult:
     """Serve the question's requests, with its drafter; ``drafter="off"`` asks the same of none, under equal seeds.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Unpack, get_args
 
+from specsim.api.arguments import checked
 from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.assembly import assemble
 from specsim.errors import unknown_name
@@ -15,6 +16,7 @@ from specsim.planning.tune import rule_of
 from specsim.planning.tune import tune as find
 
 
+@checked
 def tune(
     scenario: ScenarioLike = None,
     *,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from specsim.errors import InvalidInput, kind_of, unknown_name
+from specsim.api.arguments import WrongType, checked
+from specsim.errors import InvalidInput, kind_of, shown, unknown_name
 from specsim.scenario import Asked, Scenario, ShortOptions
 from specsim.scenario import ask as ask_short
+from specsim.scenario import load_scenario as load_scenario_of
 
 ScenarioLike = Scenario | Asked | str | Path | None  # None: the words alone
 
@@ -43,10 +46,12 @@ class QuestionOptions(TypedDict, total=False):
 
 
 FIELDS = {"tp": "tensor_parallel", "rate": "rate_per_s", "prompt": "prompt_tokens", "output": "output_tokens"}
+load_scenario = checked(load_scenario_of)
 TEXTS = ("ttft_p95", "tpot_p95", "e2e_p95")
 WHOLE = ("tp", "draft_tokens", "concurrency", "prompt", "output")
 
 
+@checked
 def ask(scenario: ScenarioLike = None, **words: Unpack[QuestionOptions]) -> Asked:
     """The question of a scenario (a YAML path or a bundled name), or of words alone, or of words over a scenario.
 
@@ -78,24 +83,36 @@ def ask(scenario: ScenarioLike = None, **words: Unpack[QuestionOptions]) -> Aske
 
 
 def _options(words: QuestionOptions) -> dict[str, Any]:
-    """Under the names of ShortOptions; raises InvalidInput for a value of the wrong kind."""
+    """Under the names of ShortOptions; raises WrongType for values of the wrong kind."""
     found: dict[str, Any] = {}
+    faults: list[str] = []
     for word, value in words.items():
         if word == "set" or value is None:
             continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if word in WHOLE and not (isinstance(value, int) and number and value > 0):
-            raise InvalidInput(f"{word} is {value!r}; give a whole number of 1 or more")
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if word in WHOLE and not (isinstance(value, Integral) and number and int(value) > 0):
+            faults.append(f"{word} is {shown(value)}; give a whole number of 1 or more")
+            continue
         if word == "rate" and not number:
-            raise InvalidInput(f"rate is {kind_of(value)}; give requests per second, a number")
-        if word not in (*WHOLE, "rate") and not isinstance(value, str) and not (word in TEXTS and number):
-            raise InvalidInput(f"{word} is {kind_of(value)}; give {'seconds or text' if word in TEXTS else 'text'}")
-        found[FIELDS.get(word, word)] = f"{value}" if word in TEXTS else value
+            faults.append(f"rate is {shown(value)}, {kind_of(value)}; give requests per second, a number")
+        elif word not in (*WHOLE, "rate") and not isinstance(value, str) and not (word in TEXTS and number):
+            wanted = "seconds or text" if word in TEXTS else "text"
+            faults.append(f"{word} is {shown(value)}, {kind_of(value)}; give {wanted}")
+        found[FIELDS.get(word, word)] = _plain(word, value)
+    if faults:
+        raise WrongType(*faults)
     return found
+
+
+def _plain(word: str, value: Any) -> Any:
+    return f"{value}" if word in TEXTS else int(value) if word in WHOLE else value
 
 
 def _settings(fields: object) -> list[str]:
     """As ``--set`` is written: JSON is YAML."""
     if not isinstance(fields, Mapping):
-        raise InvalidInput(f"set is {kind_of(fields)}; give fields by path, for instance {{'seed': 1}}")
-    return [f"{path}={json.dumps(value)}" for path, value in fields.items()]
+        raise WrongType(f"set is {shown(fields)}, {kind_of(fields)}; give fields by path, for instance {{'seed': 1}}")
+    try:
+        return [f"{path}={json.dumps(value)}" for path, value in fields.items()]
+    except (TypeError, ValueError) as error:
+        raise WrongType(f"set {shown(dict(fields))}: {error}; give numbers, text, lists and dicts") from None

@@ -7,9 +7,11 @@ import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 
 import specsim
@@ -18,7 +20,7 @@ from specsim.cli.main import main
 from specsim.scenario import ShortOptions
 
 FUNCTIONS = [name for name in specsim.__all__ if inspect.isfunction(getattr(specsim, name))]
-H100 = {"model": "llama-3.1-8b", "gpu": "h100", "drafter": "eagle-3"}
+H100: dict[str, Any] = {"model": "llama-3.1-8b", "gpu": "h100", "drafter": "eagle-3"}
 
 
 def test_the_list_is_sorted_and_every_name_is_there() -> None:
@@ -68,8 +70,8 @@ def test_its_figures_are_the_command_lines(capsys: pytest.CaptureFixture[str]) -
     [
         ({"modle": "x"}, "unknown word 'modle'; did you mean model"),
         ({**H100, "tp": 1.5}, "tp is 1.5; give a whole number of 1 or more"),
-        ({**H100, "rate": "4"}, "rate is text; give requests per second"),
-        ({**H100, "set": ["seed=1"]}, "set is a list; give fields by path"),
+        ({**H100, "rate": "4"}, "rate is '4', text; give requests per second"),
+        ({**H100, "set": ["seed=1"]}, r"set is \['seed=1'\], a list; give fields by path"),
         ({"gpu": "h100"}, "neither a scenario nor --model"),
     ],
 )
@@ -120,3 +122,54 @@ def test_long_results_show_themselves_shortly(tmp_path: Path) -> None:
         html = one._repr_html_()
         assert html.startswith("<p><b>")
         assert "<td>" in html
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (
+            lambda: specsim.predict(batch="8", batches=4, **H100),
+            ["batch is '8', text; give a whole number", "batches is 4"],
+        ),
+        (
+            lambda: specsim.predict(batches="1,8", **H100),
+            ["batches is '1,8', text; give a list of whole numbers or None"],
+        ),
+        (lambda: specsim.predict("llama-3.1-8b", "h100"), ["predict: too many positional arguments"]),
+        (lambda: specsim.simulate(3), ["scenario is 3, a number"]),
+        (
+            lambda: specsim.compare(drafters="eagle-3", fit=["x"]),
+            ["drafters is 'eagle-3', text", "fit is ['x'], a list"],
+        ),
+        (
+            lambda: specsim.plan(gpus="h100", price=[2], growth="8"),
+            ["gpus is 'h100'", "price is [2]", "growth is '8'"],
+        ),
+        (
+            lambda: specsim.tune(prefer="best", tolerance=None),
+            ["prefer is 'best', text; give one of 'throughput', 'sure'"],
+        ),
+        (lambda: specsim.fit(["a.log"]), ["logs is ['a.log'], a list; give text or a Path"]),
+        (lambda: specsim.write_report(3), ["path is 3, a number"]),
+        (lambda: specsim.load_scenario(3), ["reference is 3, a number; give text"]),
+        (lambda: specsim.ask(model=3, tp="2", rate="4"), ["model is 3, a number", "tp is '2'", "rate is '4', text"]),
+        (lambda: specsim.ask(set={"seed": object()}), ["set {'seed': <object", "give numbers, text, lists and dicts"]),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_told_in_one_line(asked: Callable[[], object], told: list[str]) -> None:
+    with pytest.raises(specsim.InvalidInput) as caught:
+        asked()
+    assert isinstance(caught.value, TypeError)
+    assert "\n" not in str(caught.value)
+    assert all(fault in str(caught.value) for fault in told), caught.value
+
+
+def test_numbers_and_arrays_of_numpy_are_numbers_and_lists() -> None:
+    found = specsim.predict(batch=np.int64(8), batches=np.array([1, 8]), context=np.float64(700), **H100)
+    assert found.map.batches == [1, 8]
+    assert specsim.ask(draft_tokens=np.int32(2), **H100).scenario.speculation.max_draft_tokens == 2
+
+
+def test_no_log_is_no_fit() -> None:
+    with pytest.raises(specsim.InvalidInput, match="fit is given no log"):
+        specsim.fit()

@@ -30,7 +30,13 @@ FIELDS: dict[str, Field] = {
     for field in (
         Choice("model", "Model", model_names(), "as the file says", "Bundled models; upload a config.json for yours."),
         Choice("gpu", "GPU", GPUS, "as the file says", "Cards by datasheet, then measured profiles."),
-        Choice("tp", "Tensor parallel", ("1", "2", "4", "8", "16"), "fewest that fit", "GPUs that share each layer."),
+        Choice(
+            "tp",
+            "Tensor parallel",
+            ("1", "2", "4", "8", "16"),
+            "fewest",
+            "GPUs that share each layer; the fewest that fit.",
+        ),
         Number("replicas", "Replicas", 1, 100_000, "1"),
         Choice("drafter", "Drafter", DRAFTERS, "as the file says", "Techniques, then small models as draft models."),
         Number("draft-tokens", "Draft tokens k", 1, 64, "its own"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from gzip import BadGzipFile
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +18,7 @@ from specsim.errors import InvalidInput
 from specsim.interop.traces import sharegpt, values
 from specsim.interop.traces.formats import FORMATS, TICKS_PER_S, TimeUnit, TraceFormat
 from specsim.interop.traces.rows import TraceRow, csv_rows, json_rows
+from specsim.text_file import open_text
 from specsim.workload.prefixes import prefix_hashes
 from specsim.workload.request import DEFAULT_CLASS, MAX_CLASSES, Requests
 
@@ -47,10 +50,12 @@ def read_trace(path: Path, *, columns: TraceFormat | None = None, time_unit: Tim
     Raises InvalidInput, naming file and line: no such file, unknown columns, a malformed row, no rows, absurd times.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path, newline="") as file:
             trace = _read(file, path, columns, time_unit)
     except FileNotFoundError:
         raise InvalidInput(f"there is no trace {path}; give the path of a CSV or JSON lines file") from None
+    except (EOFError, zlib.error, BadGzipFile):
+        raise InvalidInput(f"cannot read trace {path}: its gzip data is broken or cut short; give it whole") from None
     except OSError as error:
         raise InvalidInput(f"cannot read trace {path}: {error.strerror}; give the path of a file") from None
     except UnicodeDecodeError:
