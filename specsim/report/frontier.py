@@ -111,8 +111,8 @@ def frontier_figure(
     figure = go.Figure()
     cards = len({one.gpu for one in offers}) > 1
     for name, colour, speculates, mark, dash, side in (
-        ("off", OFF, False, "square-open", "dash", "bottom left"),
-        ("speculation on", ON, True, "circle", "solid", "top right"),
+        ("off", OFF, False, "square-open", "dash", "bottom"),
+        ("speculation on", ON, True, "circle", "solid", "top"),
     ):
         mine = [one for one in offers if one.speculates == speculates]
         figure.add_scatter(
@@ -124,7 +124,7 @@ def frontier_figure(
         best = frontier(mine, worth)
         figure.add_scatter(
             x=[one.per_user for one in best], y=[value(one) for one in best], mode="lines+markers+text",
-            name=f"{name}, frontier", line={"color": colour, "width": 2, "dash": dash}, textposition=side,
+            name=f"{name}, frontier", line={"color": colour, "width": 2, "dash": dash}, textposition=_sides(best, side), cliponaxis=False,
             marker={"size": 8, "symbol": mark}, text=_marks(best, cards), textfont={"size": 10},
             hovertext=[escape(one.label) for one in best],
             hovertemplate="%{hovertext}<br>%{x:.1f} a user, %{y:.4g}<extra></extra>",
@@ -141,6 +141,13 @@ def _marks(best: Sequence[Offer], cards: bool) -> list[str]:
     where = [f"TP{one.tensor_parallel} {one.gpu if cards else ''}".rstrip() for one in best]
     names = [f"{each} {there}" for each, there in zip(drafts, where, strict=True)]
     return [name if place == 0 or name != names[place - 1] else "" for place, name in enumerate(names)]
+
+
+def _sides(best: Sequence[Offer], side: str) -> list[str]:
+    """Where each label stands; those of the ends turn inwards, so that the figure's edge cuts none."""
+    last = len(best) - 1
+    ends = {0: "right", last: "left"} if last else {0: "right"}
+    return [f"{side} {ends.get(place, 'left' if side == 'bottom' else 'right')}" for place in range(len(best))]
 
 
 def _usd(offer: Offer) -> float:

@@ -54,3 +54,8 @@ def test_sides_differ_in_more_than_colour() -> None:
     assert off.line.dash != on.line.dash
     assert off.marker.symbol != on.marker.symbol
     assert [text for text in on.text if text] == ["k=3 TP1"]
+    # No label leaves the figure at its ends, where frontiers begin at the edge.
+    for line, side in ((off, "bottom"), (on, "top")):
+        assert line.x[0] == min(line.x)
+        assert (line.textposition[0], line.textposition[-1]) == (f"{side} right", f"{side} left")
+        assert line.cliponaxis is False
