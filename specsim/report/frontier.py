@@ -124,7 +124,8 @@ def frontier_figure(
         best = frontier(mine, worth)
         figure.add_scatter(
             x=[one.per_user for one in best], y=[value(one) for one in best], mode="lines+markers+text",
-            name=f"{name}, frontier", line={"color": colour, "width": 2, "dash": dash}, textposition=_sides(best, side), cliponaxis=False,
+            name=f"{name}, frontier", line={"color": colour, "width": 2, "dash": dash},
+            textposition=_sides(best, side), cliponaxis=False,
             marker={"size": 8, "symbol": mark}, text=_marks(best, cards), textfont={"size": 10},
             hovertext=[escape(one.label) for one in best],
             hovertemplate="%{hovertext}<br>%{x:.1f} a user, %{y:.4g}<extra></extra>",
