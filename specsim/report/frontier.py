@@ -145,10 +145,12 @@ def _marks(best: Sequence[Offer], cards: bool) -> list[str]:
 
 
 def _sides(best: Sequence[Offer], side: str) -> list[str]:
-    """Where each label stands; those of the ends turn inwards, so that the figure's edge cuts none."""
-    last = len(best) - 1
-    ends = {0: "right", last: "left"} if last else {0: "right"}
-    return [f"{side} {ends.get(place, 'left' if side == 'bottom' else 'right')}" for place in range(len(best))]
+    """Where each label stands: inwards at the ends, so that the figure's edge cuts none.
+
+    A frontier falls to the right, so that above and to the right of its first point there is none of it.
+    """
+    usual = f"{side} {'left' if side == 'bottom' else 'right'}"
+    return ["top right", *[usual] * (len(best) - 2), *[f"{side} left"] * (len(best) > 1)][: len(best)]
 
 
 def _usd(offer: Offer) -> float:

@@ -15,6 +15,7 @@ import yaml
 from specsim.cli.main import main
 from specsim.cli.options import messages
 from specsim.profiles.store import profile_names, profiles_folder
+from specsim.version import __version__
 
 SCENARIO: dict[str, Any] = {
     "schema": 1,
@@ -102,6 +103,11 @@ def test_simulate_uses_the_keys_of_vllm_bench_serve(scenario: Path, capsys: pyte
     assert sum(j * n for row in counts.values() for j, n in enumerate(row)) == document["spec_decode_accepted_tokens"]
     assert {"request_throughput", "output_throughput", "p99_tpot_ms", "median_itl_ms", "mean_e2el_ms"} <= set(document)
     assert set(document["alternatives"]) == {"speculation off", "speculation on"}
+
+
+def test_the_package_is_the_command_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "specsim", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"specsim {__version__}\n"
 
 
 def test_same_seed_same_digits_in_two_processes(scenario: Path) -> None:

@@ -57,5 +57,5 @@ def test_sides_differ_in_more_than_colour() -> None:
     # No label leaves the figure at its ends, where frontiers begin at the edge.
     for line, side in ((off, "bottom"), (on, "top")):
         assert line.x[0] == min(line.x)
-        assert (line.textposition[0], line.textposition[-1]) == (f"{side} right", f"{side} left")
+        assert (line.textposition[0], line.textposition[-1]) == ("top right", f"{side} left")
         assert line.cliponaxis is False
