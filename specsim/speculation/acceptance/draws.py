@@ -13,6 +13,7 @@ from specsim.speculation.acceptance.confidence import ConfidenceAcceptance
 from specsim.speculation.acceptance.law import AcceptanceLaw
 
 TRACK_NUMBERS = 4_000_000  # kept at most, 32 MB; dropped ones are computed again, to the same values
+SHORTEST_TRACK = 256  # tokens; where more are asked for, at least twice as many as before
 
 
 class AcceptanceDraws:
@@ -54,6 +55,7 @@ class AcceptanceDraws:
 
         The last round of a request counts all it accepts, as engines count, even beyond the last token.
         """
+        self._tracks.hold(request_ids, int(output_tokens.max(initial=0)) + draft_tokens)
         position = np.ones(len(request_ids), dtype=np.int64)
         owner, found, offered = [], [], []
         active = np.flatnonzero(position < output_tokens)
@@ -99,31 +101,42 @@ class _Tracks:
     def __init__(self, model: AcceptanceLaw, seed: int) -> None:
         self._model = model
         self._seed = seed
-        self._rows: dict[int, int] = {}
-        self._values = np.zeros((0, 256, model.track_fields))
+        self._values: Floats = np.zeros((0, SHORTEST_TRACK, model.track_fields))
+        self._numbers = np.zeros(0, dtype=np.int64)  # requests of the rows
+        self._order = self._ascending = self._numbers  # rows by request, and their requests
 
     def at(self, request_ids: Integers, positions: Integers, width: int) -> Floats:
         """[sequences, width, fields] from each position on."""
         if not self._model.track_fields:
             return np.zeros((len(request_ids), width, 0))
-        self._hold(request_ids, int(positions.max(initial=0)) + width)
-        numbers = request_ids.tolist()
-        rows = np.array([self._rows[number] for number in numbers], dtype=np.int64)
+        rows = self.hold(request_ids, int(positions.max(initial=0)) + width)
         return np.asarray(self._values[rows[:, None], positions[:, None] + np.arange(width)])
 
-    def _hold(self, request_ids: Integers, tokens: int) -> None:
-        """Make sure that these requests have tracks of at least this length."""
+    def hold(self, request_ids: Integers, tokens: int) -> Integers:
+        """Make sure that these requests have tracks of at least this length; their rows."""
         if tokens > self._values.shape[1]:
-            self._rows.clear()
-            self._values = np.zeros((0, 2 ** (tokens - 1).bit_length(), self._model.track_fields))
-        new = [number for number in dict.fromkeys(request_ids.tolist()) if number not in self._rows]
-        if not new:
-            return
-        if self._values.size and (len(self._rows) + len(new)) * self._values[0].size > TRACK_NUMBERS:
-            self._rows.clear()
-            self._values = self._values[:0]
-            new = list(dict.fromkeys(request_ids.tolist()))
-        tracks = self._model.track(self._seed, np.array(new, dtype=np.int64), self._values.shape[1])
-        first = len(self._rows)
-        self._rows |= {number: first + index for index, number in enumerate(new)}
-        self._values = np.concatenate((self._values[:first], tracks))
+            self._forget(max(tokens, 2 * self._values.shape[1]))
+        rows = self._rows(request_ids)
+        if (rows >= 0).all():
+            return rows
+        new = np.unique(request_ids[rows < 0])
+        if self._values.size and (len(self._numbers) + len(new)) * self._values[0].size > TRACK_NUMBERS:
+            self._forget(self._values.shape[1])
+            new = np.unique(request_ids)
+        tracks = self._model.track(self._seed, new, self._values.shape[1])
+        self._values, self._numbers = np.concatenate((self._values, tracks)), np.append(self._numbers, new)
+        self._order = np.argsort(self._numbers)
+        self._ascending = self._numbers[self._order]
+        return self._rows(request_ids)
+
+    def _rows(self, request_ids: Integers) -> Integers:
+        """Of requests; -1 of one that has none."""
+        if not len(self._numbers):
+            return np.full(len(request_ids), -1)
+        place = np.minimum(np.searchsorted(self._ascending, request_ids), len(self._numbers) - 1)
+        return np.where(self._ascending[place] == request_ids, self._order[place], -1)
+
+    def _forget(self, tokens: int) -> None:
+        """All tracks; new ones will be so long."""
+        self._values = np.zeros((0, tokens, self._model.track_fields))
+        self._numbers = self._order = self._ascending = np.zeros(0, dtype=np.int64)
