@@ -41,7 +41,7 @@ def dashboard(
         "--browser.gatherUsageStats=false",
         "--client.toolbarMode=viewer",
         "--theme.light.primaryColor=#1d4ed8",
-        "--theme.dark.primaryColor=#60a5fa",
+        "--theme.dark.primaryColor=#3b82f6",
         f"--server.maxUploadSize={LARGEST_UPLOAD_MB}",
     ]
     print(f"specsim dashboard: http://{name}:{port}", file=sys.stderr)
