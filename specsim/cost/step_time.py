@@ -155,20 +155,32 @@ class Bill:
         """Enter kernels ``times`` over, under their own parts or all under ``part``."""
         for charge in charges:
             name = part or charge.part
-            seconds = times * charge.seconds
+            seconds = _times(charge.seconds, times)
             self._parts[name] = self._parts.get(name, 0.0) + seconds
-            self._errors_s[charge.kind] = self._errors_s.get(charge.kind, 0.0) + times * charge.error_s
+            self._errors_s[charge.kind] = self._errors_s.get(charge.kind, 0.0) + _times(charge.error_s, times)
             self._compute_s = self._compute_s + seconds * charge.compute_bound
-            self._device_s = self._device_s + times * (charge.seconds - charge.waiting_s)
-            self._launching_s = self._launching_s + times * charge.launching_s
-            self._launching_error_s = self._launching_error_s + times * charge.launching_error_s
-            self._waiting_error_s = self._waiting_error_s + times * charge.launching_error_s * (charge.waiting_s > 0)
-            self._waiting[name] = self._waiting.get(name, 0.0) + times * charge.waiting_s
-            if isinstance(charge.rank, float):
-                self._ranks[int(charge.rank)] = self._ranks[int(charge.rank)] + seconds
+            if charge.kind == "host":
+                self._add_launches(name, charge, times)
             else:
-                for rank in range(len(SOURCES)):
-                    self._ranks[rank] = self._ranks[rank] + seconds * (charge.rank == rank)
+                self._device_s = self._device_s + seconds
+            self._add_rank(charge.rank, seconds)
+
+    def _add_launches(self, name: str, charge: Charge, times: Reals) -> None:
+        """What the device waits for a pass's launches, and the host takes for them."""
+        self._device_s = self._device_s + times * (charge.seconds - charge.waiting_s)
+        self._launching_s = self._launching_s + times * charge.launching_s
+        self._launching_error_s = self._launching_error_s + times * charge.launching_error_s
+        self._waiting_error_s = self._waiting_error_s + times * charge.launching_error_s * (charge.waiting_s > 0)
+        self._waiting[name] = self._waiting.get(name, 0.0) + times * charge.waiting_s
+
+    def _add_rank(self, rank: Reals, seconds: Reals) -> None:
+        """Seconds to their source's; of an array of ranks most are alike."""
+        worst = int(np.max(rank))
+        if worst == np.min(rank):
+            self._ranks[worst] = self._ranks[worst] + seconds
+            return
+        for one in range(worst + 1):
+            self._ranks[one] = self._ranks[one] + seconds * (rank == one)
 
     def add_host(self, part: str, seconds: Reals, relative_error: float, exposed: float) -> None:
         """Enter host time; all but the share ``exposed`` of it is hidden by an asynchronous engine."""
@@ -225,3 +237,8 @@ class Bill:
         stacked = np.stack([np.broadcast_to(value, seconds.shape) for value in candidates])
         bounds: NDArray[np.str_] = np.array(BOUNDS)[stacked.argmax(axis=0)]
         return bounds
+
+
+def _times(value: Reals, times: Reals) -> Reals:
+    """The product; an array that is taken once as it is."""
+    return value if isinstance(times, int) and times == 1 else times * value
