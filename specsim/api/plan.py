@@ -11,6 +11,7 @@ from specsim.interop.gpu_prices import price_of
 from specsim.planning.plan.answer import PlanAnswer, plan_answer
 from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
+from specsim.scenario import Asked
 
 
 @checked
@@ -49,19 +50,27 @@ def plan(
     >>> found.plan.best.size.verdict.met
     True
     """
-    tps = tps or _one(words.get("tp"))
-    draft_lengths = draft_lengths or _one(words.get("draft_tokens"))
+    named = Named(
+        gpus=gpus,
+        tensor_parallel=tps or _one(words.get("tp")),
+        drafters=drafters,
+        draft_tokens=draft_lengths or _one(words.get("draft_tokens")),
+        weight_bits=weight_bits,
+        kv_bits=kv_bits,
+        disaggregated=disaggregated,
+        schedules=schedules,
+        usd=dict(price_of(f"{name}={usd}") for name, usd in (price or {}).items()),
+    )
+    grows = None if growth is None else Growth(growth, months)
+    return plan_answer(_asked(scenario, words, gpus), named, loads, growth=grows, what_if=what_if)
+
+
+def _asked(scenario: ScenarioLike, words: QuestionOptions, gpus: Sequence[str]) -> Asked:
+    """The question; where words ask it, of the first GPU that may be chosen unless they name one."""
     if gpus and scenario is None:
         words.setdefault("gpu", gpus[0])
         words.setdefault("tp", 1)
-    asked = ask(scenario, **words)
-    named = Named(
-        gpus=gpus, tensor_parallel=tps, drafters=drafters, draft_tokens=draft_lengths, weight_bits=weight_bits,
-        kv_bits=kv_bits, disaggregated=disaggregated, schedules=schedules,
-        usd=dict(price_of(f"{name}={usd}") for name, usd in (price or {}).items()),
-    )  # fmt: skip
-    grows = None if growth is None else Growth(growth, months)
-    return plan_answer(asked, named, loads, growth=grows, what_if=what_if)
+    return ask(scenario, **words)
 
 
 def _one(number: int | None) -> tuple[int, ...]:

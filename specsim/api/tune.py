@@ -11,8 +11,8 @@ from specsim.assembly import assemble
 from specsim.errors import unknown_name
 from specsim.interop.engine_config import RealEngineKind
 from specsim.planning.decide import Decision, decide
+from specsim.planning.engine_text import rule_of
 from specsim.planning.longer import longest_worth_trying
-from specsim.planning.tune import rule_of
 from specsim.planning.tune import tune as find
 
 

@@ -17,13 +17,8 @@ from specsim.report.validation.map_tables import (
     together_lines,
     where_sheets,
 )
-from specsim.report.validation.served_tables import (
-    served_cases_sheet,
-    served_lines,
-    served_page,
-    served_sheets,
-    together_sheets,
-)
+from specsim.report.validation.served_cases_tables import served_cases_sheet, together_sheets
+from specsim.report.validation.served_tables import served_lines, served_page, served_sheets
 from specsim.report.validation.speedup_tables import speedup_lines, speedup_sheets
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from specsim.profiling.acceptance.record_file import RecordedTraces
 
 SHOWN = (1, 2, 4, 8)
 
@@ -34,10 +38,26 @@ def acceptance(
     if out.exists() and not out.is_dir():
         raise InvalidInput(f"--out {out} is a file; give a folder, which gets a file a drafter")
     found = record_folder(
-        models, read_prompts(prompts), cap=cap, temperature=temperature, positions=positions,
-        prompt_tokens=prompt_tokens, seed=seed, device=device,
+        models,
+        read_prompts(prompts),
+        cap=cap,
+        temperature=temperature,
+        positions=positions,
+        prompt_tokens=prompt_tokens,
+        seed=seed,
+        device=device,
         progress=lambda done, total: messages().print(f"{done} of {total} prompts"),
-    )  # fmt: skip
+    )
+    table, answer = _written(found, out)
+    if as_json:
+        print_json(answer)
+        return
+    console().print(table)
+    messages().print(f"wrote {len(found)} files in {out}")
+
+
+def _written(found: Mapping[str, RecordedTraces], out: Path) -> tuple[Table, dict[str, Any]]:
+    """The drafters' files: what they hold as a table, and as JSON."""
     table = Table()
     for column in ("drafter", "requests", "cap", *(f"AL k={k}" for k in SHOWN)):
         table.add_column(column, justify="left" if column == "drafter" else "right")
@@ -50,8 +70,4 @@ def acceptance(
         answer[name] = {"path": str(path), "cap": law.cap, "acceptance_length": lengths}
         cells = (f"{lengths[k]:.2f}" if k in lengths else "-" for k in SHOWN)
         table.add_row(name, str(len(traces.requests)), str(law.cap), *cells)
-    if as_json:
-        print_json(answer)
-        return
-    console().print(table)
-    messages().print(f"wrote {len(found)} files in {out}")
+    return table, answer

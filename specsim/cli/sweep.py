@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
+from specsim.cli.options import JsonOption, console, messages, print_json, progress_of
 
 MOST_REASONS = 5
 
@@ -49,13 +49,9 @@ def sweep(
     asked = read_sweep(file)
     folder = out or Path(f"{asked.name}-sweep")
     points = sweep_points(asked)
-    with only_writer(folder), progress_bar() as progress:
-        kept = KeptRows(folder)
-        task = progress.add_task("points", total=len(points))
-        done = run_points(
-            points, ANSWERS[asked.answer], kept, backend=backend.value, address=address, jobs=jobs,
-            progress=lambda now, all_: progress.update(task, completed=now, total=all_),
-        )  # fmt: skip
+    with only_writer(folder), progress_of("points") as progress:
+        kept, answer = KeptRows(folder), ANSWERS[asked.answer]
+        done = run_points(points, answer, kept, backend=backend.value, address=address, jobs=jobs, progress=progress)
         kept.gather()
     rows = [kept.rows[point.key] for point in points]
     found = offers(rows, asked.usd_per_gpu_hour or own_prices(points))

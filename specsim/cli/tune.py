@@ -17,6 +17,8 @@ from specsim.errors import NoAnswer
 if TYPE_CHECKING:
     from specsim.assembly import Assembly
     from specsim.planning.decide import Decision
+    from specsim.planning.headroom import Headroom
+    from specsim.planning.tune import Tuning
     from specsim.scenario import Asked, Scenario
 
 
@@ -70,10 +72,8 @@ def tune(
 ) -> None:
     """Best draft length at every batch size, confirmed under your load, ready to paste; exit status 3 if off wins."""
     from specsim.assembly import assemble
-    from specsim.planning.decide import decide
-    from specsim.planning.headroom import headroom
+    from specsim.planning.engine_text import rule_of
     from specsim.planning.longer import longest_worth_trying
-    from specsim.planning.tune import rule_of
     from specsim.planning.tune import tune as find
 
     answered = asked.ask()
@@ -91,54 +91,70 @@ def tune(
             tolerance=tolerance,
             progress=progress,
         )
-    with progress_bar() as bar:
-        task = bar.add_task("", total=2 + len(machine.choices()), completed=-1)
-        decision = decide(
-            question, engine.value, tuning, simulated=confirmed, draft_model=draft_model,
-            progress=lambda name: bar.update(task, description=name, advance=1),
-        )  # fmt: skip
-    answer = _Tuned(answered, engine, decision, machine)
+    decision = _decided(machine, engine, tuning, simulated=confirmed, draft_model=draft_model)
+    answer = _Tuned(answered, engine, decision, machine, None if contexts is None else _by_context(machine, contexts))
     if as_json:
-        alone = headroom(machine, tuning.policy) if tuning.pays else None
-        document = answer.as_json() | {"alone": alone and {"schedule": alone.policy, "oracle": alone.oracle}}
-        print_json(document | ({} if contexts is None else {"by_context": _by_context(machine, contexts)}))
+        print_json(answer.as_json())
     else:
         answer.print()
-        if contexts is not None:
-            _print_contexts(_by_context(machine, contexts))
-        if tuning.pays and (alone := headroom(machine, tuning.policy)) is not None:
-            console().print(
-                f"Alone in the batch the schedule gives {alone.policy:.2f}x the output tokens/s of no drafter, an "
-                f"oracle that knew what each round would accept {alone.oracle:.2f}x.",
-                soft_wrap=True,
-            )
     if not decision.policy.longest:
         raise NoAnswer(decision.off_line())
 
 
+def _decided(
+    machine: Assembly, engine: EngineName, tuning: Tuning, *, simulated: bool, draft_model: str | None
+) -> Decision:
+    from specsim.planning.decide import decide
+
+    with progress_bar() as bar:
+        task = bar.add_task("", total=2 + len(machine.choices()), completed=-1)
+        return decide(
+            machine.scenario,
+            engine.value,
+            tuning,
+            simulated=simulated,
+            draft_model=draft_model,
+            progress=lambda name: bar.update(task, description=name, advance=1),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Tuned:
-    """A decision as it is printed; ``machine``: the one that was tuned."""
+    """A decision as it is printed; ``machine``: the one that was tuned; ``by_context``: its best k by KV length."""
 
     asked: Asked
     engine: EngineName
     decision: Decision
     machine: Assembly
+    by_context: list[dict[str, Any]] | None
 
     def as_json(self) -> dict[str, Any]:
-        decision = self.decision
+        decision, alone = self.decision, self._alone()
         question, confirmation, text = decision.question, decision.confirmation, decision.text
         return {
-            "name": question.name, "for": self.engine.value, "assumed": list(self.asked.assumed),
-            "serving_engine": question.assumed_engine(), **decision.tuning.as_json(),
+            "name": question.name,
+            "for": self.engine.value,
+            "assumed": list(self.asked.assumed),
+            "serving_engine": question.assumed_engine(),
+            **decision.tuning.as_json(),
             "confirmation": confirmation and confirmation.as_json(question.slo),
-            "text": text.text, "files": dict(text.files), "notes": list(text.notes),
+            "text": text.text,
+            "files": dict(text.files),
+            "notes": list(text.notes),
             "command": decision.command,
-        }  # fmt: skip
+            "alone": alone and {"schedule": alone.policy, "oracle": alone.oracle},
+            **({} if self.by_context is None else {"by_context": self.by_context}),
+        }
+
+    def _alone(self) -> Headroom | None:
+        from specsim.planning.headroom import headroom
+
+        tuning = self.decision.tuning
+        return headroom(self.machine, tuning.policy) if tuning.pays else None
 
     def print(self) -> None:
         from specsim.report.assumed import run_lines, unstated_line
-        from specsim.report.tuned import confirmed_lines, formula_sentence, schedule_table, trials_table
+        from specsim.report.tuned import confirmed_lines, context_table, formula_sentence, schedule_table, trials_table
 
         question, tuning, confirmation = self.decision.question, self.decision.tuning, self.decision.confirmation
         out = console()
@@ -154,10 +170,18 @@ class _Tuned:
         worst = confirmation.chosen.runs[0]["price_source"] if confirmation else None
         for line in (*run_lines(question, tuning.price_name, worst), *unstated_line(self.asked.assumed)):
             out.print(line, soft_wrap=True, markup=False)
+        if self.by_context is not None:
+            out.print(context_table(self.by_context))
+        if (alone := self._alone()) is not None:
+            out.print(
+                f"Alone in the batch the schedule gives {alone.policy:.2f}x the output tokens/s of no drafter, an "
+                f"oracle that knew what each round would accept {alone.oracle:.2f}x.",
+                soft_wrap=True,
+            )
 
     def _print_command(self) -> None:
         """What to paste, between empty lines, as it is."""
-        from specsim.planning.tune import WITHOUT
+        from specsim.planning.engine_text import WITHOUT
 
         text, command = self.decision.text, self.decision.command
         print()
@@ -193,12 +217,6 @@ def _by_context(machine: Assembly, contexts: WholeNumbers) -> list[dict[str, Any
         rows = [{"batch": one.batch, "draft_tokens": one.draft_tokens, "speedup": one.speedup} for one in bests]
         found.append({"context_tokens": context, "best": rows})
     return found
-
-
-def _print_contexts(found: list[dict[str, Any]]) -> None:
-    from specsim.report.tuned import context_table
-
-    console().print(context_table(found))
 
 
 def _engine_of(scenario: Scenario) -> EngineName:

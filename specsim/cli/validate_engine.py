@@ -75,11 +75,17 @@ def _profile(
     assert scenario.speculation is not None  # own_drafter saw to it
     drafter = folders.drafter if scenario.speculation.draft_model else None
     measure_steps(
-        engine.python(), folders.target, out, name=scenario.model.name, gpu=scenario.gpu.name,
+        engine.python(),
+        folders.target,
+        out,
+        name=scenario.model.name,
+        gpu=scenario.gpu.name,
         device="cpu" if scenario.gpu.kind == "cpu" else "cuda",
-        drafters={scenario.speculation.drafter_name(): drafter}, grid=grid_of(scenario, lengths),
-        repeats=STEP_REPEATS, minutes=minutes,
-    )  # fmt: skip
+        drafters={scenario.speculation.drafter_name(): drafter},
+        grid=grid_of(scenario, lengths),
+        repeats=STEP_REPEATS,
+        minutes=minutes,
+    )
 
 
 def grid_of(scenario: Scenario, lengths: tuple[int, ...]) -> StepGrid:

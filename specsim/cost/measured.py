@@ -24,8 +24,9 @@ from specsim.profiles.store import Profile
 from specsim.specs.formats import distance, format_of
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
-from specsim.surfaces.efficiency import EfficiencySurface, regime
+from specsim.surfaces.efficiency import EfficiencySurface
 from specsim.surfaces.estimates import Estimates
+from specsim.surfaces.regimes import regime
 from specsim.surfaces.row_groups import FORMATLESS
 
 EXTRAPOLATED = float(SOURCES.index("extrapolated"))
@@ -263,9 +264,13 @@ def _nearest_width(kernel: Kernel, which: str) -> float | None:
 def _operations(kernel: Kernel) -> tuple[str, ...]:
     """The kernel's own operation, then what is closest to it."""
     nearest = {
-        "tree": "", "softmax": "greedy", "sample": "greedy", "rejection": "greedy", "all_gather": "all_reduce",
+        "tree": "",
+        "softmax": "greedy",
+        "sample": "greedy",
+        "rejection": "greedy",
+        "all_gather": "all_reduce",
         "add_norm": "add",
-    }  # fmt: skip
+    }
     other = nearest.get(kernel.operation)
     return (kernel.operation,) if other is None else (kernel.operation, other)
 

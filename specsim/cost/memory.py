@@ -48,6 +48,10 @@ class Accounting:
     graphs_counted: bool
     compile_factor: float = 1.0
 
+    def outside_bytes(self, tensor_parallel: int) -> float:
+        """Of a GPU, outside of PyTorch."""
+        return self.context_bytes + (self.communication_bytes if tensor_parallel > 1 else 0.0)
+
 
 # Model Runner V2, default of dense models since 0.25 and of most others since 0.29, keeps logits in 16 bits. It counts
 # graphs in 0.32.0 and did not in 0.27.1 (vLLM issue 49224). Context: Qwen3-8B on an RTX 4090, 0.27.1. Communication:
@@ -110,9 +114,7 @@ def memory_budget(
     weights = resident_weight_bytes(target, deployment.stored)
     draft_weights = sum(resident_weight_bytes(part) for part in drafter) + scratch_bytes
     usable = float(ceil(hardware.memory_bytes * engine.gpu_memory_utilization))
-    context = accounting.context_bytes if on_gpu else 0.0
-    if on_gpu and deployment.tensor_parallel > 1:
-        context += accounting.communication_bytes
+    context = accounting.outside_bytes(deployment.tensor_parallel) if on_gpu else 0.0
     activations = _activation_bytes(parts, deployment.tensor_parallel, engine, accounting)
     graphs = _graph_bytes(parts[0].model, drafter, engine) if on_gpu and accounting.graphs_counted else 0.0
     layout = cache_layout([parts[0], *drafter], engine.block_size, deployment.kv_bits, max_draft_tokens)
@@ -123,9 +125,17 @@ def memory_budget(
             raise _does_not_fit(parts, hardware, weights + draft_weights, usable)
         blocks = int(room // layout.block_bytes)
     return MemoryBudget(
-        hardware.memory_bytes, usable, weights, draft_weights, context, activations, graphs,
-        blocks * layout.block_bytes, blocks, layout,
-    )  # fmt: skip
+        hardware.memory_bytes,
+        usable,
+        weights,
+        draft_weights,
+        context,
+        activations,
+        graphs,
+        blocks * layout.block_bytes,
+        blocks,
+        layout,
+    )
 
 
 def resident_weight_bytes(model: ModelSpec | ModelPart, stored: Stored | None = None) -> float:

@@ -7,6 +7,7 @@ import io
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -19,6 +20,8 @@ from specsim.report.predicted import prediction_json
 from specsim.report.timeline import write_timeline
 from specsim.scenario.commented import commented_yaml
 
+PERFETTO = "One simulated run; open it at ui.perfetto.dev."
+
 
 def offer(answered: Answered, verb: str, *flags: str) -> None:
     """The command line of a view, and files to take along."""
@@ -30,35 +33,15 @@ def offer(answered: Answered, verb: str, *flags: str) -> None:
     st.caption("The address of this page holds the whole question but for uploaded traces and profiles: share it.")
     row = st.container(horizontal=True)
     scenario = commented_yaml(answered.asked)
-    row.download_button(
-        "Scenario (YAML)",
-        scenario,
-        FILE,
-        "application/yaml",
-        key=f"yaml {side}",
-        on_click="ignore",
-    )
-    row.download_button(
-        "Report (HTML)",
-        lambda: _report(answered),
-        "specsim-report.html",
-        "text/html",
-        key=f"html {side}",
-        on_click="ignore",
-    )
-    row.download_button("Map (CSV)", _csv(answered), "map.csv", "text/csv", key=f"csv {side}", on_click="ignore")
-    row.download_button(
-        "Prediction (JSON)",
-        _json(answered),
-        "prediction.json",
-        "application/json",
-        key=f"json {side}",
-        on_click="ignore",
-    )
-    row.download_button(
-        "Timeline (Perfetto)", lambda: _timeline(answered), "timeline.json.gz", "application/gzip",
-        key=f"trace {side}", on_click="ignore", help="One simulated run; open it at ui.perfetto.dev.",
-    )  # fmt: skip
+    files: list[tuple[str, Any, str, str, str | None]] = [
+        ("Scenario (YAML)", scenario, FILE, "application/yaml", None),
+        ("Report (HTML)", lambda: _report(answered), "specsim-report.html", "text/html", None),
+        ("Map (CSV)", _csv(answered), "map.csv", "text/csv", None),
+        ("Prediction (JSON)", _json(answered), "prediction.json", "application/json", None),
+        ("Timeline (Perfetto)", lambda: _timeline(answered), "timeline.json.gz", "application/gzip", PERFETTO),
+    ]
+    for label, content, name, media_type, help_ in files:
+        row.download_button(label, content, name, media_type, key=f"{name} {side}", on_click="ignore", help=help_)
     with st.expander(FILE):
         st.code(scenario, language="yaml")
 

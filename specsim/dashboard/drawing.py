@@ -33,9 +33,7 @@ STYLE = """<style>
 def card(on: bool, headline: str, *lines: str) -> None:
     """A sentence to remember, and a few lines under it; its colour repeats what the words say."""
     told = "<br>".join(f"<small>{unbroken(line)}</small>" for line in lines if line)
-    st.html(
-        f'<div class="verdict" style="border-color: {ON if on else OFF}"><b>{unbroken(headline)}</b>{told}</div>'
-    )  # fmt: skip
+    st.html(f'<div class="verdict" style="border-color: {ON if on else OFF}"><b>{unbroken(headline)}</b>{told}</div>')
 
 
 def unbroken(text: str) -> str:

@@ -16,7 +16,7 @@ KEPT = 24  # results of a session
 
 def run_on_demand(
     key: str, label: str, about: str, run: Callable[[TimedProgress], _Result], side: str = ""
-) -> _Result | None:  # fmt: skip
+) -> _Result | None:
     """The result that is kept under ``key``; else a button that makes it, and None until it is made.
 
     ``side``: tells buttons of one label apart.

@@ -12,8 +12,9 @@ from specsim.dashboard.blocks import draw as draw_blocks
 from specsim.dashboard.running import run_on_demand
 from specsim.interop.engine_config import RealEngineKind
 from specsim.planning.decide import Decision, decide
+from specsim.planning.engine_text import rule_of
 from specsim.planning.longer import longest_worth_trying
-from specsim.planning.tune import rule_of, tune
+from specsim.planning.tune import tune
 from specsim.progress import TimedProgress
 from specsim.report.document.decision import drafts
 from specsim.scenario import Asked

@@ -9,7 +9,8 @@ from specsim.interop.engine_config import EngineText, RealEngineKind
 from specsim.notebook import html_table
 from specsim.planning.command import command_line, graph_notes
 from specsim.planning.confirm import Confirmation, confirm
-from specsim.planning.tune import Tuning, engine_text
+from specsim.planning.engine_text import engine_text
+from specsim.planning.tune import Tuning
 from specsim.progress import PartProgress
 from specsim.scenario import Scenario
 from specsim.speculation.policy import FixedPolicy, TablePolicy

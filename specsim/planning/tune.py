@@ -1,4 +1,4 @@
-"""Which k at which batch size, as few ranges as a tolerance allows, and as text that an engine takes.
+"""Which k at which batch size, as few ranges as a tolerance allows and as an engine can follow.
 
 By the map of ``specsim predict``, prompts in it unless one KV length is given. Means over batch sizes give each
 doubling of the batch the same weight, since where a server will run is not known here.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,30 +17,19 @@ from specsim.analytic.rounds import largest_batch, speedup_map
 from specsim.analytic.speedups import SpeedupMap
 from specsim.arrays import Floats
 from specsim.assembly import Assembly
-from specsim.errors import InvalidInput, NoAnswer
+from specsim.errors import InvalidInput
 from specsim.interop.engine_config import (
-    EngineConfig,
-    EngineText,
-    RealEngineKind,
-    config_from_fields,
     merged_steps,
     steps_policy,
     steps_ranges,
 )
-from specsim.interop.sglang import changes_with_batch, write_sglang
-from specsim.interop.tensorrt_llm import write_tensorrt_llm
-from specsim.interop.vllm import write_vllm
-from specsim.planning.command import hub_name, with_checkpoint
-from specsim.scenario import Scenario, Speculation
+from specsim.planning.engine_text import ScheduleRule, drafter_of
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 Prefer = Literal["throughput", "sure"]
-ScheduleRule = Literal["any", "longest_first", "one"]  # schedules that an engine can follow
 TOLERANCE = 0.01  # throughput given up for fewer ranges; predictions are not as sure as that
 
 GAINS = ("speedup", "low", "high")
-
-WITHOUT = {"vllm": "--speculative-config", "sglang": "--speculative-algorithm", "tensorrt-llm": "speculative_config"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +87,29 @@ class Tuning:
         keys = TunedBatch.__slots__
         mean, low, high = self.gain_over_off()
         return {
-            "policy": self.policy.model_dump(mode="json"), "ranges": [list(entry) for entry in self.ranges()],
+            "policy": self.policy.model_dump(mode="json"),
+            "ranges": [list(entry) for entry in self.ranges()],
             "batches": [{key: getattr(batch, key) for key in keys} for batch in self.batches],
-            "fixed_draft_tokens": self.fixed_draft_tokens, "gain_over_off": mean, "gain_over_off_low": low,
-            "gain_over_off_high": high, "gain_over_fixed": self.gain_over_fixed(),
-            "context_tokens": self.context_tokens, "prices": self.price_name,
-        }  # fmt: skip
+            "fixed_draft_tokens": self.fixed_draft_tokens,
+            "gain_over_off": mean,
+            "gain_over_off_low": low,
+            "gain_over_off_high": high,
+            "gain_over_fixed": self.gain_over_fixed(),
+            "context_tokens": self.context_tokens,
+            "prices": self.price_name,
+        }
 
 
 def tune(
-    assembly: Assembly, *, rule: ScheduleRule = "any", batches: Sequence[int] | None = None,
-    context_tokens: float | None = None, prefer: Prefer = "throughput", tolerance: float = TOLERANCE,
+    assembly: Assembly,
+    *,
+    rule: ScheduleRule = "any",
+    batches: Sequence[int] | None = None,
+    context_tokens: float | None = None,
+    prefer: Prefer = "throughput",
+    tolerance: float = TOLERANCE,
     progress: Callable[[int, int], None] | None = None,
-) -> Tuning:  # fmt: skip
+) -> Tuning:
     """The schedule of a scenario over ``batches``, by default every one that fits up to ``max_num_seqs``.
 
     Within ``tolerance`` of the best throughput at each batch size, and never below off, the schedule has as few
@@ -144,65 +143,6 @@ def tune(
         found.cells[0].context_tokens,
         found.price_name,
     )
-
-
-def engine_named(kind: str | None) -> RealEngineKind | None:
-    """The engine of a scenario, if it is one that text is written for."""
-    return next((engine for engine in get_args(RealEngineKind) if engine == kind), None)
-
-
-def rule_of(engine: RealEngineKind, scenario: Scenario) -> ScheduleRule:
-    """Which schedules an engine can follow with the scenario's drafter.
-
-    Raises NoAnswer if it has no such drafter, InvalidInput without any.
-    """
-    drafter_of(scenario)
-    if engine == "tensorrt-llm":
-        return "longest_first"
-    if engine == "sglang" and not changes_with_batch(engine_config(scenario, FixedPolicy(k=1)).method):
-        return "one"
-    return "any"
-
-
-LOADS_CHECKPOINT = {"draft_model", "pard", "eagle", "eagle3", "p_eagle", "medusa", "mlp_speculator", "dflash"}
-
-
-def engine_config(
-    scenario: Scenario, policy: FixedPolicy | TablePolicy, draft_model: str | None = None
-) -> EngineConfig:  # fmt: skip
-    """The scenario's engine limits and drafter with a schedule; ``draft_model``: the checkpoint to load."""
-    speculation = drafter_of(scenario)
-    if draft_model is None and speculation.draft_model is not None:
-        draft_model = hub_name(speculation.draft_model)
-    fields = speculation.model_dump(mode="json") | {
-        "policy": policy.model_dump(mode="json"), "max_draft_tokens": policy.longest
-    }  # fmt: skip
-    limits = scenario.stated_engine.model_dump(mode="json", exclude_unset=True, exclude={"kind", "version"})
-    limits["max_num_seqs"] = scenario.engine.max_num_seqs  # the last batch size of the schedule
-    return config_from_fields(fields, limits, draft_model=draft_model)
-
-
-def engine_text(
-    scenario: Scenario, policy: FixedPolicy | TablePolicy, engine: RealEngineKind, draft_model: str | None = None
-) -> EngineText:  # fmt: skip
-    """The schedule as an engine takes it, a placeholder where it names no checkpoint for a drafter that has one.
-
-    Raises NoAnswer if it drafts nothing, or the engine has no such drafter.
-    """
-    if not policy.longest:
-        raise NoAnswer(f"no k pays at any batch size; start {engine} without {WITHOUT[engine]}")
-    config, placeholder = engine_config(scenario, policy, draft_model), None
-    layers, longest = scenario.model.mtp_layers, policy.longest
-    if engine == "vllm" and config.method == "mtp" and 0 < layers < longest and longest % layers:
-        raise NoAnswer(
-            f"vLLM takes up to {layers} drafts of {layers} MTP layers, or a multiple, and not {longest}; give "
-            f"--draft-tokens {longest - longest % layers}"
-        )
-    if config.draft_model is None and config.method in LOADS_CHECKPOINT:
-        placeholder = f"YOUR-{config.method.upper().replace('_', '-')}-CHECKPOINT"
-        config = config.model_copy(update={"draft_model": placeholder})
-    write = {"vllm": write_vllm, "sglang": write_sglang, "tensorrt-llm": write_tensorrt_llm}[engine]
-    return with_checkpoint(write(config), placeholder)
 
 
 def weights(batches: Sequence[int]) -> Floats:
@@ -239,21 +179,17 @@ class _Grid:
             speedup, low, high = (float(column[i, k]) for column in (self.speedup, self.low, self.high))
             found.append(
                 TunedBatch(
-                    batch, int(self.lengths[k]), speedup, low, high, int(self.lengths[best]),
-                    float(self.speedup[i, best]), float(self.speedup[i, fixed]),
+                    batch,
+                    int(self.lengths[k]),
+                    speedup,
+                    low,
+                    high,
+                    int(self.lengths[best]),
+                    float(self.speedup[i, best]),
+                    float(self.speedup[i, fixed]),
                 )
-            )  # fmt: skip
+            )
         return tuple(found)
-
-
-def drafter_of(scenario: Scenario) -> Speculation:
-    """Raises InvalidInput without speculation."""
-    if scenario.speculation is None:
-        raise InvalidInput(
-            f"scenario {scenario.name!r} has no speculation, so there is nothing to tune; add a drafter, for instance "
-            "--drafter eagle3"
-        )
-    return scenario.speculation
 
 
 def _schedule(values: Floats, share: Floats, rule: ScheduleRule, tolerance: float) -> list[int]:

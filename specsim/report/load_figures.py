@@ -65,19 +65,23 @@ def load_figure(points: Sequence[LoadPoint], slo: Slo | None) -> Any:
     for name in points[0].runs:
         steady = [point for point in points if not point.runs[name]["saturated"]]
         levels, line = [point.level for point in steady], {"color": COLOURS[name], "width": 2}
+        looks = {"mode": "lines+markers", "marker": {"size": 5}, "legendgroup": name, "row": 1}
         for column, latency in enumerate(LATENCIES, start=1):
             for percentile, dash in ((50, "dot"), (95, "solid")):
                 values = [point.runs[name][f"p{percentile}_{latency}_ms"] for point in steady]
                 figure.add_scatter(
-                    x=levels, y=values, line=line | {"dash": dash}, mode="lines+markers", marker={"size": 5},
-                    name=f"{name} p{percentile}", legendgroup=name, showlegend=column == 1, row=1, col=column,
-                )  # fmt: skip
+                    x=levels,
+                    y=values,
+                    line=line | {"dash": dash},
+                    name=f"{name} p{percentile}",
+                    showlegend=column == 1,
+                    col=column,
+                    **looks,
+                )
         key = "request_goodput" if good else "output_throughput"
         values = [point.runs[name][key] for point in points]
-        figure.add_scatter(
-            x=[point.level for point in points], y=values, line=line, mode="lines+markers", marker={"size": 5},
-            name=name, legendgroup=name, showlegend=False, row=1, col=3,
-        )  # fmt: skip
+        every = [point.level for point in points]
+        figure.add_scatter(x=every, y=values, line=line, name=name, showlegend=False, col=3, **looks)
     for column, (latency, label) in enumerate(LATENCIES.items(), start=1):
         figure.update_yaxes(title_text=f"{label} (ms)", rangemode="tozero", row=1, col=column)
         if (limit_s := limits.get((latency, 95))) is not None:
@@ -102,16 +106,19 @@ def latency_figure(points: Sequence[LoadPoint], own: LoadPoint, slo: Slo | None,
             figure.add_scatter(
                 x=[point.level for point in steady],
                 y=[point.runs[name][f"p{percentile}_{latency}_ms"] for point in steady],
-                line={"color": COLOURS[name], "width": 2, "dash": dash}, mode="lines+markers",
-                marker={"size": 8, "symbol": MARKS[name]}, name=f"{name} p{percentile}",
-            )  # fmt: skip
+                line={"color": COLOURS[name], "width": 2, "dash": dash},
+                mode="lines+markers",
+                marker={"size": 8, "symbol": MARKS[name]},
+                name=f"{name} p{percentile}",
+            )
     for bound in () if slo is None else slo.bounds():
         if bound.latency == OF_SLO.get(latency, latency):
             figure.add_hline(
-                y=1e3 * bound.limit_s, line={"color": LIMIT, "width": 2, "dash": "dash"},
+                y=1e3 * bound.limit_s,
+                line={"color": LIMIT, "width": 2, "dash": "dash"},
                 annotation={"text": f"SLO p{bound.percentile}", "font": {"color": LIMIT}},
                 annotation_position="top left",
-            )  # fmt: skip
+            )
     figure.update_yaxes(title=f"{ALL_LATENCIES[latency]} (ms)", rangemode="tozero")
     return _by_load(figure, points, own)
 
@@ -121,34 +128,39 @@ def served_figure(points: Sequence[LoadPoint], own: LoadPoint, *, good: bool) ->
     figure, key = go.Figure(), "request_goodput" if good else "output_throughput"
     for name in points[0].runs:
         figure.add_scatter(
-            x=[point.level for point in points], y=[point.runs[name][key] for point in points], name=name,
-            line={"color": COLOURS[name], "width": 2}, mode="lines+markers",
+            x=[point.level for point in points],
+            y=[point.runs[name][key] for point in points],
+            name=name,
+            line={"color": COLOURS[name], "width": 2},
+            mode="lines+markers",
             marker={"size": 8, "symbol": MARKS[name]},
-        )  # fmt: skip
+        )
     figure.update_yaxes(title="goodput (requests/s)" if good else "output tokens/s", rangemode="tozero")
     return _by_load(figure, points, own)
 
 
 def _by_load(figure: Any, points: Sequence[LoadPoint], own: LoadPoint) -> Any:
     figure.add_vline(
-        x=own.level, line={"color": GREY, "width": 1, "dash": "dot"}, annotation={"text": "you"},
+        x=own.level,
+        line={"color": GREY, "width": 1, "dash": "dot"},
+        annotation={"text": "you"},
         annotation_position="bottom right",
-    )  # fmt: skip
+    )
     figure.update_xaxes(title=load_unit(points), rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
     return laid_out(figure, 320, top=10)
 
 
-def load_sheets(
-    points: Sequence[LoadPoint], slo: Slo | None, latencies: Mapping[str, str] = LATENCIES
-) -> list[Sheet]:  # fmt: skip
+def load_sheets(points: Sequence[LoadPoint], slo: Slo | None, latencies: Mapping[str, str] = LATENCIES) -> list[Sheet]:
     """A table of each latency, and one of throughput."""
     names = list(points[0].runs)
     sheets = []
     for latency, label in latencies.items():
         header = [load_unit(points), *(f"{name}\np{p}" for name in names for p in PERCENTILES)]
-        rows = [[_level(point), *(_latency(point.runs[name], latency, p) for name in names for p in PERCENTILES)]
-                for point in points]  # fmt: skip
+        rows = [
+            [_level(point), *(_latency(point.runs[name], latency, p) for name in names for p in PERCENTILES)]
+            for point in points
+        ]
         sheets.append(Sheet(f"{label}, ms", header, rows, words=()))
     figures = {"output\ntokens/s": ("output_throughput", 1.0), "batch": ("mean_batch", 1.0)}
     if slo is not None:

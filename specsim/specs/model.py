@@ -1,10 +1,10 @@
 """One model: its layers as a few kinds, and from them what it weighs, what it caches, what it computes.
 
 The flat fields tell the usual layer, and a model whose layers are alike needs no more. ``layer_kinds`` and
-``layer_pattern`` tell the layers of others. What a kind of layer weighs is in ``mixers`` and ``feed_forward``, bytes
-and FLOPs of single kernels in ``kernel_work``. Norms, biases and rotary embeddings are left out of FLOPs (they are
-bytes, priced as elementwise kernels) but counted as parameters. Sizes are per whole model; tensor parallelism divides
-them in ``cost``.
+``layer_pattern`` tell the layers of others; ``sublayers`` makes them of both. What a kind of layer weighs is in
+``mixers`` and ``feed_forward``, bytes and FLOPs of single kernels in ``kernel_work``. Norms, biases and rotary
+embeddings are left out of FLOPs (they are bytes, priced as elementwise kernels) but counted as parameters. Sizes are
+per whole model; tensor parallelism divides them in ``cost``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from specsim.arrays import Reals
 from specsim.errors import InvalidInput
-from specsim.specs.feed_forward import Dense, Experts, FeedForward
+from specsim.specs.feed_forward import FeedForward
 from specsim.specs.formats import Bits, Stored, format_of
 from specsim.specs.layer_kind import Compression, LatentAttention, LayerKind, MixtureOfExperts, SparseIndex
-from specsim.specs.linear import Linear, StoredMatrices
-from specsim.specs.mixers import Attention, Compressed, Latent, Mixer, Recurrent
+from specsim.specs.linear import Linear
+from specsim.specs.mixers import Mixer, Recurrent
 from specsim.specs.stack import Layer, Stack
+from specsim.specs.sublayers import attention_of, feed_forward_of, layer_of
 from specsim.validated import Validated
 
 __all__ = ["Bits", "LatentAttention", "LayerKind", "Linear", "MixtureOfExperts", "ModelSpec"]
@@ -132,7 +133,7 @@ class ModelSpec(Validated):
             letter = self.layer_pattern[index % len(self.layer_pattern)] if self.layer_pattern else ""
             key = (letter, index < first)
             if key not in made:
-                made[key] = self._layer(self.kind_of(index), dense=index < first)
+                made[key] = layer_of(self, self.kind_of(index), dense=index < first)
             found.append(made[key])
         return tuple(found)
 
@@ -140,56 +141,9 @@ class ModelSpec(Validated):
         """All sublayers."""
         return Stack.of(self.layers())
 
-    def _layer(self, kind: LayerKind, *, dense: bool) -> Layer:
-        mixers: list[Mixer] = []
-        if kind.attention:
-            mixers.append(self._attention(kind))
-        if kind.state is not None:
-            mixers.append(Recurrent(kind.state, _formats(kind)))
-        feed_forward = () if kind.mlp == "none" else (self._feed_forward(kind, dense=dense or kind.mlp == "dense"),)
-        return Layer(tuple(mixers), feed_forward, kind.vectors)
-
-    def _attention(self, kind: LayerKind) -> Mixer:
-        formats, heads = _formats(kind), kind.num_heads or self.num_heads
-        index = kind.index or self.index
-        if self.compression is not None:
-            ratio = kind.compress_ratio or 0
-            sparse = kind.index if kind.index is not None and ratio else None
-            width = kind.head_dim or self.head_dim
-            return Compressed(heads, width, self.compression.window, self.compression, ratio, sparse, formats)
-        if self.mla is not None and kind.latent:
-            return Latent(
-                heads,
-                kind.num_kv_heads or self.num_kv_heads,
-                self.head_dim,
-                self.mla,
-                index,
-                self.output_gate,
-                formats,
-                qkv_bias=self.linear_bias,
-                output_bias=self.output_bias or self.linear_bias,
-            )
-        head_dim = kind.head_dim or self.head_dim
-        window = kind.window if kind.window is not None else self.sliding_window
-        return Attention(
-            heads, kind.num_kv_heads or self.num_kv_heads, head_dim,
-            kind.value_dim or (None if kind.head_dim else self.value_dim) or head_dim,
-            window=None if kind.chunk else window or None, chunk=kind.chunk, index=index, qk_norm=self.qk_norm,
-            gate_width=self.output_gate, one_projection=kind.one_projection, shared_cache=kind.shared_cache,
-            sinks=self.sinks if kind.sinks is None else kind.sinks, qkv_bias=self.qkv_bias or self.linear_bias,
-            output_bias=self.output_bias or self.linear_bias, formats=formats,
-        )  # fmt: skip
-
-    def _feed_forward(self, kind: LayerKind, *, dense: bool) -> FeedForward:
-        moe = kind.moe or self.moe
-        if moe is None or dense:
-            width = kind.intermediate_size or self.intermediate_size
-            return Dense(width, self.gated_mlp, self.linear_bias, _formats(kind))
-        return Experts(moe, self.gated_mlp, _formats(kind))
-
     def usual_sublayers(self, *, routed: bool) -> tuple[Mixer, FeedForward]:
         """The attention and the feed-forward part that the flat fields tell, routed where there are experts."""
-        return self._attention(LayerKind()), self._feed_forward(LayerKind(), dense=not routed)
+        return attention_of(self, LayerKind()), feed_forward_of(self, LayerKind(), dense=not routed)
 
     def shard(self, ranks: int) -> ModelSpec:
         """What one rank of tensor parallelism holds and computes (Megatron-LM, arXiv 1909.08053, section 3).
@@ -348,7 +302,3 @@ def _with_bits(data: dict[str, Any]) -> dict[str, Any]:
         )
     told = {"weight_bits": found.bits, "weight_group": found.group, "scale_bits": found.scale_bits}
     return told | data | {"weight_format": stored.format}
-
-
-def _formats(kind: LayerKind) -> StoredMatrices:
-    return tuple(sorted(kind.formats.items()))

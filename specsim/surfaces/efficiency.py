@@ -19,47 +19,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from specsim.arrays import Booleans, Floats, Integers, Reals
+from specsim.arrays import Booleans, Floats, Reals
 from specsim.disk_cache import kept
 from specsim.profiles.schema import Row
 from specsim.specs.kernel_work import work
 from specsim.surfaces.ascending import ascending
 from specsim.surfaces.axes import Axes, axes_of, unfilled
-from specsim.surfaces.estimates import EXTRAPOLATED, INTERPOLATED, MEASURED, Z90, Estimates
+from specsim.surfaces.efficiency_table import EfficiencyTable
+from specsim.surfaces.estimates import Z90, Estimates
 from specsim.surfaces.kriging import RegressionKriging
 from specsim.surfaces.look_up import SAME, LookUp, grid
-
-Regime = Literal["decode", "verify", "prefill"]
 
 REPEAT_VARIANCE = 0.05  # share of a class's own variance that stays even on a measured shape; see error_scale
 _DECILES = 2.563  # between the 10th and the 90th percentile of a normal distribution, in standard deviations
 _VISITS = 4  # a sweep comes to a shape so often at most; samples of one visit share what the machine did then
 _STEP, _TILES = 0.25, 8  # of tables that ascend: widest step of a dimension's log, tiles with a place of their own
 _LEAVE_OUT = 256  # rows left out in turn to scale the stated error where the header does not state it
-
-
-def regime(query_tokens: float) -> Regime:
-    """The kernel that attention runs at this many new tokens a sequence: decode 1, verify 2 to 64, prefill above."""
-    return "decode" if query_tokens <= 1 else "verify" if query_tokens <= 64 else "prefill"
-
-
-def rows_of_regime(rows: Sequence[Row], which: Regime) -> list[Row]:
-    """The attention rows that describe one regime; empty where none was measured.
-
-    A row whose keys are its own new tokens is a prompt from its start, thus prefill at any width. Verify rows take the
-    decode rows along as their lower end.
-    """
-    prompts = [row for row in rows if row.shape[1] > 16 or row.shape[1] == row.shape[2]]
-    if which == "prefill":
-        return prompts
-    narrow = [row for row in rows if row.shape[1] <= 64 and row.shape[1] != row.shape[2]]
-    if which == "verify":
-        return narrow if any(row.shape[1] > 1 for row in narrow) else []
-    return [row for row in narrow if row.shape[1] <= 1]
 
 
 class EfficiencySurface:
@@ -115,7 +94,7 @@ class EfficiencySurface:
             exact = self._measured.setdefault(self._axes.split(tuple(shape))[0], {}).setdefault(place, [])
             if not variance:
                 exact.append(value)
-        self._tables: dict[tuple[float, ...], _Table] = {}
+        self._tables: dict[tuple[float, ...], EfficiencyTable] = {}
 
     def _fit(
         self, points: Floats, shapes: Floats, times: Floats, noise: Floats, scale: float | None, metric: int | None
@@ -192,7 +171,7 @@ class EfficiencySurface:
             return Estimates(seconds, rank, error)
         return Estimates(np.broadcast_to(seconds, size), np.broadcast_to(rank, size), np.broadcast_to(error, size))
 
-    def _unit_s(self, shape: tuple[Any, ...], table: _Table) -> Any:
+    def _unit_s(self, shape: tuple[Any, ...], table: EfficiencyTable) -> Any:
         """What a table's value multiplies: the ideal time; where it holds times, how that grows beyond its ends."""
         if not self._ascends:
             return self._ideal_s(shape, self._tile)
@@ -209,7 +188,7 @@ class EfficiencySurface:
         memory, compute = moved / self._rates[0], computed / self._rates[1]
         return self.floor_s + (memory * memory + compute * compute) ** 0.5
 
-    def _table(self, fixed: tuple[float, ...]) -> _Table:
+    def _table(self, fixed: tuple[float, ...]) -> EfficiencyTable:
         if fixed not in self._tables:
             self._tables[fixed] = (
                 self._new_table(fixed)
@@ -225,7 +204,7 @@ class EfficiencySurface:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _tables={}, _axes=axes_of(state["_kind"], state["_shapes"], state["_processors"]))
 
-    def _new_table(self, fixed: tuple[float, ...]) -> _Table:
+    def _new_table(self, fixed: tuple[float, ...]) -> EfficiencyTable:
         axes = self._axes
         origin = axes.points(tuple(np.array([x]) for x in fixed), tuple(np.ones(1) for _ in self._log_running))[0]
         levels = [
@@ -247,7 +226,7 @@ class EfficiencySurface:
         if self._ascends:
             values, exact = self._ascending(fixed, nodes, values, errors, exact)
         lengths = [1.0 / float(np.linalg.norm(self._metric[axis])) for axis in axes.running]
-        return _Table(LookUp(nodes, (values, errors), lengths), exact, nodes, outside=outside)
+        return EfficiencyTable(LookUp(nodes, (values, errors), lengths), exact, nodes, outside=outside)
 
     def _levels(self, axis: int, measured: Floats, origin: float) -> Floats:
         """Where a running dimension is tabulated: where it was measured, and at the ends of what was.
@@ -295,41 +274,6 @@ class EfficiencySurface:
         size = tuple(len(axis) for axis in nodes)
         risen = ascending(logs.reshape(size), 1.0 / (errors.reshape(size) ** 2 + SAME)).ravel()
         return risen, exact & (np.abs(risen - logs) < SAME)
-
-
-class _Table:
-    """Log efficiencies, or log times, over the running dimensions of one matrix or head layout, their errors, and what
-    was measured.
-
-    Beyond the nodes the error grows, by once itself a correlation length. ``outside``: the fixed dimensions are beyond
-    those measured.
-    """
-
-    def __init__(self, look_up: LookUp, exact: Booleans, nodes: Sequence[Floats], *, outside: bool) -> None:
-        self._look_up, self._exact, self._outside = look_up, exact, outside
-        self._ends = [(math.exp(axis[0]), math.exp(axis[-1])) for axis in nodes]
-
-    def inside(self, running: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Running dimensions, those beyond the nodes at the nearest end; the same object where none is."""
-        if any(isinstance(value, np.ndarray) for value in running):
-            return tuple(np.clip(value, *ends) for value, ends in zip(running, self._ends, strict=True))
-        if all(low <= value <= high for value, (low, high) in zip(running, self._ends, strict=True)):
-            return running
-        return tuple(min(max(value, low), high) for value, (low, high) in zip(running, self._ends, strict=True))
-
-    def one(self, logs: list[float]) -> tuple[float, float, int]:
-        """Value, error and rank at one place, given by its logs."""
-        (value, error), beyond, node = self._look_up.one(logs)
-        if beyond or self._outside:
-            return value, error * (1.0 + beyond), EXTRAPOLATED
-        return value, error, MEASURED if node >= 0 and self._exact[node] else INTERPOLATED
-
-    def many(self, logs: list[Floats]) -> tuple[Floats, Floats, Integers]:
-        """The same at many: arrays of logs that broadcast."""
-        (value, error), beyond, node = self._look_up.many(logs)
-        rank = np.where((node >= 0) & self._exact[node], MEASURED, INTERPOLATED)
-        rank = np.where((beyond > 0) | self._outside, EXTRAPOLATED, rank)
-        return value, np.asarray(error * (1.0 + beyond)), rank
 
 
 def _noise(row: Row) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 from specsim.profiles.schema import Ceilings, ProfileHeader, Row
 from specsim.specs.formats import format_of
 from specsim.surfaces.axes import axes_of
-from specsim.surfaces.efficiency import EfficiencySurface, Regime, rows_of_regime
+from specsim.surfaces.efficiency import EfficiencySurface
+from specsim.surfaces.regimes import Regime, rows_of_regime
 
 UNPRICED = ("host", "pass", "steps")  # classes that no efficiency surface serves
 FORMATLESS = ("sampling", "collective")  # classes whose times do not depend on a format

@@ -8,8 +8,9 @@ import pytest
 
 from specsim.assembly import assemble
 from specsim.planning.confirm import OFF, confirm
+from specsim.planning.engine_text import rule_of
 from specsim.planning.longer import trying_longer
-from specsim.planning.tune import rule_of, tune
+from specsim.planning.tune import tune
 from specsim.scenario import Scenario, ShortOptions, ask
 
 MODELS = ("llama-3.1-8b", "qwen3-8b", "qwen3-32b", "llama-3.3-70b")
@@ -22,10 +23,13 @@ def random_scenario(number: int) -> Scenario:
     """A model, GPU, drafter, acceptance, lengths and load drawn anew; priced by a roofline."""
     chance = random.Random(number)
     options = ShortOptions(
-        model=chance.choice(MODELS), gpu=chance.choice(("h100", "h200", "a100")), drafter=chance.choice(DRAFTERS),
-        prompt_tokens=chance.choice((64, 256, 1024, 4096)), output_tokens=chance.choice((32, 128, 384)),
+        model=chance.choice(MODELS),
+        gpu=chance.choice(("h100", "h200", "a100")),
+        drafter=chance.choice(DRAFTERS),
+        prompt_tokens=chance.choice((64, 256, 1024, 4096)),
+        output_tokens=chance.choice((32, 128, 384)),
         concurrency=round(2 ** chance.uniform(0, 6.5)),
-    )  # fmt: skip
+    )
     acceptance = f"{{kind: constant, rate: {chance.uniform(0.1, 0.9):.2f}}}"
     settings = ["cost.source=roofline", "workload.requests=150", "engine.max_num_seqs=96", f"seed={number}"]
     if options.drafter != "ngram":

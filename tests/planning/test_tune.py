@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import arrays
 from specsim.analytic.rounds import speedup_map
 from specsim.assembly import assemble
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.planning.tune import ScheduleRule, Tuning, engine_text, fewest_ranges, rule_of, tune, weights
+from specsim.planning.engine_text import ScheduleRule, engine_text, rule_of
+from specsim.planning.tune import Tuning, fewest_ranges, tune, weights
 from specsim.scenario import CostChoice, Scenario
 from specsim.specs.catalog import load_model
 from specsim.specs.deployment import Deployment
@@ -32,14 +33,21 @@ def scenario(acceptance: Any = 0.7, program: str = "draft-model", **speculation:
     draft = {"draft_model": "llama-3.2-1b"} if program == "draft-model" else {}
     return Scenario.model_validate(
         {
-            "schema": 1, "name": "tuned", "model": "llama-3.1-8b", "gpu": "h200", "engine": {"max_num_seqs": 128},
-            "speculation": fields | draft | speculation, "cost": {"source": "roofline"},
+            "schema": 1,
+            "name": "tuned",
+            "model": "llama-3.1-8b",
+            "gpu": "h200",
+            "engine": {"max_num_seqs": 128},
+            "speculation": fields | draft | speculation,
+            "cost": {"source": "roofline"},
             "workload": {
-                "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 20.0}, "requests": 10,
+                "kind": "synthetic",
+                "arrivals": {"kind": "poisson", "rate_per_s": 20.0},
+                "requests": 10,
                 "lengths": {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 128},
             },
         }
-    )  # fmt: skip
+    )
 
 
 RULES: tuple[ScheduleRule, ScheduleRule] = ("any", "longest_first")
@@ -103,7 +111,7 @@ def test_longest_first_starts_with_its_longest_draft() -> None:
     pairs = product(rows, rows)
     low, high = next(
         (a.batch, b.batch) for a, b in pairs if a.batch < b.batch and a.best_draft_tokens < b.best_draft_tokens
-    )  # fmt: skip
+    )
     free, found = (tune(assemble(question), batches=[low, high], tolerance=0.0, rule=rule) for rule in RULES)
     assert free.policy.draft_tokens(1) < free.policy.longest
     assert found.policy.draft_tokens(1) == found.policy.longest > 0
@@ -157,8 +165,13 @@ def test_chosen_batches_are_inherited_by_those_between() -> None:
     assert [row.batch for row in found.batches] == [1, 16, 128]
     ks = {row.batch: row.draft_tokens for row in found.batches}
     assert [found.policy.draft_tokens(b) for b in (1, 15, 16, 127, 128, 999)] == [
-        ks[1], ks[1], ks[16], ks[16], ks[128], ks[128]
-    ]  # fmt: skip
+        ks[1],
+        ks[1],
+        ks[16],
+        ks[16],
+        ks[128],
+        ks[128],
+    ]
 
 
 def test_a_hopeless_drafter_is_off_everywhere() -> None:
@@ -171,8 +184,10 @@ def test_a_hopeless_drafter_is_off_everywhere() -> None:
 
 def test_each_engine_has_its_rule() -> None:
     assert [rule_of(engine, scenario()) for engine in ("vllm", "sglang", "tensorrt-llm")] == [
-        "any", "one", "longest_first"
-    ]  # fmt: skip
+        "any",
+        "one",
+        "longest_first",
+    ]
 
 
 def test_vllm_repeats_mtp_layers_only_as_a_whole() -> None:

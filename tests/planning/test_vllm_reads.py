@@ -22,7 +22,8 @@ from specsim.assembly import assemble
 from specsim.interop.engine_config import steps_policy
 from specsim.planning.command import hub_name
 from specsim.planning.decide import decide
-from specsim.planning.tune import rule_of, tune
+from specsim.planning.engine_text import rule_of
+from specsim.planning.tune import tune
 from specsim.scenario import Scenario, ShortOptions, ask
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
@@ -75,11 +76,16 @@ def question(seed: int) -> Scenario:
     random, drafter = np.random.default_rng(seed), drafter_of(seed)
     longest, model = DRAFTERS[drafter][0], "glm-4.5-air" if drafter == "mtp" else "llama-3.1-8b"
     words = ShortOptions(
-        model=model, gpu=str(random.choice(["h100", "l40s", "a100-80gb"])), drafter=drafter, engine="vllm 0.32",
-        tensor_parallel=8 if drafter == "mtp" else 1, draft_tokens=int(random.integers(2, longest + 1)),
-        concurrency=int(random.integers(1, 65)), prompt_tokens=int(random.integers(50, 2000)),
+        model=model,
+        gpu=str(random.choice(["h100", "l40s", "a100-80gb"])),
+        drafter=drafter,
+        engine="vllm 0.32",
+        tensor_parallel=8 if drafter == "mtp" else 1,
+        draft_tokens=int(random.integers(2, longest + 1)),
+        concurrency=int(random.integers(1, 65)),
+        prompt_tokens=int(random.integers(50, 2000)),
         output_tokens=int(random.integers(20, 500)),
-    )  # fmt: skip
+    )
     return ask(None, words, ("cost.source=roofline", f"engine.max_num_seqs={random.integers(16, 129)}")).scenario
 
 
@@ -106,7 +112,7 @@ def folders(at: Path) -> dict[str, Path]:
 
 def command(
     seed: int, policy: TablePolicy | FixedPolicy | None, places: dict[str, Path]
-) -> tuple[list[str], list[int]]:  # fmt: skip
+) -> tuple[list[str], list[int]]:
     """Words of a command line, and the drafts it means at every batch size; ``policy`` None: as tuned by formula."""
     scenario, drafter = question(seed), drafter_of(seed)
     tuning = tune(assemble(scenario), rule=rule_of("vllm", scenario))
@@ -135,9 +141,14 @@ def test_vllm_takes_every_schedule_and_drafts_what_it_says(tmp_path: Path) -> No
     assert len(asked) > len(SEEDS)
     lines = "".join(json.dumps({"words": words}) + "\n" for words, _ in asked)
     done = subprocess.run(
-        [python, str(READER)], input=lines, capture_output=True, text=True, check=True, env=os.environ | OFFLINE,
+        [python, str(READER)],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | OFFLINE,
         cwd=tmp_path,
-    )  # fmt: skip
+    )
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(found) == len(asked)
     refused = [(words, one["error"]) for (words, _), one in zip(asked, found, strict=True) if "error" in one]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from specsim.profiles.schema import Row
 from specsim.specs.kernel_work import work
 from specsim.surfaces.axes import unfilled
-from specsim.surfaces.efficiency import EfficiencySurface, regime, rows_of_regime
+from specsim.surfaces.efficiency import EfficiencySurface
+from specsim.surfaces.regimes import regime, rows_of_regime
 
 BYTES, FLOPS = 1e12, 1e14
 M, N, K = (1.0, 2.0, 8.0, 32.0, 100.0, 512.0), (256.0, 1000.0, 4096.0, 16384.0), (128.0, 512.0, 2048.0)
@@ -160,8 +161,10 @@ def test_measured_shapes_come_back_exactly(make: object) -> None:
     assert (np.asarray(together.rank) == 0).all()
 
 
-@given(st.lists(st.tuples(st.floats(0.5, 1000), st.floats(0.5, 20), st.floats(10, 1e5)), min_size=1, max_size=9),
-       st.sampled_from([*LAYOUTS, (40.0, 10.0, 96.0), (64.0, 1.0, 576.0)]))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.floats(0.5, 1000), st.floats(0.5, 20), st.floats(10, 1e5)), min_size=1, max_size=9),
+    st.sampled_from([*LAYOUTS, (40.0, 10.0, 96.0), (64.0, 1.0, 576.0)]),
+)
 @settings(max_examples=100)
 def test_one_shape_and_arrays_of_shapes_agree(
     running: list[tuple[float, float, float]], layout: tuple[float, float, float]

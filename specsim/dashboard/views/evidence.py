@@ -66,11 +66,19 @@ def _summary(errors: list[StudyError], label: str) -> str:
 def _errors_sheet(errors: list[StudyError]) -> Sheet:
     rows = [
         [
-            one.study, one.model, one.gpu, one.engine, one.figure, f"{one.rows} {one.split}", f"{one.mean:.1%}",
-            f"{one.bias:+.1%}", f"{one.worst:+.0%}", f"{one.covered} of {one.stated}" if one.stated else "-",
+            one.study,
+            one.model,
+            one.gpu,
+            one.engine,
+            one.figure,
+            f"{one.rows} {one.split}",
+            f"{one.mean:.1%}",
+            f"{one.bias:+.1%}",
+            f"{one.worst:+.0%}",
+            f"{one.covered} of {one.stated}" if one.stated else "-",
         ]
         for one in errors
-    ]  # fmt: skip
+    ]
     header = ("study", "model", "GPU", "engine", "figure", "rows", "mean |error|", "bias", "worst", "in 90 %")
     return Sheet("", header, rows, words=range(5))
 

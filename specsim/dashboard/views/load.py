@@ -26,11 +26,13 @@ from specsim.scenario import Scenario
 def draw(answered: Answered) -> None:
     """Figures of a run at each load, once the user has them made."""
     points = run_on_demand(
-        f"load {answered.key}", "Simulate loads",
+        f"load {answered.key}",
+        "Simulate loads",
         "Simulates loads from a twentieth of what formulas say is served to nearly all of it (of a closed loop: an "
         "eighth to eight times its clients), with the drafter and with none.",
-        lambda told: _curve(answered.scenario, told), answered.side,
-    )  # fmt: skip
+        lambda told: _curve(answered.scenario, told),
+        answered.side,
+    )
     if points is None:
         return
     slo, side = answered.scenario.slo, answered.side

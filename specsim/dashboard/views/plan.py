@@ -40,10 +40,12 @@ def draw(answered: Answered) -> None:
 def _frontier(answered: Answered) -> None:
     side = answered.side
     made = run_on_demand(
-        f"offers {answered.key} {answered.words.gpus}", "Draw the frontier",
+        f"offers {answered.key} {answered.words.gpus}",
+        "Draw the frontier",
         "Prices one replica at every batch size, draft length and tensor parallelism, by formula.",
-        lambda told: _offers(answered.words, told), side,
-    )  # fmt: skip
+        lambda told: _offers(answered.words, told),
+        side,
+    )
     if made is None:
         return
     offers, prices = made
@@ -68,11 +70,13 @@ def _fleet(answered: Answered) -> None:
         fail(error)
         return
     found = run_on_demand(
-        f"plan {answered.key} {words.gpus} {words.price}", "Plan it",
+        f"plan {answered.key} {words.gpus} {words.price}",
+        "Plan it",
         "Tries tensor parallelism, draft lengths and numbers of replicas of each GPU type, confirmed by simulation; "
         "then what if load, lengths and acceptance are a fifth off. Takes a minute or more.",
-        lambda told: _planned(asked, words, told), answered.side,
-    )  # fmt: skip
+        lambda told: _planned(asked, words, told),
+        answered.side,
+    )
     if found is None:
         return
     draw_blocks(fleet(PartAnswer(found)).blocks, f"plan {answered.side}")

@@ -53,9 +53,11 @@ def _metrics(answered: Answered, cell: Cell, off: Cell) -> None:
         _metric(row, label, f"{measure.text(cell)}{unit}", before)
     _metric(row, "Tokens a round", f"{cell.tokens_per_round:.2f}", f"k = {cell.draft_tokens}")
     _metric(
-        row, "Decode round", format_seconds(cell.round_s),
+        row,
+        "Decode round",
+        format_seconds(cell.round_s),
         f"±{cell.round_high_s / cell.round_s - 1:.0%} (90 %)",
-    )  # fmt: skip
+    )
 
 
 def _metric(row: Any, label: str, value: str, beside: str | None) -> None:

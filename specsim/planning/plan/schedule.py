@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from specsim.assembly import Assembly
 from specsim.errors import NoAnswer
-from specsim.planning.tune import ScheduleRule, engine_named, rule_of, tune
+from specsim.planning.engine_text import ScheduleRule, engine_named, rule_of
+from specsim.planning.tune import tune
 from specsim.scenario import Scenario
 from specsim.speculation.policy import TablePolicy
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from specsim.errors import NoAnswer
 from specsim.interop.engine_config import EngineText
 from specsim.planning.command import FILE, command_line
+from specsim.planning.engine_text import engine_named, engine_text
 from specsim.planning.plan.choose import Option
-from specsim.planning.tune import engine_named, engine_text
 from specsim.speculation.policy import FixedPolicy, TablePolicy
 
 

@@ -164,10 +164,7 @@ def record_folder(
     without a target, for a prompt shorter than two tokens, and where the models have fewer positions than are needed.
     """
     checkpoint = read_checkpoint(folder / TARGET)
-    tokens = [ids[:prompt_tokens] for ids in encoded(folder / TARGET, prompts)]
-    for prompt, ids in zip(prompts, tokens, strict=True):
-        if len(ids) < 2:
-            raise InvalidInput(f"prompt {prompt.name} is {len(ids)} tokens long; give at least two")
+    tokens = _beginnings(folder, prompts, prompt_tokens)
     target = load_transformer(
         checkpoint,
         device=device,
@@ -195,6 +192,15 @@ def record_folder(
         )
         for name, rows in runs.items()
     }
+
+
+def _beginnings(folder: Path, prompts: Sequence[Prompt], most: int) -> list[Integers]:
+    """The first tokens of each prompt."""
+    tokens = [ids[:most] for ids in encoded(folder / TARGET, prompts)]
+    for prompt, ids in zip(prompts, tokens, strict=True):
+        if len(ids) < 2:
+            raise InvalidInput(f"prompt {prompt.name} is {len(ids)} tokens long; give at least two")
+    return tokens
 
 
 def _requests(prompts: Sequence[Prompt], rows: Sequence[Integers]) -> Iterator[RecordedRequest]:

@@ -26,6 +26,7 @@ from specsim.engines.installation import engine_python
 from specsim.engines.turns import Pace, in_turn, side_by_side
 from specsim.errors import InvalidInput
 from specsim.kept_files import only_writer
+from specsim.profiles.schema import ProfileHeader
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
 from specsim.profiles.store import write_header
 from specsim.profiling.steps.engine_machine import EngineMachine
@@ -113,25 +114,14 @@ def measure_steps(
     machine = EngineMachine(python, device)
     dtype = dtype or machine.default_dtype
     setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, drafters)
-    header = known_header(folder, machine.facts, dtype)
-    if header is None:
-        rates = machine.rates(dtype, min(MOST_CEILINGS_S, CEILINGS_SHARE * 60 * minutes))
-        header = new_header(
-            machine.facts,
-            rates,
-            machine.probe_s(dtype),
-            gpu=gpu or machine.slug,
-            attribution="measured by specsim profile steps",
-        )
+    header = known_header(folder, machine.facts, dtype) or _new_header(machine, dtype, gpu, 60 * minutes)
     with only_writer(folder):
         _adopt(config, folder)
         write_header(folder, header)
         cells = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), setup.model)
-        records = read_records(folder)
         visits = [(repeat, kind) for repeat in range(repeats) for cell in cells for kind in setup.kinds(cell)]
-        todo = {visit for visit in visits if visit not in records}
-        done = len(visits) - len(todo)
-        measured = False
+        todo = set(visits) - set(read_records(folder))
+        done, measured = len(visits) - len(todo), False
         try:
             for repeat, kind, answer in _visits(setup, cells, todo, folder, until, seed):
                 write_record(folder, repeat, kind, answer)
@@ -140,6 +130,17 @@ def measure_steps(
         finally:
             write_table(header, folder, setup.name, machine.probe_s(dtype) if measured else None)
         return done == len(visits)
+
+
+def _new_header(machine: EngineMachine, dtype: str, gpu: str | None, budget_s: float) -> ProfileHeader:
+    rates = machine.rates(dtype, min(MOST_CEILINGS_S, CEILINGS_SHARE * budget_s))
+    return new_header(
+        machine.facts,
+        rates,
+        machine.probe_s(dtype),
+        gpu=gpu or machine.slug,
+        attribution="measured by specsim profile steps",
+    )
 
 
 def _visits(

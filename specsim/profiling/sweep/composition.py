@@ -36,8 +36,17 @@ CELLS: tuple[PassShape, ...] = tuple(product((1, 2, 4, 8, 16, 32, 64), (1, 2, 3,
 PARTS = ("gemm", "attention", "elementwise", "host")
 CELL_COLUMNS = ("sequences", "query_tokens", "kv_tokens")
 PREDICTED_COLUMNS = (*CELL_COLUMNS, "seconds", *(f"{part}_s" for part in PARTS), "at", "profile")
-MEASURED_COLUMNS = (*CELL_COLUMNS, "repeat", "median_s", "p10_s", "p90_s", "samples", "at", "probe_s",
-                    *(f"{name}_s" for name in ANCHORS))  # fmt: skip
+MEASURED_COLUMNS = (
+    *CELL_COLUMNS,
+    "repeat",
+    "median_s",
+    "p10_s",
+    "p90_s",
+    "samples",
+    "at",
+    "probe_s",
+    *(f"{name}_s" for name in ANCHORS),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,12 +51,7 @@ def run_sweep(
     that holds another machine's profile, NoAnswer without the device, where no product runs in ``dtype`` or where the
     folder cannot be written.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise InvalidInput(f"--dtype {dtype!r}: the reference kernels run in {', '.join(DTYPES)}; choose one")
-    if not LEAST_MINUTES <= minutes < math.inf:
-        raise InvalidInput(
-            f"--minutes {minutes:g}: give a number from {LEAST_MINUTES:g}, which a coarse grid needs, on"
-        )
+    _check(dtype, minutes)
     budget = TimeBudget(60.0 * minutes, FINISHING_SHARE, progress)
     timers, machine = clock_and_capture(device), inspect(device)
     dtype = dtype or default_dtype(device)
@@ -80,6 +75,15 @@ def run_sweep(
         sweep.note_emulation()
         _measure(sweep, device, quick=quick)
     return folder
+
+
+def _check(dtype: str | None, minutes: float) -> None:
+    if dtype is not None and dtype not in DTYPES:
+        raise InvalidInput(f"--dtype {dtype!r}: the reference kernels run in {', '.join(DTYPES)}; choose one")
+    if not LEAST_MINUTES <= minutes < math.inf:
+        raise InvalidInput(
+            f"--minutes {minutes:g}: give a number from {LEAST_MINUTES:g}, which a coarse grid needs, on"
+        )
 
 
 def _dtypes(dtype: str, grid: Grid) -> list[str]:

@@ -16,6 +16,7 @@ from specsim.errors import NoAnswer, SpecsimError
 from specsim.interop.engine_config import RealEngineKind
 from specsim.planning.compare import Comparison, compare, usual_drafters, with_each
 from specsim.planning.decide import Decision, decide
+from specsim.planning.engine_text import ScheduleRule, engine_named, rule_of
 from specsim.planning.load_curve import Deployed, LoadPoint, Otherwise, load_curve, otherwise
 from specsim.planning.longer import with_policy
 from specsim.planning.pareto import replica_offers
@@ -23,7 +24,7 @@ from specsim.planning.plan.answer import PlanAnswer, plan_answer
 from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
 from specsim.planning.sweep.frontier import Offer
-from specsim.planning.tune import ScheduleRule, engine_named, rule_of, tune
+from specsim.planning.tune import tune
 from specsim.progress import ShareProgress
 from specsim.results import Slo
 from specsim.scenario import Asked, Scenario, ShortOptions, Speculation, ask
@@ -70,9 +71,13 @@ class Answers:
 
 
 def answers(
-    asked: Asked, named: Named, growth: Growth | None = None, *, pool: Executor | None = None,
+    asked: Asked,
+    named: Named,
+    growth: Growth | None = None,
+    *,
+    pool: Executor | None = None,
     progress: ShareProgress | None = None,
-) -> Answers:  # fmt: skip
+) -> Answers:
     """Every part. ``named``: what a plan may choose, ``growth``: of its load. ``pool``: of processes."""
     tell = progress or (lambda _, share: None)
     parts: dict[str, tuple[float, Callable[..., Any], tuple[Any, ...]]] = {  # usual share of the time, what is asked
@@ -110,7 +115,7 @@ def _told(ask_for: Callable[..., _Part], *about: Any) -> PartAnswer[_Part]:
 
 def _served_and_planned(
     asked: Asked, named: Named, growth: Growth | None
-) -> tuple[PartAnswer[ServedAnswer], PartAnswer[PlanAnswer]]:  # fmt: skip
+) -> tuple[PartAnswer[ServedAnswer], PartAnswer[PlanAnswer]]:
     """The plan drafts as was found to be best under the load."""
     served = _told(_served, asked.scenario)
     if served.answer is None or ON not in served.answer.scenarios:

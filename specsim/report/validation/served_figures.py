@@ -90,33 +90,28 @@ def served_errors(served: ServedFidelity, bars: tuple[Bar, ...]) -> Any:
     for index, metric in enumerate(metrics):
         row, col = divmod(index, COLUMNS)
         place = {"row": row + 1, "col": col + 1}
-        for at, load in enumerate(loads):
-            held = [b.limit for one in served.of(metric) if one.load == load and (b := one.bar(bars)) is not None]
-            if held:
-                figure.add_shape(
-                    type="rect",
-                    x0=at - 0.45,
-                    x1=at + 0.45,
-                    y0=-100 * held[0],
-                    y1=100 * held[0],
-                    line_width=0,
-                    fillcolor="#dcfce7",
-                    layer="below",
-                    **place,
-                )
+        _draw_bars(figure, served.of(metric), loads, bars, place)
         for number, (name, colour) in enumerate(colours.items()):
             mine = [one for one in served.of(metric) if one.alternative == name]
             shift = 0.5 * ((number + 0.5) / len(colours) - 0.5)
             errors = np.array([100 * one.error for one in mine])
             figure.add_scatter(
-                x=[loads.index(one.load) + shift for one in mine], y=errors, mode="markers", name=name,
-                legendgroup=name, showlegend=index == 0, marker={"color": colour, "size": 8},
+                x=[loads.index(one.load) + shift for one in mine],
+                y=errors,
+                mode="markers",
+                name=name,
+                legendgroup=name,
+                showlegend=index == 0,
+                marker={"color": colour, "size": 8},
                 error_y=whiskers(
-                    errors, [100 * (one.predicted.low / one.measured - 1) for one in mine],
+                    errors,
+                    [100 * (one.predicted.low / one.measured - 1) for one in mine],
                     [100 * (one.predicted.high / one.measured - 1) for one in mine],
                 ),
-                text=[_row_text(one) for one in mine], hovertemplate="%{text}<extra>" + name + "</extra>", **place,
-            )  # fmt: skip
+                text=[_row_text(one) for one in mine],
+                hovertemplate="%{text}<extra>" + name + "</extra>",
+                **place,
+            )
         figure.add_hline(y=0, line={"color": INK, "width": 1}, **place)
         figure.update_xaxes(
             tickvals=list(range(len(loads))), ticktext=loads, range=[-0.6, len(loads) - 0.4], showgrid=False, **place
@@ -124,6 +119,26 @@ def served_errors(served: ServedFidelity, bars: tuple[Bar, ...]) -> Any:
         figure.update_yaxes(title="error (%)" if col == 0 else None, zeroline=False, **place)
     figure.update_layout(legend={"orientation": "h", "y": -0.12})
     return laid_out(figure, 320 * math.ceil(len(metrics) / COLUMNS) + 60, top=40)
+
+
+def _draw_bars(
+    figure: Any, rows: Sequence[MetricError], loads: Sequence[str], bars: tuple[Bar, ...], place: dict[str, int]
+) -> None:
+    """A band as wide as its bar at each load that has one."""
+    for at, load in enumerate(loads):
+        held = [b.limit for one in rows if one.load == load and (b := one.bar(bars)) is not None]
+        if held:
+            figure.add_shape(
+                type="rect",
+                x0=at - 0.45,
+                x1=at + 0.45,
+                y0=-100 * held[0],
+                y1=100 * held[0],
+                line_width=0,
+                fillcolor="#dcfce7",
+                layer="below",
+                **place,
+            )
 
 
 def _row_text(row: MetricError) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from specsim.cases.map import real_acceptance
 from specsim.cases.scores import ServedScore
 from specsim.cases.served import loads_of
@@ -16,7 +14,6 @@ from specsim.fidelity.served_errors import (
     ServedFidelity,
     ablation,
     summarize,
-    together,
 )
 from specsim.report.sheet import Sheet
 from specsim.report.validation.map_tables import conditions_lines, retired_line, shown
@@ -71,9 +68,19 @@ def _cell(row: MetricError | None, bars: tuple[Bar, ...]) -> str:
 def metrics_sheet(served: ServedFidelity, bars: tuple[Bar, ...], title: str = "error by metric") -> Sheet:
     """Each metric over all rows, judged by its bars: every row has to be inside."""
     header = (
-        "metric", "source", "rows", "bias", "mean |error|", "90 % of it", "worst", "at", "inside", "bar", "within",
+        "metric",
+        "source",
+        "rows",
+        "bias",
+        "mean |error|",
+        "90 % of it",
+        "worst",
+        "at",
+        "inside",
+        "bar",
+        "within",
         "noisy",
-    )  # fmt: skip
+    )
     rows = [_metric_row(summarize(metric, served.of(metric), bars), served, bars) for metric in served.metrics()]
     return Sheet(title, header, rows, _LEGEND, words=range(2))
 
@@ -124,10 +131,17 @@ def regret_sheet(served: ServedFidelity) -> Sheet:
 def ratios_sheet(score: ServedScore) -> Sheet:
     """Each alternative over the plain run of the same repeat."""
     rows = [
-        (one.load, one.alternative, NAMES[one.metric], f"{one.predicted:.3f}", f"{one.measured:.3f}",
-         f"{one.repeats.min():.3f} to {one.repeats.max():.3f}", f"{one.error:+.1%}")
+        (
+            one.load,
+            one.alternative,
+            NAMES[one.metric],
+            f"{one.predicted:.3f}",
+            f"{one.measured:.3f}",
+            f"{one.repeats.min():.3f} to {one.repeats.max():.3f}",
+            f"{one.error:+.1%}",
+        )
         for one in score.ratios
-    ]  # fmt: skip
+    ]
     header = ("load", "run", "metric", "predicted", "measured", "repeats", "error")
     return Sheet(f"ratios to {loads_of(score.case).saturation_of} in the same repeat", header, rows, words=range(3))
 
@@ -263,42 +277,3 @@ def served_page(score: ServedScore) -> str:
     sheets = [*served_sheets(score), values_sheet(score.committed)]
     parts = [f"# {score.case.name}", score.case.origin(), "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join([*parts, *(sheet.markdown() for sheet in sheets)]) + "\n"
-
-
-def served_cases_sheet(scores: Sequence[ServedScore]) -> Sheet:
-    """A line a case: mean |error| by metric, as predicted before the run, and by today's code where it is asked."""
-    metrics = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_ttft_ms", "p99_tpot_ms")
-    rows = []
-    for score in scores:
-        before = mean_errors(score.committed)
-        now = {} if score.now is None else mean_errors(score.now)
-        rows.append(
-            (
-                score.case.name,
-                score.case.scenario.cost.source,
-                str(len(score.committed.rows)),
-                *(f"{before[metric]:.1%}" if metric in before else "-" for metric in metrics),
-                f"{score.committed.covered() / len(score.committed.rows):.0%}",
-                ", ".join(f"{now[metric]:.1%}" for metric in metrics[:3] if metric in now) or "-",
-            )
-        )
-    header = ("case", "source", "rows", *(NAMES[metric] for metric in metrics), "inside", "now")
-    note = (
-        "Mean |error| of each metric as predicted before the run; now: tokens/s, TTFT p50 and TPOT p50 by today's "
-        "code in the run's conditions, a dash where it is not asked."
-    )
-    return Sheet("served loads", header, rows, note)
-
-
-def together_sheets(scores: Iterable[ServedScore]) -> list[tuple[Sheet, list[str]]]:
-    """Served cases together, those with imposed acceptance apart from those with real; a table and its lines each."""
-    groups: dict[bool, list[ServedScore]] = {}
-    for score in scores:
-        groups.setdefault(real_acceptance(score.case), []).append(score)
-    return [_group(groups[real], real=real) for real in sorted(groups)]
-
-
-def _group(scores: Sequence[ServedScore], *, real: bool) -> tuple[Sheet, list[str]]:
-    both = together([score.committed for score in scores])
-    title = f"all served loads, acceptance {'real' if real else 'imposed'} ({len(scores)} cases)"
-    return metrics_sheet(both, served_bars(real_acceptance=real), title), coverage_lines(both)
