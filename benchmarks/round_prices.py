@@ -28,17 +28,23 @@ def scenario(gpu: str) -> Scenario:
     """Llama-3.1-8B with Llama-3.2-1B as its drafter."""
     return Scenario.model_validate(
         {
-            "name": "benchmark", "model": "llama-3.1-8b", "gpu": gpu,
+            "name": "benchmark",
+            "model": "llama-3.1-8b",
+            "gpu": gpu,
             "speculation": {
-                "program": "draft-model", "draft_model": "llama-3.2-1b", "max_draft_tokens": DRAFT_LENGTHS,
+                "program": "draft-model",
+                "draft_model": "llama-3.2-1b",
+                "max_draft_tokens": DRAFT_LENGTHS,
                 "acceptance": {"kind": "constant", "rate": 0.7},
             },
             "workload": {
-                "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 1.0}, "requests": 1,
+                "kind": "synthetic",
+                "arrivals": {"kind": "poisson", "rate_per_s": 1.0},
+                "requests": 1,
                 "lengths": {"kind": "fixed", "prompt_tokens": 1000, "output_tokens": 100},
             },
         }
-    )  # fmt: skip
+    )
 
 
 def map_s(cost: RoundCost, generator: np.random.Generator) -> float:

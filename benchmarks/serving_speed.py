@@ -40,34 +40,48 @@ MEANS = {"kind": "lognormal", "prompt_mean": 1155, "prompt_cv": 0.96, "output_me
 FIXED = {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 512}
 CONSTANT = {"kind": "constant", "rate": 0.7}
 LATENT = {
-    "kind": "latent", "requests": {"kind": "beta", "mean": 0.7, "concentration": 6.0},
+    "kind": "latent",
+    "requests": {"kind": "beta", "mean": 0.7, "concentration": 6.0},
     "spans": {"mean_tokens": 20.0, "concentration": 8.0},
-}  # fmt: skip
+}
 CONFIDENT = {
-    "kind": "confidence", "persistence": 0.5,
+    "kind": "confidence",
+    "persistence": 0.5,
     "levels": [
-        {"confidence": 0.95, "weight": 5}, {"confidence": 0.6, "weight": 3}, {"confidence": 0.2, "weight": 2},
+        {"confidence": 0.95, "weight": 5},
+        {"confidence": 0.6, "weight": 3},
+        {"confidence": 0.2, "weight": 2},
     ],
-}  # fmt: skip
+}
 COPIED = {"kind": "hurdle", "hit_rate": 0.3, "runs": {"kind": "geometric", "continue_rate": 0.8}}
 BLOCK = 16  # tokens
 
 
 def question(
-    lengths: dict[str, Any] = FIXED, *, requests: int = REQUESTS, replicas: int = 1, router: str = "round_robin",
-    rate: float = RATE_PER_S, engine: dict[str, Any] | None = None, pools: dict[str, Any] | None = None,
+    lengths: dict[str, Any] = FIXED,
+    *,
+    requests: int = REQUESTS,
+    replicas: int = 1,
+    router: str = "round_robin",
+    rate: float = RATE_PER_S,
+    engine: dict[str, Any] | None = None,
+    pools: dict[str, Any] | None = None,
     **speculation: Any,
-) -> Scenario:  # fmt: skip
+) -> Scenario:
     """The scenario of one line; any of ``speculation`` makes it draft 4 tokens."""
     fields: dict[str, Any] = {
-        "name": "benchmark", "model": "llama-3.1-8b", "gpu": "a100-80gb",
+        "name": "benchmark",
+        "model": "llama-3.1-8b",
+        "gpu": "a100-80gb",
         "engine": {"kind": "reference", "max_num_batched_tokens": 512, "max_num_seqs": 256} | (engine or {}),
         "deployment": {"replicas": replicas, "router": router, "disaggregation": pools},
         "workload": {
-            "kind": "synthetic", "requests": requests, "lengths": lengths,
+            "kind": "synthetic",
+            "requests": requests,
+            "lengths": lengths,
             "arrivals": {"kind": "poisson", "rate_per_s": rate * replicas},
         },
-    }  # fmt: skip
+    }
     if speculation:
         fields["speculation"] = {"program": "ngram", "max_draft_tokens": 4, "acceptance": CONSTANT} | speculation
     return Scenario.model_validate(fields)
@@ -106,29 +120,34 @@ LINES: dict[str, Line] = {
     "drafter, k = 4": (lambda: question(acceptance=CONSTANT), unchanged),
     "throughput, learned": (lambda: question(policy={"kind": "throughput"}), unchanged),
     "tiers of k": (
-        lambda: question(policy={"kind": "tiers", "tiers": [{"first_batch": 1, "choices": [0, 2, 4]}]}), unchanged
+        lambda: question(policy={"kind": "tiers", "tiers": [{"first_batch": 1, "choices": [0, 2, 4]}]}),
+        unchanged,
     ),
     "plus-minus": (lambda: question(policy={"kind": "plus_minus"}), unchanged),
     "table by KV length": (lambda: question(policy={"kind": "profiled", "contexts": [500.0, 900.0]}), unchanged),
     "confidence stop": (
-        lambda: question(policy={"kind": "confidence", "threshold": 0.4, "adapt": {}}, acceptance=CONFIDENT), unchanged
+        lambda: question(policy={"kind": "confidence", "threshold": 0.4, "adapt": {}}, acceptance=CONFIDENT),
+        unchanged,
     ),
     "verify budget of 64": (
-        lambda: question(policy={"kind": "verify_budget", "k": 4, "tokens": 64}, acceptance=CONFIDENT), unchanged
+        lambda: question(policy={"kind": "verify_budget", "k": 4, "tokens": 64}, acceptance=CONFIDENT),
+        unchanged,
     ),
     "verify budget, best": (
-        lambda: question(policy={"kind": "verify_budget", "k": 4}, acceptance=CONFIDENT), unchanged
+        lambda: question(policy={"kind": "verify_budget", "k": 4}, acceptance=CONFIDENT),
+        unchanged,
     ),
     "latent levels in spans": (lambda: question(acceptance=LATENT), unchanged),
     "copying drafter": (lambda: question(acceptance=COPIED), unchanged),
     "four replicas, least outstanding": (
-        lambda: question(replicas=4, router="least_outstanding", rate=RATE_PER_S / 4), unchanged
+        lambda: question(replicas=4, router="least_outstanding", rate=RATE_PER_S / 4),
+        unchanged,
     ),
     "disaggregated": (
         lambda: question(replicas=2, pools={"prefill_replicas": 1, "decode_replicas": 1}, rate=RATE_PER_S / 2),
         unchanged,
     ),
-}  # fmt: skip
+}
 
 
 def memory_mb() -> float:
@@ -137,9 +156,13 @@ def memory_mb() -> float:
 
 
 def measure(
-    name: str, scenario: Scenario, changed: Callable[[Requests], Requests] = unchanged, *, by_events: bool = False,
+    name: str,
+    scenario: Scenario,
+    changed: Callable[[Requests], Requests] = unchanged,
+    *,
+    by_events: bool = False,
     beside: float | None = None,
-) -> float:  # fmt: skip
+) -> float:
     """Print one line; requests a second, and what they are of ``beside``."""
     replicas = priced_replicas(assemble(scenario))
     requests = changed(joined(list(scenario.workload.chunks(scenario.seed))))
@@ -147,9 +170,12 @@ def measure(
     spent_s = []
     for _ in range(REPEATS + 1):  # the first one loads what is compiled
         fleet = Fleet(
-            replicas, requests.classes, router=scenario.deployment.router, clients=clients,
+            replicas,
+            requests.classes,
+            router=scenario.deployment.router,
+            clients=clients,
             disaggregation=scenario.deployment.disaggregation,
-        )  # fmt: skip
+        )
         serve, sink = partial(serve_by_events, fleet) if by_events else fleet.serve, KeptRecords(requests.classes)
         begun_s = time.process_time()
         serve([requests], sink)

@@ -63,9 +63,12 @@ def spent(arguments: list[str], environment: dict[str, str]) -> tuple[float, str
     """CPU seconds of a process and its children, and what it printed."""
     before = os.times()
     done = subprocess.run(
-        [sys.executable, *arguments], env=os.environ | SETTINGS | environment, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, *arguments],
+        env=os.environ | SETTINGS | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     after = os.times()
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr}")

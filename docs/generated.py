@@ -132,9 +132,12 @@ def _page(parts: Sequence[str]) -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "scenario": scenario_page, "command-line": command_page, "techniques": techniques_page, "profiles": profiles_page,
+    "scenario": scenario_page,
+    "command-line": command_page,
+    "techniques": techniques_page,
+    "profiles": profiles_page,
     "python": python_page,
-}  # fmt: skip
+}
 
 
 def write_pages(folder: Path) -> None:

@@ -14,12 +14,16 @@ from specsim.speculation.acceptance import AcceptanceLaw
 # Expected mean KV length 1,024; nothing of the model or the machine is looked at, but for the machine's being a CPU,
 # which captures no graphs.
 BASE: dict[str, Any] = {
-    "name": "made up", "model": "opt-125m", "gpu": "cpu-generic",
+    "name": "made up",
+    "model": "opt-125m",
+    "gpu": "cpu-generic",
     "workload": {
-        "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 1.0}, "requests": 1,
+        "kind": "synthetic",
+        "arrivals": {"kind": "poisson", "rate_per_s": 1.0},
+        "requests": 1,
         "lengths": {"kind": "fixed", "prompt_tokens": 896, "output_tokens": 256},
     },
-}  # fmt: skip
+}
 
 
 def replica(
@@ -38,6 +42,8 @@ def replica(
     scenario = Scenario.model_validate(BASE | {"workload": BASE["workload"] | {"classes": classes}})
     asked = {
         "stated_engine": limits.model_copy(update={"kind": "reference", "num_kv_blocks": num_kv_blocks}),
-        "speculation": speculation, "seed": seed, "deployment": Deployment(max_queue=max_queue),
-    }  # fmt: skip
+        "speculation": speculation,
+        "seed": seed,
+        "deployment": Deployment(max_queue=max_queue),
+    }
     return kind(scenario.model_copy(update=asked), given_cost=cost)

@@ -38,9 +38,11 @@ def slower(folder: Path) -> None:
     """Every matrix product takes twice as long."""
     rows = read_rows(folder / "gemm.csv", "gemm")
     assert len(rows) > 100
-    replace_rows(folder, "gemm", [
-        replace(row, **{name: 2 * getattr(row, name) for name in ("median_s", "p10_s", "p90_s")}) for row in rows
-    ])  # fmt: skip
+    replace_rows(
+        folder,
+        "gemm",
+        [replace(row, **{name: 2 * getattr(row, name) for name in ("median_s", "p10_s", "p90_s")}) for row in rows],
+    )
 
 
 def test_a_scenario_is_valid_by_its_profiles_header_alone(profile: Path) -> None:
@@ -55,9 +57,7 @@ def test_a_scenario_is_valid_by_its_profiles_header_alone(profile: Path) -> None
 def test_files_are_parsed_once_for_each_content(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
     parse = store.parsed_rows
-    monkeypatch.setattr(
-        store, "parsed_rows", lambda text, path, kind: parsed.append(kind) or parse(text, path, kind)
-    )  # fmt: skip
+    monkeypatch.setattr(store, "parsed_rows", lambda text, path, kind: parsed.append(kind) or parse(text, path, kind))
     first = load_profile(f"{profile}/")
     assert len(parsed) == len(set(parsed)) > 4
     assert load_profile(f"{profile}/") is first
@@ -78,13 +78,23 @@ def test_prices_follow_the_profiles_content(profile: Path) -> None:
 
 
 COST = (
-    "deployment.weight_format=gptq", "deployment.weight_bits=8", "deployment.kv_bits=8", "engine.max_num_seqs=8",
-    "speculation.max_draft_tokens=3", "conditions={host: 2}", "cost.source=roofline",
-)  # fmt: skip
+    "deployment.weight_format=gptq",
+    "deployment.weight_bits=8",
+    "deployment.kv_bits=8",
+    "engine.max_num_seqs=8",
+    "speculation.max_draft_tokens=3",
+    "conditions={host: 2}",
+    "cost.source=roofline",
+)
 LOAD = (
-    "seed=4", "workload.requests=7", "workload.arrivals.concurrency=2", "speculation.acceptance.rate=0.9",
-    "speculation.policy={kind: fixed, k: 1}", "deployment.replicas=3", "deployment.router=least_outstanding",
-)  # fmt: skip
+    "seed=4",
+    "workload.requests=7",
+    "workload.arrivals.concurrency=2",
+    "speculation.acceptance.rate=0.9",
+    "speculation.policy={kind: fixed, k: 1}",
+    "deployment.replicas=3",
+    "deployment.router=least_outstanding",
+)
 
 
 @pytest.mark.parametrize("setting", COST)

@@ -113,9 +113,13 @@ def test_the_front_pages_figures_are_those_of_the_pages_of_evidence() -> None:
     assert shown("README.md", "front") == refresh.front(gpu, cases), "run validation/refresh.py front"
     figures = [row[0] for row in refresh.table_rows(README, "front")]
     assert figures == [
-        "GPUs: speed-up", "GPUs: output tokens/s", "GPUs: ITL and TPOT, p50", "GPUs: TTFT, p50",
-        "CPUs: round time, reference engine", "CPUs: speed-up, vLLM",
-    ]  # fmt: skip
+        "GPUs: speed-up",
+        "GPUs: output tokens/s",
+        "GPUs: ITL and TPOT, p50",
+        "GPUs: TTFT, p50",
+        "CPUs: round time, reference engine",
+        "CPUs: speed-up, vLLM",
+    ]
 
 
 def test_the_picture_is_what_its_command_draws() -> None:

@@ -65,9 +65,13 @@ class Case:
 
 def speculating(k: int, lookahead: bool, switching: bool = False) -> Speculation:
     program = DraftProgram(
-        name="test", source="test", lossless=True, proposal="chain", lookahead="per_token" if lookahead else "none",
+        name="test",
+        source="test",
+        lossless=True,
+        proposal="chain",
+        lookahead="per_token" if lookahead else "none",
         phases=(Phase(where="cpu", weights="none", passes="none"),),
-    )  # fmt: skip
+    )
     policy = TablePolicy(ranges=((1, 2, k), (3, 4, k // 2), (5, 5, 0))) if switching else FixedPolicy(k=k)
     return Speculation.model_validate(
         {"program": program, "max_draft_tokens": k, "acceptance": {"kind": "constant", "rate": RATE}, "policy": policy}
@@ -213,6 +217,8 @@ def test_a_longer_draft_never_needs_more_rounds(case: Case, k: int) -> None:
     long = replace(case, speculation=speculating(k + 1, False)).run()
     for one, other in zip(short.requests, long.requests, strict=True):
         assert (one.arrival_s, one.prompt_tokens, one.output_tokens) == (
-            other.arrival_s, other.prompt_tokens, other.output_tokens,
-        )  # fmt: skip
+            other.arrival_s,
+            other.prompt_tokens,
+            other.output_tokens,
+        )
         assert other.rounds <= one.rounds

@@ -120,11 +120,14 @@ def test_clocks_that_moved_widen_every_interval() -> None:
     """LLMServingSim: without fixed clocks one sample moves by 15 to 25 %. The probe's drift is in the interval."""
     steady, drifting = (
         RoundCost(
-            LLAMA, MeasuredPrices(profile(after_s=after), H200, "bfloat16"), hardware=H200, engine=EngineLimits(),
+            LLAMA,
+            MeasuredPrices(profile(after_s=after), H200, "bfloat16"),
+            hardware=H200,
+            engine=EngineLimits(),
             precision=BF16,
         ).decode_round(8, 0, 1000.0)
         for after in (1.0, 1.2)
-    )  # fmt: skip
+    )
     assert drifting.seconds == steady.seconds
     wide, narrow = drifting.high_s - drifting.seconds, steady.high_s - steady.seconds
     assert wide > 1.645 * 0.12 * drifting.seconds

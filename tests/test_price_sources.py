@@ -14,21 +14,29 @@ from specsim.scenario import Scenario, load_scenario
 
 STEPS = next(name for name in profile_names() if load_profile(name).rows["steps"])
 VLLM = (
-    f"gpu={STEPS}", f"cost.profile={STEPS}", "cost.source=steps", "speculation.program=ngram",
+    f"gpu={STEPS}",
+    f"cost.profile={STEPS}",
+    "cost.source=steps",
+    "speculation.program=ngram",
     "speculation.draft_model=null",
-)  # fmt: skip
+)
 
 
 def scenario(gpu: str, **fields: Any) -> Scenario:
     return Scenario.model_validate(
         {
-            "name": "test", "model": "llama-3.1-8b", "gpu": gpu,
+            "name": "test",
+            "model": "llama-3.1-8b",
+            "gpu": gpu,
             "workload": {
-                "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 1.0}, "requests": 1,
+                "kind": "synthetic",
+                "arrivals": {"kind": "poisson", "rate_per_s": 1.0},
+                "requests": 1,
                 "lengths": {"kind": "fixed", "prompt_tokens": 100, "output_tokens": 10},
             },
-        } | fields
-    )  # fmt: skip
+        }
+        | fields
+    )
 
 
 def test_steps_of_a_real_engine_price_its_own_model() -> None:

@@ -41,17 +41,24 @@ def machine(card: str, model: str, **changes: Any) -> Assembly:
     engine = {"max_num_seqs": 512, "host_step_s": 0.0, "host_draft_pass_s": 0.0, "num_kv_blocks": 10**7}
     engine |= {name: value for name, value in changes.items() if name not in deployment and name != "k"}
     fields = {
-        "name": "sanity", "model": model, "gpu": CARDS[card], "deployment": deployment, "engine": engine,
+        "name": "sanity",
+        "model": model,
+        "gpu": CARDS[card],
+        "deployment": deployment,
+        "engine": engine,
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": 8}, "requests": 8,
+            "kind": "synthetic",
+            "arrivals": {"kind": "closed_loop", "concurrency": 8},
+            "requests": 8,
             "lengths": {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 512},
         },
-    }  # fmt: skip
+    }
     if "k" in changes:
         fields["speculation"] = {
-            "program": "eagle3" if model != "deepseek-v3" else "mtp", "max_draft_tokens": changes["k"],
+            "program": "eagle3" if model != "deepseek-v3" else "mtp",
+            "max_draft_tokens": changes["k"],
             "acceptance": {"kind": "constant", "rate": 0.8},
-        }  # fmt: skip
+        }
     return assemble(Scenario.model_validate(fields))
 
 

@@ -32,9 +32,12 @@ def test_draft_lengths_are_those_of_the_policy_itself() -> None:
     asked = study.scenario("SpS", "rtx-3090", "vicuna-7b")
     assert asked.speculation is not None
     setting = Setting(
-        cost=assemble(asked).cost, acceptance=asked.speculation.acceptance, choices=tuple(range(study.LONGEST + 1)),
-        max_num_seqs=1, context_tokens=512.0,
-    )  # fmt: skip
+        cost=assemble(asked).cost,
+        acceptance=asked.speculation.acceptance,
+        choices=tuple(range(study.LONGEST + 1)),
+        max_num_seqs=1,
+        context_tokens=512.0,
+    )
     decider = PlusMinusPolicy(rise=study.RISE, fall=study.FALL).start(setting)
     sequence, count = np.zeros(1, dtype=np.int64), np.zeros(study.LONGEST)
     for _ in range(100_000):
@@ -110,4 +113,4 @@ def test_the_tables_are_what_the_code_predicts() -> None:
 def test_the_page_is_what_its_tables_say() -> None:
     assert (FOLDER / "README.md").read_text() == page_module.page(
         data.measured(), study.read(), corner.read(), splits.read()
-    )  # fmt: skip
+    )

@@ -246,19 +246,24 @@ def test_saturation_throughput_is_the_closed_form(k: int) -> None:
     batch, output = 16, 1500
     scenario = Scenario.model_validate(
         {
-            "name": "full", "model": "vicuna-7b", "gpu": "a100-80gb",
+            "name": "full",
+            "model": "vicuna-7b",
+            "gpu": "a100-80gb",
             "engine": {"max_num_seqs": batch, "async_scheduling": False},
             "speculation": {
-                "program": "ngram", "max_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.6},
+                "program": "ngram",
+                "max_draft_tokens": 3,
+                "acceptance": {"kind": "constant", "rate": 0.6},
                 "policy": {"kind": "fixed", "k": k},
             },
             "workload": {
-                "kind": "synthetic", "requests": batch * 30,
+                "kind": "synthetic",
+                "requests": batch * 30,
                 "arrivals": {"kind": "closed_loop", "concurrency": batch},
                 "lengths": {"kind": "fixed", "prompt_tokens": 1, "output_tokens": output},
             },
         }
-    )  # fmt: skip
+    )
     machine = assemble(scenario)
     server = machine if k else machine.plain  # a map's k = 0 has no drafter loaded
     arrivals = np.zeros(batch * 30)

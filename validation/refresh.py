@@ -86,9 +86,11 @@ def figures(case: dict[str, Any]) -> list[str]:
 def headline(found: dict[str, float]) -> list[str]:
     """Mean and p95 |error|, coverage of the stated intervals, throughput lost."""
     return [
-        f"{found['mean_absolute_error']:.1%}", f"{found['p95_absolute_error']:.1%}",
-        f"{found['interval_coverage']:.0%}", f"{found['worst_regret']:.1%}",
-    ]  # fmt: skip
+        f"{found['mean_absolute_error']:.1%}",
+        f"{found['p95_absolute_error']:.1%}",
+        f"{found['interval_coverage']:.0%}",
+        f"{found['worst_regret']:.1%}",
+    ]
 
 
 def served(document: dict[str, Any]) -> str:
@@ -98,13 +100,18 @@ def served(document: dict[str, Any]) -> str:
         if case["kind"] == "served":
             errors = [case["metrics"].get(metric) for metric in SERVED_METRICS]
             now = [] if case["now"] is None else [case["now"].get(metric) for metric in SERVED_METRICS[:3]]
-            rows.append([
-                f"`{name}`", case["acceptance"], case["source"], str(case["count"]),
-                *("-" if one is None else f"{one['mean_absolute']:.1%}" for one in errors),
-                f"{case['interval_coverage']:.0%}",
-                "-" if case["worst_regret"] is None else f"{case['worst_regret']:.1%}",
-                ", ".join("-" if one is None else f"{one:.1%}" for one in now) or RETIRED,
-            ])  # fmt: skip
+            rows.append(
+                [
+                    f"`{name}`",
+                    case["acceptance"],
+                    case["source"],
+                    str(case["count"]),
+                    *("-" if one is None else f"{one['mean_absolute']:.1%}" for one in errors),
+                    f"{case['interval_coverage']:.0%}",
+                    "-" if case["worst_regret"] is None else f"{case['worst_regret']:.1%}",
+                    ", ".join("-" if one is None else f"{one:.1%}" for one in now) or RETIRED,
+                ]
+            )
     return markdown_table(SERVED_HEADER, rows) if rows else "No served case has been measured yet."
 
 
@@ -161,10 +168,18 @@ def narrow() -> str:
     headers = [profile.header for profile in map(load_profile, profile_names()) if profile.header.importer]
     surfaces = sorted({name for header in headers for name in header.heldout_error if not name.endswith("float16")})
     rows = [
-        [surface, *("-" if (e := header.heldout_error.get(surface)) is None else
-                    f"{e.median:.1%}, {e.p90:.0%}, {e.coverage:.0%}" for header in headers)]
-        for surface in surfaces if not surface.startswith("collective")
-    ]  # fmt: skip
+        [
+            surface,
+            *(
+                "-"
+                if (e := header.heldout_error.get(surface)) is None
+                else f"{e.median:.1%}, {e.p90:.0%}, {e.coverage:.0%}"
+                for header in headers
+            ),
+        ]
+        for surface in surfaces
+        if not surface.startswith("collective")
+    ]
     return markdown_table(("kernels", *(header.gpu for header in headers)), rows)
 
 

@@ -155,15 +155,24 @@ class _Row:
         seconds, round_low, round_high = (np.asarray(v) for v in (price.seconds, price.low_s, price.high_s))
         return [
             Cell(
-                batch=batch, draft_tokens=self.draft_tokens, context_tokens=context, round_s=float(seconds[i]),
-                round_low_s=float(round_low[i]), round_high_s=float(round_high[i]),
-                tokens_per_round=self.tokens_per_round, step_s=float(self.step_s[0, i]),
-                output_tokens_per_s=batch * float(self.tokens[0, i] / self.step_s[0, i]), speedup=float(ratios[0, i]),
-                low=float(low[i]), high=float(high[i]), source=str(np.asarray(price.source)[i]),
-                bound=str(np.asarray(price.bound)[i]), parts={part: float(v[i]) for part, v in parts.items()},
+                batch=batch,
+                draft_tokens=self.draft_tokens,
+                context_tokens=context,
+                round_s=float(seconds[i]),
+                round_low_s=float(round_low[i]),
+                round_high_s=float(round_high[i]),
+                tokens_per_round=self.tokens_per_round,
+                step_s=float(self.step_s[0, i]),
+                output_tokens_per_s=batch * float(self.tokens[0, i] / self.step_s[0, i]),
+                speedup=float(ratios[0, i]),
+                low=float(low[i]),
+                high=float(high[i]),
+                source=str(np.asarray(price.source)[i]),
+                bound=str(np.asarray(price.bound)[i]),
+                parts={part: float(v[i]) for part, v in parts.items()},
             )
             for i, batch in enumerate(batches)
-        ]  # fmt: skip
+        ]
 
 
 def _own(step: StepTime) -> StepTime:

@@ -118,8 +118,13 @@ def _attention(
         value_bytes=precision.activation_bytes,
     )
     shape = (
-        group.sequences, float(group.query_tokens), group.kv_tokens, float(heads), float(kv_heads), float(width),
-    )  # fmt: skip
+        group.sequences,
+        float(group.query_tokens),
+        group.kv_tokens,
+        float(heads),
+        float(kv_heads),
+        float(width),
+    )
     return Kernel("attention", "attention", shape, mask, precision.kv, layers, flops, moved)
 
 
@@ -137,9 +142,13 @@ def _index(mixer: Caching, group: Group, layers: Reals, precision: Precision) ->
     per_key = mixer.ratio if isinstance(mixer, Compressed) else 1
     keys = group.kv_tokens / per_key
     moved, flops = index_work(
-        group.sequences, group.query_tokens, keys, num_heads=index.num_heads, head_dim=index.head_dim,
+        group.sequences,
+        group.query_tokens,
+        keys,
+        num_heads=index.num_heads,
+        head_dim=index.head_dim,
         key_bytes=index.cache_bytes * per_key,
-    )  # fmt: skip
+    )
     shape = (group.tokens, keys)
     yield Kernel("elementwise", "attention", shape, "index", precision.dtype, layers, flops, moved)
     chosen = layers * (np.asarray(keys) > index.top_k)
@@ -151,9 +160,15 @@ def _index(mixer: Caching, group: Group, layers: Reals, precision: Precision) ->
 def _state(mixer: Recurrent, group: Group, layers: Reals, precision: Precision) -> Kernel:
     one = mixer.recurrence
     moved, flops = state_work(
-        group.sequences, group.query_tokens, state_bytes=mixer.state_values * 2, heads=one.heads, rows=one.rows,
-        columns=one.columns, operations=one.operations, token_bytes=2 * mixer.width * precision.activation_bytes,
+        group.sequences,
+        group.query_tokens,
+        state_bytes=mixer.state_values * 2,
+        heads=one.heads,
+        rows=one.rows,
+        columns=one.columns,
+        operations=one.operations,
+        token_bytes=2 * mixer.width * precision.activation_bytes,
         span=one.span if group.is_prefill else 1,
-    )  # fmt: skip
+    )
     shape = (group.tokens, float(mixer.width))
     return Kernel("elementwise", "attention", shape, "state", precision.dtype, layers, flops, moved)

@@ -37,11 +37,25 @@ class SGLang:
     def launch(self, scenario: Scenario, checkpoints: Checkpoints, port: int) -> Launch:
         """The flags of ``sglang.launch_server``: what the scenario states, and SGLang's own defaults for the rest."""
         words = [
-            "-m", "sglang.launch_server", "--model-path", str(checkpoints.target.resolve()), "--host", "127.0.0.1",
-            "--port", str(port), "--dtype", self._dtype, "--random-seed", str(scenario.seed),
-            "--tp-size", str(scenario.deployment.tensor_parallel), "--context-length", str(longest_sequence(scenario)),
-            "--skip-tokenizer-init", "--enable-metrics",
-        ]  # fmt: skip
+            "-m",
+            "sglang.launch_server",
+            "--model-path",
+            str(checkpoints.target.resolve()),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--dtype",
+            self._dtype,
+            "--random-seed",
+            str(scenario.seed),
+            "--tp-size",
+            str(scenario.deployment.tensor_parallel),
+            "--context-length",
+            str(longest_sequence(scenario)),
+            "--skip-tokenizer-init",
+            "--enable-metrics",
+        ]
         if not checkpoints.trained:
             words += ["--load-format", "dummy"]
         if scenario.gpu.kind == "cpu":

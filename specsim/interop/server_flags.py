@@ -25,8 +25,19 @@ _SUFFIXED = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])?")
 _LEVEL = re.compile(r"-O(\d)")
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
-_KV_BITS = {"auto": None, "fp8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8, "fp8_ds_mla": 8, "int8": 8, "nvfp4": 4,
-            "fp4_e2m1": 4, "bfloat16": 16, "bf16": 16, "float16": 16}  # fmt: skip
+_KV_BITS = {
+    "auto": None,
+    "fp8": 8,
+    "fp8_e4m3": 8,
+    "fp8_e5m2": 8,
+    "fp8_ds_mla": 8,
+    "int8": 8,
+    "nvfp4": 4,
+    "fp4_e2m1": 4,
+    "bfloat16": 16,
+    "bf16": 16,
+    "float16": 16,
+}
 _NUMBERS = re.compile(r"[\d\s,()\[\]]+")
 
 

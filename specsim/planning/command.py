@@ -38,9 +38,10 @@ def command_line(scenario: Scenario, engine: RealEngineKind, text: str) -> tuple
         model = f"YOUR-{scenario.model.name.upper()}"
         notes.append(f"replace {model} by the checkpoint's name or folder")
     words = {
-        "vllm": ["vllm", "serve", model], "sglang": ["python", "-m", "sglang.launch_server", "--model-path", model],
+        "vllm": ["vllm", "serve", model],
+        "sglang": ["python", "-m", "sglang.launch_server", "--model-path", model],
         "tensorrt-llm": ["trtllm-serve", model],
-    }[engine]  # fmt: skip
+    }[engine]
     words += _placement(scenario, engine) + _precision(scenario, engine, notes)
     if scenario.deployment.replicas > scenario.deployment.data_parallel:
         notes.append(f"start {scenario.deployment.replicas} of these behind a router: one is a replica")
@@ -105,9 +106,7 @@ def graph_notes(scenario: Scenario, policy: FixedPolicy | TablePolicy) -> tuple[
     return tuple(notes)
 
 
-def matching_sizes(
-    engine: EngineLimits, policy: FixedPolicy | TablePolicy, sizes: Sequence[int]
-) -> tuple[int, ...]:  # fmt: skip
+def matching_sizes(engine: EngineLimits, policy: FixedPolicy | TablePolicy, sizes: Sequence[int]) -> tuple[int, ...]:
     """The engine's own sizes and those of full steps of each k of a schedule; none where there is one k, or off.
 
     The engine adds sizes for its longest draft alone, so that steps of the others are padded.

@@ -84,15 +84,26 @@ class Confirmation:
     def as_json(self, slo: Slo | None) -> dict[str, Any]:
         keys = ("mean_e2el_ms", "p95_ttft_ms", "p95_tpot_ms", "output_throughput", "mean_batch")
         return {
-            "chosen": self.chosen.name, "sure": self.sure, "seeds": list(self.seeds),
-            "speedup": {"batch": self.cell.batch, "draft_tokens": self.cell.draft_tokens,
-                        "speedup": self.cell.speedup, "low": self.cell.low, "high": self.cell.high},
+            "chosen": self.chosen.name,
+            "sure": self.sure,
+            "seeds": list(self.seeds),
+            "speedup": {
+                "batch": self.cell.batch,
+                "draft_tokens": self.cell.draft_tokens,
+                "speedup": self.cell.speedup,
+                "low": self.cell.low,
+                "high": self.cell.high,
+            },
             "trials": [
-                {"name": one.name, "policy": one.policy.model_dump(mode="json"),
-                 "slo_met": None if slo is None else one.meets(slo), **{key: one.mean(key) for key in keys}}
+                {
+                    "name": one.name,
+                    "policy": one.policy.model_dump(mode="json"),
+                    "slo_met": None if slo is None else one.meets(slo),
+                    **{key: one.mean(key) for key in keys},
+                }
                 for one in self.trials
             ],
-        }  # fmt: skip
+        }
 
 
 def _is_number(value: object) -> bool:
@@ -100,9 +111,13 @@ def _is_number(value: object) -> bool:
 
 
 def confirm(
-    scenario: Scenario, policy: FixedPolicy | TablePolicy, lengths: Sequence[int], *, seeds: int = SEEDS,
+    scenario: Scenario,
+    policy: FixedPolicy | TablePolicy,
+    lengths: Sequence[int],
+    *,
+    seeds: int = SEEDS,
     progress: PartProgress | None = None,
-) -> Confirmation:  # fmt: skip
+) -> Confirmation:
     """Simulate off, each of ``lengths`` (an engine started with it) and the ``policy``; choose the fastest.
 
     That is the lowest mean E2E of those that meet the SLO, if any do; the schedule where it is within ALIKE of it.

@@ -105,7 +105,16 @@ def kernel_sheet(kernels: Sequence[RoundKernel]) -> Sheet:
         for one in kernels
     ]
     header = (
-        "pass", "kernel", "format", "launches", "each", "share", "FLOPs a byte", "TB/s", "TFLOP/s", "bound by",
+        "pass",
+        "kernel",
+        "format",
+        "launches",
+        "each",
+        "share",
+        "FLOPs a byte",
+        "TB/s",
+        "TFLOP/s",
+        "bound by",
         "source",
-    )  # fmt: skip
+    )
     return Sheet("", header, rows, words=(0, 1, 2, 9, 10))

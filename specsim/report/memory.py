@@ -14,10 +14,13 @@ from specsim.report.sheet import Sheet
 from specsim.units import GB
 
 HELD = {  # by field of MemoryBudget: its name and colour
-    "weights": ("weights", "#1e40af"), "draft_weights": ("drafter's weights", "#f59e0b"),
-    "context": ("CUDA context", "#6b7280"), "activations": ("activations", "#a78bfa"), "graphs": ("graphs", "#be185d"),
+    "weights": ("weights", "#1e40af"),
+    "draft_weights": ("drafter's weights", "#f59e0b"),
+    "context": ("CUDA context", "#6b7280"),
+    "activations": ("activations", "#a78bfa"),
+    "graphs": ("graphs", "#be185d"),
     "kv": ("KV cache", "#10b981"),
-}  # fmt: skip
+}
 LENGTHS = (1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072)
 
 
@@ -38,15 +41,30 @@ def memory_figure(machine: Assembly) -> Any:
             continue
         texts = [f"{label} {value:.1f}" if value > 0.12 * found[names[0]].total_bytes / GB else "" for value in values]
         figure.add_bar(
-            y=names, x=values, name=label, orientation="h", marker_color=colour, text=texts, textposition="inside",
-            insidetextanchor="middle", textangle=0, textfont={"color": "#ffffff"},
+            y=names,
+            x=values,
+            name=label,
+            orientation="h",
+            marker_color=colour,
+            text=texts,
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            textfont={"color": "#ffffff"},
             hovertemplate=f"{label} %{{x:.2f}} GB<extra>%{{y}}</extra>",
-        )  # fmt: skip
+        )
     whole = found[names[0]]
     figure.add_vline(x=whole.usable_bytes / GB, line={"dash": "dash", "color": "#9ca3af"})
-    figure.update_layout(barmode="stack", legend={
-        "orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal",
-    })  # fmt: skip
+    figure.update_layout(
+        barmode="stack",
+        legend={
+            "orientation": "h",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "x": 0,
+            "traceorder": "normal",
+        },
+    )
     figure.update_xaxes(title="GB (dashed: what the engine takes)", range=[0, 1.01 * whole.total_bytes / GB])
     figure.update_yaxes(automargin=True)
     return laid_out(figure, 150 + 46 * len(names), top=60)

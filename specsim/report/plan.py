@@ -101,9 +101,10 @@ def _replicas(option: Option) -> str:
     count = str(option.replicas) if pools is None else f"{pools.prefill_replicas}P+{pools.decode_replicas}D"
     kind, shared = option.candidate.kind, deployment.data_parallel
     marks = [
-        f" DP{shared}" if shared > 1 else "", f" w{kind.weight_bits:g}" if kind.weight_bits is not None else "",
+        f" DP{shared}" if shared > 1 else "",
+        f" w{kind.weight_bits:g}" if kind.weight_bits is not None else "",
         f" kv{kind.kv_bits:g}" if kind.kv_bits != 16 else "",
-    ]  # fmt: skip
+    ]
     return f"{count} x TP{deployment.tensor_parallel}{''.join(marks)}"
 
 
@@ -168,9 +169,14 @@ def later_table(plans: Sequence[Plan]) -> Table:
         best, off = plan.best, plan.best_of(speculation=False)
         chosen = best.candidate
         table.add_row(
-            f"{plan.load.rate_per_s:g}", str(best.gpus), chosen.kind.gpu, _replicas(best), chosen.drafts,
-            _dollars(best.usd_per_month), "none" if off is None else f"{off.gpus} {off.candidate.kind.gpu}",
-        )  # fmt: skip
+            f"{plan.load.rate_per_s:g}",
+            str(best.gpus),
+            chosen.kind.gpu,
+            _replicas(best),
+            chosen.drafts,
+            _dollars(best.usd_per_month),
+            "none" if off is None else f"{off.gpus} {off.candidate.kind.gpu}",
+        )
     return table
 
 

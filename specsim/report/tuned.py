@@ -17,7 +17,7 @@ from specsim.results import Slo, slo_met
 def _narrow(title: str) -> Table:
     return Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, pad_edge=False
-    )  # fmt: skip
+    )
 
 
 def confirmed_lines(found: Confirmation, slo: Slo | None) -> list[str]:

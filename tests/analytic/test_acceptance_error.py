@@ -19,13 +19,19 @@ from specsim.workload.arrivals import ClosedLoopArrivals
 
 def question(**speculation: Any) -> Scenario:
     fields: dict[str, Any] = {
-        "schema": 1, "name": "made", "model": "llama-3.1-8b", "gpu": "h100-sxm", "cost": {"source": "roofline"},
+        "schema": 1,
+        "name": "made",
+        "model": "llama-3.1-8b",
+        "gpu": "h100-sxm",
+        "cost": {"source": "roofline"},
         "speculation": {"program": "eagle3"} | speculation,
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": 4}, "requests": 10,
+            "kind": "synthetic",
+            "arrivals": {"kind": "closed_loop", "concurrency": 4},
+            "requests": 10,
             "lengths": {"kind": "fixed", "prompt_tokens": 64, "output_tokens": 256},
         },
-    }  # fmt: skip
+    }
     return Scenario.model_validate(fields)
 
 

@@ -20,14 +20,20 @@ def scenario(**speculation: Any) -> Scenario:
     law = {"kind": "layer_indexed", "rates": RATES, "exit_layer": 8}
     return Scenario.model_validate(
         {
-            "schema": 1, "name": "exits", "model": "llama-3.1-8b", "gpu": "h200", "cost": {"source": "roofline"},
+            "schema": 1,
+            "name": "exits",
+            "model": "llama-3.1-8b",
+            "gpu": "h200",
+            "cost": {"source": "roofline"},
             "speculation": {"program": "layerskip", "max_draft_tokens": 6, "acceptance": law} | speculation,
             "workload": {
-                "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 20.0}, "requests": 10,
+                "kind": "synthetic",
+                "arrivals": {"kind": "poisson", "rate_per_s": 20.0},
+                "requests": 10,
                 "lengths": {"kind": "fixed", "prompt_tokens": 512, "output_tokens": 128},
             },
         }
-    )  # fmt: skip
+    )
 
 
 def test_no_layer_and_length_does_better() -> None:

@@ -66,12 +66,18 @@ def test_the_adaptive_table_is_at_least_as_good_as_every_fixed_length(target: st
     batches = range(1, max(study.BATCHES) + 1)
     for c, gamma in [(0.5, 0.9), (0.8, 0.6), (0.95, 0.4)]:
         asked = study.scenario(
-            target, draft, gpu, ENGINE,
+            target,
+            draft,
+            gpu,
+            ENGINE,
             speculation={
-                "program": "draft-model", "draft_model": draft, "max_draft_tokens": 8,
-                "acceptance": {"kind": "power_law", "c": c, "gamma": gamma}, "policy": {"kind": "profiled"},
+                "program": "draft-model",
+                "draft_model": draft,
+                "max_draft_tokens": 8,
+                "acceptance": {"kind": "power_law", "c": c, "gamma": gamma},
+                "policy": {"kind": "profiled"},
             },
-        )  # fmt: skip
+        )
         machine = assemble(asked)
         cost, context = machine.cost, machine.context_tokens
         gain = speedups(price_rounds(cost, list(batches), 8, context), tokens_per_round(8, c, gamma))
@@ -104,9 +110,10 @@ def test_the_tables_are_what_the_code_computes() -> None:
     points = study.read(FOLDER / "best.csv", study.Point)
     shares = study.read(FOLDER / "shares.csv", study.Share)
     machines = (
-        ("opt-1.3b", "opt-125m", "rtx-4090"), ("llama-7b", "vicuna-68m", "a100-80gb"),
+        ("opt-1.3b", "opt-125m", "rtx-4090"),
+        ("llama-7b", "vicuna-68m", "a100-80gb"),
         ("opt-6.7b", "opt-125m", "rtx-3090+corner"),
-    )  # fmt: skip
+    )
     for target, draft, gpu in machines:
         for host in study.HOSTS[:2]:
             round_s = study.prices(target, draft, gpu, host)

@@ -16,17 +16,27 @@ from specsim.serving.simulate import simulate
 
 def scenario(arrivals: dict[str, Any], **changes: Any) -> Scenario:
     fields: dict[str, Any] = {
-        "name": "loaded", "model": "llama-3.1-8b", "gpu": "h200",
+        "name": "loaded",
+        "model": "llama-3.1-8b",
+        "gpu": "h200",
         "speculation": {
-            "program": "eagle3", "max_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.7},
+            "program": "eagle3",
+            "max_draft_tokens": 3,
+            "acceptance": {"kind": "constant", "rate": 0.7},
         },
         "workload": {
-            "kind": "synthetic", "arrivals": arrivals, "requests": 1500,
+            "kind": "synthetic",
+            "arrivals": arrivals,
+            "requests": 1500,
             "lengths": {
-                "kind": "lognormal", "prompt_mean": 512, "prompt_cv": 0.5, "output_mean": 256, "output_cv": 0.5,
+                "kind": "lognormal",
+                "prompt_mean": 512,
+                "prompt_cv": 0.5,
+                "output_mean": 256,
+                "output_cv": 0.5,
             },
         },
-    }  # fmt: skip
+    }
     return Scenario.model_validate(fields | changes)
 
 

@@ -22,15 +22,21 @@ RATE = 0.7
 
 def scenario(prompt: int, output: int, *, clients: int = 8, k: int = 3, **changes: Any) -> Scenario:
     fields: dict[str, Any] = {
-        "name": "served", "model": "llama-3.1-8b", "gpu": "h200",
+        "name": "served",
+        "model": "llama-3.1-8b",
+        "gpu": "h200",
         "speculation": {
-            "program": "eagle3", "max_draft_tokens": k, "acceptance": {"kind": "constant", "rate": RATE},
+            "program": "eagle3",
+            "max_draft_tokens": k,
+            "acceptance": {"kind": "constant", "rate": RATE},
         },
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": clients}, "requests": 8,
+            "kind": "synthetic",
+            "arrivals": {"kind": "closed_loop", "concurrency": clients},
+            "requests": 8,
             "lengths": {"kind": "fixed", "prompt_tokens": prompt, "output_tokens": output},
         },
-    }  # fmt: skip
+    }
     return Scenario.model_validate(fields | changes)
 
 
@@ -126,8 +132,12 @@ def random_scenario(generator: np.random.Generator) -> Scenario:
     lengths: dict[str, Any] = {"kind": "fixed", "prompt_tokens": prompt, "output_tokens": output}
     if generator.integers(2):
         lengths = {
-            "kind": "lognormal", "prompt_mean": prompt, "prompt_cv": 0.5, "output_mean": output, "output_cv": 0.5,
-        }  # fmt: skip
+            "kind": "lognormal",
+            "prompt_mean": prompt,
+            "prompt_cv": 0.5,
+            "output_mean": output,
+            "output_cv": 0.5,
+        }
     speculation = {"program": program, "max_draft_tokens": k, "acceptance": {"kind": "constant", "rate": rate}}
     if program == "draft-model":
         speculation["draft_model"] = draft
@@ -136,9 +146,11 @@ def random_scenario(generator: np.random.Generator) -> Scenario:
         "async_scheduling": bool(generator.integers(2)),
     }
     workload = {
-        "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": clients}, "lengths": lengths,
+        "kind": "synthetic",
+        "arrivals": {"kind": "closed_loop", "concurrency": clients},
+        "lengths": lengths,
         "requests": (WARM_UP + WAVES + 1) * clients,
-    }  # fmt: skip
+    }
     gpu = str(generator.choice(["h100-sxm", "a100-80gb", "h200"]))
     return scenario(1, 1, model=model, gpu=gpu, speculation=speculation, engine=engine, workload=workload)
 

@@ -29,9 +29,13 @@ TARGET = ModelSpec(
 )  # fmt: skip
 DRAFT = TARGET.model_copy(update={"name": "toy-draft", "num_layers": 1, "hidden_size": 32})
 HARDWARE = Hardware(
-    name="toy-gpu", source="test", memory_bytes=1e9, bandwidth_bytes_per_s=1e9, flops_per_s={"bfloat16": 1e12},
+    name="toy-gpu",
+    source="test",
+    memory_bytes=1e9,
+    bandwidth_bytes_per_s=1e9,
+    flops_per_s={"bfloat16": 1e12},
     last_level_cache_bytes=1,
-)  # fmt: skip
+)
 
 
 class FoundingPrices:
@@ -57,17 +61,26 @@ class FoundingPrices:
 
 
 @given(
-    st.floats(1e-4, 1e-1), st.floats(1e-3, 1.0), st.floats(0.0, 1e-1), st.floats(0.1, 1.0), st.floats(0.1, 0.9),
-)  # fmt: skip
+    st.floats(1e-4, 1e-1),
+    st.floats(1e-3, 1.0),
+    st.floats(0.0, 1e-1),
+    st.floats(0.1, 1.0),
+    st.floats(0.1, 0.9),
+)
 def test_the_general_machine_reduces_to_the_founding_model(
     per_token_s: float, base_s: float, draft_s: float, c: float, gamma: float
 ) -> None:
     """One sequence, verification a·(s+1) + b, draft pass t: the founding model with A = a + t and β = a + b."""
     prices = FoundingPrices(per_token_s, base_s, draft_s)
     cost = RoundCost(
-        TARGET, prices, hardware=HARDWARE, engine=EngineLimits(), precision=Precision(16, 16, "bfloat16"),
-        program=load_program("draft-model"), draft=DRAFT,
-    )  # fmt: skip
+        TARGET,
+        prices,
+        hardware=HARDWARE,
+        engine=EngineLimits(),
+        precision=Precision(16, 16, "bfloat16"),
+        program=load_program("draft-model"),
+        draft=DRAFT,
+    )
     founding = study_module("founding-study", "founding_model").FoundingModel(
         slope_s=per_token_s + draft_s, base_s=per_token_s + base_s, c=c, gamma=gamma
     )
@@ -86,16 +99,23 @@ def test_the_general_machine_reduces_to_the_founding_model(
 
 def scenario(**changes: object) -> Scenario:
     fields: dict[str, object] = {
-        "name": "toy", "model": TARGET, "gpu": HARDWARE, "engine": EngineLimits(max_num_seqs=64),
+        "name": "toy",
+        "model": TARGET,
+        "gpu": HARDWARE,
+        "engine": EngineLimits(max_num_seqs=64),
         "speculation": {
-            "program": "draft-model", "draft_model": DRAFT, "max_draft_tokens": 3,
+            "program": "draft-model",
+            "draft_model": DRAFT,
+            "max_draft_tokens": 3,
             "acceptance": {"kind": "constant", "rate": 0.8},
         },
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": 4}, "requests": 8,
+            "kind": "synthetic",
+            "arrivals": {"kind": "closed_loop", "concurrency": 4},
+            "requests": 8,
             "lengths": {"kind": "fixed", "prompt_tokens": 50, "output_tokens": 40},
         },
-    }  # fmt: skip
+    }
     return Scenario.model_validate(fields | changes)
 
 
@@ -147,9 +167,11 @@ def test_break_even_and_its_absence() -> None:
 
 def _acceptance(rate: float) -> dict[str, object]:
     return {
-        "program": "draft-model", "draft_model": DRAFT, "max_draft_tokens": 3,
+        "program": "draft-model",
+        "draft_model": DRAFT,
+        "max_draft_tokens": 3,
         "acceptance": {"kind": "constant", "rate": rate},
-    }  # fmt: skip
+    }
 
 
 def test_default_batches_end_at_the_largest() -> None:
@@ -190,9 +212,14 @@ def test_an_error_of_the_machine_cancels_in_a_ratio_and_one_of_a_shape_does_not(
     def width(machine: float, shape: float) -> tuple[float, float]:
         """Half-widths of the round's and of the speed-up's interval, as shares."""
         cost = RoundCost(
-            TARGET, Uncertain(machine, shape), hardware=HARDWARE, engine=EngineLimits(),
-            precision=Precision(16, 16, "bfloat16"), program=load_program("draft-model"), draft=DRAFT,
-        )  # fmt: skip
+            TARGET,
+            Uncertain(machine, shape),
+            hardware=HARDWARE,
+            engine=EngineLimits(),
+            precision=Precision(16, 16, "bfloat16"),
+            program=load_program("draft-model"),
+            draft=DRAFT,
+        )
         price, base = cost.decode_round(1, 3, 100.0), cost.decode_round(1, 0, 100.0)
         _, high = _ratio_interval(price, base)
         return price.high_s / price.seconds - 1, high * price.seconds / base.seconds - 1

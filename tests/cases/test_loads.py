@@ -234,9 +234,13 @@ def test_acceptance_varies_where_the_engine_does_not_draw_what_the_simulator_dra
     found = load_predictions(case.predicted)
     varied = {(run.alternative, run.variant): vary for run, (vary, _) in zip(found, asked, strict=True)}
     assert varied == {
-        ("off", SCENARIO): False, ("imposed", SCENARIO): False, ("imposed", "pooled"): True, ("real", SCENARIO): True,
-        ("real", "pooled"): True, ("real-off", SCENARIO): False,
-    }  # fmt: skip
+        ("off", SCENARIO): False,
+        ("imposed", SCENARIO): False,
+        ("imposed", "pooled"): True,
+        ("real", SCENARIO): True,
+        ("real", "pooled"): True,
+        ("real-off", SCENARIO): False,
+    }
     assert [run.scenario_sha256 for run in found] == [assembly.scenario.sha256() for _, assembly in asked]
     assert all(run.metrics == {"duration": PredictedMetric(2.0, 1.0, 4.0)} for run in found)
 

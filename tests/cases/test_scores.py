@@ -12,16 +12,18 @@ from tests.cases.tiny import write_case
 
 
 def test_a_load_whose_rate_changes_is_judged_at_its_highest() -> None:
-    loads = Loads.model_validate({
-        "alternatives": {"off": ["speculation=null"]},
-        "loads": {
-            "steady": {"kind": "poisson", "rate_per_s": 0.3},
-            "bursty": {"kind": "gamma", "rate_per_s": 0.6, "cv": 2},
-            "steps": {"kind": "piecewise", "cv": 2, "pieces": [[40, 0.3], [20, 0.8]]},
-            "wave": {"kind": "diurnal", "rate_per_s": 0.5, "period_s": 60, "amplitude": 0.4},
-            "hours": {"kind": "diurnal", "rate_per_s": 0.5, "period_s": 60, "factors": [1, 3]},
-        },
-    })  # fmt: skip
+    loads = Loads.model_validate(
+        {
+            "alternatives": {"off": ["speculation=null"]},
+            "loads": {
+                "steady": {"kind": "poisson", "rate_per_s": 0.3},
+                "bursty": {"kind": "gamma", "rate_per_s": 0.6, "cv": 2},
+                "steps": {"kind": "piecewise", "cv": 2, "pieces": [[40, 0.3], [20, 0.8]]},
+                "wave": {"kind": "diurnal", "rate_per_s": 0.5, "period_s": 60, "amplitude": 0.4},
+                "hours": {"kind": "diurnal", "rate_per_s": 0.5, "period_s": 60, "factors": [1, 3]},
+            },
+        }
+    )
     assert load_shares(loads) == pytest.approx(
         {"steady": 0.3, "bursty": 0.6, "steps": 0.8, "wave": 0.7, "hours": 0.75}
     )

@@ -45,8 +45,9 @@ def test_predict_saturate_predict_measure_and_go_on_after_a_cut(
     assert main(predict) == 0
     case = load_case(folder)
     assert {(run.load, run.alternative) for run in load_predictions(case.predicted_saturation)} == {
-        ("saturation", "off"), ("saturation", "k2"),
-    }  # fmt: skip
+        ("saturation", "off"),
+        ("saturation", "k2"),
+    }
     assert "measure it first" in refused(capsys, *measure, "--loads")
 
     assert main([*measure, "--saturation"]) == 0

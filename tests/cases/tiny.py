@@ -8,9 +8,14 @@ from typing import Any
 import yaml
 
 SHAPE = {
-    "source": "test", "hidden_size": 64, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 128,
+    "source": "test",
+    "hidden_size": 64,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 128,
     "vocab_size": 256,
-}  # fmt: skip
+}
 SCENARIO: dict[str, Any] = {
     "schema": 1, "name": "tiny", "model": {"name": "tiny", "num_layers": 2, **SHAPE}, "gpu": "cpu-generic",
     "engine": {"max_num_seqs": 4, "num_kv_blocks": 64},

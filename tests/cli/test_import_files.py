@@ -20,10 +20,15 @@ def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[di
 
 def test_acceptance_of_a_bench_result_goes_into_a_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps({
-        "spec_decode_per_position_acceptance_rates": [0.8, 0.6, 0.3], "spec_decode_num_drafts": 1000,
-        "spec_decode_draft_tokens": 3000,
-    }))  # fmt: skip
+    path.write_text(
+        json.dumps(
+            {
+                "spec_decode_per_position_acceptance_rates": [0.8, 0.6, 0.3],
+                "spec_decode_num_drafts": 1000,
+                "spec_decode_draft_tokens": 3000,
+            }
+        )
+    )
     fields, text = answer(["acceptance", str(path)], capsys)
     assert "# acceptance_length: 2.7\n" in text
     speculation = fields["speculation"]
@@ -41,10 +46,20 @@ def test_a_trace_and_a_model_are_told(tmp_path: Path, capsys: pytest.CaptureFixt
     assert fields == {"workload": {"kind": "trace", "path": str(trace)}}
     assert "# prompt_tokens_mean: 150" in text
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256,
-    }))  # fmt: skip
+    config.write_text(
+        json.dumps(
+            {
+                "architectures": ["LlamaForCausalLM"],
+                "model_type": "llama",
+                "hidden_size": 4096,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "intermediate_size": 14336,
+                "vocab_size": 128256,
+            }
+        )
+    )
     fields, text = answer(["model", str(config)], capsys)
     assert "# parameters: 8,030,261,248\n" in text  # of Llama-3.1-8B, as published
     assert "# kv_bytes_per_token: 131,072\n" in text

@@ -64,10 +64,12 @@ def test_a_map_that_was_killed_goes_on(tmp_path: Path) -> None:
     tiny = "{name: tiny, source: a test, num_layers: 1, hidden_size: 64, num_heads: 4, num_kv_heads: 2, head_dim: 16, "
     tiny += "intermediate_size: 128, vocab_size: 16384}"
     settings = [
-        f"--set=model={tiny}", f"--set=speculation.draft_model={tiny.replace('tiny', 'tinier')}",
-        "--set=engine.max_num_seqs=2", "--set=speculation.max_draft_tokens=2",
+        f"--set=model={tiny}",
+        f"--set=speculation.draft_model={tiny.replace('tiny', 'tinier')}",
+        "--set=engine.max_num_seqs=2",
+        "--set=speculation.max_draft_tokens=2",
         "--set=workload.lengths={kind: fixed, prompt_tokens: 8, output_tokens: 8}",
-    ]  # fmt: skip
+    ]
     command = ["measure", "cpu-144m", "--grid", *settings, "--repeats=2", "--cell-seconds=0.1", f"--out={table}"]
     began = time.monotonic()
     assert not killed_after(command, 600.0)

@@ -15,26 +15,38 @@ from specsim.cli.main import main  # noqa: E402
 from specsim.fidelity import read_grid  # noqa: E402
 
 SHAPE = {
-    "source": "test", "hidden_size": 64, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 128,
+    "source": "test",
+    "hidden_size": 64,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 128,
     "vocab_size": 256,
-}  # fmt: skip
+}
 
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
     path = tmp_path / "scenario.yaml"
     fields = {
-        "schema": 1, "name": "tiny", "model": {"name": "tiny", "num_layers": 2, **SHAPE}, "gpu": "cpu-generic",
+        "schema": 1,
+        "name": "tiny",
+        "model": {"name": "tiny", "num_layers": 2, **SHAPE},
+        "gpu": "cpu-generic",
         "engine": {"max_num_seqs": 2, "num_kv_blocks": 64},
         "speculation": {
-            "program": "draft-model", "draft_model": {"name": "tinier", "num_layers": 1, **SHAPE},
-            "max_draft_tokens": 1, "acceptance": {"kind": "constant", "rate": 0.5},
+            "program": "draft-model",
+            "draft_model": {"name": "tinier", "num_layers": 1, **SHAPE},
+            "max_draft_tokens": 1,
+            "acceptance": {"kind": "constant", "rate": 0.5},
         },
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": 2}, "requests": 3,
+            "kind": "synthetic",
+            "arrivals": {"kind": "closed_loop", "concurrency": 2},
+            "requests": 3,
             "lengths": {"kind": "fixed", "prompt_tokens": 40, "output_tokens": 6},
         },
-    }  # fmt: skip
+    }
     path.write_text(yaml.safe_dump(fields))
     return path
 

@@ -92,10 +92,16 @@ def test_import_writes_a_profile_and_counts(tmp_path: Path) -> None:
 
     sizes, tokens = (256, 512, 1024, 2048, 4096, 8192), (1, 2, 4, 8, 16, 32, 64, 128, 256)
     records = [
-        {"gemm_dtype": "bfloat16", "m": m, "n": n, "k": k, "kernel_source": "linear",
-         "latency": 1e3 * (3e-6 + 2 * n * k / 3e12 + 2 * m * n * k / 5e14)}
+        {
+            "gemm_dtype": "bfloat16",
+            "m": m,
+            "n": n,
+            "k": k,
+            "kernel_source": "linear",
+            "latency": 1e3 * (3e-6 + 2 * n * k / 3e12 + 2 * m * n * k / 5e14),
+        }
         for m, n, k in itertools.product(tokens, sizes, sizes)
-    ]  # fmt: skip
+    ]
     records[0] = records[0] | {"latency": float("nan")}
     folder = tmp_path / "data" / "h200_sxm" / "gemm" / "vllm" / "0.1"
     folder.mkdir(parents=True)

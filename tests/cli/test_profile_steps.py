@@ -46,8 +46,16 @@ def test_steps_refuses_what_is_not_there_before_it_measures(tmp_path):
     absent = run("steps", "--vllm", tmp_path / "no", "--model", tmp_path / "none", "--out", tmp_path / "table")
     assert isinstance(absent.exception, InvalidInput)
     device = run(
-        "steps", "--vllm", tmp_path, "--model", tmp_path, "--out", tmp_path / "table", "--device", "tpu",
-    )  # fmt: skip
+        "steps",
+        "--vllm",
+        tmp_path,
+        "--model",
+        tmp_path,
+        "--out",
+        tmp_path / "table",
+        "--device",
+        "tpu",
+    )
     assert "tpu" in str(device.exception)
     assert not (tmp_path / "table").exists()
 

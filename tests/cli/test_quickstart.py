@@ -42,8 +42,11 @@ def test_quickstart_shows_published_rows_as_their_studies_hold_them(
     published = json.loads(capsys.readouterr().out)["published"]
     assert {one["split"] for one in published} == {"calibration", "test"}
     _, rows = load_study(study_path("a100-llama-3.1-8b-eagle3"))
-    told = {(row.k, row.condition["concurrency"]): row for row in rows
-            if row.condition["weights"] == row.condition["kv_cache"] == "16-bit"}  # fmt: skip
+    told = {
+        (row.k, row.condition["concurrency"]): row
+        for row in rows
+        if row.condition["weights"] == row.condition["kv_cache"] == "16-bit"
+    }
     for one in published:
         if one["study"] == study_path("a100-llama-3.1-8b-eagle3").stem:
             load = str(one["sequences"])

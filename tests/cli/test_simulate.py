@@ -25,9 +25,10 @@ from specsim.serving.simulate import simulate
 from specsim.serving.uncertainty import predicted_metrics
 
 SIZE = [
-    "workload.requests=16", "workload.lengths={kind: fixed, prompt_tokens: 32, output_tokens: 12}",
+    "workload.requests=16",
+    "workload.lengths={kind: fixed, prompt_tokens: 32, output_tokens: 12}",
     "cost.source=roofline",  # no profile to load
-]  # fmt: skip
+]
 SMALL = ["cpu-144m", *(part for setting in SIZE for part in ("--set", setting))]
 OPEN = ["--set", "workload.arrivals={kind: poisson, rate_per_s: 20}"]
 
@@ -265,9 +266,12 @@ def test_compilation_is_told_on_one_line_and_once(tmp_path: Path) -> None:
     told = []
     for _ in range(2):
         done = subprocess.run(
-            command, env=home | {"PYTHONPATH": str(Path(specsim.__file__).parents[1])}, capture_output=True, text=True,
+            command,
+            env=home | {"PYTHONPATH": str(Path(specsim.__file__).parents[1])},
+            capture_output=True,
+            text=True,
             check=True,
-        )  # fmt: skip
+        )
         told.append([line for line in done.stderr.splitlines() if "compiling" in line])
     assert [len(lines) for lines in told] == [1, 0]
 

@@ -76,12 +76,15 @@ def test_a_file_of_ones_own_is_explained(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["eagel"], "did you mean eagle"), (["lookahead", "-k", "5"], "give one of 0, 28"),
+        (["eagel"], "did you mean eagle"),
+        (["lookahead", "-k", "5"], "give one of 0, 28"),
         (["eagle3", "--draft-model", "llama-3.2-1b"], "runs no draft model"),
-        (["layerskip", "--model", "vicuna-68m"], "has 2 layers"), (["eagle3", "--model", "nothing"], "unknown model"),
-        (["missing.yaml"], "there is no file missing.yaml"), (["draft-model", "-k", "-1"], "no draft length"),
+        (["layerskip", "--model", "vicuna-68m"], "has 2 layers"),
+        (["eagle3", "--model", "nothing"], "unknown model"),
+        (["missing.yaml"], "there is no file missing.yaml"),
+        (["draft-model", "-k", "-1"], "no draft length"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_explained_is_one_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

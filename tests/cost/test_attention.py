@@ -79,15 +79,13 @@ def test_compressed_attention_sees_the_window_and_a_vector_for_every_ratio() -> 
     index = SparseIndex(num_heads=4, head_dim=32, top_k=64, cache_bytes=9)
     shape = Compression(q_lora_rank=16, o_lora_rank=16, o_groups=2, window=128)
     kinds = {"A": LayerKind(compress_ratio=4, index=index), "B": LayerKind(compress_ratio=128)}
-    found = kernels(
-        Group(1, 1, 12_800.0, 1), compression=shape, layer_kinds=kinds, layer_pattern="CAB", num_layers=3
-    )  # fmt: skip
+    found = kernels(Group(1, 1, 12_800.0, 1), compression=shape, layer_kinds=kinds, layer_pattern="CAB", num_layers=3)
     window, scores, _, chosen, every = found
     assert [pairs(one) for one in (window, chosen, every)] == [128, 128 + 64, 128 + 100]
     assert scores.flops == 3200 * 2 * 4 * 32
     model = TOY.model_copy(
         update={"compression": shape, "layer_kinds": kinds, "layer_pattern": "CAB", "num_layers": 3}
-    )  # fmt: skip
+    )
     assert model.kv_bytes_per_token() == 16 * 2 / 4 + 9 + 16 * 2 / 128
 
 

@@ -23,9 +23,14 @@ from specsim.specs.kernel_work import work
 
 COPY, FLOPS, EFFICIENCY = 1e12, 1e14, 0.5
 SIBLING = Hardware(
-    name="there", source="test", memory_bytes=1e11, bandwidth_bytes_per_s=COPY, flops_per_s={"bfloat16": FLOPS},
-    last_level_cache_bytes=2**20, link_bytes_per_s=1e11,
-)  # fmt: skip
+    name="there",
+    source="test",
+    memory_bytes=1e11,
+    bandwidth_bytes_per_s=COPY,
+    flops_per_s={"bfloat16": FLOPS},
+    last_level_cache_bytes=2**20,
+    link_bytes_per_s=1e11,
+)
 HEADER = ProfileHeader(
     schema=1, gpu="there", device_name="made", device="cuda", threads=1, clocks="-", driver="-", versions={},
     date="2026-01-01", attribution="a test", last_level_cache_bytes=2**20, memory_bytes=10**11, launch_s=1e-6,
@@ -80,9 +85,11 @@ def test_equal_ceilings_give_the_siblings_times() -> None:
 def test_each_kernel_follows_the_ceiling_that_it_is_at() -> None:
     """One row of 512 MiB of weights is all memory, 4096 rows are all FLOPs; floors are under 1 % of either."""
     thin, thick = gemm(1, 16384, 16384), gemm(4096, 16384, 16384)
-    base, memory, compute = borrowed(), borrowed(bandwidth_bytes_per_s=2 * COPY), borrowed(
-        flops_per_s={"bfloat16": 3 * FLOPS}
-    )  # fmt: skip
+    base, memory, compute = (
+        borrowed(),
+        borrowed(bandwidth_bytes_per_s=2 * COPY),
+        borrowed(flops_per_s={"bfloat16": 3 * FLOPS}),
+    )
     assert seconds(memory, thin) == pytest.approx(seconds(base, thin) / 2, rel=0.01)
     assert seconds(compute, thin) == pytest.approx(seconds(base, thin), rel=0.01)
     assert seconds(compute, thick) == pytest.approx(seconds(base, thick) / 3, rel=0.02)

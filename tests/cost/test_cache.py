@@ -46,10 +46,13 @@ def test_layers_are_grouped_as_the_engine_groups_them() -> None:
     5 groups of 2, a layer's room padded. 7 beside 5 differ by less than half: one group each, of 7, with 2 padded.
     """
     for full, windowed, groups, layers in ((9, 3, 3, 9), (10, 2, 5, 10), (7, 5, 1, 7)):
-        spec = TOY.model_copy(update={
-            "num_layers": full + windowed, "layer_kinds": {"S": LayerKind(window=128)},
-            "layer_pattern": "F" * full + "S" * windowed,
-        })  # fmt: skip
+        spec = TOY.model_copy(
+            update={
+                "num_layers": full + windowed,
+                "layer_kinds": {"S": LayerKind(window=128)},
+                "layer_pattern": "F" * full + "S" * windowed,
+            }
+        )
         layout = cache_layout([ModelPart.whole(spec)], 16, 16)
         assert layout.full_groups == groups
         assert layout.block_bytes == layers * 16 * TOKEN

@@ -105,14 +105,21 @@ def test_the_busiest_gpu_is_waited_for() -> None:
 
 
 def deployed(model: str = "deepseek-v3", **deployment: Any) -> Scenario:
-    return Scenario.model_validate({
-        "name": "experts", "model": model, "gpu": "h200", "deployment": deployment,
-        "engine": {"max_num_seqs": 128, "max_num_batched_tokens": 2048},
-        "workload": {
-            "kind": "synthetic", "requests": 16, "arrivals": {"kind": "poisson", "rate_per_s": 50.0},
-            "lengths": {"kind": "fixed", "prompt_tokens": 256, "output_tokens": 16},
-        },
-    })  # fmt: skip
+    return Scenario.model_validate(
+        {
+            "name": "experts",
+            "model": model,
+            "gpu": "h200",
+            "deployment": deployment,
+            "engine": {"max_num_seqs": 128, "max_num_batched_tokens": 2048},
+            "workload": {
+                "kind": "synthetic",
+                "requests": 16,
+                "arrivals": {"kind": "poisson", "rate_per_s": 50.0},
+                "lengths": {"kind": "fixed", "prompt_tokens": 256, "output_tokens": 16},
+            },
+        }
+    )
 
 
 def test_memory_follows() -> None:
@@ -148,10 +155,13 @@ def test_what_cannot_be_divided_is_refused() -> None:
     with pytest.raises(ValidationError, match="data_parallel 2 does not divide 3 replicas; choose a divisor"):
         Deployment(data_parallel=2, replicas=3, expert_parallel=True)
     with pytest.raises(ValidationError, match="data_parallel 2 does not divide 2 and 3 replicas; choose a divisor"):
-        Deployment.model_validate({
-            "data_parallel": 2, "expert_parallel": True,
-            "disaggregation": {"prefill_replicas": 2, "decode_replicas": 3},
-        })  # fmt: skip
+        Deployment.model_validate(
+            {
+                "data_parallel": 2,
+                "expert_parallel": True,
+                "disaggregation": {"prefill_replicas": 2, "decode_replicas": 3},
+            }
+        )
     with pytest.raises(ValidationError, match="is 3 GPUs and does not divide 256 experts of DeepSeek-V3"):
         deployed(replicas=3, data_parallel=3, expert_parallel=True)
     with pytest.raises(ValidationError, match=r"expert_parallel is on and Llama-3\.1-8B has no routed experts"):

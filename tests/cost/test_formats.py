@@ -107,8 +107,9 @@ def test_an_a100_multiplies_widened_weights_at_one_rate_in_prompts() -> None:
 
 def named(gpu: str, **deployment: str) -> Scenario:
     settings = [f"deployment.{name}={value}" for name, value in deployment.items()]
-    return load_scenario("cpu-144m", [f"gpu={gpu}", "model=llama-3.1-8b", "cost.profile=null", "speculation=null",
-                                        *settings])  # fmt: skip
+    return load_scenario(
+        "cpu-144m", [f"gpu={gpu}", "model=llama-3.1-8b", "cost.profile=null", "speculation=null", *settings]
+    )
 
 
 def test_a_stand_in_says_so_and_is_less_sure() -> None:

@@ -59,11 +59,21 @@ def test_engines_add_the_residual_in_the_norm_that_follows() -> None:
         for fused in (False, True)
     )
     assert {k.operation: k.count for k in plain.values()} == {
-        "embedding": 1, "norm": 5, "add": 4, "rotary": 2, "kv_write": 2, "activation": 2,
-    }  # fmt: skip
+        "embedding": 1,
+        "norm": 5,
+        "add": 4,
+        "rotary": 2,
+        "kv_write": 2,
+        "activation": 2,
+    }
     assert {k.operation: k.count for k in fused.values()} == {
-        "embedding": 1, "add_norm": 4, "norm": 1, "rotary": 2, "kv_write": 2, "activation": 2,
-    }  # fmt: skip
+        "embedding": 1,
+        "add_norm": 4,
+        "norm": 1,
+        "rotary": 2,
+        "kv_write": 2,
+        "activation": 2,
+    }
     assert fused["add_norm"].bytes == 10 * 4 * 8 * 2 < plain["add"].bytes + plain["norm"].bytes
 
 
@@ -137,8 +147,9 @@ def test_ranks_share_the_matrices_and_the_cache(ranks: int, tokens: int) -> None
         assert reduced == []
     else:
         assert [(k.operation, k.count, k.bytes) for k in reduced] == [
-            ("all_reduce", 2 * 80 + 1, tokens * 8192 * 2), ("all_gather", 1, tokens * llama.vocab_size * 2)
-        ]  # fmt: skip
+            ("all_reduce", 2 * 80 + 1, tokens * 8192 * 2),
+            ("all_gather", 1, tokens * llama.vocab_size * 2),
+        ]
 
 
 def test_ranks_that_do_not_divide_are_refused() -> None:
@@ -176,10 +187,14 @@ def test_narrow_weights_and_caches_move_fewer_bytes() -> None:
     assert Precision.on(load_hardware("a100-80gb"), 8).weights == "int8-weight"
 
     def matrices(precision: Precision, part: str) -> float:
-        return float(sum(k.bytes * k.count for k in token_kernels(llama, 0, 0, precision) if k.part == part) or sum(
-            (k.bytes - k.shape[0] * (k.shape[1] + k.shape[2]) * 2) * k.count
-            for k in token_kernels(llama, 1, 1, precision) if k.part == part
-        ))  # fmt: skip
+        return float(
+            sum(k.bytes * k.count for k in token_kernels(llama, 0, 0, precision) if k.part == part)
+            or sum(
+                (k.bytes - k.shape[0] * (k.shape[1] + k.shape[2]) * 2) * k.count
+                for k in token_kernels(llama, 1, 1, precision)
+                if k.part == part
+            )
+        )
 
     assert matrices(four, "gemm") / matrices(BF16, "gemm") == pytest.approx(4.125 / 16)
     assert matrices(four, "lm_head") == matrices(BF16, "lm_head")
@@ -195,9 +210,13 @@ def test_bits_that_no_engine_multiplies_are_refused(bits: float) -> None:
 
 def test_roofline_takes_the_slower_of_compute_and_memory() -> None:
     hardware = Hardware(
-        name="t", source="t", memory_bytes=1e9, bandwidth_bytes_per_s=1e12, flops_per_s={"bfloat16": 1e15},
+        name="t",
+        source="t",
+        memory_bytes=1e9,
+        bandwidth_bytes_per_s=1e12,
+        flops_per_s={"bfloat16": 1e15},
         last_level_cache_bytes=1,
-    )  # fmt: skip
+    )
     prices = Roofline(hardware, "bfloat16")
     memory = prices.price(Kernel("gemm", "gemm", (1, 1, 1), "", "bfloat16", 1, flops=1.0, bytes=8e9), warm=False)
     compute = prices.price(Kernel("gemm", "gemm", (1, 1, 1), "", "bfloat16", 1, flops=7e12, bytes=1.0), warm=False)

@@ -27,9 +27,13 @@ from specsim.speculation.round import RoundCost
 
 COPY, FLOPS = 1e12, 1e14
 GPU = Hardware(
-    name="made-gpu", source="test", memory_bytes=1e11, bandwidth_bytes_per_s=COPY,
-    flops_per_s={"bfloat16": FLOPS, "fp8": 2 * FLOPS}, last_level_cache_bytes=2**20,
-)  # fmt: skip
+    name="made-gpu",
+    source="test",
+    memory_bytes=1e11,
+    bandwidth_bytes_per_s=COPY,
+    flops_per_s={"bfloat16": FLOPS, "fp8": 2 * FLOPS},
+    last_level_cache_bytes=2**20,
+)
 HEADER = ProfileHeader(
     schema=1, gpu="made-gpu", device_name="made", device="cuda", threads=1, clocks="-", driver="-", versions={},
     date="2026-01-01", attribution="a test", last_level_cache_bytes=2**20, memory_bytes=10**11, launch_s=1e-6,
@@ -41,9 +45,17 @@ LENGTHS = (128.0, 1024.0, 8192.0)
 
 def attention_row(sequences: float, queries: float, keys: float, seconds: float, **changes: str) -> Row:
     row = Row(
-        shape=(sequences, queries, keys, 32.0, 8.0, 128.0), operation="", dtype="bfloat16", kernel="made",
-        cache="cold", mode="graph", median_s=seconds, p10_s=seconds, p90_s=seconds, samples=9,
-    )  # fmt: skip
+        shape=(sequences, queries, keys, 32.0, 8.0, 128.0),
+        operation="",
+        dtype="bfloat16",
+        kernel="made",
+        cache="cold",
+        mode="graph",
+        median_s=seconds,
+        p10_s=seconds,
+        p90_s=seconds,
+        samples=9,
+    )
     return replace(row, **changes)
 
 
@@ -61,8 +73,10 @@ def verify_rows(growth: float) -> tuple[Row, ...]:
     """Each further query token lengthens attention by ``growth``."""
     return tuple(
         attention_row(b, q, keys, 2 * cache_s(b, keys) * (1 + growth * (q - 1)))
-        for b in (1.0, 8.0, 64.0) for q in (1.0, 2.0, 4.0, 8.0, 16.0) for keys in LENGTHS
-    )  # fmt: skip
+        for b in (1.0, 8.0, 64.0)
+        for q in (1.0, 2.0, 4.0, 8.0, 16.0)
+        for keys in LENGTHS
+    )
 
 
 def profile(attention: tuple[Row, ...]) -> Profile:
@@ -106,8 +120,9 @@ def test_a_stand_in_counts_both_sides_by_one_formula() -> None:
     counted = [Kernel("attention", "attention", (8.0, q, *shape[2:]), "", "bfloat16", 1, 0.0, 0.0) for q in (1.0, 4.0)]
     by_shape = [
         Roofline(GPU, "bfloat16").price(replace(kernel, bytes=moved, flops=flops), warm=False).seconds
-        for kernel in counted for moved, flops in [work("attention", kernel.shape)]
-    ]  # fmt: skip
+        for kernel in counted
+        for moved, flops in [work("attention", kernel.shape)]
+    ]
     assert four.seconds - one.seconds == pytest.approx(by_shape[1] - by_shape[0], rel=1e-9)
 
 
@@ -186,19 +201,32 @@ def test_the_host_pays_for_drafts_once_a_step_and_for_each_draft_pass(name: str,
     """
     host = tuple(
         Row(
-            shape=(1.0,), operation=part, dtype="bfloat16", kernel="", cache="-", mode="eager", median_s=seconds,
-            p10_s=seconds, p90_s=seconds, samples=1,
+            shape=(1.0,),
+            operation=part,
+            dtype="bfloat16",
+            kernel="",
+            cache="-",
+            mode="eager",
+            median_s=seconds,
+            p10_s=seconds,
+            p90_s=seconds,
+            samples=1,
         )
         for part, seconds in (("step", 4e-3), ("drafts", 2e-3), ("draft_pass", 1e-3), ("propose", 5e-4))
-    )  # fmt: skip
+    )
     measured = profile(())
     prices = MeasuredPrices(replace(measured, rows=measured.rows | {"host": host}), GPU, "bfloat16")
     model, program = load_model("llama-3.1-8b"), load_program(name)
     draft = load_model("llama-3.2-1b") if name == "draft-model" else None
     cost = RoundCost(
-        model, prices, hardware=GPU.model_copy(update={"launch_s": 0.0}), engine=EngineLimits(graph_sizes=()),
-        precision=Precision(16, 16, "bfloat16"), program=program, draft=draft,
-    )  # fmt: skip
+        model,
+        prices,
+        hardware=GPU.model_copy(update={"launch_s": 0.0}),
+        engine=EngineLimits(graph_sizes=()),
+        precision=Precision(16, 16, "bfloat16"),
+        program=program,
+        draft=draft,
+    )
 
     def host_s(k: int) -> float:
         group = Group(1, k + 1, 100.0, k + 1)
@@ -208,9 +236,14 @@ def test_the_host_pays_for_drafts_once_a_step_and_for_each_draft_pass(name: str,
     def device_s(k: int) -> float:
         free = EngineLimits(graph_sizes=(), host_step_s=0.0, host_draft_pass_s=0.0)
         other = RoundCost(
-            model, prices, hardware=GPU.model_copy(update={"launch_s": 0.0}), engine=free,
-            precision=Precision(16, 16, "bfloat16"), program=program, draft=draft,
-        )  # fmt: skip
+            model,
+            prices,
+            hardware=GPU.model_copy(update={"launch_s": 0.0}),
+            engine=free,
+            precision=Precision(16, 16, "bfloat16"),
+            program=program,
+            draft=draft,
+        )
         group = Group(1, k + 1, 100.0, k + 1)
         return float(np.asarray(other.step([group], drafting=1, draft_tokens=k, drafting_kv_tokens=100.0).seconds))
 

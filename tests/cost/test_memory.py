@@ -83,15 +83,17 @@ class Log:
         if self.cold:
             accounting = replace(accounting, compile_factor=COLD_COMPILE_FACTOR)
         return memory_budget(
-            model.shard(self.ranks), (),
+            model.shard(self.ranks),
+            (),
             load_hardware("h100-sxm").model_copy(update={"memory_bytes": self.total_gib * GIB}),
             Deployment(tensor_parallel=self.ranks, weight_bits=self.weight_bits),
             EngineLimits(
-                max_num_seqs=self.max_num_seqs, max_num_batched_tokens=self.batched_tokens,
+                max_num_seqs=self.max_num_seqs,
+                max_num_batched_tokens=self.batched_tokens,
                 gpu_memory_utilization=self.utilization,
             ),
             accounting,
-        )  # fmt: skip
+        )
 
 
 # Settings a log does not print are that release's defaults for the GPU. Where only tokens are logged, GiB are tokens
@@ -205,14 +207,23 @@ def test_a_budget_by_hand() -> None:
 
 
 @given(
-    st.integers(1, 2048), st.integers(1, 16384), st.sampled_from([8, 16, 32, 128]), st.floats(0.5, 1.0),
+    st.integers(1, 2048),
+    st.integers(1, 16384),
+    st.sampled_from([8, 16, 32, 128]),
+    st.floats(0.5, 1.0),
     st.sampled_from(["llama-3.1-8b", "mixtral-8x7b", "deepseek-v3", "opt-6.7b"]),
-    st.sampled_from([None, "llama-3.2-1b"]), st.sampled_from([VLLM_0_11, VLLM_0_32]),
-)  # fmt: skip
+    st.sampled_from([None, "llama-3.2-1b"]),
+    st.sampled_from([VLLM_0_11, VLLM_0_32]),
+)
 def test_parts_and_whole(
-    seqs: int, tokens: int, block_size: int, utilization: float, name: str, draft_name: str | None,
+    seqs: int,
+    tokens: int,
+    block_size: int,
+    utilization: float,
+    name: str,
+    draft_name: str | None,
     accounting: Accounting,
-) -> None:  # fmt: skip
+) -> None:
     """The parts fill the usable memory up to less than one block, whatever the settings."""
     ranks = 16 if name == "deepseek-v3" else 2 if name == "mixtral-8x7b" else 1
     target = load_model(name).shard(ranks)
@@ -319,12 +330,17 @@ def test_what_does_not_fit_says_so_in_one_line(draft: str | None, named: str) ->
 def test_half_of_the_blocks_hold_half_of_the_requests() -> None:
     """A block count unlike the engine's is a known cause of wrong TTFT: 10 blocks a request, 80 or 40 in all."""
     scenario: dict[str, Any] = {
-        "name": "blocks", "model": "vicuna-7b", "gpu": "a100-80gb", "cost": {"source": "roofline"},
+        "name": "blocks",
+        "model": "vicuna-7b",
+        "gpu": "a100-80gb",
+        "cost": {"source": "roofline"},
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 1000.0}, "requests": 24,
+            "kind": "synthetic",
+            "arrivals": {"kind": "poisson", "rate_per_s": 1000.0},
+            "requests": 24,
             "lengths": {"kind": "fixed", "prompt_tokens": 145, "output_tokens": 15},
         },
-    }  # fmt: skip
+    }
 
     def run(blocks: int) -> tuple[int, float]:
         result = simulate(assemble(Scenario.model_validate(scenario | {"engine": {"num_kv_blocks": blocks}})))

@@ -43,9 +43,10 @@ def prices(card: str) -> tuple[MeasuredPrices, Precision]:
 def layer_kernels(group: Group, precision: Precision) -> list[Kernel]:
     """Of the attention sublayer of one layer: every matrix that all 61 layers have, and what mixes tokens."""
     products = [
-        kernel for kernel in token_kernels(SHARE, group.tokens, 0, precision)
+        kernel
+        for kernel in token_kernels(SHARE, group.tokens, 0, precision)
         if kernel.kind == "gemm" and kernel.part == "gemm" and kernel.count == MODEL.num_layers
-    ]  # fmt: skip
+    ]
     return [*products, *attention_kernels(SHARE, group, precision)]
 
 

@@ -28,14 +28,26 @@ def config(**changes: object) -> bytes:
 
 def broken() -> Iterator[tuple[str, str, bytes]]:
     """Files that are refused as they are given."""
-    for kind, name in ((MODEL, "config.json"), (DRAFTER, "head.json"), (TRACE, "trace.csv"), (LOGS, "server.log"),
-                       (RESULT, "bench.json"), (PROFILE, "profile.yaml"), (SCENARIO, "scenario.yaml")):  # fmt: skip
+    for kind, name in (
+        (MODEL, "config.json"),
+        (DRAFTER, "head.json"),
+        (TRACE, "trace.csv"),
+        (LOGS, "server.log"),
+        (RESULT, "bench.json"),
+        (PROFILE, "profile.yaml"),
+        (SCENARIO, "scenario.yaml"),
+    ):
         yield kind, name, b""
         yield kind, name, b"\xff\xfe\x00\x01" * 2_000
         yield kind, name, b"\x00" * 10_000
         yield kind, name, DEEP.encode()
-    for kind, name in ((MODEL, "big.json"), (DRAFTER, "big.yaml"), (LOGS, "big.log"), (RESULT, "big.json"),
-                       (SCENARIO, "big.yaml")):  # fmt: skip
+    for kind, name in (
+        (MODEL, "big.json"),
+        (DRAFTER, "big.yaml"),
+        (LOGS, "big.log"),
+        (RESULT, "big.json"),
+        (SCENARIO, "big.yaml"),
+    ):
         yield kind, name, b" " * 9_000_000
     yield TRACE, "long.csv", b"timestamp,input_length,output_length\n" + b"1,2,3\n" * 200_001
     yield TRACE, "minus.csv", b"timestamp,input_length,output_length\n1,-5,10\n"
@@ -64,14 +76,20 @@ def reaching(secret: Path) -> Iterator[tuple[str, str, bytes]]:
     """Files and texts that name a file of the server's; each is taken, and the question that it makes is refused."""
     folder, file = str(secret), str(secret / "config.json")
     for field in (
-        {"model": file}, {"model": folder}, {"gpu": folder}, {"cost": {"profile": folder}},
-        {"speculation": {"program": file}}, {"speculation": {"program": folder}},
+        {"model": file},
+        {"model": folder},
+        {"gpu": folder},
+        {"cost": {"profile": folder}},
+        {"speculation": {"program": file}},
+        {"speculation": {"program": folder}},
         {"speculation": {"program": str(secret / "program.yaml")}},
         {"speculation": {"program": "draft-model", "draft_model": file}},
         {"speculation": {"program": "eagle3", "acceptance": str(secret / "law.yaml")}},
         {"speculation": {"program": "eagle3", "acceptance": {"kind": "trace", "path": str(secret / "runs.jsonl")}}},
         {"workload": {"kind": "trace", "path": str(secret / "trace.csv")}},
         {"workload": {"kind": "synthetic", "lengths": {"kind": "trace", "path": "/etc/passwd"}}},
-        {"model": f"{folder}/model.yaml"}, {"gpu": f"{folder}/card.yaml"}, {"model": "/dev/zero"},
-    ):  # fmt: skip
+        {"model": f"{folder}/model.yaml"},
+        {"gpu": f"{folder}/card.yaml"},
+        {"model": "/dev/zero"},
+    ):
         yield SCENARIO, "scenario.yaml", json.dumps(PARTS | field).encode()

@@ -52,7 +52,7 @@ def test_higher_acceptance_asks_for_longer_drafts() -> None:
         ({"draft_tokens": "4", "drafter": "off"}, "no drafter drafts"),
         ({"base": "[1]"}, "write name: value"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_asked_is_one_line(asked: dict[str, str], told: str) -> None:
     assert told in refusal(opened(**asked))
 
@@ -80,8 +80,16 @@ def test_an_example_replaces_the_question() -> None:
     answered(app)
     words = command(app)
     assert words[: words.index("--rate")] == [
-        "predict", "--model", "llama-3.3-70b", "--gpu", "h100-sxm", "--tp", "4", "--drafter", "eagle3",
-    ]  # fmt: skip
+        "predict",
+        "--model",
+        "llama-3.3-70b",
+        "--gpu",
+        "h100-sxm",
+        "--tp",
+        "4",
+        "--drafter",
+        "eagle3",
+    ]
     assert not any("kv_bits" in word or "acceptance" in word for word in words)
 
 

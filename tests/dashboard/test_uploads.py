@@ -187,19 +187,21 @@ def test_no_path_of_the_user_reaches_the_file_system(opens: list[str], secret: P
         assert app.error, content
         assert "SECRET" not in text(app) + str(cards(app))
     links = (
-        {"set": f"model={secret}/config.json"}, {"base": json.dumps(hostile.PARTS | {"model": str(secret)})},
+        {"set": f"model={secret}/config.json"},
+        {"base": json.dumps(hostile.PARTS | {"model": str(secret)})},
         {"set": f"workload={{kind: trace, path: {secret}/trace.csv}}"},
-    )  # fmt: skip
+    )
     for link in links:
         app = opened(**({} if "base" in link else QUICK) | link)
         assert not app.exception
         assert app.error, link
     for line in (
-        f"vllm serve {secret}", f"vllm serve x/y --config {secret}/model.yaml",
-        f"vllm serve x/y --speculative-config '{{\"model\": \"{secret}\", \"num_speculative_tokens\": 3}}'",
+        f"vllm serve {secret}",
+        f"vllm serve x/y --config {secret}/model.yaml",
+        f'vllm serve x/y --speculative-config \'{{"model": "{secret}", "num_speculative_tokens": 3}}\'',
         f"python -m sglang.launch_server --model-path {secret} --speculative-algorithm EAGLE3 --speculative-adaptive "
         f"--speculative-adaptive-config {secret}/config.json",
-    ):  # fmt: skip
+    ):
         pasted(app, line)
         assert not app.exception
         assert "SECRET" not in text(app) + str(cards(app))

@@ -58,7 +58,7 @@ def serving(installation: Path, folder: Path, **kwargs: object) -> Arms:
 
 def test_a_run_counts_what_the_server_did(
     installation: Path, ask: Callable[..., Scenario], folders: Checkpoints, tmp_path: Path
-) -> None:  # fmt: skip
+) -> None:
     """Rounds of 1, 2, 3 and 4 tokens make 10: each request is four rounds, of 0 to 3 accepted drafts."""
     with serving(installation, tmp_path) as arms:
         on, off = (arms.serve(one, folders) for one in (ask(), ask().without_speculation()))
@@ -70,9 +70,7 @@ def test_a_run_counts_what_the_server_did(
         assert [r.request_id for r in run.requests] == list(range(12))
         assert all(r.output_tokens == 10 and r.arrival_s < r.first_token_s < r.finish_s for r in run.requests)
         assert len(run.itl_s) == 12 * (chunks - 1)
-        in_flight = [
-            sum(a.arrival_s <= b.arrival_s < a.finish_s for a in run.requests) for b in run.requests
-        ]  # fmt: skip
+        in_flight = [sum(a.arrival_s <= b.arrival_s < a.finish_s for a in run.requests) for b in run.requests]
         assert max(in_flight) == 3  # the clients of the closed loop
     assert off.duration_s > on.duration_s
     assert sorted(path.name for path in (tmp_path / "out").glob("*.prom")) == [
@@ -82,19 +80,17 @@ def test_a_run_counts_what_the_server_did(
 
 def test_requests_of_an_open_loop_are_sent_at_their_times(
     installation: Path, ask: Callable[..., Scenario], folders: Checkpoints, tmp_path: Path
-) -> None:  # fmt: skip
+) -> None:
     question = ask("workload.arrivals={kind: poisson, rate_per_s: 40}")
     wanted = [request.arrival_s for request in question.requests()]
     with serving(installation, tmp_path) as arms:
         sent = [record.arrival_s for record in arms.serve(question, folders).requests]
-    assert all(
-        late is not None and late <= real < late + 5 for late, real in zip(wanted, sent, strict=True)
-    )  # fmt: skip
+    assert all(late is not None and late <= real < late + 5 for late, real in zip(wanted, sent, strict=True))
 
 
 def test_one_server_serves_every_load_of_a_configuration(
     installation: Path, ask: Callable[..., Scenario], folders: Checkpoints, tmp_path: Path
-) -> None:  # fmt: skip
+) -> None:
     started = list[str]()
     with serving(installation, tmp_path, starting=started.append) as arms:
         for loads in (2, 3):
@@ -114,9 +110,15 @@ def test_blocks_alternate_resume_and_compare(ask: Callable[..., Scenario], tmp_p
         duration_s = 2.0 if order[-1] == "off" else 1.0
         request = RequestRecord(0, "default", 0.0, 0.5, duration_s, 20, 10)
         return RunResult(
-            engine="vllm", scenario_sha256=scenario.sha256(), duration_s=duration_s, requests=[request], steps=[],
-            itl_s=np.zeros(0), acceptance=AcceptanceCounts(), price_source="wall clock",
-        )  # fmt: skip
+            engine="vllm",
+            scenario_sha256=scenario.sha256(),
+            duration_s=duration_s,
+            requests=[request],
+            steps=[],
+            itl_s=np.zeros(0),
+            acceptance=AcceptanceCounts(),
+            price_source="wall clock",
+        )
 
     with pytest.raises(NoAnswer):
         list(measure_blocks(arms, serve, tmp_path, 2))
@@ -139,9 +141,13 @@ TROUBLES = {
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_server_in_trouble_is_one_line_and_no_process_is_left(
-    trouble: str, installation: Path, ask: Callable[..., Scenario], folders: Checkpoints, tmp_path: Path,
+    trouble: str,
+    installation: Path,
+    ask: Callable[..., Scenario],
+    folders: Checkpoints,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("FAKE_VLLM", trouble)
     monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
     with pytest.raises(NoAnswer, match=TROUBLES[trouble]), serving(installation, tmp_path) as arms:
@@ -150,27 +156,32 @@ def test_a_server_in_trouble_is_one_line_and_no_process_is_left(
 
 
 def test_a_server_that_is_never_ready_is_given_up(
-    installation: Path, ask: Callable[..., Scenario], folders: Checkpoints, tmp_path: Path,
+    installation: Path,
+    ask: Callable[..., Scenario],
+    folders: Checkpoints,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("FAKE_VLLM", "hangs")
     monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
-    with Arms(VLLM(), engine_python(installation), tmp_path / "out", ready_s=2) as arms, pytest.raises(
-        NoAnswer, match="not ready after 2 s"
-    ):  # fmt: skip
+    with (
+        Arms(VLLM(), engine_python(installation), tmp_path / "out", ready_s=2) as arms,
+        pytest.raises(NoAnswer, match="not ready after 2 s"),
+    ):
         arms.serve(ask(), folders)
     assert_gone(tmp_path / "pids")
 
 
 def test_a_taken_port_is_said(
     installation: Path, ask: Callable[..., Scenario], folders: Checkpoints, tmp_path: Path
-) -> None:  # fmt: skip
+) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with serving(installation, tmp_path, port=other.getsockname()[1]) as arms, pytest.raises(
-            NoAnswer, match=r"port \d+ is in use .*--port"
-        ):  # fmt: skip
+        with (
+            serving(installation, tmp_path, port=other.getsockname()[1]) as arms,
+            pytest.raises(NoAnswer, match=r"port \d+ is in use .*--port"),
+        ):
             arms.serve(ask(), folders)
 
 
@@ -195,7 +206,7 @@ def test_a_killed_command_leaves_no_server(installation: Path, ask: Callable[...
 
 def test_what_vllm_cannot_do_is_said_before_it_starts(
     ask: Callable[..., Scenario], folders: Checkpoints, tmp_path: Path
-) -> None:  # fmt: skip
+) -> None:
     with pytest.raises(NoAnswer, match="none of the engines"):
         VLLM().launch(ask("speculation={program: kangaroo, max_draft_tokens: 3}"), folders, 1)
     with pytest.raises(NoAnswer, match="CPU edition cannot impose an acceptance"):

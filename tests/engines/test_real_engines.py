@@ -60,7 +60,7 @@ workload: {{kind: synthetic, requests: 8, arrivals: {{kind: closed_loop, concurr
 
 def test_the_loop_closes_on_vllm(
     vllm: Path, ask: Callable[..., Scenario], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
+) -> None:
     """Profiled, predicted, measured and compared: what a cell committed is what its rounds accepted and one each."""
     real, out = RealEngine("vllm", vllm, None, None, None), tmp_path / "out"
     validate_on_engine(ask(), real, out, minutes=2, draft_lengths=(), as_json=True)

@@ -21,10 +21,16 @@ pytest.importorskip("aiohttp", reason="the load needs aiohttp")
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RealEngine:
     python = tmp_path / "python"
     write_python(python)
-    machine = type("Machine", (), {
-        "default_dtype": "bfloat16", "facts": {"device_name": "made", "versions": {"torch": "2"}},
-        "__init__": lambda *_: None, "probe_s": lambda *_: 1e-3,
-    })  # fmt: skip
+    machine = type(
+        "Machine",
+        (),
+        {
+            "default_dtype": "bfloat16",
+            "facts": {"device_name": "made", "versions": {"torch": "2"}},
+            "__init__": lambda *_: None,
+            "probe_s": lambda *_: 1e-3,
+        },
+    )
     monkeypatch.setattr("specsim.cli.engine_served.EngineMachine", machine)
     monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
     return RealEngine("vllm", python, tmp_path / "target", tmp_path / "draft", None)
@@ -48,9 +54,7 @@ repeats: 1
     return lambda: load_case(f"{folder}/")
 
 
-def test_saturation_then_prediction_then_loads(
-    engine: RealEngine, case: Callable[[], Case], tmp_path: Path
-) -> None:  # fmt: skip
+def test_saturation_then_prediction_then_loads(engine: RealEngine, case: Callable[[], Case], tmp_path: Path) -> None:
     assert measure_engine_served(case(), "saturation", engine, None)
     rows = load_rows(case().saturation)
     assert {(row.load, row.alternative) for row in rows} == {("saturation", "off"), ("saturation", "k3")}
@@ -78,7 +82,7 @@ def test_time_that_is_up_keeps_what_was_measured(engine: RealEngine, case: Calla
 
 def test_a_server_that_dies_leaves_rows_and_no_process(
     engine: RealEngine, case: Callable[[], Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("FAKE_VLLM", "breaks")
     with pytest.raises(NoAnswer, match="has ended: RuntimeError: out of luck"):
         measure_engine_served(case(), "saturation", engine, None)

@@ -84,10 +84,19 @@ def test_answers_add_up() -> None:
 
 def ask(tmp_path: Path, *settings: str) -> tuple[Scenario, Checkpoints]:
     shape = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 128, "vocab_size": 256,
-        "head_dim": 32, "max_position_embeddings": 512, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
-    }  # fmt: skip
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 128,
+        "vocab_size": 256,
+        "head_dim": 32,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-6,
+    }
     for name in ("target", "draft"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(shape))

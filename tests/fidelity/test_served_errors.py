@@ -73,8 +73,10 @@ def test_repeats_that_cannot_tell_a_row_to_within_its_bar_are_called_for() -> No
     rows += [ran("low", "once", 0, output_throughput=100.0)]
     served = score(predicted, rows)
     assert {row.alternative: row.needs_repeats(BARS) for row in served.rows} == {
-        "steady": False, "noisy": True, "once": True,
-    }  # fmt: skip
+        "steady": False,
+        "noisy": True,
+        "once": True,
+    }
 
 
 def test_coverage_of_a_normal_law_with_its_own_interval_is_ninety_percent() -> None:

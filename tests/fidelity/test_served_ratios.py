@@ -28,9 +28,13 @@ def test_a_machine_that_slows_down_spoils_no_ratio() -> None:
 
 def test_repeats_and_loads_without_a_plain_run_are_left_out() -> None:
     rows = [
-        measured(0, "low", "off", 20.0), measured(0, "low", "k2", 10.0), measured(1, "low", "k2", 99.0),
-        measured(0, "high", "k2", 30.0), measured(0, "none", "off", None), measured(0, "none", "k2", 5.0),
-    ]  # fmt: skip
+        measured(0, "low", "off", 20.0),
+        measured(0, "low", "k2", 10.0),
+        measured(1, "low", "k2", 99.0),
+        measured(0, "high", "k2", 30.0),
+        measured(0, "none", "off", None),
+        measured(0, "none", "k2", 5.0),
+    ]
     told = [predicted(load, name, 10.0) for load in ("low", "high", "none") for name in ("off", "k2")]
     [ratio] = served_ratios(told, rows, "off")
     assert (ratio.load, ratio.alternative, ratio.measured) == ("low", "k2", 0.5)

@@ -25,10 +25,14 @@ HOST_S, HOST_PER_PASS_S = 0.001, 0.0005
 def seconds(batch: int, k: int) -> dict[str, float]:
     """A made-up machine: its true parts, by the cost model's names."""
     return {
-        "gemm": 0.02 + 0.0003 * batch * (k + 1), "lm_head": 0.002, "attention": 0.0005 * batch,
-        "elementwise": 0.0001 * batch * (k + 1) ** 1.5, "draft": (0.003 + HOST_PER_PASS_S) * k,
-        "sampling": 0.0002 * batch, "host": HOST_S,
-    }  # fmt: skip
+        "gemm": 0.02 + 0.0003 * batch * (k + 1),
+        "lm_head": 0.002,
+        "attention": 0.0005 * batch,
+        "elementwise": 0.0001 * batch * (k + 1) ** 1.5,
+        "draft": (0.003 + HOST_PER_PASS_S) * k,
+        "sampling": 0.0002 * batch,
+        "host": HOST_S,
+    }
 
 
 def measured(repeat: int, batch: int, k: int, *, slow: float = 0.0) -> GridRow:

@@ -12,8 +12,9 @@ import yaml
 from tests.fuzz.mutate import EXTREME, damaged, mutated
 
 SHORT = (
-    "--set=workload.requests=6", "--set=workload.lengths={kind: fixed, prompt_tokens: 20, output_tokens: 6}",
-)  # fmt: skip
+    "--set=workload.requests=6",
+    "--set=workload.lengths={kind: fixed, prompt_tokens: 20, output_tokens: 6}",
+)
 VERBS = (
     ["predict"],
     ["predict", "--json"],
@@ -138,8 +139,10 @@ def trace(chance: random.Random, folder: Path) -> list[str]:
     if chance.random() < 0.5:
         file.write_bytes(damaged(chance.choice((TRACE_CSV, TRACE_JSON)), chance))
     else:
-        rows = [mutated(json.loads(line), chance) if chance.random() < 0.2 else json.loads(line)
-                for line in TRACE_JSON.splitlines()]  # fmt: skip
+        rows = [
+            mutated(json.loads(line), chance) if chance.random() < 0.2 else json.loads(line)
+            for line in TRACE_JSON.splitlines()
+        ]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = folder / "scenario.yaml"
     path.write_text(yaml.safe_dump(GPU | {"workload": {"kind": "trace", "path": str(file)}}))

@@ -31,10 +31,12 @@ def scrape(path: Path, drafts: int, reached: list[int], *, engine: int = 0, mode
         f"vllm:spec_decode_num_drafts_created{{{labels}}} 1.7e+09",
         f"vllm:spec_decode_num_draft_tokens_total{{{labels}}} {drafted or drafts * len(reached)}.0",
         f"vllm:spec_decode_num_accepted_tokens_total{{{labels}}} {sum(reached)}.0",
-        *(f'vllm:spec_decode_num_accepted_tokens_per_pos_total{{{labels},position="{p}"}} {n}.0'
-          for p, n in enumerate(reached)),
+        *(
+            f'vllm:spec_decode_num_accepted_tokens_per_pos_total{{{labels},position="{p}"}} {n}.0'
+            for p, n in enumerate(reached)
+        ),
         f"vllm:num_requests_running{{{labels}}} 7.0",
-    ]  # fmt: skip
+    ]
     text = path.read_text() if path.exists() else ""
     path.write_text(text + "\n".join(lines) + "\n")
     return str(path)
@@ -88,10 +90,15 @@ def test_shorter_drafts_are_told(tmp_path: Path) -> None:
 
 def bench(**changes: Any) -> dict[str, Any]:
     return {
-        "backend": "vllm", "completed": 10, "spec_decode_acceptance_rate": 66.7, "spec_decode_acceptance_length": 3.0,
-        "spec_decode_num_drafts": 100, "spec_decode_draft_tokens": 300, "spec_decode_accepted_tokens": 200,
+        "backend": "vllm",
+        "completed": 10,
+        "spec_decode_acceptance_rate": 66.7,
+        "spec_decode_acceptance_length": 3.0,
+        "spec_decode_num_drafts": 100,
+        "spec_decode_draft_tokens": 300,
+        "spec_decode_accepted_tokens": 200,
         "spec_decode_per_position_acceptance_rates": [0.9, 0.7, 0.4],
-    } | changes  # fmt: skip
+    } | changes
 
 
 def test_bench_serve_results_are_read_and_added_up(tmp_path: Path) -> None:
@@ -191,9 +198,13 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
 def response(accepted: list[int], drafted: list[int]) -> dict[str, Any]:
     ends = [accepted.count(j) for j in range(4)]
     stats = {
-        "acceptance_histogram": ends, "num_spec_steps": len(accepted), "num_draft_tokens": sum(drafted),
-        "num_spec_tokens": 3, "per_step_accepted": accepted, "per_step_drafted": drafted,
-    }  # fmt: skip
+        "acceptance_histogram": ends,
+        "num_spec_steps": len(accepted),
+        "num_draft_tokens": sum(drafted),
+        "num_spec_tokens": 3,
+        "per_step_accepted": accepted,
+        "per_step_drafted": drafted,
+    }
     return {"id": "x", "choices": [], "metrics": {"speculative_decoding": stats}}
 
 

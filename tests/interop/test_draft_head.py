@@ -18,22 +18,33 @@ from specsim.specs.catalog import load_model
 from specsim.speculation.program import load_program
 
 WIDTHS: dict[str, Any] = {
-    "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
-    "vocab_size": 128256, "max_position_embeddings": 2048,
-}  # fmt: skip
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "max_position_embeddings": 2048,
+}
 EAGLE3 = WIDTHS | {
-    "architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama", "num_hidden_layers": 1,
+    "architectures": ["LlamaForCausalLMEagle3"],
+    "model_type": "llama",
+    "num_hidden_layers": 1,
     "draft_vocab_size": 32000,
-}  # fmt: skip
+}
 DFLASH = WIDTHS | {
-    "architectures": ["DFlashDraftModel"], "model_type": "qwen3", "num_hidden_layers": 5, "block_size": 16,
+    "architectures": ["DFlashDraftModel"],
+    "model_type": "qwen3",
+    "num_hidden_layers": 5,
+    "block_size": 16,
     "dflash_config": {"target_layer_ids": [1, 9, 17, 25, 33]},
-}  # fmt: skip
+}
 SPECULATORS = {
-    "architectures": ["Eagle3Speculator"], "speculators_model_type": "eagle3", "draft_vocab_size": 32000,
+    "architectures": ["Eagle3Speculator"],
+    "speculators_model_type": "eagle3",
+    "draft_vocab_size": 32000,
     "eagle_aux_hidden_state_layer_ids": [2, 16, 29],
     "transformer_layer_config": WIDTHS | {"model_type": "llama", "num_hidden_layers": 1},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -132,9 +143,13 @@ def test_the_speculators_format_tells_the_same_head(tmp_path: Path) -> None:
 def test_a_head_is_the_drafter_of_a_scenario(tmp_path: Path) -> None:
     head = folder(tmp_path / "head", EAGLE3)
     settings = [
-        "model=llama-3.1-8b", "gpu=h200", f"speculation={{program: {head}, max_draft_tokens: 3}}", "weights=null",
-        "deployment={}", "cost={source: roofline}",
-    ]  # fmt: skip
+        "model=llama-3.1-8b",
+        "gpu=h200",
+        f"speculation={{program: {head}, max_draft_tokens: 3}}",
+        "weights=null",
+        "deployment={}",
+        "cost={source: roofline}",
+    ]
     scenario = load_scenario("cpu-144m", settings)
     assert scenario.speculation is not None
     assert scenario.speculation.program == head_program(head)
@@ -157,12 +172,16 @@ def test_sequences_beyond_a_heads_positions_are_warned_of(tmp_path: Path) -> Non
             load_scenario(
                 "cpu-144m",
                 [
-                    "model=llama-3.1-8b", "gpu=h200", f"speculation={{program: {head}, max_draft_tokens: 3}}",
-                    "weights=null", "deployment={}", "cost={source: roofline}",
+                    "model=llama-3.1-8b",
+                    "gpu=h200",
+                    f"speculation={{program: {head}, max_draft_tokens: 3}}",
+                    "weights=null",
+                    "deployment={}",
+                    "cost={source: roofline}",
                     f"workload.lengths={{kind: fixed, prompt_tokens: {prompt}, output_tokens: 100}}",
                 ],
             )
-        )  # fmt: skip
+        )
 
     asked(1000)
     with pytest.warns(UserWarning, match="the drafter eagle3 was made for 2048 positions .* grow to 4100 tokens"):
@@ -245,9 +264,15 @@ def test_a_head_of_another_target_and_what_its_price_leaves_out_are_warned_of(tm
     head = folder(tmp_path / "head", PUBLISHED["gpt-oss-20b-eagle3-moe"][0])
     speculation = load_scenario(
         "cpu-144m",
-        ["model=llama-3.1-8b", "gpu=h200", f"speculation={{program: {head}}}", "weights=null", "deployment={}",
-         "cost={source: roofline}"],
-    ).speculation  # fmt: skip
+        [
+            "model=llama-3.1-8b",
+            "gpu=h200",
+            f"speculation={{program: {head}}}",
+            "weights=null",
+            "deployment={}",
+            "cost={source: roofline}",
+        ],
+    ).speculation
     assert speculation is not None
     with pytest.warns(UserWarning, match="the drafter eagle3") as said:
         speculation.warn_of_limits(load_model("llama-3.1-8b"), 1000)

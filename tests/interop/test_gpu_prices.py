@@ -31,8 +31,10 @@ def catalogue(tmp_path: Path) -> Path:
 def test_a_catalogue_gives_the_cheapest_offer_of_each_gpu(catalogue: Path) -> None:
     found = read_gpu_prices(catalogue)
     assert {name: offer.usd_per_gpu_hour for name, offer in found.items()} == {
-        "H100-SXM": 2.5, "A100-40GB": 1.3, "A100-80GB": 2.0
-    }  # fmt: skip
+        "H100-SXM": 2.5,
+        "A100-40GB": 1.3,
+        "A100-80GB": 2.0,
+    }
     assert found["H100-SXM"].where == "eight, there"
 
 
@@ -48,17 +50,23 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text("h100: 2.5\nH200: 3.4\n")
     assert {name: offer.usd_per_gpu_hour for name, offer in read_gpu_prices(path).items()} == {
-        "H100-SXM": 2.5, "H200": 3.4
-    }  # fmt: skip
+        "H100-SXM": 2.5,
+        "H200": 3.4,
+    }
     with pytest.raises(InvalidInput, match="no region"):
         read_gpu_prices(path, region="here")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("h100: free\n", "'free' is no price"), ("h100: -1\n", "no price"), ("h101: 2\n", "h101"),
-     ("h100: .nan\n", "no price"), ("h100: true\n", "no price")],
-)  # fmt: skip
+    [
+        ("h100: free\n", "'free' is no price"),
+        ("h100: -1\n", "no price"),
+        ("h101: 2\n", "h101"),
+        ("h100: .nan\n", "no price"),
+        ("h100: true\n", "no price"),
+    ],
+)
 def test_wrong_prices_are_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(text)
@@ -68,11 +76,13 @@ def test_wrong_prices_are_told_in_one_line(tmp_path: Path, text: str, message: s
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a,b\n1,2\n", "no column AcceleratorName"),
-     ("AcceleratorName,AcceleratorCount,Price\nH100,0,2\n", "line 2: AcceleratorCount '0'"),
-     ("AcceleratorName,AcceleratorCount,Price\nH100,8,cheap\n", "line 2: Price: 'cheap'"),
-     ("AcceleratorName,AcceleratorCount,Price\nT4,8,1\n", "no offers")],
-)  # fmt: skip
+    [
+        ("a,b\n1,2\n", "no column AcceleratorName"),
+        ("AcceleratorName,AcceleratorCount,Price\nH100,0,2\n", "line 2: AcceleratorCount '0'"),
+        ("AcceleratorName,AcceleratorCount,Price\nH100,8,cheap\n", "line 2: Price: 'cheap'"),
+        ("AcceleratorName,AcceleratorCount,Price\nT4,8,1\n", "no offers"),
+    ],
+)
 def test_a_wrong_catalogue_is_told_in_one_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "vms.csv"
     path.write_text(content)

@@ -154,14 +154,18 @@ def test_experts_have_many_names(alias: str) -> None:
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}}, 8),
         ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}, 4),
         (
-            {"quantization_config": {"quant_method": "compressed-tensors",
-                                     "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}},
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}},
+                }
+            },
             8,
         ),
         ({"compression_config": {"config_groups": {"g": {"weights": {"num_bits": 4}}, "kv": {"weights": None}}}}, 4),
         ({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": None}}, 16),
     ],
-)  # fmt: skip
+)
 def test_weight_bits_come_from_the_quantization(more: dict[str, Any], bits: float) -> None:
     assert model_from_config({**TINY, **more}).weight_bits == bits
 
@@ -238,7 +242,7 @@ def test_the_name_comes_from_the_file() -> None:
         ({"mlp_bias": True}, "mlp_bias without attention_bias"),
         ({"model_type": "opt", "word_embed_proj_dim": 32}, "opt-350m"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_covered_gets_one_line(more: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message) as raised:
         model_from_config({**TINY, **more})
@@ -308,12 +312,21 @@ def test_layers_of_drafting_beyond_the_models_own_are_left_out() -> None:
     listed = ["full_attention", "sliding_attention", "sliding_attention", "full_attention", "full_attention"]
     model = model_from_config(
         {
-            **TINY, "model_type": "step3p5", "num_hidden_layers": 4, "num_nextn_predict_layers": 1,
-            "layer_types": listed, "sliding_window": 8, "num_attention_groups": 2, "moe_num_experts": 6,
-            "moe_top_k": 2, "moe_intermediate_size": 32, "moe_layers_enum": "2,3", "share_expert_dim": 32,
+            **TINY,
+            "model_type": "step3p5",
+            "num_hidden_layers": 4,
+            "num_nextn_predict_layers": 1,
+            "layer_types": listed,
+            "sliding_window": 8,
+            "num_attention_groups": 2,
+            "moe_num_experts": 6,
+            "moe_top_k": 2,
+            "moe_intermediate_size": 32,
+            "moe_layers_enum": "2,3",
+            "share_expert_dim": 32,
             "attention_other_setting": {"num_attention_heads": 6, "num_attention_groups": 2},
         }
-    )  # fmt: skip
+    )
     assert model.mtp_layers == 1
     assert [getattr(layer.mixers[0], "window", None) for layer in model.layers()] == [None, 8, 8, None]
     assert [getattr(layer.mixers[0], "num_heads", None) for layer in model.layers()] == [4, 6, 6, 4]

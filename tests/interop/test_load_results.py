@@ -22,16 +22,21 @@ AIPERF = {
     "output_token_throughput": {"unit": "tokens/sec", "avg": 1638.4},
     "time_to_first_token": {"unit": "ms", "avg": 90.0, "p50": 80.1, "p99": 200.0},
     "inter_token_latency": {"unit": "ms", "avg": 8.2, "p50": 8.1},
-    "input_sequence_length": {"avg": 719.0}, "output_sequence_length": {"avg": 256.0},
-    "request_count": {"avg": 64.0}, "input_config": {"loadgen": {"concurrency": 8}},
-}  # fmt: skip
+    "input_sequence_length": {"avg": 719.0},
+    "output_sequence_length": {"avg": 256.0},
+    "request_count": {"avg": 64.0},
+    "input_config": {"loadgen": {"concurrency": 8}},
+}
 
 
 def guidellm(**successful: float) -> dict[str, Any]:
     means = {
-        "requests_per_second": 6.4, "output_tokens_per_second": 1638.4, "prompt_token_count": 719.0,
-        "output_token_count": 256.0, "request_concurrency": 7.8,
-    } | successful  # fmt: skip
+        "requests_per_second": 6.4,
+        "output_tokens_per_second": 1638.4,
+        "prompt_token_count": 719.0,
+        "output_token_count": 256.0,
+        "request_concurrency": 7.8,
+    } | successful
     metrics: dict[str, Any] = {name: {"successful": {"mean": value}} for name, value in means.items()}
     metrics["time_to_first_token_ms"] = {"successful": {"mean": 90.0, "median": 80.1, "percentiles": {"p99": 200.0}}}
     metrics["request_totals"] = {"successful": 64, "errored": 0}

@@ -11,9 +11,14 @@ from specsim.errors import InvalidInput
 from specsim.interop.huggingface import model_from_config
 
 TINY: dict[str, Any] = {
-    "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 4,
-    "intermediate_size": 128, "vocab_size": 100, "torch_dtype": "bfloat16",
-}  # fmt: skip
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 4,
+    "intermediate_size": 128,
+    "vocab_size": 100,
+    "torch_dtype": "bfloat16",
+}
 EXPERTS = TINY | {
     "model_type": "deepseek_v3", "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
     "n_shared_experts": 1, "first_k_dense_replace": 1, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8,
@@ -100,10 +105,12 @@ def test_a_checkpoint_tells_its_format_not_its_bits_alone(block: dict[str, Any],
 @pytest.mark.parametrize(
     "ignored",
     [
-        {"ignore": ["re:.*self_attn.*"]}, {"exclude_modules": ["*self_attn*"]},
-        {"modules_to_not_convert": ["model.layers.*.self_attn"]}, {"ignored_layers": ["self_attn"]},
+        {"ignore": ["re:.*self_attn.*"]},
+        {"exclude_modules": ["*self_attn*"]},
+        {"modules_to_not_convert": ["model.layers.*.self_attn"]},
+        {"ignored_layers": ["self_attn"]},
     ],
-)  # fmt: skip
+)
 def test_what_every_layer_leaves_out_stays_wide(ignored: dict[str, Any]) -> None:
     found = stored({"quant_method": "mxfp4"} | ignored)
     assert found["qkv"] == found["attention_output"] == {16}
@@ -122,19 +129,31 @@ def test_layers_are_left_out_one_by_one() -> None:
 
 
 def test_routed_experts_alone_are_narrow() -> None:
-    found = stored(weights(num_bits=4, group_size=32, type="int") | {
-        "ignore": ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*", r"re:.*mlp\.(gate|up|gate_up|down)_proj.*"]
-    }, EXPERTS)  # fmt: skip
+    found = stored(
+        weights(num_bits=4, group_size=32, type="int")
+        | {
+            "ignore": [
+                "lm_head",
+                "re:.*self_attn.*",
+                "re:.*shared_experts.*",
+                r"re:.*mlp\.(gate|up|gate_up|down)_proj.*",
+            ]
+        },
+        EXPERTS,
+    )
     assert found["expert_gate_up"] == found["expert_down"] == {4.5}
     assert {*found["query_up"], *found["kv_down"], *found["shared_down"], *found["gate_up"]} == {16}
 
 
 def test_listed_layers_have_their_own_algorithms() -> None:
     listed = {
-        **{f"model.layers.{i}.mlp.{name}": {"quant_algo": "NVFP4", "group_size": 16}
-           for i in range(4) for name in ("gate_proj", "up_proj", "down_proj")},
+        **{
+            f"model.layers.{i}.mlp.{name}": {"quant_algo": "NVFP4", "group_size": 16}
+            for i in range(4)
+            for name in ("gate_proj", "up_proj", "down_proj")
+        },
         **{f"model.layers.{i}.self_attn.q_proj": {"quant_algo": "FP8"} for i in range(4)},
-    }  # fmt: skip
+    }
     found = stored({"quant_algo": "MIXED_PRECISION", "quantized_layers": listed, "exclude_modules": ["mtp.layers.0*"]})
     assert (found["gate_up"], found["qkv"], found["attention_output"]) == ({4.5}, {8}, {16})
 

@@ -237,13 +237,19 @@ speculative_config: {decoding_type: MTP, max_draft_len: 2}
 def test_tensorrt_llms_file_says_the_whole_server() -> None:
     server = read_server(TRTLLM)
     assert server.engine == {
-        "max_num_seqs": 256, "max_num_batched_tokens": 8320, "prefix_caching": False,
+        "max_num_seqs": 256,
+        "max_num_batched_tokens": 8320,
+        "prefix_caching": False,
         "num_kv_blocks": 2000,  # of its own 32 tokens
         "graph_sizes": (3, 6, 12),  # so many requests of 1 + 2 tokens
-    }  # fmt: skip
+    }
     assert server.deployment == {
-        "tensor_parallel": 1, "data_parallel": 8, "replicas": 8, "expert_parallel": True, "kv_bits": 8,
-    }  # fmt: skip
+        "tensor_parallel": 1,
+        "data_parallel": 8,
+        "replicas": 8,
+        "expert_parallel": True,
+        "kv_bits": 8,
+    }
     assert server.notes == (
         "known, and not modelled: --stream-interval, --cuda-graph-config.enable-padding, --moe-config",
         "without bearing on speed: --print-iter-log",

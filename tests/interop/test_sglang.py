@@ -53,9 +53,7 @@ def test_a_schedule_survives_the_way_out_and_in(changes: dict[int, int], first: 
             steps.append((batch, k))
     assume(any(k for _, k in steps))
     graphs = sorted({batch - 1 for batch, _ in steps[1:]} | {160}) if captured else None
-    config = EngineConfig(
-        method="eagle", draft_model="m", policy=steps_policy(tuple(steps)), graph_batch_sizes=graphs
-    )  # fmt: skip
+    config = EngineConfig(method="eagle", draft_model="m", policy=steps_policy(tuple(steps)), graph_batch_sizes=graphs)
     written = write_sglang(config)
     files = {name: json.loads(content) for name, content in written.files.items()}
     again = read_sglang(written.text, adaptive=files.get(FILE))
@@ -93,9 +91,12 @@ def test_padding_to_a_graph_moves_a_change() -> None:
 def test_slots_with_several_candidates_are_a_policy() -> None:
     """A slot's own knob counts before the one of all slots; what is not modelled is kept."""
     content = {
-        "ema_alpha": 0.3, "down_hysteresis": -0.5, "ceiling_coeff": 2,
-        "1": {"candidate_steps": [7, 1, 3]}, "16": {"candidate_steps": [0, 1], "down_hysteresis": 0.0},
-    }  # fmt: skip
+        "ema_alpha": 0.3,
+        "down_hysteresis": -0.5,
+        "ceiling_coeff": 2,
+        "1": {"candidate_steps": [7, 1, 3]},
+        "16": {"candidate_steps": [0, 1], "down_hysteresis": 0.0},
+    }
     config = read_sglang(f"{ADAPTIVE} --speculative-num-steps 3", adaptive=content)
     assert config.policy == TieredPolicy(
         tiers=(
@@ -153,7 +154,7 @@ def test_without_a_file_sglangs_own_slots_count() -> None:
         ("DFLASH --speculative-draft-model-path h --speculative-dflash-block-size 16", "dflash", 15),
         ("DSPARK --speculative-draft-model-path h --speculative-dspark-block-size 7", "dspark", 7),
     ],
-)  # fmt: skip
+)
 def test_algorithms_and_what_they_draft(flags: str, method: str, k: int) -> None:
     config = read_sglang(f"--speculative-algorithm {flags}")
     assert (config.method, config.draft_tokens(1), config.tree) == (method, k, None)
@@ -248,9 +249,10 @@ def test_limits_and_unknown_flags_round_trip() -> None:
     limits = {"max_num_seqs": 64, "block_size": 64, "num_kv_blocks": 100, "chunked_prefill": False, "graph_sizes": ()}
     assert config.limits == limits
     assert config.kept == {
-        "speculative_token_map": "map.pt", "speculative_use_rejection_sampling": True,
+        "speculative_token_map": "map.pt",
+        "speculative_use_rejection_sampling": True,
         "speculative_frobnicate": ["1", "2"],
-    }  # fmt: skip
+    }
     assert any(note.startswith("kept, and unknown to SGLang: speculative_frobnicate") for note in config.notes)
     again = read_sglang(write_sglang(config).text)
     assert (again.limits, again.kept) == (config.limits, config.kept)
@@ -264,9 +266,12 @@ def test_imposed_acceptance_is_an_environment_variable() -> None:
     assert written.text.startswith("SGLANG_SIMULATE_ACC_LEN=2.5 ")
     assert read_sglang(written.text).acceptance_rates == config.acceptance_rates
     uneven = EngineConfig(
-        method="eagle", draft_model="h", num_speculative_tokens=2, acceptance_rates=(0.7, 0.4),
+        method="eagle",
+        draft_model="h",
+        num_speculative_tokens=2,
+        acceptance_rates=(0.7, 0.4),
         limits={"max_num_seqs": 8},
-    )  # fmt: skip
+    )
     assert write_sglang(uneven).notes == (
         "SGLang imposes the mean acceptance length only; the spread over positions is lost",
     )

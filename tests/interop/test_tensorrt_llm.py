@@ -51,9 +51,10 @@ def test_a_schedule_means_what_the_engine_does_with_it(schedule: dict[int, int],
 
 
 @given(
-    st.dictionaries(st.integers(2, 150), st.integers(0, 6), max_size=6), st.integers(1, 6),
+    st.dictionaries(st.integers(2, 150), st.integers(0, 6), max_size=6),
+    st.integers(1, 6),
     st.sampled_from(["last", "first"]),
-)  # fmt: skip
+)
 def test_any_policy_is_written_exactly_or_refused(changes: dict[int, int], first: int, keys: Keys) -> None:
     steps = [(1, first)]
     for batch, k in sorted(changes.items()):
@@ -147,9 +148,12 @@ def test_a_file_its_limits_and_its_faults(tmp_path: Path) -> None:
     config = read_tensorrt_llm(file)
     assert (config.method, config.draft_model, config.draft_tokens(7)) == ("draft_model", "/models/small", 3)
     assert config.limits == {
-        "max_num_seqs": 64, "max_num_batched_tokens": 4096, "block_size": 32, "num_kv_blocks": 100,
+        "max_num_seqs": 64,
+        "max_num_batched_tokens": 4096,
+        "block_size": 32,
+        "num_kv_blocks": 100,
         "chunked_prefill": True,
-    }  # fmt: skip
+    }
     assert config.graph_batch_sizes == (1, 2, 4)
     assert any("free_gpu_memory_fraction" in note for note in config.notes)
     again = read_text(write_tensorrt_llm(config).text)

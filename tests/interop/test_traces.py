@@ -179,10 +179,13 @@ def test_bailian_counts_seconds_and_small_blocks(tmp_path: Path) -> None:
     ]  # fmt: skip
     trace = read_trace(write(tmp_path, *map(json.dumps, rows)))
     assert trace.format == "bailian"
-    assert [(r.arrival_s, r.prompt_tokens, r.request_class, r.prefix_hashes, r.hash_block_tokens)
-            for r in trace.requests.rows()] == [
-        (0.0, 20, "text", (4, 9), 16), (2.5, 33, "image", (4, 9, 11), 16),
-    ]  # fmt: skip
+    assert [
+        (r.arrival_s, r.prompt_tokens, r.request_class, r.prefix_hashes, r.hash_block_tokens)
+        for r in trace.requests.rows()
+    ] == [
+        (0.0, 20, "text", (4, 9), 16),
+        (2.5, 33, "image", (4, 9, 11), 16),
+    ]
 
 
 def test_mooncake_prefix_hashes_are_kept(tmp_path: Path) -> None:
@@ -201,15 +204,19 @@ BURST = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,
 
 @pytest.mark.parametrize("header", [BURST, BURST.replace("Session ID,Elapsed time,", "")])
 def test_burstgpt_is_read_by_name_and_failed_rows_are_counted(tmp_path: Path, header: str) -> None:
-    rows = ["5,a,1.0,GPT-4,472,18,490,Conversation log", "45,b,2.0,ChatGPT,1087,0,1087,API log",
-            "118,c,3.0,GPT-4,417,276,693,API log"]  # fmt: skip
+    rows = [
+        "5,a,1.0,GPT-4,472,18,490,Conversation log",
+        "45,b,2.0,ChatGPT,1087,0,1087,API log",
+        "118,c,3.0,GPT-4,417,276,693,API log",
+    ]
     if "Session" not in header:
         rows = [",".join((row.split(",")[0], *row.split(",")[3:])) for row in rows]
     trace = read_trace(write(tmp_path, header, *rows))
     assert (trace.format, trace.dropped) == ("burstgpt", 1)
     assert [(r.arrival_s, r.prompt_tokens, r.output_tokens, r.request_class) for r in trace.requests.rows()] == [
-        (0.0, 472, 18, "Conversation log"), (113.0, 417, 276, "API log"),
-    ]  # fmt: skip
+        (0.0, 472, 18, "Conversation log"),
+        (113.0, 417, 276, "API log"),
+    ]
 
 
 def test_a_trace_of_failures_holds_no_requests(tmp_path: Path) -> None:
@@ -228,17 +235,24 @@ def test_vidur_lengths_have_no_arrivals(tmp_path: Path) -> None:
 
 def test_sharegpt_texts_become_estimated_lengths(tmp_path: Path) -> None:
     talks = [
-        {"id": "x", "conversations": [{"from": "human", "value": "a" * 40}, {"from": "gpt", "value": "b" * 400},
-                                      {"from": "human", "value": "ignored"}]},
+        {
+            "id": "x",
+            "conversations": [
+                {"from": "human", "value": "a" * 40},
+                {"from": "gpt", "value": "b" * 400},
+                {"from": "human", "value": "ignored"},
+            ],
+        },
         {"id": "y", "conversations": [{"from": "human", "value": "no answer"}]},
         {"id": "z", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "r"}]},
-    ]  # fmt: skip
+    ]
     path = write(tmp_path, json.dumps(talks))
     requests = read_trace(path).requests
     assert requests.arrival_s is None
     assert list(zip(requests.prompt_tokens.tolist(), requests.output_tokens.tolist(), strict=True)) == [
-        (10, 100), (1, 1),
-    ]  # fmt: skip
+        (10, 100),
+        (1, 1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -252,14 +266,22 @@ def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_any_columns_by_name(tmp_path: Path) -> None:
     path = write(tmp_path, "when,in,out,tag,prefix", '7000,5,6,code,"[1, 2]"', "4000,7,8,,")
-    columns = TraceFormat.model_validate({
-        "arrival": "when", "prompt": "in", "output": "out", "class": "tag", "hashes": "prefix",
-        "hash_block_tokens": 4, "time_unit": "ms",
-    })  # fmt: skip
+    columns = TraceFormat.model_validate(
+        {
+            "arrival": "when",
+            "prompt": "in",
+            "output": "out",
+            "class": "tag",
+            "hashes": "prefix",
+            "hash_block_tokens": 4,
+            "time_unit": "ms",
+        }
+    )
     found = rows_of(path, columns=columns)
     assert found == [
-        RequestSpec(0, 0.0, 7, 8), RequestSpec(1, 3.0, 5, 6, "code", prefix_hashes=(1, 2), hash_block_tokens=4),
-    ]  # fmt: skip
+        RequestSpec(0, 0.0, 7, 8),
+        RequestSpec(1, 3.0, 5, 6, "code", prefix_hashes=(1, 2), hash_block_tokens=4),
+    ]
     with pytest.raises(InvalidInput, match="no column 'inn' among when, in, out, tag, prefix"):
         read_trace(path, columns=columns.model_copy(update={"prompt": "inn"}))
 
@@ -366,13 +388,16 @@ def test_no_file_does_worse_than_a_one_line_refusal(tmp_path: Path, content: byt
 @given(
     rows=st.lists(
         st.tuples(
-            st.integers(0, 10**7), st.integers(1, MAX_TOKENS), st.integers(1, MAX_TOKENS),
+            st.integers(0, 10**7),
+            st.integers(1, MAX_TOKENS),
+            st.integers(1, MAX_TOKENS),
             st.sampled_from(("code", "chat, long", 'say "x"')),
         ),
-        min_size=1, max_size=40,
+        min_size=1,
+        max_size=40,
     ),
     name=st.sampled_from(sorted(FORMATS)),
-)  # fmt: skip
+)
 def test_every_format_reads_back_what_was_written(
     tmp_path: Path, rows: list[tuple[int, int, int, str]], name: str
 ) -> None:

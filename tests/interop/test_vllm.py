@@ -186,9 +186,14 @@ def test_a_whole_command_line() -> None:
     )
     config = read_vllm(line)
     assert config.limits == {
-        "max_num_seqs": 64, "max_num_batched_tokens": 4096, "block_size": 32, "gpu_memory_utilization": 0.8,
-        "num_kv_blocks": 500, "chunked_prefill": False, "async_scheduling": True,
-    }  # fmt: skip
+        "max_num_seqs": 64,
+        "max_num_batched_tokens": 4096,
+        "block_size": 32,
+        "gpu_memory_utilization": 0.8,
+        "num_kv_blocks": 500,
+        "chunked_prefill": False,
+        "async_scheduling": True,
+    }
     assert config.num_speculative_tokens == 3
     assert read_vllm(write_vllm(config).text).limits == config.limits
     graphs = read_vllm(f"{line} --cudagraph-capture-sizes 1 2 4")
@@ -203,10 +208,13 @@ def test_how_the_scheduler_admits() -> None:
         "--speculative-config.method ngram --speculative-config.num_speculative_tokens 3"
     )
     assert config.limits == {
-        "prefix_caching": True, "scheduling_policy": "priority", "watermark": 0.05,
-        "long_prefill_token_threshold": 512, "long_prefill_token_threshold_adaptive": True,
+        "prefix_caching": True,
+        "scheduling_policy": "priority",
+        "watermark": 0.05,
+        "long_prefill_token_threshold": 512,
+        "long_prefill_token_threshold_adaptive": True,
         "scheduler_reserve_full_isl": False,
-    }  # fmt: skip
+    }
     assert read_vllm(write_vllm(config).text).limits == config.limits
 
 
@@ -227,9 +235,11 @@ def test_prompt_lookup_defaults(low: int | None, high: int | None, expected: tup
 def test_a_synthetic_length_has_that_mean_and_round_trips(k: int, part: float) -> None:
     length = 1 + part * k
     given_text = {
-        "method": "ngram", "num_speculative_tokens": k, "rejection_sample_method": "synthetic",
+        "method": "ngram",
+        "num_speculative_tokens": k,
+        "rejection_sample_method": "synthetic",
         "synthetic_acceptance_length": length,
-    }  # fmt: skip
+    }
     config = read_vllm(given_text)
     assert config.acceptance_rates is not None
     assert 1 + sum(config.acceptance_rates) == pytest.approx(length)
@@ -247,10 +257,13 @@ def test_what_vllm_cannot_say_is_one_line() -> None:
         method="eagle", draft_model="m", policy=TieredPolicy(tiers=(Tier(first_batch=1, choices=(1, 3)),))
     )
     cases = (
-        (tree, "topk 4"), (never, "drafts nothing"), (automaton, "no method 'suffix_automaton'"),
+        (tree, "topk 4"),
+        (never, "drafts nothing"),
+        (automaton, "no method 'suffix_automaton'"),
         (headless, "name one"),
-        (left_open, "leaves the draft length"), (adaptive, "drafts of 1, 3"),
-    )  # fmt: skip
+        (left_open, "leaves the draft length"),
+        (adaptive, "drafts of 1, 3"),
+    )
     for config, rule in cases:
         with pytest.raises(NoAnswer, match=rule) as caught:
             write_vllm(config)
@@ -278,9 +291,14 @@ def test_table_and_ranges_mean_the_same() -> None:
 
 
 values = st.one_of(
-    st.none(), st.booleans(), st.integers(-1, 9), st.floats(), st.sampled_from(["", "ngram", "3"]),
-    st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=3), st.dictionaries(st.just("a"), st.integers()),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(-1, 9),
+    st.floats(),
+    st.sampled_from(["", "ngram", "3"]),
+    st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=3),
+    st.dictionaries(st.just("a"), st.integers()),
+)
 
 
 @given(

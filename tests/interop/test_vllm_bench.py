@@ -15,9 +15,15 @@ from specsim.profiles.steps import CPU_GRID, CUDA_GRID, QUICK_GRID, StepShape
 def entry(name="verify", *, requests=None, median_us=900.0, samples=None, drafter=False, **extra):
     samples = [median_us - 10, median_us, median_us + 10] if samples is None else samples
     latency = {
-        "timer": "graph_events", "median": median_us, "mean": median_us, "std": 8.0, "min": median_us - 10,
-        "sample_spread_pct": 0.2, "count": 3, "samples_us": samples,
-    }  # fmt: skip
+        "timer": "graph_events",
+        "median": median_us,
+        "mean": median_us,
+        "std": 8.0,
+        "min": median_us - 10,
+        "sample_spread_pct": 0.2,
+        "count": 3,
+        "samples_us": samples,
+    }
     rank = {"num_tokens": 8, "kv_blocks": 40, "routing": "real", "latency_us": latency, "graph_vs_eager": {}}
     if drafter:
         rank["drafter"] = {"method": "eagle3", "num_draft_tokens": 3, "acceptance": "all"}
@@ -125,10 +131,12 @@ def valid_for_vllm(request):
     prefix = request["kv_len"] - request["query_len"]
     decode = prefix > 0 and request["query_len"] == 1 + request["num_draft_tokens"]
     return (
-        request["query_len"] >= 1 and prefix >= 0 and request["count"] >= 1
+        request["query_len"] >= 1
+        and prefix >= 0
+        and request["count"] >= 1
         and (not request["num_draft_tokens"] or decode)
         and (not request["chunked"] or (prefix > 0 and not decode))
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("grid", [CPU_GRID, CUDA_GRID, QUICK_GRID])

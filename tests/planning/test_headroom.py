@@ -17,17 +17,25 @@ from specsim.speculation.policy import FixedPolicy, PlusMinusPolicy, ProfiledPol
 def scenario(acceptance: dict[str, Any], prompt: int = 512) -> Scenario:
     return Scenario.model_validate(
         {
-            "schema": 1, "name": "alone", "model": "llama-3.1-8b", "gpu": "h200", "cost": {"source": "roofline"},
+            "schema": 1,
+            "name": "alone",
+            "model": "llama-3.1-8b",
+            "gpu": "h200",
+            "cost": {"source": "roofline"},
             "speculation": {
-                "program": "draft-model", "draft_model": "llama-3.2-1b", "max_draft_tokens": 5,
+                "program": "draft-model",
+                "draft_model": "llama-3.2-1b",
+                "max_draft_tokens": 5,
                 "acceptance": acceptance,
             },
             "workload": {
-                "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 20.0}, "requests": 10,
+                "kind": "synthetic",
+                "arrivals": {"kind": "poisson", "rate_per_s": 20.0},
+                "requests": 10,
                 "lengths": {"kind": "fixed", "prompt_tokens": prompt, "output_tokens": 193},
             },
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("policy", [FixedPolicy(k=2), ProfiledPolicy(), PlusMinusPolicy(), ThroughputPolicy()])

@@ -109,9 +109,10 @@ def test_pools_are_divided_as_trying_all_divisions_does(drafter: DrafterChoice |
     (candidate,), _ = candidates(asked, space)
     fleets = Fleets(candidate, option.slo, option.fleets.residence_s)
     total = next(
-        total for total in range(Bounds(candidate, option.slo, load).least_replicas() - 1, MOST)
+        total
+        for total in range(Bounds(candidate, option.slo, load).least_replicas() - 1, MOST)
         if any(fleets.verdict(candidate.sized(total, prefill), load).met for prefill in range(1, total))
-    )  # fmt: skip
+    )
     assert option.replicas == total > 2
     pools = option.size.deployment.disaggregation
     assert pools is not None
@@ -243,9 +244,12 @@ def test_tables_fit_a_terminal_of_80_columns(planned: Plan) -> None:
 
 @pytest.mark.parametrize(
     ("slo", "limit"),
-    [({"tpot_s": {"p95": 1e-4}}, "tpot p95"), ({"ttft_s": {"p50": 1e-3}, "tpot_s": {"p95": 1.0}}, "ttft p50"),
-     ({"goodput": {"e2e_s": 0.05, "share": 0.9}}, "goodput")],
-)  # fmt: skip
+    [
+        ({"tpot_s": {"p95": 1e-4}}, "tpot p95"),
+        ({"ttft_s": {"p50": 1e-3}, "tpot_s": {"p95": 1.0}}, "ttft p50"),
+        ({"goodput": {"e2e_s": 0.05, "share": 0.9}}, "goodput"),
+    ],
+)
 def test_an_impossible_slo_names_the_limit_and_by_how_much(slo: dict[str, Any], limit: str) -> None:
     space = Space(gpus=GPUS[1:], tensor_parallel=(1,))
     with pytest.raises(NoAnswer, match=rf"misses (the )?{limit}.*(% over|asked)"):
@@ -360,12 +364,21 @@ def random_question(generator: np.random.Generator) -> tuple[Scenario, Space, Lo
     limits = {"ttft_s": float(generator.uniform(0.2, 1.5)), "tpot_s": float(generator.uniform(0.012, 0.05))}
     percentile = str(generator.choice(["p50", "p90", "p95", "p99"]))
     question = scenario(
-        rate, {name: {percentile: limit} for name, limit in limits.items()}, gpu=gpu,
+        rate,
+        {name: {percentile: limit} for name, limit in limits.items()},
+        gpu=gpu,
         workload={
-            "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": rate}, "requests": 100,
-            "lengths": {"kind": "lognormal", "prompt_mean": prompt, "prompt_cv": cv, "output_mean": output,
-                        "output_cv": cv},
+            "kind": "synthetic",
+            "arrivals": {"kind": "poisson", "rate_per_s": rate},
+            "requests": 100,
+            "lengths": {
+                "kind": "lognormal",
+                "prompt_mean": prompt,
+                "prompt_cv": cv,
+                "output_mean": output,
+                "output_cv": cv,
+            },
         },
-    )  # fmt: skip
+    )
     drafter = replace(DRAFTER, draft_tokens=(2,)) if generator.random() < 0.5 else None
     return question, Space(gpus=(gpu,), tensor_parallel=(1, 2), drafters=(drafter,)), Load(rate)

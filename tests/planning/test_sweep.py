@@ -151,9 +151,7 @@ def test_rows_are_kept_as_they_come_and_never_answered_again(folder: Path) -> No
     assert sorted(table.column("set workload.arrivals.concurrency").to_pylist()) == [1] * 4 + [8] * 4
 
 
-def test_a_speed_up_has_the_interval_that_predict_states(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
+def test_a_speed_up_has_the_interval_that_predict_states(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "grid: {speculation.acceptance_origin.basis: [assumed, measured], speculation.max_draft_tokens: [2]}\n"
     assumed, off, measured = (predicted(one.scenario) for one in points_of(folder, text) if one.scenario is not None)
     assert off["speedup"] == off["speedup_low"] == off["speedup_high"] == 1.0

@@ -174,8 +174,9 @@ def test_the_first_of_two_profiles_has_its_classes_and_lacks_only_what_it_has_no
     theirs = made(
         tmp_path / "theirs",
         HEADER.model_copy(update={"importer": "x", "heldout_error": {"gemm": worse, "collective all_reduce": worse}}),
-        gemm=[FOREIGN, FOREIGN], collective=[size],
-    )  # fmt: skip
+        gemm=[FOREIGN, FOREIGN],
+        collective=[size],
+    )
     both, lost = merged(own, theirs)
     assert both.rows["gemm"] == (ROW,)
     assert both.rows["collective"] == (size,)
@@ -188,9 +189,12 @@ def test_the_first_of_two_profiles_has_its_classes_and_lacks_only_what_it_has_no
 
 def test_own_measurements_come_before_imported_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named so that the import sorts first: its place is decided by where its rows come from, not by its name."""
-    made(tmp_path / "a-import", HEADER.model_copy(update={"importer": "x"}), gemm=[FOREIGN], moe=[
-        replace(FOREIGN, shape=(8.0, 64.0, 64.0, 8.0, 2.0))
-    ])  # fmt: skip
+    made(
+        tmp_path / "a-import",
+        HEADER.model_copy(update={"importer": "x"}),
+        gemm=[FOREIGN],
+        moe=[replace(FOREIGN, shape=(8.0, 64.0, 64.0, 8.0, 2.0))],
+    )
     monkeypatch.setattr(store, "profiles_folder", lambda: tmp_path)
     alone = find_profile("made")
     assert alone is not None

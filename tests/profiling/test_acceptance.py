@@ -90,9 +90,12 @@ def test_every_stored_drafter_is_recognised_with_its_longest_draft(stored: tuple
     found = stored_candidates(stored[1], target_of(stored[1]), CAP)
     names = {name: (type(one.drafter).__name__, one.cap) for name, one in found.items()}
     assert names == {
-        "ngram": ("NGram", CAP), "draft": ("DraftModel", CAP), "eagle": ("Eagle", CAP), "exit": ("EarlyExit", CAP),
+        "ngram": ("NGram", CAP),
+        "draft": ("DraftModel", CAP),
+        "eagle": ("Eagle", CAP),
+        "exit": ("EarlyExit", CAP),
         "medusa": ("Medusa", HEADS),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -192,8 +195,9 @@ def test_longest_runs_end_at_the_first_wrong_guess() -> None:
 
 def traces() -> RecordedTraces:
     requests = (
-        RecordedRequest(name="x", domain="code", runs=(0, 3, 2)), RecordedRequest(name="y", runs=(1, 0, 0, 4)),
-    )  # fmt: skip
+        RecordedRequest(name="x", domain="code", runs=(0, 3, 2)),
+        RecordedRequest(name="y", runs=(1, 0, 0, 4)),
+    )
     return RecordedTraces(
         drafter="draft", target="target", temperature=0.5, seed=7, prompt_tokens=9, cap=4, requests=requests
     )
@@ -212,8 +216,9 @@ def test_a_file_reads_back_and_a_scenario_replays_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]\n", "not json\n", '{"cap": 4}\n', '{"cap": 4}\n{"runs": [5]}\n'],
-)  # fmt: skip
+    "text",
+    ["", "[1]\n", "not json\n", '{"cap": 4}\n', '{"cap": 4}\n{"runs": [5]}\n'],
+)
 def test_another_file_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text(text)

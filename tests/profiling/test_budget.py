@@ -31,8 +31,13 @@ DTYPE = this_cpu().default_dtype
 ROWS = (1, 4, 16, 64, 256, 1024)
 GRID = plan.Grid(
     blocks=(plan.Block("gemm", (ROWS, (512, 1024, 2048), (512, 1024, 2048))),),
-    most_flops=1e12, most_bytes=1e9, pass_tokens=(), pass_hidden_sizes=(), host_batches=(), whole_passes=(),
-)  # fmt: skip
+    most_flops=1e12,
+    most_bytes=1e9,
+    pass_tokens=(),
+    pass_hidden_sizes=(),
+    host_batches=(),
+    whole_passes=(),
+)
 SECONDS_A_SHAPE, PROBE_S = 6.0, 1e-3
 Taken = TypeVar("Taken")
 HOST = Row((1.0,), "launch", DTYPE, "fake", "warm", "eager", 1e-3, 1e-3, 1e-3, 1)
@@ -64,9 +69,11 @@ class Machine:
     """Measuring a shape takes SECONDS_A_SHAPE and finds ``cost(m, n, k)``, times ``slow(now)``."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, cost: Callable[[float, float, float], float],
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        cost: Callable[[float, float, float], float],
         slow: Callable[[float], float] = lambda now_s: 1.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.now_s = 0.0
         self._slow = slow
         self.measured: list[tuple[float, ...]] = []

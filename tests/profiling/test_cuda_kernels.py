@@ -162,8 +162,9 @@ def _int4pack_mm(x: Any, packed: Any, group: int, affine: Any) -> None:
 
 COPIES = ("aten::_to_copy", "aten::copy_", "aten::to")
 RULES: dict[str, Callable[..., None]] = {
-    "aten::_int_mm": _int_mm, "aten::_convert_weight_to_int4pack": _int4pack,
-}  # fmt: skip
+    "aten::_int_mm": _int_mm,
+    "aten::_convert_weight_to_int4pack": _int4pack,
+}
 
 
 class Driver:
@@ -177,18 +178,28 @@ class Driver:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         standing_in = {
-            "Stream": self.new_stream, "Event": lambda **_: Event(self), "CUDAGraph": lambda: Graph(self),
-            "stream": self.on, "graph": self.capturing, "current_stream": lambda: self.current,
+            "Stream": self.new_stream,
+            "Event": lambda **_: Event(self),
+            "CUDAGraph": lambda: Graph(self),
+            "stream": self.on,
+            "graph": self.capturing,
+            "current_stream": lambda: self.current,
             "synchronize": lambda *_: self.log.append("synchronize"),
             "_sleep": lambda cycles: self.log.append(f"sleep {cycles}"),
-            "set_sync_debug_mode": self.forbid_waiting, "get_sync_debug_mode": lambda: self.waiting_is_an_error,
-            "graph_pool_handle": lambda: (0, 1), "empty_cache": lambda: None, "is_available": lambda: True,
-            "device_count": lambda: 1, "get_device_capability": lambda *_: (9, 0),
+            "set_sync_debug_mode": self.forbid_waiting,
+            "get_sync_debug_mode": lambda: self.waiting_is_an_error,
+            "graph_pool_handle": lambda: (0, 1),
+            "empty_cache": lambda: None,
+            "is_available": lambda: True,
+            "device_count": lambda: 1,
+            "get_device_capability": lambda *_: (9, 0),
             "get_device_properties": lambda _: SimpleNamespace(
-                name="NVIDIA H200", L2_cache_size=H200.last_level_cache_bytes, total_memory=H200.memory_bytes,
+                name="NVIDIA H200",
+                L2_cache_size=H200.last_level_cache_bytes,
+                total_memory=H200.memory_bytes,
                 multi_processor_count=132,
             ),
-        }  # fmt: skip
+        }
         for name, replacement in standing_in.items():
             monkeypatch.setattr(torch.cuda, name, replacement)
         monkeypatch.setattr(torch, "Generator", lambda _: SimpleNamespace(manual_seed=lambda _: None))
@@ -331,9 +342,14 @@ def test_int8_products_of_few_rows_are_padded(gpu: Driver, rows: int, multiplied
 
 @pytest.mark.parametrize(
     ("capability", "dtype", "grouped"),
-    [((9, 0), "bfloat16", True), ((10, 0), "bfloat16", True), ((9, 0), "float16", False), ((8, 9), "bfloat16", False),
-     ((12, 0), "bfloat16", False)],
-)  # fmt: skip
+    [
+        ((9, 0), "bfloat16", True),
+        ((10, 0), "bfloat16", True),
+        ((9, 0), "float16", False),
+        ((8, 9), "bfloat16", False),
+        ((12, 0), "bfloat16", False),
+    ],
+)
 def test_experts_are_grouped_only_where_torch_does_not_wait_for_the_device(
     gpu: Driver, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: str, grouped: bool
 ) -> None:
@@ -354,9 +370,10 @@ def test_cudnn_is_tried_for_prompts_only(gpu: Driver) -> None:
     plans = {width: [name for name in names if "cudnn" in name] for width, names in tried.items()}
     assert (plans[512], plans[2048]) == (["sdpa cudnn, additive mask"], ["sdpa cudnn, causal"])
     prompts = [
-        shape for shape in shapes(CUDA, "bfloat16", H200.last_level_cache_bytes)
+        shape
+        for shape in shapes(CUDA, "bfloat16", H200.last_level_cache_bytes)
         if shape.kind == "attention" and shape.shape[1] >= attention.PROMPT
-    ]  # fmt: skip
+    ]
     assert 0.4 * len(prompts) < 0.2 * 480
 
 
@@ -516,9 +533,13 @@ def test_a_sweep_writes_a_profile_of_every_kind(gpu: Driver, monkeypatch: pytest
             Block("sampling", ((4,), (512,)), operations=SAMPLING, caches=("warm",)),
             Block("moe", ((4,),), (256, 128, 8, 2)),
         ),
-        most_flops=1e12, most_bytes=1e9, pass_tokens=(), pass_hidden_sizes=(), host_batches=(2,),
+        most_flops=1e12,
+        most_bytes=1e9,
+        pass_tokens=(),
+        pass_hidden_sizes=(),
+        host_batches=(2,),
         whole_passes=((1, 1, 64), (2, 5, 64)),
-    )  # fmt: skip
+    )
     warned: list[str] = []
     folder = run_sweep("cuda", "bfloat16", tmp_path / "profile", grid=small, quick=True, warn=warned.append)
     profile = load_profile(f"{folder}/")

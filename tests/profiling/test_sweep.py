@@ -60,13 +60,22 @@ TINY = plan.Grid(
         plan.Block("sampling", ((1, 8), (256,)), operations=plan.SAMPLING, caches=("warm",)),
         plan.Block("moe", ((3,),), (32, 16, 4, 2)),
     ),
-    most_flops=1e9, most_bytes=1e8, pass_tokens=(1, 8), pass_hidden_sizes=(64,), host_batches=(1, 2),
+    most_flops=1e9,
+    most_bytes=1e8,
+    pass_tokens=(1, 8),
+    pass_hidden_sizes=(64,),
+    host_batches=(1, 2),
     whole_passes=((1, 2, 16),),
-)  # fmt: skip
+)
 ONE = plan.Grid(
-    blocks=TINY.blocks[1:2], most_flops=1e9, most_bytes=1e8, pass_tokens=(1,), pass_hidden_sizes=(64,),
-    host_batches=(1,), whole_passes=((1, 2, 16),),
-)  # fmt: skip
+    blocks=TINY.blocks[1:2],
+    most_flops=1e9,
+    most_bytes=1e8,
+    pass_tokens=(1,),
+    pass_hidden_sizes=(64,),
+    host_batches=(1,),
+    whole_passes=((1, 2, 16),),
+)
 """A shape of a kind, where only the folder and its header matter."""
 KERNEL_CLASSES = ("gemm", "attention", "elementwise", "sampling", "moe")
 TINY_MODEL = passes.generic_model(64, 1, (2, 1, 32), vocab_size=128)
@@ -270,8 +279,13 @@ def test_elementwise_kernels_are_timed_inside_passes_and_put_back(monkeypatch: p
         for operation, width in in_pass.widths(128).items()
     }
     assert in_pass.widths(128) == {
-        "embedding": 128, "norm": 128, "add": 128, "activation": 512, "rotary": 3 * 64, "kv_write": 2 * 64,
-    }  # fmt: skip
+        "embedding": 128,
+        "norm": 128,
+        "add": 128,
+        "activation": 512,
+        "rotary": 3 * 64,
+        "kv_write": 2 * 64,
+    }
     depth = max(row.samples for row in rows) // (
         2 * in_pass.VISITS * in_pass.PASSES
     )  # two adds (and a norm more) a layer

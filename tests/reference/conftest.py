@@ -39,11 +39,16 @@ def _random_checkpoint(seed: int = 0, **changes: Any) -> Checkpoint:
         tensors["lm_head.weight"] = normal(config["vocab_size"], hidden)
     for layer in range(config["num_hidden_layers"]):
         shapes = {
-            "input_layernorm": (hidden,), "post_attention_layernorm": (hidden,), "self_attn.q_proj": (queries, hidden),
-            "self_attn.k_proj": (keys, hidden), "self_attn.v_proj": (keys, hidden),
-            "self_attn.o_proj": (hidden, queries), "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
+            "input_layernorm": (hidden,),
+            "post_attention_layernorm": (hidden,),
+            "self_attn.q_proj": (queries, hidden),
+            "self_attn.k_proj": (keys, hidden),
+            "self_attn.v_proj": (keys, hidden),
+            "self_attn.o_proj": (hidden, queries),
+            "mlp.gate_proj": (inner, hidden),
+            "mlp.up_proj": (inner, hidden),
             "mlp.down_proj": (hidden, inner),
-        }  # fmt: skip
+        }
         tensors |= {f"model.layers.{layer}.{name}.weight": normal(*shape) for name, shape in shapes.items()}
     return Checkpoint(config, tensors, "tiny")
 

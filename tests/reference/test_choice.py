@@ -41,9 +41,14 @@ TARGET: dict[str, Any] = {
 }  # fmt: skip
 DRAFT = TARGET | {"name": "draft", "num_layers": 1}
 CPU = {
-    "name": "a-cpu", "source": "test", "kind": "cpu", "memory_bytes": 8e9, "bandwidth_bytes_per_s": 2e10,
-    "flops_per_s": {"float32": 1e11}, "last_level_cache_bytes": 32_000_000,
-}  # fmt: skip
+    "name": "a-cpu",
+    "source": "test",
+    "kind": "cpu",
+    "memory_bytes": 8e9,
+    "bandwidth_bytes_per_s": 2e10,
+    "flops_per_s": {"float32": 1e11},
+    "last_level_cache_bytes": 32_000_000,
+}
 PROGRAMS = {
     "draft-model": DraftModel, "specinfer": DraftModel, "ngram": NGram, "llma": NGram, "medusa": Medusa,
     "medusa-1": Medusa, "swift": SkippedLayers, "self-speculative": SkippedLayers, "layerskip": EarlyExit,
@@ -60,15 +65,22 @@ def speculation(program: str) -> dict[str, Any]:
 def question(program: str) -> Scenario:
     return Scenario.model_validate(
         {
-            "schema": 1, "name": "chosen", "model": TARGET, "gpu": CPU, "deployment": {"kv_bits": 32},
+            "schema": 1,
+            "name": "chosen",
+            "model": TARGET,
+            "gpu": CPU,
+            "deployment": {"kv_bits": 32},
             "engine": {"max_num_seqs": 2, "max_num_batched_tokens": 256, "num_kv_blocks": 60, "block_size": 16},
-            "speculation": speculation(program), "seed": 3,
+            "speculation": speculation(program),
+            "seed": 3,
             "workload": {
-                "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": 2}, "requests": 4,
+                "kind": "synthetic",
+                "arrivals": {"kind": "closed_loop", "concurrency": 2},
+                "requests": 4,
                 "lengths": {"kind": "fixed", "prompt_tokens": 12, "output_tokens": 16},
             },
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -78,11 +90,9 @@ def test_a_program_runs_with_the_drafter_it_describes(program: str) -> None:
     assert scenario.speculation is not None
     make = drafter_of(scenario.speculation)
     target, draft = (
-        Transformer(
-            ModelSpec.model_validate(spec), device="cpu", dtype=torch.float32, max_sequences=1, max_length=4
-        )
+        Transformer(ModelSpec.model_validate(spec), device="cpu", dtype=torch.float32, max_sequences=1, max_length=4)
         for spec in (TARGET, DRAFT)
-    )  # fmt: skip
+    )
     assert make is not None
     assert type(make(target, draft, RandomWeights(0))) is PROGRAMS[program]
     served, simulated = serve(assemble(scenario), device="cpu"), simulate(assemble(scenario))
@@ -142,7 +152,7 @@ def test_data_decide_and_not_names(change: dict[str, Any], runs: bool) -> None:
 def test_an_exit_keeps_the_programs_layer_and_whether_states_are_reused() -> None:
     target = Transformer(
         ModelSpec.model_validate(TARGET), device="cpu", dtype=torch.float32, max_sequences=1, max_length=4
-    )  # fmt: skip
+    )
     found = []
     for from_layer in (8, 0):
         program = load_program("layerskip").model_dump(exclude_none=True)

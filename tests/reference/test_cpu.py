@@ -66,8 +66,9 @@ def stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cpu.platform, "machine", lambda: one.machine)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: one.packs is not None)
     for owner, question in (
-        (torch.cpu, "_is_avx512_bf16_supported"), (operations, "_is_mkldnn_bf16_supported"),
-    ):  # fmt: skip
+        (torch.cpu, "_is_avx512_bf16_supported"),
+        (operations, "_is_mkldnn_bf16_supported"),
+    ):
         monkeypatch.setattr(owner, question, lambda: one.bfloat16, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     return one
@@ -106,9 +107,16 @@ def test_products_are_the_same_packed_or_not(stand_in: StandIn, monkeypatch: pyt
 
 def test_a_whole_pass_runs_without_packing(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ModelSpec(
-        name="tiny", source="test", num_layers=2, hidden_size=32, num_heads=4, num_kv_heads=2, head_dim=8,
-        intermediate_size=48, vocab_size=50,
-    )  # fmt: skip
+        name="tiny",
+        source="test",
+        num_layers=2,
+        hidden_size=32,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        intermediate_size=48,
+        vocab_size=50,
+    )
 
     def logits(dtype: torch.dtype) -> torch.Tensor:
         import numpy as np

@@ -23,7 +23,7 @@ from specsim.speculation.acceptance import (  # noqa: E402
     ConditionalAcceptance,
     ConstantAcceptance,
     PowerLawAcceptance,
-)  # fmt: skip
+)
 from specsim.speculation.policy.deciders import ByBatch  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -135,10 +135,11 @@ def replay(draws: AcceptanceDraws, outputs: tuple[int, ...], k: int) -> Acceptan
 @pytest.mark.parametrize(
     "law",
     [
-        ConstantAcceptance(rate=0.8), ConditionalAcceptance(rates=(0.9, 0.6, 0.7, 0.5)),
+        ConstantAcceptance(rate=0.8),
+        ConditionalAcceptance(rates=(0.9, 0.6, 0.7, 0.5)),
         PowerLawAcceptance(c=0.8, gamma=0.6),
     ],
-)  # fmt: skip
+)
 def test_imposed_acceptance_is_exactly_what_was_drawn(
     name: str, law: ConstantAcceptance | ConditionalAcceptance | PowerLawAcceptance, prompts: list[np.ndarray]
 ) -> None:

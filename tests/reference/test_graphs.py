@@ -223,8 +223,15 @@ def test_keeping_more_states_drops_what_was_captured() -> None:
 
 def test_buckets_hold_their_keys_and_waste_little() -> None:
     assert [bucket(keys) for keys in (1, 64, 65, 512, 513, 1025, 4096, 4097)] == [
-        64, 64, 128, 512, 576, 1152, 4096, 4608
-    ]  # fmt: skip
+        64,
+        64,
+        128,
+        512,
+        576,
+        1152,
+        4096,
+        4608,
+    ]
     keys = np.arange(1, 40_000)
     buckets = np.array([bucket(int(k)) for k in keys])
     assert (buckets >= keys).all()
@@ -264,7 +271,7 @@ DRAFTERS: dict[str, Make] = {
     "grown feature tree": lambda target, draft: Grown(Eagle(target, random_feature_head(target, 3)), 3, 2, tree),
     "merged": lambda target, draft: Merged(DraftModel(draft), 3, 2, tree, 0.0),
     "lookahead": lambda target, draft: Lookahead(SLOTS, 3, 3, 2),
-}  # fmt: skip
+}
 
 
 def outputs(
@@ -278,9 +285,11 @@ def outputs(
     target, draft = build(device), build(device, noise=0.05)
     capture_passes([target, draft], sizes, WIDEST)
     scheduler = Scheduler(
-        EngineLimits(max_num_seqs=SLOTS, max_num_batched_tokens=budget, block_size=8), 70, max_draft_tokens=4,
+        EngineLimits(max_num_seqs=SLOTS, max_num_batched_tokens=budget, block_size=8),
+        70,
+        max_draft_tokens=4,
         lookahead_tokens=4,
-    )  # fmt: skip
+    )
     prompts = [row[:length] for row, length in zip(texts(3), (1, 2, 5, 9, 20, 50), strict=True)]
     engine = Engine(target, make(target, draft) if make else None)
     found, counts = generate(

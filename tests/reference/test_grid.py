@@ -22,23 +22,36 @@ TARGET = {
     "head_dim": 16, "intermediate_size": 128, "vocab_size": 101, "weight_bits": 32,
 }  # fmt: skip
 CPU = {
-    "name": "a-cpu", "source": "test", "kind": "cpu", "memory_bytes": 8e9, "bandwidth_bytes_per_s": 2e10,
-    "flops_per_s": {"float32": 1e11}, "last_level_cache_bytes": 32_000_000,
-}  # fmt: skip
+    "name": "a-cpu",
+    "source": "test",
+    "kind": "cpu",
+    "memory_bytes": 8e9,
+    "bandwidth_bytes_per_s": 2e10,
+    "flops_per_s": {"float32": 1e11},
+    "last_level_cache_bytes": 32_000_000,
+}
 
 
 def question(program: str = "draft-model", **lengths: int) -> Scenario:
     data: dict[str, Any] = {
-        "schema": 1, "name": "map", "model": TARGET, "gpu": CPU, "deployment": {"kv_bits": 32},
+        "schema": 1,
+        "name": "map",
+        "model": TARGET,
+        "gpu": CPU,
+        "deployment": {"kv_bits": 32},
         "speculation": {
-            "program": program, "max_draft_tokens": 4, "acceptance": {"kind": "constant", "rate": 0.7},
+            "program": program,
+            "max_draft_tokens": 4,
+            "acceptance": {"kind": "constant", "rate": 0.7},
             "draft_model": TARGET | {"num_layers": 1} if program == "draft-model" else None,
         },
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 1.0}, "requests": 1,
+            "kind": "synthetic",
+            "arrivals": {"kind": "poisson", "rate_per_s": 1.0},
+            "requests": 1,
             "lengths": {"kind": "fixed", "prompt_tokens": 48, "output_tokens": 64} | lengths,
         },
-    }  # fmt: skip
+    }
     return Scenario.model_validate(data)
 
 

@@ -23,8 +23,13 @@ pytestmark = pytest.mark.torch
 
 Make = Callable[..., Checkpoint]
 LARGE: dict[str, Any] = {
-    "num_layers": 7, "hidden_size": 80, "num_heads": 12, "num_kv_heads": 4, "head_dim": 8, "intermediate_size": 104,
-}  # fmt: skip
+    "num_layers": 7,
+    "hidden_size": 80,
+    "num_heads": 12,
+    "num_kv_heads": 4,
+    "head_dim": 8,
+    "intermediate_size": 104,
+}
 
 
 def shape(**changes: Any) -> ModelSpec:

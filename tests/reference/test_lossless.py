@@ -51,9 +51,7 @@ def tree(draft_tokens: int) -> DraftTree:
 
 
 def build(noise: float = 0.0) -> Transformer:
-    return Transformer(
-        SPEC, device="cpu", dtype=torch.float64, max_sequences=4, max_length=64, seed=5, noise=noise
-    )  # fmt: skip
+    return Transformer(SPEC, device="cpu", dtype=torch.float64, max_sequences=4, max_length=64, seed=5, noise=noise)
 
 
 def kept(*without: int) -> Sublayers:
@@ -118,9 +116,7 @@ def decode(
     if "stop" in name:
         law = ConstantAcceptance(rate=0.5)  # which a stop does not look at
         decider = STOP.start(Setting(None, law, tuple(range(k + 1)), 4, 20.0))  # type: ignore[arg-type]
-    outputs, counts = generate(
-        engine, prompts, OUTPUT_TOKENS, draft_tokens=k, scheduler=scheduler, decider=decider
-    )  # fmt: skip
+    outputs, counts = generate(engine, prompts, OUTPUT_TOKENS, draft_tokens=k, scheduler=scheduler, decider=decider)
     return [output.tolist() for output in outputs], counts, engine
 
 
@@ -161,7 +157,7 @@ def test_imposed_acceptance_is_what_was_drawn_on_any_tree(name: str, prompts: li
     draws, target = AcceptanceDraws(law, 7), build()
     outputs, counts = generate(
         Engine(target, DRAFTERS[name](target), draws), prompts, OUTPUT_TOKENS, draft_tokens=size
-    )  # fmt: skip
+    )
     assert [len(output) for output in outputs] == list(OUTPUT_TOKENS)
     alone = draws.replay(np.arange(4), np.array(OUTPUT_TOKENS), size).counts()
     assert counts.as_table() == alone.as_table()

@@ -23,7 +23,7 @@ from specsim.speculation.acceptance import (  # noqa: E402
     ConstantAcceptance,
     GeometricRuns,
     HurdleAcceptance,
-)  # fmt: skip
+)
 from specsim.speculation.policy import (  # noqa: E402
     ConfidencePolicy,
     Decider,
@@ -36,7 +36,7 @@ from specsim.speculation.policy import (  # noqa: E402
     Tier,
     TieredPolicy,
     VerifyBudgetPolicy,
-)  # fmt: skip
+)
 
 pytestmark = pytest.mark.torch
 

@@ -29,9 +29,14 @@ TARGET: dict[str, Any] = {
     "head_dim": 8, "intermediate_size": 48, "vocab_size": 11, "weight_bits": 32,
 }  # fmt: skip
 CPU = {
-    "name": "a-cpu", "source": "test", "kind": "cpu", "memory_bytes": 8e9, "bandwidth_bytes_per_s": 2e10,
-    "flops_per_s": {"float32": 1e11}, "last_level_cache_bytes": 32_000_000,
-}  # fmt: skip
+    "name": "a-cpu",
+    "source": "test",
+    "kind": "cpu",
+    "memory_bytes": 8e9,
+    "bandwidth_bytes_per_s": 2e10,
+    "flops_per_s": {"float32": 1e11},
+    "last_level_cache_bytes": 32_000_000,
+}
 STOP = {"kind": "confidence", "threshold": 0.15}
 CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "dynamic exit": ("del", None),
@@ -53,22 +58,34 @@ def question(program: str, policy: dict[str, Any] | None) -> Scenario:
         asked["draft_model"] = TARGET | {"name": "draft", "num_layers": 1}
     return Scenario.model_validate(
         {
-            "schema": 1, "name": "real", "model": TARGET, "gpu": CPU, "deployment": {"kv_bits": 32},
+            "schema": 1,
+            "name": "real",
+            "model": TARGET,
+            "gpu": CPU,
+            "deployment": {"kv_bits": 32},
             "engine": {"max_num_seqs": 3, "max_num_batched_tokens": 256, "num_kv_blocks": 60, "block_size": 16},
-            "speculation": asked, "seed": 3,
+            "speculation": asked,
+            "seed": 3,
             "workload": {
-                "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": 2}, "requests": 4,
+                "kind": "synthetic",
+                "arrivals": {"kind": "closed_loop", "concurrency": 2},
+                "requests": 4,
                 "lengths": {"kind": "fixed", "prompt_tokens": 12, "output_tokens": 16},
             },
         }
-    )  # fmt: skip
+    )
 
 
 def build(noise: float = 0.0) -> Transformer:
     return Transformer(
-        ModelSpec.model_validate(TARGET), device="cpu", dtype=torch.float64, max_sequences=3, max_length=200, seed=5,
+        ModelSpec.model_validate(TARGET),
+        device="cpu",
+        dtype=torch.float64,
+        max_sequences=3,
+        max_length=200,
+        seed=5,
         noise=noise,
-    )  # fmt: skip
+    )
 
 
 def decode(scenario: Scenario | None) -> tuple[list[list[int]], AcceptanceCounts, Drafter | None]:

@@ -134,14 +134,12 @@ CASES: dict[str, tuple[Callable[[Transformer], Drafter], Equations, Callable[[in
     "skipped layers": (lambda target: SkippedLayers(target, ONLY), of_skipped_layers, chain),
     "skipped layers, tree": (lambda target: SkippedLayers(target, ONLY, shape), of_skipped_layers, shape),
     "early exit": (lambda target: EarlyExit(target, EXIT), of_early_exit, chain),
-    "adapter": (
-        lambda target: EarlyExit(target, EXIT, random_adapter(target, 2, num_kv_heads=4)), of_adapter, chain
-    ),
+    "adapter": (lambda target: EarlyExit(target, EXIT, random_adapter(target, 2, num_kv_heads=4)), of_adapter, chain),
     "features": (lambda target: Eagle(target, random_feature_head(target, 3)), of_features, chain),
     "features, tree": (lambda target: Eagle(target, random_feature_head(target, 3), shape), of_features, shape),
     "heads": (lambda target: Medusa(target, random_heads(target, 4, seed=1)), of_heads, chain),
     "heads, tree": (lambda target: Medusa(target, random_heads(target, 4, seed=1), shape), of_heads, shape),
-}  # fmt: skip
+}
 
 
 def expected(equations: Equations, tree: DraftTree, known: Text) -> Text:

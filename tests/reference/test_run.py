@@ -24,26 +24,40 @@ TARGET = {
 }  # fmt: skip
 DRAFT = TARGET | {"name": "draft", "num_layers": 1, "hidden_size": 32}
 CPU = {
-    "name": "a-cpu", "source": "test", "kind": "cpu", "memory_bytes": 8e9, "bandwidth_bytes_per_s": 2e10,
-    "flops_per_s": {"float32": 1e11}, "last_level_cache_bytes": 32_000_000,
-}  # fmt: skip
+    "name": "a-cpu",
+    "source": "test",
+    "kind": "cpu",
+    "memory_bytes": 8e9,
+    "bandwidth_bytes_per_s": 2e10,
+    "flops_per_s": {"float32": 1e11},
+    "last_level_cache_bytes": 32_000_000,
+}
 SPECULATION = {
-    "program": "draft-model", "draft_model": DRAFT, "max_draft_tokens": 4,
+    "program": "draft-model",
+    "draft_model": DRAFT,
+    "max_draft_tokens": 4,
     "acceptance": {"kind": "constant", "rate": 0.7},
-}  # fmt: skip
+}
 LENGTHS = {"kind": "lognormal", "prompt_mean": 24, "prompt_cv": 0.6, "output_mean": 20, "output_cv": 0.6}
 
 
 def question(**changes: Any) -> Scenario:
     data: dict[str, Any] = {
-        "schema": 1, "name": "served", "model": TARGET, "gpu": CPU, "deployment": {"kv_bits": 32},
+        "schema": 1,
+        "name": "served",
+        "model": TARGET,
+        "gpu": CPU,
+        "deployment": {"kv_bits": 32},
         "engine": {"max_num_seqs": 8, "max_num_batched_tokens": 64, "num_kv_blocks": 200, "block_size": 8},
-        "speculation": SPECULATION, "seed": 3,
+        "speculation": SPECULATION,
+        "seed": 3,
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 200.0}, "lengths": LENGTHS,
+            "kind": "synthetic",
+            "arrivals": {"kind": "poisson", "rate_per_s": 200.0},
+            "lengths": LENGTHS,
             "requests": 24,
         },
-    }  # fmt: skip
+    }
     for key, value in changes.items():
         data[key] = (
             data[key] | value if isinstance(value, dict) and key in ("engine", "deployment", "workload") else value
@@ -110,9 +124,10 @@ CONFIDENT = {
     "policy": {"kind": "confidence", "threshold": 0.5},
 }
 COPYING = {
-    "program": "ngram", "draft_model": None,
+    "program": "ngram",
+    "draft_model": None,
     "acceptance": {"kind": "hurdle", "hit_rate": 0.4, "runs": {"kind": "geometric", "continue_rate": 0.7}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +140,7 @@ def test_one_policy_decides_alike_in_the_engine_and_in_the_simulator(speculation
     workload = {"arrivals": {"kind": "closed_loop", "concurrency": 1}, "requests": 8}
     scenario = question(
         speculation=SPECULATION | speculation, workload=workload, engine={"max_num_batched_tokens": 512}
-    )  # fmt: skip
+    )
     served, simulated = serve(assemble(scenario), device="cpu"), simulate(assemble(scenario))
     assert served.acceptance == simulated.acceptance
     assert served.acceptance.drafted() > 0

@@ -58,7 +58,7 @@ def tree(nodes: int) -> DraftTree:
 def build(noise: float = 0.0, sequences: int = BATCH) -> Transformer:
     return Transformer(
         SPEC, device="cpu", dtype=torch.float64, max_sequences=sequences, max_length=20, seed=2, noise=noise
-    )  # fmt: skip
+    )
 
 
 Make = Callable[[Transformer, Sampler], Drafter]
@@ -110,7 +110,7 @@ def p_value(
             )
         outputs, record = generate(
             engine, [PROMPT] * BATCH, [DRAFTED_TOKENS + 1] * BATCH, draft_tokens=k if make else 0, decider=decider
-        )  # fmt: skip
+        )
         np.add.at(counts, tuple(np.array(outputs)[:, 1:].T), 1)
         drafted, accepted = drafted + record.drafted(), accepted + record.accepted()
     assert counts.sum() == BATCH * BATCHES

@@ -40,15 +40,32 @@ PROMPT, OUTPUT, PROMPTS, HEADS, EXIT = 6, 25, 3, 4, 2
 SIZES = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 4, "vocab_size": 3, "tied_embeddings": True}
 TARGET = {"name": "target", "source": "test", "num_layers": 3, "hidden_size": 16, "intermediate_size": 24, **SIZES}
 DRAFT = TARGET | {
-    "name": "draft", "num_layers": 1, "hidden_size": 8, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 8,
-}  # fmt: skip
-LARGE = TARGET | {"name": "large", "num_layers": 6, "hidden_size": 40, "num_heads": 9, "num_kv_heads": 3,
-                  "intermediate_size": 48, "head_dim": 8}  # fmt: skip
+    "name": "draft",
+    "num_layers": 1,
+    "hidden_size": 8,
+    "num_heads": 2,
+    "num_kv_heads": 1,
+    "intermediate_size": 8,
+}
+LARGE = TARGET | {
+    "name": "large",
+    "num_layers": 6,
+    "hidden_size": 40,
+    "num_heads": 9,
+    "num_kv_heads": 3,
+    "intermediate_size": 48,
+    "head_dim": 8,
+}
 LARGE_DRAFT = LARGE | {"name": "large draft", "num_layers": 2}
 CPU = {
-    "name": "a-cpu", "source": "test", "kind": "cpu", "memory_bytes": 8e9, "bandwidth_bytes_per_s": 2e10,
-    "flops_per_s": {"float32": 1e11}, "last_level_cache_bytes": 32_000_000,
-}  # fmt: skip
+    "name": "a-cpu",
+    "source": "test",
+    "kind": "cpu",
+    "memory_bytes": 8e9,
+    "bandwidth_bytes_per_s": 2e10,
+    "flops_per_s": {"float32": 1e11},
+    "last_level_cache_bytes": 32_000_000,
+}
 
 
 def exiting(**changes: Any) -> dict[str, Any]:
@@ -59,8 +76,12 @@ def exiting(**changes: Any) -> dict[str, Any]:
 
 
 PROGRAMS: dict[str, Any] = {
-    "draft": "draft-model", "medusa": "medusa", "eagle": "eagle", "exit": exiting(), "ngram": "ngram",
-}  # fmt: skip
+    "draft": "draft-model",
+    "medusa": "medusa",
+    "eagle": "eagle",
+    "exit": exiting(),
+    "ngram": "ngram",
+}
 TREE = {"kind": "recall", "tree": "optimal", "table": {"recall": [[0.5, 0.3], [0.4, 0.2], [0.4, 0.2]]}}
 
 
@@ -94,20 +115,30 @@ def question(folder: Path, drafter: str | None, *, k: int = HEADS, **changes: An
     speculation = None
     if drafter is not None:
         speculation = {
-            "program": PROGRAMS[drafter], "draft_model": DRAFT if drafter == "draft" else None, "max_draft_tokens": k,
-            "acceptance": {"kind": "constant", "rate": 0.9}, "policy": {"kind": "fixed", "k": k},
-        }  # fmt: skip
+            "program": PROGRAMS[drafter],
+            "draft_model": DRAFT if drafter == "draft" else None,
+            "max_draft_tokens": k,
+            "acceptance": {"kind": "constant", "rate": 0.9},
+            "policy": {"kind": "fixed", "k": k},
+        }
     own = {} if drafter in (None, "ngram") else {"drafter": folder / str(drafter)}
     data: dict[str, Any] = {
-        "schema": 1, "name": "real", "model": TARGET, "gpu": CPU, "deployment": {"weight_bits": 32, "kv_bits": 32},
+        "schema": 1,
+        "name": "real",
+        "model": TARGET,
+        "gpu": CPU,
+        "deployment": {"weight_bits": 32, "kv_bits": 32},
         "engine": {"max_num_seqs": 4, "max_num_batched_tokens": 256, "num_kv_blocks": 60, "block_size": 16},
-        "speculation": speculation, "seed": 3,
+        "speculation": speculation,
+        "seed": 3,
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": 4}, "requests": 2 * PROMPTS,
+            "kind": "synthetic",
+            "arrivals": {"kind": "closed_loop", "concurrency": 4},
+            "requests": 2 * PROMPTS,
             "lengths": {"kind": "fixed", "prompt_tokens": PROMPT, "output_tokens": OUTPUT},
         },
         "weights": {"target": folder / "target", "prompts": folder / "prompts.jsonl", **own},
-    }  # fmt: skip
+    }
     for key, value in changes.items():
         data[key] = data[key] | value if isinstance(value, dict) and isinstance(data[key], dict) else value
     return Scenario.model_validate(data)
@@ -282,9 +313,11 @@ def test_shapes_that_do_not_hold_the_checkpoint_are_refused(folder: Path) -> Non
 
 def test_skipping_layers_that_do_nothing_is_refused(folder: Path) -> None:
     speculation = {
-        "program": "swift", "max_draft_tokens": 2, "acceptance": {"kind": "constant", "rate": 0.5},
+        "program": "swift",
+        "max_draft_tokens": 2,
+        "acceptance": {"kind": "constant", "rate": 0.5},
         "policy": {"kind": "fixed", "k": 2},
-    }  # fmt: skip
+    }
     assert "do nothing" in refusal(question(folder, None, model=LARGE, speculation=speculation))
     assert run.serve(assemble(question(folder, None, speculation=speculation))).acceptance.drafted() > 0
 
@@ -301,6 +334,6 @@ def test_short_prompts_and_long_contexts_are_refused(folder: Path) -> None:
 def test_a_map_of_a_scenario_with_weights_is_refused(folder: Path) -> None:
     cells = measure_grid(
         assemble(question(folder, "draft")), batches=[1], draft_lengths=[0], repeats=2, seconds_per_cell=0.0
-    )  # fmt: skip
+    )
     with pytest.raises(InvalidInput, match="serve the workload instead"):
         next(cells)

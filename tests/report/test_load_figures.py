@@ -43,12 +43,21 @@ def test_sides_differ_in_more_than_colour() -> None:
     assert marks["off p95"] != marks["on p95"]
     offers = [
         Offer(
-            key=f"{k} {batch}", drafter="eagle3" if k else "off", draft_tokens=k, gpu="H200", gpus=1,
-            tensor_parallel=1, replicas=1, batch=batch, per_gpu=batch * 10.0, per_user=100.0 / batch, usd=None,
+            key=f"{k} {batch}",
+            drafter="eagle3" if k else "off",
+            draft_tokens=k,
+            gpu="H200",
+            gpus=1,
+            tensor_parallel=1,
+            replicas=1,
+            batch=batch,
+            per_gpu=batch * 10.0,
+            per_user=100.0 / batch,
+            usd=None,
         )
         for k in (0, 3)
         for batch in (1, 2)
-    ]  # fmt: skip
+    ]
     lines = {one.name: one for one in frontier_figure(offers, throughput, "output tokens/s/GPU").data}
     off, on = lines["off, frontier"], lines["speculation on, frontier"]
     assert off.line.dash != on.line.dash

@@ -75,9 +75,15 @@ def test_prompts_found_in_the_prefix_cache_count(tmp_path: Any) -> None:
     trace = tmp_path / "trace.jsonl"
     rows = [{"timestamp": 10_000 * i, "input_length": 1024, "output_length": 4, "hash_ids": [7, 8]} for i in range(2)]
     trace.write_text("".join(f"{row}\n".replace("'", '"') for row in rows))
-    scenario = ask(None, ShortOptions("llama-3.1-8b", "h100"), [
-        "cost.source=roofline", f"workload={{kind: trace, path: {trace}}}", "engine.prefix_caching=true",
-    ]).scenario  # fmt: skip
+    scenario = ask(
+        None,
+        ShortOptions("llama-3.1-8b", "h100"),
+        [
+            "cost.source=roofline",
+            f"workload={{kind: trace, path: {trace}}}",
+            "engine.prefix_caching=true",
+        ],
+    ).scenario
     result = simulate(assemble(scenario))
     assert [one.cached_tokens for one in result.requests] == [0, 1008]
     assert result.summary()["prefix_cache_hit_rate"] == pytest.approx(1008 / 2048)

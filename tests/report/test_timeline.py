@@ -21,16 +21,26 @@ from specsim.serving.simulate import simulate
 
 # Required by phase, as the Trace Event Format and Perfetto's page on JSON traces list them.
 REQUIRED = {
-    "M": {"name", "pid", "args"}, "X": {"name", "pid", "tid", "ts", "dur"}, "C": {"name", "pid", "ts", "args"},
-    "b": {"name", "cat", "id", "pid", "tid", "ts"}, "e": {"name", "cat", "id", "pid", "tid", "ts"},
-}  # fmt: skip
+    "M": {"name", "pid", "args"},
+    "X": {"name", "pid", "tid", "ts", "dur"},
+    "C": {"name", "pid", "ts", "args"},
+    "b": {"name", "cat", "id", "pid", "tid", "ts"},
+    "e": {"name", "cat", "id", "pid", "tid", "ts"},
+}
 
 
 def result_of(requests: list[RequestRecord], steps: list[StepRecord]) -> RunResult:
     return RunResult(
-        engine="simulated", scenario_sha256="ab", duration_s=1.0, requests=requests, steps=steps, itl_s=np.zeros(0),
-        acceptance=AcceptanceCounts(), price_source="roofline", versions={"specsim": "0"},
-    )  # fmt: skip
+        engine="simulated",
+        scenario_sha256="ab",
+        duration_s=1.0,
+        requests=requests,
+        steps=steps,
+        itl_s=np.zeros(0),
+        acceptance=AcceptanceCounts(),
+        price_source="roofline",
+        versions={"specsim": "0"},
+    )
 
 
 def check(found: list[Event]) -> None:
@@ -106,9 +116,13 @@ def test_one_request_by_hand(tmp_path: Path) -> None:
     assert slices == [("prefill", 1000.0, 2000.0, 2), ("verify", 4000.0, 3000.0, 2)]
     pairs = [(e["ph"], e["name"], e["ts"]) for e in found if e["ph"] in "be"]
     assert pairs == [
-        ("b", "request 4", 1000.0), ("b", "to first token", 1000.0), ("e", "to first token", 3000.0),
-        ("b", "decoding", 3000.0), ("e", "decoding", 7000.0), ("e", "request 4", 7000.0),
-    ]  # fmt: skip
+        ("b", "request 4", 1000.0),
+        ("b", "to first token", 1000.0),
+        ("e", "to first token", 3000.0),
+        ("b", "decoding", 3000.0),
+        ("e", "decoding", 7000.0),
+        ("e", "request 4", 7000.0),
+    ]
     running = [(e["ts"], e["args"]["value"]) for e in found if e["ph"] == "C" and e["name"] == "running"]
     assert running == [(1000.0, 1), (3000.0, 0), (4000.0, 1), (7000.0, 0)]
     write_timeline(tmp_path / "t.json", result_of([request], steps))

@@ -41,23 +41,41 @@ def runs(draw: st.DrawFn) -> RunResult:
     requests = draw(
         st.lists(
             st.builds(
-                RequestRecord, request_id=COUNTS, request_class=NAMES, arrival_s=TIMES, first_token_s=TIMES,
-                finish_s=TIMES, prompt_tokens=st.integers(1, 10**6), output_tokens=st.integers(1, 10**6),
-                rounds=COUNTS, drafted=COUNTS, accepted=COUNTS, preemptions=COUNTS, replica=st.integers(0, 9),
+                RequestRecord,
+                request_id=COUNTS,
+                request_class=NAMES,
+                arrival_s=TIMES,
+                first_token_s=TIMES,
+                finish_s=TIMES,
+                prompt_tokens=st.integers(1, 10**6),
+                output_tokens=st.integers(1, 10**6),
+                rounds=COUNTS,
+                drafted=COUNTS,
+                accepted=COUNTS,
+                preemptions=COUNTS,
+                replica=st.integers(0, 9),
             ),
             max_size=5,
         )
-    )  # fmt: skip
+    )
     steps = draw(
         st.lists(
             st.builds(
-                StepRecord, start_s=TIMES, duration_s=TIMES, sequences=COUNTS, prefill_tokens=COUNTS,
-                verify_tokens=COUNTS, draft_tokens=COUNTS, accepted=COUNTS, kv_blocks=COUNTS, waiting=COUNTS,
+                StepRecord,
+                start_s=TIMES,
+                duration_s=TIMES,
+                sequences=COUNTS,
+                prefill_tokens=COUNTS,
+                verify_tokens=COUNTS,
+                draft_tokens=COUNTS,
+                accepted=COUNTS,
+                kv_blocks=COUNTS,
+                waiting=COUNTS,
                 lag_s=TIMES,
             ),
             max_size=5,
         )
-    )  # fmt: skip
+    )
     acceptance = AcceptanceCounts()
     for drafted, accepted, count in draw(
         st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 9)), max_size=5)
@@ -65,15 +83,25 @@ def runs(draw: st.DrawFn) -> RunResult:
         acceptance.add(drafted, min(drafted, accepted), count)
     gaps = draw(st.lists(st.tuples(TIMES, COUNTS), max_size=5))
     return RunResult(
-        engine=draw(st.sampled_from(("simulated", "reference"))), scenario_sha256=draw(st.text("0123456789abcdef")),
-        duration_s=draw(TIMES), requests=requests, steps=steps, itl_s=np.array([gap for gap, _ in gaps]),
-        acceptance=acceptance, price_source="roofline", versions={"specsim": "0"}, saturated=draw(st.booleans()),
-        truncated=draw(st.booleans()), interrupted=draw(st.booleans()), num_gpus=draw(st.integers(1, 64)),
-        rejected=draw(COUNTS), kv_transfers=draw(st.none() | st.builds(KvTransfers, COUNTS, TIMES)),
+        engine=draw(st.sampled_from(("simulated", "reference"))),
+        scenario_sha256=draw(st.text("0123456789abcdef")),
+        duration_s=draw(TIMES),
+        requests=requests,
+        steps=steps,
+        itl_s=np.array([gap for gap, _ in gaps]),
+        acceptance=acceptance,
+        price_source="roofline",
+        versions={"specsim": "0"},
+        saturated=draw(st.booleans()),
+        truncated=draw(st.booleans()),
+        interrupted=draw(st.booleans()),
+        num_gpus=draw(st.integers(1, 64)),
+        rejected=draw(COUNTS),
+        kv_transfers=draw(st.none() | st.builds(KvTransfers, COUNTS, TIMES)),
         num_kv_blocks=draw(st.none() | COUNTS),
         itl_request=draw(st.sampled_from((None, np.array([number for _, number in gaps], dtype=np.int64)))),
         trim=draw(st.none() | st.builds(Trim, TIMES, TIMES, COUNTS)),
-    )  # fmt: skip
+    )
 
 
 def comparable(result: RunResult) -> dict[str, Any]:
@@ -96,12 +124,16 @@ def record(number: int, arrival: float, finish: float, output: int = 5) -> Reque
 
 def small_run(**changes: Any) -> RunResult:
     plain: dict[str, Any] = {
-        "engine": "simulated", "scenario_sha256": "ab", "duration_s": 9.0,
+        "engine": "simulated",
+        "scenario_sha256": "ab",
+        "duration_s": 9.0,
         "requests": [record(0, 0.0, 3.0), record(1, 1.0, 5.0), record(2, 4.0, 9.0, output=1)],
         "steps": [StepRecord(float(i), 1.0, 2, 0, 6, 4, 1, 10 + i, i) for i in range(9)],
-        "itl_s": np.array([0.5, 0.25, 1.0]), "acceptance": AcceptanceCounts(), "price_source": "roofline",
+        "itl_s": np.array([0.5, 0.25, 1.0]),
+        "acceptance": AcceptanceCounts(),
+        "price_source": "roofline",
         "itl_request": np.array([0, 1, 1]),
-    }  # fmt: skip
+    }
     return RunResult(**(plain | changes))
 
 
@@ -109,13 +141,21 @@ def test_the_summary_has_the_keys_of_vllm_bench_serve(tmp_path: Path) -> None:
     write_run(tmp_path, small_run(), slo=Slo(goodput=Goodput(e2e_s=4.0)), header={"model_id": "m"})
     summary = json.loads((tmp_path / "summary.json").read_text())
     expected = {
-        "model_id", "duration", "completed", "failed", "total_input_tokens", "total_output_tokens",
-        "request_throughput", "request_goodput", "output_throughput", "total_token_throughput",
+        "model_id",
+        "duration",
+        "completed",
+        "failed",
+        "total_input_tokens",
+        "total_output_tokens",
+        "request_throughput",
+        "request_goodput",
+        "output_throughput",
+        "total_token_throughput",
     } | {
         f"{statistic}_{metric}_ms"
         for statistic in ("mean", "median", "std", "p50", "p90", "p99")
         for metric in ("ttft", "tpot", "itl", "e2el")
-    }  # fmt: skip
+    }
     assert expected <= set(summary)
     assert summary["request_goodput"] == pytest.approx(2 / 9)  # E2E 3, 4 and 5 s
 

@@ -26,9 +26,15 @@ THREE = [
 
 def result(requests: list[RequestRecord], **changes: object) -> RunResult:
     fields = {
-        "engine": "simulated", "scenario_sha256": "", "duration_s": 4.0, "requests": requests, "steps": [],
-        "itl_s": np.array([0.5, 1.0, 0.5, 0.5]), "acceptance": AcceptanceCounts(), "price_source": "roofline",
-    }  # fmt: skip
+        "engine": "simulated",
+        "scenario_sha256": "",
+        "duration_s": 4.0,
+        "requests": requests,
+        "steps": [],
+        "itl_s": np.array([0.5, 1.0, 0.5, 0.5]),
+        "acceptance": AcceptanceCounts(),
+        "price_source": "roofline",
+    }
     return RunResult(**(fields | changes))  # type: ignore[arg-type]
 
 

@@ -28,10 +28,18 @@ def replicas(draw: st.DrawFn) -> list[StepRecord]:
             accepted = min(drafts, 2)
             steps.append(
                 StepRecord(
-                    now + gap, duration, sequences, prefill, sequences + drafts, drafts, accepted, 3 * sequences,
-                    waiting, replica,
+                    now + gap,
+                    duration,
+                    sequences,
+                    prefill,
+                    sequences + drafts,
+                    drafts,
+                    accepted,
+                    3 * sequences,
+                    waiting,
+                    replica,
                 )
-            )  # fmt: skip
+            )
             now += gap + duration
     return steps
 

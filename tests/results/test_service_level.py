@@ -22,8 +22,11 @@ def test_each_bound_is_told_with_what_the_run_showed() -> None:
     asked = slo(ttft_s={"p95": 1.0}, tpot_s={"p95": 0.04, "p50": 0.04}, goodput={"share": 0.9})
     found = slo_findings(SUMMARY, asked)
     assert [(one.name, one.met) for one in found] == [
-        ("ttft p95", True), ("tpot p50", True), ("tpot p95", False), ("goodput", True)
-    ]  # fmt: skip
+        ("ttft p95", True),
+        ("tpot p50", True),
+        ("tpot p95", False),
+        ("goodput", True),
+    ]
     assert [one.ratio for one in found] == pytest.approx([0.8, 0.75, 1.1, 0.93 / 0.9])
     assert not slo_met(SUMMARY, asked)
     assert slo_met(SUMMARY, slo(e2e_s={"p90": 9.0}))

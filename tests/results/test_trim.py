@@ -12,11 +12,16 @@ from specsim.results import AcceptanceCounts, RequestRecord, RunResult, StepReco
 def run() -> RunResult:
     """Ten requests, one a second, each of 2 s: first token after 1 s, two tokens, one gap of 1 s."""
     return RunResult(
-        engine="simulated", scenario_sha256="", duration_s=11.0,
+        engine="simulated",
+        scenario_sha256="",
+        duration_s=11.0,
         requests=[RequestRecord(i, "default", float(i), i + 1.0, i + 2.0, 100, 2) for i in range(10)],
         steps=[StepRecord(float(i), 1.0, 1, 0, 1, 0, 0, 1, 0) for i in range(11)],
-        itl_s=np.arange(10) + 1.0, itl_request=np.arange(10), acceptance=AcceptanceCounts(), price_source="roofline",
-    )  # fmt: skip
+        itl_s=np.arange(10) + 1.0,
+        itl_request=np.arange(10),
+        acceptance=AcceptanceCounts(),
+        price_source="roofline",
+    )
 
 
 def test_trimmed_by_hand() -> None:

@@ -11,9 +11,14 @@ from specsim.errors import InvalidInput
 from specsim.scenario import Scenario, load_scenario
 
 FLOAT32_CPU = {
-    "name": "old-cpu", "source": "test", "kind": "cpu", "memory_bytes": 32e9, "bandwidth_bytes_per_s": 2e10,
-    "flops_per_s": {"float32": 1e11}, "last_level_cache_bytes": 2**25,
-}  # fmt: skip
+    "name": "old-cpu",
+    "source": "test",
+    "kind": "cpu",
+    "memory_bytes": 32e9,
+    "bandwidth_bytes_per_s": 2e10,
+    "flops_per_s": {"float32": 1e11},
+    "last_level_cache_bytes": 2**25,
+}
 
 
 def scenario(**changes: Any) -> Scenario:

@@ -86,10 +86,12 @@ def test_what_was_left_open_is_named() -> None:
 @pytest.mark.parametrize(
     ("drafter", "program", "draft_model"),
     [
-        ("EAGLE_3", "eagle3", None), ("n-gram", "ngram", None), ("draft_model", "draft-model", "Llama-3.2-1B"),
+        ("EAGLE_3", "eagle3", None),
+        ("n-gram", "ngram", None),
+        ("draft_model", "draft-model", "Llama-3.2-1B"),
         ("Llama-3.2-1B-Instruct", "draft-model", "Llama-3.2-1B"),
     ],
-)  # fmt: skip
+)
 def test_drafters_by_natural_names(drafter: str, program: str, draft_model: str | None) -> None:
     speculation = without_file(drafter=drafter).scenario.speculation
     assert speculation is not None
@@ -138,12 +140,17 @@ def test_the_same_drafter_again_changes_nothing(file: str) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"tpot_p95": "40"}, "40ms"), ({"ttft_p95": "soon"}, "milliseconds"), ({"gpu": "0x h100"}, "1 or more"),
-        ({"gpu": "8x h100", "tensor_parallel": 3}, "divisor"), ({"engine": "llama.cpp"}, "sglang"),
-        ({"drafter": "eagel3"}, "eagle3"), ({"rate_per_s": 1.0, "concurrency": 2}, "one of them"),
-        ({"draft_tokens": 3}, "--drafter"), ({"model": "qwen3-33b"}, "qwen3-32b"),
+        ({"tpot_p95": "40"}, "40ms"),
+        ({"ttft_p95": "soon"}, "milliseconds"),
+        ({"gpu": "0x h100"}, "1 or more"),
+        ({"gpu": "8x h100", "tensor_parallel": 3}, "divisor"),
+        ({"engine": "llama.cpp"}, "sglang"),
+        ({"drafter": "eagel3"}, "eagle3"),
+        ({"rate_per_s": 1.0, "concurrency": 2}, "one of them"),
+        ({"draft_tokens": 3}, "--drafter"),
+        ({"model": "qwen3-33b"}, "qwen3-32b"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_meant_says_what_to_write(options: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
         without_file(**options)

@@ -166,9 +166,15 @@ def test_words_stay_words(tmp_path: Path) -> None:
         "policy: off\nanswer: yes\ndate: 2026-01-02\ntime: 1:30\nflag: true\nleading: 010\nnone: ~\nexp: 2E3\n"
     )
     assert read_mapping(file) == {
-        "policy": "off", "answer": "yes", "date": "2026-01-02", "time": "1:30", "flag": True, "leading": 10,
-        "none": None, "exp": 2000.0,
-    }  # fmt: skip
+        "policy": "off",
+        "answer": "yes",
+        "date": "2026-01-02",
+        "time": "1:30",
+        "flag": True,
+        "leading": 10,
+        "none": None,
+        "exp": 2000.0,
+    }
 
 
 def test_anchors_may_be_merged_and_overridden(tmp_path: Path) -> None:
@@ -218,7 +224,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         ),
         (MODEL + "mla: {kv_lora_rank: 0.5}\n", "FILE: 4 faults: (1) mla.kv_lora_rank is 0.5; it should be"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_file_gets_one_line(tmp_path: Path, text: str, message: str) -> None:
     assert fault(tmp_path / "file.yaml", text).startswith(message)
 

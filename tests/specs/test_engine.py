@@ -90,10 +90,13 @@ def test_sizes_out_of_order_are_refused() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"watermark": 1.0}, {"watermark": -0.1}, {"long_prefill_token_threshold": -1}, {"max_model_len": 0},
+        {"watermark": 1.0},
+        {"watermark": -0.1},
+        {"long_prefill_token_threshold": -1},
+        {"max_model_len": 0},
         {"scheduling_policy": "lifo"},
     ],
-)  # fmt: skip
+)
 def test_limits_that_vllm_refuses_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         EngineLimits.model_validate(wrong)

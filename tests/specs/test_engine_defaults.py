@@ -18,9 +18,15 @@ ENGINES = ("vllm", "sglang", "tensorrt-llm")
 def engine(gpu: str, drafter: str | None = None, *, on: str = "gpu", ranks: int = 1, **stated: Any) -> EngineLimits:
     drafts_on: Any = on if drafter else None
     here = Circumstances(
-        load_hardware(gpu), ranks, stated.pop("kv_bits", 16), stated.pop("routed", False), drafter, drafts_on,
-        stated.pop("schedules_by_batch", False), stated.pop("model", ""),
-    )  # fmt: skip
+        load_hardware(gpu),
+        ranks,
+        stated.pop("kv_bits", 16),
+        stated.pop("routed", False),
+        drafter,
+        drafts_on,
+        stated.pop("schedules_by_batch", False),
+        stated.pop("model", ""),
+    )
     return with_defaults(EngineLimits.model_validate(stated), here)
 
 
@@ -30,10 +36,14 @@ def engine(gpu: str, drafter: str | None = None, *, on: str = "gpu", ranks: int 
 @pytest.mark.parametrize(
     ("gpu", "tokens", "requests"),
     [
-        ("a100-80gb", 2048, 256), ("l40s", 2048, 256), ("rtx-4090", 2048, 256),  # below 70 GiB, or an A100
-        ("h100-sxm", 8192, 1024), ("h200", 8192, 1024), ("b200", 8192, 1024),
+        ("a100-80gb", 2048, 256),
+        ("l40s", 2048, 256),
+        ("rtx-4090", 2048, 256),  # below 70 GiB, or an A100
+        ("h100-sxm", 8192, 1024),
+        ("h200", 8192, 1024),
+        ("b200", 8192, 1024),
     ],
-)  # fmt: skip
+)
 def test_the_server_s_budget_depends_on_the_card(gpu: str, tokens: int, requests: int) -> None:
     """``EngineArgs.get_batch_defaults``, usage context OPENAI_API_SERVER."""
     found = engine(gpu, kind="vllm", version="0.24")
@@ -103,11 +113,13 @@ def test_the_share_of_memory_rose_with_graphs_that_count() -> None:
 @pytest.mark.parametrize(
     ("model", "routed", "drafter", "since"),
     [
-        ("Qwen3-8B", False, "eagle3", "0.21"), ("Llama-3.1-8B", False, None, "0.23"),
+        ("Qwen3-8B", False, "eagle3", "0.21"),
+        ("Llama-3.1-8B", False, None, "0.23"),
         ("Apertus-8B", False, None, "0.25"),
-        ("Qwen3-30B-A3B", True, "eagle3", "0.29"), ("Apertus-8B", False, "dspark", "0.11"),
+        ("Qwen3-30B-A3B", True, "eagle3", "0.29"),
+        ("Apertus-8B", False, "dspark", "0.11"),
     ],
-)  # fmt: skip
+)
 def test_the_second_model_runner_serves_a_model_since(
     model: str, routed: bool, drafter: str | None, since: str
 ) -> None:
@@ -212,16 +224,23 @@ def test_versions_that_nobody_can_answer_for() -> None:
 def scenario(gpu: str = "h200", program: str = "ngram", **stated: Any) -> Scenario:
     return Scenario.model_validate(
         {
-            "name": "asked", "model": "llama-3.1-8b", "gpu": gpu, "engine": stated,
+            "name": "asked",
+            "model": "llama-3.1-8b",
+            "gpu": gpu,
+            "engine": stated,
             "speculation": {
-                "program": program, "max_draft_tokens": 5, "acceptance": {"kind": "constant", "rate": 0.5}
+                "program": program,
+                "max_draft_tokens": 5,
+                "acceptance": {"kind": "constant", "rate": 0.5},
             },
             "workload": {
-                "kind": "synthetic", "requests": 4, "arrivals": {"kind": "closed_loop", "concurrency": 1},
+                "kind": "synthetic",
+                "requests": 4,
+                "arrivals": {"kind": "closed_loop", "concurrency": 1},
                 "lengths": {"kind": "fixed", "prompt_tokens": 40, "output_tokens": 20},
             },
         }
-    )  # fmt: skip
+    )
 
 
 def test_without_its_drafter_a_scenario_gets_the_engine_s_defaults_without_one() -> None:

@@ -148,9 +148,16 @@ def test_more_tokens_touch_more_experts_but_never_more_than_all(
 def test_layers_add_up(layers: int, groups: int, kv_heads: int, head_dim: int, intermediate: int) -> None:
     def model(count: int) -> ModelSpec:
         return ModelSpec(
-            name="any", source="test", num_layers=count, hidden_size=64, num_heads=groups * kv_heads,
-            num_kv_heads=kv_heads, head_dim=head_dim, intermediate_size=intermediate, vocab_size=100,
-        )  # fmt: skip
+            name="any",
+            source="test",
+            num_layers=count,
+            hidden_size=64,
+            num_heads=groups * kv_heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            intermediate_size=intermediate,
+            vocab_size=100,
+        )
 
     one_layer = model(2).parameter_count() - model(1).parameter_count()
     attention = 64 * head_dim * (2 * groups * kv_heads + 2 * kv_heads)
@@ -164,12 +171,20 @@ def test_layers_add_up(layers: int, groups: int, kv_heads: int, head_dim: int, i
 def test_query_projection_may_be_undivided() -> None:
     # DeepSeek-V2-Lite has no query compression; 15,706,484,224 parameters in its safetensors metadata.
     lite = ModelSpec(
-        name="DeepSeek-V2-Lite", source="config.json", num_layers=27, hidden_size=2048, num_heads=16, num_kv_heads=16,
-        head_dim=192, intermediate_size=10944, vocab_size=102400,
-        moe=MixtureOfExperts(num_experts=64, experts_per_token=6, intermediate_size=1408, shared_experts=2,
-                             first_dense_layers=1),
+        name="DeepSeek-V2-Lite",
+        source="config.json",
+        num_layers=27,
+        hidden_size=2048,
+        num_heads=16,
+        num_kv_heads=16,
+        head_dim=192,
+        intermediate_size=10944,
+        vocab_size=102400,
+        moe=MixtureOfExperts(
+            num_experts=64, experts_per_token=6, intermediate_size=1408, shared_experts=2, first_dense_layers=1
+        ),
         mla=LatentAttention(kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=128, v_head_dim=128),
-    )  # fmt: skip
+    )
     assert lite.parameter_count() == 15_706_484_224
 
 

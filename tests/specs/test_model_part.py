@@ -31,9 +31,10 @@ def work(model: ModelSpec | ModelPart) -> tuple[float, float, float]:
     """FLOPs, bytes and launches of a pass over 7 sequences of 3 tokens, logits for all."""
     kernels = [*token_kernels(model, 21, 21, BF16), *attention_kernels(model, Group(7, 3, 100.0, 3), BF16)]
     return (
-        sum(float(k.flops * k.count) for k in kernels), sum(float(k.bytes * k.count) for k in kernels),
+        sum(float(k.flops * k.count) for k in kernels),
+        sum(float(k.bytes * k.count) for k in kernels),
         sum(float(k.count) for k in kernels),
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=40)

@@ -39,17 +39,28 @@ def total_s(shape):
 def row(shape, part, seconds, *, model="m", drafter="ngram"):
     kernel = f"vllm 0.32.0/{model}/{drafter if shape.num_draft_tokens else 'none'}"
     return Row(
-        shape.columns(), part, "bfloat16", kernel, "cold", "eager", seconds, 0.99 * seconds, 1.01 * seconds, 15,
-    )  # fmt: skip
+        shape.columns(),
+        part,
+        "bfloat16",
+        kernel,
+        "cold",
+        "eager",
+        seconds,
+        0.99 * seconds,
+        1.01 * seconds,
+        15,
+    )
 
 
 def table(*, parts=("total", "verify", "draft", "host"), shapes=None, **names):
     rows = []
     for shape in GRID.shapes() if shapes is None else shapes:
         times = {
-            "total": total_s(shape), "verify": verify_s(shape), "host": HOST_S,
+            "total": total_s(shape),
+            "verify": verify_s(shape),
+            "host": HOST_S,
             "draft": draft_s(shape.sequences, shape.num_draft_tokens),
-        }  # fmt: skip
+        }
         rows += [row(shape, part, times[part], **names) for part in parts if times[part] > 0]
     return rows
 
@@ -121,8 +132,9 @@ def test_groups_of_one_width_count_as_one(engine):
 @settings(max_examples=30)
 @given(
     batches=st.lists(st.integers(1, 64), min_size=1, max_size=4),
-    contexts=st.lists(st.integers(10, 3000), min_size=1, max_size=3), drafts=st.integers(0, 6),
-)  # fmt: skip
+    contexts=st.lists(st.integers(10, 3000), min_size=1, max_size=3),
+    drafts=st.integers(0, 6),
+)
 def test_a_map_of_arrays_is_the_map_of_its_cells(batches, contexts, drafts):
     found = ENGINE.decode_round(np.array(batches)[:, None], drafts, np.array(contexts, dtype=float)[None, :])
     for i, batch in enumerate(batches):

@@ -44,10 +44,16 @@ def draft_of(program: DraftProgram) -> ModelSpec | None:
 def cost(name: str | None, ranks: int = 1, k: int = 0) -> RoundCost:
     program = None if name is None else PROGRAMS[name]
     return RoundCost(
-        LLAMA, Roofline(H200, "bfloat16"), hardware=H200, engine=EngineLimits(), ranks=ranks,
-        precision=Precision(16, 16, "bfloat16"), program=program,
-        draft=None if program is None else draft_of(program), max_draft_tokens=k,
-    )  # fmt: skip
+        LLAMA,
+        Roofline(H200, "bfloat16"),
+        hardware=H200,
+        engine=EngineLimits(),
+        ranks=ranks,
+        precision=Precision(16, 16, "bfloat16"),
+        program=program,
+        draft=None if program is None else draft_of(program),
+        max_draft_tokens=k,
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,14 +119,19 @@ def scenario(name: str, **speculation: Any) -> Scenario:
     more = {"draft_model": "llama-3.2-1b"} if program.needs_draft_model else {}
     return Scenario.model_validate(
         {
-            "name": "map", "model": "llama-3.1-8b", "gpu": "h200", "cost": {"source": "roofline"},
+            "name": "map",
+            "model": "llama-3.1-8b",
+            "gpu": "h200",
+            "cost": {"source": "roofline"},
             "speculation": {"program": name} | more | speculation,
             "workload": {
-                "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 1.0}, "requests": 1,
+                "kind": "synthetic",
+                "arrivals": {"kind": "poisson", "rate_per_s": 1.0},
+                "requests": 1,
                 "lengths": {"kind": "fixed", "prompt_tokens": 600, "output_tokens": 200},
             },
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -162,10 +173,12 @@ def test_a_draft_pass_reads_the_published_share_of_the_weights(name: str, model:
 @pytest.mark.parametrize(
     ("name", "model", "millions"),
     [
-        ("kangaroo", "vicuna-7b", 67.1), ("medusa-1", "vicuna-7b", 591.0), ("eagle", "vicuna-7b", 236.0),
+        ("kangaroo", "vicuna-7b", 67.1),
+        ("medusa-1", "vicuna-7b", 591.0),
+        ("eagle", "vicuna-7b", 236.0),
         ("eagle", "llama-3.3-70b", 990.0),
     ],
-)  # fmt: skip
+)
 def test_own_weights_are_those_the_papers_print(name: str, model: str, millions: float) -> None:
     """arXiv 2404.18911 (67 M; Medusa 591 M); arXiv 2401.15077 (0.24 B, 0.99 B: Llama-2-70B has the same layers)."""
     parts = PROGRAMS[name].own_parts(load_model(model), None)
@@ -244,9 +257,14 @@ def test_a_drafters_window_bounds_what_it_reads_and_keeps(name: str) -> None:
 
     def draft_s(program: DraftProgram, context: float) -> float:
         cost = RoundCost(
-            LLAMA, Roofline(H200, "bfloat16"), hardware=H200, engine=EngineLimits(),
-            precision=Precision(16, 16, "bfloat16"), program=program, max_draft_tokens=7,
-        )  # fmt: skip
+            LLAMA,
+            Roofline(H200, "bfloat16"),
+            hardware=H200,
+            engine=EngineLimits(),
+            precision=Precision(16, 16, "bfloat16"),
+            program=program,
+            max_draft_tokens=7,
+        )
         return float(np.asarray(cost.decode_round(32, 7, context).parts["draft"]))
 
     assert draft_s(windowed, 512) == pytest.approx(draft_s(full, 512))

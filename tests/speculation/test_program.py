@@ -15,11 +15,14 @@ from specsim.specs.catalog import load_model
 from specsim.speculation.program import PRESETS, DraftProgram, load_program, program_names
 
 OWN: dict[str, Any] = {
-    "name": "mine", "source": "ours", "lossless": True, "proposal": "chain",
+    "name": "mine",
+    "source": "ours",
+    "lossless": True,
+    "proposal": "chain",
     "phases": [{"weights": [{"kind": "target_layers", "last": 4}, {"kind": "head"}], "passes": "per_token"}],
     "verify": {"from_layer": 4},
     "acceptance": {"law": {"kind": "constant", "rate": 0.6}, "basis": "measured", "source": "our logs"},
-}  # fmt: skip
+}
 
 
 def written(folder: Path, fields: dict[str, Any]) -> str:

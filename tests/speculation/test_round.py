@@ -186,8 +186,13 @@ def test_fused_tokens_run_in_the_layers_above_only() -> None:
     )
 
     def rows(kernel: Kernel) -> Reals:
-        return kernel.shape[0] if kernel.kind == "gemm" and kernel.shape[1] == LLAMA.hidden_size and (
-            kernel.shape[2] == LLAMA.intermediate_size) else 0.0  # fmt: skip
+        return (
+            kernel.shape[0]
+            if kernel.kind == "gemm"
+            and kernel.shape[1] == LLAMA.hidden_size
+            and (kernel.shape[2] == LLAMA.intermediate_size)
+            else 0.0
+        )
 
     assert tokens_through_layers(cost(rows, fused), 12) == 13 * 32 + 3 * 12
     assert tokens_through_layers(cost(rows, fused), 0) == 32
@@ -268,9 +273,10 @@ def test_tokens_that_left_alone_are_computed_no_further() -> None:
 @pytest.mark.parametrize("rule", ["each", "deepest", "together"])
 def test_a_modifier_that_changes_nothing_costs_nothing(rule: str) -> None:
     neutral = program(
-        proposal="none", lossless=False,
+        proposal="none",
+        lossless=False,
         modifier={"exit": {"levels": [{"depth": 1.0, "share": 1.0}], "batch": rule}},
-    )  # fmt: skip
+    )
     seconds = lambda kernel: kernel.flops * 1e-12 + kernel.bytes * 1e-11  # noqa: E731
     one, plain = (cost(seconds, technique).decode_round(7, 0, 90.0).seconds for technique in (neutral, None))
     assert one == pytest.approx(plain, rel=1e-12)
@@ -289,9 +295,13 @@ def test_experts_on_the_host_are_loaded_but_for_what_was_foreseen() -> None:
     def exposed(**given: float) -> float:
         modifier = {"experts": {"resident_share": 0.5, "hit_rate": 0.0, "bytes_per_s": 1e9} | given}
         machine = RoundCost(
-            mixtral, Imposed(lambda kernel: 0.0 if kernel.kind != "attention" else 0.1), hardware=LAUNCHLESS,
-            engine=FREE, precision=BF16, program=program(proposal="none", modifier=modifier),
-        )  # fmt: skip
+            mixtral,
+            Imposed(lambda kernel: 0.0 if kernel.kind != "attention" else 0.1),
+            hardware=LAUNCHLESS,
+            engine=FREE,
+            precision=BF16,
+            program=program(proposal="none", modifier=modifier),
+        )
         return float(machine.decode_round(1, 0, 10.0).seconds) - 3.2  # 32 layers of 0.1 s
 
     one_expert = 3 * 4096 * 14336 * 2 / 1e9
@@ -356,9 +366,14 @@ def test_each_of_the_targets_logits_is_moved_as_often_as_the_engine_says() -> No
         return kernel.bytes if kernel.kind == "sampling" else 0.0
 
     machine = RoundCost(
-        LLAMA, Imposed(moved), hardware=LAUNCHLESS, engine=FREE.model_copy(update={"logit_bytes": 14.0}),
-        precision=BF16, program=program(phases=[{"weights": [{"kind": "head"}]}]), max_draft_tokens=3,
-    )  # fmt: skip
+        LLAMA,
+        Imposed(moved),
+        hardware=LAUNCHLESS,
+        engine=FREE.model_copy(update={"logit_bytes": 14.0}),
+        precision=BF16,
+        program=program(phases=[{"weights": [{"kind": "head"}]}]),
+        max_draft_tokens=3,
+    )
     round_ = machine.decode_round(64, 3, 500.0)
     assert float(round_.parts["sampling"]) == 14 * 64 * 4 * LLAMA.vocab_size
     assert float(round_.parts["draft"]) == 2 * 64 * LLAMA.vocab_size
@@ -373,9 +388,14 @@ def test_the_host_pays_for_drafts_where_some_are_verified() -> None:
 
     engine = EngineLimits(graph_sizes=())
     machine = RoundCost(
-        LLAMA, Verifying(lambda kernel: 0.0), hardware=LAUNCHLESS, engine=engine, precision=BF16, program=TWO_MODEL,
+        LLAMA,
+        Verifying(lambda kernel: 0.0),
+        hardware=LAUNCHLESS,
+        engine=engine,
+        precision=BF16,
+        program=TWO_MODEL,
         draft=SMALL,
-    )  # fmt: skip
+    )
     prompt, decoding = Group(1, 100, 100.0, 1), Group(3, 5, 200.0, 5)
 
     def seconds(*groups: Group, drafting: int) -> float:

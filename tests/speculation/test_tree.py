@@ -28,9 +28,10 @@ def tables(draw: st.DrawFn, *, sorted_rows: bool = False) -> RecallTable:
 
 
 trees = st.lists(st.floats(0, 1), max_size=9).map(
-    lambda shares: DraftTree(tuple(int(share * (node + 1)) - 1 if share < 1 else node - 1
-                                    for node, share in enumerate(shares)))
-)  # fmt: skip
+    lambda shares: DraftTree(
+        tuple(int(share * (node + 1)) - 1 if share < 1 else node - 1 for node, share in enumerate(shares))
+    )
+)
 TABLE = RecallTable(recall=((0.6, 0.2, 0.1), (0.5, 0.2), (0.4, 0.1)))
 
 

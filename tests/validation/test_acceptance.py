@@ -51,8 +51,9 @@ def test_every_drafter_is_recorded_on_the_same_requests_at_both_temperatures() -
     recorded = [read_traces(path) for path in FILES]
     assert {(path.parent.name, path.stem) for path in FILES} == {
         (target, drafter)
-        for target in ("greedy", "sampled") for drafter in ("draft", "eagle", "exit", "medusa", "ngram")
-    }  # fmt: skip
+        for target in ("greedy", "sampled")
+        for drafter in ("draft", "eagle", "exit", "medusa", "ngram")
+    }
     assert {one.temperature for one in recorded} == {0.0, 1.0}
     assert len({tuple((r.name, r.domain) for r in one.requests) for one in recorded}) == 1
     assert {len(r.runs) for one in recorded for r in one.requests} == {128}

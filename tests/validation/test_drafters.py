@@ -63,9 +63,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 
 def load(folder: Path) -> Transformer:
-    return load_transformer(
-        read_checkpoint(folder), device="cpu", dtype=torch.float64, max_sequences=3, max_length=48
-    )  # fmt: skip
+    return load_transformer(read_checkpoint(folder), device="cpu", dtype=torch.float64, max_sequences=3, max_length=48)
 
 
 MAKE: dict[str, Callable[[Transformer, Path], Drafter]] = {

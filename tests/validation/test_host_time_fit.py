@@ -112,18 +112,25 @@ def test_what_cannot_be_a_time_is_refused(measured: list[float], shown: str) -> 
 def two_models(**engine: object) -> Scenario:
     return Scenario.model_validate(
         {
-            "name": "pair", "model": "llama-7b", "gpu": "rtx-3090", "engine": {"kind": "reference"} | engine,
+            "name": "pair",
+            "model": "llama-7b",
+            "gpu": "rtx-3090",
+            "engine": {"kind": "reference"} | engine,
             "cost": {"source": "roofline"},
             "speculation": {
-                "program": "draft-model", "draft_model": "vicuna-68m", "max_draft_tokens": 4,
+                "program": "draft-model",
+                "draft_model": "vicuna-68m",
+                "max_draft_tokens": 4,
                 "acceptance": {"kind": "constant", "rate": 0.5},
             },
             "workload": {
-                "kind": "synthetic", "requests": 1, "arrivals": {"kind": "closed_loop", "concurrency": 1},
+                "kind": "synthetic",
+                "requests": 1,
+                "arrivals": {"kind": "closed_loop", "concurrency": 1},
                 "lengths": {"kind": "fixed", "prompt_tokens": 400, "output_tokens": 200},
             },
         }
-    )  # fmt: skip
+    )
 
 
 def ratio(scenario: Scenario, draft_tokens: int = 4) -> float:

@@ -194,10 +194,12 @@ def test_runs_are_those_of_drafting_one_token_at_a_time(drafter: str) -> None:
 @pytest.mark.parametrize(
     ("runs", "draft_tokens", "expected"),
     [
-        ([[0, 0, 0, 0]], 4, 1.0), ([[4, 3, 2, 1, 0]], 4, 5.0), ([[4, 3, 2, 1, 0, 0]], 1, 1.5),
+        ([[0, 0, 0, 0]], 4, 1.0),
+        ([[4, 3, 2, 1, 0]], 4, 5.0),
+        ([[4, 3, 2, 1, 0, 0]], 1, 1.5),
         ([[0, 1, 0], [0, 0, 0]], 3, 1.2),
     ],
-)  # fmt: skip
+)
 def test_acceptance_length_walks_rounds(runs: list[list[int]], draft_tokens: int, expected: float) -> None:
     assert acceptance.acceptance_length(torch.tensor(runs), draft_tokens) == pytest.approx(expected)
 
@@ -237,10 +239,16 @@ def test_heads_and_adapters_go_with_the_inflated_target(tmp_path: Path) -> None:
     for trained in (small, grown):
         early, states = trained.target.states(tokens, trained.exit_layer)
         eagle = trained.eagle(trained.target.model.embed_tokens(tokens)[:, 1:], states[:, :-1])
-        outputs.append([
-            trained.target.head(states), trained.draft(tokens), *trained.medusa(states),
-            trained.target.head(trained.exit(early)), trained.target.head(eagle), eagle[..., :16],
-        ])  # fmt: skip
+        outputs.append(
+            [
+                trained.target.head(states),
+                trained.draft(tokens),
+                *trained.medusa(states),
+                trained.target.head(trained.exit(early)),
+                trained.target.head(eagle),
+                eagle[..., :16],
+            ]
+        )
     for here, there in zip(*outputs, strict=True):
         assert (here - there).abs().max() < 1e-3 * here.std()
     runs = [acceptance.all_runs(trained, tokens, 9, 5) for trained in (small, grown)]

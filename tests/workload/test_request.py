@@ -22,11 +22,17 @@ def workloads(draw: st.DrawFn) -> list[RequestSpec]:
         hashes = tuple(draw(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3)))
         rows.append(
             RequestSpec(
-                first + index, None if closed else times[index], draw(st.integers(1, MAX_TOKENS)),
-                draw(st.integers(1, MAX_TOKENS)), draw(st.sampled_from(("code", "chat"))),
-                draw(st.floats(0, 9)) if closed else 0.0, draw(st.integers(-3, 3)), hashes, 16 if hashes else 0,
+                first + index,
+                None if closed else times[index],
+                draw(st.integers(1, MAX_TOKENS)),
+                draw(st.integers(1, MAX_TOKENS)),
+                draw(st.sampled_from(("code", "chat"))),
+                draw(st.floats(0, 9)) if closed else 0.0,
+                draw(st.integers(-3, 3)),
+                hashes,
+                16 if hashes else 0,
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -51,8 +57,12 @@ def test_taken_rows_keep_all_but_their_numbers(rows: list[RequestSpec], data: st
     for row, index in zip(taken, order, strict=True):
         old = rows[index]
         assert (row.arrival_s, row.prompt_tokens, row.output_tokens, row.request_class, row.prefix_hashes) == (
-            old.arrival_s, old.prompt_tokens, old.output_tokens, old.request_class, old.prefix_hashes,
-        )  # fmt: skip
+            old.arrival_s,
+            old.prompt_tokens,
+            old.output_tokens,
+            old.request_class,
+            old.prefix_hashes,
+        )
 
 
 def test_numbers_out_of_sequence_are_kept() -> None:

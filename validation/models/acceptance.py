@@ -56,9 +56,7 @@ def all_runs(trained: Trained, tokens: Tensor, start: int, cap: int) -> dict[str
     exits = trained.target.head(trained.exit(early)).argmax(-1)
     heads = [logits.argmax(-1) for logits in trained.medusa(states)]
     embedded = trained.target.model.embed_tokens(tokens)
-    eagle = [
-        eagle_runs(trained, embedded[row], states[row], tokens[row], start, cap) for row in range(len(tokens))
-    ]  # fmt: skip
+    eagle = [eagle_runs(trained, embedded[row], states[row], tokens[row], start, cap) for row in range(len(tokens))]
     return {
         "draft": next_token_runs(draft, tokens, start, cap),
         "medusa": head_runs(heads, tokens, start, cap),

@@ -77,9 +77,15 @@ def llama_config(shape: Shape) -> dict[str, Any]:
 def shape_of(config: Mapping[str, Any]) -> Shape:
     """The inverse of ``llama_config``."""
     return Shape(
-        config["vocab_size"], config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"],
-        config["num_key_value_heads"], config["intermediate_size"], config["head_dim"], config["rms_norm_eps"],
-    )  # fmt: skip
+        config["vocab_size"],
+        config["hidden_size"],
+        config["num_hidden_layers"],
+        config["num_attention_heads"],
+        config["num_key_value_heads"],
+        config["intermediate_size"],
+        config["head_dim"],
+        config["rms_norm_eps"],
+    )
 
 
 def configs(trained: Trained) -> dict[str, dict[str, Any]]:
@@ -90,15 +96,23 @@ def configs(trained: Trained) -> dict[str, dict[str, Any]]:
         "target": target,
         "draft": llama_config(trained.draft.shape),
         "medusa": {
-            "architectures": ["MedusaModel"], "model_type": "medusa", "hidden_size": shape.hidden_size,
-            "vocab_size": shape.vocab_size, "num_heads": heads, "num_hidden_layers": 1, "torch_dtype": "bfloat16",
+            "architectures": ["MedusaModel"],
+            "model_type": "medusa",
+            "hidden_size": shape.hidden_size,
+            "vocab_size": shape.vocab_size,
+            "num_heads": heads,
+            "num_hidden_layers": 1,
+            "torch_dtype": "bfloat16",
         },
         "exit": {
-            **target, "architectures": ["EarlyExitAdapter"], "num_hidden_layers": 1, "exit_layer": trained.exit_layer,
+            **target,
+            "architectures": ["EarlyExitAdapter"],
+            "num_hidden_layers": 1,
+            "exit_layer": trained.exit_layer,
         },
         # vLLM's feature head for Mistral has other norms than the paper's; that for Llama has none.
         "eagle": {**target, "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1},
-    }  # fmt: skip
+    }
 
 
 def save_all(out: Path, trained: Trained, tokenizer: Tokenizer) -> None:
@@ -114,9 +128,12 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     """tokenizer.json, and the tokenizer_config.json that transformers wants beside it."""
     tokenizer.save(str(folder / "tokenizer.json"))
     facts = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": END, "eos_token": END,
-        "model_max_length": MAX_POSITION, "clean_up_tokenization_spaces": False,
-    }  # fmt: skip
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END,
+        "eos_token": END,
+        "model_max_length": MAX_POSITION,
+        "clean_up_tokenization_spaces": False,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

@@ -133,9 +133,16 @@ def stages(trained: Trained, steps: Sequence[int]) -> list[Stage]:
 
 
 def train(
-    trained: Trained, plan: list[Stage], stream: Tensor, checkpoint: Path, *, seed: int, minutes: float,
-    batch_tokens: int | None = None, device: str = "cpu",
-) -> bool:  # fmt: skip
+    trained: Trained,
+    plan: list[Stage],
+    stream: Tensor,
+    checkpoint: Path,
+    *,
+    seed: int,
+    minutes: float,
+    batch_tokens: int | None = None,
+    device: str = "cpu",
+) -> bool:
     """Run stages until all are done (True) or the time is up (False); a batch is BATCH_TOKENS, or as many as said."""
     end = saved = time.monotonic()
     end += 60 * minutes
@@ -205,9 +212,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     batch_tokens = None if chosen.pair == "small" else LARGE_BATCH_TOKENS
     print(f"{len(stream)} tokens to train on", flush=True)
     if train(
-        trained, plan, stream, checkpoint, seed=chosen.seed, minutes=chosen.minutes, batch_tokens=batch_tokens,
+        trained,
+        plan,
+        stream,
+        checkpoint,
+        seed=chosen.seed,
+        minutes=chosen.minutes,
+        batch_tokens=batch_tokens,
         device=chosen.device,
-    ):  # fmt: skip
+    ):
         for network in trained.networks().values():
             network.cpu()
         save_all(chosen.out, trained, tokenizer)

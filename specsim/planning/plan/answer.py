@@ -53,20 +53,29 @@ class PlanAnswer:
         """What ``specsim plan --json`` prints."""
         asides = self.asides
         return {
-            "name": self.scenario.name, "rate_per_s": self.plan.load.rate_per_s, **plan_json(self.plan),
+            "name": self.scenario.name,
+            "rate_per_s": self.plan.load.rate_per_s,
+            **plan_json(self.plan),
             "interval": None if asides.interval is None else asdict(asides.interval),
             "largest_rate": None if asides.largest is None else largest_json(asides.largest),
             "what_ifs": [asdict(one) for one in asides.what_ifs],
             "later": [{"rate_per_s": one.load.rate_per_s, **plan_json(one)} for one in self.later],
             "growth": None if self.growth is None else growth_json(self.growth),
-            "serving_engine": self.plan.best.candidate.scenario.assumed_engine(), "assumed": list(self.assumed),
-        }  # fmt: skip
+            "serving_engine": self.plan.best.candidate.scenario.assumed_engine(),
+            "assumed": list(self.assumed),
+        }
 
 
 def plan_answer(
-    asked: Asked, named: Named, later_rates: Sequence[float] = (), *, growth: Growth | None = None,
-    what_if: bool = True, pool: Executor | None = None, progress: ManyProgress | None = None,
-) -> PlanAnswer:  # fmt: skip
+    asked: Asked,
+    named: Named,
+    later_rates: Sequence[float] = (),
+    *,
+    growth: Growth | None = None,
+    what_if: bool = True,
+    pool: Executor | None = None,
+    progress: ManyProgress | None = None,
+) -> PlanAnswer:
     """The plan of a question, of ``later_rates`` too, as its load grows, and what was asked about it.
 
     Raises InvalidInput without an SLO or with a closed loop, NoAnswer where nothing meets the SLO.
@@ -103,7 +112,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     return {
         "options": [option_json(one) for one in plan.options],
         "excluded": [asdict(one) for one in plan.excluded],
-    }  # fmt: skip
+    }
 
 
 def option_json(option: Option) -> dict[str, Any]:
@@ -111,52 +120,69 @@ def option_json(option: Option) -> dict[str, Any]:
     candidate, smaller = option.candidate, option.size.smaller
     speculation, start = candidate.scenario.speculation, replica_command(option)
     return {
-        "gpus": option.gpus, "gpu": candidate.kind.gpu, "drafter": candidate.drafter,
+        "gpus": option.gpus,
+        "gpu": candidate.kind.gpu,
+        "drafter": candidate.drafter,
         "draft_tokens": candidate.draft_tokens,
         "policy": None if speculation is None else speculation.policy.model_dump(mode="json"),
         "command": None if start is None else start.text,
         "deployment": option.size.deployment.model_dump(mode="json", exclude_none=True),
-        "usd_per_hour": option.usd_per_hour, "usd_per_month": option.usd_per_month,
+        "usd_per_hour": option.usd_per_hour,
+        "usd_per_month": option.usd_per_month,
         "usd_per_million_output_tokens": option.usd_per_million_output_tokens,
-        "verdict": verdict_json(option.size.verdict), "smaller": None if smaller is None else verdict_json(smaller),
-    }  # fmt: skip
+        "verdict": verdict_json(option.size.verdict),
+        "smaller": None if smaller is None else verdict_json(smaller),
+    }
 
 
 def verdict_json(verdict: FleetVerdict) -> dict[str, Any]:
     """Each bound: its mean over runs, and what 95 % of further runs stay within."""
     return {
-        "met": verdict.met, "saturated": verdict.saturated, "runs": verdict.runs, "requests": verdict.requests,
-        "levels": [asdict(level) for level in verdict.levels], "mean_batch": verdict.summary["mean_batch"],
+        "met": verdict.met,
+        "saturated": verdict.saturated,
+        "runs": verdict.runs,
+        "requests": verdict.requests,
+        "levels": [asdict(level) for level in verdict.levels],
+        "mean_batch": verdict.summary["mean_batch"],
         "acceptance_length": verdict.summary["spec_decode_acceptance_length"],
-    }  # fmt: skip
+    }
 
 
 def growth_json(curve: GrowthCurve) -> dict[str, Any]:
     """How long today's GPUs do, and GPUs and cost of each month, with drafts and without."""
     fleets = [curve.fleet] if curve.other is None else [curve.fleet, curve.other]
     return {
-        "percent_per_month": curve.growth.percent_per_month, "lasts_months": curve.lasts_months,
+        "percent_per_month": curve.growth.percent_per_month,
+        "lasts_months": curve.lasts_months,
         "fleets": [grown_json(one) for one in fleets],
-    }  # fmt: skip
+    }
 
 
 def grown_json(fleet: GrownFleet) -> dict[str, Any]:
     """Each month's end."""
     today = fleet.today
     return {
-        "gpu": today.candidate.kind.gpu, "drafter": today.candidate.drafter,
-        "draft_tokens": today.candidate.draft_tokens, "usd": fleet.usd,
+        "gpu": today.candidate.kind.gpu,
+        "drafter": today.candidate.drafter,
+        "draft_tokens": today.candidate.draft_tokens,
+        "usd": fleet.usd,
         "months": [
-            {"month": month, "rate_per_s": one.load.rate_per_s, "gpus": one.gpus, "replicas": one.replicas,
-             "usd_per_month": one.usd_per_month}
+            {
+                "month": month,
+                "rate_per_s": one.load.rate_per_s,
+                "gpus": one.gpus,
+                "replicas": one.replicas,
+                "usd_per_month": one.usd_per_month,
+            }
             for month, one in enumerate(fleet.months, 1)
         ],
-    }  # fmt: skip
+    }
 
 
 def largest_json(largest: LargestRate) -> dict[str, Any]:
     """The rate, and what ends it."""
     return {
-        "rate_per_s": largest.rate_per_s, "verdict": verdict_json(largest.verdict),
+        "rate_per_s": largest.rate_per_s,
+        "verdict": verdict_json(largest.verdict),
         "beyond": None if largest.beyond is None else verdict_json(largest.beyond),
-    }  # fmt: skip
+    }

@@ -45,14 +45,17 @@ class Named:
         drafters, assumed = self._drafters(scenario)
         pools = deployment.disaggregation
         space = Space(
-            gpus=gpus, tensor_parallel=tuple(self.tensor_parallel) or _counts(gpus), drafters=drafters,
+            gpus=gpus,
+            tensor_parallel=tuple(self.tensor_parallel) or _counts(gpus),
+            drafters=drafters,
             data_parallel=tuple(self.data_parallel) or (deployment.data_parallel,),
             weight_bits=tuple(self.weight_bits) or (deployment.weight_bits,),
             kv_bits=tuple(self.kv_bits) or (deployment.kv_bits,),
             disaggregated=(False, True) if self.disaggregated or pools is not None else (False,),
-            usd_per_gpu_hour=self._prices(gpus, scenario), kv_link=KvLink() if pools is None else pools.kv_link,
+            usd_per_gpu_hour=self._prices(gpus, scenario),
+            kv_link=KvLink() if pools is None else pools.kv_link,
             schedules=self.schedules,
-        )  # fmt: skip
+        )
         return space, assumed
 
     def leaves_schedules(self, scenario: Scenario) -> bool:
@@ -119,7 +122,7 @@ def _own(speculation: Speculation, draft_tokens: Sequence[int]) -> DrafterChoice
 
 def _drafter(
     scenario: Scenario, name: str, draft_tokens: Sequence[int]
-) -> tuple[DrafterChoice | None, tuple[str, ...]]:  # fmt: skip
+) -> tuple[DrafterChoice | None, tuple[str, ...]]:
     """With the acceptance that the program offers, and what was assumed; None: off."""
     fields = drafter_fields(name)
     if fields is None:
@@ -130,8 +133,9 @@ def _drafter(
     lengths = tuple(draft_tokens) or _lengths(speculation)
     source = speculation.acceptance_origin.basis
     return DrafterChoice(speculation.drafter_name(), fields, lengths), (
-        *assumed, f"the acceptance {source} of {speculation.program.name}"
-    )  # fmt: skip
+        *assumed,
+        f"the acceptance {source} of {speculation.program.name}",
+    )
 
 
 def _lengths(speculation: Speculation) -> tuple[int, ...]:

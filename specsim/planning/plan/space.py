@@ -210,9 +210,12 @@ def _placed(scenario: Scenario, place: _Place) -> tuple[Scenario | None, str]:
         return None, f"{ranks} GPUs are more than a node's {gpu.node_gpus}"
     own = scenario.deployment
     deployment = own.model_dump(exclude={"replicas", "replicas_without_speculation", "disaggregation"}) | {
-        "tensor_parallel": ranks, "data_parallel": place.data_parallel, "weight_bits": place.weight_bits,
-        "kv_bits": place.kv_bits, "expert_parallel": own.expert_parallel or place.data_parallel > 1,
-    }  # fmt: skip
+        "tensor_parallel": ranks,
+        "data_parallel": place.data_parallel,
+        "weight_bits": place.weight_bits,
+        "kv_bits": place.kv_bits,
+        "expert_parallel": own.expert_parallel or place.data_parallel > 1,
+    }
     if not gpu.computes_16_bit_floats:
         del deployment["weight_bits"], deployment["kv_bits"]
     counted = {"replicas": place.data_parallel} if place.pools is None else {"disaggregation": place.pools}

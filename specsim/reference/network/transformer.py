@@ -102,13 +102,23 @@ class Transformer(Layers):
 def require_llama(spec: ModelSpec) -> None:
     """Raises InvalidInput for anything but RMSNorm, rotary, gated MLP without biases."""
     unsupported = {
-        "moe": spec.moe, "mla": spec.mla, "qkv_bias": spec.qkv_bias, "linear_bias": spec.linear_bias,
-        "norm_bias": spec.norm_bias, "qk_norm": spec.qk_norm, "learned_positions": spec.learned_positions,
-        "sliding_window": spec.sliding_window, "an ungated MLP": not spec.gated_mlp,
-        "layer_kinds": spec.layer_kinds, "output_bias": spec.output_bias, "output_gate": spec.output_gate,
-        "sinks": spec.sinks, "value_dim": spec.value_dim, "norms_per_layer": spec.norms_per_layer != 2,
+        "moe": spec.moe,
+        "mla": spec.mla,
+        "qkv_bias": spec.qkv_bias,
+        "linear_bias": spec.linear_bias,
+        "norm_bias": spec.norm_bias,
+        "qk_norm": spec.qk_norm,
+        "learned_positions": spec.learned_positions,
+        "sliding_window": spec.sliding_window,
+        "an ungated MLP": not spec.gated_mlp,
+        "layer_kinds": spec.layer_kinds,
+        "output_bias": spec.output_bias,
+        "output_gate": spec.output_gate,
+        "sinks": spec.sinks,
+        "value_dim": spec.value_dim,
+        "norms_per_layer": spec.norms_per_layer != 2,
         "an odd head_dim": spec.head_dim % 2,
-    }  # fmt: skip
+    }
     found = [name for name, present in unsupported.items() if present]
     if found:
         raise InvalidInput(

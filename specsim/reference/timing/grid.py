@@ -125,12 +125,21 @@ class _Measured:
         totals = [t.total_s for t in self.times]
         p10, p90 = np.percentile(totals, [10, 90]).tolist()
         return GridRow(
-            repeat=repeat, batch=batch, draft_tokens=draft_tokens, context_tokens=float(np.mean(self.contexts)),
-            rounds=len(totals), elapsed_s=sum(totals), output_tokens=self.output_tokens,
-            round_s=median(lambda t: t.total_s), round_p10_s=p10, round_p90_s=p90,
-            target_s=median(lambda t: t.target_s), draft_s=median(lambda t: t.draft_s),
-            sample_s=median(lambda t: t.sample_s), host_s=median(lambda t: t.host_s),
-        )  # fmt: skip
+            repeat=repeat,
+            batch=batch,
+            draft_tokens=draft_tokens,
+            context_tokens=float(np.mean(self.contexts)),
+            rounds=len(totals),
+            elapsed_s=sum(totals),
+            output_tokens=self.output_tokens,
+            round_s=median(lambda t: t.total_s),
+            round_p10_s=p10,
+            round_p90_s=p90,
+            target_s=median(lambda t: t.target_s),
+            draft_s=median(lambda t: t.draft_s),
+            sample_s=median(lambda t: t.sample_s),
+            host_s=median(lambda t: t.host_s),
+        )
 
 
 class SteadyBatch:

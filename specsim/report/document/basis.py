@@ -77,11 +77,16 @@ def measured_beside(fidelity: Fidelity, origin: str) -> Section:
     )
     rows = [
         [
-            str(cell.predicted.batch), str(cell.predicted.draft_tokens), f"{1e3 * cell.predicted.round_s:.2f}",
-            f"{1e3 * cell.measured_s:.2f}", f"{cell.error:+.1%}", f"{cell.spread:.1%}", cell.predicted.source,
+            str(cell.predicted.batch),
+            str(cell.predicted.draft_tokens),
+            f"{1e3 * cell.predicted.round_s:.2f}",
+            f"{1e3 * cell.measured_s:.2f}",
+            f"{cell.error:+.1%}",
+            f"{cell.spread:.1%}",
+            cell.predicted.source,
         ]
         for cell in fidelity.cells
-    ]  # fmt: skip
+    ]
     header = ("batch", "k", "predicted\nms", "measured\nms", "error", "spread of\nrepeats", "source")
     return Section(
         "Predicted against measured",

@@ -62,28 +62,41 @@ def _together(scores: Sequence[MapScore]) -> dict[str, Any]:
 
 def _map_document(score: MapScore) -> dict[str, Any]:
     """``cells``, ``regret`` and ``where``: of today's code, or of the committed prediction where that is retired."""
-    return _together([score]) | _state(score) | {
-        "repeats": score.repeats,
-        "where": [asdict(one) for one in summaries(score.parts)] if score.parts else None,
-        "target_factors": [asdict(one) for one in target_factors(score.parts)],
-        "cells": [
-            {
-                **asdict(c.predicted), "measured_s": c.measured_s, "error": c.error, "spread": c.spread,
-                "noise": c.noise,
-            }
-            for c in score.told.cells
-        ],
-        "regret": [asdict(regret) for regret in score.told.regrets],
-        "speedups": [
-            {
-                "batch": one.predicted.batch, "draft_tokens": one.predicted.draft_tokens, "predicted": one.foretold,
-                "measured": one.measured, "error": one.error, "cost_error": one.cost_error,
-                "acceptance_error": one.acceptance_error, "covered": one.covered, "ratios": one.ratios.tolist(),
-                "tokens_per_round": one.tokens,
-            }
-            for one in score.speedups
-        ],
-    }  # fmt: skip
+    return (
+        _together([score])
+        | _state(score)
+        | {
+            "repeats": score.repeats,
+            "where": [asdict(one) for one in summaries(score.parts)] if score.parts else None,
+            "target_factors": [asdict(one) for one in target_factors(score.parts)],
+            "cells": [
+                {
+                    **asdict(c.predicted),
+                    "measured_s": c.measured_s,
+                    "error": c.error,
+                    "spread": c.spread,
+                    "noise": c.noise,
+                }
+                for c in score.told.cells
+            ],
+            "regret": [asdict(regret) for regret in score.told.regrets],
+            "speedups": [
+                {
+                    "batch": one.predicted.batch,
+                    "draft_tokens": one.predicted.draft_tokens,
+                    "predicted": one.foretold,
+                    "measured": one.measured,
+                    "error": one.error,
+                    "cost_error": one.cost_error,
+                    "acceptance_error": one.acceptance_error,
+                    "covered": one.covered,
+                    "ratios": one.ratios.tolist(),
+                    "tokens_per_round": one.tokens,
+                }
+                for one in score.speedups
+            ],
+        }
+    )
 
 
 def _state(score: Score) -> dict[str, Any]:
@@ -131,7 +144,16 @@ def _served_document(score: ServedScore) -> dict[str, Any]:
 
 def _row(row: MetricError) -> dict[str, Any]:
     return {
-        "load": row.load, "share": row.share, "alternative": row.alternative, "metric": row.metric,
-        "source": row.source, **asdict(row.predicted), "measured": row.measured, "error": row.error,
-        "spread": row.spread, "noise": row.noise, "repeats": row.repeats.tolist(), "covered": row.covered,
-    }  # fmt: skip
+        "load": row.load,
+        "share": row.share,
+        "alternative": row.alternative,
+        "metric": row.metric,
+        "source": row.source,
+        **asdict(row.predicted),
+        "measured": row.measured,
+        "error": row.error,
+        "spread": row.spread,
+        "noise": row.noise,
+        "repeats": row.repeats.tolist(),
+        "covered": row.covered,
+    }

@@ -59,11 +59,21 @@ def sheets(document: Document, title: str) -> list[Sheet]:
 
 def test_every_part_of_a_whole_question_is_there_in_order(report: Document) -> None:
     assert [one.title for one in report.sections] == [
-        "Service levels", "GPUs and cost", "Draft length, and what to paste", "Latency against load",
-        "If it is otherwise", "Risks", "Throughput against a user's speed",
-        "Speed-up by batch size and draft length", "Drafters", "Memory", "Where the time goes",
-        "Measured error of comparable cases", "Assumptions, and where each is from", "To repeat it",
-    ]  # fmt: skip
+        "Service levels",
+        "GPUs and cost",
+        "Draft length, and what to paste",
+        "Latency against load",
+        "If it is otherwise",
+        "Risks",
+        "Throughput against a user's speed",
+        "Speed-up by batch size and draft length",
+        "Drafters",
+        "Memory",
+        "Where the time goes",
+        "Measured error of comparable cases",
+        "Assumptions, and where each is from",
+        "To repeat it",
+    ]
     assert re.match(r"(ON|OFF).*; the SLO is (met|missed)\.$", report.verdict)
 
 
@@ -184,7 +194,10 @@ def test_without_drafter_slo_and_rate_it_says_what_to_give() -> None:
 def test_by_formula_nothing_is_simulated() -> None:
     report = capacity_report(question(concurrency=4, drafter="eagle-3", draft_tokens=2), simulated=False)
     assert [one.title for one in report.sections] == [
-        "Speed-up by batch size and draft length", "Where the time goes", "Memory",
-        "Assumptions, and where each is from", "To repeat it",
-    ]  # fmt: skip
+        "Speed-up by batch size and draft length",
+        "Where the time goes",
+        "Memory",
+        "Assumptions, and where each is from",
+        "To repeat it",
+    ]
     assert report.verdict.startswith(("ON at batch 4", "OFF at batch 4"))

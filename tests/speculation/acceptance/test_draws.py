@@ -52,7 +52,7 @@ LAWS: list[AcceptanceLaw] = [
     ConfidenceAcceptance(levels=confidence_levels, persistence=0.7),
     TraceAcceptance(runs=((3, 2, 1, 0, 0, 4, 3, 2, 1, 0), (0, 0, 1, 0, 5, 4, 3, 2, 1, 0, 0)), cap=6),
     RecallAcceptance(table=RecallTable(recall=((0.6, 0.2, 0.1), (0.5, 0.2), (0.5, 0.1))), tree="optimal"),
-]  # fmt: skip
+]
 
 
 def agree(law: AcceptanceLaw, draft_tokens: int, seed: int) -> None:
@@ -82,7 +82,7 @@ def test_any_beta_law_of_requests_is_drawn_as_expected(mean: float, spread: floa
 @settings(max_examples=10)
 def test_any_spans_are_drawn_as_expected(
     low: float, high: float, share: float, tokens: float, k: int, seed: int
-) -> None:  # fmt: skip
+) -> None:
     levels = DiscreteLevels(rates=(low, high), weights=(share, 1 - share))
     agree(LatentAcceptance(requests=levels, spans=Spans(mean_tokens=tokens, concentration=3.0)), k, seed)
 
@@ -98,7 +98,7 @@ def test_any_hurdle_is_drawn_as_expected(hit: float, go_on: float, k: int, facto
 @settings(max_examples=10)
 def test_any_confidence_law_is_drawn_as_expected(
     low: float, high: float, share: float, persistence: float, k: int, seed: int
-) -> None:  # fmt: skip
+) -> None:
     levels = (ConfidenceLevel(confidence=low, weight=share), ConfidenceLevel(confidence=high, weight=1 - share))
     agree(ConfidenceAcceptance(levels=levels, persistence=persistence), k, seed)
 

@@ -147,14 +147,17 @@ def test_exit_layers_between_two_listed_ones_are_interpolated() -> None:
     [
         {"kind": "unconditional", "rates": [0.7, 0.5]},
         {"kind": "layer_indexed", "rates": {"4": 0.4, "8": 0.8}, "exit_layer": 8},
-        {"kind": "latent", "requests": {"kind": "beta", "mean": 0.7, "concentration": 5}, "spans": {"mean_tokens": 9,
-         "concentration": 2}},
+        {
+            "kind": "latent",
+            "requests": {"kind": "beta", "mean": 0.7, "concentration": 5},
+            "spans": {"mean_tokens": 9, "concentration": 2},
+        },
         {"kind": "hurdle", "hit_rate": 0.2, "runs": {"kind": "geometric", "continue_rate": 0.9}},
         {"kind": "confidence", "levels": [{"confidence": 0.9, "weight": 1.0}]},
         {"kind": "trace", "runs": [[1, 0, 2]], "cap": 4},
         {"kind": "recall", "table": {"recall": [[0.6, 0.2]]}, "tree": [-1, -1]},
     ],
-)  # fmt: skip
+)
 def test_laws_survive_json(given_law: dict[str, object]) -> None:
     adapter: TypeAdapter[AcceptanceLaw] = TypeAdapter(Acceptance)
     law = adapter.validate_python(given_law)

@@ -54,14 +54,25 @@ def machine() -> Machine:
 @pytest.fixture(scope="session")
 def setting() -> MakeSetting:
     def make(
-        machine: object, law: AcceptanceLaw | None = None, *, longest: int = 8, max_num_seqs: int = 64,
-        choices: Sequence[int] | None = None, context: float = 100.0, graph_sizes: Sequence[int] = (), seed: int = 0,
-    ) -> Setting:  # fmt: skip
+        machine: object,
+        law: AcceptanceLaw | None = None,
+        *,
+        longest: int = 8,
+        max_num_seqs: int = 64,
+        choices: Sequence[int] | None = None,
+        context: float = 100.0,
+        graph_sizes: Sequence[int] = (),
+        seed: int = 0,
+    ) -> Setting:
         return Setting(
-            cost=machine, acceptance=law or ConstantAcceptance(rate=0.8),  # type: ignore[arg-type]
-            choices=tuple(choices if choices is not None else range(longest + 1)), max_num_seqs=max_num_seqs,
-            context_tokens=context, graph_sizes=tuple(graph_sizes), seed=seed,
-        )  # fmt: skip
+            cost=machine,
+            acceptance=law or ConstantAcceptance(rate=0.8),  # type: ignore[arg-type]
+            choices=tuple(choices if choices is not None else range(longest + 1)),
+            max_num_seqs=max_num_seqs,
+            context_tokens=context,
+            graph_sizes=tuple(graph_sizes),
+            seed=seed,
+        )
 
     return make
 

@@ -60,7 +60,7 @@ def test_the_best_budget_by_enumeration(setting: Any, rows: list[list[float]]) -
 @given(rows=CONFIDENCES, tokens=st.integers(1, 9))
 def test_a_fixed_capacity_keeps_the_most_survival(
     make_machine: Any, setting: Any, rows: list[list[float]], tokens: int
-) -> None:  # fmt: skip
+) -> None:
     confidences = np.array(rows)
     decider = VerifyBudgetPolicy(k=3, tokens=tokens).start(setting(make_machine(), longest=3))
     lengths = decider.lengths(np.arange(len(rows)), 3, confidences).lengths

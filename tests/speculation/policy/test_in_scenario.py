@@ -83,19 +83,26 @@ def test_a_class_with_an_acceptance_of_its_own_must_fit_too() -> None:
     """Chat has confidences, code has not: told when the scenario is read, not in the middle of a run."""
     lengths = {"kind": "fixed", "prompt_tokens": 64, "output_tokens": 16}
     scenario = {
-        "schema": 1, "name": "classes", "model": "llama-3.1-8b", "gpu": "h200",
+        "schema": 1,
+        "name": "classes",
+        "model": "llama-3.1-8b",
+        "gpu": "h200",
         "speculation": {
-            "program": "ngram", "max_draft_tokens": 4, "acceptance": CONFIDENCE,
+            "program": "ngram",
+            "max_draft_tokens": 4,
+            "acceptance": CONFIDENCE,
             "policy": {"kind": "confidence", "threshold": 0.5},
         },
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "poisson", "rate_per_s": 2.0}, "requests": 4,
+            "kind": "synthetic",
+            "arrivals": {"kind": "poisson", "rate_per_s": 2.0},
+            "requests": 4,
             "classes": [
                 {"name": "chat", "lengths": lengths},
                 {"name": "code", "lengths": lengths, "acceptance": RATE},
             ],
         },
-    }  # fmt: skip
+    }
     with pytest.raises(InvalidInput, match="acceptance 'constant' has none; give"):
         Scenario.model_validate(scenario)
     scenario["workload"]["classes"][1]["acceptance"] = CONFIDENCE  # type: ignore[index]

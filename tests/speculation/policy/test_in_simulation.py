@@ -16,22 +16,37 @@ RATE = {"kind": "constant", "rate": 0.7}
 
 
 def serve(
-    policy: dict[str, Any], arrivals: dict[str, Any], requests: int, acceptance: Any = RATE, *, prompt: int = 128,
+    policy: dict[str, Any],
+    arrivals: dict[str, Any],
+    requests: int,
+    acceptance: Any = RATE,
+    *,
+    prompt: int = 128,
     output: int = 64,
-) -> Any:  # fmt: skip
+) -> Any:
     scenario = Scenario.model_validate(
         {
-            "schema": 1, "name": "adaptive", "model": "llama-3.1-8b", "gpu": "h200", "cost": {"source": "roofline"},
-            "engine": {"kind": "reference"}, "speculation": {
-                "program": "draft-model", "draft_model": "llama-3.2-1b", "max_draft_tokens": 6,
-                "acceptance": acceptance, "policy": policy,
+            "schema": 1,
+            "name": "adaptive",
+            "model": "llama-3.1-8b",
+            "gpu": "h200",
+            "cost": {"source": "roofline"},
+            "engine": {"kind": "reference"},
+            "speculation": {
+                "program": "draft-model",
+                "draft_model": "llama-3.2-1b",
+                "max_draft_tokens": 6,
+                "acceptance": acceptance,
+                "policy": policy,
             },
             "workload": {
-                "kind": "synthetic", "arrivals": arrivals, "requests": requests,
+                "kind": "synthetic",
+                "arrivals": arrivals,
+                "requests": requests,
                 "lengths": {"kind": "fixed", "prompt_tokens": prompt, "output_tokens": output},
             },
         }
-    )  # fmt: skip
+    )
     result = simulate(assemble(scenario))
     assert result.summary(None)["completed"] == requests
     return result
@@ -70,11 +85,12 @@ def test_no_fixed_length_fits_traffic_that_comes_in_bursts() -> None:
 CONFIDENT = {
     "kind": "confidence",
     "levels": [
-        {"confidence": 0.95, "weight": 6, "rate": 0.95}, {"confidence": 0.6, "weight": 2, "rate": 0.6},
+        {"confidence": 0.95, "weight": 6, "rate": 0.95},
+        {"confidence": 0.6, "weight": 2, "rate": 0.6},
         {"confidence": 0.2, "weight": 2, "rate": 0.15},
     ],
     "persistence": 0.5,
-}  # fmt: skip
+}
 
 
 def test_a_confidence_stop_drafts_less_and_is_right_more_often() -> None:

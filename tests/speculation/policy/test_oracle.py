@@ -70,13 +70,24 @@ def test_no_sequence_of_rounds_is_faster(runs: list[int], prices: list[float], c
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: p.kind)
 @settings(max_examples=25)
 @given(
-    runs=st.lists(st.integers(0, 6), min_size=1, max_size=60), belief=st.floats(0, 1), base=st.floats(0.1, 10),
-    token=st.floats(0, 2), draft=st.floats(0, 2), pair=st.sampled_from([0.0, 0.001]),
-)  # fmt: skip
+    runs=st.lists(st.integers(0, 6), min_size=1, max_size=60),
+    belief=st.floats(0, 1),
+    base=st.floats(0.1, 10),
+    token=st.floats(0, 2),
+    draft=st.floats(0, 2),
+    pair=st.sampled_from([0.0, 0.001]),
+)
 def test_no_policy_beats_it(
-    make_machine: Any, setting: Any, policy: Any, runs: list[int], belief: float, base: float, token: float,
-    draft: float, pair: float,
-) -> None:  # fmt: skip
+    make_machine: Any,
+    setting: Any,
+    policy: Any,
+    runs: list[int],
+    belief: float,
+    base: float,
+    token: float,
+    draft: float,
+    pair: float,
+) -> None:
     """Rounds priced by draft length and output position, as the KV length grows."""
     machine, choices = make_machine(base, token, draft, pair), tuple(range(5))
     prices = np.array([[machine.decode_round(1, k, 100.0 + i).seconds for k in choices] for i in range(len(runs))])

@@ -68,9 +68,7 @@ LAW = ConfidenceAcceptance(
 
 @pytest.mark.parametrize("keep_last", [False, True])
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
-def test_a_stop_does_what_its_closed_form_says(
-    machine: Any, setting: Any, threshold: float, keep_last: bool
-) -> None:  # fmt: skip
+def test_a_stop_does_what_its_closed_form_says(machine: Any, setting: Any, threshold: float, keep_last: bool) -> None:
     """Tokens, proposals and passes of a round, over 3000 requests of 120 tokens that the same draws decide.
 
     A sequence alone computes what it would propose if the last draft were kept.

@@ -34,9 +34,7 @@ def test_the_founding_model_s_integer_optimum(machine: Any, setting: Any) -> Non
     """(A·s + β)/(c·s^γ + 1) by hand: A = batch·0.1 + 1, β = 10 + 0.1·batch."""
     table = ProfiledPolicy().start(setting(machine, PowerLawAcceptance(c=0.9, gamma=0.7), longest=8)).table()
     for batch in (1, 4, 16, 64):
-        seconds = [
-            ((0.1 * batch + 1) * s + 10 + 0.1 * batch) / (0.9 * s**0.7 + 1 if s else 1.0) for s in range(9)
-        ]  # fmt: skip
+        seconds = [((0.1 * batch + 1) * s + 10 + 0.1 * batch) / (0.9 * s**0.7 + 1 if s else 1.0) for s in range(9)]
         assert table[batch] == int(np.argmin(seconds))
     assert table[1] > table[64]
 

@@ -77,9 +77,13 @@ def test_it_learns_the_best_k_for_what_the_run_draws(machine: Any, setting: Any,
 
 @settings(max_examples=50)
 @given(
-    run=st.integers(0, 6), belief=st.floats(0.0, 1.0), base=st.floats(0.1, 20), token=st.floats(0.0, 2.0),
-    draft=st.floats(0.0, 5.0), margin=st.sampled_from([0.0, 0.05]),
-)  # fmt: skip
+    run=st.integers(0, 6),
+    belief=st.floats(0.0, 1.0),
+    base=st.floats(0.1, 20),
+    token=st.floats(0.0, 2.0),
+    draft=st.floats(0.0, 5.0),
+    margin=st.sampled_from([0.0, 0.05]),
+)
 def test_k_settles_under_constant_input(
     make_machine: Any, setting: Any, run: int, belief: float, base: float, token: float, draft: float, margin: float
 ) -> None:

@@ -69,14 +69,17 @@ def _laws(rows: Sequence[Score]) -> str:
         lengths = [row for row in mixed if row.quantity.startswith("AL")]
         rates = [row for row in mixed if row.quantity.startswith("r_")]
         spread, lag = _of(mixed, quantity="spread"), _of(mixed, quantity="lag 1")
-        lines.append([
-            law, *(f"{_error(_of(lengths, quantity=f'AL k={k}')):.1%}" for k in LENGTHS),
-            f"{np.mean([_misfit(_of(lengths, target=t, drafter=d)) for t, d in _drafters(rows)]):.1%}",
-            f"{sum(row.inside for row in lengths)} of {len(lengths)}",
-            f"{np.mean([abs(row.error) for row in rates]):.3f}",
-            f"{np.mean([row.predicted / row.measured for row in spread]):.2f}",
-            f"{np.mean([row.predicted for row in lag]):+.2f} ({np.mean([row.measured for row in lag]):+.2f})",
-        ])  # fmt: skip
+        lines.append(
+            [
+                law,
+                *(f"{_error(_of(lengths, quantity=f'AL k={k}')):.1%}" for k in LENGTHS),
+                f"{np.mean([_misfit(_of(lengths, target=t, drafter=d)) for t, d in _drafters(rows)]):.1%}",
+                f"{sum(row.inside for row in lengths)} of {len(lengths)}",
+                f"{np.mean([abs(row.error) for row in rates]):.3f}",
+                f"{np.mean([row.predicted / row.measured for row in spread]):.2f}",
+                f"{np.mean([row.predicted for row in lag]):+.2f} ({np.mean([row.measured for row in lag]):+.2f})",
+            ]
+        )
     head = ["law", *(f"AL k={k}" for k in LENGTHS), "misfit", "inside", "r_i", "spread ratio", "lag 1 (measured)"]
     return markdown_table(head, lines)
 

@@ -22,9 +22,19 @@ def record() -> None:
         acceptance_prompts.write(prompts, PROMPTS)
         for name, temperature in TRACES.items():
             status = main(
-                ["profile", "acceptance", "--models", str(MODELS), "--prompts", str(prompts),
-                 "--out", str(HERE / "traces" / name), "--temperature", str(temperature)]
-            )  # fmt: skip
+                [
+                    "profile",
+                    "acceptance",
+                    "--models",
+                    str(MODELS),
+                    "--prompts",
+                    str(prompts),
+                    "--out",
+                    str(HERE / "traces" / name),
+                    "--temperature",
+                    str(temperature),
+                ]
+            )
             if status:
                 raise SystemExit(status)
 

@@ -110,9 +110,12 @@ def _spread(rounds: list[NDArray[np.int64]], weights: Floats) -> Floats:
 def _lag(rounds: list[NDArray[np.int64]], weights: Floats) -> Floats:
     """Correlation of neighbouring rounds of a request, around the mean of all rounds."""
     sums = np.array(
-        [(len(x), x.sum(), (x**2).sum(), len(x) - 1, x[:-1].sum() + x[1:].sum(), (x[:-1] * x[1:]).sum())
-         for x in rounds], dtype=np.float64,
-    )  # fmt: skip
+        [
+            (len(x), x.sum(), (x**2).sum(), len(x) - 1, x[:-1].sum() + x[1:].sum(), (x[:-1] * x[1:]).sum())
+            for x in rounds
+        ],
+        dtype=np.float64,
+    )
     count, total, squares, pairs, ends, products = (weights @ sums).T
     mean = total / count
     return np.asarray((products - mean * ends + mean**2 * pairs) / pairs / (squares / count - mean**2))
@@ -141,10 +144,7 @@ def fitting_half(requests: Sequence[RecordedRequest]) -> set[str]:
 
 def half(traces: RecordedTraces, scope: str, documents: set[str], *, fit: bool) -> tuple[TraceAcceptance, list[str]]:
     """One half's requests as a law, and the document of each."""
-    chosen = [
-        one for one in traces.requests
-        if (document(one) in documents) == fit and scope in (ALL, one.domain)
-    ]  # fmt: skip
+    chosen = [one for one in traces.requests if (document(one) in documents) == fit and scope in (ALL, one.domain)]
     law = TraceAcceptance(runs=tuple(one.runs for one in chosen), cap=traces.cap, order="listed")
     return law, [document(one) for one in chosen]
 
@@ -206,9 +206,16 @@ def scores(target: str, traces: RecordedTraces, tested: str = "second") -> Itera
     for name, law in laws.items():
         for quantity, predicted in predictions(law, lengths, len(fit.runs[0])).items():
             yield Score(
-                target, traces.drafter, tested, ALL, name, quantity, predicted, measured[quantity],
+                target,
+                traces.drafter,
+                tested,
+                ALL,
+                name,
+                quantity,
+                predicted,
+                measured[quantity],
                 *intervals[quantity],
-            )  # fmt: skip
+            )
     if tested == "second":
         yield from _by_domain(target, traces, documents, laws["constant"], lengths)
 
@@ -224,9 +231,16 @@ def _by_domain(
             for quantity in (f"AL k={k}" for k in lengths):
                 predicted = law.expected_tokens(int(quantity.removeprefix("AL k=")))
                 yield Score(
-                    target, traces.drafter, "second", scope, name, quantity, predicted, measured[quantity],
+                    target,
+                    traces.drafter,
+                    "second",
+                    scope,
+                    name,
+                    quantity,
+                    predicted,
+                    measured[quantity],
                     *intervals[quantity],
-                )  # fmt: skip
+                )
 
 
 def study(folder: Path = HERE / "traces") -> list[Score]:

@@ -25,21 +25,34 @@ from specsim.specs.kernel_work import work
 from specsim.surfaces.row_groups import row_groups
 
 SAME_GENERATION = (
-    ("h200", "h100-sxm"), ("h100-sxm", "h200"), ("b300", "b200"), ("b200", "b300"), ("gb300", "b200"),
+    ("h200", "h100-sxm"),
+    ("h100-sxm", "h200"),
+    ("b300", "b200"),
+    ("b200", "b300"),
+    ("gb300", "b200"),
     ("gb300", "b300"),
-)  # fmt: skip
+)
 OTHER_GENERATION = (
-    ("h100-sxm", "a100-80gb"), ("a100-80gb", "h100-sxm"), ("l40s", "a100-80gb"), ("a100-80gb", "l40s"),
-    ("l40s", "h100-sxm"), ("b200", "h200"), ("h200", "b200"),
-)  # fmt: skip
+    ("h100-sxm", "a100-80gb"),
+    ("a100-80gb", "h100-sxm"),
+    ("l40s", "a100-80gb"),
+    ("a100-80gb", "l40s"),
+    ("l40s", "h100-sxm"),
+    ("b200", "h200"),
+    ("h200", "b200"),
+)
 MODELS = ("qwen3-0.6b", "llama-3.1-8b", "llama-3.3-70b", "mixtral-8x7b")
 BATCHES, WIDTHS, CONTEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256), (1, 4, 8), (256, 1024, 4096, 16384)
 CLASSES, ROWS = ("gemm", "attention", "moe"), 400  # rows of one surface at most
 DTYPE = "bfloat16"
 SURFACES = (
-    "gemm bfloat16", "gemm fp8", "attention decode bfloat16", "attention prefill bfloat16", "attention decode fp8",
+    "gemm bfloat16",
+    "gemm fp8",
+    "attention decode bfloat16",
+    "attention prefill bfloat16",
+    "attention decode fp8",
     "moe bfloat16",
-)  # fmt: skip
+)
 TABLE = Path(__file__).parent / "borrowed.csv"
 
 
@@ -72,8 +85,10 @@ def _of_pair(card: str, lender: str, same: bool) -> Iterator[Result]:
     borrowed = BorrowedPrices(MeasuredPrices(lent, there, DTYPE), there, here, DTYPE)
     roofline = Roofline(here, DTYPE)
     for name, kernels, measured in _kernels(own):
-        errors = [np.log([float(prices.price(k, warm=False).seconds) for k in kernels] / measured)
-                  for prices in (borrowed, roofline)]  # fmt: skip
+        errors = [
+            np.log([float(prices.price(k, warm=False).seconds) for k in kernels] / measured)
+            for prices in (borrowed, roofline)
+        ]
         yield _result(card, lender, same, name, errors)
     truth = MeasuredPrices(own, here, DTYPE)
     for model in MODELS:

@@ -39,8 +39,10 @@ DECODING = [
     for batch, width, context in product((1, 4, 16, 64, 256), (1, 4, 8), (256, 1024, 4096, 16384))
     if batch * context <= MOST_CACHED
 ]
-PROMPTS = [Group(count, length, length, 1) for count, length in
-           ((1, 128), (1, 512), (1, 2048), (1, 8192), (4, 512), (4, 2048))]  # fmt: skip
+PROMPTS = [
+    Group(count, length, length, 1)
+    for count, length in ((1, 128), (1, 512), (1, 2048), (1, 8192), (4, 512), (4, 2048))
+]
 CLASSES = ("gemm", "moe", "attention", "prompt")
 PULL, OUTLIER = 0.3, 0.3  # errors of a log share in those of a row; log errors from which rows count less
 

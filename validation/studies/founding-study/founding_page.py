@@ -50,7 +50,7 @@ def page(found: list[Point], shares: list[Share], laid: list[Line], runs: list[R
         "fixed": _fixed(found),
         "traffic": _traffic(runs),
         "hosts": _hosts(),
-    }  # fmt: skip
+    }
     for name, part in parts.items():
         text = text.replace("{{" + name + "}}", part)
     return text
@@ -128,9 +128,18 @@ def _closest(found: list[Point]) -> str:
     for target, gpu in _machines(found):
         p = min(_of(found, target, gpu), key=lambda p: p.loss)
         rows.append(
-            [target, gpu, p.host, p.c, p.gamma, " ".join(map(str, p.best)), f"{p.loss:.1%}", f"{p.speedup[0]:.2f}",
-             f"{p.speedup[-1]:.2f}"]
-        )  # fmt: skip
+            [
+                target,
+                gpu,
+                p.host,
+                p.c,
+                p.gamma,
+                " ".join(map(str, p.best)),
+                f"{p.loss:.1%}",
+                f"{p.speedup[0]:.2f}",
+                f"{p.speedup[-1]:.2f}",
+            ]
+        )
     header = [
         "target",
         "GPU",
@@ -226,12 +235,27 @@ def _traffic(runs: list[Run]) -> str:
         latencies = ", ".join(f"{values[0]:.2f}" for policy, values in mean.items() if policy != "adaptive")
         speeds = [values[1] for values in mean.values()]
         rows.append(
-            [target, gpu, f"{rate:g}", f"{mean['adaptive'][0]:.2f}", latencies, f"s = {quickest}",
-             f"{np.mean(gains):+.1%} ({min(gains):+.1%} to {max(gains):+.1%})", f"{speeds[0]:.0f}",
-             f"{max(speeds[1:]):.0f}"]
-        )  # fmt: skip
+            [
+                target,
+                gpu,
+                f"{rate:g}",
+                f"{mean['adaptive'][0]:.2f}",
+                latencies,
+                f"s = {quickest}",
+                f"{np.mean(gains):+.1%} ({min(gains):+.1%} to {max(gains):+.1%})",
+                f"{speeds[0]:.0f}",
+                f"{max(speeds[1:]):.0f}",
+            ]
+        )
     header = [
-        "target", "GPU", "intense, req/s", "adaptive, s", f"fixed s = {FIXED[0]} to {FIXED[-1]}, s", "best fixed",
-        "adaptive is quicker by (seeds)", "adaptive, tokens/s", "best fixed, tokens/s",
-    ]  # fmt: skip
+        "target",
+        "GPU",
+        "intense, req/s",
+        "adaptive, s",
+        f"fixed s = {FIXED[0]} to {FIXED[-1]}, s",
+        "best fixed",
+        "adaptive is quicker by (seeds)",
+        "adaptive, tokens/s",
+        "best fixed, tokens/s",
+    ]
     return markdown_table(header, rows)

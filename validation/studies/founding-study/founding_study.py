@@ -127,18 +127,23 @@ def scenario(target: str, draft: str, gpu: str, host: Host, **changes: Any) -> S
     if host.pass_s is not None:
         hardware = hardware.model_copy(update={"launch_s": host.launch_s})
     sections: dict[str, Any] = {
-        "name": f"{target} on {gpu}", "model": target, "gpu": hardware,
+        "name": f"{target} on {gpu}",
+        "model": target,
+        "gpu": hardware,
         "engine": {"kind": "reference", "max_num_seqs": max(BATCHES), **host.engine()},
         "speculation": {
-            "program": "draft-model", "draft_model": draft, "max_draft_tokens": LONGEST,
+            "program": "draft-model",
+            "draft_model": draft,
+            "max_draft_tokens": LONGEST,
             "acceptance": {"kind": "power_law", "c": 0.8, "gamma": 0.7},
         },
         "workload": {
             "kind": "synthetic",
-            "arrivals": {"kind": "closed_loop", "concurrency": 1}, "requests": 1,
+            "arrivals": {"kind": "closed_loop", "concurrency": 1},
+            "requests": 1,
             "lengths": {"kind": "fixed", "prompt_tokens": 128, "output_tokens": 128},
         },
-    }  # fmt: skip
+    }
     return Scenario.model_validate(sections | changes)
 
 
@@ -164,10 +169,17 @@ def points(target: str, gpu: str, host: str, round_s: Floats) -> Iterator[Point]
             top = gain.max(axis=1)
             loss = loss_in_bands(gain)
             yield Point(
-                target, gpu, host, c, gamma, tuple(best.tolist()), tuple(np.round(top[[0, -1]], 3).tolist()),
-                round(float(loss), 4), tuple(np.round(gain[-2:, LONG], 3).tolist()),
+                target,
+                gpu,
+                host,
+                c,
+                gamma,
+                tuple(best.tolist()),
+                tuple(np.round(top[[0, -1]], 3).tolist()),
+                round(float(loss), 4),
+                tuple(np.round(gain[-2:, LONG], 3).tolist()),
                 round(float(gain.mean(axis=0).max() / top.mean()), 4),
-            )  # fmt: skip
+            )
 
 
 def loss_in_bands(gain: Floats) -> Floats:
@@ -219,7 +231,7 @@ def closed_form() -> tuple[list[Point], list[Share], list[Line]]:
 TRAFFIC = (
     ("opt-6.7b", "opt-125m", "rtx-3090", (5.0, 7.0, 9.0)),
     ("opt-6.7b", "opt-125m", "a100-80gb", (14.0,)),
-)  # fmt: skip
+)
 TRAFFIC_C, TRAFFIC_GAMMA = 0.8, 0.6  # the middle of the sweep
 PERIOD_S, SPARSE_PER_S, CV = 20.0, 0.5, 2.0
 REQUESTS, SEEDS = 300, (1, 2, 3, 4, 5)
@@ -245,16 +257,22 @@ def served(
     """Requests at a rate that alternates between intense and sparse, Gamma gaps; the seed fixes all but the policy."""
     chosen = {"kind": "profiled"} if policy == "adaptive" else {"kind": "fixed", "k": int(policy)}
     speculation = {
-        "program": "draft-model", "draft_model": draft, "max_draft_tokens": max(FIXED), "policy": chosen,
+        "program": "draft-model",
+        "draft_model": draft,
+        "max_draft_tokens": max(FIXED),
+        "policy": chosen,
         "acceptance": {"kind": "power_law", "c": TRAFFIC_C, "gamma": TRAFFIC_GAMMA},
-    }  # fmt: skip
+    }
     workload = {
-        "kind": "synthetic", "requests": requests,
+        "kind": "synthetic",
+        "requests": requests,
         "arrivals": {
-            "kind": "piecewise", "cv": CV, "pieces": ((PERIOD_S, intense_per_s), (PERIOD_S, SPARSE_PER_S)),
+            "kind": "piecewise",
+            "cv": CV,
+            "pieces": ((PERIOD_S, intense_per_s), (PERIOD_S, SPARSE_PER_S)),
         },
         "lengths": {"kind": "fixed", "prompt_tokens": 128, "output_tokens": 128},
-    }  # fmt: skip
+    }
     host = next(host for host in HOSTS if host.pass_s is None)
     asked = scenario(target, draft, gpu, host, speculation=speculation, workload=workload, seed=seed)
     return simulate(assemble(asked))
@@ -291,11 +309,13 @@ def write(path: Path, rows: Sequence[Any]) -> None:
 def read(path: Path, kind: type[Any]) -> list[Any]:
     """What ``write`` wrote."""
     makers: dict[str, Callable[[str], Any]] = {
-        "float": float, "int": int, "str": str,
+        "float": float,
+        "int": int,
+        "str": str,
         "tuple[int, ...]": lambda text: tuple(map(int, text.split())),
         "tuple[float, ...]": lambda text: tuple(map(float, text.split())),
         "tuple[float, float]": lambda text: tuple(map(float, text.split())),
-    }  # fmt: skip
+    }
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [kind(**{name: makers[kind.__annotations__[name]](text) for name, text in row.items()}) for row in rows]

@@ -53,9 +53,18 @@ def rows() -> list[dict[str, Any]]:
 def page() -> str:
     """The whole page."""
     names = (
-        "model", "layers", "parameters, B", "published, B", "off", "active, B", "cache a token, B", "state, MB",
-        "at 32k, MB", "stored, GB", "source of the count",
-    )  # fmt: skip
+        "model",
+        "layers",
+        "parameters, B",
+        "published, B",
+        "off",
+        "active, B",
+        "cache a token, B",
+        "state, MB",
+        "at 32k, MB",
+        "stored, GB",
+        "source of the count",
+    )
     lines = [f"| {' | '.join(names)} |", f"| {' | '.join(['---'] * len(names))} |"]
     found = rows()
     lines += [f"| {' | '.join(_cells(row))} |" for row in found]

@@ -69,8 +69,9 @@ def _shapes(kind: str) -> set[tuple[float, ...]]:
     plain = Precision(16, 16, DTYPE)
     parts = [
         ModelPart.whole(load_model(name)).shard(ranks)
-        for name in (DENSE if kind == "gemm" else ROUTED) for ranks in RANKS
-    ]  # fmt: skip
+        for name in (DENSE if kind == "gemm" else ROUTED)
+        for ranks in RANKS
+    ]
     kernels = [kernel for part in parts for kernel in token_kernels(part, 1.0, 0.0, plain) if kernel.kind == kind]
     return {tuple(float(x) for x in kernel.shape[1:]) for kernel in kernels}
 

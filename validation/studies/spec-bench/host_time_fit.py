@@ -44,9 +44,7 @@ class HostFit:
         return float(np.abs(np.expm1(self.errors)).mean())
 
 
-def fit_host_time(
-    measured: Sequence[float] | Floats, predict: Callable[[float], Floats], *, most_s: float
-) -> HostFit:  # fmt: skip
+def fit_host_time(measured: Sequence[float] | Floats, predict: Callable[[float], Floats], *, most_s: float) -> HostFit:
     """The host time of 0..``most_s`` at which ``predict(seconds)`` [rows] comes closest to ``measured`` [rows].
 
     Least squares of the logarithms. Raises InvalidInput for no rows, or one that is not positive.
@@ -80,9 +78,14 @@ def _bottom(errors: Callable[[float], Floats], starts: Floats, dip: int, most_s:
     """The least squares between the two starts around ``dip``, solved as a share of ``most_s``."""
     low, high = starts[max(0, dip - 1)] / most_s, starts[min(dip + 1, len(starts) - 1)] / most_s
     solved = least_squares(
-        lambda share: errors(float(share[0]) * most_s), [starts[dip] / most_s], bounds=(low, high), x_scale=high,
-        xtol=1e-12, ftol=1e-12, gtol=1e-12,
-    )  # fmt: skip
+        lambda share: errors(float(share[0]) * most_s),
+        [starts[dip] / most_s],
+        bounds=(low, high),
+        x_scale=high,
+        xtol=1e-12,
+        ftol=1e-12,
+        gtol=1e-12,
+    )
     return float(solved.x[0]) * most_s
 
 
@@ -114,7 +117,7 @@ def with_host_time(scenario: Scenario, kind: HostKind, seconds: float) -> Scenar
 
 def round_ratio(
     scenario: Scenario, draft_tokens: int, *, context_tokens: float, batch: int = 1, prices: KernelPrices | None = None
-) -> float:  # fmt: skip
+) -> float:
     """A round with ``draft_tokens`` drafts over a step with no drafter loaded: tokens a round ÷ speed-up.
 
     ``prices``: of the scenario's kernels, which a host does not change.

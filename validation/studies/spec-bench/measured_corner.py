@@ -49,10 +49,13 @@ class CornerPrices:
         self._own: KernelPrices = Roofline(hardware, dtype)
         own = rows_at_corner(hardware, dtype)
         self._cards = [
-            _Card(MeasuredPrices(p, p.hardware(), dtype), Roofline(p.hardware(), dtype),
-                  rows_at_corner(p.hardware(), dtype) / own)
+            _Card(
+                MeasuredPrices(p, p.hardware(), dtype),
+                Roofline(p.hardware(), dtype),
+                rows_at_corner(p.hardware(), dtype) / own,
+            )
             for p in profiles
-        ]  # fmt: skip
+        ]
         self._name = f"roofline with the corner of {', '.join(profile.name for profile in profiles)}"
 
     @property

@@ -18,9 +18,7 @@ SHARED_TARGET = "vicuna-7b"  # the one that both GPUs ran
 UNITS = {"pass": ("ms a pass", 1e3), "launch": ("us a launch", 1e6)}
 
 
-def page(
-    rows: Sequence[Measured], tries: Sequence[Try], cards: Sequence[Card], spreads: Sequence[Spread]
-) -> str:  # fmt: skip
+def page(rows: Sequence[Measured], tries: Sequence[Try], cards: Sequence[Card], spreads: Sequence[Spread]) -> str:
     """README.md."""
     text = (FOLDER / "page.md").read_text()
     parts = {
@@ -58,10 +56,19 @@ def _tries(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
     for one in tries:
         errors, constant = one.errors(scored), best_constant([row for row in scored if row.gpu == one.gpu])[1]
         found.append(
-            [one.way, one.gpu, one.prices, _host_time(one), f"{np.abs(one.errors(fitted)).mean():.1%}",
-             f"**{np.abs(errors).mean():.1%}**", f"{errors.mean():+.1%}", f"{np.abs(errors).max():.1%}",
-             f"{constant:.1%}", _verdict(errors, constant)]
-        )  # fmt: skip
+            [
+                one.way,
+                one.gpu,
+                one.prices,
+                _host_time(one),
+                f"{np.abs(one.errors(fitted)).mean():.1%}",
+                f"**{np.abs(errors).mean():.1%}**",
+                f"{errors.mean():+.1%}",
+                f"{np.abs(errors).max():.1%}",
+                f"{constant:.1%}",
+                _verdict(errors, constant),
+            ]
+        )
     header = [
         "way",
         "GPU",
@@ -79,10 +86,15 @@ def _tries(rows: Sequence[Measured], tries: Sequence[Try]) -> str:
 
 def _corner(cards: Sequence[Card]) -> str:
     found = [
-        [card.gpu, f"{card.roofline_mean:.1%}", f"{card.corner_mean:.1%}", f"{card.roofline_worst:.0%}",
-         f"{card.corner_worst:.0%}"]
+        [
+            card.gpu,
+            f"{card.roofline_mean:.1%}",
+            f"{card.corner_mean:.1%}",
+            f"{card.roofline_worst:.0%}",
+            f"{card.corner_worst:.0%}",
+        ]
         for card in cards
-    ]  # fmt: skip
+    ]
     return markdown_table(
         ["GPU", "sharp, mean error", "others' corner, mean", "sharp, worst", "others' corner, worst"], found
     )

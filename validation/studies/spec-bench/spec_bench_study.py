@@ -62,20 +62,25 @@ def scenario(method: str, gpu: str, target: str) -> Scenario:
     """One row's question, its host not yet set."""
     program = load_program(PROGRAMS[method])
     sections: dict[str, Any] = {
-        "name": f"{method}, {target}, {gpu}", "model": target, "gpu": gpu,
+        "name": f"{method}, {target}, {gpu}",
+        "model": target,
+        "gpu": gpu,
         "engine": {"kind": "reference", "max_num_seqs": 1, "graph_sizes": ()},
         "speculation": {
-            "program": PROGRAMS[method], "draft_model": "vicuna-68m" if program.needs_draft_model else None,
+            "program": PROGRAMS[method],
+            "draft_model": "vicuna-68m" if program.needs_draft_model else None,
             "max_draft_tokens": LONGEST if program.needs_draft_model else program.draft_tokens,
             "policy": {"kind": "fixed", "k": program.draft_tokens},
             # A law must be given and has no part in a round's cost.
             **({} if program.acceptance else {"acceptance": {"kind": "constant", "rate": 0.5}}),
         },
         "workload": {
-            "kind": "synthetic", "requests": 1, "arrivals": {"kind": "closed_loop", "concurrency": 1},
+            "kind": "synthetic",
+            "requests": 1,
+            "arrivals": {"kind": "closed_loop", "concurrency": 1},
             "lengths": {"kind": "fixed", "prompt_tokens": PROMPT_TOKENS, "output_tokens": OUTPUT_TOKENS},
         },
-    }  # fmt: skip
+    }
     return Scenario.model_validate(sections)
 
 
@@ -250,7 +255,7 @@ def write(found: Sequence[Try], rows: Sequence[Measured]) -> None:
     heads = (
         ["way", "gpu", "prices", "host", "host_s", "standard_error_s"],
         ["way", "gpu", "half", "method", "target", "measured_r", "predicted_r"],
-    )  # fmt: skip
+    )
     for name, head, table in zip(("fits.csv", "predicted.csv"), heads, (fits, lines), strict=True):
         with (FOLDER / name).open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([head, *table])
@@ -264,10 +269,17 @@ def read() -> list[Try]:
             predicted.setdefault((r["way"], r["gpu"]), {})[r["method"], r["target"]] = float(r["predicted_r"])
     with (FOLDER / "fits.csv").open(newline="") as file:
         return [
-            Try(r["way"], r["gpu"], r["prices"], r["host"], _number(r["host_s"]), _number(r["standard_error_s"]),
-                predicted[r["way"], r["gpu"]])
+            Try(
+                r["way"],
+                r["gpu"],
+                r["prices"],
+                r["host"],
+                _number(r["host_s"]),
+                _number(r["standard_error_s"]),
+                predicted[r["way"], r["gpu"]],
+            )
             for r in csv.DictReader(file)
-        ]  # fmt: skip
+        ]
 
 
 def _number(text: str) -> float | None:

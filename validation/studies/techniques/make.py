@@ -56,15 +56,20 @@ def scenario(program: str | None, *, model: str, gpu: str, batch: int = 1, **set
                 speculation[field] = settings.pop(field)
     places = ("tensor_parallel", "weight_bits")
     data = {
-        "schema": 1, "name": f"{program} on {model}", "model": model, "gpu": gpu,
+        "schema": 1,
+        "name": f"{program} on {model}",
+        "model": model,
+        "gpu": gpu,
         "deployment": {field: settings.pop(field) for field in places if field in settings},
-        "engine": {"kind": "reference", "max_num_seqs": max(BATCHES)} | settings, "speculation": speculation,
+        "engine": {"kind": "reference", "max_num_seqs": max(BATCHES)} | settings,
+        "speculation": speculation,
         "workload": {
-            "kind": "synthetic", "arrivals": {"kind": "closed_loop", "concurrency": batch},
+            "kind": "synthetic",
+            "arrivals": {"kind": "closed_loop", "concurrency": batch},
             "lengths": {"kind": "fixed", "prompt_tokens": PROMPT_TOKENS, "output_tokens": OUTPUT_TOKENS},
             "requests": 4 * batch + 4,
         },
-    }  # fmt: skip
+    }
     return build(Scenario, data, where=f"technique {program}")
 
 
@@ -121,12 +126,17 @@ def by_batch(lines: list[Line]) -> list[str]:
         limit = one.map.break_even_batch()
         even = f"over {limit}" if one.map.never_breaks_even() else str(limit or "none")
         even = even if one.program.drafts else "-"
-        rows.append([
-            name + ("" if one.program.lossless else " †"), "-" if law is None else law.basis,
-            f"{first.tokens_per_round:.2f}",
-            *(f"{cells[b].speedup:.2f} ({cells[b].draft_tokens})" for b in SHOWN), even, f"{one.extra_gb:.1f}",
-            *(f"{one.simulated[b]:.2f}" for b in SIMULATED),
-        ])  # fmt: skip
+        rows.append(
+            [
+                name + ("" if one.program.lossless else " †"),
+                "-" if law is None else law.basis,
+                f"{first.tokens_per_round:.2f}",
+                *(f"{cells[b].speedup:.2f} ({cells[b].draft_tokens})" for b in SHOWN),
+                even,
+                f"{one.extra_gb:.1f}",
+                *(f"{one.simulated[b]:.2f}" for b in SIMULATED),
+            ]
+        )
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
@@ -190,10 +200,18 @@ def published_row(case: dict[str, Any], chart: SpeedupMap, batch: int, published
     gpu = case["gpu"] + ("" if case.get("gpu_stated", True) else " (not stated)")
     basis = program.acceptance.basis if program.acceptance else "-"
     return [
-        case["technique"], f"{case['model']}, {gpu}", f"{batch}", f"{published:.2f}", f"{cell.speedup:.2f} ({k})",
-        f"{cell.speedup / published:.2f}", basis, "-" if same is None else f"{same:.2f}",
-        "-" if same is None else f"{same / published:.2f}", case["conditions"], case["source"],
-    ]  # fmt: skip
+        case["technique"],
+        f"{case['model']}, {gpu}",
+        f"{batch}",
+        f"{published:.2f}",
+        f"{cell.speedup:.2f} ({k})",
+        f"{cell.speedup / published:.2f}",
+        basis,
+        "-" if same is None else f"{same:.2f}",
+        "-" if same is None else f"{same / published:.2f}",
+        case["conditions"],
+        case["source"],
+    ]
 
 
 def write_csv(lines: list[Line]) -> None:
@@ -213,9 +231,11 @@ def run() -> None:
     text = (HERE / "page.md").read_text()
     published = beside_published()
     tables = {
-        "by batch": by_batch(lines), "agreement": [agreement(lines)], "published": published,
+        "by batch": by_batch(lines),
+        "agreement": [agreement(lines)],
+        "published": published,
         "judged": [judged(published)],
-    }  # fmt: skip
+    }
     for name, table in tables.items():
         text = text.replace(f"<!-- {name} -->", "\n".join(table))
     (HERE / "README.md").write_text(text)
