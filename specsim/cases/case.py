@@ -15,6 +15,7 @@ from specsim.cases.loads import Loads
 from specsim.errors import InvalidInput, unknown_name
 from specsim.kept_files import replace_text
 from specsim.scenario import Scenario, load_scenario
+from specsim.shipped import shipped
 from specsim.specs.yaml_file import read_mapping, read_yaml
 
 REFERENCE = "reference"
@@ -72,10 +73,8 @@ class Case:
 
 
 def cases_folder() -> Path:
-    """The cases shipped with specsim: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parents[1]
-    bundled = package / "bundled" / "validation"
-    return (bundled if bundled.exists() else package.parent / "validation") / "cases"
+    """The cases shipped with specsim."""
+    return shipped("validation/cases")
 
 
 def case_names() -> list[str]:

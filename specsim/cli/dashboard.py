@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from socket import AI_PASSIVE, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, gethostname, socket
 from typing import Annotated
 
 import typer
 
 from specsim.errors import InvalidInput, MissingExtra, shown
+from specsim.shipped import shipped
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 LARGEST_UPLOAD_MB = 16  # the page reads no larger file
@@ -27,9 +27,7 @@ def dashboard(
     if find_spec("streamlit") is None:
         raise MissingExtra("streamlit", "app")
     _refuse_unusable(host, port)
-    package = Path(__file__).parents[1]
-    bundled = package / "bundled" / "streamlit_app.py"
-    page = bundled if bundled.exists() else package.parent / "streamlit_app.py"
+    page = shipped("streamlit_app.py")
     name = gethostname() if host == EVERYWHERE else host
     # The watcher floods inotify when an environment lies beside the page, and slows the first load fourfold.
     options = [

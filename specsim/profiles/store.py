@@ -17,6 +17,7 @@ from specsim.kept_files import replace_text
 from specsim.named_files import file_named, is_folder
 from specsim.profiles.rows import parsed_rows, replace_rows, text_of
 from specsim.profiles.schema import SHAPE_COLUMNS, Ceilings, ProfileHeader, Row
+from specsim.shipped import shipped
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import work
 from specsim.specs.yaml_file import build, read_mapping
@@ -72,10 +73,8 @@ class _Files:
 
 
 def profiles_folder() -> Path:
-    """The profiles shipped with specsim: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parent.parent
-    bundled = package / "bundled" / "profiles"
-    return bundled if bundled.exists() else package.parent / "profiles"
+    """The profiles shipped with specsim."""
+    return shipped("profiles")
 
 
 def profile_names() -> list[str]:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field
 
 from specsim.errors import InvalidInput, unknown_name
+from specsim.shipped import shipped
 from specsim.specs.yaml_file import read_yaml
 from specsim.studies.quantities import QUANTITIES
 from specsim.validated import Validated
@@ -83,10 +84,8 @@ class StudyRow:
 
 
 def studies_folder() -> Path:
-    """The studies shipped with specsim: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parents[1]
-    bundled = package / "bundled" / "validation"
-    return (bundled if bundled.exists() else package.parent / "validation") / "gpu"
+    """The studies shipped with specsim."""
+    return shipped("validation/gpu")
 
 
 def study_names() -> list[str]:

@@ -43,26 +43,25 @@ def read_log(path: Path) -> AcceptanceRecord:
 
 
 def _vllm(text: str, path: Path) -> AcceptanceRecord:
-    """Lines added up; rates have three decimals there, so counts are rounded."""
-    intervals = []
-    for accepted, drafted, logged in VLLM.findall(text):
+    return _counted("vLLM log", _totals(VLLM, text, path), path)
+
+
+def _llama_cpp(text: str, path: Path) -> AcceptanceRecord:
+    return _counted("llama.cpp log", _totals(LLAMA_CPP, text, path), path)
+
+
+def _totals(line: re.Pattern[str], text: str, path: Path) -> list[AcceptanceCounts]:
+    """Of lines (accepted, drafted, rates by position), an interval's or a request's; rates have three decimals there,
+    so counts are rounded.
+    """
+    found = []
+    for accepted, drafted, logged in line.findall(text):
         rates = _rates(logged, path)
         # Accepted tokens are the sum of the rates over the rounds, whatever each round drafted.
         rounds = int(accepted) / sum(rates) if sum(rates) else int(drafted) / len(rates)
         if round(rounds):
-            intervals.append(counts_from_rates(rates, round(rounds)))
-    return _counted("vLLM log", intervals, path)
-
-
-def _llama_cpp(text: str, path: Path) -> AcceptanceRecord:
-    """One line a request."""
-    requests = []
-    for accepted, generated, logged in LLAMA_CPP.findall(text):
-        rates = _rates(logged, path)
-        rounds = int(accepted) / sum(rates) if sum(rates) else int(generated) / len(rates)
-        if round(rounds):
-            requests.append(counts_from_rates(rates, round(rounds)))
-    return _counted("llama.cpp log", requests, path)
+            found.append(counts_from_rates(rates, round(rounds)))
+    return found
 
 
 def _rates(logged: str, path: Path) -> list[float]:
