@@ -18,16 +18,21 @@ from __future__ import annotations
 
 import datetime
 import re
-import statistics
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from specsim.errors import InvalidInput, MissingExtra, NoAnswer, unknown_name
+from specsim.interop.aiconfigurator_narrow import (
+    in_whole_loads,
+    slower_than_wide,
+    without_detours,
+    without_fallbacks,
+    without_quantising,
+)
 from specsim.profiles.schema import Ceilings, HeldoutError, ProfileHeader, Row
 from specsim.profiles.store import Profile, faster_than_possible
 from specsim.specs.hardware import Hardware
@@ -77,10 +82,6 @@ FORMAT_HOMES: dict[tuple[str, str], tuple[tuple[str, str | None], ...]] = {
     ("moe", "int4-weight-g128"): (("sglang", "0.5.10"),),
     ("moe", "fp8"): ((OWN, None), ("trtllm", None)),
 }
-# Median time of narrow experts over 16-bit ones of the same shapes from which on a table was measured with a kernel
-# that no engine would choose: FP8 experts on Hopper take 2.4 times as long in vLLM's, 0.6 in TensorRT-LLM's.
-SLOWEST_NARROW = 1.5
-
 HOMES = {"nccl": "nccl", "sparse_attention": "sglang"}  # whose tables are read whatever the backend
 WIDEST_INDEX, FEWEST_INDEX_KEYS = 64, 256  # query tokens of a sequence; tokens in its cache
 
@@ -209,8 +210,9 @@ def read_tables(folder: Path, system: str, backend: str, version: str | None, ce
             _read(path, kind, read, f"{home} {path.parent.name}", tables)
     _read_from_their_homes(folder / system, tables)
     path = _table(folder / system / "quantize" / backend, version, "scale_matrix_perf.parquet")
-    if path is not None:
-        tables.rows["gemm"] = _without_quantising(tables.rows.get("gemm", []), path)
+    products = tables.rows.get("gemm", [])
+    _keep(tables, "gemm", without_detours(products if path is None else without_quantising(products, path)))
+    _keep(tables, "attention", without_fallbacks(tables.rows.get("attention", [])))
     for kind, rows in tables.rows.items():
         too_fast = faster_than_possible(kind, rows, ceilings, measured=False)
         if too_fast.any():
@@ -219,6 +221,12 @@ def read_tables(folder: Path, system: str, backend: str, version: str | None, ce
     if not any(tables.rows.values()):
         raise NoAnswer(f"{folder / system} holds no {backend} {version} rows that specsim reads; try another backend")
     return tables
+
+
+def _keep(tables: Tables, kind: str, rows: list[Row]) -> None:
+    """These of a class's rows, the others as skipped."""
+    tables.skipped[kind] = tables.skipped.get(kind, 0) + len(tables.rows.get(kind, [])) - len(rows)
+    tables.rows[kind] = rows
 
 
 def _read_from_their_homes(folder: Path, tables: Tables) -> None:
@@ -230,7 +238,7 @@ def _read_from_their_homes(folder: Path, tables: Tables) -> None:
         own = [row for row in rows if row.dtype == dtype]
         others = [row for row in rows if row.dtype != dtype]
         tried = (own if home == OWN else _of_format(folder, tables, home, at, kind, dtype) for home, at in homes)
-        found = next((chosen for chosen in tried if chosen and not _slower_than_wide(chosen, others)), [])
+        found = next((chosen for chosen in tried if chosen and not slower_than_wide(chosen, others)), [])
         tables.rows[kind] = others + found
         if found is not own:
             tables.skipped[kind] = tables.skipped.get(kind, 0) + len(own)
@@ -245,35 +253,6 @@ def _of_format(folder: Path, tables: Tables, home: str, version: str | None, kin
     other = Tables(tables.system, home, "")
     _read(path, kind, read, f"{home} {path.parent.name}", other)
     return [row for row in other.rows[kind] if row.dtype == dtype]
-
-
-def _slower_than_wide(narrow: Sequence[Row], others: Sequence[Row]) -> bool:
-    wide = {row.shape: row.median_s for row in others if row.dtype == "bfloat16"}
-    ratios = [row.median_s / wide[row.shape] for row in narrow if row.shape in wide]
-    return bool(ratios) and statistics.median(ratios) > SLOWEST_NARROW
-
-
-def _without_quantising(rows: Sequence[Row], path: Path) -> list[Row]:
-    """GEMM rows, those of FP8 without the quantisation of their input: that of the next smaller shape in the table.
-
-    At most half of a row is taken for it.
-    """
-    import pyarrow.parquet
-
-    columns = pyarrow.parquet.read_table(path, columns=["m", "k", "latency"]).to_pydict()
-    taken = dict(zip(zip(columns["m"], columns["k"], strict=True), columns["latency"], strict=True))
-    tokens, widths = sorted(set(columns["m"])), sorted(set(columns["k"]))
-
-    def quantising_s(m: float, k: float) -> float:
-        near = tokens[max(0, bisect_right(tokens, m) - 1)], widths[max(0, bisect_right(widths, k) - 1)]
-        return float(taken.get(near, 0.0)) * 1e-3
-
-    return [
-        replace(row, median_s=max(row.median_s - quantising_s(row.shape[0], row.shape[2]), row.median_s / 2))
-        if row.dtype == "fp8"
-        else row
-        for row in rows
-    ]
 
 
 def _versions(folder: Path) -> list[str]:
@@ -369,14 +348,9 @@ def _moe(record: Record) -> Row | None:
         return None
     if "w4a4mxfp4moe_marlin" in record["kernel_source"] or "situ" in record["kernel_source"]:
         return None  # one model's layouts by a kernel of its own
-    shape = (
-        record["num_tokens"],
-        record["hidden_size"],
-        record["inter_size"] // record["moe_tp_size"],
-        record["num_experts"],
-        record["topk"],
-    )
-    return _row(record, shape, dtype)
+    inner = record["inter_size"] // record["moe_tp_size"]
+    shape = (record["num_tokens"], record["hidden_size"], inner, record["num_experts"], record["topk"])
+    return _row(record, shape, dtype) if in_whole_loads(inner, dtype) else None
 
 
 def _all_reduce(record: Record) -> Row | None:

@@ -158,6 +158,49 @@ def test_narrow_experts_slower_than_wide_ones_are_not_read(tables: Path) -> None
     assert moe_of(tables, "fp8") == [("trtllm 1.3.0rc20", 0.3e-3)]
 
 
+def test_a_split_that_engines_refuse_is_not_read(tables: Path) -> None:
+    """An inner width of 88 bytes a rank does not begin at whole loads of 16; of 176, or in 16 bits, it does."""
+    odd = [moe_record(moe_dtype=dtype, inter_size=704, moe_tp_size=8, latency=1.0) for dtype in ("bfloat16", "fp8")]
+    write(tables, "h200_sxm/moe/vllm/0.24.0/moe_perf.parquet", [
+        *odd, moe_record(moe_dtype="fp8", inter_size=704, latency=2.0),
+    ])  # fmt: skip
+    rows = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["moe"]
+    assert {(row.dtype, row.shape[2]) for row in rows} == {("bfloat16", 88.0), ("fp8", 176.0)}
+
+
+@pytest.mark.parametrize(("others", "read"), [(3, {"flash"}), (1, {"flash", "triton_attn"})])
+def test_what_triton_reads_of_narrow_caches_is_left_out_where_another_library_reads_the_most(
+    tables: Path, others: int, read: set[str]
+) -> None:
+    """Of 16 bits it stays, and where it is the card's own library."""
+    path = "h200_sxm/attention/vllm/0.24.0/context_attention_perf.parquet"
+    write(tables, path, [
+        *(attention_record(512, 0, kv_cache_dtype="fp8", batch_size=size) for size in range(1, others)),
+        attention_record(512, 0, head_dim=192, kv_cache_dtype="fp8", kernel_source="triton_attn"),
+        attention_record(512, 0, head_dim=192, kernel_source="triton_attn"),
+    ])  # fmt: skip
+    write(tables, "h200_sxm/attention/vllm/0.24.0/generation_attention_perf.parquet", [
+        attention_record(1, 511, kv_cache_dtype="fp8")
+    ])  # fmt: skip
+    rows = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["attention"]
+    assert {row.kernel for row in rows if row.dtype == "fp8"} == read
+    assert "triton_attn" in {row.kernel for row in rows if row.dtype == "bfloat16"}
+
+
+@pytest.mark.parametrize(("factor", "read"), [(4.0, {2.0, 4.0}), (1.2, {1.0, 2.0, 4.0})])
+def test_products_of_one_row_that_take_much_longer_than_of_two_are_not_read(
+    tables: Path, factor: float, read: set[float]
+) -> None:
+    """In narrow formats, whose kernels are chosen by rows; how long 16 bits take is a library's own affair."""
+    write(tables, "h200_sxm/gemm/vllm/0.24.0/gemm_perf.parquet", [
+        gemm_record(m, size, size, dtype, factor if m == 1 else 1.0)
+        for m in (1, 2, 4) for size in (1024, 4096) for dtype in ("bfloat16", "fp8")
+    ])  # fmt: skip
+    rows = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["gemm"]
+    assert {row.shape[0] for row in rows if row.dtype == "fp8"} == read
+    assert {row.shape[0] for row in rows if row.dtype == "bfloat16"} == {1.0, 2.0, 4.0}
+
+
 def test_what_cannot_be_true_is_rejected_and_counted(tables: Path) -> None:
     """2 x 4096 x 4096 in 16 bits takes 7 us from memory; 0.015 us is faster than any cache. A negative time too."""
     found = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
