@@ -20,7 +20,7 @@ from specsim.arrays import Reals
 from specsim.errors import InvalidInput
 from specsim.specs.deployment import ExpertGroup
 from specsim.specs.feed_forward import Dense, Experts
-from specsim.specs.formats import Stored
+from specsim.specs.formats import Stored, format_of
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import experts_work, product_work, value_bytes
 from specsim.specs.mixers import Recurrent
@@ -148,6 +148,7 @@ class Kernel:
     count: Reals
     flops: Reals  # one launch
     bytes: Reals  # one launch, what must cross memory if nothing is cached
+    quantises: bool = False  # whether a kernel of its own has to quantise what goes in
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +191,21 @@ def token_kernels(
     experts: ExpertGroup | None = None,
     *,
     fused: bool = False,
+    quantised_inside: bool = False,
 ) -> Iterator[Kernel]:
     """Everything of a pass but attention: it depends on the token count and the rows of logits alone.
 
     ``model`` is one rank's share (``ModelPart.shard``), or a whole model. With ``experts`` the routed ones see the
     tokens of all replicas that share them. ``fused``: elementwise kernels as serving engines compile them, else one
-    for each operation.
+    for each operation. ``quantised_inside``: norms and activations write what goes into narrow products as these want
+    it, so that only what attention writes has to be quantised by a kernel of its own.
     """
     routed_tokens = tokens if experts is None else tokens * experts.data_parallel * experts.imbalance
     part = as_part(model)
     for linear in part.linears():
         m = rows if linear.on_rows else tokens
         if not linear.routed and np.any(m):
-            yield _gemm(linear, m, precision)
+            yield _gemm(linear, m, precision, apart=not quantised_inside or linear.name == "attention_output")
     for routed, layers in part.stack.feed_forward:
         if isinstance(routed, Experts):
             yield _experts(routed, layers, part.model.hidden_size, routed_tokens, precision)
@@ -218,7 +221,7 @@ def sampling_kernels(
         yield Kernel("sampling", "sampling", shape, operation, "", heads, 2.0 * size, logit_bytes * size)
 
 
-def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
+def _gemm(linear: Linear, m: Reals, precision: Precision, *, apart: bool) -> Kernel:
     head = linear.name == "lm_head"
     wide, stored = precision.activation_bytes, precision.stored(linear.stored)
     dtype = precision.dtype if head else stored.weights
@@ -226,7 +229,8 @@ def _gemm(linear: Linear, m: Reals, precision: Precision) -> Kernel:
         m, linear.n, linear.k, weight_bytes=wide if head else stored.weight_bits / 8, value_bytes=value_bytes(dtype)
     )
     shape = (m, float(linear.n), float(linear.k))
-    return Kernel("gemm", "lm_head" if head else "gemm", shape, "", dtype, linear.count, flops, moved)
+    quantises = apart and format_of(dtype).activation_bits < 16
+    return Kernel("gemm", "lm_head" if head else "gemm", shape, "", dtype, linear.count, flops, moved, quantises)
 
 
 def _experts(routed: Experts, layers: int, hidden_size: int, tokens: Reals, precision: Precision) -> Kernel:

@@ -32,10 +32,9 @@ KEPT_PARTS = 64
 KEPT = 512  # prices of a part: prompt chunks of the tables of a simulation, passes that draft lengths have in common
 LARGEST = 8192  # elements of a price that is kept
 # Launches of what is priced as one kernel. A routed layer chooses experts, sorts tokens (2), multiplies twice with the
-# activation between and sums up (vllm/model_executor/layers/fused_moe/fused_moe.py); products of narrow activations
-# quantise them first (per_token_group_quant_fp8 and its like, in vLLM and SGLang).
+# activation between and sums up (vllm/model_executor/layers/fused_moe/fused_moe.py); narrow ones quantise both inputs.
 LAUNCHES = {"moe": 7}
-QUANTISING = {"gemm": 1, "moe": 2}
+QUANTISING = {"moe": 2}
 
 Charges = tuple[Charge, ...]
 
@@ -45,7 +44,8 @@ class PlacedPart:
     """A part of a model, how it is stored and divided over GPUs, and whose prices its kernels have.
 
     ``ranks``: GPUs that it is divided among, its routed ``experts`` perhaps among more. ``fused``: elementwise kernels
-    as serving engines compile them (forward.py). ``logit_bytes``: what choosing a token moves for each logit.
+    as serving engines compile them, ``quantised_inside``: what goes into narrow products is quantised by them
+    (forward.py). ``logit_bytes``: what choosing a token moves for each logit.
     """
 
     whole: ModelPart
@@ -54,6 +54,7 @@ class PlacedPart:
     ranks: int
     experts: ExpertGroup | None
     fused: bool
+    quantised_inside: bool
     logit_bytes: float
 
 
@@ -99,7 +100,7 @@ class PartKernels:
     def charge(self, kernel: Kernel, warm: bool) -> Charge:
         """One kernel, all its launches."""
         price = self._part.prices.price(kernel, warm=warm)
-        launches = LAUNCHES.get(kernel.kind, 1)
+        launches = LAUNCHES.get(kernel.kind, 1) + kernel.quantises
         if kernel.kind in QUANTISING and format_of(kernel.dtype).activation_bits < 16:
             launches += QUANTISING[kernel.kind]
         seconds = price.seconds * kernel.count
@@ -122,7 +123,10 @@ class PartKernels:
 
     def _price_tokens(self, tokens: Reals, rows: Reals, warm: bool) -> Charges:
         part = self._part
-        own = token_kernels(self._own, tokens, rows, part.precision, part.experts, fused=part.fused)
+        own = token_kernels(
+            self._own, tokens, rows, part.precision, part.experts,
+            fused=part.fused, quantised_inside=part.quantised_inside,
+        )  # fmt: skip
         shared = collective_kernels(part.whole, part.ranks, tokens, rows, part.precision, part.experts)
         return tuple(self.charge(kernel, warm) for kernel in (*own, *shared))
 

@@ -46,16 +46,19 @@ class PassCost:
     """Prices passes of one model, or of a part of one, over ``ranks`` GPUs, its routed experts perhaps over more.
 
     ``graph_sizes``: captured token counts, empty for eager; ``graph_mode``, ``attention_backend``: as in EngineLimits.
-    ``fused``, ``logit_bytes``: as of a PlacedPart.
+    ``fused``, ``quantised_inside``, ``logit_bytes``: as of a PlacedPart.
     """
 
     def __init__(
         self, model: ModelSpec | ModelPart, prices: KernelPrices, precision: Precision, *, ranks: int = 1,
         experts: ExpertGroup | None = None, graph_sizes: tuple[int, ...] = (),
         graph_mode: GraphMode = "full_and_piecewise", attention_backend: str | None = None,
-        launching: Launching = Launching(), fused: bool = False, logit_bytes: float = 4.0,
+        launching: Launching = Launching(), fused: bool = False, quantised_inside: bool = False,
+        logit_bytes: float = 4.0,
     ) -> None:  # fmt: skip
-        self.kernels = part_kernels(PlacedPart(as_part(model), prices, precision, ranks, experts, fused, logit_bytes))
+        self.kernels = part_kernels(
+            PlacedPart(as_part(model), prices, precision, ranks, experts, fused, quantised_inside, logit_bytes)
+        )
         self._prices = prices
         self._graph_sizes = graph_sizes
         self._graph_mode = graph_mode

@@ -77,6 +77,7 @@ class PassPricing:
             attention_backend=self.engine.attention_backend,
             launching=self._launching() if gpu else Launching(),
             fused=gpu,
+            quantised_inside=any("quantise" in joined for joined in self.engine.fused_kernels),
             logit_bytes=logit_bytes,
         )
 

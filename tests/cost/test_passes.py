@@ -86,6 +86,21 @@ def test_above_the_largest_captured_size_launches_show() -> None:
     assert seconds(slow.charges([Group(17, 1, 50.0)], warm=False)) == pytest.approx(1e-6 * (4 * 3 * 17 + 17))
 
 
+def test_narrow_products_launch_what_quantises_their_input_where_nothing_before_them_does() -> None:
+    """One more launch for each of 4 products on 3 layers; for attention's output alone where norms and activations
+    write what the others want. Weights that are widened quantise nothing."""
+    launch_s = 1e-3
+
+    def kernels(precision: Precision, **changes: bool) -> float:
+        cost = PassCost(TOY, Counting(), precision, launching=Launching(launch_s), **changes)
+        return float(seconds(cost.charges([Group(17, 1, 50.0)], warm=False))) / launch_s
+
+    wide, fp8 = kernels(BF16), Precision(8, 16, "bfloat16", weights="fp8")
+    assert kernels(fp8) == pytest.approx(wide + 3 * 4)
+    assert kernels(fp8, quantised_inside=True) == pytest.approx(wide + 3)
+    assert kernels(Precision(8, 16, "bfloat16", weights="fp8-weight")) == pytest.approx(wide)
+
+
 def test_a_pass_that_waits_for_its_launches_is_as_unsure_as_these() -> None:
     """Launches of 1 ms each known to 0.2 of it; where kernels take longer, they are nobody's question."""
     prices = Launching(1e-3, kernel_error=0.2)
