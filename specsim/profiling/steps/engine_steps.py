@@ -27,7 +27,7 @@ from specsim.engines.turns import Pace, in_turn, side_by_side
 from specsim.errors import InvalidInput
 from specsim.kept_files import only_writer
 from specsim.profiles.schema import ProfileHeader
-from specsim.profiles.steps import CPU_GRID, CUDA_GRID, StepGrid, StepShape
+from specsim.profiles.steps import CPU_GRID, CUDA_GRID, PACE, StepGrid, StepShape
 from specsim.profiles.store import write_header
 from specsim.profiling.steps.engine_machine import EngineMachine
 from specsim.profiling.steps.samples import WITHOUT, Kind, Visit, read_records, write_record, write_table
@@ -39,7 +39,7 @@ MODEL, LOG = "model", "vllm.log"
 LOOK_UP: Mapping[str, Path | None] = {"ngram": None}
 WARM_UP_STEPS, TIMED_STEPS = 2, SAMPLES_A_VISIT
 PACED_STEPS = 16  # timed steps of a visit that takes turns with the pace
-PACE, PACE_STEPS = StepShape(4, 1, 128), 48  # the step that every other is held against, and how many in a stretch
+PACE_STEPS = 48  # of the pace in a stretch
 DTYPES = ("bfloat16", "float16", "float32")
 CEILINGS_SHARE, MOST_CEILINGS_S = 0.125, 60.0  # of the time, and in all
 

@@ -12,7 +12,7 @@ import numpy as np
 from specsim.errors import InvalidInput
 from specsim.profiles.rows import append_rows
 from specsim.profiles.schema import ProfileHeader, Row
-from specsim.profiles.steps import StepShape
+from specsim.profiles.steps import PACE, StepShape
 from specsim.profiles.store import write_header
 from specsim.speculation.engine_steps import SAMPLES_A_VISIT, withheld_error
 
@@ -90,10 +90,12 @@ def _in_one_state(samples: dict[Kind, list[dict[str, Any]]]) -> dict[Kind, list[
     their steps over that of the plain steps that took turns with them. As they are, where none did.
 
     What counts is the ratio of means, known to a few percent; a visit's single steps tell no more of it, so that it
-    weighs as one of SAMPLES_A_VISIT equal steps.
+    weighs as one of SAMPLES_A_VISIT equal steps. The pace itself is the best known of all.
     """
-    paces = [np.mean(one["pace_s"]) for records in samples.values() for one in records if "pace_s" in one]
-    mean_s = float(np.mean(paces)) if paces else 0.0
+    paced = [one for records in samples.values() for one in records if "pace_s" in one]
+    if not paced:
+        return samples
+    mean_s = float(np.mean([np.mean(one["pace_s"]) for one in paced]))
 
     def steadied(record: dict[str, Any]) -> dict[str, Any]:
         if "pace_s" not in record:
@@ -102,7 +104,9 @@ def _in_one_state(samples: dict[Kind, list[dict[str, Any]]]) -> dict[Kind, list[
         means = {part: factor * float(np.mean(steps)) for part, steps in record["seconds"].items()}
         return record | {"seconds": {part: [mean] * SAMPLES_A_VISIT for part, mean in means.items()}}
 
-    return {kind: [steadied(record) for record in records] for kind, records in samples.items()}
+    pace = paced[0] | {"seconds": {"total": paced[0]["pace_s"]}}
+    own = {kind: [steadied(record) for record in records] for kind, records in samples.items()}
+    return own | {(WITHOUT, PACE): [*own.get((WITHOUT, PACE), ()), steadied(pace)]}
 
 
 def _rows(samples: dict[Kind, list[dict[str, Any]]], name: str) -> list[Row]:
