@@ -33,12 +33,20 @@ BLOCK = 16 * 2 * 12 * 768 * 2  # bytes: tokens, keys and values, layers, width, 
 LINK = KvLink(bandwidth_bytes_per_s=10.0 * BLOCK, latency_s=0.25)
 
 
-def served(requests: list[tuple[float, int, int]], rules: str, *, decode: int = 1, **limits: Any) -> RunResult:
+def served(
+    requests: list[tuple[float, int, int]],
+    rules: str,
+    *,
+    decode: int = 1,
+    priorities: tuple[int, ...] | None = None,
+    **limits: Any,
+) -> RunResult:
     """(arrival, prompt, output) each; one prefill replica, steps of a second, ten blocks of 16 tokens a second."""
     engine = EngineLimits.model_validate({"rules": rules} | limits)
     server = replica(engine, limits.get("num_kv_blocks", 1000), Steady())
     asked = Disaggregation(prefill_replicas=1, decode_replicas=decode, kv_link=LINK)
-    rows = [RequestSpec(number, *request) for number, request in enumerate(requests)]
+    order = priorities or (0,) * len(requests)
+    rows = [RequestSpec(number, *one, priority=order[number]) for number, one in enumerate(requests)]
     return run(rows, [server] * (1 + decode), disaggregation=asked)
 
 
@@ -112,6 +120,27 @@ def test_sglang_lets_a_running_request_finish_before_it_takes_another() -> None:
     prefills = [step.start_s for step in result.steps if step.replica == 0]
     assert 10.0 < prefills[1] < result.requests[0].finish_s
     assert not any(request.preemptions for request in result.requests)
+
+
+@pytest.mark.parametrize("mixed_chunks", [False, True])
+def test_sglang_gives_up_a_cut_prompt_that_lacks_the_pages_of_one_that_cannot_run(mixed_chunks: bool) -> None:
+    """The first request is given up for the pages of the second. When that has left, the first computes its 65 tokens
+    again in chunks of 32; meanwhile the third reserves pages, one of which the first lacks, and waits for the only
+    place to run, which the first holds.
+    """
+    limits = {
+        "max_num_seqs": 1,
+        "num_kv_blocks": 8,
+        "max_num_batched_tokens": 32,
+        "num_reserved_decode_tokens": 0,
+        "scheduling_policy": "priority",
+        "mixed_chunks": mixed_chunks,
+    }
+    requests = [(1.5, 28, 43), (4.5, 32, 10), (6.5, 32, 7), (8.5, 9, 2)]
+    result = served(requests, "sglang", priorities=(0, 1, 1, 1), **limits)
+    assert [one.preemptions for one in result.requests] == [2, 0, 0, 0]
+    chunks = [step.start_s for step in result.steps if step.replica == 1 and step.prefill_tokens == 32]
+    assert chunks[1] < result.requests[2].first_token_s < result.requests[2].finish_s <= chunks[2]
 
 
 def test_a_drafters_cache_moves_with_the_targets() -> None:
