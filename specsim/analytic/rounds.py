@@ -15,6 +15,7 @@ simulator's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -54,8 +55,8 @@ def speedup_map(
     decode_only = decode_only or scenario.deployment.disaggregation is not None
     served = None if decode_only or context_tokens is not None else served_by(assembly)
     context = assembly.context_tokens if context_tokens is None else context_tokens
-    if not context >= 1:
-        raise InvalidInput(f"a context of {context:g} tokens; a decoding sequence has at least 1")
+    if not 1 <= context < math.inf:
+        raise InvalidInput(f"a context of {context:g} tokens; a decoding sequence has at least 1, and an end")
     largest = largest_batch(assembly, context)
     batches = default_batches(min(scenario.engine.max_num_seqs, largest)) if batches is None else batches
     if not batches or min(batches) < 1:

@@ -2,7 +2,7 @@
 
 One JSON object a line, both ways, as vllm_driver.py has them. First line in: ``model``, ``random`` (its weights are
 not read), ``device``, and one of ``assistant`` (a draft model's folder), ``prompt_lookup`` or neither. Then ``begin``
-with one of ``prompts``, ``num_draft_tokens`` and ``output_tokens``, and ``steps``, which asks for its rounds.
+with one of ``prompts``, ``num_draft_tokens`` and ``output_tokens``, and ``steps``, which asks for so many rounds.
 
 A round ends when the target's pass does: it holds the drafting before that pass, and the choice of tokens after the
 pass before. How many drafts a pass verified is told by its length, how many were accepted by where the next starts.
@@ -49,7 +49,7 @@ class Generation:
         self.prompt_lookup = bool(job.get("prompt_lookup"))
         self.passes: list[dict[str, float]] = []  # of the target, since the generation began
         self.drafting_s = 0.0
-        self.asked: tuple[list[int], int, int] | None = None  # prompt, drafts a round, output tokens
+        self.left: list[dict[str, Any]] = []  # rounds that ran and were not asked for yet
         self._watch()
 
     def _loaded(self, folder: str, *, random: bool) -> Any:
@@ -110,19 +110,16 @@ class Generation:
             self.assistant.generate = drafted
 
     def begin(self, what: dict[str, Any]) -> dict[str, Any]:
-        """Take a prompt; ``generate`` runs when its rounds are asked for."""
+        """Continue a prompt; ``generate`` stops at no round, so that all run here."""
         if len(what["prompts"]) != 1:
             raise ValueError("assisted generation takes one sequence at a time")
-        self.asked = what["prompts"][0], what["num_draft_tokens"], what["output_tokens"]
+        self.left = self._wave(what["prompts"][0], what["num_draft_tokens"], what["output_tokens"])
         return {}
 
     def go_on(self, count: int) -> dict[str, Any]:
-        """{"steps": [{"seconds": by part, "context_tokens", "drafted": [...], "accepted": [...]}]}.
-
-        All rounds at once, however few were asked for: ``generate`` stops at none.
-        """
-        asked, self.asked = self.asked, None
-        return {"steps": [] if asked is None else self._wave(*asked)}
+        """{"steps": [{"seconds": by part, "context_tokens", "drafted": [...], "accepted": [...]}]}."""
+        now, self.left = self.left[:count], self.left[count:]
+        return {"steps": now}
 
     def _wave(self, prompt: list[int], draft_tokens: int, output_tokens: int) -> list[dict[str, Any]]:
         self.passes.clear()

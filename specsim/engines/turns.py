@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -21,13 +21,21 @@ AT_ONCE = 2  # engines that start at a time: mostly imports, a core each
 
 @contextmanager
 def side_by_side(starts: Sequence[Callable[[], Driver]]) -> Iterator[list[Driver]]:
-    """Engines up together, in the order given; all are stopped at the end, and where one does not start."""
-    with ExitStack() as kept:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            starting = [pool.submit(start) for start in starts]
-        failed = [found.exception() for found in starting if found.exception() is not None]
-        drivers = [kept.enter_context(found.result()) for found in starting if found.exception() is None]
-        if failed and failed[0] is not None:
+    """Engines up together, in the order given; all are stopped at the end, and where one does not start.
+
+    None is begun any more once one has failed or the user has interrupted; those on their way are waited for.
+    """
+    with ExitStack() as kept, ThreadPoolExecutor(AT_ONCE) as pool:
+        starting = [pool.submit(start) for start in starts]
+        try:
+            wait(starting, return_when=FIRST_EXCEPTION)
+        finally:
+            for one in starting:
+                one.cancel()
+            begun = [one for one in starting if not one.cancelled()]
+            failed = [error for one in begun if (error := one.exception()) is not None]
+            drivers = [kept.enter_context(one.result()) for one in begun if one.exception() is None]
+        if failed:
             raise failed[0]
         yield drivers
 
@@ -59,7 +67,7 @@ class Pace:
 def in_turn(driver: Driver, pace: Pace) -> Iterator[tuple[Step, Step]]:
     """The steps of what ``driver`` has begun, each with one of the pace right after it.
 
-    An engine that stops between no steps gives all of its own first.
+    An engine that stops between no steps (transformers' ``generate``) has run all of its own by then.
     """
     while own := driver.steps(1):
         time.sleep(IDLE_S)

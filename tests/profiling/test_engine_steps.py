@@ -248,6 +248,14 @@ def test_a_machine_that_slows_down_leaves_ratios_of_steps_alone(bench):
     assert slower == pytest.approx(np.full(len(rows), np.mean(slower)), rel=0.03)
 
 
+def test_a_grid_that_holds_the_step_of_the_pace_is_measured_once(bench):
+    seen = []
+    grid = StepGrid((4,), (0, 2), (128,), (), ())
+    assert bench.measure(grid=grid, repeats=2, progress=lambda done, total, what: seen.append((done, total)))
+    assert seen[-1] == (4, 4)
+    assert len((bench.out / "samples.jsonl").read_text().splitlines()) == 4
+
+
 def test_a_second_drafter_joins_the_same_table(bench):
     bench.measure(repeats=1)
     bench.measure(repeats=1, drafters={"llama-draft": bench.folder / "llama-draft"})

@@ -148,14 +148,15 @@ def _visits(
 ) -> Iterator[tuple[int, Kind, dict[str, Any]]]:
     """(repeat, kind, what the engine answered): on a CPU all engines together, else one after another."""
     engines = setup.engines(sorted({cell.num_draft_tokens for cell in cells}))
+    held = cells
     if setup.device == "cpu":
         engines.append((None, set()))
-        cells = [*cells, PACE]
+        held = [*cells, PACE]
     served = [kinds for _, kinds in engines]
 
     def start(index: int) -> Driver:
         log = folder / (f"{index}-{LOG}" if index else LOG)
-        return Driver(setup.python, _job(setup, cells, engines[index][0]), log, device=setup.device)
+        return Driver(setup.python, _job(setup, held, engines[index][0]), log, device=setup.device)
 
     def order(repeat: int) -> list[Kind]:
         shuffled = coarse_first(cells, np.random.default_rng((seed, repeat)))
