@@ -63,7 +63,7 @@ def test_drafters_are_what_compare_prints(capsys: pytest.CaptureFixture[str]) ->
     for one in found["drafters"]:
         for best in one["best"]:
             if (batch := str(best["batch"])) in table.columns:
-                shown = table.loc[one["drafter"], batch].lstrip("*")
+                shown = table.loc[one["drafter"], batch].lstrip("*=")
                 assert shown == f"{best['speedup']:.2f} k={best['draft_tokens']}"
 
 
