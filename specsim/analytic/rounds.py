@@ -55,8 +55,8 @@ def speedup_map(
     decode_only = decode_only or scenario.deployment.disaggregation is not None
     served = None if decode_only or context_tokens is not None else served_by(assembly)
     context = assembly.context_tokens if context_tokens is None else context_tokens
-    if not 1 <= context < math.inf:
-        raise InvalidInput(f"a context of {context:g} tokens; a decoding sequence has at least 1, and an end")
+    if not context >= 1:
+        raise InvalidInput(f"a context of {context:g} tokens; a decoding sequence has at least 1")
     largest = largest_batch(assembly, context)
     batches = default_batches(min(scenario.engine.max_num_seqs, largest)) if batches is None else batches
     if not batches or min(batches) < 1:
@@ -182,7 +182,12 @@ def _own(step: StepTime) -> StepTime:
 
 
 def largest_batch(assembly: Assembly, context_tokens: float) -> int:
-    """Sequences of a KV length that fit one replica's cache. Raises NoAnswer if not even one does."""
+    """Sequences of a KV length that fit one replica's cache.
+
+    Raises NoAnswer if not even one does, InvalidInput for a length without an end.
+    """
+    if math.isinf(context_tokens):
+        raise InvalidInput(f"a context of {context_tokens:g} tokens; give a length that has an end")
     blocks, each = assembly.num_kv_blocks, assembly.memory.layout.blocks_for(context_tokens)
     if blocks < each:
         room = assembly.longest_cached

@@ -173,6 +173,7 @@ def test_one_line_a_mistake(
         (["predict", "missing.yaml"], "missing.yaml"),
         (["predict", "cpu-144"], "did you mean cpu-144m"),
         (["predict", "cpu-144m", "--context", "-5"], "a context of -5 tokens"),
+        (["predict", "cpu-144m", "--context", "inf"], "a context of inf tokens"),
         (["predict", "cpu-144m", "--batch", "0"], "a batch of 0 sequences"),
         (
             ["predict", "cpu-144m", "--batches", "1,x"],
