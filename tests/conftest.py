@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -25,6 +29,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chosen = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     return 0 if chosen or cores == 1 else min(cores, MOST_WORKERS)
+
+
+_compiling = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Compile while workers collect tests: each would compile the same at the same time."""
+    command = [sys.executable, "-m", "tests.compile_first"]
+    config.stash[_compiling] = subprocess.Popen(command, cwd=Path(__file__).parent.parent)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:
+    """No test begins before it is done; where it failed, tests that need it fail and say so."""
+    node.config.stash[_compiling].wait()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -53,6 +53,13 @@ def loaded(scenario: Scenario, clients: int) -> Scenario:
     return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"arrivals": arrivals})})
 
 
+def short(scenario: Scenario) -> Scenario:
+    """Fewer and shorter requests, where any will do."""
+    lengths = scenario.workload.lengths.model_copy(update={"output_tokens": 8})  # type: ignore[union-attr]
+    workload = scenario.workload.model_copy(update={"requests": 8, "lengths": lengths})
+    return scenario.model_copy(update={"workload": workload})
+
+
 def bench(scenario: Scenario, constants: dict[str, float]) -> dict[str, object]:
     """What an engine of these constants would have measured."""
     served = scenario if not constants else with_constants(scenario, default_constants([run(scenario)]) | constants)
@@ -82,7 +89,8 @@ def test_an_engine_that_differs_is_found_and_the_runs_held_back_come_out_better(
 
 
 def test_defaults_stay_where_runs_held_back_gain_nothing(scenario: Scenario) -> None:
-    found = calibrate([run(loaded(scenario.without_speculation(), clients), {}) for clients in (1, 4, 16)])
+    asked = short(scenario.without_speculation())
+    found = calibrate([run(loaded(asked, clients), {}) for clients in (1, 4, 8)])
     assert found.mean_error(held=True, after=False) == 0.0
     assert not found.better
     assert found.fragment(scenario, "a test") == {}
@@ -123,7 +131,8 @@ def test_two_runs_are_too_few(scenario: Scenario) -> None:
 
 
 def test_runs_of_one_name_count_each(scenario: Scenario) -> None:
-    found = calibrate([replace(run(loaded(scenario, clients), {}), name="bench.json") for clients in (1, 4, 8)])
+    asked = short(scenario.without_speculation())
+    found = calibrate([replace(run(loaded(asked, clients), {}), name="bench.json") for clients in (1, 4, 8)])
     assert {one.run for one in found.figures} == {"bench.json", "bench.json #2", "bench.json #3"}
     assert len(found.gains) == 3
 

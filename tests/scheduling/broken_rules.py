@@ -1,4 +1,4 @@
-"""Prints, as JSON, how many recordings notice each way to break a rule; run with NUMBA_DISABLE_JIT=1.
+"""Prints, as JSON, whether some recording notices each way to break a rule; run with NUMBA_DISABLE_JIT=1.
 
 The rules then are plain Python functions, which can be replaced one by one.
 """
@@ -63,16 +63,15 @@ BROKEN: dict[str, tuple[ModuleType, str, Callable[..., Any]]] = {
 }
 
 
-def noticed(module: ModuleType, name: str, broken: Callable[..., Any], some: list[Any]) -> int:
-    original, count = getattr(module, name), 0
+def noticed(module: ModuleType, name: str, broken: Callable[..., Any], some: list[Any]) -> bool:
+    original = getattr(module, name)
     setattr(module, name, broken)
-    for recording in some:
-        try:
-            count += bool(list(islice(replay(recording), 1)))
-        except (InvalidInput, LookupError):  # a broken scheduler may break down altogether
-            count += 1
-    setattr(module, name, original)
-    return count
+    try:
+        return any(bool(list(islice(replay(recording), 1))) for recording in some)
+    except (InvalidInput, LookupError):  # a broken scheduler may break down altogether
+        return True
+    finally:
+        setattr(module, name, original)
 
 
 if __name__ == "__main__":

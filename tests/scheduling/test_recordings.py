@@ -29,8 +29,9 @@ def test_every_step_is_vllms(recording: Recording) -> None:
     assert list(islice(replay(recording), 1)) == []
 
 
-def differing(factory: Factory) -> int:
-    return sum(any(True for _ in replay(recording, factory)) for recording in RECORDINGS)
+def differs(factory: Factory) -> bool:
+    """Whether some recording goes another way."""
+    return any(True for recording in RECORDINGS for _ in replay(recording, factory))
 
 
 def without_limit(**changes: Any) -> Factory:
@@ -76,7 +77,7 @@ def with_every_block(limits: EngineLimits, num_kv_blocks: int, **drafting: Any) 
     ],
 )
 def test_each_limit_and_need_shows_in_a_recording(factory: Factory) -> None:
-    assert differing(factory) > 0
+    assert differs(factory)
 
 
 def test_each_choice_shows_in_a_recording() -> None:
@@ -86,9 +87,9 @@ def test_each_choice_shows_in_a_recording() -> None:
         env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     noticed = json.loads(broken.stdout)
-    assert noticed.pop("nothing") == 0
+    assert noticed.pop("nothing") is False
     assert len(noticed) == 4
-    assert min(noticed.values()) > 0
+    assert all(noticed.values())
 
 
 def test_k_of_the_table_is_the_policys() -> None:
