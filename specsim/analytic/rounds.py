@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from specsim.analytic.acceptance_error import less_and_more, widened
+from specsim.analytic.acceptance_error import AcceptanceError
 from specsim.analytic.speedups import Cell, SpeedupMap
 from specsim.analytic.steps import PROMPTS, ServedLoad, Steps
 from specsim.arrays import Floats
@@ -41,6 +41,7 @@ def speedup_map(
     context_tokens: float | None = None,
     decode_only: bool = False,
     acceptance_error: bool = True,
+    sample: Callable[[int], int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SpeedupMap:
     """The map of a scenario: batches 1, 2, 4, ... up to ``max_num_seqs``, draft lengths up to
@@ -48,8 +49,9 @@ def speedup_map(
 
     ``decode_only``: prompts cost nothing; so also at a given ``context_tokens``, else the workload's mean, and where
     prefill replicas compute them: the map is then a decode replica's. ``acceptance_error``: whether bounds hold what
-    acceptance leaves open. ``progress`` hears (done, all) draft lengths. Raises NoAnswer if the models do not fit,
-    InvalidInput for a batch below 1.
+    acceptance leaves open. ``sample``: by batch size, on how many requests its speed-ups will be measured, whose luck
+    the bounds then hold too; None: on many. ``progress`` hears (done, all) draft lengths. Raises NoAnswer if the
+    models do not fit, InvalidInput for a batch below 1.
     """
     scenario = assembly.scenario
     decode_only = decode_only or scenario.deployment.disaggregation is not None
@@ -70,7 +72,8 @@ def speedup_map(
     lengths = assembly.choices() if draft_lengths is None else tuple(draft_lengths)
 
     rows = []
-    for row in _rows(assembly, sizes, lengths, context, served, acceptance_error=acceptance_error):
+    off = AcceptanceError.of(assembly, sizes, sample) if acceptance_error else None
+    for row in _rows(assembly, sizes, lengths, context, served, off):
         rows.append(row)
         if progress is not None:
             progress(len(rows), len(lengths))
@@ -102,18 +105,16 @@ def _rows(
     lengths: Sequence[int],
     context: float,
     served: ServedLoad | None,
-    *,
-    acceptance_error: bool,
+    off: AcceptanceError | None,
 ) -> Iterator[list[Cell]]:
     """The cells of each draft length, whose prices are made for every batch size and acceptance law at once."""
     sizes = np.array(batches, dtype=np.float64)
-    off = less_and_more(assembly) if acceptance_error else ()
-    laws = () if assembly.speculation is None else (assembly.speculation.acceptance, *off)
+    laws = () if assembly.speculation is None or off is None else (assembly.speculation.acceptance, *off.laws)
     alone = _Row.of(Steps(assembly, 0, drafter=False), sizes, context, served)
     for k in lengths:
-        steps = Steps(assembly, k, laws=laws if off and k else ())
+        steps = Steps(assembly, k, laws=laws if k else ())
         row = _Row.of(steps, sizes, context, served) if k or steps.drafter else alone
-        yield row.cells(batches, context, alone)
+        yield row.cells(batches, context, alone, off)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +147,13 @@ class _Row:
             tokens = served.output_tokens / (found.steps + paused)
         return cls(steps.draft_tokens, float(np.ravel(steps.tokens)[0]), _own(price), _own(step), tokens, step_s)
 
-    def cells(self, batches: Sequence[int], context: float, base: _Row) -> list[Cell]:
+    def cells(self, batches: Sequence[int], context: float, base: _Row, off: AcceptanceError | None) -> list[Cell]:
         gains = self.tokens / base.tokens
         ratios = gains * (base.step_s / self.step_s)
         bounds = _ratio_interval(self.step, base.step) if self is not base else (np.ones(len(batches)),) * 2
-        low, high = widened(ratios, gains[0] * bounds[0], gains[0] * bounds[1])
+        low, high = gains[0] * bounds[0], gains[0] * bounds[1]
+        if off is not None and len(ratios) > 1:
+            low, high = off.widened(ratios, low, high)
         parts = {part: np.broadcast_to(seconds, ratios[0].shape) for part, seconds in self.step.parts.items()}
         price = self.round
         seconds, round_low, round_high = (np.asarray(v) for v in (price.seconds, price.low_s, price.high_s))

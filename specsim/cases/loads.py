@@ -8,6 +8,7 @@ loads:                              # arrivals whose rates are shares of the mea
   alternating: {kind: piecewise, cv: 2, pieces: [[40, 0.3], [40, 0.8]]}
 saturation_of: off                  # or own: each alternative's rates follow its own saturation
 repeats: 3
+clock: steps                        # an engine that is stepped: its time is the sum of its steps'; default: wall
 variants:                           # the same predictions under other acceptance laws, alike for all or by alternative
   pooled: ["speculation.acceptance={kind: constant, rate: 0.55}"]
   power: {k4: ["speculation.acceptance={kind: power_law, c: 0.6, gamma: 0.5}"]}
@@ -15,7 +16,7 @@ variants:                           # the same predictions under other acceptanc
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
@@ -33,13 +34,15 @@ class Loads(Validated):
     """What a served case runs: every load under every alternative, ``repeats`` times.
 
     Alternatives and variants are settings applied to the scenario. A load's rates are shares of the saturation, in
-    requests/s, of the alternative itself (``own``) or of the one that ``saturation_of`` names.
+    requests/s, of the alternative itself (``own``) or of the one that ``saturation_of`` names. ``clock``: of a real
+    engine, whether its server is asked on the wall clock, or its engine stepped, all alternatives side by side.
     """
 
     alternatives: dict[Name, Settings] = Field(min_length=1)
     loads: dict[Name, Arrivals] = Field(min_length=1)
     saturation_of: str = OWN
     repeats: PositiveInt = 3
+    clock: Literal["wall", "steps"] = "wall"
     variants: dict[Name, Settings | dict[Name, Settings]] = Field(default_factory=dict)
 
     def laws(self, alternative: str) -> dict[str, Settings]:

@@ -6,6 +6,7 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from specsim.cases.case import Case
 from specsim.cases.map import predicted_cells
 from specsim.cases.pin import pin
 from specsim.cases.served import ServedRun, load_runs, require_saturation, saturation_runs
+from specsim.engines.rounds import prompts_of_cell
 from specsim.errors import InvalidInput
-from specsim.fidelity import Predicted
 from specsim.kept_files import replace_text
 from specsim.progress import Progress
 from specsim.results.served_rows import METRICS, SCENARIO, PredictedMetric, PredictedRun, write_predictions
 from specsim.scenario import Scenario
 
 
-def write_prediction(case: Case, progress: Progress | None = None) -> Path:
+def write_prediction(case: Case, progress: Progress | None = None, *, repeats: int | None = None) -> Path:
     """Write down what is predicted now; returns the file. ``progress`` hears (done, all) served runs.
+
+    ``repeats``: of a map on a real engine, how often each cell will be measured: speed-ups' bounds hold the luck of
+    so few prompts. None: as of many.
 
     A served case's saturation is predicted until it is measured, and its loads after. Raises InvalidInput where the
     run that would test the prediction has been made, or has to come first.
@@ -32,7 +36,7 @@ def write_prediction(case: Case, progress: Progress | None = None) -> Path:
     if case.measured.exists():
         raise InvalidInput(f"{case.measured} exists already; a prediction is written before the run that tests it")
     if case.loads is None:
-        return _write_maps(case)
+        return _write_maps(case, repeats)
     if not case.saturation.exists():
         return _write_served(case, case.predicted_saturation, saturation_runs(case), progress)
     require_saturation(case)
@@ -46,19 +50,16 @@ def _header(scenario: Scenario) -> dict[str, Any]:
     return header | {"prices": assemble(scenario).price_name, "profile": pin(scenario)}
 
 
-def _write_maps(case: Case) -> Path:
+def _write_maps(case: Case, repeats: int | None) -> Path:
     """Every drafter's map in one file, by drafter."""
-    document = {
-        name: _header(scenario)
-        | {"cells": [asdict(cell) for cell in predicted_cells(speedup_map(assemble(scenario), decode_only=True))]}
-        for name, scenario in case.drafters.items()
-    }
+    document = {}
+    for name, scenario in case.drafters.items():
+        sample = None if repeats is None or scenario.weights is None else partial(prompts_of_cell, repeats)
+        found = speedup_map(assemble(scenario), decode_only=True, sample=sample)
+        header = _header(scenario) | ({} if sample is None else {"repeats": repeats})
+        document[name] = header | {"cells": [asdict(cell) for cell in predicted_cells(found)]}
     replace_text(case.predicted, json.dumps(document, indent=1) + "\n")
     return case.predicted
-
-
-def _cells(scenario: Scenario) -> list[Predicted]:
-    return predicted_cells(speedup_map(assemble(scenario), decode_only=True))
 
 
 def _write_served(case: Case, path: Path, runs: Sequence[ServedRun], progress: Progress | None) -> Path:

@@ -30,10 +30,10 @@ CELL_LOOKS = 2  # at the anchors, after each cell of a map
 LOOK_EVERY_S = 2.0  # between the steps of a served run: one percent of its time
 
 
-def predict_into(case: Case) -> Path:
-    """Write a case's prediction, showing how far it is; returns the file."""
+def predict_into(case: Case, repeats: int | None = None) -> Path:
+    """Write a case's prediction, showing how far it is; returns the file. ``repeats``: that its map will have."""
     with progress_of("predicting") as progress:
-        return write_prediction(case, progress)
+        return write_prediction(case, progress, repeats=repeats)
 
 
 def measure_maps(

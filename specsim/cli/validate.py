@@ -56,6 +56,10 @@ class CaseOptions(OptionGroup):
     """What is done with a case, and what is written of it."""
 
     predict: Annotated[bool, typer.Option("--predict", help="Only write the prediction, before a run.")] = False
+    repeats: Annotated[
+        int | None,
+        typer.Option(help="With --predict of a map: how often each cell will be measured.", min=1),
+    ] = None
     here: Annotated[bool, typer.Option("--here", help="Profile, predict and measure it on this machine.")] = False
     report: Annotated[bool, typer.Option("--report", help="Also write report.md into each case's folder.")] = False
     plot: Annotated[Path | None, typer.Option(help="Also write a page of plots, self-contained HTML.")] = None
@@ -63,6 +67,11 @@ class CaseOptions(OptionGroup):
     def given(self) -> list[str]:
         """The options that are given."""
         return [f"--{one.name}" for one in fields(self) if getattr(self, one.name)]
+
+    def faults(self) -> list[str]:
+        """What is asked for of nothing."""
+        loose = self.repeats is not None and not self.predict
+        return [f"--repeats {self.repeats} goes with --predict; add it, or leave out --repeats"] if loose else []
 
 
 @spread
@@ -94,7 +103,7 @@ def validate(
         from specsim.cli.case_runs import predict_into
 
         (one,) = _cases(case, here=folder if of_cases.here else None, predict=True)
-        messages().print(f"wrote {predict_into(one)}", soft_wrap=True)
+        messages().print(f"wrote {predict_into(one, of_cases.repeats)}", soft_wrap=True)
     else:
         cases = _cases(case, here=folder if of_cases.here else None)
         _score(cases, report=of_cases.report, plot=of_cases.plot, as_json=as_json, every=case is None)
@@ -116,6 +125,7 @@ def _refuse_together(
         faults.found += _beside(
             "only gpu has studies and rows (specsim validate gpu [STUDY] [--rows])", _of_gpu(study, rows)
         )
+    faults.found += of_cases.faults()
     faults.tell()
 
 

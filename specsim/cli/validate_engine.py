@@ -124,7 +124,7 @@ def _priced(scenario: Scenario, steps: Path) -> Scenario:
 def _predict(case: Case) -> None:
     """Write the prediction, or keep the one that stands."""
     if not case.predicted.exists():
-        predict_into(case)
+        predict_into(case, repeats=1)  # at least; time decides
         return
     for name, scenario in case.drafters.items():
         kept = committed_prediction(case, name)

@@ -95,6 +95,9 @@ class OfflineEngine(Protocol):
         Raises InvalidInput or NoAnswer for what the engine does not have.
         """
 
+    def load_job(self, scenario: Scenario, checkpoints: Checkpoints) -> Job:
+        """The engine as the scenario states it, its policy of draft lengths too. Raises as ``job``."""
+
 
 class Adapter(Protocol):
     """An engine's words: its command line, a request, a streamed answer, its counters.

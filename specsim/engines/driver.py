@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -91,9 +91,12 @@ class Driver:
         """Make ready what the next steps are of (vllm_driver.py says what it may be)."""
         self.ask({"begin": dict(what)})
 
-    def steps(self, count: int) -> list[Step]:
-        """Its next steps, fewer where they end. Raises StepSkipped where the engine ran another one than asked for."""
-        answer = self.ask({"steps": count})
+    def steps(self, count: int, arrive: Sequence[Mapping[str, Any]] = ()) -> list[Step]:
+        """Its next steps, fewer where they end; ``arrive``: requests of a load that come before them.
+
+        Raises StepSkipped where the engine ran another step than it was asked for.
+        """
+        answer = self.ask({"steps": count} | ({"arrive": list(arrive)} if arrive else {}))
         if "skipped" in answer:
             raise StepSkipped(answer["skipped"])
         found: list[Step] = answer["steps"]

@@ -207,9 +207,14 @@ def _lengths(scenario: Scenario) -> tuple[int, int]:
     return round(prompt), round(output)
 
 
+def prompts_of_cell(repeats: int, batch: int) -> int:
+    """How many prompts a cell continues in so many repeats: whole waves, of at least LEAST_PROMPTS a repeat."""
+    return repeats * batch * -(-LEAST_PROMPTS // batch)
+
+
 def _waves(scenario: Scenario, cell: RoundsCell) -> list[list[list[int]]]:
     """The prompts of each wave: those that follow on the prompts of the repeat before."""
-    count = -(-max(cell.batch, LEAST_PROMPTS) // cell.batch)
+    count = prompts_of_cell(1, cell.batch) // cell.batch
     prompt_tokens, output_tokens = _lengths(scenario)
     first = cell.repeat * count * cell.batch
     requests = [RequestSpec(first + i, None, prompt_tokens, output_tokens) for i in range(count * cell.batch)]

@@ -58,7 +58,7 @@ class Arms:
 
         Raises InvalidInput and NoAnswer for what the engine does not have, a server that does not start or that dies.
         """
-        requests = _sent(scenario)
+        requests = requests_to_send(scenario)
         server = self._server(scenario, checkpoints)
         prompts = prompts_of(scenario, requests)
         clients = scenario.workload.clients
@@ -79,7 +79,8 @@ class Arms:
         counted = server.metrics()
         replace_text(after, counted)
         told = (self._adapter.answered(answer.last) for answer in answers)
-        result = _result(scenario, self._adapter, answers, pooled([self._adapter.acceptance(before, after), *told]))
+        counts = pooled([self._adapter.acceptance(before, after), *told])
+        result = run_result(scenario, self._adapter.kind, answers, counts)
         return replace(result, num_kv_blocks=self._adapter.num_kv_blocks(counted))
 
     def _server(self, scenario: Scenario, checkpoints: Checkpoints) -> Server:
@@ -100,10 +101,7 @@ class Arms:
     def _warm_up(
         self, server: Server, scenario: Scenario, requests: Sequence[RequestSpec], prompts: PromptIds
     ) -> None:
-        few = [
-            replace(request, output_tokens=min(WARM_UP_TOKENS, request.output_tokens), think_s=0.0)
-            for request in requests[:WARM_UP_REQUESTS]
-        ]
+        few = warm_up_requests(requests)
         server.drive_with(lambda: drive(server.url, self._adapter, few, prompts, concurrency=len(few)))
 
     def __enter__(self) -> Arms:
@@ -116,7 +114,7 @@ class Arms:
             server.stop()
 
 
-def _sent(scenario: Scenario) -> list[RequestSpec]:
+def requests_to_send(scenario: Scenario) -> list[RequestSpec]:
     """The workload's requests. Raises InvalidInput for what a client of a server cannot say."""
     requests = scenario.requests()
     if any(request.priority for request in requests):
@@ -128,9 +126,18 @@ def _sent(scenario: Scenario) -> list[RequestSpec]:
     return requests
 
 
-def _result(
-    scenario: Scenario, adapter: Adapter, answers: Sequence[StreamedAnswer], acceptance: AcceptanceCounts
+def warm_up_requests(requests: Sequence[RequestSpec]) -> list[RequestSpec]:
+    """A few of them, cut short, which come at once."""
+    return [
+        replace(request, output_tokens=min(WARM_UP_TOKENS, request.output_tokens), think_s=0.0)
+        for request in requests[:WARM_UP_REQUESTS]
+    ]
+
+
+def run_result(
+    scenario: Scenario, kind: str, answers: Sequence[StreamedAnswer], acceptance: AcceptanceCounts
 ) -> RunResult:
+    """What came back of a scenario's requests, as a simulation tells it."""
     records, gaps, owners = list[RequestRecord](), list[float](), list[int]()
     for answer in answers:
         request, times = answer.request, [second for second, _ in answer.chunks]
@@ -149,7 +156,7 @@ def _result(
         owners += [request.request_id] * (len(times) - 1)
     imposed = scenario.weights is None
     return RunResult(
-        engine=adapter.kind,  # type: ignore[arg-type]
+        engine=kind,  # type: ignore[arg-type]
         scenario_sha256=scenario.sha256(),
         duration_s=max(record.finish_s for record in records),
         requests=records,

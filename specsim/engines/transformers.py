@@ -31,6 +31,10 @@ class Transformers:
             start |= self._drafter(scenario, checkpoints)
         return Job(start, shared=True)
 
+    def load_job(self, scenario: Scenario, checkpoints: Checkpoints) -> Job:
+        """Raises NoAnswer: it serves no load."""
+        raise NoAnswer("transformers generates for one prompt at a time and serves no load; give --engine vllm")
+
     def _drafter(self, scenario: Scenario, checkpoints: Checkpoints) -> dict[str, Any]:
         assert scenario.speculation is not None  # something drafts
         program = scenario.speculation.program

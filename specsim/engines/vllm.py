@@ -55,6 +55,10 @@ class VLLM:
         most = longest if scenario.gpu.kind == "cpu" and draft_tokens else draft_tokens
         return Job({"flags": self._flags(at_most(scenario, most), checkpoints)}, shared=scenario.gpu.kind == "cpu")
 
+    def load_job(self, scenario: Scenario, checkpoints: Checkpoints) -> Job:
+        """Engines share no GPU."""
+        return Job({"flags": self._flags(scenario, checkpoints)}, shared=scenario.gpu.kind == "cpu")
+
     def _flags(self, scenario: Scenario, checkpoints: Checkpoints) -> list[str]:
         """Of the engine itself, however it is started."""
         words = [

@@ -3,14 +3,15 @@
 One JSON object a line, both ways. First line in: the engine's ``flags``, as ``vllm serve`` takes them. First line out:
 what was started. Then ``begin`` makes ready: a step's shape (``sequences``, ``query_len``, ``kv_len``,
 ``num_draft_tokens``, ``prefill_tokens``, and how many ``steps`` there will be), or ``prompts`` that start together
-(with ``num_draft_tokens`` and ``output_tokens``). ``steps`` asks for so many of them, and is answered by the seconds
-of each by part, of prompts also by what their rounds drafted and accepted; fewer come where they end. So engines can
-take turns step by step. A line with ``error`` ends the run.
+(with ``num_draft_tokens`` and ``output_tokens``), or a ``load``, whose requests come with ``steps`` as they
+``arrive`` (``id``, ``prompt``, ``output_tokens``). ``steps`` asks for so many of them, and is answered by the seconds
+of each by part, of prompts and loads also by what their rounds drafted and accepted, and of a load by the tokens that
+each request has; fewer come where they end. So engines can take turns step by step. A line with ``error`` ends all.
 
 A step of a shape: requests are admitted as if their KV cache had been computed elsewhere, so that it costs its own
 steps and no prefill. Drafts are put into the scheduler after each step, so that every step verifies exactly as many as
-wanted; the engine's own drafter runs all the same. Prompts are served for real, and drafts. Scheduling is synchronous:
-a step lasts from its scheduling to its output.
+wanted; the engine's own drafter runs all the same. Prompts are served for real, and drafts; of a load as many as the
+engine was started to draft. Scheduling is synchronous: a step lasts from its scheduling to its output.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -51,7 +52,7 @@ def serve(lines: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> Non
     answer(engine.facts())
     for line in lines:
         asked = json.loads(line)
-        answer(engine.begin(asked["begin"]) if "begin" in asked else engine.go_on(asked["steps"]))
+        answer(engine.begin(asked["begin"]) if "begin" in asked else engine.go_on(**asked))
 
 
 class StepEngine:
@@ -65,12 +66,14 @@ class StepEngine:
         self.engine = self._started(job["flags"])
         self.core: Any = self.engine.engine_core.engine_core
         self.scheduler = self.core.scheduler
+        self.stated_lookup = self.scheduler.dynamic_sd_lookup  # draft length by batch size, if one was stated
         self.vocab_size = self.engine.model_config.get_vocab_size()
         self.random = random.Random(0)
         self.number = 0
         self.spent_s: StepSeconds = {}
         self.loaded: dict[str, int] = {}  # request: prompt tokens whose KV cache is taken as given
         self.scheduled: Any = None
+        self.asked: dict[str, int] = {}  # a load's requests that have not ended: the asker's name of each
         self.steps: Iterator[Step] = iter(())
         self._watch()
 
@@ -129,6 +132,11 @@ class StepEngine:
     def begin(self, what: dict[str, Any]) -> dict[str, Any]:
         """Put an end to what ran and make ready what the next steps are of."""
         self._abort_all()
+        if "load" in what:
+            self.scheduler.dynamic_sd_lookup = self.stated_lookup
+            self.engine.reset_prefix_cache()
+            self.steps = iter(())
+            return {}
         self._fix(what["num_draft_tokens"])
         if "prompts" in what:
             self.steps = self._rounds(what["prompts"], what["output_tokens"])
@@ -138,10 +146,14 @@ class StepEngine:
             self.steps = self._decodes(what)
         return {}
 
-    def go_on(self, count: int) -> dict[str, Any]:
-        """{"steps": the next ones, at most ``count``}, or {"skipped": why}."""
+    def go_on(self, steps: int, arrive: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        """{"steps": the next ones, at most ``steps``}, or {"skipped": why}."""
+        for request in arrive:
+            self.asked[self._add_tokens(request["prompt"], outputs=request["output_tokens"])] = request["id"]
+        if arrive:
+            self.steps = self._load()
         try:
-            return {"steps": list(islice(self.steps, count))}
+            return {"steps": list(islice(self.steps, steps))}
         except _OtherStep as error:
             return {"skipped": str(error)}
 
@@ -184,6 +196,31 @@ class StepEngine:
                 accepted = [request.num_output_tokens - n - 1 for request, n in zip(requests, before, strict=True)]
                 yield {"seconds": seconds, "context_tokens": context, "drafted": drafted, "accepted": accepted}
 
+    def _load(self) -> Iterator[Step]:
+        """Whatever step the engine takes next, while a request is there.
+
+        ``tokens``: of each request that has any, by its name. ``drafted`` and ``accepted`` are of the rounds that end
+        no request, for of a last round only those are seen that were still asked for.
+        """
+        while self.asked:
+            running = {name: self.scheduler.requests[name] for name in self.asked}
+            before = {name: request.num_output_tokens for name, request in running.items()}
+            seconds = self._step()
+            after = {name: request.num_output_tokens for name, request in running.items()}
+            drafts = self.scheduled.scheduled_spec_decode_tokens
+            rounds = [
+                (len(drafts.get(name, ())), after[name] - before[name] - 1)
+                for name, request in running.items()
+                if before[name] and after[name] > before[name] and not request.is_finished()
+            ]
+            yield {
+                "seconds": seconds,
+                "tokens": [[self.asked[name], tokens] for name, tokens in after.items() if tokens],
+                "drafted": [drafted for drafted, _ in rounds],
+                "accepted": [accepted for _, accepted in rounds],
+            }
+            self.asked = {name: asked for name, asked in self.asked.items() if not running[name].is_finished()}
+
     def _fix(self, draft_tokens: int) -> None:
         """Draft so many at every batch size, by way of the schedule that vLLM looks the number up in."""
         if draft_tokens > self.scheduler.num_spec_tokens:
@@ -194,6 +231,7 @@ class StepEngine:
 
     def _abort_all(self) -> None:
         self.engine.abort_request(list(self.scheduler.requests), internal=True)
+        self.asked.clear()
         while self.scheduler.has_requests():
             self.engine.step()
 

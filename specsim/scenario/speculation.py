@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Annotated, Any
 
@@ -82,8 +83,11 @@ class Speculation(Validated):
 
     @property
     def acceptance_spread(self) -> float:
-        """One standard deviation of the log of accepted tokens, for where the law is from."""
-        return self.acceptance_origin.spread(copies=self.program.copies)
+        """One standard deviation of the log of accepted tokens: for where the law is from, and for how few requests
+        it was counted on.
+        """
+        origin = self.acceptance_origin.spread(copies=self.program.copies)
+        return math.hypot(origin, self.acceptance.sampling_spread(self.max_draft_tokens))
 
     def drafter_name(self) -> str:
         """The draft model's name, or that of a program without one."""

@@ -103,3 +103,25 @@ def test_a_law_that_the_scenario_gives_is_its_own_and_the_programs_is_cited() ->
 def test_an_origin_is_another_scenario_of_the_same_hash() -> None:
     one, other = (question(**RATES, acceptance_origin={"basis": basis}) for basis in ("measured", "assumed"))
     assert one.sha256() == other.sha256()
+
+
+def test_few_requests_leave_their_luck_open() -> None:
+    """A request's own spread over the root of how many there are, in quadrature with how far the law itself is off."""
+    runs = [[3, 2, 1, 0, 0, 1, 0, 2], [0, 0, 1, 0, 0, 0, 0, 0], [1, 0, 2, 1, 0, 3, 2, 1]] * 20
+    scenario = question(acceptance={"kind": "trace", "cap": 3, "runs": runs}, max_draft_tokens=3)
+    assembly = assemble(scenario)
+    assert scenario.speculation is not None
+    speculation = scenario.speculation
+
+    def off(requests: int | None) -> float:
+        """Log of the upper bound over the speed-up, less what prices leave open."""
+        sample = None if requests is None else lambda batch: requests
+        cell = speedup_map(assembly, batches=[8], sample=sample).cell(8, 3)
+        alone = speedup_map(assembly, batches=[8], acceptance_error=False).cell(8, 3)
+        return math.sqrt(math.log(cell.high / cell.speedup) ** 2 - math.log(alone.high / alone.speedup) ** 2)
+
+    spread, one = speculation.acceptance_spread, speculation.acceptance.request_spread(3)
+    assert spread == pytest.approx(math.hypot(0.02, one / math.sqrt(60)))
+    for requests in (1, 16, 10_000):
+        expected = math.hypot(1.0, one / math.sqrt(requests) / spread)
+        assert off(requests) / off(None) == pytest.approx(expected, rel=1e-6)

@@ -69,6 +69,14 @@ class AcceptanceLaw(Validated, ABC):
         """Mean tokens a round proposes when it may propose ``draft_tokens``; fewer where nothing can be proposed."""
         return float(draft_tokens)
 
+    def request_spread(self, draft_tokens: int) -> float:
+        """One standard deviation of the log of accepted tokens from one request to another; 0 where nothing tells."""
+        return 0.0
+
+    def sampling_spread(self, draft_tokens: int) -> float:
+        """The same of the law's own mean, for it was counted on some requests and is asked about others."""
+        return 0.0
+
     def proposed(
         self, seed: int, request_ids: Integers, positions: Integers, draft_tokens: Integers, track: Floats
     ) -> Integers:

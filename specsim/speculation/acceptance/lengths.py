@@ -16,6 +16,7 @@ from specsim.speculation.acceptance.positions import (
 )
 from specsim.speculation.acceptance.recall import RecallAcceptance
 from specsim.speculation.acceptance.runs import HurdleAcceptance
+from specsim.speculation.acceptance.trace import TraceAcceptance
 from specsim.speculation.tree import RecallTable
 
 HALVINGS = 60
@@ -49,8 +50,11 @@ def of_length(length: float, draft_tokens: int, like: AcceptanceLaw | None = Non
 def accepting_more(law: AcceptanceLaw, factor: float, draft_tokens: int) -> AcceptanceLaw:
     """``law`` with ``factor`` times the accepted tokens of a round of ``draft_tokens``, as far as it can have them.
 
-    Laws by request, confidence or trace stay as they are: nothing says how they would change together.
+    Of a trace other requests come more often. Laws by request or confidence stay as they are: nothing says how they
+    would change together.
     """
+    if draft_tokens and isinstance(law, TraceAcceptance):
+        return law.accepting_more(factor, draft_tokens)
     if not draft_tokens or not isinstance(law, PositionLaw | RecallAcceptance | HurdleAcceptance):
         return law
     make, most = _family(law, draft_tokens)

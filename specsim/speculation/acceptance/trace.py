@@ -21,6 +21,9 @@ from specsim.named_files import file_named
 from specsim.speculation.acceptance.law import AcceptanceLaw
 from specsim.speculation.uniform import uniform
 
+STEEPEST, HALVINGS = 20.0, 40  # logarithm of how much more often a request may come than the mean; steps to find it
+FEWEST_TILTED = 512  # copies of requests by which their frequencies are told
+
 
 class TraceAcceptance(AcceptanceLaw):
     """``runs[request][i]``: drafts right in an unlimited round started when i + 1 output tokens stood (the first one
@@ -83,6 +86,54 @@ class TraceAcceptance(AcceptanceLaw):
                 start += accepted[-1] + 1
             replayed.append(np.array(accepted, dtype=np.int64))
         return replayed
+
+    def request_spread(self, draft_tokens: int) -> float:
+        """Of the ratio of accepted tokens to rounds (Cochran, Sampling Techniques, 1977, section 6.4): the root mean
+        square over requests of accepted - mean · rounds, over the accepted tokens of a mean request. 0 for a single
+        one.
+        """
+        accepted, rounds = self._counted(draft_tokens)
+        if len(rounds) < 2 or not accepted.any():
+            return 0.0
+        off = accepted - rounds * (accepted.sum() / rounds.sum())
+        return float(np.sqrt((off**2).sum() / (len(off) - 1)) / accepted.mean())
+
+    def sampling_spread(self, draft_tokens: int) -> float:
+        """That of a mean of as many requests as were recorded; 0 where the requests are the recorded ones."""
+        return 0.0 if self.order == "listed" else self.request_spread(draft_tokens) / len(self.runs) ** 0.5
+
+    def accepting_more(self, factor: float, draft_tokens: int) -> TraceAcceptance:
+        """The same kind of requests, of which those that accept more come more often (or less, below 1), until a
+        round of ``draft_tokens`` has ``factor`` times the accepted tokens, as far as some request has as many.
+
+        Each comes e^(t · (accepted - mean · rounds)) times as often, which keeps the mix as near to the recorded one
+        as the mean allows (exponential tilting). A listed trace is of these very requests and stays.
+        """
+        accepted, rounds = self._counted(draft_tokens)
+        if self.order == "listed" or not self.request_spread(draft_tokens):
+            return self
+        off = accepted - rounds * (accepted.sum() / rounds.sum())
+        wanted = factor * accepted.sum() / rounds.sum()
+        low, high = -STEEPEST / np.abs(off).max(), STEEPEST / np.abs(off).max()
+        for _ in range(HALVINGS):
+            tilt = (low + high) / 2
+            weights = np.exp(tilt * off)
+            low, high = (tilt, high) if weights @ accepted < wanted * (weights @ rounds) else (low, tilt)
+        return self._repeated(weights)
+
+    def _counted(self, draft_tokens: int) -> tuple[Floats, Floats]:
+        """Accepted tokens and rounds of each trace."""
+        replayed = self.replay(draft_tokens)
+        accepted, rounds = [one.sum() for one in replayed], [len(one) for one in replayed]
+        return np.array(accepted, dtype=np.float64), np.array(rounds, dtype=np.float64)
+
+    def _repeated(self, weights: Floats) -> TraceAcceptance:
+        """Every trace about as often as its weight says, FEWEST_TILTED or more in all."""
+        total = max(FEWEST_TILTED, len(weights))
+        ends = np.rint(np.cumsum(weights) / weights.sum() * total).astype(int)
+        times = np.diff(ends, prepend=0)
+        runs = tuple(one for one, count in zip(self.runs, times.tolist(), strict=True) for _ in range(count))
+        return TraceAcceptance.model_construct(runs=runs, cap=self.cap, order=self.order)
 
     def track(self, seed: int, request_ids: Integers, tokens: int) -> Floats:
         """Position 0, which the prefill commits, repeats position 1."""
