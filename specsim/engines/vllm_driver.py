@@ -213,13 +213,14 @@ class StepEngine:
                 for name, request in running.items()
                 if before[name] and after[name] > before[name] and not request.is_finished()
             ]
+            tokens = [[self.asked[name], count] for name, count in after.items() if count]
+            self.asked = {name: asked for name, asked in self.asked.items() if not running[name].is_finished()}
             yield {
                 "seconds": seconds,
-                "tokens": [[self.asked[name], tokens] for name, tokens in after.items() if tokens],
+                "tokens": tokens,
                 "drafted": [drafted for drafted, _ in rounds],
                 "accepted": [accepted for _, accepted in rounds],
             }
-            self.asked = {name: asked for name, asked in self.asked.items() if not running[name].is_finished()}
 
     def _fix(self, draft_tokens: int) -> None:
         """Draft so many at every batch size, by way of the schedule that vLLM looks the number up in."""
