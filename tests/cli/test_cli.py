@@ -110,12 +110,6 @@ def test_the_package_is_the_command_too() -> None:
     assert done.stdout == f"specsim {__version__}\n"
 
 
-def test_same_seed_same_digits_in_two_processes(scenario: Path) -> None:
-    command = [sys.executable, "-m", "specsim.cli.main", "simulate", str(scenario), "--json"]
-    first, second = (subprocess.run(command, capture_output=True, check=True).stdout for _ in range(2))
-    assert first == second
-
-
 def test_report_is_one_page_with_nothing_to_fetch(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
