@@ -376,4 +376,5 @@ def _measured_steps(assembly: Assembly) -> StepCost:
             "conditions, or set cost.source to kernels"
         )
     drafter = speculation.drafter_name() if speculation else "none"
-    return EngineSteps.of(profile, model=scenario.model.name, drafter=drafter)
+    passes = speculation is not None and speculation.draft_model is not None
+    return EngineSteps.of(profile, model=scenario.model.name, drafter=drafter, draft_model=passes)

@@ -1,8 +1,10 @@
 """Rounds priced by a known engine's own measured steps: the ``steps`` price source, RoundCost's twin.
 
 A decode or verify step comes from the table's surface over sequences, new tokens a sequence and KV length, its own
-drafting included. Drafting another number of tokens than was verified changes it by the measured draft time. A prompt
-chunk adds its own step's time less what two steps in one save: the smallest step there is, whose weights it shares.
+drafting included. Drafting another number of tokens than was verified changes it by the measured draft time. A draft
+model makes a pass in steps without drafts too, to have the new tokens in its KV cache (vLLM 0.32,
+``v1/spec_decode/llm_base_proposer.py``): as long as that of one draft. A prompt chunk adds its own step's time less
+what two steps in one save: the smallest step there is, whose weights it shares.
 """
 
 from __future__ import annotations
@@ -34,8 +36,11 @@ FEWEST_ROWS = 12  # of decode steps, to withhold half of them
 class EngineSteps:
     """Prices steps of the one engine, model and drafter that a table was measured with."""
 
-    def __init__(self, rows: Sequence[Row], *, machine_error: float = 0.0, stretch: float = 1.0) -> None:
+    def __init__(
+        self, rows: Sequence[Row], *, machine_error: float = 0.0, stretch: float = 1.0, draft_model: bool = False
+    ) -> None:
         """``rows``: class ``steps`` of one engine, model and drafter. ``stretch``: mean steps over the rows' medians.
+        ``draft_model``: whether the drafter is one, with a KV cache of its own.
 
         Raises InvalidInput where no decode step is among them.
         """
@@ -60,12 +65,18 @@ class EngineSteps:
         self._chunks = ChunkTimes(
             np.concatenate([one_token, shapes[alone][:, 1:3]]), np.concatenate([[self._shared_s], seconds[alone]])
         )
-        self._machine_error = machine_error
+        self._machine_error, self._draft_model = machine_error, draft_model
         self._prompt_error = self._chunk_error(shapes, seconds)
 
     @classmethod
     def of(
-        cls, profile: Profile, *, model: str, drafter: str | None = None, machine_error: float = 0.0
+        cls,
+        profile: Profile,
+        *,
+        model: str,
+        drafter: str | None = None,
+        machine_error: float = 0.0,
+        draft_model: bool = False,
     ) -> EngineSteps:
         """The table's rows of one model, without a drafter and with the named one (None: the table's only one).
 
@@ -87,7 +98,8 @@ class EngineSteps:
             raise InvalidInput(f"profile {profile.name} holds {known}, not {drafter}; choose one or measure it")
         wanted = {"none", drafter or (drafters[0] if drafters else "none")}
         rows = [row for row in own if row.kernel.split("/")[2] in wanted]
-        return cls(rows, machine_error=machine_error, stretch=1.0 + interrupted_share(profile))
+        stretch = 1.0 + interrupted_share(profile)
+        return cls(rows, machine_error=machine_error, stretch=stretch, draft_model=draft_model)
 
     def _chunk_error(self, shapes: Floats, seconds: Floats) -> float:
         """Root mean square error of mixed steps, which nothing is fitted to, as a share of what the chunk adds."""
@@ -116,7 +128,7 @@ class EngineSteps:
             found = self._surface.at(sequences, tokens / sequences, keys / sequences)
             seconds, rank = found.seconds, found.rank
             error_s, compute_s = found.error * seconds, found.compute * seconds
-        draft_s = self._draft_s(drafting, draft_tokens)
+        draft_s = self._draft_s(drafting, max(draft_tokens, 1) if self._draft_model else draft_tokens)
         seconds = seconds + draft_s - (self._draft_s(sequences, tokens / sequences - 1) if decodes else 0.0)
         prompt_s, chunks, outside = self._prompt_s(prompts)
         if prompts:

@@ -105,6 +105,18 @@ def test_the_first_draft_after_a_plain_step_is_added_to_it(engine):
     assert drafting.seconds - plain.seconds == pytest.approx(draft_s(8, 4), rel=1e-3)
 
 
+def test_a_draft_model_passes_over_new_tokens_without_drafting_too(engine):
+    """Its KV cache has them then; a look-up has none."""
+    caching = EngineSteps(table(), draft_model=True)
+    asked = {"drafting": 8, "draft_tokens": 0, "drafting_kv_tokens": 1000}
+    plain = [Group(8, 1, 1000)]
+    assert caching.step(plain, **asked).seconds - engine.step(plain, **asked).seconds == pytest.approx(
+        draft_s(8, 1), rel=1e-3
+    )
+    one, none = (caching.step(plain, **asked | {"draft_tokens": drafts}).seconds for drafts in (1, 0))
+    assert one == pytest.approx(none)
+
+
 @pytest.mark.parametrize("chunk", [50, 128, 400])
 @pytest.mark.parametrize("drafts", [0, 4])
 def test_a_prompt_chunk_rides_along(engine, chunk, drafts):
