@@ -168,6 +168,16 @@ class Assembly:
         )
         return rest + self.limits.model_dump_json()
 
+    @property
+    def cost_content(self) -> str | None:
+        """All that the cost depends on but the code, as text; None where that is not in files and fields alone."""
+        profile = self.profile
+        if self.given_cost is not None or self.given_prices is not None:
+            return None
+        if profile is None:
+            return self._what_prices()
+        return f"{self._what_prices()} {_content(profile)}" if profile.sha256 else None
+
     # What one replica runs under
 
     @cached_property
@@ -327,6 +337,13 @@ def _measured(profile: Profile, gpu: str, dtype: str) -> MeasuredPrices | Borrow
         return MeasuredPrices(profile, hardware, dtype, widths=widths)
     sibling = load_hardware(profile.header.gpu)
     return BorrowedPrices(MeasuredPrices(profile, sibling, dtype, widths=widths), sibling, hardware, dtype)
+
+
+@lru_cache(maxsize=KEPT)
+def _content(profile: Profile) -> str:
+    """Of a profile and of the one that stands in for what it lacks."""
+    widths = find_widths(profile)
+    return f"{profile.sha256} {widths and widths.sha256}"
 
 
 @dataclass(frozen=True)

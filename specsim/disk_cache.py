@@ -22,7 +22,7 @@ from typing import TypeVar
 
 Made = TypeVar("Made")
 
-_SOURCES = ("arrays.py", "profiles", "specs", "surfaces")  # what the makers of entries are made of
+_SOURCES = ("arrays.py", "profiles", "specs", "surfaces")  # what makers are made of; of what else, their keys say
 _LIBRARIES = ("numpy", "scipy")
 
 
@@ -46,7 +46,7 @@ def kept(key: str, make: Callable[[], Made]) -> Made:
 
 def cache_folder() -> Path:
     """Where this code keeps its entries; ``XDG_CACHE_HOME`` says where a user's caches are."""
-    return _home() / "specsim" / _state_of_the_code()
+    return _home() / "specsim" / state_of_code(*_SOURCES)
 
 
 def _home() -> Path:
@@ -54,8 +54,9 @@ def _home() -> Path:
     return Path(given) if os.path.isabs(given) else Path.home() / ".cache"
 
 
-@lru_cache(maxsize=1)
-def _state_of_the_code() -> str:
+@lru_cache
+def state_of_code(*sources: str) -> str:
+    """A hash of files and folders of the package, and of the libraries and the Python that they run on."""
     digest = hashlib.sha256(sys.version.encode())
     for library in _LIBRARIES:
         try:
@@ -63,11 +64,16 @@ def _state_of_the_code() -> str:
         except PackageNotFoundError:  # a library without metadata: its entries are told apart by nothing
             digest.update(b"?")
     package = Path(__file__).parent
-    for source in _SOURCES:
+    for source in sources:
         place = package / source
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+        for path in _files(place) if place.is_dir() else [place]:
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Code and the data that it reads."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yaml"))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -71,10 +71,13 @@ def test_files_are_parsed_once_for_each_content(profile: Path, monkeypatch: pyte
 
 
 def test_prices_follow_the_profiles_content(profile: Path) -> None:
-    before = assemble(asked(f"gpu={profile}")).prices.price(GEMM, warm=False).seconds
+    before = assemble(asked(f"gpu={profile}"))
+    before_s, content = before.prices.price(GEMM, warm=False).seconds, before.cost_content
     slower(profile)
-    after = assemble(asked(f"gpu={profile}")).prices.price(GEMM, warm=False).seconds
-    assert after == pytest.approx(2 * before, rel=0.02)  # but for the floor's share in what is interpolated
+    after = assemble(asked(f"gpu={profile}"))
+    assert after.cost_content != content
+    expected = pytest.approx(2 * before_s, rel=0.02)  # but for the floor's share in what is interpolated
+    assert after.prices.price(GEMM, warm=False).seconds == expected
 
 
 COST = (
@@ -99,13 +102,17 @@ LOAD = (
 
 @pytest.mark.parametrize("setting", COST)
 def test_what_prices_depend_on_makes_others(setting: str) -> None:
-    assert assemble(asked(setting)).cost is not assemble(asked()).cost
+    one, other = assemble(asked(setting)), assemble(asked())
+    assert one.cost is not other.cost
+    assert one.cost_content != other.cost_content
 
 
 @pytest.mark.parametrize("setting", LOAD)
 def test_what_prices_do_not_depend_on_makes_none(setting: str) -> None:
-    assert assemble(asked(setting)).cost is assemble(asked()).cost
-    assert assemble(asked(setting)).plain.cost is assemble(asked()).plain.cost
+    one, other = assemble(asked(setting)), assemble(asked())
+    assert one.cost is other.cost
+    assert one.plain.cost is other.plain.cost
+    assert one.cost_content == other.cost_content != other.plain.cost_content
 
 
 def test_the_plain_machine_has_no_drafter_and_room_for_more() -> None:
@@ -122,6 +129,12 @@ def test_replicas_alike_share_what_they_are_made_of() -> None:
     replicas = assemble(asked("deployment={replicas: 3, replicas_without_speculation: 1}")).replicas
     assert [one.speculation is None for one in replicas] == [False, False, True]
     assert replicas[0] is replicas[1]
+
+
+def test_prices_that_are_objects_have_no_content() -> None:
+    machine = assemble(asked())
+    assert machine.priced_by(machine.cost).cost_content is None
+    assert Assembly(machine.scenario, given_prices=machine.prices).cost_content is None
 
 
 class Nothing:

@@ -8,15 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from specsim import disk_cache
+from specsim.arrays import Floats
+from specsim.assembly import assemble
 from specsim.cost import profile_surfaces
 from specsim.cost.forward import Kernel
 from specsim.cost.measured import MeasuredPrices
 from specsim.disk_cache import cache_folder, kept
 from specsim.profiles.rows import read_rows, replace_rows
 from specsim.profiles.store import Profile, load_profile, profiles_folder
+from specsim.scenario import load_scenario
+from specsim.speculation.round import RoundCost
+from specsim.step_prices import table_prices
+from specsim.step_prices.span import Extent
+from specsim.step_prices.table_prices import tables_of
 
 PROFILE = "cpu-amd-epyc-family-25-model-17-2-threads"
 
@@ -138,3 +146,42 @@ def test_another_content_has_surfaces_of_its_own(tmp_path: Path) -> None:
     replace_rows(folder, "gemm", [replace(row, median_s=1.5 * row.median_s, p10_s=None, p90_s=None) for row in rows])
     after = prices(load_profile(f"{folder}/"))
     assert all(1.2 < new / old < 1.8 for new, old in zip(after, before, strict=True))
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_whether_tables_hold_is_kept_for_prices_of_the_same_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs made anew, as another process would make them, are tried once; what has no content, each time."""
+    machine = assemble(load_scenario("cpu-144m", ["cost.source=roofline", "engine.max_num_seqs=8"]))
+    tried: list[float] = []
+
+    def errors(*_: object) -> Floats:
+        tried.append(missed_by)
+        return np.array([missed_by])
+
+    monkeypatch.setattr(table_prices, "table_errors", errors)
+
+    def holds(content: str | None) -> bool:
+        scenario = machine.scenario
+        cost = RoundCost(
+            scenario.model,
+            machine.prices,
+            hardware=scenario.gpu,
+            engine=machine.limits,
+            precision=machine.precision,
+        )
+        return tables_of(cost, Extent(8, 512, 1000), content) is not None
+
+    missed_by = 0.5
+    assert not holds("far off")
+    missed_by = 0.0
+    assert not holds("far off")
+    assert len(tried) == 1
+    assert holds("near")
+    assert holds("near")
+    assert len(tried) == 2
+    assert holds(None)
+    assert holds(None)
+    assert len(tried) == 4
+    assert len(list(cache_folder().iterdir())) == 2

@@ -59,14 +59,14 @@ class GrowthOptions(OptionGroup):
 
     def asked(self) -> Growth | None:
         """Raises InvalidInput for months without a percentage."""
-        from specsim.planning.plan.growth import Growth
-
         if self.growth is None:
             if self.months is not None:
                 raise InvalidInput(
                     f"--months {self.months} says how long the load grows; add --growth, percent a month"
                 )
             return None
+        from specsim.planning.plan.growth import Growth  # a slow import that a load of today does without
+
         return Growth(self.growth) if self.months is None else Growth(self.growth, self.months)
 
     def words(self) -> list[str]:

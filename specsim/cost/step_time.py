@@ -175,8 +175,8 @@ class Bill:
 
     def _add_rank(self, rank: Reals, seconds: Reals) -> None:
         """Seconds to their source's; of an array of ranks most are alike."""
-        worst = int(np.max(rank))
-        if worst == np.min(rank):
+        worst, best = (int(rank.max()), int(rank.min())) if isinstance(rank, np.ndarray) else (int(rank), int(rank))
+        if worst == best:
             self._ranks[worst] = self._ranks[worst] + seconds
             return
         for one in range(worst + 1):

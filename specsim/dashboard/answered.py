@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
 from specsim.analytic.load import LoadBatch, answered_map
 from specsim.analytic.speedups import SpeedupMap
 from specsim.assembly import Assembly, assemble
+from specsim.dashboard.inputs.store import named_files
 from specsim.dashboard.inputs.words import Words
 from specsim.report.verdict import Verdict, verdict
 from specsim.scenario import Asked, Scenario
@@ -19,9 +20,10 @@ KEPT = 64  # answers
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """``side``: A or B; ``warned``: what the package says of the question besides."""
+    """``side``: A or B; ``key``: equal for questions whose answers are; ``warned``: what the package says besides."""
 
     side: str
+    key: str
     words: Words
     asked: Asked
     machine: Assembly
@@ -35,31 +37,25 @@ class Answered:
         """The question itself."""
         return self.asked.scenario
 
-    @property
-    def key(self) -> str:
-        """Equal for questions whose answers are."""
-        return _key(self.scenario)
-
 
 def answer(side: str, words: Words) -> Answered:
     """The question answered by formula. Raises InvalidInput or NoAnswer."""
-    asked = words.ask()
-    machine, speedups, load, warned = _answered(_key(asked.scenario), words.batch, asked.scenario)
-    return Answered(side, words, asked, machine, speedups, load, verdict(speedups, load), warned)
+    return replace(_answered(f"{words} {sorted(named_files().items())}", words), side=side)
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner=False)
+def _answered(content: str, _words: Words) -> Answered:
+    """``content``: the words, and the files that they reach, which the store names by what these hold."""
+    asked = _words.ask()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        machine = assemble(asked.scenario)
+        speedups, load = answered_map(machine, batch=_words.batch)
+    told = dict.fromkeys(str(one.message) for one in caught if one.filename and issubclass(one.category, UserWarning))
+    key = _key(asked.scenario)
+    return Answered("", key, _words, asked, machine, speedups, load, verdict(speedups, load), tuple(told))
 
 
 def _key(scenario: Scenario) -> str:
     traces = [file.content_sha256() for file in scenario.workload.trace_files()]
     return scenario.model_dump_json() + "".join(traces)
-
-
-@st.cache_resource(max_entries=KEPT, show_spinner=False)
-def _answered(
-    key: str, batch: int | None, _scenario: Scenario
-) -> tuple[Assembly, SpeedupMap, LoadBatch, tuple[str, ...]]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        machine = assemble(_scenario)
-        speedups, load = answered_map(machine, batch=batch)
-    told = dict.fromkeys(str(one.message) for one in caught if one.filename and issubclass(one.category, UserWarning))
-    return machine, speedups, load, tuple(told)

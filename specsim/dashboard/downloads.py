@@ -36,8 +36,8 @@ def offer(answered: Answered, verb: str, *flags: str) -> None:
     files: list[tuple[str, Any, str, str, str | None]] = [
         ("Scenario (YAML)", scenario, FILE, "application/yaml", None),
         ("Report (HTML)", lambda: _report(answered), "specsim-report.html", "text/html", None),
-        ("Map (CSV)", _csv(answered), "map.csv", "text/csv", None),
-        ("Prediction (JSON)", _json(answered), "prediction.json", "application/json", None),
+        ("Map (CSV)", lambda: _csv(answered), "map.csv", "text/csv", None),
+        ("Prediction (JSON)", lambda: _json(answered), "prediction.json", "application/json", None),
         ("Timeline (Perfetto)", lambda: _timeline(answered), "timeline.json.gz", "application/gzip", PERFETTO),
     ]
     for label, content, name, media_type, help_ in files:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import lsq_linear
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from specsim.analytic.load import arrival_rate_per_s
 from specsim.arrays import Floats
@@ -103,7 +103,7 @@ class Calibration:
         gains = self.gains
         if len(gains) < 2:
             return -1.0
-        return float(gains.mean() - student.ppf(SURE, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)))
+        return float(gains.mean() - stdtrit(len(gains) - 1, SURE) * gains.std(ddof=1) / np.sqrt(len(gains)))
 
     def mean_error(self, *, held: bool, after: bool) -> float:
         """Mean |relative error| over figures."""

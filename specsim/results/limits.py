@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class StepTotals:
         """Those of steps that were kept."""
         records = np.zeros(len(steps), [(name, np.float64 if name.endswith("_s") else np.int64) for name in ADDED])
         for name in ADDED:
-            records[name] = [getattr(step, name) for step in steps]
+            records[name] = list(map(attrgetter(name), steps))
         found = cls()
         found.add(records, limits)
         return found

@@ -7,12 +7,13 @@ long the run is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from specsim.arrays import Records
 from specsim.assembly import Assembly
+from specsim.cost.forward import SOURCES, Group, Source
 from specsim.errors import InvalidInput
 from specsim.jit import address_of, array_at, compiled, point
 from specsim.results import KvTransfers
@@ -24,7 +25,6 @@ from specsim.scheduling.replica import ReplicaArrays
 from specsim.serving.intake import Intake
 from specsim.serving.log import Log
 from specsim.serving.loop import DONE, LOG_IS_FULL, RECORDS_WANTED, STEP_ASKS, serve
-from specsim.serving.prices import price_step
 from specsim.serving.records import EVENT, FLEET
 from specsim.serving.router import ROUTERS, RouterName, router_seed
 from specsim.serving.sinks import Sink
@@ -175,7 +175,7 @@ class Fleet:
         while decider is not None and not compiled(decide_step)(self.at, number):
             decider.learn_price()
         if not self.replicas["prices"][number]:
-            price_step(self.assemblies[number], self.arrays[number], self.work)
+            _price_step(self.assemblies[number], self.arrays[number], self.work)
 
     def serve(self, whole: Iterable[Requests], sink: Sink) -> None:
         """Serve all requests, in order. Raises NoAnswer for one that could never run."""
@@ -223,6 +223,23 @@ class Fleet:
         """All requests of the part at hand are on their way."""
         if self.intake.part is not None and len(self.intake.part):
             self.queued.append((float(self.record["now_s"][0]), int(self.replicas["num_waiting"].sum())))
+
+
+def _price_step(assembly: Assembly, replica: ReplicaArrays, work: Records) -> None:
+    """Put the price of a replica's step by the source itself into its WORK record."""
+    decodes = array_at(int(work["groups"][0]), int(work["num_widths"][0]), GROUP)
+    groups = [Group(int(n), int(width), kv, int(width)) for n, width, kv, _ in decodes.tolist()]
+    shares = replica.shares[: replica.record["num_shares"][0]]
+    chunks = shares[shares["prefill"] == 1]
+    groups += [Group(1, *chunk) for chunk in chunks[["tokens", "kv_tokens", "emits"]].tolist()]
+    price = assembly.cost.step(
+        groups,
+        drafting=int(work["num_drafting"][0]),
+        draft_tokens=int(work["draft_tokens"][0]),
+        drafting_kv_tokens=float(work["drafting_kv_tokens"][0]),
+    )
+    work["seconds"], work["rank"] = float(cast(Any, price.seconds)), SOURCES.index(cast(Source, price.source))
+    work["lag_s"] = price.lag_s
 
 
 def _most_drafts(assembly: Assembly) -> int:

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from specsim.assembly import Assembly
 from specsim.progress import Progress
 from specsim.results import RunResult, Slo, StepLimits
-from specsim.serving.drive import ServingRun, serve_all
 from specsim.serving.prices import priced_replicas
-from specsim.serving.router import RouterName
 from specsim.specs.deployment import Disaggregation
 from specsim.workload.request import Requests, RequestSpec, requests_of
+
+if TYPE_CHECKING:
+    from specsim.serving.router import RouterName
 
 MOST_RECORDS = 20_000  # requests that a result keeps one by one; more are kept as totals
 SHORTEST_PARTS = 64  # a streamed run is read in at least so many parts, to see its queue grow
@@ -41,6 +43,8 @@ def simulate(
 
     Raises NoAnswer: the model does not fit, or a request that the replica could never run.
     """
+    from specsim.serving.drive import ServingRun, serve_all  # numba comes with it
+
     scenario = assembly.scenario
     workload, deployment = scenario.workload, scenario.deployment
     count = workload.count()
@@ -94,6 +98,8 @@ def run(
     is counted where records are not kept. ``by_events``: SimPy drives it, not the compiled loop. The result's
     ``scenario_sha256`` is empty.
     """
+    from specsim.serving.drive import ServingRun, serve_all
+
     fleet = [replica] * replicas if isinstance(replica, Assembly) else list(replica)
     if isinstance(requests, Requests):
         parts = [requests]

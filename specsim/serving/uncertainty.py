@@ -38,7 +38,6 @@ from specsim.serving.prices import priced_replicas
 from specsim.serving.simulate import simulate
 from specsim.speculation.acceptance.lengths import accepting_more
 from specsim.speculation.round import SHARED_ERRORS, StepCost
-from specsim.step_prices.table_prices import TablePrices
 from specsim.surfaces.estimates import Z90
 
 RUNS, FEWEST_RUNS = 24, 8
@@ -234,6 +233,8 @@ class _ErrorGrid:
 
     def off(self, cost: StepCost, exact: StepCost, draw: PriceDraw) -> StepCost:
         """``cost``, if it is a table, with the factors of a draw; else ``exact``, off step by step."""
+        from specsim.step_prices.table_prices import TablePrices  # numba comes with it
+
         if not isinstance(cost, TablePrices):
             return OffCost(exact, draw)
         tokens = np.exp(self._log_tokens)

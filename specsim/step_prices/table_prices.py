@@ -12,6 +12,7 @@ import numpy as np
 from specsim.arrays import Floats, Integers, Reals
 from specsim.cost.forward import SOURCES, Group
 from specsim.cost.step_time import StepTime
+from specsim.disk_cache import kept, state_of_code
 from specsim.jit import address_of
 from specsim.speculation.round import RoundCost, StepCost
 from specsim.step_prices.price import PriceRecord, Prices
@@ -25,12 +26,18 @@ TRIED, PATTERNS = 128, 8  # steps, and lengths of prompt chunks in half of them
 SHORTEST = 16  # tokens of a prompt chunk that is tried
 MOST_CHUNKS = 8  # in a step that is tried
 KEPT = 16  # tables of other costs
+# What prices, tables and their errors are made of.
+MADE_OF = ("arrays.py", "cost", "jit.py", "profiles", "specs", "speculation", "step_prices", "surfaces")
 
 
-def tables_of(cost: StepCost, extent: Extent) -> TablePrices | None:
-    """A price source as tables; None where they miss it by more than MOST_MEDIAN in the middle or MOST at worst."""
-    prices, errors = _made(_Source(id(cost), cost), extent)
-    return prices if np.median(errors) <= MOST_MEDIAN and errors.max() <= MOST else None
+def tables_of(cost: StepCost, extent: Extent, kept_as: str | None = None) -> TablePrices | None:
+    """A price source as tables; None where they miss it by more than MOST_MEDIAN in the middle or MOST at worst.
+
+    ``kept_as``: all that the source's prices depend on beside the code, under which the verdict is kept between runs;
+    None: it is not.
+    """
+    source = _Source(id(cost), cost)
+    return _made(source, extent) if _hold(source, extent, kept_as) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +49,21 @@ class _Source:
 
 
 @lru_cache(maxsize=KEPT)
-def _made(source: _Source, extent: Extent) -> tuple[TablePrices, Floats]:
-    """Tables and their errors, made once for a cost: whoever asks for it under another load or seed gets the same."""
+def _made(source: _Source, extent: Extent) -> TablePrices:
+    """Made once for a cost: whoever asks for it under another load or seed gets the same."""
     cost = source.cost
-    prices = TablePrices(tabulate(cost, extent) if isinstance(cost, RoundCost) else tabulate_whole(cost, extent))
-    return prices, table_errors(source.cost, prices, extent)
+    return TablePrices(tabulate(cost, extent) if isinstance(cost, RoundCost) else tabulate_whole(cost, extent))
+
+
+@lru_cache(maxsize=KEPT)
+def _hold(source: _Source, extent: Extent, kept_as: str | None) -> bool:
+    """Whether the tables of a cost hold its prices."""
+
+    def tried() -> bool:
+        errors = table_errors(source.cost, _made(source, extent), extent)
+        return bool(np.median(errors) <= MOST_MEDIAN and errors.max() <= MOST)
+
+    return tried() if kept_as is None else kept(f"tables {state_of_code(*MADE_OF)} {extent} {kept_as}", tried)
 
 
 def table_errors(cost: StepCost, prices: TablePrices, extent: Extent, *, tried: int = TRIED, seed: int = 0) -> Floats:

@@ -38,6 +38,16 @@ def test_importing_it_imports_nothing_that_takes_time() -> None:
     assert done.stdout.split() == ["[]", specsim.__version__]
 
 
+def test_what_answers_by_formula_imports_nothing_that_simulates() -> None:
+    """numba, SimPy and scipy.stats take longer than the answer."""
+    code = (
+        "import sys, specsim.report.document, specsim.planning.plan.growth, specsim.dashboard.page\n"
+        "print(sorted({'numba', 'simpy', 'scipy.stats'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]"]
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_its_examples_are_true(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from specsim.assembly import Assembly
 from specsim.planning.plan.bounds import Bounds, Miss
@@ -169,7 +168,9 @@ def _level(found: Sequence[SloFinding]) -> SloLevel:
     logs = np.log([_ratio(name, value, limit) for value in known])
     surely = float(logs.mean())
     if len(known) > 1:
-        quantile = float(student.ppf(SURE, len(known) - 1))
+        from scipy.special import stdtrit  # a slow import that one run does without
+
+        quantile = float(stdtrit(len(known) - 1, SURE))
         surely += quantile * float(logs.std(ddof=1)) * math.sqrt(1.0 + 1.0 / len(known))
     bound = _value(name, math.exp(surely), limit)
     return SloLevel(name, limit, float(np.mean(known)), bound, met=surely <= 0.0 and all(one.met for one in found))
