@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+
 from specsim.errors import InvalidInput
-from specsim.json_file import read_json_lines
-from specsim.kept_files import append_text, drop_torn_line
+from specsim.kept_files import append_text
 from specsim.results import RunResult
 from specsim.scenario import Scenario
+from specsim.specs.record_lines import read_record_lines
 
 FILE = "runs.jsonl"
 
@@ -28,6 +30,16 @@ class ArmRun:
     block: int
     arm: str
     summary: Mapping[str, Any]
+
+
+class _Line(BaseModel):
+    """A run as the file has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block: NonNegativeInt
+    arm: str
+    summary: dict[str, Any]
 
 
 def measure_blocks(
@@ -48,12 +60,9 @@ def measure_blocks(
 def read_runs(folder: Path, arms: Mapping[str, Scenario]) -> list[ArmRun]:
     """The runs in ``folder``; none without its file. Raises InvalidInput for one of another arm or scenario."""
     path = folder / FILE
-    drop_torn_line(path)
-    if not path.exists():
-        return []
-    runs = [ArmRun(row["block"], row["arm"], row["summary"]) for row in read_json_lines(path, "runs of an engine")]
+    runs = [ArmRun(line.block, line.arm, line.summary) for line in read_record_lines(path, _Line)]
     for run in runs:
-        if run.arm not in arms or run.summary["scenario_sha256"] != arms[run.arm].sha256():
+        if run.arm not in arms or run.summary.get("scenario_sha256") != arms[run.arm].sha256():
             raise InvalidInput(
                 f"{path} holds runs of another scenario ({run.arm}); write to another folder with --out"
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from specsim.engines.guarded import GuardedProcess
 from specsim.engines.installation import cpu_environment, engine_environment
 from specsim.errors import InvalidInput, NoAnswer
 
@@ -25,8 +26,8 @@ class StepSkipped(Exception):
 
 
 class Driver:
-    """An engine in a subprocess. ``facts``: its version, device, dtype and mode. Its own messages go to ``log``, which
-    only a failure leaves behind.
+    """An engine in a subprocess, up from the making of this on; ``with`` waits for it. ``facts``: its version, device,
+    dtype and mode. Its own messages go to ``log``, which only a failure leaves behind.
     """
 
     def __init__(
@@ -39,32 +40,18 @@ class Driver:
         script: Path = VLLM_SCRIPT,
         kind: str = "vllm",
     ) -> None:
-        self._log, self._kind = log, kind
+        self._python, self._job, self._log, self._device, self._kind = python, job, log, device, kind
         self._file: IO[str] = log.open("w")
         environment = engine_environment(python, cpu_environment() if device == "cpu" else {})
-        self._process = subprocess.Popen(
-            [str(python), str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._file,
-            text=True,
-            env=environment,
+        self._guarded = GuardedProcess(
+            [str(python), str(script)], environment, stdin=subprocess.PIPE, stderr=self._file
         )
+        self._killed = False
         self.facts: dict[str, Any] = {}
-        try:
-            self.facts = self.ask(job)
-            if self.facts.get("device") != device:
-                raise InvalidInput(
-                    f"{NAMES[kind]} in {python} runs on {self.facts.get('device')} and --device is {device}; choose "
-                    "the other"
-                )
-        except BaseException:
-            self.close(keep_log=True)
-            raise
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """The engine's answer to one line; raises NoAnswer if it failed or its process ended."""
-        stdin, stdout = self._process.stdin, self._process.stdout
+        stdin, stdout = self._guarded.process.stdin, self._guarded.process.stdout
         assert stdin is not None
         assert stdout is not None
         try:
@@ -74,7 +61,7 @@ class Driver:
         except BrokenPipeError:
             line = ""
         try:
-            answer = json.loads(line) if line else {"error": f"its process ended with status {self._process.wait()}"}
+            answer = json.loads(line) if line else {"error": f"its process ended with status {self._status()}"}
         except json.JSONDecodeError:
             answer = {"error": f"it answered {line.strip()[:80]!r}"}
         if "error" in answer:
@@ -103,25 +90,44 @@ class Driver:
         return found
 
     def __enter__(self) -> Driver:
+        """Wait for the engine. Raises NoAnswer where it does not start, InvalidInput on another device; it has ended
+        then.
+        """
+        try:
+            self.facts = self.ask(self._job)
+            if (runs_on := self.facts.get("device")) != self._device:
+                raise InvalidInput(
+                    f"{NAMES[self._kind]} in {self._python} runs on {runs_on} and --device is {self._device}; choose "
+                    "the other"
+                )
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(keep_log=kind is not None and issubclass(kind, NoAnswer))
+        if error is not None and not isinstance(error, Exception):
+            self.kill()  # the user does not wait for what it is at
+        self._close(keep_log=isinstance(error, NoAnswer) and not self._killed)
 
-    def close(self, *, keep_log: bool = False) -> None:
-        """End the engine. Safe to call twice."""
-        if self._process.stdin is not None:
+    def kill(self) -> None:
+        """End the engine at once, whatever it is at; whoever waits for its answer gets NoAnswer."""
+        self._killed = True
+        self._guarded.kill()
+
+    def _status(self) -> int:
+        return self._guarded.process.wait()
+
+    def _close(self, *, keep_log: bool) -> None:
+        process = self._guarded.process
+        if process.stdin is not None:
             with suppress(BrokenPipeError):
-                self._process.stdin.close()  # the driver's loop ends with its input
-        try:
-            self._process.wait(CLOSING_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+                process.stdin.close()  # the driver's loop ends with its input
+        self._guarded.wait(CLOSING_S)
+        if process.stdout is not None:
+            process.stdout.close()
         self._file.close()
         if not keep_log:
             self._log.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,11 +16,11 @@ from typing import TypeVar
 
 from specsim.engines.adapter import Launch
 from specsim.engines.client import BrokenLoad
+from specsim.engines.guarded import GuardedProcess
 from specsim.engines.installation import engine_environment
 from specsim.errors import NoAnswer
 
 _Loaded = TypeVar("_Loaded")
-GUARD = Path(__file__).with_name("guard.py")
 READY_S = 900.0  # a large model's weights take minutes to load
 POLL_S, ASK_S, CLOSING_S = 0.25, 5.0, 40.0
 # A line that says why; a traceback's own lines and a logger's prefix say nothing.
@@ -39,13 +38,9 @@ class Server:
     ) -> None:
         self.url, self.log = f"http://127.0.0.1:{port}", log
         _require_free(port)
-        with log.open("wb") as file:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-P", str(GUARD), str(python), *launch.arguments],
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=engine_environment(python, launch.environment),
+        with log.open("w") as file:
+            self._guarded = GuardedProcess(
+                [str(python), *launch.arguments], engine_environment(python, launch.environment), stdout=file
             )
         try:
             self._wait_until(lambda: _answers(self.url + health), ready_s)
@@ -79,25 +74,20 @@ class Server:
     def gone(self, said: str) -> NoAnswer:
         """What happened to a server under a load: its log's own reason if it has ended, else ``said``."""
         with suppress(subprocess.TimeoutExpired):
-            self._guard.wait(2 * POLL_S)
-        if self._guard.poll() is None:
+            self._guarded.process.wait(2 * POLL_S)
+        if self._guarded.process.poll() is None:
             return NoAnswer(f"the engine's server does not do what it was asked: {said}; see {self.log}")
         return NoAnswer(f"the engine's server has ended: {_cause(self.log) or said}; see {self.log}")
 
     def stop(self) -> None:
         """End the server and all that it started. Safe to call twice."""
-        if self._guard.stdin is not None and not self._guard.stdin.closed:
-            self._guard.stdin.close()
-        try:
-            self._guard.wait(CLOSING_S)
-        except subprocess.TimeoutExpired:
-            self._guard.kill()
-            self._guard.wait()
+        self._guarded.interrupt()
+        self._guarded.wait(CLOSING_S)
 
     def _wait_until(self, ready: Callable[[], bool], limit_s: float) -> None:
         until = time.monotonic() + limit_s
         while not ready():
-            status = self._guard.poll()
+            status = self._guarded.process.poll()
             if status is not None:
                 raise NoAnswer(
                     f"the engine's server ended with status {status}: {_cause(self.log) or 'it gave no reason'}; see "

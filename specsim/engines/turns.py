@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
+from threading import Event
 from typing import Any
 
-from specsim.engines.driver import Driver, Step
+from specsim.engines.driver import Driver, Step, StepSkipped
 from specsim.errors import NoAnswer
 
 IDLE_S = 0.006  # a CPU engine's threads spin for 5 ms after a step (KMP_BLOCKTIME), on the cores of whoever is next
@@ -23,21 +24,31 @@ AT_ONCE = 2  # engines that start at a time: mostly imports, a core each
 def side_by_side(starts: Sequence[Callable[[], Driver]]) -> Iterator[list[Driver]]:
     """Engines up together, in the order given; all are stopped at the end, and where one does not start.
 
-    None is begun any more once one has failed or the user has interrupted; those on their way are waited for.
+    None is begun any more once one has failed or the user has interrupted, and those on their way are killed.
     """
-    with ExitStack() as kept, ThreadPoolExecutor(AT_ONCE) as pool:
-        starting = [pool.submit(start) for start in starts]
-        try:
-            wait(starting, return_when=FIRST_EXCEPTION)
-        finally:
-            for one in starting:
-                one.cancel()
-            begun = [one for one in starting if not one.cancelled()]
-            failed = [error for one in begun if (error := one.exception()) is not None]
-            drivers = [kept.enter_context(one.result()) for one in begun if one.exception() is None]
-        if failed:
-            raise failed[0]
-        yield drivers
+    begun: list[Driver] = []
+    stopping = Event()
+    with ExitStack() as up:
+
+        def ready(start: Callable[[], Driver]) -> Driver:
+            driver = start()
+            begun.append(driver)
+            if stopping.is_set():
+                driver.kill()
+            return up.enter_context(driver)
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            starting = [pool.submit(ready, start) for start in starts]
+            try:
+                for one in as_completed(starting):
+                    one.result()
+            except BaseException:
+                stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                for driver in begun:
+                    driver.kill()
+                raise
+        yield [one.result() for one in starting]
 
 
 class Pace:
@@ -49,14 +60,20 @@ class Pace:
         self._begun = False
 
     def steps(self, count: int) -> list[Step]:
-        """The next ones. Raises NoAnswer where a stretch has none."""
+        """The next ones. Raises NoAnswer where a stretch has none, or the engine runs other steps than asked for."""
         found: list[Step] = []
         while len(found) < count:
             fresh = not self._begun
-            if fresh:
-                self._driver.begin(next(self._beginnings))
-                self._driver.steps(self._warm_up)
-            more = self._driver.steps(count - len(found))
+            try:
+                if fresh:
+                    self._driver.begin(next(self._beginnings))
+                    self._driver.steps(self._warm_up)
+                more = self._driver.steps(count - len(found))
+            except StepSkipped as error:  # not of the step that takes turns with it
+                raise NoAnswer(
+                    "the engine without a drafter, whose steps the others are held against, cannot run them: "
+                    f"{error}; give it more memory for its KV cache"
+                ) from None
             if fresh and not more:
                 raise NoAnswer("the engine without a drafter ran no step; give longer outputs or more num_kv_blocks")
             self._begun = bool(more)

@@ -69,5 +69,5 @@ CUDA_GRID = StepGrid(
     (128, 512, 2048),
     (1, 16, 64),
 )
-PACE = StepShape(4, 1, 128)  # the plain step that engines which are up together take after each that is timed
+PACE = StepShape(4, 1, 128)  # the plain step taken after each that is timed, where engines are up together
 QUICK_GRID = StepGrid((1, 4, 16), (0, 2, 4), (120, 1000), (128,), (4,))

@@ -2,14 +2,17 @@
 
 A round of B sequences with k drafts takes 10 ms and 1 ms a verified token; accepted drafts are 0, 1, ..., k, 0, ...
 A step of a shape takes 20 ms; one of a load 10 ms and 1 ms a request, and gives each a token, the first one two.
-``FAKE_DRIVER`` says what is wrong: ``dies`` at its 21st wave, ``empty`` rounds. ``FAKE_LOG`` gets what was asked.
+``FAKE_DRIVER`` says what is wrong: ``dies`` at its 21st wave, ``empty`` rounds, ``slow`` to start beside a process of
+its own. ``FAKE_LOG`` gets what was asked.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import time
 from typing import Any
 
 TROUBLE = os.environ.get("FAKE_DRIVER", "")
@@ -61,6 +64,10 @@ class Load:
 def main() -> None:
     start = json.loads(sys.stdin.readline())
     note({"start": start, "pid": os.getpid()})
+    if TROUBLE == "slow":
+        worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        note({"worker": worker.pid})
+        time.sleep(600)
     device = os.environ.get("FAKE_DEVICE", "cpu")
     facts = {"vllm": "0.32.0", "transformers": "5.19.0", "torch": "2", "device": device, "dtype": "bfloat16"}
     print(json.dumps(facts | {"mode": "eager", "num_kv_blocks": 512}), flush=True)

@@ -129,6 +129,9 @@ def test_blocks_alternate_resume_and_compare(ask: Callable[..., Scenario], tmp_p
     assert ratios(runs, "output_throughput", "on", "off") == [2.0, 2.0]
     with pytest.raises(InvalidInput, match="another scenario"):
         read_runs(tmp_path, arms | {"on": ask("seed=1")})
+    (tmp_path / "runs.jsonl").write_text('{"block": 0, "arm": "on"}\n{"block": "x"}\n{"block": 0, "ar')
+    with pytest.raises(InvalidInput, match=r"2 faults: .*runs\.jsonl, line 1: .*summary.*line 2: .*remove the line"):
+        read_runs(tmp_path, arms)
 
 
 TROUBLES = {

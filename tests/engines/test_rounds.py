@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -25,6 +27,7 @@ from specsim.fidelity import read_grid
 from specsim.fidelity.acceptance_file import read_acceptances
 from specsim.fidelity.map_errors import mean_round_s
 from specsim.scenario import Scenario, load_scenario
+from tests.engines.stand_in import assert_none_left
 
 FAKE = Path(__file__).with_name("fake_driver.py")
 MODEL = {
@@ -75,7 +78,8 @@ workload: {{kind: synthetic, requests: 12, arrivals: {{kind: closed_loop, concur
         return SteadyRounds(VLLM(), engine_python(self.python), self.folder / "out", drafters, **kwargs)
 
     def noted(self, key: str) -> list[dict[str, Any]]:
-        return [entry for line in self.log.read_text().splitlines() if key in (entry := json.loads(line))]
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [entry for line in lines if key in (entry := json.loads(line))]
 
 
 @pytest.fixture
@@ -177,15 +181,64 @@ def test_none_is_started_after_one_that_failed(bench: Bench) -> None:
     assert len(begun) < len(starts)
 
 
-def test_an_engine_that_does_not_start_stops_those_beside_it(bench: Bench) -> None:
+UP_TOGETHER = """
+import sys
+from functools import partial
+from pathlib import Path
+from specsim.engines.driver import Driver
+from specsim.engines.turns import side_by_side
+
+python, folder = map(Path, sys.argv[1:])
+starts = [partial(Driver, python, {"flags": []}, folder / f"{n}.log", device="cuda") for n in range(2)]
+with side_by_side(starts):
+    pass
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_engines_that_are_starting_end_with_the_command(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
+) -> None:
+    """A start takes a minute; what it has begun by then ends too."""
+    monkeypatch.setenv("FAKE_DRIVER", "slow")
+    command = subprocess.Popen(
+        [sys.executable, "-c", UP_TOGETHER, str(bench.python), str(bench.folder)], stderr=subprocess.DEVNULL
+    )
+    _until(lambda: len(bench.noted("worker")) == 2)
+    command.send_signal(sent)
+    command.wait(20)
+    _assert_no_engine_left(bench)
+
+
+@pytest.mark.parametrize("trouble", ["", "slow"])
+def test_an_engine_that_does_not_start_stops_those_beside_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """Those that are up, and those that have a minute to go."""
+    monkeypatch.setenv("FAKE_DRIVER", trouble)
+
     def fails() -> Driver:
+        _until(lambda: bench.noted("worker" if trouble else "start"))
         raise NoAnswer("it did not start")
 
-    job = {"flags": []}
-    others = [partial(Driver, bench.python, job, bench.folder / f"{n}.log", device="cuda") for n in range(2)]
-    with pytest.raises(NoAnswer, match="it did not start"), side_by_side([others[0], fails, others[1]]):
+    other = partial(Driver, bench.python, {"flags": []}, bench.folder / "other.log", device="cuda")
+    with pytest.raises(NoAnswer, match="it did not start"), side_by_side([other, fails]):
         pass
-    assert len(bench.noted("ended")) == len(bench.noted("start")) >= 1
+    _assert_no_engine_left(bench)
+    assert not (bench.folder / "other.log").exists()
+
+
+def _until(true: Callable[[], object]) -> None:
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def _assert_no_engine_left(bench: Bench) -> None:
+    pids = bench.folder / "pids"
+    pids.write_text(" ".join(str(entry[key]) for key in ("pid", "worker") for entry in bench.noted(key)))
+    assert_none_left(pids)
 
 
 def test_engines_of_a_gpu_give_way_to_each_other(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """Measuring an engine's steps, with a script that speaks the driver's protocol in vLLM's place."""
 
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -51,7 +52,7 @@ for line in sys.stdin:
             sys.exit(7)
         count += 1
         print("{{}}", flush=True)
-    elif MODE == "small" and shape["kv_len"] == 300:
+    elif MODE == "small" and shape["kv_len"] == 300 or MODE == "no-pace" and shape["steps"] == 48:
         print(json.dumps({{"skipped": "not enough blocks"}}), flush=True)
     else:
         steps = range(min(left, asked["steps"]))
@@ -199,6 +200,29 @@ def test_a_sample_cut_short_is_measured_again(bench):
     assert len(samples.read_text().splitlines()) == len(whole.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"repeat": 0, "drafter": "none"', "line 2 is not JSON"),
+        ("[1]", "line 2: "),
+        ('{"repeat": 0}', "line 2: .*field drafter is missing"),
+        ("WHOLE", "line 2: "),
+    ],
+)
+def test_a_damaged_sample_is_one_line_that_names_it(bench, line, said):
+    bench.measure(repeats=1)
+    samples = bench.out / "samples.jsonl"
+    lines = samples.read_text().splitlines()
+    lines[1] = line if line != "WHOLE" else lines[1].replace('"total": [', '"total": ["x", ')
+    samples.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InvalidInput, match=rf"samples\.jsonl, {said}.*; remove the line"):
+        bench.measure(repeats=1)
+    samples.write_text("\n".join(one for one in lines if one != lines[1]) + "\n")
+    asked = len(bench.shapes_asked())
+    assert bench.measure(repeats=1)
+    assert len(bench.shapes_asked()) == asked + 1
+
+
 def test_what_the_engine_could_not_run_is_left_out_of_the_table(bench):
     assert bench.measure("small")
     rows = load_profile(str(bench.out)).rows["steps"]
@@ -210,6 +234,29 @@ def test_shapes_beyond_the_models_positions_are_not_asked_for(bench):
     bench.configure(max_position_embeddings=200)
     bench.measure()
     assert {shape.kv_len for shape in bench.shapes_asked()} <= {64, 100}
+
+
+def test_a_model_of_few_positions_has_a_pace_of_few_keys(bench):
+    bench.configure(max_position_embeddings=164)  # three new tokens and 60 for drafts leave 104
+    grid = StepGrid((1, 4), (0, 2), (100,), (), ())
+    assert bench.measure(grid=grid, repeats=1)
+    assert all(int(flag(entry, "--max-model-len")) <= 164 for entry in bench.asked() if "job" in entry)
+    rows = [row for row in load_profile(str(bench.out)).rows["steps"] if row.operation == "total"]
+    assert {row.shape[2] for row in rows} == {100, 104}
+
+
+def test_a_model_that_no_shape_fits_is_refused_before_anything_starts(bench):
+    bench.configure(max_position_embeddings=100)
+    with pytest.raises(InvalidInput, match=r"100 positions and no step of the grid fits.*124"):
+        bench.measure()
+    assert bench.asked() == []
+    assert not bench.out.exists()
+
+
+def test_a_pace_that_cannot_run_is_said_and_no_cell_is_taken_for_skipped(bench):
+    with pytest.raises(NoAnswer, match=r"without a drafter.*cannot run them: not enough blocks.*KV cache"):
+        bench.measure("no-pace")
+    assert not (bench.out / "samples.jsonl").exists()
 
 
 @pytest.mark.parametrize(("device", "started"), [("cpu", {None, 2}), ("cuda", {None, 1, 2})])
@@ -310,7 +357,7 @@ def test_an_engine_that_does_not_start_is_one_line(bench, mode, said):
     with pytest.raises(NoAnswer, match=said) as caught:
         bench.measure(mode)
     assert "\n" not in str(caught.value)
-    assert (bench.out / "vllm.log").exists()
+    assert Path(re.search(r"see (\S+vllm\.log)", str(caught.value))[1]).exists()
 
 
 def test_another_device_than_asked_for_is_refused(bench):

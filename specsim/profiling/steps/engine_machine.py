@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from specsim.engines.guarded import run_guarded
 from specsim.errors import NoAnswer
 
 # Imports this package and nothing else from where specsim is installed: the engine keeps its own versions of the rest.
@@ -46,9 +46,7 @@ class EngineMachine:
         start = _START.format(file=str(file), folder=str(file.parent))
         request = json.dumps({"what": what, "device": self._device, **wanted})
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        done = subprocess.run(
-            [str(self._python), "-c", start, request], capture_output=True, text=True, env=environment, check=False
-        )
+        done = run_guarded([str(self._python), "-c", start, request], environment)
         try:
             answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         except (IndexError, json.JSONDecodeError):

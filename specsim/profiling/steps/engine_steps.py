@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import repeat as repeated
 from pathlib import Path
@@ -25,6 +25,7 @@ from specsim.engines.driver import Driver, StepSkipped
 from specsim.engines.installation import engine_python
 from specsim.engines.turns import Pace, in_turn, side_by_side
 from specsim.errors import InvalidInput
+from specsim.json_file import read_json_object
 from specsim.kept_files import only_writer
 from specsim.profiles.schema import ProfileHeader
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, PACE, StepGrid, StepShape
@@ -60,6 +61,7 @@ class Setup:
     device: str = "cpu"
     dtype: str = "bfloat16"
     drafters: Mapping[str, Path | None] = field(default_factory=lambda: LOOK_UP)
+    pace: StepShape = PACE
 
     def kinds(self, cell: StepShape) -> list[Kind]:
         """The shape with every drafter that it is of."""
@@ -111,14 +113,14 @@ def measure_steps(
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInput(f"--dtype {dtype!r}: engines' steps are measured in {', '.join(DTYPES)}; choose one")
     config, python = _config_of(model, folder), engine_python(vllm)
+    cells, pace = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), config)
     machine = EngineMachine(python, device)
     dtype = dtype or machine.default_dtype
-    setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, drafters)
+    setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, drafters, pace)
     header = known_header(folder, machine.facts, dtype) or _new_header(machine, dtype, gpu, 60 * minutes)
     with only_writer(folder):
         _adopt(config, folder)
         write_header(folder, header)
-        cells = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), setup.model)
         visits = [(repeat, kind) for repeat in range(repeats) for cell in cells for kind in setup.kinds(cell)]
         todo = set(visits) - set(read_records(folder))
         done, measured = len(visits) - len(todo), False
@@ -128,7 +130,7 @@ def measure_steps(
                 done, measured = done + 1, True
                 progress(done, len(visits), f"repeat {repeat + 1} of {repeats}")
         finally:
-            write_table(header, folder, setup.name, machine.probe_s(dtype) if measured else None)
+            write_table(header, folder, setup.name, machine.probe_s(dtype) if measured else None, pace)
         return done == len(visits)
 
 
@@ -151,7 +153,7 @@ def _visits(
     held = cells
     if setup.device == "cpu":
         engines.append((None, set()))
-        held = [*cells, PACE]
+        held = [*cells, setup.pace]
     served = [kinds for _, kinds in engines]
 
     def start(index: int) -> Driver:
@@ -162,11 +164,12 @@ def _visits(
         shuffled = coarse_first(cells, np.random.default_rng((seed, repeat)))
         return [kind for cell in shuffled for kind in setup.kinds(cell)]
 
-    visit = _together if setup.device == "cpu" else _in_turn
+    visit = partial(_together, setup.pace) if setup.device == "cpu" else _in_turn
     yield from visit(start, served, order, todo, until)
 
 
 def _together(
+    pace_shape: StepShape,
     start: Callable[[int], Driver],
     served: list[set[tuple[str, int]]],
     order: Callable[[int], list[Kind]],
@@ -183,7 +186,7 @@ def _together(
         needed = [index for index, kinds in enumerate(served) if not kinds or any(_served(k) in kinds for k in left)]
         with side_by_side([partial(start, index) for index in needed]) as drivers:
             running = dict(zip(needed, drivers, strict=True))
-            pace = Pace(running[served.index(set())], repeated(_beginning(PACE, PACE_STEPS)), WARM_UP_STEPS)
+            pace = Pace(running[served.index(set())], repeated(_beginning(pace_shape, PACE_STEPS)), WARM_UP_STEPS)
             for kind in left:
                 index = next(i for i in needed if _served(kind) in served[i])
                 yield repeat, kind, _measure(running[index], kind[1], pace)
@@ -278,7 +281,8 @@ def _config_of(model: Path, folder: Path) -> Path:
     if not config.is_file():
         raise InvalidInput(f"--model {model}: there is no config.json; give a Hugging Face model folder")
     kept = folder / MODEL / "config.json"
-    if kept.exists() and json.loads(kept.read_text()) != json.loads(config.read_text()):
+    what = "a Hugging Face model's config.json"
+    if kept.exists() and read_json_object(kept, what) != read_json_object(config, what):
         raise InvalidInput(f"{folder} holds steps of another model; write to another folder with --out")
     return config
 
@@ -291,8 +295,20 @@ def _adopt(config: Path, folder: Path) -> None:
         shutil.copyfile(config, kept)
 
 
-def _fitting(cells: list[StepShape], model: Path) -> list[StepShape]:
-    """The cells within the model's positions."""
-    longest = json.loads((model / "config.json").read_text()).get("max_position_embeddings")
-    width = max(cell.num_draft_tokens for cell in cells) + 1
-    return [cell for cell in cells if longest is None or cell.kv_len + _room(width) <= longest]
+def _fitting(cells: list[StepShape], config: Path) -> tuple[list[StepShape], StepShape]:
+    """The cells within the model's positions, and the pace, at fewer keys where they are few.
+
+    Raises InvalidInput where no cell is.
+    """
+    longest = read_json_object(config, "a Hugging Face model's config.json").get("max_position_embeddings")
+    room = _room(max(cell.num_draft_tokens for cell in cells) + 1)
+    if not isinstance(longest, int):
+        return cells, PACE
+    fitting = [cell for cell in cells if cell.kv_len + room <= longest]
+    if not fitting:
+        least = min(cell.kv_len for cell in cells)
+        raise InvalidInput(
+            f"{config} has {longest} positions and no step of the grid fits: at {least} keys, the fewest, one takes "
+            f"{least + room} with all drafts accepted; give fewer --kv-lens or --draft-lengths"
+        )
+    return fitting, replace(PACE, kv_len=min(PACE.kv_len, longest - room))

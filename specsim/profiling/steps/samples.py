@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from specsim.errors import InvalidInput
 from specsim.profiles.rows import append_rows
 from specsim.profiles.schema import ProfileHeader, Row
-from specsim.profiles.steps import PACE, StepShape
+from specsim.profiles.steps import StepShape
 from specsim.profiles.store import write_header
+from specsim.specs.record_lines import read_record_lines
 from specsim.speculation.engine_steps import SAMPLES_A_VISIT, withheld_error
 
 SAMPLES = "samples.jsonl"
@@ -21,6 +31,44 @@ PARTS = ("total", "verify", "sample", "draft", "host")
 WITHOUT = "none"  # the drafter's name where there is none
 Kind = tuple[str, StepShape]  # drafter, shape
 Visit = tuple[int, Kind]  # repeat, what of
+
+
+class _Sample(BaseModel):
+    """A line of the file: the visit, the engine, and seconds by part or why there are none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repeat: NonNegativeInt
+    drafter: str
+    sequences: PositiveInt
+    query_len: PositiveInt
+    kv_len: PositiveInt
+    num_draft_tokens: NonNegativeInt
+    prefill_tokens: NonNegativeInt
+    vllm: str
+    dtype: str
+    mode: str
+    seconds: dict[str, list[NonNegativeFloat]] | None = None
+    pace_s: list[PositiveFloat] | None = None
+    skipped: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> _Sample:
+        if (self.seconds is None) == (self.skipped is None):
+            raise ValueError("a visit has either seconds or why it was skipped")
+        if self.seconds is not None and not self.seconds.get("total"):
+            raise ValueError("seconds hold no step's total")
+        if self.pace_s == []:
+            raise ValueError("pace_s holds no step")
+        return self
+
+    def visit(self) -> Visit:
+        cell = StepShape(*(getattr(self, field) for field in StepShape.__dataclass_fields__))
+        return self.repeat, (self.drafter, cell)
+
+    def answer(self) -> dict[str, Any]:
+        """As it was given to ``write_record``."""
+        return self.model_dump(exclude={"repeat", "drafter", *StepShape.__dataclass_fields__}, exclude_none=True)
 
 
 def write_record(folder: Path, repeat: int, kind: Kind, answer: dict[str, Any]) -> None:
@@ -33,30 +81,19 @@ def write_record(folder: Path, repeat: int, kind: Kind, answer: dict[str, Any]) 
 def read_records(folder: Path) -> dict[Visit, dict[str, Any]]:
     """What engines answered so far; a line cut short by an interruption is dropped.
 
-    Raises InvalidInput for a table without its samples.
+    Raises InvalidInput for a table without its samples, and for lines that are none.
     """
     path = folder / SAMPLES
-    records: dict[Visit, dict[str, Any]] = {}
-    if not path.exists():
-        if (folder / "steps.csv").exists():
-            raise InvalidInput(f"{folder} holds a table without its {SAMPLES}; write to another folder with --out")
-        return records
-    lines = path.read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        path.write_text("".join(whole))
-    for line in whole:
-        record = json.loads(line)
-        cell = StepShape(**{field: record.pop(field) for field in StepShape.__dataclass_fields__})
-        records[record.pop("repeat"), (record.pop("drafter"), cell)] = record
-    return records
+    if not path.exists() and (folder / "steps.csv").exists():
+        raise InvalidInput(f"{folder} holds a table without its {SAMPLES}; write to another folder with --out")
+    return {one.visit(): one.answer() for one in read_record_lines(path, _Sample)}
 
 
-def write_table(header: ProfileHeader, folder: Path, name: str, probed_s: float | None) -> None:
+def write_table(header: ProfileHeader, folder: Path, name: str, probed_s: float | None, pace: StepShape) -> None:
     """Write the table of the model ``name`` from all samples so far, and what is known only now: drift, the engine's
-    version, the error.
+    version, the error. ``pace``: the plain step that took turns with the others, where one did.
     """
-    samples = _in_one_state(_samples(folder))
+    samples = _in_one_state(_samples(folder), pace)
     rows = _rows(samples, name)
     (folder / "steps.csv").unlink(missing_ok=True)
     if rows:
@@ -85,7 +122,7 @@ def _samples(folder: Path) -> dict[Kind, list[dict[str, Any]]]:
     return found
 
 
-def _in_one_state(samples: dict[Kind, list[dict[str, Any]]]) -> dict[Kind, list[dict[str, Any]]]:
+def _in_one_state(samples: dict[Kind, list[dict[str, Any]]], pace: StepShape) -> dict[Kind, list[dict[str, Any]]]:
     """Visits as they would have been had the machine been all the time as it was in the mean of the run: the mean of
     their steps over that of the plain steps that took turns with them. As they are, where none did.
 
@@ -104,9 +141,9 @@ def _in_one_state(samples: dict[Kind, list[dict[str, Any]]]) -> dict[Kind, list[
         means = {part: factor * float(np.mean(steps)) for part, steps in record["seconds"].items()}
         return record | {"seconds": {part: [mean] * SAMPLES_A_VISIT for part, mean in means.items()}}
 
-    pace = paced[0] | {"seconds": {"total": paced[0]["pace_s"]}}
+    steps = paced[0] | {"seconds": {"total": paced[0]["pace_s"]}}
     own = {kind: [steadied(record) for record in records] for kind, records in samples.items()}
-    return own | {(WITHOUT, PACE): [*own.get((WITHOUT, PACE), ()), steadied(pace)]}
+    return own | {(WITHOUT, pace): [*own.get((WITHOUT, pace), ()), steadied(steps)]}
 
 
 def _rows(samples: dict[Kind, list[dict[str, Any]]], name: str) -> list[Row]:
