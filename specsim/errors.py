@@ -92,5 +92,5 @@ def kind_of(value: object) -> str:
 
 def shown(value: object) -> str:
     """A value as an error message quotes it: on one line, at most 60 characters of it."""
-    text = repr(value)
+    text = repr(value).replace("\n", " ")
     return text if len(text) <= 60 else f"{text[:57]}..."

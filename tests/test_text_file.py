@@ -5,6 +5,10 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,3 +68,52 @@ def test_an_unpacked_file_may_not_be_larger_than_a_plain_one(tmp_path: Path, mon
     monkeypatch.setattr("specsim.text_file.LARGEST_BYTES", 1000)
     with pytest.raises(InvalidInput, match="larger than 1 GiB"):
         read_text(packed(tmp_path / "bomb.gz", "0" * 2000), "a log")
+
+
+def test_a_pipe_is_read_once_and_tells_the_same_to_whoever_reads_it_again() -> None:
+    """A log is looked at to find its format and then read; a trace is begun again. The pipe gives its bytes once."""
+    for content in (LOG.encode(), gzip.compress(LOG.encode())):
+        with piped(content) as path:
+            record = read_log_file(path)
+            assert record.counts is not None
+            assert record.counts.drafting_rounds() == 1000
+    for content in (TRACE.encode(), gzip.compress(TRACE.encode())):
+        with piped(content) as path:
+            assert read_trace(path).requests.prompt_tokens.tolist() == [100 + n for n in range(40)]
+
+
+@contextmanager
+def piped(content: bytes) -> Iterator[Path]:
+    """The path of a pipe's end, as a shell's process substitution gives it."""
+    if not Path("/dev/fd").exists():
+        pytest.skip("no /dev/fd here")
+    end, begin = os.pipe()
+    os.write(begin, content)
+    os.close(begin)
+    try:
+        yield Path(f"/dev/fd/{end}")
+    finally:
+        os.close(end)
+
+
+def test_a_packed_trace_of_one_endless_line_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    """400 MB of zeros in a file of 400 KB."""
+    path = tmp_path / "trace.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(400):
+            file.write(b"0" * 10**6)
+    zeros = path.read_bytes()
+    for start in (b"", b"\n\n", b"{", b"timestamp,input_length,output_length\n"):
+        path.write_bytes(gzip.compress(start) + zeros)
+        tracemalloc.start()
+        with pytest.raises(InvalidInput, match=r"trace\.csv\.gz, line \d is longer than 16,777,216 characters"):
+            read_trace(path)
+        assert tracemalloc.get_traced_memory()[1] < 150e6
+        tracemalloc.stop()
+
+
+def test_a_log_and_its_packed_copy_count_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "server.log").write_text(LOG)
+    copies = [str(tmp_path / "server.log"), str(packed(tmp_path / "server.log.gz", LOG))]
+    assert main(["fit", *copies, "--out", str(tmp_path / "law.yaml")]) == 2
+    assert "server.log again, and would count twice; give it once" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import lru_cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -72,13 +72,12 @@ def fits(value: object, hint: Any) -> bool:
     if origin is Mapping:
         return isinstance(value, Mapping) and all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items())
     if origin is Sequence:
-        if (
-            isinstance(value, str | bytes | Mapping)
-            or not isinstance(value, Iterable)
-            or not hasattr(value, "__len__")
-        ):
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sized):
             return False
-        items: Iterable[object] = value
+        try:
+            items = iter(value)  # type: ignore[call-overload]
+        except TypeError:  # an array of no dimension has the methods and no items
+            return False
         return all(fits(one, inner[0]) for one in items)
     if hint in (int, float):
         return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from specsim.api.arguments import checked
 from specsim.errors import InvalidInput
-from specsim.interop.acceptance import LawOfLogs, law_of_logs, read_log_file
+from specsim.interop.acceptance import LawOfLogs, law_of_logs, read_log_files
 
 
 @checked
@@ -27,5 +27,4 @@ def fit(*logs: str | Path, before: str | Path | None = None) -> LawOfLogs:
     """
     if not logs:
         raise InvalidInput("fit is given no log; give dumps of /metrics, server logs or JSON, as fit('metrics.txt')")
-    records = [read_log_file(Path(log), None if before is None else Path(before)) for log in logs]
-    return law_of_logs(records)
+    return law_of_logs(read_log_files([Path(log) for log in logs], None if before is None else Path(before)))

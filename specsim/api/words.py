@@ -64,9 +64,6 @@ def ask(scenario: ScenarioLike = None, **words: Unpack[QuestionOptions]) -> Aske
     >>> asked.assumed[0]
     'tensor parallel 4, the fewest GPUs of whose memory weights take 70% at most'
     """
-    unknown = sorted(words.keys() - QuestionOptions.__annotations__.keys())
-    if unknown:
-        raise unknown_name("word", unknown[0], QuestionOptions.__annotations__)
     if isinstance(scenario, Scenario):
         if words:
             raise InvalidInput(
@@ -75,44 +72,66 @@ def ask(scenario: ScenarioLike = None, **words: Unpack[QuestionOptions]) -> Aske
         return Asked(scenario, (), {})
     if isinstance(scenario, Asked) and not words:
         return scenario
-    options, settings = ShortOptions(**_options(words)), _settings(words.get("set", {}))
+    unknown = [
+        fault
+        for word in sorted(words.keys() - QuestionOptions.__annotations__.keys())
+        for fault in unknown_name("word", word, QuestionOptions.__annotations__).faults
+    ]
+    options, wrong = _options(words)
+    settings, wrong_settings = _settings(words.get("set", {}))
+    wrong = {**wrong, **wrong_settings}
+    try:
+        asked = _asked(scenario, ShortOptions(**options), settings)
+    except InvalidInput as error:
+        follows = any(word in wrong for word in ("model", "gpu"))  # without them, nothing else can be looked at
+        faults = [*unknown, *wrong.values(), *(() if follows else error.faults)]
+    else:
+        faults = [*unknown, *wrong.values()]
+    if faults:
+        raise (WrongType if wrong else InvalidInput)(*faults)
+    return asked
+
+
+def _asked(scenario: Asked | str | Path | None, options: ShortOptions, settings: list[str]) -> Asked:
     if isinstance(scenario, Asked):
         asked = ask_short(None, options, settings, start=deepcopy(scenario.fields))
         return Asked(asked.scenario, (*scenario.assumed, *asked.assumed), asked.fields)
     return ask_short(None if scenario is None else str(scenario), options, settings)
 
 
-def _options(words: QuestionOptions) -> dict[str, Any]:
-    """Under the names of ShortOptions; raises WrongType for values of the wrong kind."""
+def _options(words: QuestionOptions) -> tuple[dict[str, Any], dict[str, str]]:
+    """Under the names of ShortOptions; and by word, what is wrong with those of the wrong kind."""
     found: dict[str, Any] = {}
-    faults: list[str] = []
+    faults: dict[str, str] = {}
     for word, value in words.items():
-        if word == "set" or value is None:
+        if word == "set" or word not in QuestionOptions.__annotations__ or value is None:
             continue
         number = isinstance(value, Real) and not isinstance(value, bool)
         if word in WHOLE and not (isinstance(value, Integral) and number and int(value) > 0):
-            faults.append(f"{word} is {shown(value)}; give a whole number of 1 or more")
-            continue
-        if word == "rate" and not number:
-            faults.append(f"rate is {shown(value)}, {kind_of(value)}; give requests per second, a number")
+            faults[word] = f"{word} is {shown(value)}; give a whole number of 1 or more"
+        elif word == "rate" and not number:
+            faults[word] = f"rate is {shown(value)}, {kind_of(value)}; give requests per second, a number"
         elif word not in (*WHOLE, "rate") and not isinstance(value, str) and not (word in TEXTS and number):
             wanted = "seconds or text" if word in TEXTS else "text"
-            faults.append(f"{word} is {shown(value)}, {kind_of(value)}; give {wanted}")
-        found[FIELDS.get(word, word)] = _plain(word, value)
-    if faults:
-        raise WrongType(*faults)
-    return found
+            faults[word] = f"{word} is {shown(value)}, {kind_of(value)}; give {wanted}"
+        else:
+            found[FIELDS.get(word, word)] = _plain(word, value)
+    return found, faults
 
 
 def _plain(word: str, value: Any) -> Any:
     return f"{value}" if word in TEXTS else int(value) if word in WHOLE else value
 
 
-def _settings(fields: object) -> list[str]:
-    """As ``--set`` is written: JSON is YAML."""
+def _settings(fields: object) -> tuple[list[str], dict[str, str]]:
+    """As ``--set`` is written: JSON is YAML; and what is wrong with those that cannot be."""
     if not isinstance(fields, Mapping):
-        raise WrongType(f"set is {shown(fields)}, {kind_of(fields)}; give fields by path, for instance {{'seed': 1}}")
-    try:
-        return [f"{path}={json.dumps(value)}" for path, value in fields.items()]
-    except (TypeError, ValueError) as error:
-        raise WrongType(f"set {shown(dict(fields))}: {error}; give numbers, text, lists and dicts") from None
+        told = f"set is {shown(fields)}, {kind_of(fields)}; give fields by path, for instance {{'seed': 1}}"
+        return [], {"set": told}
+    found, faults = list[str](), dict[str, str]()
+    for path, value in fields.items():
+        try:
+            found.append(f"{path}={json.dumps(value)}")
+        except (TypeError, ValueError) as error:
+            faults[f"set {path}"] = f"set {shown({path: value})}: {error}; give numbers, text, lists and dicts"
+    return found, faults

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,21 +38,11 @@ def fit(
     as_json: JsonOption = False,
 ) -> None:
     """The acceptance law of your logs, chosen by rounds held back, with what they cannot tell."""
-    from specsim.errors import Faults
-    from specsim.interop.acceptance import law_of_logs, read_log_file
+    from specsim.interop.acceptance import law_of_logs, read_log_files
     from specsim.kept_files import replace_text
     from specsim.report.fitted_acceptance import law_lines, law_yaml, untold_lines
 
-    faults = Faults()
-    if before is not None and len(logs) > 1:
-        faults.found.append(f"--before belongs to one dump of /metrics and {len(logs)} logs are given; give it alone")
-    faults.found += [
-        f"{path} is given {count} times, and would count so often; give it once"
-        for path, count in Counter(map(Path.resolve, logs)).items()
-        if count > 1
-    ]
-    faults.tell()
-    records = [read_log_file(path, before, model=model, drafter=drafter) for path in logs]
+    records = read_log_files(logs, before, model=model, drafter=drafter)
     found = law_of_logs(records, concentration=concentration)
     told, untold = law_lines(found.chosen), untold_lines(found.chosen, found.rounds)
     names = ", ".join(f"{path.name} ({record.format})" for path, record in zip(logs, records, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from specsim.errors import InvalidInput, shown, unknown_name
+from specsim.errors import Faults, InvalidInput, shown, unknown_name
 from specsim.scenario.drafter import forget_drafter, is_another, name_draft_model
 from specsim.scenario.natural_names import field_path, with_field_names
 from specsim.scenario.question import Scenario
@@ -33,10 +33,15 @@ def load_scenario(reference: str, settings: Sequence[str] = (), *, settings_fold
     <Scenario cpu-144m: llama-144m on cpu-amd-epyc-family-25-model-17-2-threads, llama-6m k=3>
     """
     data, where = read_fields(reference)
-    apply_settings(data, settings)
+    faults = Faults()
+    with faults.kept():
+        apply_settings(data, settings)
     if settings_folder is not None:
         _resolve_paths(data, settings_folder)
-    return build(Scenario, data, where=where)
+    with faults.kept():
+        scenario = build(Scenario, data, where=where)
+    faults.tell()
+    return scenario
 
 
 def read_fields(reference: str) -> tuple[dict[str, Any], str]:
@@ -57,10 +62,12 @@ def scenario_of(fields: dict[str, Any], *, folder: Path, where: str) -> Scenario
 
 
 def _find(reference: str) -> Path:
-    if reference.endswith((".yaml", ".yml")) or "/" in reference:
+    if reference.endswith((".yaml", ".yml", ".gz")) or "/" in reference:
         return Path(reference)
     names = scenario_names()
     if reference not in names:
+        if Path(reference).is_file():
+            return Path(reference)
         raise unknown_name("scenario", reference, names)
     return PRESETS / f"{reference}.yaml"
 
@@ -94,16 +101,25 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
 def apply_settings(data: dict[str, Any], settings: Sequence[str]) -> tuple[str, ...]:
     """Settings of one occasion, in any order; what was assumed for them.
 
-    One that changes the drafter first takes out what held for the old one.
+    One that changes the drafter first takes out what held for the old one. Raises InvalidInput for all that cannot be
+    applied, once the others are.
     """
-    changes = [_read_setting(setting) for setting in settings]
+    faults, changes = Faults(), []
+    for setting in settings:
+        with faults.kept():
+            changes.append(_read_setting(setting))
     programs = [value for keys, value, _ in changes if keys == ["speculation", "program"]]
     another = bool(programs) and is_another(data.get("speculation"), programs[-1])
     if another:
         forget_drafter(data)
     for keys, value, setting in changes:
-        _apply(data, keys, value, setting)
-    return name_draft_model(data) if another else ()
+        with faults.kept():
+            _apply(data, keys, value, setting)
+    assumed: tuple[str, ...] = ()
+    with faults.kept():
+        assumed = name_draft_model(data) if another else ()
+    faults.tell()
+    return assumed
 
 
 def _read_setting(setting: str) -> tuple[list[str], Any, str]:

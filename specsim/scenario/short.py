@@ -95,17 +95,19 @@ def ask(
     assumed = _apply(data, options, faults)
     with faults.kept():
         assumed += apply_settings(data, settings)
-    if reference is None:
-        missing = [f"--{name}" for name in ("model", "gpu") if data.get(name) is None]
-        if missing:
-            faults.found.append(
-                f"neither a scenario nor {' and '.join(missing)} is given; write for instance --model llama-3.1-8b "
-                "--gpu h100"
-            )
-            faults.tell()
-        for name, read in (("model", read_model), ("gpu", read_hardware)):
-            with faults.kept():
+    missing = [f"--{name}" for name in ("model", "gpu") if data.get(name) is None] if reference is None else []
+    if missing:
+        faults.found.append(
+            f"neither a scenario nor {' and '.join(missing)} is given; write for instance --model llama-3.1-8b "
+            "--gpu h100"
+        )
+    for name, read in (("model", read_model), ("gpu", read_hardware)):
+        with faults.kept():
+            if data.get(name) is not None:
                 read(data[name])
+    if missing:
+        faults.tell()
+    if reference is None:
         with faults.kept():
             assumed += _complete(data)
     with faults.kept():

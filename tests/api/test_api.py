@@ -83,6 +83,8 @@ def test_its_figures_are_the_command_lines(capsys: pytest.CaptureFixture[str]) -
         ({**H100, "rate": "4"}, "rate is '4', text; give requests per second"),
         ({**H100, "set": ["seed=1"]}, r"set is \['seed=1'\], a list; give fields by path"),
         ({"gpu": "h100"}, "neither a scenario nor --model"),
+        ({**H100, "modle": "x", "tp": 0, "drafter": "none of it"}, r"3 faults: .*'modle'.*tp is 0.*'none of it'"),
+        ({"model": "none of it", "rate": "4"}, r"3 faults: .*rate is '4'.*--gpu.*unknown model 'none of it'"),
     ],
 )
 def test_a_wrong_word_is_told_in_one_line(words: dict[str, object], said: str) -> None:
@@ -178,6 +180,13 @@ def test_numbers_and_arrays_of_numpy_are_numbers_and_lists() -> None:
     found = specsim.predict(batch=np.int64(8), batches=np.array([1, 8]), context=np.float64(700), **H100)
     assert found.map.batches == [1, 8]
     assert specsim.ask(draft_tokens=np.int32(2), **H100).scenario.speculation.max_draft_tokens == 2
+
+
+@pytest.mark.parametrize("batches", [np.array(8), np.zeros((2, 2))])
+def test_an_array_that_is_no_list_is_told_in_one_line(batches: object) -> None:
+    with pytest.raises(specsim.InvalidInput, match=r"batches is array.*; give a list of whole numbers") as caught:
+        specsim.predict(batches=batches, **H100)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_log_is_no_fit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,22 @@ def test_a_field_under_two_names_is_refused(tmp_path: Path) -> None:
 def test_neither_file_nor_model() -> None:
     with pytest.raises(InvalidInput, match="--gpu"):
         ask(None, ShortOptions(model="qwen3-8b"))
+
+
+def test_faults_of_every_kind_are_told_together(file: str) -> None:
+    """Of names, of settings that are none, of a setting that names no field, and of one of a wrong kind."""
+    with pytest.raises(InvalidInput) as caught:
+        ask(file, ShortOptions(drafter="nor it", ttft_p95="soon"), ["seed", "x=[", "bad=1", "workload.requests=-4"])
+    for told in ("'nor it'", "'soon'", "--set 'seed'", "--set 'x=['", "unknown field bad", "requests is -4"):
+        assert told in str(caught.value)
+    with pytest.raises(InvalidInput, match=r"3 faults: .*'seed'.*unknown model 'no'.*unknown hardware 'nor'"):
+        ask(file, ShortOptions(model="no", gpu="nor"), ["seed"])
+    with pytest.raises(InvalidInput, match=r"3 faults: .*'seed'.*'x=\['.*unknown field bad"):
+        load_scenario(file, ["seed", "x=[", "bad=1"])
+
+
+def test_a_packed_scenario_is_read(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "packed.yaml.gz").write_bytes(gzip.compress(Path(file).read_bytes()))
+    (tmp_path / "no-suffix").write_bytes(Path(file).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert load_scenario("packed.yaml.gz") == load_scenario("no-suffix") == load_scenario(file)

@@ -1,7 +1,7 @@
 """Acceptance as engines and load generators tell it."""
 
 from specsim.interop.acceptance.law import LawOfLogs, law_of_logs
-from specsim.interop.acceptance.read import read_acceptance, read_log_file, rounds_of
+from specsim.interop.acceptance.read import read_acceptance, read_log_file, read_log_files, rounds_of
 from specsim.interop.acceptance.record import AcceptanceRecord, MeanAcceptance
 from specsim.interop.acceptance.results import read_specdecode_bench
 
@@ -12,6 +12,7 @@ __all__ = [
     "law_of_logs",
     "read_acceptance",
     "read_log_file",
+    "read_log_files",
     "read_specdecode_bench",
     "rounds_of",
 ]

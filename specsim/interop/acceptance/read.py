@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from specsim.errors import InvalidInput
+from specsim.errors import Faults, InvalidInput
 from specsim.interop.acceptance.counters import read_counters
 from specsim.interop.acceptance.record import AcceptanceRecord
 from specsim.interop.acceptance.results import read_results, read_specdecode_bench, specdecode_bench_drafters
@@ -55,6 +56,27 @@ def read_log_file(
             raise InvalidInput(f"{path}: traces of drafters {', '.join(drafters)}; choose one")
         return _of_trace("SpecDecode-Bench trace", read_specdecode_bench(path, drafter or drafters[0]))
     return read_acceptance(path, before, model=model)
+
+
+def read_log_files(
+    paths: Sequence[Path], before: Path | None = None, *, model: str | None = None, drafter: str | None = None
+) -> list[AcceptanceRecord]:
+    """``read_log_file`` of each. Raises InvalidInput for all faults at once, rounds that would count twice among
+    them: of a file given twice, or of one and its packed copy.
+    """
+    faults, records, seen = Faults(), list[AcceptanceRecord](), dict[bytes, Path]()
+    if before is not None and len(paths) > 1:
+        faults.found.append(f"--before belongs to one dump of /metrics and {len(paths)} logs are given; give it alone")
+    for path in paths:
+        with faults.kept():
+            text = read_text(path, "an engine's metrics, log or results, or an acceptance trace")
+            digest = sha256(text.encode()).digest()
+            if digest in seen:
+                raise InvalidInput(f"{path} is {seen[digest]} again, and would count twice; give it once")
+            seen[digest] = path
+            records.append(read_log_file(path, before, model=model, drafter=drafter))
+    faults.tell()
+    return records
 
 
 def rounds_of(records: Sequence[AcceptanceRecord]) -> tuple[Observed, tuple[bool, ...]]:

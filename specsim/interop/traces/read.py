@@ -18,7 +18,7 @@ from specsim.errors import InvalidInput
 from specsim.interop.traces import sharegpt, values
 from specsim.interop.traces.formats import FORMATS, TICKS_PER_S, TimeUnit, TraceFormat
 from specsim.interop.traces.rows import TraceRow, csv_rows, json_rows
-from specsim.text_file import open_text
+from specsim.text_file import lines_of, open_text
 from specsim.workload.prefixes import prefix_hashes
 from specsim.workload.request import DEFAULT_CLASS, MAX_CLASSES, Requests
 
@@ -67,12 +67,21 @@ def read_trace(path: Path, *, columns: TraceFormat | None = None, time_unit: Tim
 
 
 def _read(file: TextIO, path: Path, columns: TraceFormat | None, time_unit: TimeUnit | None) -> Trace:
-    first = next((line for line in file if line.strip()), "").lstrip()
+    first = _first_character(file)
     file.seek(0)
-    if first.startswith("["):
+    if first == "[":
         return _lengths_only(sharegpt.read_lengths(file, path), "sharegpt")
-    rows = json_rows(file, path) if first.startswith("{") else csv_rows(file, path)
+    lines = lines_of(file, path)
+    rows = json_rows(lines, path) if first == "{" else csv_rows(lines, path)
     return _from_rows(rows, path, columns, time_unit)
+
+
+def _first_character(file: TextIO) -> str:
+    """The first that is no blank."""
+    while text := file.read(2**16):
+        if begins := text.lstrip():
+            return begins[0]
+    return ""
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import TextIO
 
 from specsim.errors import InvalidInput
 from specsim.json_file import parse_json
+from specsim.text_file import LARGEST_BYTES
 
 CHARACTERS_PER_TOKEN = 4.0  # English text under the tokenizers of today's models, roughly; a tokenizer would be exact
 
@@ -17,8 +18,11 @@ def read_lengths(file: TextIO, path: Path) -> list[tuple[int, int]]:
     Conversations of fewer than two turns, or with an empty one, are skipped, as ``vllm bench serve`` does. Raises
     InvalidInput for JSON of another shape.
     """
+    text = file.read(LARGEST_BYTES + 1)
+    if len(text) > LARGEST_BYTES:
+        raise InvalidInput(f"trace {path} is larger than 1 GiB; give a part of its conversations")
     try:
-        talks = parse_json(file.read())
+        talks = parse_json(text)
     except ValueError:
         raise InvalidInput(f"trace {path}: not JSON; give ShareGPT's file, a CSV, or JSON lines") from None
     lengths = []
