@@ -106,8 +106,13 @@ def fingerprint(result: RunResult) -> str:
 
 @settings(max_examples=150)
 @given(case=cases())
-def test_requests_tokens_and_blocks_are_conserved(case: Case) -> None:
+def test_requests_tokens_and_blocks_are_conserved_within_limits(case: Case) -> None:
     result, fleet = case.run(), case.fleet()
+    assert_conserved(case, result, fleet)
+    assert_within_limits(case, result)
+
+
+def assert_conserved(case: Case, result: RunResult, fleet: Fleet) -> None:
     assert [(r.request_id, r.prompt_tokens, r.output_tokens, r.arrival_s) for r in result.requests] == [
         (r.request_id, r.prompt_tokens, r.output_tokens, r.arrival_s) for r in case.requests
     ]
@@ -141,10 +146,8 @@ def test_requests_tokens_and_blocks_are_conserved(case: Case) -> None:
         assert len(result.itl_s) == chunks
 
 
-@settings(max_examples=150)
-@given(case=cases())
-def test_limits_hold_and_nothing_is_served_before_it_arrives(case: Case) -> None:
-    result = case.run()
+def assert_within_limits(case: Case, result: RunResult) -> None:
+    """Limits of steps hold, and nothing is served before it arrives."""
     for step in result.steps:
         assert 1 <= step.sequences <= case.limits.max_num_seqs
         assert 1 <= step.prefill_tokens + step.verify_tokens <= case.limits.max_num_batched_tokens

@@ -128,46 +128,44 @@ def cases(draw: st.DrawFn, *, shared: bool = True) -> Case:
 
 @settings(max_examples=200)
 @given(case=cases())
-def test_every_step_keeps_to_its_limits(case: Case) -> None:
-    run, limits = Run(case), case.limits
+def test_every_step_keeps_to_its_limits_and_all_work_is_done(case: Case) -> None:
+    run = Run(case)
     for step in run.steps():
-        slots = case.drafting["draft_slots"]
-        assert sum(share.tokens + slots for share in step.scheduled) <= limits.max_num_batched_tokens
-        assert len(run.scheduler.running) <= limits.max_num_seqs
-        assert step.scheduled or step.preempted or run.in_flight or not run.scheduler.has_work
-        assert all(share.tokens >= 1 for share in step.scheduled)
-        assert len({share.sequence.request_id for share in step.scheduled}) == len(step.scheduled)
-        assert not {id(s) for s in step.preempted} & {id(share.sequence) for share in step.scheduled}
-        for sequence in run.scheduler.running:
-            held = min(sequence.scheduled_tokens, limits.max_model_len or 10**9)
-            assert sequence.blocks * limits.block_size >= held
+        assert_within_limits(run, step)
+        assert_blocks_conserved(run)
+    assert run.scheduler.free_blocks == run.scheduler.num_blocks
+    assert_all_done(run)
 
 
-@settings(max_examples=200)
-@given(case=cases())
-def test_blocks_are_conserved(case: Case) -> None:
-    run = Run(case)
-    scheduler, size = run.scheduler, case.limits.block_size
-    for _ in run.steps():
-        plain = sum(sequence.blocks - sequence.named_blocks for sequence in run.sequences)
-        holders = Counter(block for sequence in run.sequences for block in named_blocks(sequence))
-        assert plain + len(holders) + scheduler.free_blocks == scheduler.num_blocks == case.num_kv_blocks - 1
-        assert all(block.references == count for block, count in holders.items())
-        for sequence, (*_, hashes) in zip(run.sequences, case.requests, strict=True):
-            for index, block in enumerate(named_blocks(sequence)):  # what is shared is the sequence's own prefix
-                end = (index + 1) * size
-                shared = end <= min(sequence.prompt_tokens, 4 * len(hashes))
-                name = hashes[(end - 1) // 4] if shared else sequence.request_id
-                assert (block.private, block.hash, block.place) == (not shared, name, index)
-    assert scheduler.free_blocks == scheduler.num_blocks
+def assert_within_limits(run: Run, step: Step) -> None:
+    limits, slots = run.case.limits, run.case.drafting["draft_slots"]
+    assert sum(share.tokens + slots for share in step.scheduled) <= limits.max_num_batched_tokens
+    assert len(run.scheduler.running) <= limits.max_num_seqs
+    assert step.scheduled or step.preempted or run.in_flight or not run.scheduler.has_work
+    assert all(share.tokens >= 1 for share in step.scheduled)
+    assert len({share.sequence.request_id for share in step.scheduled}) == len(step.scheduled)
+    assert not {id(s) for s in step.preempted} & {id(share.sequence) for share in step.scheduled}
+    for sequence in run.scheduler.running:
+        held = min(sequence.scheduled_tokens, limits.max_model_len or 10**9)
+        assert sequence.blocks * limits.block_size >= held
 
 
-@settings(max_examples=200)
-@given(case=cases())
-def test_all_work_is_done_and_what_was_lost_is_done_again(case: Case) -> None:
-    run = Run(case)
-    for _ in run.steps():
-        pass
+def assert_blocks_conserved(run: Run) -> None:
+    scheduler, size = run.scheduler, run.case.limits.block_size
+    plain = sum(sequence.blocks - sequence.named_blocks for sequence in run.sequences)
+    holders = Counter(block for sequence in run.sequences for block in named_blocks(sequence))
+    assert plain + len(holders) + scheduler.free_blocks == scheduler.num_blocks == run.case.num_kv_blocks - 1
+    assert all(block.references == count for block, count in holders.items())
+    for sequence, (*_, hashes) in zip(run.sequences, run.case.requests, strict=True):
+        for index, block in enumerate(named_blocks(sequence)):  # what is shared is the sequence's own prefix
+            end = (index + 1) * size
+            shared = end <= min(sequence.prompt_tokens, 4 * len(hashes))
+            name = hashes[(end - 1) // 4] if shared else sequence.request_id
+            assert (block.private, block.hash, block.place) == (not shared, name, index)
+
+
+def assert_all_done(run: Run) -> None:
+    """And what was lost is done again."""
     for sequence in run.sequences:
         number = sequence.request_id
         assert sequence.finished
@@ -176,10 +174,10 @@ def test_all_work_is_done_and_what_was_lost_is_done_again(case: Case) -> None:
         assert sequence.hit_tokens + run.tokens[number] == (
             sequence.scheduled_tokens + sequence.lost_tokens + run.wrong[number]
         )
-        assert sequence.computed_tokens <= sequence.known_tokens - 1 + case.drafting["max_draft_tokens"]
+        assert sequence.computed_tokens <= sequence.known_tokens - 1 + run.case.drafting["max_draft_tokens"]
         if not sequence.preemptions:
             assert sequence.lost_tokens == 0
-        if not case.limits.prefix_caching:
+        if not run.case.limits.prefix_caching:
             assert sequence.hit_tokens == 0
 
 
