@@ -50,6 +50,8 @@ def plan(
     >>> found.plan.best.size.verdict.met
     True
     """
+    if len(drafters) == 1 and "drafter" not in words:  # the question's own, so that words may say more of it
+        words["drafter"], drafters = drafters[0], ()
     named = Named(
         gpus=gpus,
         tensor_parallel=tps or _one(words.get("tp")),

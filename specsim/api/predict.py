@@ -12,7 +12,7 @@ from specsim.api.arguments import checked
 from specsim.api.words import QuestionOptions, ScenarioLike, ask
 from specsim.assembly import assemble
 from specsim.notebook import html_table
-from specsim.report.assumed import assumed_lines, unstated_line
+from specsim.report.assumed import assumed_lines, longest_draft, unstated_line
 from specsim.report.verdict import Verdict, verdict
 from specsim.scenario import Asked
 
@@ -27,7 +27,10 @@ class Prediction:
 
     def assumptions(self) -> list[str]:
         """What the answer rests on, a sentence each: prices, engine defaults, acceptance, what was left unsaid."""
-        return [*assumed_lines(self.asked.scenario, self.map), *unstated_line(self.asked.assumed)]
+        return [
+            *assumed_lines(self.asked.scenario, self.map),
+            *unstated_line((*self.asked.assumed, *longest_draft(self.asked))),
+        ]
 
     def __repr__(self) -> str:
         return f"<Prediction: {self.verdict.sentence}. {self.verdict.limits}>"

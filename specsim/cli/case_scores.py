@@ -41,7 +41,7 @@ def print_case(scores: Sequence[Score]) -> None:
     """One case in full."""
     out, (maps, served) = console(), _maps_and_served(scores)
     case = scores[0].case
-    out.print(f"[bold]{case.name}[/bold]: {case.origin()}", soft_wrap=True)
+    out.print(f"[bold]{case.name}[/bold]: {case.origin()}")
     for one in maps:
         out.print(f"\n[bold]{one.drafter}[/bold]")
         for sheet in (cell_sheet(one), regret_sheet(one.told), *where_sheets(one.parts), *speedup_sheets(one)):
@@ -76,7 +76,7 @@ def print_all(scores: Sequence[Score]) -> None:
 
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines:
-        console().print(line, soft_wrap=True, markup=False)
+        console().print(line, markup=False)
 
 
 def write_report(scores: Sequence[Score]) -> None:

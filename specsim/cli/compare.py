@@ -89,10 +89,10 @@ def _with_drafter(question: Question, name: str, logs: list[Path]) -> Asked:
     asked = replace(question, short=question.short | {"drafter": name}).ask()
     if not logs:
         return asked
-    from specsim.interop.acceptance import read_log_file
+    from specsim.interop.acceptance import read_log_files
     from specsim.planning.compare import accepting_as_logged
 
-    return accepting_as_logged(asked, [read_log_file(log) for log in logs], ", ".join(map(str, logs)))
+    return accepting_as_logged(asked, read_log_files(logs), ", ".join(map(str, logs)))
 
 
 def _logs(fits: Sequence[str], compared: list[str]) -> dict[str, list[Path]]:

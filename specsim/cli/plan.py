@@ -133,7 +133,7 @@ def plan(
             _refuse_beside_max_rate(question, space, prices, growth, loads)
     named = space.named(usd)
     with faults.kept():
-        asked = _asked(question, named, loads, largest=max_rate)
+        asked, named = _asked(question, named, loads, largest=max_rate)
     faults.tell()
     if max_rate:
         _print_largest(asked, as_json=as_json)
@@ -170,8 +170,11 @@ def _refuse_beside_max_rate(
     faults.tell()
 
 
-def _asked(question: Question, named: Named, loads: Numbers | None, *, largest: bool) -> Asked:
-    """The question that a plan starts from, or whose ``largest`` load is looked for."""
+def _asked(question: Question, named: Named, loads: Numbers | None, *, largest: bool) -> tuple[Asked, Named]:
+    """The question that a plan starts from, or whose ``largest`` load is looked for; and what may be chosen beside.
+
+    A single drafter is the question's own, so that settings may say more of it.
+    """
     given: dict[str, Any] = {}
     if largest:
         choices = {
@@ -186,9 +189,15 @@ def _asked(question: Question, named: Named, loads: Numbers | None, *, largest: 
         given = {name: one[0] for name, one in choices.items() if one}
     elif named.gpus and question.reference is None:
         given = {"gpu": named.gpus[0], "tensor_parallel": 1}
+    if not largest and len(named.drafters) == 1:
+        shortest = {"draft_tokens": min(named.draft_tokens)} if named.draft_tokens else {}
+        given |= {"drafter": named.drafters[0], **shortest}
+        named = replace(named, drafters=())
+    elif not largest and named.drafters and any(one.startswith("speculation.") for one in question.settings):
+        raise InvalidInput(f"--set speculation is of one drafter and --drafter names {len(named.drafters)}; name one")
     if loads is not None:
         given["rate_per_s"] = loads[0]
-    return replace(question, short=question.short | given).ask()
+    return replace(question, short=question.short | given).ask(), named
 
 
 def _answer(
@@ -253,7 +262,9 @@ def _print(answer: PlanAnswer) -> None:
         tables.append(later_table((plan, *answer.later)))
     if answer.asides.what_ifs:
         tables.append(what_if_table(plan.best, answer.asides.what_ifs))
-    for table in (*tables, excluded_table(plan.excluded)):
+    if plan.excluded:
+        tables.append(excluded_table(plan.excluded))
+    for table in tables:
         out.print()
         out.print(table)
     out.print()

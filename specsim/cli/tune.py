@@ -153,7 +153,7 @@ class _Tuned:
         return headroom(self.machine, tuning.policy) if tuning.pays else None
 
     def print(self) -> None:
-        from specsim.report.assumed import run_lines, unstated_line
+        from specsim.report.assumed import run_lines, tried_longer, unstated_line
         from specsim.report.tuned import confirmed_lines, context_table, formula_sentence, schedule_table, trials_table
 
         question, tuning, confirmation = self.decision.question, self.decision.tuning, self.decision.confirmation
@@ -161,22 +161,22 @@ class _Tuned:
         for line in (
             _formula_lines(self.machine) if confirmation is None else confirmed_lines(confirmation, question.slo)
         ):
-            out.print(line, soft_wrap=True)
+            out.print(line)
         self._print_command()
-        out.print(formula_sentence(tuning), soft_wrap=True)
+        out.print(formula_sentence(tuning))
         if confirmation is not None:
             out.print(trials_table(confirmation, question.slo))
         out.print(schedule_table(tuning))
         worst = confirmation.chosen.runs[0]["price_source"] if confirmation else None
-        for line in (*run_lines(question, tuning.price_name, worst), *unstated_line(self.asked.assumed)):
-            out.print(line, soft_wrap=True, markup=False)
+        assumed = (*self.asked.assumed, *tried_longer(self.asked, _longest(self.machine)))
+        for line in (*run_lines(question, tuning.price_name, worst), *unstated_line(assumed)):
+            out.print(line, markup=False)
         if self.by_context is not None:
             out.print(context_table(self.by_context))
         if (alone := self._alone()) is not None:
             out.print(
                 f"Alone in the batch the schedule gives {alone.policy:.2f}x the output tokens/s of no drafter, an "
-                f"oracle that knew what each round would accept {alone.oracle:.2f}x.",
-                soft_wrap=True,
+                f"oracle that knew what each round would accept {alone.oracle:.2f}x."
             )
 
     def _print_command(self) -> None:
@@ -193,6 +193,11 @@ class _Tuned:
         print(flush=True)
         for note in text.notes:
             messages().print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def _longest(machine: Assembly) -> int:
+    speculation = machine.scenario.speculation
+    return 0 if speculation is None else speculation.max_draft_tokens
 
 
 def _formula_lines(machine: Assembly) -> list[str]:

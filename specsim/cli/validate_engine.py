@@ -53,10 +53,11 @@ def validate_on_engine(
     if as_json:
         print_json(fidelity_document([score]))
         return
+    screen = console()
     for sheet in (speedup_sheet(score), regret_sheet(score.told)):
-        console().print(sheet.table())
+        screen.print(sheet.table(screen.width))
     for line in (*speedup_lines([score]), _told_line(score)):
-        console().print(line, soft_wrap=True, markup=False)
+        screen.print(line, markup=False)
 
 
 def _told_line(score: MapScore) -> str:

@@ -28,7 +28,7 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
     out = console()
     if study is not None:
         about = scores[0].study
-        out.print(f"[bold]{about.title}[/bold]\n{about.source} ({about.licence})\n{about.conditions}", soft_wrap=True)
+        out.print(f"[bold]{about.title}[/bold]\n{about.source} ({about.licence})\n{about.conditions}")
     lines = [line for score in scores for line in row_lines(score)] if rows else []
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)
@@ -38,7 +38,7 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
             out.print(told.table(out.width))
     lines = [line for split in SPLITS for line in decision_lines(scores, split)]
     for line in [*lines, *unpredicted_lines(scores)]:
-        out.print(line, soft_wrap=True, markup=False)
+        out.print(line, markup=False)
 
 
 def scored(study: str | None) -> list[StudyScore]:

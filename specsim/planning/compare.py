@@ -49,14 +49,16 @@ class Compared:
         return _best_drafting(self.speedups, batch)
 
     @property
+    def speculation(self) -> Speculation:
+        assert self.scenario.speculation is not None
+        return self.scenario.speculation
+
+    @property
     def basis(self) -> str:
         """What its acceptance rests on: measured, cited or assumed."""
-        assert self.scenario.speculation is not None
-        return self.scenario.speculation.acceptance_origin.basis
+        return self.speculation.acceptance_origin.basis
 
     def as_json(self, plain_kv_tokens: int) -> dict[str, Any]:
-        speculation = self.scenario.speculation
-        assert speculation is not None
         bests = [self.best_drafting(batch) for batch in self.speedups.batches]
         keys = ("batch", "draft_tokens", "speedup", "low", "high", "output_tokens_per_s", "source")
         return {
@@ -68,7 +70,7 @@ class Compared:
             "draft_weight_bytes_per_gpu": self.draft_weight_bytes,
             "kv_tokens": self.kv_tokens,
             "kv_tokens_without": plain_kv_tokens,
-            "acceptance": speculation.acceptance_origin.model_dump(),
+            "acceptance": self.speculation.acceptance_origin.model_dump(),
             "served": self.served and dict(self.served),
         }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from specsim.analytic.speedups import SpeedupMap
 from specsim.scenario import Scenario, Speculation
 from specsim.scenario.short import Asked
-from specsim.specs.formats import format_of, format_on
+from specsim.specs.formats import Stored, format_of, format_on
 from specsim.specs.mixers import Attention, Recurrent
 from specsim.units import GB
 
@@ -54,6 +54,17 @@ def longest_draft(asked: Asked) -> list[str]:
     ]
 
 
+def tried_longer(asked: Asked, longest: int) -> list[str]:
+    """That an answer looked at longer drafts than the program's usual number; nothing where it did not."""
+    speculation = asked.scenario.speculation
+    if speculation is None or longest <= speculation.max_draft_tokens:
+        return []
+    return [
+        f"up to {longest} drafts a round tried; predict and simulate stop at {speculation.max_draft_tokens}, "
+        f"{speculation.program.name}'s usual number, unless --draft-tokens says more"
+    ]
+
+
 def unstated_line(assumed: Sequence[str]) -> list[str]:
     """What a short question left open; no line where it left nothing open."""
     return [f"Assumed: {'; '.join(assumed)}."] if assumed else []
@@ -89,8 +100,21 @@ def engine_line(scenario: Scenario) -> str:
     host = "asynchronous" if engine.async_scheduling else "synchronous"
     return (
         f"Engine: {engine.name}, {host} scheduling; at most {engine.max_num_seqs} sequences and "
-        f"{engine.max_num_batched_tokens:,} tokens a step."
+        f"{engine.max_num_batched_tokens:,} tokens a step; {_weights(scenario)}, KV cache of "
+        f"{scenario.deployment.kv_bits:g} bits."
     )
+
+
+def _weights(scenario: Scenario) -> str:
+    """``weights of 16 bits, the model's own``: how most are stored, and whether the model comes so."""
+    own, stated = scenario.model.stored, scenario.deployment.stored
+    if stated is None or stated == own:
+        return f"weights {_stored(own)}, the model's own"
+    return f"weights {_stored(stated)}, in place of the model's {_stored(own).removeprefix('of ')}"
+
+
+def _stored(stored: Stored) -> str:
+    return f"of {stored.bits:g} bits" if stored.format is None else f"in {stored.format}"
 
 
 def deployment_lines(scenario: Scenario) -> list[str]:
@@ -146,10 +170,20 @@ def price_line(scenario: Scenario, price_name: str, worst_source: str | None) ->
 def ranking_line(drafters: Iterable[Speculation | None]) -> str | None:
     """What comparing techniques is worth where acceptance was not measured on this workload; None: no such ones."""
     asked = [one for one in drafters if one is not None and one.program.drafts]
-    foreign = [one.drafter_name() for one in asked if one.acceptance_origin.basis != "measured"]
+    foreign = [f"{_called(one)} ({one.acceptance_origin.counted_on()})" for one in asked if _is_foreign(one)]
     if len({one.program.name for one in asked}) < 2 or not foreign:
         return None
     return (
         f"Acceptance of {', '.join(dict.fromkeys(foreign))} is that of their own publications, each on its own target "
         "and data: this ranks benchmarks, not drafters on your traffic."
     )
+
+
+def _is_foreign(speculation: Speculation) -> bool:
+    return speculation.acceptance_origin.basis != "measured"
+
+
+def _called(speculation: Speculation) -> str:
+    """The program, for one draft model may be another's too."""
+    draft = speculation.draft_model
+    return speculation.program.name if draft is None else f"{speculation.program.name} with {draft.name}"

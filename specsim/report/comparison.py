@@ -33,7 +33,9 @@ def comparison_lines(found: Comparison) -> list[str]:
             f"(90 % interval {cell.low:.2f} to {cell.high:.2f}{doubt})"
         )
         if best.basis != "measured":
-            first += f"; its acceptance is {best.basis}, not measured on your traffic"
+            origin = best.speculation.acceptance_origin
+            where = "" if best.basis == "assumed" else f" ({origin.counted_on()})"
+            first += f"; its acceptance is {best.basis}{where}, not measured on your traffic"
     else:
         first = f"Off is best at your load: {with_k}, the best of all, loses to it"
     level = ", ".join(one.name for one in found.level_at_load()) if cell.speedup > 1.0 else ""
@@ -125,7 +127,5 @@ def acceptance_lines(found: Comparison) -> list[str]:
     """What each drafter's acceptance rests on."""
     lines = []
     for one in found.drafters:
-        speculation = one.scenario.speculation
-        assert speculation is not None
-        lines.append(f"  {one.name}: {speculation.acceptance_origin.sentence()}")
+        lines.append(f"  {one.name}: {one.speculation.acceptance_origin.sentence()}")
     return ["Acceptance:", *lines]

@@ -11,6 +11,7 @@ import yaml
 from rich.table import Table
 
 from specsim.interop.acceptance import AcceptanceRecord
+from specsim.report.narrow import narrow_table
 from specsim.speculation.acceptance import HurdleAcceptance, LatentAcceptance
 from specsim.speculation.fit import ChosenLaw, Estimate, Observed, autocorrelation
 
@@ -18,12 +19,18 @@ NOT_IN_LOGS = (
     "laws of confidence, of a tree's ranks and by exit layer were not tried: no log holds confidences, ranks or layers"
 )
 
+CANDIDATES = (
+    "gain: log-likelihood of 1,000 unseen rounds over the constant law's; behind: the best, in standard errors; "
+    "taken: the simplest that the best does not surely beat"
+)
+
 
 def read_table(paths: Sequence[Path], records: Sequence[AcceptanceRecord], used: Sequence[bool]) -> Table:
     """A line a file."""
-    table = Table(title="What was read", title_justify="left")
-    for column in ("file", "format", "requests", "rounds", "longest draft", "AL", "used"):
-        table.add_column(column, justify="left" if column in ("file", "format", "used") else "right")
+    table = narrow_table("what was read")
+    for column in ("file", "format", "requests", "rounds", "longest\ndraft", "AL", "used"):
+        words = column in ("file", "format", "used")
+        table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for path, record, use in zip(paths, records, used, strict=True):
         counts, mean = record.counts, record.mean
         rounds = counts.drafting_rounds() if counts is not None else mean.rounds if mean is not None else None
@@ -41,18 +48,18 @@ def read_table(paths: Sequence[Path], records: Sequence[AcceptanceRecord], used:
 
 def candidates_table(chosen: ChosenLaw) -> Table:
     """The laws that were tried, by how likely each makes rounds it was not fitted to."""
-    table = Table(title="Laws tried: fitted on one half, scored on the other, both ways", title_justify="left")
+    table = narrow_table("laws tried: fitted on one half, scored on the other, both ways")
+    table.caption, table.caption_justify = CANDIDATES, "left"
     table.add_column("law")
-    table.add_column("numbers", justify="right")
-    table.add_column("log-likelihood of 1,000 unseen\nrounds, over the constant law's", justify="right")
-    table.add_column("behind the best,\nstandard errors", justify="right")
+    for column in ("numbers", "gain", "behind"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
     for one in chosen.candidates:
         if one.refused is not None:
             table.add_row(one.name, str(one.parameters), "-", "-", f"not tried: {one.refused}")
             continue
         gain = "-" if one.gain is None else f"{one.gain:+,.2f}"
-        mark = "taken: the simplest that the best does not surely beat" if one.name == chosen.name else ""
+        mark = "taken" if one.name == chosen.name else ""
         table.add_row(one.name, str(one.parameters), gain, f"{one.behind:.1f}", mark)
     return table
 

@@ -24,11 +24,11 @@ def plan_sentences(plan: Plan, asides: Asides) -> list[str]:
     """The answer, what it is without or with drafts, and how much more load it takes."""
     best, interval, largest = plan.best, asides.interval, asides.largest
     first, *others = plan_answer_sentences(plan)
-    sentences = [first]
+    sentences = [first, latency_sentence(best)]
     if interval is not None:
         doubt = "where prices and acceptance err as they may (90 %)"
         also = "also" if interval.low == interval.high else interval_ends(interval)
-        sentences.append(f"{best.gpus} GPUs, {also} {doubt}.")
+        sentences.append(f"{best.gpus} GPU{'s' if best.gpus > 1 else ''}, {also} {doubt}.")
     sentences += others
     if largest is not None:
         sentences.append(headroom_sentence(largest, plan.load.rate_per_s))
@@ -49,6 +49,13 @@ def plan_answer_sentences(plan: Plan) -> list[str]:
         measure = unit if not more else f"{more:.0%} {'dearer' if plan.priced else 'more GPUs'}"
         sentences.append(f"{how}: {_layout(other)}{_costing(other)}, {measure}.")
     return sentences
+
+
+def latency_sentence(option: Option) -> str:
+    """What requests wait and get, whichever of it the SLO limits."""
+    run = option.size.verdict.summary
+    ttft, tpot = (format_seconds(1e-3 * run[key]) for key in ("p95_ttft_ms", "p95_tpot_ms"))
+    return f"In its last run TTFT p95 is {ttft}, TPOT p95 {tpot}."
 
 
 def headroom_sentence(largest: LargestRate, rate_per_s: float) -> str:
@@ -163,7 +170,8 @@ def what_if_table(option: Option, found: Sequence[WhatIf]) -> Table:
 def later_table(plans: Sequence[Plan]) -> Table:
     """The best with and without drafts at each load, chosen anew."""
     table = narrow_table("chosen anew at each load")
-    for column in ("requests/s", "GPUs", "of", "replicas", "drafts", "$ a month", "off: GPUs"):
+    usd = ("$ a month",) if any(plan.priced for plan in plans) else ()
+    for column in ("requests/s", "GPUs", "of", "replicas", "drafts", *usd, "off: GPUs"):
         table.add_column(column, justify="left" if column in ("of", "replicas", "drafts") else "right")
     for plan in plans:
         best, off = plan.best, plan.best_of(speculation=False)
@@ -174,7 +182,7 @@ def later_table(plans: Sequence[Plan]) -> Table:
             chosen.kind.gpu,
             _replicas(best),
             chosen.drafts,
-            _dollars(best.usd_per_month),
+            *([_dollars(best.usd_per_month)] if usd else []),
             "none" if off is None else f"{off.gpus} {off.candidate.kind.gpu}",
         )
     return table
@@ -202,15 +210,19 @@ def growth_sentences(curve: GrowthCurve) -> list[str]:
 def growth_table(curve: GrowthCurve) -> Table:
     """Today and the end of each month: the best, and the best the other way."""
     fleets = [curve.fleet] if curve.other is None else [curve.fleet, curve.other]
+    priced = curve.fleet.today.usd_per_month is not None
     table = narrow_table("GPUs at the end of each month")
     for column in ("month", "requests/s"):
         table.add_column(column, justify="right")
     for fleet in fleets:
         table.add_column(f"GPUs: {fleet.today.candidate.describe()}", justify="right", max_width=14)
-        table.add_column("$ a month", justify="right")
+        if priced:
+            table.add_column("$ a month", justify="right")
     for month in range(curve.growth.months + 1):
         options = [fleet.months[month - 1] if month else fleet.today for fleet in fleets]
-        cells = [text for one in options for text in (str(one.gpus), _dollars(one.usd_per_month))]
+        cells = [
+            text for one in options for text in (str(one.gpus), *([_dollars(one.usd_per_month)] if priced else []))
+        ]
         table.add_row(str(month) if month else "now", f"{options[0].load.rate_per_s:.3g}", *cells)
     return table
 

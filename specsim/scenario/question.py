@@ -114,6 +114,12 @@ class Scenario(Validated):
         wide = {"kv_bits"} | ({"weight_bits"} if model is not None and model.weight_bits == 16 else set())
         return deployment.model_copy(update=dict.fromkeys(wide - given, 32))
 
+    @field_validator("speculation")
+    @classmethod
+    def _accepted_on_its_target(cls, speculation: Speculation | None, info: ValidationInfo) -> Speculation | None:
+        model = info.data.get("model")
+        return speculation if speculation is None or model is None else speculation.on_target(model.name)
+
     @model_validator(mode="after")
     def _engine_is_known(self) -> Scenario:
         """Refuses a version whose defaults nobody knows."""

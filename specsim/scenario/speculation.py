@@ -33,7 +33,7 @@ def _program(value: object) -> object:
 def _fallback(default: DefaultAcceptance) -> Origin:
     """What a program was measured with is not this workload."""
     basis: Basis = "assumed" if default.basis == "assumed" else "cited"
-    return Origin(basis=basis, source=" ".join(default.source.split()))
+    return Origin(basis=basis, source=" ".join(default.source.split()), data=default.data, target=default.target)
 
 
 class Speculation(Validated):
@@ -92,6 +92,16 @@ class Speculation(Validated):
     def drafter_name(self) -> str:
         """The draft model's name, or that of a program without one."""
         return self.program.name if self.draft_model is None else self.draft_model.name
+
+    def on_target(self, name: str) -> Speculation:
+        """With the program's own figure on a target in place of its default acceptance, where there is one."""
+        default = self.program.acceptance
+        own = next((one for one in self.program.acceptance_on if one.target == name), None)
+        if own is None or default is None or self.acceptance != default.law:
+            return self
+        if self.acceptance_origin != _fallback(default):
+            return self
+        return self.model_copy(update={"acceptance": own.law, "acceptance_origin": _fallback(own)})
 
     def warn_of_limits(self, target: ModelSpec, tokens: float) -> None:
         """Warns of a head that was made for another target, of what its price leaves out, and of long sequences.

@@ -107,3 +107,25 @@ def test_wrong_input_is_one_line(
     error = capsys.readouterr().err
     assert rule in error
     assert len(error.splitlines()) == 1
+
+
+def test_its_tables_fit_a_terminal_of_80_columns(
+    metrics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["fit", str(metrics), "--out", str(tmp_path / "law.yaml")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any(mark in line for line in lines for mark in "┃│…")
+    assert any("yes" in line.split() for line in lines)
+
+
+def test_more_drafts_than_were_logged_say_what_to_ask_for(
+    metrics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    law = tmp_path / "law.yaml"
+    assert main(["fit", str(metrics), "--out", str(law)]) == 0
+    words = ["--model", "llama-3.1-8b", "--gpu", "h100", "--drafter", "eagle-3", "--draft-tokens", "5"]
+    capsys.readouterr()
+    assert main(["predict", *words, "--set", f"speculation.acceptance={law}"]) == 2
+    assert "5 tokens are drafted; draft 3 at most (--draft-tokens" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -52,11 +53,39 @@ def test_the_table_says_what_the_document_does(capsys: pytest.CaptureFixture[str
     assert "With speculation no choice meets it." not in text  # none was asked for
     assert "Simulated: 4 runs" in text
     assert "--schedules" not in text
+    assert "TTFT p95" in text
+    assert "$" not in text
+
+
+def test_latencies_that_no_limit_names_are_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*ASKED[:-3], "--workers", "1", "--tpot-p95", "30ms", "--what-if", "--loads", "20,30", "--growth", "20"]
+    words[words.index("a100-80gb,l40s")] = "a100-80gb"
+    assert main([*words, "--months", "1", "--no-what-if"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"TTFT p95 is [\d.]+ m?s, TPOT p95 [\d.]+ ms\.", text)
+    assert "left out" not in text  # nothing was
+    assert "$" not in text
+
+
+def test_a_named_drafters_acceptance_may_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As for tune: of the one drafter that is named; of several it is not clear whose it would be."""
+    law = tmp_path / "law.yaml"
+    law.write_text("kind: constant\nrate: 0.9\n")
+    asked = [*ASKED, *SLO, "--draft-tokens", "2", "--set", f"speculation.acceptance={law}"]
+    assert main([*asked, "--drafter", "eagle-3", "--json"]) == 0
+    options = json.loads(capsys.readouterr().out)["options"]
+    lengths = {one["verdict"]["acceptance_length"] for one in options if one["drafter"] == "eagle3"}
+    assert lengths == {pytest.approx(1 + 0.9 + 0.81, rel=0.02)}
+    assert main([*asked, "--drafter", "eagle-3,ngram"]) == 2
+    assert "--set speculation is of one drafter and --drafter names 2; name one" in capsys.readouterr().err
 
 
 def test_several_drafters_are_ranked_by_their_own_publications(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ASKED, *SLO, "--drafter", "eagle-3,ngram", "--draft-tokens", "2"]) == 0
-    assert "Acceptance of eagle3, ngram is that of their own publications" in " ".join(capsys.readouterr().out.split())
+    assert (
+        "Acceptance of eagle3 (MT-bench), ngram (Spec-Bench, Vicuna-7B) is that of their own publications"
+        in " ".join(capsys.readouterr().out.split())
+    )
     assert main([*ASKED, *SLO, "--drafter", "ngram", "--draft-tokens", "2"]) == 0
     assert "their own publications" not in capsys.readouterr().out
 

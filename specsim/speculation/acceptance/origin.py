@@ -30,14 +30,24 @@ REASON: dict[Basis, str] = {
 
 
 class Origin(Validated):
-    """``basis``: counted on the workload in question, printed for another, or assumed; ``source`` says where."""
+    """``basis``: counted on the workload in question, printed for another, or assumed; ``source`` says where.
+
+    ``data`` and ``target``: which prompts and model those were; None: not told.
+    """
 
     basis: Basis = "measured"
     source: str = "the scenario"
+    data: str | None = None
+    target: str | None = None
 
     def spread(self, *, copies: bool) -> float:
         """One standard deviation of the log of accepted tokens."""
         return SPREAD_OF_COPIES if copies and self.basis != "measured" else SPREAD[self.basis]
+
+    def counted_on(self) -> str:
+        """``HumanEval, Llama-3.1-8B``: its data and its target, or that they are not told; of one assumed, that."""
+        known = [one for one in (self.data, self.target) if one is not None]
+        return "assumed" if self.basis == "assumed" else ", ".join(known) or "data not told"
 
     def sentence(self) -> str:
         """``cited for another target or other data (vLLM pull request 26498)``."""

@@ -114,7 +114,7 @@ class LayerIndexedAcceptance(PositionLaw):
 def _first(rates: tuple[float, ...], draft_tokens: int, what: str) -> Floats:
     if draft_tokens > len(rates):
         raise InvalidInput(
-            f"acceptance gives {len(rates)} {what} and {draft_tokens} tokens are drafted; "
-            "add rates or lower max_draft_tokens"
+            f"acceptance gives {len(rates)} {what} and {draft_tokens} tokens are drafted; draft {len(rates)} at most "
+            "(--draft-tokens, in a file speculation.max_draft_tokens), or add rates"
         )
     return np.asarray(rates[:draft_tokens], dtype=np.float64)

@@ -32,7 +32,7 @@ class RecallAcceptance(AcceptanceLaw):
         """The tree that ``draft_tokens`` nodes form. Raises InvalidInput if more are asked than the tree has."""
         if isinstance(self.tree, tuple):
             if draft_tokens > len(self.tree):
-                raise InvalidInput(f"{draft_tokens} nodes of a tree of {len(self.tree)}; lower max_draft_tokens")
+                raise InvalidInput(f"{draft_tokens} nodes of a tree of {len(self.tree)}; lower --draft-tokens")
             return DraftTree(self.tree[:draft_tokens])
         return chain(draft_tokens) if self.tree == "chain" else _optimal(self.table, draft_tokens)
 

@@ -68,7 +68,7 @@ class TraceAcceptance(AcceptanceLaw):
         if draft_tokens > self.cap:
             raise InvalidInput(
                 f"{draft_tokens} tokens are drafted and the acceptance trace was recorded up to {self.cap}; "
-                "lower max_draft_tokens or record it with a higher cap"
+                "lower --draft-tokens or record it with a higher cap"
             )
         if draft_tokens not in self._survival:
             accepted = np.concatenate(self.replay(draft_tokens))

@@ -27,6 +27,7 @@ ABOUT = {
     "policy",
     "stop",
     "acceptance",
+    "acceptance_on",
     "figures",
     "unknown",
     "max_position",
@@ -67,12 +68,14 @@ class StopRule(Validated):
 
 class DefaultAcceptance(Validated):
     """The law taken where a scenario gives none. ``basis``: printed by its source, counted by this project, or assumed
-    by an analogy that ``source`` states.
+    by an analogy that ``source`` states. ``data`` and ``target``: what it was counted on; None: not told.
     """
 
     law: Acceptance
     basis: Literal["cited", "measured", "assumed"]
     source: str
+    data: str | None = None
+    target: str | None = None
 
 
 class Footprint(Validated):
@@ -140,6 +143,7 @@ class DraftProgram(Validated):
     policy: dict[str, Any] | None = None  # where a scenario gives none; None: always draft_tokens
     stop: StopRule | None = None
     acceptance: DefaultAcceptance | None = None
+    acceptance_on: tuple[DefaultAcceptance, ...] = ()  # in its place on the target that each names
     figures: dict[str, str] = Field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
