@@ -11,7 +11,7 @@ from specsim.interop.gpu_prices import price_of
 from specsim.planning.plan.answer import PlanAnswer, plan_answer
 from specsim.planning.plan.growth import Growth
 from specsim.planning.plan.named import Named
-from specsim.scenario import Asked
+from specsim.scenario import Asked, Scenario
 
 
 @checked
@@ -50,8 +50,8 @@ def plan(
     >>> found.plan.best.size.verdict.met
     True
     """
-    if len(drafters) == 1 and "drafter" not in words:  # the question's own, so that words may say more of it
-        words["drafter"], drafters = drafters[0], ()
+    if len(drafters) == 1 and "drafter" not in words and not isinstance(scenario, Scenario):
+        words["drafter"], drafters = drafters[0], ()  # the question's own, so that words may say more of it
     named = Named(
         gpus=gpus,
         tensor_parallel=tps or _one(words.get("tp")),

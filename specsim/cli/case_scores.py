@@ -45,17 +45,17 @@ def print_case(scores: Sequence[Score]) -> None:
     for one in maps:
         out.print(f"\n[bold]{one.drafter}[/bold]")
         for sheet in (cell_sheet(one), regret_sheet(one.told), *where_sheets(one.parts), *speedup_sheets(one)):
-            out.print(sheet.table(out.width))
+            out.print(sheet.fitted(out.width))
         _print_lines([*map_lines(one), *speedup_lines([one])])
     for score in served:
         for sheet in served_sheets(score):
-            out.print(sheet.table(out.width))
+            out.print(sheet.fitted(out.width))
         _print_lines(served_lines(score))
     if len(maps) > 1:
         out.print("\n[bold]all drafters[/bold]")
         everything = [cell for one in maps for cell in one.parts]
         for sheet in (maps_sheet(maps, by="drafter", title="by drafter"), *where_sheets(everything, ", all drafters")):
-            out.print(sheet.table(out.width))
+            out.print(sheet.fitted(out.width))
         _print_lines([*together_lines(maps), *speedup_lines(maps)])
 
 
@@ -63,13 +63,13 @@ def print_all(scores: Sequence[Score]) -> None:
     """A line a case, and all of them together."""
     out, maps, (_, served) = console(), imposed_maps(scores), _maps_and_served(scores)
     if maps:
-        out.print(maps_sheet(maps, by="case", title="round times, acceptance imposed").table(out.width))
-        out.print(maps_sheet(maps, by="drafter", title="the same by drafter").table(out.width))
+        out.print(maps_sheet(maps, by="case", title="round times, acceptance imposed").fitted(out.width))
+        out.print(maps_sheet(maps, by="drafter", title="the same by drafter").fitted(out.width))
         _print_lines(together_lines(maps))
     if served:
-        out.print(served_cases_sheet(served).table(out.width))
+        out.print(served_cases_sheet(served).fitted(out.width))
         for sheet, lines in together_sheets(served):
-            out.print(sheet.table(out.width))
+            out.print(sheet.fitted(out.width))
             _print_lines(lines)
     _print_lines(["every cell and load of a case: specsim validate CASE; drawn: --plot FILE.html; figures: --json"])
 

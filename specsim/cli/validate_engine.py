@@ -55,7 +55,7 @@ def validate_on_engine(
         return
     screen = console()
     for sheet in (speedup_sheet(score), regret_sheet(score.told)):
-        screen.print(sheet.table(screen.width))
+        screen.print(sheet.fitted(screen.width))
     for line in (*speedup_lines([score]), _told_line(score)):
         screen.print(line, markup=False)
 

@@ -35,7 +35,7 @@ def validate_gpu(study: str | None, *, rows: bool, as_json: bool) -> None:
     for split in SPLITS:
         for sheet in split_sheets(scores, split):
             told = sheet.grouped() if sheet.header[0] == "study" else sheet
-            out.print(told.table(out.width))
+            out.print(told.fitted(out.width))
     lines = [line for split in SPLITS for line in decision_lines(scores, split)]
     for line in [*lines, *unpredicted_lines(scores)]:
         out.print(line, markup=False)

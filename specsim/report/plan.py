@@ -24,7 +24,7 @@ def plan_sentences(plan: Plan, asides: Asides) -> list[str]:
     """The answer, what it is without or with drafts, and how much more load it takes."""
     best, interval, largest = plan.best, asides.interval, asides.largest
     first, *others = plan_answer_sentences(plan)
-    sentences = [first, latency_sentence(best)]
+    sentences = [first, *latency_sentence(best)]
     if interval is not None:
         doubt = "where prices and acceptance err as they may (90 %)"
         also = "also" if interval.low == interval.high else interval_ends(interval)
@@ -51,11 +51,12 @@ def plan_answer_sentences(plan: Plan) -> list[str]:
     return sentences
 
 
-def latency_sentence(option: Option) -> str:
-    """What requests wait and get, whichever of it the SLO limits."""
+def latency_sentence(option: Option) -> list[str]:
+    """What requests wait and get, whichever of it the SLO limits; TPOT is none of requests of one token."""
     run = option.size.verdict.summary
-    ttft, tpot = (format_seconds(1e-3 * run[key]) for key in ("p95_ttft_ms", "p95_tpot_ms"))
-    return f"In its last run TTFT p95 is {ttft}, TPOT p95 {tpot}."
+    known = {name: run[f"p95_{name.lower()}_ms"] for name in ("TTFT", "TPOT")}
+    told = [f"{name} p95 {format_seconds(1e-3 * value)}" for name, value in known.items() if value is not None]
+    return [f"Its last run: {', '.join(told)}."] if told else []
 
 
 def headroom_sentence(largest: LargestRate, rate_per_s: float) -> str:

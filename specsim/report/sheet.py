@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +13,7 @@ from specsim.report.markdown import aligned_table, markdown_table
 from specsim.report.narrow import narrow_table
 
 NARROWEST = 12
+BETWEEN = 2  # spaces between columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,44 @@ class Sheet:
             table.add_row(*row)
         return table
 
+    def fitted(self, width: int) -> Group:
+        """For a terminal so wide, in several tables below each other where one would tear words."""
+        return Group(*(one.table(width) for one in self.parted(width)))
+
+    def parted(self, width: int) -> list[Sheet]:
+        """Itself where it fits; else parts that do, each with the first columns, as many as tell its rows apart."""
+        names = next((index for index in range(len(self.header)) if index not in self.words), 1)
+        distinct = (n for n in range(1, names + 1) if len({tuple(row[:n]) for row in self.rows}) == len(self.rows))
+        kept = range(next(distinct, 1))
+        least = [max(map(len, " ".join(column).split()), default=0) + BETWEEN for column in self._columns()]
+        least[0] = min(least[0], NARROWEST + BETWEEN)  # a longer name is folded
+        parts, room = [list[int]()], width + BETWEEN - sum(least[index] for index in kept)
+        for index in range(len(kept), len(least)):
+            if parts[-1] and sum(least[other] for other in [*parts[-1], index]) > room:
+                parts.append([])
+            parts[-1].append(index)
+        return [self] if len(parts) == 1 else [self._part([*kept, *columns], parts, columns) for columns in parts]
+
+    def _part(self, shown: Sequence[int], parts: Sequence[object], columns: object) -> Sheet:
+        first, last = columns is parts[0], columns is parts[-1]
+        return Sheet(
+            self.title if first else f"{self.title}, continued",
+            [self.header[index] for index in shown],
+            [[row[index] for index in shown] for row in self.rows],
+            self.note if last else "",
+            [place for place, index in enumerate(shown) if index in self.words],
+        )
+
+    def _columns(self) -> list[list[str]]:
+        """Each with its heading."""
+        return [[name, *(row[index] for row in self.rows)] for index, name in enumerate(self.header)]
+
     def _widths(self, width: int) -> list[int]:
         """Of the columns: the widest is narrowed as far as its words allow until all fit; then the first one."""
-        columns = [[name, *(row[index] for row in self.rows)] for index, name in enumerate(self.header)]
+        columns = self._columns()
         widths = [max(len(line) for cell in cells for line in cell.splitlines() or [""]) for cells in columns]
         least = [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in columns]
-        room = width - 2 * (len(columns) - 1)  # two spaces between columns
+        room = width - BETWEEN * (len(columns) - 1)
         while sum(widths) > room and widths != least:
             widest = max(range(len(widths)), key=lambda index: widths[index] if widths[index] > least[index] else 0)
             widths[widest] -= 1

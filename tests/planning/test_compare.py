@@ -39,7 +39,7 @@ def test_the_best_at_the_load_comes_first(found: Comparison) -> None:
     assert found.load_batch == 4
     first = comparison_lines(found)[0]
     assert first.startswith("eagle3 with ")
-    assert "cited, not measured" in first
+    assert "cited (MT-bench), not measured" in first
 
 
 def test_figures_are_those_of_the_map_and_of_the_simulation(found: Comparison) -> None:

@@ -47,3 +47,23 @@ def test_a_name_is_said_once_above_its_rows() -> None:
     assert grouped.header == ["study, figure", "error"]
     assert [row[0].strip() for row in grouped.rows] == ["one", "p50", "p95", "two", "p50"]
     assert [row[1] for row in grouped.rows] == ["", "1%", "2%", "", "3%"]
+
+
+@pytest.mark.parametrize("columns", [3, 9, 14])
+def test_no_word_is_torn_however_many_columns_there_are(columns: int) -> None:
+    """Those that do not fit beside each other follow below, with what tells the rows apart."""
+    names = [f"metric-{n}" for n in range(columns)]
+    rows = [
+        [load, run, *(f"+{n}.{n}% (381%)?" for n in range(columns))]
+        for load in ("poisson-80", "gamma-30")
+        for run in ("k2", "off")
+    ]
+    screen = Console(width=80, file=io.StringIO())
+    screen.print(Sheet("errors", ("load", "run", *names), rows, "a note", words=range(2)).fitted(80))
+    text = screen.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    words = text.split()
+    assert {*names, "+0.0%"} <= {*words}
+    assert words.count("(381%)?") == 4 * columns
+    assert words.count("poisson-80") == 2 * words.count("load")
+    assert text.count("a note") == 1
