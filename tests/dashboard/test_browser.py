@@ -99,6 +99,7 @@ def test_a_user_asks_changes_takes_along_and_shares(page: Any, address: str, tmp
     chosen(page, "Tensor parallel", "4")
     second = simulated(page, rate="4", tpot="40ms", told="speculation on: SLO met")
     assert second != first
+    still(page)
     page.get_by_role("button", name="Tune vllm").click()
     schedule = downloaded(page, "Engine configuration", tmp_path / "speculation.sh")
     assert schedule.startswith("vllm serve ")
@@ -133,6 +134,6 @@ def test_a_user_gives_files_and_a_command(page: Any) -> None:
     settled(page)
     page.get_by_role("textbox", name="Or an engine's command line").fill(COMMAND)
     page.keyboard.press("Control+Enter")
-    page.wait_for_timeout(500)
+    still(page)
     page.get_by_role("button", name="Read it").click()
     page.get_by_text("Llama-3.3-70B on 4 x").first.wait_for()
