@@ -74,27 +74,28 @@ def import_(
     ] = None,
 ) -> None:
     """Make a compact profile of another project's measured tables, tested on rows that it does not keep."""
-    from specsim.interop import aiconfigurator
+    from specsim.interop.aiconfigurator.profile import SEED, ceilings_of, header_of, plan_of, preset_of
+    from specsim.interop.aiconfigurator.tables import data_folder, read_tables
     from specsim.profiles.store import write_profile
     from specsim.specs.catalog import load_hardware
     from specsim.surfaces.selection import select_rows
 
     if source != "aiconfigurator":
         raise unknown_name("source", source, ["aiconfigurator"])
-    plan = aiconfigurator.plan_of(rows, _counts(keep or []))
-    hardware = load_hardware(gpu or aiconfigurator.preset_of(system))
-    ceilings = aiconfigurator.ceilings_of(hardware)
-    folder = aiconfigurator.data_folder(data)
-    tables = aiconfigurator.read_tables(folder, system, backend, version, ceilings)
+    plan = plan_of(rows, _counts(keep or []))
+    hardware = load_hardware(gpu or preset_of(system))
+    ceilings = ceilings_of(hardware)
+    folder = data_folder(data)
+    tables = read_tables(folder, system, backend, version, ceilings)
     found = select_rows(
         tables.rows,
         ceilings,
         plan,
         tables.label,
-        aiconfigurator.SEED,
+        SEED,
         progress=lambda name: messages().print(f"choosing {name}"),
     )
-    header = aiconfigurator.header_of(tables, hardware, found.heldout)
+    header = header_of(tables, hardware, found.heldout)
     write_profile(out, header, found.rows)
     read = sum(len(members) for members in tables.rows.values())
     messages().print(
@@ -159,7 +160,7 @@ def check(
         found = disagreement(profile, load_profile(against))
         title = f"{profile.name} against {against}: |ratio - 1| where both interpolate"
     elif source is not None:
-        from specsim.interop.aiconfigurator import check_against_tables
+        from specsim.interop.aiconfigurator.profile import check_against_tables
 
         found = check_against_tables(profile, source)
         title = f"{profile.name} on the test rows of its source"

@@ -1,1 +1,1 @@
-"""Formats of outside systems, one file each."""
+"""Formats of outside systems, one file or folder each."""

@@ -12,7 +12,14 @@ import pytest
 pyarrow = pytest.importorskip("pyarrow", reason="needs the import extra")
 
 from specsim.errors import InvalidInput, MissingExtra, NoAnswer  # noqa: E402
-from specsim.interop import aiconfigurator as aic  # noqa: E402
+from specsim.interop.aiconfigurator.profile import (  # noqa: E402
+    ceilings_of,
+    check_against_tables,
+    header_of,
+    plan_of,
+    preset_of,
+)
+from specsim.interop.aiconfigurator.tables import Tables, data_folder, read_tables  # noqa: E402
 from specsim.profiles.schema import Row  # noqa: E402
 from specsim.profiles.store import load_profile, write_profile  # noqa: E402
 from specsim.specs.catalog import load_hardware  # noqa: E402
@@ -21,8 +28,8 @@ from specsim.surfaces.row_groups import row_groups  # noqa: E402
 from specsim.surfaces.selection import select_rows  # noqa: E402
 
 H200 = load_hardware("h200")
-CEILINGS = aic.ceilings_of(H200)
-PLAN = aic.plan_of(300)
+CEILINGS = ceilings_of(H200)
+PLAN = plan_of(300)
 BW, FLOPS = CEILINGS.copy_bytes_per_s, CEILINGS.flops_per_s["bfloat16"]
 
 
@@ -93,7 +100,7 @@ def tables(tmp_path: Path) -> Path:
 
 
 def test_tables_become_rows_in_seconds(tables: Path) -> None:
-    found = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
+    found = read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
     assert (found.version, found.backend) == ("0.24.0", "vllm")
     gemm = {(row.shape, row.dtype): row for row in found.rows["gemm"]}
     assert set(gemm) == {((1.0, 4096.0, 4096.0), "bfloat16"), ((16.0, 4096.0, 4096.0), "fp8")}
@@ -125,7 +132,7 @@ def test_fp8_rows_are_without_the_quantisation_that_engines_do_elsewhere(tables:
     ])  # fmt: skip
     rows = {
         (row.dtype, row.shape): row.median_s
-        for row in aic.read_tables(tables, "h200_sxm", "vllm", "0.9.0", CEILINGS).rows["gemm"]
+        for row in read_tables(tables, "h200_sxm", "vllm", "0.9.0", CEILINGS).rows["gemm"]
     }
     for shape in shapes[:2]:
         assert rows["bfloat16", shape] - rows["fp8", shape] == pytest.approx(1e-6)
@@ -133,7 +140,7 @@ def test_fp8_rows_are_without_the_quantisation_that_engines_do_elsewhere(tables:
 
 
 def moe_of(folder: Path, dtype: str) -> list[tuple[str, float]]:
-    rows = aic.read_tables(folder, "h200_sxm", "vllm", None, CEILINGS).rows["moe"]
+    rows = read_tables(folder, "h200_sxm", "vllm", None, CEILINGS).rows["moe"]
     return [(row.source, row.median_s) for row in rows if row.dtype == dtype]
 
 
@@ -141,11 +148,11 @@ def test_a_format_is_read_from_the_table_whose_rows_are_kernels(tables: Path) ->
     """vLLM's blocks of FP8 were launched one by one; SGLang's come first, TensorRT-LLM's where it has none."""
     own = "h200_sxm/gemm/vllm/0.24.0/gemm_perf.parquet"
     write(tables, own, [gemm_record(16, 4096, 4096), gemm_record(16, 4096, 4096, "fp8_block", 9.0)])
-    found = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
+    found = read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
     assert {row.dtype for row in found.rows["gemm"]} == {"bfloat16"}
     for home, source in (("trtllm/1.3.0rc20", "trtllm 1.3.0rc20"), ("sglang/0.5.14", "sglang 0.5.14")):
         write(tables, f"h200_sxm/gemm/{home}/gemm_perf.parquet", [gemm_record(16, 4096, 4096, "fp8_block")])
-        rows = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["gemm"]
+        rows = read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["gemm"]
         assert [row.source for row in rows if row.dtype == "fp8-block"] == [source]
 
 
@@ -164,7 +171,7 @@ def test_a_split_that_engines_refuse_is_not_read(tables: Path) -> None:
     write(tables, "h200_sxm/moe/vllm/0.24.0/moe_perf.parquet", [
         *odd, moe_record(moe_dtype="fp8", inter_size=704, latency=2.0),
     ])  # fmt: skip
-    rows = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["moe"]
+    rows = read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["moe"]
     assert {(row.dtype, row.shape[2]) for row in rows} == {("bfloat16", 88.0), ("fp8", 176.0)}
 
 
@@ -182,7 +189,7 @@ def test_what_triton_reads_of_narrow_caches_is_left_out_where_another_library_re
     write(tables, "h200_sxm/attention/vllm/0.24.0/generation_attention_perf.parquet", [
         attention_record(1, 511, kv_cache_dtype="fp8")
     ])  # fmt: skip
-    rows = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["attention"]
+    rows = read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["attention"]
     assert {row.kernel for row in rows if row.dtype == "fp8"} == read
     assert "triton_attn" in {row.kernel for row in rows if row.dtype == "bfloat16"}
 
@@ -196,14 +203,14 @@ def test_products_of_one_row_that_take_much_longer_than_of_two_are_not_read(
         gemm_record(m, size, size, dtype, factor if m == 1 else 1.0)
         for m in (1, 2, 4) for size in (1024, 4096) for dtype in ("bfloat16", "fp8")
     ])  # fmt: skip
-    rows = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["gemm"]
+    rows = read_tables(tables, "h200_sxm", "vllm", None, CEILINGS).rows["gemm"]
     assert {row.shape[0] for row in rows if row.dtype == "fp8"} == read
     assert {row.shape[0] for row in rows if row.dtype == "bfloat16"} == {1.0, 2.0, 4.0}
 
 
 def test_what_cannot_be_true_is_rejected_and_counted(tables: Path) -> None:
     """2 x 4096 x 4096 in 16 bits takes 7 us from memory; 0.015 us is faster than any cache. A negative time too."""
-    found = aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
+    found = read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
     assert found.rejected["gemm"] == 2
     assert found.skipped == {"gemm": 1, "attention": 1, "moe": 2, "collective": 1}
 
@@ -220,33 +227,33 @@ def test_unknown_names_are_one_line_with_near_ones(
     tables: Path, system: str, backend: str, version: str | None, message: str
 ) -> None:
     with pytest.raises(InvalidInput, match=message) as caught:
-        aic.read_tables(tables, system, backend, version, CEILINGS)
+        read_tables(tables, system, backend, version, CEILINGS)
     assert "\n" not in str(caught.value)
 
 
 def test_other_faults_are_one_line(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidInput, match="there is no folder"):
-        aic.data_folder(tables / "nowhere")
+        data_folder(tables / "nowhere")
     with pytest.raises(InvalidInput, match="name one with --gpu"):
-        aic.preset_of("tpu")
+        preset_of("tpu")
     broken = tables / "h200_sxm/gemm/vllm/0.24.0/gemm_perf.parquet"
     write(tables, str(broken.relative_to(tables)), [{"m": 1, "n": 2, "latency": 1.0}])
     with pytest.raises(InvalidInput, match="column 'gemm_dtype' is missing"):
-        aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
+        read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
     broken.write_bytes(b"not parquet")
     with pytest.raises(InvalidInput, match="not a parquet table"):
-        aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
+        read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
     write(tables, "l40s/gemm/vllm/1.0.0/gemm_perf.parquet", [gemm_record(1, 64, 64, "nvfp4")])
     with pytest.raises(NoAnswer, match="holds no vllm"):
-        aic.read_tables(tables, "l40s", "vllm", None, CEILINGS)
-    monkeypatch.setattr(aic, "find_spec", lambda name: None)
+        read_tables(tables, "l40s", "vllm", None, CEILINGS)
+    monkeypatch.setattr("specsim.interop.aiconfigurator.tables.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="aiconfigurator-core is not installed"):
-        aic.data_folder(None)
+        data_folder(None)
     with pytest.raises(MissingExtra, match="pyarrow is not installed"):
-        aic.read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
+        read_tables(tables, "h200_sxm", "vllm", None, CEILINGS)
 
 
-def noisy_tables() -> aic.Tables:
+def noisy_tables() -> Tables:
     """GEMMs of the made-up machine with 4 % of noise."""
     rng = np.random.default_rng(0)
     sizes = (64, 128, 256, 512, 1024, 2048, 3072, 4096, 8192, 16384)
@@ -255,7 +262,7 @@ def noisy_tables() -> aic.Tables:
             seconds("gemm", (m, n, k)) * float(np.exp(0.04 * rng.normal())), None, None, None, "made 1")
         for m, n, k in itertools.product((1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096), sizes, sizes)
     ]  # fmt: skip
-    return aic.Tables("h200_sxm", "made", "1", {"gemm": rows})
+    return Tables("h200_sxm", "made", "1", {"gemm": rows})
 
 
 def test_a_study_keeps_test_and_calibration_rows_out_and_covers_what_it_promises() -> None:
@@ -296,13 +303,13 @@ def test_an_imported_profile_can_be_checked_against_its_source(tmp_path: Path) -
         gemm_record(*(int(x) for x in row.shape)) | {"latency": 1e3 * row.median_s} for row in tables.rows["gemm"]
     ]
     write(tmp_path, "data/h200_sxm/gemm/made/1/gemm_perf.parquet", records)
-    read = aic.read_tables(tmp_path / "data", "h200_sxm", "made", None, CEILINGS)
+    read = read_tables(tmp_path / "data", "h200_sxm", "made", None, CEILINGS)
     found = select_rows(read.rows, CEILINGS, PLAN, read.label, 5)
-    write_profile(tmp_path / "p", aic.header_of(read, H200, found.heldout), found.rows)
+    write_profile(tmp_path / "p", header_of(read, H200, found.heldout), found.rows)
     profile = load_profile(f"{tmp_path / 'p'}/")
     assert profile.header.backend == "made 1"
     assert "Apache-2.0" in profile.header.attribution
-    again = aic.check_against_tables(profile, tmp_path / "data")["gemm bfloat16"]
+    again = check_against_tables(profile, tmp_path / "data")["gemm bfloat16"]
     stated = found.heldout["gemm bfloat16"]
     assert again.n == stated.n
     assert again.median == pytest.approx(stated.median, abs=1e-4)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from specsim.errors import InvalidInput, NoAnswer
-from specsim.interop.aiconfigurator import NARROW
+from specsim.interop.aiconfigurator.profile import NARROW
 from specsim.profiles import store
 from specsim.profiles.rows import append_rows, read_rows
 from specsim.profiles.schema import SHAPE_COLUMNS, Ceilings, HeldoutError, Probe, ProfileHeader, Row
