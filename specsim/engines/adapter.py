@@ -154,9 +154,12 @@ def longest_sequence(scenario: Scenario) -> int:
 
 
 def stated_limits(scenario: Scenario) -> dict[str, Any]:
-    """Fields of EngineLimits that the scenario states: the engine has its own defaults for the rest."""
+    """Fields of EngineLimits that the scenario states, but for the longest sequence, which every server is told.
+
+    The engine has its own defaults for the rest.
+    """
     fields: dict[str, Any] = scenario.stated_engine.model_dump(
-        exclude_unset=True, exclude={"kind", "version"}, mode="json"
+        exclude_unset=True, exclude={"kind", "version", "max_model_len"}, mode="json"
     )
     return fields
 

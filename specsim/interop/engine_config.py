@@ -212,11 +212,6 @@ def speculation_fields(config: EngineConfig) -> dict[str, Any]:
     return fields
 
 
-def engine_fields(config: EngineConfig) -> dict[str, Any]:
-    """The ``engine`` mapping of a scenario: the limits that the config states."""
-    return dict(config.limits)
-
-
 def config_from_fields(
     speculation: Mapping[str, Any], engine: Mapping[str, Any], *, draft_model: str | None = None
 ) -> EngineConfig:

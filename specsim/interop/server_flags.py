@@ -6,7 +6,7 @@ Every flag is accounted for: read, known and not modelled, without bearing on sp
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -135,12 +135,12 @@ def _own_values(flag: str, values: tuple[str, ...], table: FlagTable) -> int:
 
 def read_flags(command: Command, table: FlagTable) -> ReadFlags:
     """The fields of a command whose flags are spelled out. Raises InvalidInput for a value of another kind."""
-    found = ReadFlags(model=command.value(table.model), notes=command.notes())
-    for section, flags in (("engine", table.engine), ("deployment", table.deployment)):
-        for flag, read in flags.items():
-            value = _value(command, flag, read.kind)
-            if value is not None:
-                getattr(found, section)[read.field] = value
+    found = ReadFlags(
+        stated_fields(command, table.engine),
+        stated_fields(command, table.deployment),
+        command.value(table.model),
+        command.notes(),
+    )
     told = {"known, and not modelled": table.not_modelled, "without bearing on speed": table.irrelevant}
     told |= {"": tuple(table.known())}  # read
     groups: dict[str, list[str]] = {why: [] for why in (*told, "unknown to specsim")}
@@ -156,6 +156,29 @@ def read_flags(command: Command, table: FlagTable) -> ReadFlags:
             f"set in the environment, and not modelled: {', '.join(shown(one)[1:-1] for one in unread)}"
         )
     return found
+
+
+def stated_fields(command: Command, flags: Mapping[str, ReadFlag]) -> dict[str, Any]:
+    """The fields that these of a command's flags set. Raises InvalidInput for a value of another kind."""
+    return {
+        read.field: value for flag, read in flags.items() if (value := _value(command, flag, read.kind)) is not None
+    }
+
+
+def written_flags(fields: Mapping[str, Any], flags: Mapping[str, ReadFlag]) -> list[str]:
+    """These fields as a command line's words, in the order of the flags; those that no flag sets are left out."""
+    words = list[str]()
+    for flag, read in flags.items():
+        value = fields.get(read.field)
+        if value is None:
+            continue
+        if read.kind == "switch":
+            words.append(flag if value else f"--no-{flag.removeprefix('--')}")
+        elif read.kind == "off":
+            words += [] if value else [flag]
+        else:
+            words += [flag, *map(str, value if read.kind == "integers" else (value,))]
+    return words
 
 
 def _is_speculative(flag: str) -> bool:

@@ -1,5 +1,5 @@
-"""SGLang's speculation flags, read and written; the adaptive JSON that a batch-size schedule becomes is in
-sglang_adaptive.
+"""SGLang's speculation flags, read and written: the draft's shape is in sglang_shape, the adaptive JSON that a
+batch-size schedule becomes in sglang_adaptive.
 
 Rules restated from sgl-project/sglang: ``srt/arg_groups/fields/spec.py`` (commit 015c872) and
 ``srt/arg_groups/speculative_hook.py`` (004c82e). ``--speculative-num-draft-tokens`` counts verified tokens, the root
@@ -15,7 +15,6 @@ from typing import Any
 from specsim.errors import InvalidInput, NoAnswer, unknown_name
 from specsim.interop.command_line import Command, read_command
 from specsim.interop.engine_config import (
-    EagleTree,
     EngineConfig,
     EngineText,
     kept_notes,
@@ -31,6 +30,7 @@ from specsim.interop.sglang_adaptive import (
     tier_fields,
     tiers_text,
 )
+from specsim.interop.sglang_shape import read_shape, shape_options, speculative_number
 from specsim.json_file import read_json_object
 from specsim.named_files import file_named
 from specsim.specs.yaml_file import build
@@ -48,7 +48,6 @@ _METHODS = {
     "DFLASH": "dflash",
     "DSPARK": "dspark",
 }
-_EAGLE_FAMILY = {"eagle", "eagle3", "mtp", "draft_model"}
 _ADAPTIVE = {"eagle", "eagle3", "mtp"}
 _READ = {
     "algorithm", "draft-model-path", "draft-model", "num-steps", "eagle-topk", "num-draft-tokens", "dflash-block-size",
@@ -78,7 +77,7 @@ def read_sglang(source: str | Sequence[str], adaptive: Mapping[str, Any] | None 
     notes = command.notes()
     method = _method(command, notes)
     tiers, knobs = _adaptive_tiers(command, method, adaptive, notes)
-    longest, tree = (None, None) if tiers else _shape(method, command, notes)
+    longest, tree = (None, None) if tiers else read_shape(method, command, notes)
     fields: dict[str, Any] = {
         "engine": "sglang",
         "method": method,
@@ -89,7 +88,7 @@ def read_sglang(source: str | Sequence[str], adaptive: Mapping[str, Any] | None 
     if (graphs := command.numbers("--cuda-graph-bs-decode", "--cuda-graph-bs")) is not None:
         fields["graph_batch_sizes"] = tuple(sorted(graphs))
     if tiers:
-        fields |= tier_fields(tiers, _number(command, "num-steps"), fields.get("graph_batch_sizes") or ())
+        fields |= tier_fields(tiers, speculative_number(command, "num-steps"), fields.get("graph_batch_sizes") or ())
     fields["acceptance_rates"] = _acceptance(command, tree.num_steps if tree else fields["num_speculative_tokens"])
     fields["limits"] = _limits(command, notes)
     fields["kept"] = _kept(command) | ({"speculative_adaptive_config": knobs} if knobs else {})
@@ -116,7 +115,7 @@ def write_sglang(config: EngineConfig) -> EngineText:
         files[FILE] = tiers_text(config, tiers)
         notes += padding_notes(tiers, config.graph_batch_sizes)
     else:
-        options |= _static_options(config, tiers[0].choices[0])
+        options |= shape_options(config, tiers[0].choices[0])
     words = [word for name, value in options.items() for word in _words(f"--speculative-{name}", value)]
     kept = config.kept if config.engine == "sglang" else {}
     words += [
@@ -136,11 +135,6 @@ def changes_with_batch(method: str) -> bool:
 
 def _flag(command: Command, *names: str) -> str | None:
     return command.value(*(f"--speculative-{name}" for name in names))
-
-
-def _number(command: Command, name: str) -> int | None:
-    value = command.number(f"--speculative-{name}")
-    return None if value is None else int(value)
 
 
 def _dashed(name: str) -> str:
@@ -171,55 +165,6 @@ def _method(command: Command, notes: list[str]) -> str:
     return _METHODS[name]
 
 
-def _shape(method: str, command: Command, notes: list[str]) -> tuple[int | None, EagleTree | None]:
-    """(drafts of a round, the tree they form if it branches)."""
-    nodes, flag = _number(command, "num-draft-tokens"), "--speculative-num-draft-tokens"
-    if method in _EAGLE_FAMILY:
-        return _eagle_shape(method, nodes, command, notes)
-    if method == "ngram":
-        nodes, topk = nodes or 12, _number(command, "ngram-max-bfs-breadth") or 10
-        steps = _number(command, "num-steps") or max(1, nodes // topk)
-        return nodes - 1, None if topk == 1 else _tree(topk, steps, nodes)
-    extra = 1 if method == "dspark" else 0  # a DFlash block holds the root, a DSpark block does not
-    block = _number(command, f"{method}-block-size")
-    if block is not None and nodes is not None and nodes != block + extra:
-        raise InvalidInput(f"{flag} is {nodes} and the {method} block needs {block + extra}; keep one of them")
-    verified = nodes if block is None else block + extra
-    if verified is None:
-        notes.append(f"{method} takes its block size from the draft checkpoint; state {flag}")
-        return None, None
-    if verified < 2:
-        raise InvalidInput(f"{flag} is {verified}; it counts the root, so it should be at least 2")
-    return verified - 1, None
-
-
-def _eagle_shape(
-    method: str, nodes: int | None, command: Command, notes: list[str]
-) -> tuple[int | None, EagleTree | None]:
-    steps, topk = _number(command, "num-steps"), _number(command, "eagle-topk")
-    if steps is None and (topk is not None or nodes is not None):
-        raise InvalidInput("SGLang refuses topk or draft tokens without --speculative-num-steps; add it")
-    if steps is None and method != "draft_model":
-        notes.append("SGLang chooses the draft's shape by the target's architecture; state --speculative-num-steps")
-        return None, None
-    if steps is None:
-        return 3, None
-    if topk is None:
-        raise InvalidInput("--speculative-num-steps needs --speculative-eagle-topk; write 1 for a chain")
-    if topk == 1:
-        if nodes not in (None, steps + 1):
-            notes.append(f"SGLang sets --speculative-num-draft-tokens to {steps + 1} where topk is 1")
-        return steps, None
-    if nodes is None:
-        raise InvalidInput(f"a tree of topk {topk} needs --speculative-num-draft-tokens; add it")
-    return nodes - 1, _tree(topk, steps, nodes)
-
-
-def _tree(topk: int, steps: int, nodes: int) -> EagleTree:
-    fields = {"topk": topk, "num_steps": steps, "num_draft_tokens": nodes}
-    return build(EagleTree, fields, where="the SGLang flags")
-
-
 def _adaptive_tiers(
     command: Command, method: str, adaptive: Mapping[str, Any] | None, notes: list[str]
 ) -> tuple[tuple[Tier, ...], dict[str, Any]]:
@@ -229,7 +174,7 @@ def _adaptive_tiers(
         if path is not None:
             notes.append("--speculative-adaptive-config does nothing without --speculative-adaptive")
         return (), {}
-    topk = _number(command, "eagle-topk")
+    topk = speculative_number(command, "eagle-topk")
     if method not in _ADAPTIVE or topk not in (None, 1):
         notes.append("SGLang adapts only EAGLE, EAGLE3 and NEXTN with topk 1: its static settings count")
         return (), {}
@@ -240,7 +185,7 @@ def _adaptive_tiers(
     tiers, knobs = read_tiers(
         read_json_object(file_named(where), "SGLang's adaptive JSON") if adaptive is None else adaptive, where
     )
-    steps, union = _number(command, "num-steps"), sorted({k for tier in tiers for k in tier.choices})
+    steps, union = speculative_number(command, "num-steps"), sorted({k for tier in tiers for k in tier.choices})
     if steps is not None and steps not in union:
         raise InvalidInput(
             f"--speculative-num-steps is {steps} and the candidates of {where} are {union}; name one of them"
@@ -253,18 +198,6 @@ def _tiers(config: EngineConfig) -> tuple[tuple[Tier, ...], int | None]:
     if isinstance(config.policy, TieredPolicy):
         return config.policy.tiers, config.policy.initial
     return tuple(Tier(first_batch=first, choices=(k,)) for first, k in used_steps(config, "SGLang")), None
-
-
-def _static_options(config: EngineConfig, k: int) -> dict[str, Any]:
-    tree = config.tree
-    if config.method in _EAGLE_FAMILY:
-        shape = (k, 1, k + 1) if tree is None else (tree.num_steps, tree.topk, tree.num_draft_tokens)
-        return dict(zip(("num-steps", "eagle-topk", "num-draft-tokens"), shape, strict=True))
-    if config.method == "ngram":
-        topk = 1 if tree is None else tree.topk
-        nodes = {"num-draft-tokens": k + 1 if tree is None else tree.num_draft_tokens, "ngram-max-bfs-breadth": topk}
-        return nodes if tree is None else nodes | {"num-steps": tree.num_steps}
-    return {"dspark-block-size": k} if config.method == "dspark" else {"num-draft-tokens": k + 1}
 
 
 def _adaptive_options(config: EngineConfig, tiers: Sequence[Tier], initial: int | None) -> dict[str, Any]:

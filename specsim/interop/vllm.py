@@ -28,12 +28,12 @@ from specsim.interop.engine_config import (
     steps_ranges,
     used_steps,
 )
+from specsim.interop.server_flags import flag_table, spelled_out, stated_fields, written_flags
+from specsim.interop.vllm_old_keys import FLAG, OLD_KEYS, SCHEDULE, in_current_keys
 from specsim.json_file import parse_json, parse_json_object
 from specsim.specs.yaml_file import build
 from specsim.speculation.policy import TablePolicy
 
-_SCHEDULE = "num_speculative_tokens_per_batch_size"
-_FLAG = "--speculative-config"
 QUOTED = "quote it as '{\"method\": ...}'"
 _METHODS = (
     "draft_model", "ngram", "ngram_gpu", "eagle", "eagle3", "mtp", "medusa", "mlp_speculator", "suffix", "dflash",
@@ -51,32 +51,6 @@ _UNMODELLED = {
     "suffix_decoding_max_spec_factor", "suffix_decoding_max_tree_depth", "suffix_decoding_min_token_prob",
     "use_heterogeneous_vocab", "use_local_argmax_reduction", "xpress_topc",
 }  # fmt: skip
-_OLD_KEYS = {  # up to vLLM 0.8 each had a flag of its own
-    "speculative_model": "model",
-    "ngram_prompt_lookup_max": "prompt_lookup_max",
-    "ngram_prompt_lookup_min": "prompt_lookup_min",
-    "speculative_draft_tensor_parallel_size": "draft_tensor_parallel_size",
-    "speculative_max_model_len": "max_model_len",
-    "speculative_model_quantization": "quantization",
-    "speculative_disable_by_batch_size": "disable_by_batch_size",
-}
-_LIMITS: dict[str, tuple[str, type[int] | type[float]]] = {
-    "--max-num-seqs": ("max_num_seqs", int),
-    "--max-num-batched-tokens": ("max_num_batched_tokens", int),
-    "--block-size": ("block_size", int),
-    "--gpu-memory-utilization": ("gpu_memory_utilization", float),
-    "--num-gpu-blocks-override": ("num_kv_blocks", int),
-    "--long-prefill-token-threshold": ("long_prefill_token_threshold", int),
-    "--watermark": ("watermark", float),
-}
-_SWITCHES = {
-    "enable-chunked-prefill": "chunked_prefill",
-    "enable-prefix-caching": "prefix_caching",
-    "async-scheduling": "async_scheduling",
-    "scheduler-reserve-full-isl": "scheduler_reserve_full_isl",
-    "long-prefill-token-threshold-adaptive": "long_prefill_token_threshold_adaptive",
-}
-_POLICY = "--scheduling-policy"
 
 
 class _SpeculativeConfig(BaseModel):
@@ -108,13 +82,13 @@ def read_vllm(source: Mapping[str, Any] | str | Sequence[str]) -> EngineConfig:
     if isinstance(source, Mapping):
         content = dict(source)
     elif isinstance(source, str) and source.lstrip().startswith("{"):
-        content = parse_json_object(source, _FLAG, QUOTED)
+        content = parse_json_object(source, FLAG, QUOTED)
     else:
-        command = read_command(source)
+        command = spelled_out(read_command(source), flag_table("vllm"))
         content = _from_flags(command, told := command.notes())
-    fields, notes = _current(content)
+    fields, notes = in_current_keys(content)
     notes = [*told, *notes]
-    parsed = build(_SpeculativeConfig, fields, where=_FLAG)
+    parsed = build(_SpeculativeConfig, fields, where=FLAG)
     return _config(parsed, set(fields), command, notes)
 
 
@@ -138,13 +112,13 @@ def write_vllm(config: EngineConfig) -> EngineText:
     if config.prompt_lookup is not None:
         content["prompt_lookup_min"], content["prompt_lookup_max"] = config.prompt_lookup
     if len(steps) > 1:
-        content[_SCHEDULE] = [list(entry) for entry in steps_ranges(steps, config.limits.get("max_num_seqs"))]
+        content[SCHEDULE] = [list(entry) for entry in steps_ranges(steps, config.limits.get("max_num_seqs"))]
     if config.acceptance_rates is not None:
         content["rejection_sample_method"] = "synthetic"
         content["synthetic_acceptance_rates"] = list(config.acceptance_rates[:longest])
     if config.engine == "vllm":
         content |= config.kept
-    words = [_FLAG, json.dumps(content), *limit_flags(config.limits)]
+    words = [FLAG, json.dumps(content), *limit_flags(config.limits)]
     notes = left_out_notes(config, "vllm", "graph_batch_sizes")
     if method in _GONE:
         notes += (f"method {method} is gone in vLLM 0.33; use 0.32 or older",)
@@ -156,24 +130,24 @@ def _from_flags(command: Command, notes: list[str]) -> dict[str, Any]:
 
     vLLM makes a JSON of its own of the keys given one by one, and of two JSONs it takes the last.
     """
-    text = command.value(_FLAG, "-sc")
-    nested = {f"{_FLAG}.{key}": key for flag in command.flags if (key := flag.partition(f"{_FLAG}.")[2])}
+    text = command.value(FLAG)
+    nested = {f"{FLAG}.{key}": key for flag in command.flags if (key := flag.partition(f"{FLAG}.")[2])}
     if nested and text is not None:
-        notes.append(f"vLLM takes {', '.join(nested)} and drops the JSON of {_FLAG}")
+        notes.append(f"vLLM takes {', '.join(nested)} and drops the JSON of {FLAG}")
         text = None
-    content = {} if text is None else parse_json_object(text, _FLAG, QUOTED)
+    content = {} if text is None else parse_json_object(text, FLAG, QUOTED)
     single = {"--spec-method": "method", "--spec-model": "model", "--spec-tokens": "num_speculative_tokens"} | nested
-    old = ("num_speculative_tokens", *_OLD_KEYS)
+    old = ("num_speculative_tokens", *OLD_KEYS)
     single |= {f"--{key.replace('_', '-')}": key for key in old}
     for flag, key in single.items():
         value = command.value(flag)
         if value is None:
             continue
         if key.replace("-", "_") in content:
-            raise InvalidInput(f"{flag} and {_FLAG}'s {key} are both given; keep one")
+            raise InvalidInput(f"{flag} and {FLAG}'s {key} are both given; keep one")
         content[key] = _literal(value)
     if not content:
-        raise InvalidInput(f"the command line has no {_FLAG}; add one or give its JSON")
+        raise InvalidInput(f"the command line has no {FLAG}; add one or give its JSON")
     return content
 
 
@@ -184,39 +158,13 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _current(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The keys and values as vLLM spells them today, and what was replaced."""
-    fields, notes = dict[str, Any](), list[str]()
-    for key, value in content.items():
-        name = str(key).replace("-", "_")
-        if name in _OLD_KEYS:
-            notes.append(f"{name} is now {_OLD_KEYS[name]}")
-            name = _OLD_KEYS[name]
-        if name in fields:
-            raise InvalidInput(f"{_FLAG} gives {name} twice; keep one")
-        fields[name] = value
-    if "tensor_parallel_size" in fields:
-        raise InvalidInput(f"{_FLAG}: vLLM refuses tensor_parallel_size; write draft_tensor_parallel_size")
-    if fields.pop("disable_by_batch_size", None) is not None:
-        notes.append(f"disable_by_batch_size does nothing since vLLM 0.10 and is left out; write {_SCHEDULE}")
-    if (sampler := fields.get("rejection_sample_method")) in ("strict", "probabilistic"):
-        draft = "greedy" if sampler == "strict" else "probabilistic"
-        fields |= {"rejection_sample_method": "standard", "draft_sample_method": draft}
-        notes.append(f"rejection_sample_method {sampler} is now standard with draft_sample_method {draft}")
-    rate, k = fields.pop("synthetic_acceptance_rate", None), fields.get("num_speculative_tokens")
-    if isinstance(rate, int | float) and isinstance(k, int):
-        fields["synthetic_acceptance_length"] = 1 + rate * k
-        notes.append("synthetic_acceptance_rate is read as synthetic_acceptance_length: same mean, another spread")
-    return fields, notes
-
-
 def _config(parsed: _SpeculativeConfig, given: set[str], command: Command, notes: list[str]) -> EngineConfig:
     method, k = _method(parsed, notes), parsed.num_speculative_tokens
     if k is None and method == "suffix":
         k = parsed.suffix_decoding_max_tree_depth
         notes.append(f"num_speculative_tokens is the tree depth, {k}")
     elif k is None and method in ("ngram", "ngram_gpu", "draft_model", "pard"):
-        raise InvalidInput(f"{_FLAG}: method {method!r} needs num_speculative_tokens; add it")
+        raise InvalidInput(f"{FLAG}: method {method!r} needs num_speculative_tokens; add it")
     kept = {key: value for key, value in (parsed.model_extra or {}).items() if value is not None}
     if "suffix_decoding_max_tree_depth" in given:
         kept["suffix_decoding_max_tree_depth"] = parsed.suffix_decoding_max_tree_depth
@@ -234,7 +182,7 @@ def _config(parsed: _SpeculativeConfig, given: set[str], command: Command, notes
         "kept": kept,
         "notes": (*notes, *kept_notes(kept, _UNMODELLED, "vLLM 0.33")),
     }
-    return build(EngineConfig, fields, where=_FLAG)
+    return build(EngineConfig, fields, where=FLAG)
 
 
 def _method(parsed: _SpeculativeConfig, notes: list[str]) -> str:
@@ -246,11 +194,11 @@ def _method(parsed: _SpeculativeConfig, notes: list[str]) -> str:
         notes.append(f"method {method} is now mtp")
         method = "mtp"
     if method in ("custom_class", "extract_hidden_states"):
-        raise NoAnswer(f"{_FLAG}: method {method!r} is no drafter that specsim could know; choose another")
+        raise NoAnswer(f"{FLAG}: method {method!r} is no drafter that specsim could know; choose another")
     if method not in _METHODS:
-        raise unknown_name(f"{_FLAG} method", method, _METHODS)
+        raise unknown_name(f"{FLAG} method", method, _METHODS)
     if not model and method not in _WITHOUT_MODEL:
-        raise InvalidInput(f"{_FLAG}: method {method!r} needs model, the draft checkpoint; add it")
+        raise InvalidInput(f"{FLAG}: method {method!r} needs model, the draft checkpoint; add it")
     if method in ("draft_model", "medusa", "mlp_speculator") or (method == "mtp" and model):
         marks = (("eagle-", "eagle"), ("eagle3", "eagle3"), ("dflash", "dflash"), ("dspark", "dspark"))
         seen = next((other for mark, other in marks if mark in model.lower()), method)
@@ -260,7 +208,7 @@ def _method(parsed: _SpeculativeConfig, notes: list[str]) -> str:
     if not parsed.parallel_drafting:
         return method
     if method not in _PARALLEL:
-        raise InvalidInput(f"{_FLAG}: parallel_drafting goes with {' or '.join(_PARALLEL)}, not {method!r}; remove it")
+        raise InvalidInput(f"{FLAG}: parallel_drafting goes with {' or '.join(_PARALLEL)}, not {method!r}; remove it")
     return _PARALLEL[method]
 
 
@@ -268,7 +216,7 @@ def _schedule(parsed: _SpeculativeConfig, k: int | None, command: Command, notes
     ranges = parsed.num_speculative_tokens_per_batch_size
     if ranges is None:
         return None
-    where = f"{_FLAG}: {_SCHEDULE}"
+    where = f"{FLAG}: {SCHEDULE}"
     if not ranges:
         raise InvalidInput(f"{where} is empty; write at least one [first, last, k] or remove it")
     for first, last, drafts in ranges:
@@ -278,7 +226,7 @@ def _schedule(parsed: _SpeculativeConfig, k: int | None, command: Command, notes
                 f"write {k} or raise num_speculative_tokens"
             )
     policy = build(TablePolicy, {"ranges": tuple(sorted(ranges))}, where)
-    if (command.number("--data-parallel-size", "-dp") or 1) > 1:
+    if (command.number("--data-parallel-size") or 1) > 1:
         notes.append(f"under data parallelism vLLM drops the schedule and always drafts {k}")
         return None
     return policy
@@ -295,47 +243,31 @@ def _acceptance(parsed: _SpeculativeConfig, k: int | None) -> tuple[float, ...] 
     rates, length = parsed.synthetic_acceptance_rates, parsed.synthetic_acceptance_length
     if parsed.rejection_sample_method != "synthetic":
         if rates is not None or length is not None:
-            raise InvalidInput(f"{_FLAG}: synthetic acceptance needs rejection_sample_method 'synthetic'; add it")
+            raise InvalidInput(f"{FLAG}: synthetic acceptance needs rejection_sample_method 'synthetic'; add it")
         return None
     if (rates is None) == (length is None) or k is None:
         raise InvalidInput(
-            f"{_FLAG}: rejection_sample_method 'synthetic' needs num_speculative_tokens and one of "
+            f"{FLAG}: rejection_sample_method 'synthetic' needs num_speculative_tokens and one of "
             "synthetic_acceptance_rates and synthetic_acceptance_length"
         )
     if length is not None:
         if not 1 <= length <= k + 1:
-            raise InvalidInput(f"{_FLAG}: synthetic_acceptance_length is {length}; it should be from 1 to {k + 1}")
+            raise InvalidInput(f"{FLAG}: synthetic_acceptance_length is {length}; it should be from 1 to {k + 1}")
         return mean_length_rates(length, k)
     if len(rates or ()) != k:
-        raise InvalidInput(
-            f"{_FLAG}: synthetic_acceptance_rates has {len(rates or ())} entries; give {k}, one a draft"
-        )
+        raise InvalidInput(f"{FLAG}: synthetic_acceptance_rates has {len(rates or ())} entries; give {k}, one a draft")
     return tuple(rates or ())
 
 
 def _limits(command: Command) -> dict[str, Any]:
-    limits: dict[str, Any] = {}
-    for flag, (name, kind) in _LIMITS.items():
-        if (value := command.number(flag, kind=kind)) is not None:
-            limits[name] = value
-    for switch, name in _SWITCHES.items():
-        if f"--{switch}" in command.flags or f"--no-{switch}" in command.flags:
-            limits[name] = f"--{switch}" in command.flags
-    if (policy := command.value(_POLICY)) is not None:
-        limits["scheduling_policy"] = policy
-    sizes = command.numbers("--cudagraph-capture-sizes")
-    if sizes is not None or "--enforce-eager" in command.flags:
-        limits["graph_sizes"] = () if sizes is None or "--enforce-eager" in command.flags else sizes
+    limits = stated_fields(command, flag_table("vllm").engine)
+    if "--enforce-eager" in command.flags:
+        limits["graph_sizes"] = ()
     return limits
 
 
 def limit_flags(limits: Mapping[str, Any]) -> list[str]:
     """Fields of EngineLimits as flags of ``vllm serve``; those that vLLM has no flag for are left out."""
-    words = [word for flag, (name, _) in _LIMITS.items() if name in limits for word in (flag, str(limits[name]))]
-    words += [f"--{'' if limits[name] else 'no-'}{switch}" for switch, name in _SWITCHES.items() if name in limits]
-    if "scheduling_policy" in limits:
-        words += [_POLICY, limits["scheduling_policy"]]
-    sizes = limits.get("graph_sizes")
-    if sizes is None:
-        return words
-    return [*words, "--cudagraph-capture-sizes", *map(str, sizes)] if sizes else [*words, "--enforce-eager"]
+    eager = limits.get("graph_sizes") == () or limits.get("graph_mode") == "none"
+    stated = {name: value for name, value in limits.items() if not (eager and name == "graph_sizes")}
+    return [*written_flags(stated, flag_table("vllm").engine), *(["--enforce-eager"] if eager else [])]

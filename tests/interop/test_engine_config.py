@@ -18,7 +18,6 @@ from specsim.interop.engine_config import (
     EagleTree,
     EngineConfig,
     config_from_fields,
-    engine_fields,
     mean_length_rates,
     policy_steps,
     speculation_fields,
@@ -91,14 +90,14 @@ def test_the_fields_of_a_scenario_are_those_that_it_accepts() -> None:
     fixed = {"kind": "fixed", "k": 4}
     assert fields == {"program": "ngram", "max_draft_tokens": 4, "policy": fixed, "prompt_lookup": [3, 3]}
     assert scenario_speculation(fields).policy.draft_tokens(9) == 4
-    assert build(EngineLimits, engine_fields(config), where="the fields").max_num_seqs == 32
+    assert build(EngineLimits, config.limits, where="the fields").max_num_seqs == 32
 
 
 @given(policies().filter(lambda policy: any(k for _, k in policy_steps(policy))))
 def test_fields_back_to_a_config_keep_the_schedule(policy: Policy) -> None:
     config = EngineConfig(method="ngram", num_speculative_tokens=6, policy=policy, limits={"max_num_seqs": 64})
     speculation = speculation_fields(config)
-    again = config_from_fields(speculation, engine_fields(config))
+    again = config_from_fields(speculation, config.limits)
     dumped = config_from_fields(scenario_speculation(speculation).model_dump(mode="json"), EngineLimits().model_dump())
     for batch in range(1, 150):
         assert again.draft_tokens(batch) == dumped.draft_tokens(batch) == policy.draft_tokens(batch)
