@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specsim.cli.groups import OptionGroup
 from specsim.cli.lists import Names, WholeNumbers, names, whole_numbers
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
 from specsim.cli.question import Question, takes_question
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from specsim.scenario import Asked, Scenario
 
 
-@takes_question
-def compare(
-    question: Question,
+@dataclass(frozen=True, slots=True)
+class DrafterOptions(OptionGroup):
+    """What is compared, and how it is known to fare."""
+
     drafters: Annotated[
         Names | None,
         typer.Option(
@@ -29,7 +31,31 @@ def compare(
             metavar="LIST",
             help="Drafters, comma-separated: techniques, draft models, files; default those engines serve.",
         ),
-    ] = None,
+    ] = None
+    fit: Annotated[
+        list[str] | None,
+        typer.Option(help="Acceptance from your logs: FILE for the one drafter, or DRAFTER=FILE (repeatable)."),
+    ] = None
+
+    def asked(self, question: Question) -> tuple[dict[str, Asked], dict[str, str]]:
+        """(the question with each drafter, those that were left out and why)."""
+        from specsim.planning.compare import with_each
+
+        left_out: dict[str, str] = {}
+        compared = list(self.drafters or _usual(question, left_out))
+        logs = _logs(self.fit or (), compared)
+        asked = with_each(
+            compared,
+            lambda name: _with_drafter(question, name, logs.get(name, [])),
+            None if self.drafters else left_out,
+        )
+        return asked, left_out
+
+
+@takes_question
+def compare(
+    question: Question,
+    choice: DrafterOptions,
     batches: Annotated[
         WholeNumbers | None,
         typer.Option(
@@ -38,10 +64,6 @@ def compare(
             help="Batch sizes, comma-separated; default 1, 2, 4, .. 128.",
         ),
     ] = None,
-    fit: Annotated[
-        list[str] | None,
-        typer.Option(help="Acceptance from your logs: FILE for the one drafter, or DRAFTER=FILE (repeatable)."),
-    ] = None,
     simulated: Annotated[
         int, typer.Option(min=0, help="How many are simulated at the load, the best by formula.")
     ] = 12,
@@ -49,27 +71,17 @@ def compare(
 ) -> None:
     """Drafters and off side by side: speed-up by batch size, best k, memory, TTFT and TPOT at the load."""
     from specsim.planning.compare import compare as find
-    from specsim.planning.compare import with_each
 
-    left_out: dict[str, str] = {}
-    compared = list(drafters or _usual(question, left_out))
-    logs = _logs(fit or (), compared)
-    asked = with_each(
-        compared, lambda name: _with_drafter(question, name, logs.get(name, [])), None if drafters else left_out
-    )
+    asked, left_out = choice.asked(question)
+    scenarios = {name: one.scenario for name, one in asked.items()}
     with progress_bar() as bar:
         task = bar.add_task("", total=1 + len(asked) + min(simulated, len(asked)), completed=-1)
-
-        def tell(name: str) -> None:
-            bar.update(task, description=name, advance=1)
-
-        scenarios = {name: one.scenario for name, one in asked.items()}
         found = find(
             scenarios,
             left_out=left_out,
             batches=batches,
             simulated=simulated,
-            progress=tell,
+            progress=lambda name: bar.update(task, description=name, advance=1),
         )
     _print(found, next(iter(asked.values())), scenarios, as_json=as_json)
 

@@ -3,38 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specsim.cli.groups import OptionGroup
 from specsim.cli.lists import WholeNumbers, whole_numbers
 from specsim.cli.options import JsonOption, console, print_json, progress_of
 from specsim.cli.question import Question, takes_question
 
 if TYPE_CHECKING:
     from specsim.analytic.exits import Exit
+    from specsim.analytic.load import LoadBatch
     from specsim.analytic.speedups import SpeedupMap
+    from specsim.assembly import Assembly
     from specsim.report.verdict import Verdict
     from specsim.scenario import Asked
 
 
-@takes_question
-def predict(
-    question: Question,
+@dataclass(frozen=True, slots=True)
+class MapOptions(OptionGroup):
+    """Which cells the map has, and what they count."""
+
     batches: Annotated[
         WholeNumbers | None,
         typer.Option(
             parser=whole_numbers(least=1), metavar="LIST", help="Batch sizes, comma-separated; default 1, 2, 4, ..."
         ),
-    ] = None,
+    ] = None
     context: Annotated[
         float | None, typer.Option(help="Decoding alone at this KV length in tokens, whatever the workload.")
-    ] = None,
+    ] = None
     batch: Annotated[
         int | None,
         typer.Option(help="Batch size the verdict speaks about; default what the load leads to."),
-    ] = None,
-    decode_only: Annotated[bool, typer.Option("--decode-only", help="Leave out what prompts cost.")] = False,
+    ] = None
+    decode_only: Annotated[bool, typer.Option("--decode-only", help="Leave out what prompts cost.")] = False
+
+    def answered(self, machine: Assembly) -> tuple[SpeedupMap, LoadBatch]:
+        """The map, and the batch that the verdict speaks about."""
+        from specsim.analytic.load import answered_map
+
+        with progress_of("draft lengths") as progress:
+            return answered_map(
+                machine,
+                batch=self.batch,
+                batches=self.batches,
+                context_tokens=self.context,
+                decode_only=self.decode_only,
+                progress=progress,
+            )
+
+
+@takes_question
+def predict(
+    question: Question,
+    cells: MapOptions,
     exit_layers: Annotated[
         WholeNumbers | None,
         typer.Option(
@@ -47,26 +72,21 @@ def predict(
 ) -> None:
     """Speed-up of every draft length at every batch size, prompts included, by formula."""
     from specsim.analytic.exits import best_exits
-    from specsim.analytic.load import answered_map
     from specsim.assembly import assemble
     from specsim.report.predicted import prediction_json
     from specsim.report.verdict import verdict
 
     asked = question.ask()
     machine = assemble(asked.scenario)
-    with progress_of("draft lengths") as progress:
-        speedups, load = answered_map(
-            machine,
-            batch=batch,
-            batches=batches,
-            context_tokens=context,
-            decode_only=decode_only,
-            progress=progress,
-        )
+    speedups, load = cells.answered(machine)
     exits: Sequence[Exit] = ()
     if exit_layers is not None:
         exits = best_exits(
-            machine, exit_layers, batches=speedups.batches, context_tokens=context, decode_only=decode_only
+            machine,
+            exit_layers,
+            batches=speedups.batches,
+            context_tokens=cells.context,
+            decode_only=cells.decode_only,
         )
     answer = verdict(speedups, load)
     if as_json:

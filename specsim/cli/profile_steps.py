@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specsim.cli.groups import OptionGroup, spread
 from specsim.cli.lists import WholeNumbers, whole_numbers
 from specsim.cli.options import JsonOption, messages, print_json, progress_of
 from specsim.errors import InvalidInput
@@ -20,14 +20,64 @@ GRIDS = ("cpu", "cuda", "quick")
 COUNTS = whole_numbers(least=1)
 
 
+@dataclass(frozen=True, slots=True)
+class DrafterOptions(OptionGroup):
+    """What drafts in the steps that are timed."""
+
+    draft: Annotated[Path | None, typer.Option(help="A draft model's folder; default: prompt look-up.")] = None
+    look_up: Annotated[bool, typer.Option("--look-up", help="Prompt look-up too, beside the draft model.")] = False
+    draft_name: Annotated[str | None, typer.Option(help="Its name in scenarios; default: its folder's.")] = None
+
+    def drafters(self) -> dict[str, Path | None]:
+        """Folders of draft models by name; None: prompt look-up."""
+        from specsim.profiling.steps.engine_steps import LOOK_UP
+
+        if self.draft is None:
+            return dict(LOOK_UP)
+        return {self.draft_name or self.draft.name: self.draft, **(LOOK_UP if self.look_up else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class GridOptions(OptionGroup):
+    """Which steps are timed."""
+
+    quick: Annotated[bool, typer.Option(help="A coarse grid, for a first look.")] = False
+    sequences: Annotated[
+        WholeNumbers | None,
+        typer.Option(parser=COUNTS, metavar="LIST", help="The grid's own: sequences of a step, as 1,4,16."),
+    ] = None
+    draft_lengths: Annotated[
+        WholeNumbers | None,
+        typer.Option(
+            parser=whole_numbers(least=0), metavar="LIST", help="Likewise: drafts of a sequence, 0 for none."
+        ),
+    ] = None
+    kv_lens: Annotated[
+        WholeNumbers | None, typer.Option(parser=COUNTS, metavar="LIST", help="Likewise: KV lengths.")
+    ] = None
+    prefills: Annotated[
+        WholeNumbers | None, typer.Option(parser=COUNTS, metavar="LIST", help="Likewise: lengths of prompt chunks.")
+    ] = None
+
+    def grid(self, device: str) -> StepGrid:
+        """The device's grid, or the quick one, with the axes that were given in place of its own."""
+        from specsim.profiles.steps import CPU_GRID, CUDA_GRID, QUICK_GRID
+
+        grid = QUICK_GRID if self.quick else CPU_GRID if device == "cpu" else CUDA_GRID
+        given = {name: getattr(self, name) for name in ("sequences", "draft_lengths", "kv_lens", "prefills")}
+        axes = {name: tuple(sorted(set(axis))) for name, axis in given.items() if axis is not None}
+        beside = {"sequences_beside_prefills": axes["sequences"][-1:]} if "sequences" in axes else {}
+        return replace(grid, **axes, **beside)
+
+
+@spread
 def steps(
     vllm: Annotated[Path, typer.Option(help="vLLM's virtual environment, or its Python.")],
     model: Annotated[Path, typer.Option(help="A Hugging Face model folder; only its config.json is read.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
+    drafting: DrafterOptions,
+    axes: GridOptions,
     name: Annotated[str | None, typer.Option(help="The model's name in scenarios; default: its folder's.")] = None,
-    draft: Annotated[Path | None, typer.Option(help="A draft model's folder; default: prompt look-up.")] = None,
-    look_up: Annotated[bool, typer.Option("--look-up", help="Prompt look-up too, beside the draft model.")] = False,
-    draft_name: Annotated[str | None, typer.Option(help="Its name in scenarios; default: its folder's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda, whichever vLLM was built for.")] = "cpu",
     dtype: Annotated[
         str | None, typer.Option(help="bfloat16, float16 or float32; default: what the device has instructions for.")
@@ -35,50 +85,18 @@ def steps(
     gpu: Annotated[str | None, typer.Option(help="Hardware preset these measurements stand for.")] = None,
     repeats: Annotated[int, typer.Option(help="Visits of every kind of step.", min=1)] = 5,
     minutes: Annotated[float, typer.Option(help="Stop after this long; the same command goes on.", min=0.1)] = 8.0,
-    quick: Annotated[bool, typer.Option(help="A coarse grid, for a first look.")] = False,
-    sequences: Annotated[
-        WholeNumbers | None,
-        typer.Option(parser=COUNTS, metavar="LIST", help="The grid's own: sequences of a step, as 1,4,16."),
-    ] = None,
-    draft_lengths: Annotated[
-        WholeNumbers | None,
-        typer.Option(
-            parser=whole_numbers(least=0), metavar="LIST", help="Likewise: drafts of a sequence, 0 for none."
-        ),
-    ] = None,
-    kv_lens: Annotated[
-        WholeNumbers | None, typer.Option(parser=COUNTS, metavar="LIST", help="Likewise: KV lengths.")
-    ] = None,
-    prefills: Annotated[
-        WholeNumbers | None, typer.Option(parser=COUNTS, metavar="LIST", help="Likewise: lengths of prompt chunks.")
-    ] = None,
 ) -> None:
     """Time whole steps of vLLM's engine; Ctrl-C stops, and the same command goes on where it stopped."""
-    from specsim.profiling.steps.engine_steps import LOOK_UP, measure_steps
+    from specsim.profiling.steps.engine_steps import measure_steps
 
     if device not in ("cpu", "cuda"):
         raise InvalidInput(f"--device {device!r} is neither cpu nor cuda; choose one")
-    drafters: dict[str, Path | None] = {} if draft is None else {draft_name or draft.name: draft}
-    if look_up or not drafters:
-        drafters |= LOOK_UP
-    given = {"sequences": sequences, "draft_lengths": draft_lengths, "kv_lens": kv_lens, "prefills": prefills}
-    grid = _grid(device, given, quick=quick)
     with progress_of("steps") as progress:
         complete = measure_steps(
-            vllm, model, out, name=name, device=device, dtype=dtype, drafters=drafters, gpu=gpu,
-            grid=grid, repeats=repeats, minutes=minutes, progress=progress,
+            vllm, model, out, name=name, device=device, dtype=dtype, drafters=drafting.drafters(), gpu=gpu,
+            grid=axes.grid(device), repeats=repeats, minutes=minutes, progress=progress,
         )  # fmt: skip
     messages().print(f"wrote {out}" if complete else f"wrote {out}, not complete; run the same command to go on")
-
-
-def _grid(device: str, given: Mapping[str, WholeNumbers | None], *, quick: bool) -> StepGrid:
-    """The device's grid, or the quick one, with the axes that were given in place of its own."""
-    from specsim.profiles.steps import CPU_GRID, CUDA_GRID, QUICK_GRID
-
-    grid = QUICK_GRID if quick else CPU_GRID if device == "cpu" else CUDA_GRID
-    axes = {name: tuple(sorted(set(axis))) for name, axis in given.items() if axis is not None}
-    beside = {"sequences_beside_prefills": axes["sequences"][-1:]} if "sequences" in axes else {}
-    return replace(grid, **axes, **beside)
 
 
 def plan(

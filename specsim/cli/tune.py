@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from specsim.cli.groups import OptionGroup
 from specsim.cli.lists import WholeNumbers, whole_numbers
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, progress_of
 from specsim.cli.question import Question, takes_question
@@ -17,6 +18,7 @@ from specsim.errors import NoAnswer
 if TYPE_CHECKING:
     from specsim.assembly import Assembly
     from specsim.planning.decide import Decision
+    from specsim.planning.engine_text import ScheduleRule
     from specsim.planning.headroom import Headroom
     from specsim.planning.tune import Tuning
     from specsim.scenario import Asked, Scenario
@@ -33,13 +35,10 @@ class Preference(StrEnum):
     SURE = "sure"
 
 
-@takes_question
-def tune(
-    asked: Question,
-    target: Annotated[
-        EngineName | None,
-        typer.Option("--for", case_sensitive=False, help="Whose text; default the question's engine, else vllm."),
-    ] = None,
+@dataclass(frozen=True, slots=True)
+class SearchOptions(OptionGroup):
+    """Where the best draft length is looked for, and what best means."""
+
     batches: Annotated[
         WholeNumbers | None,
         typer.Option(
@@ -47,8 +46,8 @@ def tune(
             metavar="LIST",
             help="Batch sizes to price, comma-separated; default all up to max_num_seqs.",
         ),
-    ] = None,
-    context: Annotated[float | None, typer.Option(help="KV length in tokens; default the workload's mean.")] = None,
+    ] = None
+    context: Annotated[float | None, typer.Option(help="KV length in tokens; default the workload's mean.")] = None
     contexts: Annotated[
         WholeNumbers | None,
         typer.Option(
@@ -56,11 +55,49 @@ def tune(
             metavar="LIST",
             help="Also the best k at these KV lengths, comma-separated: 1000,8000.",
         ),
-    ] = None,
+    ] = None
     prefer: Annotated[
         Preference, typer.Option(help="Highest throughput, or only what the 90 % interval says is sure to pay.")
-    ] = Preference.THROUGHPUT,
-    tolerance: Annotated[float, typer.Option(help="Share of throughput to give up for fewer ranges.")] = 0.01,
+    ] = Preference.THROUGHPUT
+    tolerance: Annotated[float, typer.Option(help="Share of throughput to give up for fewer ranges.")] = 0.01
+
+    def tuned(self, machine: Assembly, rule: ScheduleRule) -> Tuning:
+        """The schedule by formula, of those that an engine of this rule takes."""
+        from specsim.planning.tune import tune
+
+        with progress_of("draft lengths") as progress:
+            return tune(
+                machine,
+                rule=rule,
+                batches=self.batches,
+                context_tokens=self.context,
+                prefer=self.prefer.value,
+                tolerance=self.tolerance,
+                progress=progress,
+            )
+
+    def by_context(self, machine: Assembly) -> list[dict[str, Any]] | None:
+        """The best k of each batch size at each KV length, decoding alone; None where no lengths were given."""
+        from specsim.analytic.rounds import speedup_map
+
+        if self.contexts is None:
+            return None
+        found = []
+        for context in self.contexts:
+            bests = speedup_map(machine, context_tokens=context).best()
+            rows = [{"batch": one.batch, "draft_tokens": one.draft_tokens, "speedup": one.speedup} for one in bests]
+            found.append({"context_tokens": context, "best": rows})
+        return found
+
+
+@takes_question
+def tune(
+    asked: Question,
+    search: SearchOptions,
+    target: Annotated[
+        EngineName | None,
+        typer.Option("--for", case_sensitive=False, help="Whose text; default the question's engine, else vllm."),
+    ] = None,
     draft_model: Annotated[
         str | None, typer.Option(help="Checkpoint of the drafter that the engine shall load; default a placeholder.")
     ] = None,
@@ -74,25 +111,15 @@ def tune(
     from specsim.assembly import assemble
     from specsim.planning.engine_text import rule_of
     from specsim.planning.longer import longest_worth_trying
-    from specsim.planning.tune import tune as find
 
     answered = asked.ask()
     engine = target or _engine_of(answered.scenario)
     question = longest_worth_trying(answered.scenario, answered.fields).run_by(engine.value)
     rule = rule_of(engine.value, question)
     machine = assemble(question)
-    with progress_of("draft lengths") as progress:
-        tuning = find(
-            machine,
-            rule=rule,
-            batches=batches,
-            context_tokens=context,
-            prefer=prefer.value,
-            tolerance=tolerance,
-            progress=progress,
-        )
+    tuning = search.tuned(machine, rule)
     decision = _decided(machine, engine, tuning, simulated=confirmed, draft_model=draft_model)
-    answer = _Tuned(answered, engine, decision, machine, None if contexts is None else _by_context(machine, contexts))
+    answer = _Tuned(answered, engine, decision, machine, search.by_context(machine))
     if as_json:
         print_json(answer.as_json())
     else:
@@ -210,18 +237,6 @@ def _formula_lines(machine: Assembly) -> list[str]:
     except NoAnswer as error:
         return [escape(f"No batch size of the load itself: {error}")]
     return [f"[bold]{answer.sentence}[/bold]", answer.about]
-
-
-def _by_context(machine: Assembly, contexts: WholeNumbers) -> list[dict[str, Any]]:
-    """The best k of each batch size at each KV length, decoding alone."""
-    from specsim.analytic.rounds import speedup_map
-
-    found = []
-    for context in contexts:
-        bests = speedup_map(machine, context_tokens=context).best()
-        rows = [{"batch": one.batch, "draft_tokens": one.draft_tokens, "speedup": one.speedup} for one in bests]
-        found.append({"context_tokens": context, "best": rows})
-    return found
 
 
 def _engine_of(scenario: Scenario) -> EngineName:
