@@ -118,12 +118,10 @@ def memory_budget(
     activations = _activation_bytes(parts, deployment.tensor_parallel, engine, accounting)
     graphs = _graph_bytes(parts[0].model, drafter, engine) if on_gpu and accounting.graphs_counted else 0.0
     layout = cache_layout([parts[0], *drafter], engine.block_size, deployment.kv_bits, max_draft_tokens)
-    blocks = None if engine.num_kv_blocks is None else engine.num_kv_blocks // layout.full_groups
-    if blocks is None:
-        room = usable - weights - draft_weights - context - activations - graphs
-        if room < layout.block_bytes:
-            raise _does_not_fit(parts, hardware, weights + draft_weights, usable)
-        blocks = int(room // layout.block_bytes)
+    stated, room = engine.num_kv_blocks, usable - weights - draft_weights - context - activations - graphs
+    if stated is None and room < layout.block_bytes:
+        raise _does_not_fit(parts, hardware, weights + draft_weights, usable)
+    blocks = int(room // layout.block_bytes) if stated is None else stated // layout.full_groups
     return MemoryBudget(
         hardware.memory_bytes,
         usable,

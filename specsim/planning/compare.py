@@ -202,9 +202,8 @@ def compare(
     does not fit, or no drafter is left.
     """
     tell = progress or (lambda _: None)
-    reasons = dict(left_out or {})
     if not scenarios:
-        raise _no_drafter(reasons)
+        raise _no_drafter(left_out or {})
     first = next(iter(scenarios.values()))
     plain = assemble(first.without_speculation())
     tell("no drafter")
@@ -215,22 +214,31 @@ def compare(
     if sizes[0] < 1:
         raise InvalidInput(f"batch size {sizes[0]} is below 1; give sizes as 1,8,64")
     cells = {cell.batch: cell for cell in speedup_map(plain, batches=[*sizes, load]).cells}
-    found: list[Compared] = []
-    for name, scenario in scenarios.items():
-        tell(name)
-        try:
-            found.append(_by_formula(name, scenario, [*sizes, load], load))
-        except SpecsimError as error:
-            reasons[name] = str(error)
+    found, reasons = _all_by_formula(scenarios, [*sizes, load], load, tell)
+    reasons = {**(left_out or {}), **reasons}
     if not found:
         raise _no_drafter(reasons)
-    found.sort(key=lambda one: -one.at_load.speedup)
     served = []
     for one in found[:simulated]:
         tell(f"{one.name}, simulated")
         served.append(_simulated(one, load))
     ranked = [*sorted(served, key=lambda one: one.served["mean_e2el_ms"] if one.served else 0.0), *found[simulated:]]
     return Comparison(tuple(sizes), load, tuple(ranked), alone, plain.longest_cached, cells, plain.price_name, reasons)
+
+
+def _all_by_formula(
+    scenarios: Mapping[str, Scenario], sizes: Sequence[int], load: int, tell: PartProgress
+) -> tuple[list[Compared], dict[str, str]]:
+    """(those that can be priced and fit, best at the load first; why not the others)."""
+    found: list[Compared] = []
+    reasons: dict[str, str] = {}
+    for name, scenario in scenarios.items():
+        tell(name)
+        try:
+            found.append(_by_formula(name, scenario, sizes, load))
+        except SpecsimError as error:
+            reasons[name] = str(error)
+    return sorted(found, key=lambda one: -one.at_load.speedup), reasons
 
 
 def _no_drafter(reasons: Mapping[str, str]) -> NoAnswer:

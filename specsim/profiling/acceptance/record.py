@@ -174,12 +174,7 @@ def record_folder(
     )
     candidates = stored_candidates(folder, target, cap)
     sampler = Sampler(temperature, seed, device) if temperature > 0 else None
-    runs: dict[str, list[Integers]] = {name: [] for name in candidates}
-    for first in range(0, len(tokens), BATCH):
-        found = record(target, candidates, tokens[first : first + BATCH], positions, sampler)
-        for name, rows in found.runs.items():
-            runs[name].extend(rows)
-        progress(min(first + BATCH, len(tokens)), len(tokens))
+    runs = _runs(target, candidates, tokens, positions, sampler, progress)
     return {
         name: RecordedTraces(
             drafter=name,
@@ -192,6 +187,24 @@ def record_folder(
         )
         for name, rows in runs.items()
     }
+
+
+def _runs(
+    target: Transformer,
+    candidates: Mapping[str, CappedDrafter],
+    prompts: Sequence[Integers],
+    positions: int,
+    sampler: Sampler | None,
+    progress: Callable[[int, int], None],
+) -> dict[str, list[Integers]]:
+    """``record`` of BATCH prompts at a time: the runs of each drafter, a row a prompt."""
+    runs: dict[str, list[Integers]] = {name: [] for name in candidates}
+    for first in range(0, len(prompts), BATCH):
+        found = record(target, candidates, prompts[first : first + BATCH], positions, sampler)
+        for name, rows in found.runs.items():
+            runs[name].extend(rows)
+        progress(min(first + BATCH, len(prompts)), len(prompts))
+    return runs
 
 
 def _beginnings(folder: Path, prompts: Sequence[Prompt], most: int) -> list[Integers]:

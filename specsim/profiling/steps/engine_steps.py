@@ -110,8 +110,7 @@ def measure_steps(
     folder of another machine or model, NoAnswer if the engine cannot start or dies.
     """
     until = time.monotonic() + 60 * minutes
-    if dtype is not None and dtype not in DTYPES:
-        raise InvalidInput(f"--dtype {dtype!r}: engines' steps are measured in {', '.join(DTYPES)}; choose one")
+    _check_dtype(dtype)
     config, python = _config_of(model, folder), engine_python(vllm)
     cells, pace = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), config)
     machine = EngineMachine(python, device)
@@ -132,6 +131,11 @@ def measure_steps(
         finally:
             write_table(header, folder, setup.name, machine.probe_s(dtype) if measured else None, pace)
         return done == len(visits)
+
+
+def _check_dtype(dtype: str | None) -> None:
+    if dtype is not None and dtype not in DTYPES:
+        raise InvalidInput(f"--dtype {dtype!r}: engines' steps are measured in {', '.join(DTYPES)}; choose one")
 
 
 def _new_header(machine: EngineMachine, dtype: str, gpu: str | None, budget_s: float) -> ProfileHeader:
