@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specsim.cli.groups import OptionGroup
-from specsim.cli.lists import Names, WholeNumbers, names, whole_numbers
+from specsim.cli.lists import COUNTS, Names, WholeNumbers, list_option, names
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar
 from specsim.cli.question import Question, takes_question
 from specsim.errors import InvalidInput
@@ -26,11 +26,7 @@ class DrafterOptions(OptionGroup):
 
     drafters: Annotated[
         Names | None,
-        typer.Option(
-            parser=names,
-            metavar="LIST",
-            help="Drafters, comma-separated: techniques, draft models, files; default those engines serve.",
-        ),
+        list_option(names, "Drafters, comma-separated: techniques, draft models, files; default those engines serve."),
     ] = None
     fit: Annotated[
         list[str] | None,
@@ -58,11 +54,7 @@ def compare(
     choice: DrafterOptions,
     batches: Annotated[
         WholeNumbers | None,
-        typer.Option(
-            parser=whole_numbers(least=1),
-            metavar="LIST",
-            help="Batch sizes, comma-separated; default 1, 2, 4, .. 128.",
-        ),
+        list_option(COUNTS, "Batch sizes, comma-separated; default 1, 2, 4, .. 128."),
     ] = None,
     simulated: Annotated[
         int, typer.Option(min=0, help="How many are simulated at the load, the best by formula.")

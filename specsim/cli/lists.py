@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
+
+import typer
 
 from specsim.errors import InvalidInput
 
@@ -76,3 +79,11 @@ def whole_numbers(*, least: int | None = None) -> Callable[[str], WholeNumbers]:
         return found
 
     return read
+
+
+COUNTS = whole_numbers(least=1)
+
+
+def list_option(reader: Callable[[str], tuple[object, ...]], help: str, *flags: str) -> Any:
+    """An option that takes a list; ``flags``: how it is spelt where its parameter's name does not say."""
+    return typer.Option(*flags, parser=reader, metavar="LIST", help=help)

@@ -10,7 +10,7 @@ import typer
 
 from specsim.cli.choices import GrowthOptions, PriceOptions
 from specsim.cli.groups import OptionGroup
-from specsim.cli.lists import Names, Numbers, WholeNumbers, names, numbers, whole_numbers
+from specsim.cli.lists import COUNTS, Names, Numbers, WholeNumbers, list_option, names, numbers
 from specsim.cli.options import JsonOption, console, print_json, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
 from specsim.cli.workers import cores, worker_processes
@@ -23,42 +23,31 @@ if TYPE_CHECKING:
     from specsim.planning.plan.named import Named
     from specsim.scenario import Asked
 
-COUNTS = whole_numbers(least=1)
-
 
 @dataclass(frozen=True, slots=True)
 class SpaceOptions(OptionGroup):
     """What the plan may choose from."""
 
-    gpu: Annotated[
-        Names | None, typer.Option(parser=names, metavar="LIST", help="GPU types, comma-separated: h100,h200.")
-    ] = None
+    gpu: Annotated[Names | None, list_option(names, "GPU types, comma-separated: h100,h200.")] = None
     tensor_parallel: Annotated[
         WholeNumbers | None,
-        typer.Option(
-            "--tp", "--tensor-parallel-size", parser=COUNTS, metavar="LIST", help="GPUs a replica; default 1,2,4,8."
-        ),
+        list_option(COUNTS, "GPUs a replica; default 1,2,4,8.", "--tp", "--tensor-parallel-size"),
     ] = None
     data_parallel: Annotated[
         WholeNumbers | None,
-        typer.Option(
-            "--dp", "--data-parallel-size", parser=COUNTS, metavar="LIST", help="Replicas that share experts: 1,8."
-        ),
+        list_option(COUNTS, "Replicas that share experts: 1,8.", "--dp", "--data-parallel-size"),
     ] = None
     drafter: Annotated[
         Names | None,
-        typer.Option(
-            parser=names, metavar="LIST", help="Drafters, comma-separated: eagle-3,ngram; off is always tried too."
-        ),
+        list_option(names, "Drafters, comma-separated: eagle-3,ngram; off is always tried too."),
     ] = None
     draft_tokens: Annotated[
         WholeNumbers | None,
-        typer.Option(
+        list_option(
+            COUNTS,
+            "Draft lengths to try: 1,3,5; off is always tried too.",
             "--draft-tokens",
             "--num-speculative-tokens",
-            parser=COUNTS,
-            metavar="LIST",
-            help="Draft lengths to try: 1,3,5; off is always tried too.",
         ),
     ] = None
     schedules: Annotated[
@@ -66,11 +55,9 @@ class SpaceOptions(OptionGroup):
     ] = False
     weight_bits: Annotated[
         Numbers | None,
-        typer.Option(parser=numbers, metavar="LIST", help="Bits of weights to try: 16,8; default the model's."),
+        list_option(numbers, "Bits of weights to try: 16,8; default the model's."),
     ] = None
-    kv_bits: Annotated[
-        Numbers | None, typer.Option(parser=numbers, metavar="LIST", help="Bits of the KV cache to try: 16,8.")
-    ] = None
+    kv_bits: Annotated[Numbers | None, list_option(numbers, "Bits of the KV cache to try: 16,8.")] = None
     disaggregated: Annotated[
         bool, typer.Option("--disaggregated", help="Also try prefill and decode replicas in pools of their own.")
     ] = False
@@ -109,9 +96,7 @@ def plan(
     growth: GrowthOptions,
     loads: Annotated[
         Numbers | None,
-        typer.Option(
-            parser=numbers, metavar="LIST", help="Requests/s, for each of which the plan is made anew: 40,60,90."
-        ),
+        list_option(numbers, "Requests/s, for each of which the plan is made anew: 40,60,90."),
     ] = None,
     what_if: Annotated[
         bool, typer.Option("--what-if/--no-what-if", help="Also GPUs where load, lengths, acceptance, prices differ.")

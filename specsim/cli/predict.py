@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specsim.cli.groups import OptionGroup
-from specsim.cli.lists import WholeNumbers, whole_numbers
+from specsim.cli.lists import COUNTS, WholeNumbers, list_option, whole_numbers
 from specsim.cli.options import JsonOption, console, print_json, progress_of
 from specsim.cli.question import Question, takes_question
 
@@ -28,9 +28,7 @@ class MapOptions(OptionGroup):
 
     batches: Annotated[
         WholeNumbers | None,
-        typer.Option(
-            parser=whole_numbers(least=1), metavar="LIST", help="Batch sizes, comma-separated; default 1, 2, 4, ..."
-        ),
+        list_option(COUNTS, "Batch sizes, comma-separated; default 1, 2, 4, ..."),
     ] = None
     context: Annotated[
         float | None, typer.Option(help="Decoding alone at this KV length in tokens, whatever the workload.")
@@ -62,11 +60,7 @@ def predict(
     cells: MapOptions,
     exit_layers: Annotated[
         WholeNumbers | None,
-        typer.Option(
-            parser=whole_numbers(),
-            metavar="LIST",
-            help="Also choose among these exit layers of an early-exit drafter, comma-separated.",
-        ),
+        list_option(whole_numbers(), "Also choose among these exit layers of an early-exit drafter, comma-separated."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

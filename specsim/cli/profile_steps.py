@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specsim.cli.groups import OptionGroup, spread
-from specsim.cli.lists import WholeNumbers, whole_numbers
+from specsim.cli.lists import COUNTS, WholeNumbers, list_option, whole_numbers
 from specsim.cli.options import JsonOption, messages, print_json, progress_of
 from specsim.errors import InvalidInput
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from specsim.profiles.steps import StepGrid
 
 GRIDS = ("cpu", "cuda", "quick")
-COUNTS = whole_numbers(least=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +43,14 @@ class GridOptions(OptionGroup):
     quick: Annotated[bool, typer.Option(help="A coarse grid, for a first look.")] = False
     sequences: Annotated[
         WholeNumbers | None,
-        typer.Option(parser=COUNTS, metavar="LIST", help="The grid's own: sequences of a step, as 1,4,16."),
+        list_option(COUNTS, "The grid's own: sequences of a step, as 1,4,16."),
     ] = None
     draft_lengths: Annotated[
         WholeNumbers | None,
-        typer.Option(
-            parser=whole_numbers(least=0), metavar="LIST", help="Likewise: drafts of a sequence, 0 for none."
-        ),
+        list_option(whole_numbers(least=0), "Likewise: drafts of a sequence, 0 for none."),
     ] = None
-    kv_lens: Annotated[
-        WholeNumbers | None, typer.Option(parser=COUNTS, metavar="LIST", help="Likewise: KV lengths.")
-    ] = None
-    prefills: Annotated[
-        WholeNumbers | None, typer.Option(parser=COUNTS, metavar="LIST", help="Likewise: lengths of prompt chunks.")
-    ] = None
+    kv_lens: Annotated[WholeNumbers | None, list_option(COUNTS, "Likewise: KV lengths.")] = None
+    prefills: Annotated[WholeNumbers | None, list_option(COUNTS, "Likewise: lengths of prompt chunks.")] = None
 
     def grid(self, device: str) -> StepGrid:
         """The device's grid, or the quick one, with the axes that were given in place of its own."""

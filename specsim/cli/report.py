@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specsim.cli.choices import GrowthOptions, PriceOptions
-from specsim.cli.lists import Names, names
+from specsim.cli.lists import Names, list_option, names
 from specsim.cli.options import messages, progress_bar, tell_compilation
 from specsim.cli.question import Question, takes_question
 from specsim.cli.workers import cores, worker_processes
@@ -33,9 +33,7 @@ def report(
     growth: GrowthOptions,
     gpu: Annotated[
         Names | None,
-        typer.Option(
-            parser=names, metavar="LIST", help="GPU, with how many if wished; more after commas are for the fleet too."
-        ),
+        list_option(names, "GPU, with how many if wished; more after commas are for the fleet too."),
     ] = None,
     simulated: Annotated[
         bool, typer.Option("--simulate/--by-formula", help="All of it, or what formulas tell in a second or two.")

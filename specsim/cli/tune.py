@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from specsim.cli.groups import OptionGroup
-from specsim.cli.lists import WholeNumbers, whole_numbers
+from specsim.cli.lists import COUNTS, WholeNumbers, list_option
 from specsim.cli.options import JsonOption, console, messages, print_json, progress_bar, progress_of
 from specsim.cli.question import Question, takes_question
 from specsim.errors import NoAnswer
@@ -41,20 +41,12 @@ class SearchOptions(OptionGroup):
 
     batches: Annotated[
         WholeNumbers | None,
-        typer.Option(
-            parser=whole_numbers(least=1),
-            metavar="LIST",
-            help="Batch sizes to price, comma-separated; default all up to max_num_seqs.",
-        ),
+        list_option(COUNTS, "Batch sizes to price, comma-separated; default all up to max_num_seqs."),
     ] = None
     context: Annotated[float | None, typer.Option(help="KV length in tokens; default the workload's mean.")] = None
     contexts: Annotated[
         WholeNumbers | None,
-        typer.Option(
-            parser=whole_numbers(least=1),
-            metavar="LIST",
-            help="Also the best k at these KV lengths, comma-separated: 1000,8000.",
-        ),
+        list_option(COUNTS, "Also the best k at these KV lengths, comma-separated: 1000,8000."),
     ] = None
     prefer: Annotated[
         Preference, typer.Option(help="Highest throughput, or only what the 90 % interval says is sure to pay.")

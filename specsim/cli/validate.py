@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specsim.cli.groups import OptionGroup, spread
-from specsim.cli.lists import WholeNumbers, whole_numbers
+from specsim.cli.lists import WholeNumbers, list_option, whole_numbers
 from specsim.cli.options import JsonOption, SetOption, messages, print_json
 from specsim.cli.validate_gpu import validate_gpu
 from specsim.errors import Faults, InvalidInput
@@ -36,11 +36,7 @@ class EngineOptions(OptionGroup):
     draft_model: Annotated[Path | None, typer.Option(help="The draft model's folder, likewise.")] = None
     draft_lengths: Annotated[
         WholeNumbers | None,
-        typer.Option(
-            parser=whole_numbers(least=0),
-            metavar="LIST",
-            help="Draft lengths that --engine looks at, as 0,2,4; default: some of all.",
-        ),
+        list_option(whole_numbers(least=0), "Draft lengths that --engine looks at, as 0,2,4; default: some of all."),
     ] = None
     minutes: Annotated[float | None, typer.Option(help="Minutes that --engine takes, about; 8.", min=0.1)] = None
     settings: SetOption = None

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from specsim.errors import InvalidInput, NoAnswer
 from specsim.interop.engine_config import EagleTree, EngineConfig
-from specsim.interop.vllm import read_vllm, write_vllm
+from specsim.interop.server_flags import flag_table
+from specsim.interop.vllm import limit_flags, read_vllm, write_vllm
 from specsim.speculation.policy import FixedPolicy, OffAbovePolicy, TablePolicy, Tier, TieredPolicy
 
 EAGLE = {"method": "eagle3", "model": "org/head", "num_speculative_tokens": 5}
@@ -216,6 +217,36 @@ def test_how_the_scheduler_admits() -> None:
         "scheduler_reserve_full_isl": False,
     }
     assert read_vllm(write_vllm(config).text).limits == config.limits
+
+
+def test_every_limit_that_a_flag_sets_is_written_by_that_flag() -> None:
+    limits = {
+        "max_num_seqs": 64,
+        "max_num_batched_tokens": 4096,
+        "block_size": 32,
+        "gpu_memory_utilization": 0.8,
+        "num_kv_blocks": 500,
+        "long_prefill_token_threshold": 512,
+        "watermark": 0.05,
+        "max_model_len": 8192,
+        "scheduling_policy": "priority",
+        "max_graph_size": 256,
+        "graph_sizes": (1, 2, 256),
+        "chunked_prefill": False,
+        "prefix_caching": True,
+        "async_scheduling": False,
+        "scheduler_reserve_full_isl": True,
+        "long_prefill_token_threshold_adaptive": False,
+    }
+    assert set(limits) == {flag.field for flag in flag_table("vllm").engine.values()}
+    config = EngineConfig(method="ngram", num_speculative_tokens=3, limits=limits)
+    assert read_vllm(write_vllm(config).text).limits == limits
+
+
+def test_an_engine_without_graphs_runs_eagerly() -> None:
+    for limits in ({"graph_mode": "none", "graph_sizes": (1, 2)}, {"graph_sizes": ()}):
+        words = limit_flags(limits)
+        assert words == ["--enforce-eager"]
 
 
 def test_data_parallelism_drops_the_schedule_as_vllm_does() -> None:
