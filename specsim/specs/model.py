@@ -282,10 +282,6 @@ class ModelSpec(Validated):
         )
         return per_pair * query_tokens * kv_tokens
 
-    def flops_per_token(self, context_tokens: float = 0) -> float:
-        """FLOPs to decode one token at a context: 2·active parameters + attention."""
-        return 2.0 * self.active_parameter_count() + float(self.attention_flops(1, context_tokens))
-
 
 def _with_bits(data: dict[str, Any]) -> dict[str, Any]:
     """A model's fields with the bits, group and scale of its weight format where it states none.

@@ -79,11 +79,6 @@ class DraftTree:
         """Tokens per sequence in the verify pass: the nodes, and the last committed token."""
         return self.nodes + 1
 
-    @property
-    def scratch_kv_tokens(self) -> int:
-        """KV slots beyond a sequence's own while the tree is verified; those of the path kept are moved together."""
-        return self.nodes
-
     def depths(self) -> list[int]:
         """Depth of each node, 0 for a candidate for the next token."""
         found: list[int] = []
@@ -174,14 +169,3 @@ def optimal_tree(table: RecallTable, nodes: int) -> DraftTree:
             queue.append((len(parents) - 1, depth + 1, below_here))
             budget -= 1 + below_here
     return DraftTree(tuple(parents))
-
-
-def dag_draft_nodes(tree_nodes: int, merge_rate: float) -> float:
-    """Draft nodes of a graph that unrolls to a tree of ``tree_nodes``, the verify pass still running the whole tree.
-
-    GSD (arXiv 2407.16207) merges a share ``merge_rate`` of the nodes into equal ones and does not draft them again:
-    (1 - m) times the nodes. 100 nodes at 0.2: 80.
-    """
-    if not 0 <= merge_rate <= 1:
-        raise InvalidInput(f"a merge rate of {merge_rate:g}; it is a share of the nodes, 0 to 1")
-    return (1.0 - merge_rate) * tree_nodes

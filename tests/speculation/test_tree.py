@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from specsim.errors import InvalidInput
 from specsim.speculation.acceptance import AcceptanceDraws, ConditionalAcceptance, RecallAcceptance
-from specsim.speculation.tree import DraftTree, RecallTable, chain, dag_draft_nodes, optimal_tree
+from specsim.speculation.tree import DraftTree, RecallTable, chain, optimal_tree
 
 
 @st.composite
@@ -39,7 +39,7 @@ def test_a_small_tree_by_hand() -> None:
     """Two candidates for the next token; the better one has a child: 0.6 + 0.2 + 0.6·0.5."""
     tree = DraftTree((-1, -1, 0))
     assert (tree.depths(), tree.ranks()) == ([0, 0, 1], [0, 1, 0])
-    assert (tree.verify_width, tree.scratch_kv_tokens) == (4, 3)
+    assert tree.verify_width == 4
     assert tree.expected_tokens(TABLE) == pytest.approx(1 + 0.6 + 0.2 + 0.3)
     assert tree.survival(TABLE) == pytest.approx([0.8, 0.3])
     assert tree.ancestor_mask().astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 1]]
@@ -131,10 +131,3 @@ def test_what_is_no_tree_is_refused() -> None:
         RecallAcceptance(table=TABLE, tree=(-1, 0)).expected_tokens(3)
     with pytest.raises(ValidationError, match="at most one candidate is right"):
         RecallTable(recall=((0.9, 0.2),))
-
-
-def test_merged_nodes_are_not_drafted_again() -> None:
-    assert dag_draft_nodes(100, 0.2) == pytest.approx(80.0)
-    assert dag_draft_nodes(100, 0.0) == 100.0
-    with pytest.raises(InvalidInput, match="a merge rate of 1"):
-        dag_draft_nodes(100, 1.5)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from specsim.errors import InvalidInput, NoAnswer
@@ -96,8 +95,3 @@ def _safetensors_error() -> type[Exception]:
 
     error: type[Exception] = safetensors.SafetensorError
     return error
-
-
-def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
-    """The dtype of the checkpoint's weights, that of the first one."""
-    return next(iter(checkpoint.tensors.values())).dtype
