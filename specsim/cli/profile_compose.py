@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specsim.cli.options import JsonOption, console, messages, print_json, require_torch
 from specsim.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from specsim.profiling.sweep.composition import Composition
 
 
 def compose(
@@ -43,6 +47,10 @@ def compose(
         found["today's code, in the conditions around each pass"] = composition.compare_in_conditions(
             folder, spec, load_profile(now)
         )
+    _show(spec.name, found, as_json=as_json)
+
+
+def _show(model: str, found: Mapping[str, Composition], *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
@@ -53,6 +61,6 @@ def compose(
         return
     for name, one in found.items():
         console().print(
-            f"{spec.name}, {name}: {one.cells} passes, |error| median {one.median:.1%}, p90 {one.p90:.1%}, "
+            f"{model}, {name}: {one.cells} passes, |error| median {one.median:.1%}, p90 {one.p90:.1%}, "
             f"mean {one.bias:+.1%}"
         )

@@ -6,11 +6,15 @@ import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specsim.cli.options import JsonOption, console, print_json, tell_compilation
+
+if TYPE_CHECKING:
+    from specsim.analytic.speedups import SpeedupMap
+    from specsim.scenario import Asked
 
 MODEL, GPU, DRAFTER, DRAFT_TOKENS = "llama-3.1-8b", "h100", "eagle-3", 5
 
@@ -22,7 +26,6 @@ def quickstart(
     """Predict Llama-3.1-8B with EAGLE-3 on an H100, beside speed-ups that other people measured."""
     from specsim.analytic.load import answered_map
     from specsim.assembly import assemble
-    from specsim.report.document import capacity_report
     from specsim.report.tables import map_table
     from specsim.report.validation.example_table import example_lines, example_table
     from specsim.report.verdict import verdict
@@ -33,13 +36,7 @@ def quickstart(
     question = ask(None, options)
     speedups, load = answered_map(assemble(question.scenario))
     answer = verdict(speedups, load)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "prediction.json").write_text(json.dumps(speedups.as_json(), indent=1) + "\n")
-    with (out / "map.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(speedups.as_json()["grid"][0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(speedups.as_json()["grid"])
-    (out / "report.html").write_text(capacity_report(question, simulated=False).html(), encoding="utf-8")
+    _write(out, question, speedups)
     if as_json:
         beside = {"published": [asdict(one) for one in published_speedups()], "files": str(out)}
         print_json(speedups.as_json() | {"verdict": answer.as_json()} | beside)
@@ -58,3 +55,17 @@ def quickstart(
     screen.print(f"\nfiles: {out}/report.html (open in a browser), prediction.json, map.csv", soft_wrap=True)
     screen.print(f"ask in your own words: specsim predict {asked}", soft_wrap=True)
     screen.print("explore: specsim dashboard")
+
+
+def _write(out: Path, question: Asked, speedups: SpeedupMap) -> None:
+    """The map as JSON and CSV, and the report."""
+    from specsim.report.document import capacity_report
+
+    document = speedups.as_json()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "prediction.json").write_text(json.dumps(document, indent=1) + "\n")
+    with (out / "map.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(document["grid"][0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(document["grid"])
+    (out / "report.html").write_text(capacity_report(question, simulated=False).html(), encoding="utf-8")
