@@ -129,9 +129,6 @@ def test_blocks_alternate_resume_and_compare(ask: Callable[..., Scenario], tmp_p
     assert ratios(runs, "output_throughput", "on", "off") == [2.0, 2.0]
     with pytest.raises(InvalidInput, match="another scenario"):
         read_runs(tmp_path, arms | {"on": ask("seed=1")})
-    (tmp_path / "runs.jsonl").write_text('{"block": 0, "arm": "on"}\n{"block": "x"}\n{"block": 0, "ar')
-    with pytest.raises(InvalidInput, match=r"2 faults: .*runs\.jsonl, line 1: .*summary.*line 2: .*remove the line"):
-        read_runs(tmp_path, arms)
 
 
 TROUBLES = {
@@ -230,9 +227,9 @@ def test_the_command_line_says_what_the_scenario_says(ask: Callable[..., Scenari
     assert config.num_speculative_tokens == 3
     assert config.draft_model == str(folders.drafter)
     assert config.acceptance_rates == (0.5, 0.25, 0.125)  # unconditional, as vLLM takes them
-    assert config.limits == {"max_num_seqs": 8, "num_kv_blocks": 512}
-    words = launch.arguments
-    assert words[words.index("--max-model-len") + 1] == "34"  # 20 + 10, three drafts and the bonus
+    # 20 + 10 positions, three drafts and the bonus
+    assert config.limits == {"max_num_seqs": 8, "num_kv_blocks": 512, "max_model_len": 34}
+    assert launch.arguments.count("--max-model-len") == 1
     sglang = SGLang().launch(ask(), folders, 8123)
     assert sglang.environment["SGLANG_SIMULATE_ACC_LEN"] == "1.875"
     assert "STANDALONE" in sglang.arguments
