@@ -1,7 +1,8 @@
 """What steady decoding costs on a real engine at each batch size and draft length: the twin of the predicted map.
 
 A cell serves waves of prompts through the engine's own Python, without a server: all of a wave start together, and
-the rounds count in which all of them decode, until the first has the workload's output tokens. Small batches serve
+the rounds are timed in which all of them decode, until the first has the workload's output tokens. What rounds accept
+is counted of all of them, each prompt's to its own end. Small batches serve
 several waves, so that every cell continues enough prompts for its acceptance to mean something; every repeat continues
 others, and within a repeat every draft length the same.
 
@@ -111,9 +112,11 @@ class SteadyRounds:
                     continue
                 driver, plain = self._driver(cell), without[cell]
                 driver.begin(self._beginning(cell, waves[cell][turn]))
-                driver.steps(WARM_UP_ROUNDS)
+                rounds[cell] += map(_untimed, driver.steps(WARM_UP_ROUNDS))
                 for own, other in in_turn(driver, paces[self._key(plain)]):
                     rounds[cell].append(own)
+                    if other is None:
+                        continue
                     plain_s[cell].append(other["seconds"]["total"])
                     if plain in rounds:
                         rounds[plain].append(other)
@@ -128,7 +131,7 @@ class SteadyRounds:
         found: list[Step] = []
         while more := driver.steps(MOST_STEPS):
             found += more
-        return found[WARM_UP_ROUNDS:]
+        return [*map(_untimed, found[:WARM_UP_ROUNDS]), *found[WARM_UP_ROUNDS:]]
 
     def _beginnings(self, cell: RoundsCell) -> Iterator[Mapping[str, Any]]:
         return cycle([self._beginning(cell, prompts) for prompts in self._waves(cell)])
@@ -223,29 +226,37 @@ def _waves(scenario: Scenario, cell: RoundsCell) -> list[list[list[int]]]:
     return [texts[wave * cell.batch : (wave + 1) * cell.batch] for wave in range(count)]
 
 
+def _untimed(step: Step) -> Step:
+    """What the step accepted, without its seconds."""
+    return {**step, "seconds": {}}
+
+
 def _measured(cell: RoundsCell, rounds: Sequence[Step], plain_s: Sequence[float] = ()) -> MeasuredCell:
-    """``plain_s``: seconds of the plain rounds that took turns with these. Raises NoAnswer where no round ran."""
-    if not rounds:
+    """``rounds`` without seconds tell of acceptance alone. ``plain_s``: seconds of the plain rounds that took turns
+    with these. Raises NoAnswer where no round was timed.
+    """
+    timed = [one for one in rounds if one["seconds"]]
+    if not timed:
         raise NoAnswer(
             f"no round of {cell.batch} sequences with {cell.draft_tokens} drafts ran; give longer outputs, more "
             "num_kv_blocks or a larger max_num_batched_tokens"
         )
-    counts, output_tokens = AcceptanceCounts(), 0
+    counts, committed = AcceptanceCounts(), list[int]()
     for one in rounds:
         for drafted, accepted in zip(one["drafted"], one["accepted"], strict=True):
             counts.add(drafted, accepted)
-            output_tokens += accepted + 1
-    totals = [one["seconds"]["total"] for one in rounds]
-    medians = {part: float(np.median([one["seconds"].get(part, np.nan) for one in rounds])) for part in PARTS}
+            committed.append(accepted + 1)
+    totals = [one["seconds"]["total"] for one in timed]
+    medians = {part: float(np.median([one["seconds"].get(part, np.nan) for one in timed])) for part in PARTS}
     p10, p90 = np.percentile(totals, [10, 90]).tolist()
     row = GridRow(
         repeat=cell.repeat,
         batch=cell.batch,
         draft_tokens=cell.draft_tokens,
-        context_tokens=float(np.mean([one["context_tokens"] for one in rounds])),
-        rounds=len(rounds),
+        context_tokens=float(np.mean([one["context_tokens"] for one in timed])),
+        rounds=len(timed),
         elapsed_s=sum(totals),
-        output_tokens=output_tokens,
+        output_tokens=round(len(timed) * cell.batch * float(np.mean(committed))),
         round_s=float(np.median(totals)),
         round_p10_s=p10,
         round_p90_s=p90,

@@ -77,16 +77,17 @@ class Pace:
             if fresh and not more:
                 raise NoAnswer("the engine without a drafter ran no step; give longer outputs or more num_kv_blocks")
             self._begun = bool(more)
-            found += more
+            found += [one for one in more if one["seconds"]]
         return found
 
 
-def in_turn(driver: Driver, pace: Pace) -> Iterator[tuple[Step, Step]]:
-    """The steps of what ``driver`` has begun, each with one of the pace right after it.
+def in_turn(driver: Driver, pace: Pace) -> Iterator[tuple[Step, Step | None]]:
+    """The steps of what ``driver`` has begun, each that is timed with one of the pace right after it.
 
     An engine that stops between no steps (transformers' ``generate``) has run all of its own by then.
     """
     while own := driver.steps(1):
-        time.sleep(IDLE_S)
-        yield from zip(own, pace.steps(len(own)), strict=True)
+        for one in own:
+            time.sleep(IDLE_S)
+            yield one, pace.steps(1)[0] if one["seconds"] else None
         time.sleep(IDLE_S)

@@ -179,22 +179,34 @@ class StepEngine:
             yield {"seconds": self._step(dict.fromkeys(added, chunk))}
 
     def _rounds(self, prompts: list[list[int]], output_tokens: int) -> Iterator[Step]:
-        """Rounds in which all the prompts decode, until one of them has ``output_tokens``.
+        """Rounds in which all the prompts decode, until one of them has ``output_tokens``; the others go on to theirs.
 
-        Each with its mean ``context_tokens``, and ``drafted`` and ``accepted`` by request.
+        Each with its mean ``context_tokens``, and ``drafted`` and ``accepted`` by request. What was drafted in other
+        rounds comes last, without seconds: prompts whose drafts are refused take more rounds, so that counting while
+        all of them run would count the others too much.
         """
-        room = output_tokens + self.scheduler.num_spec_tokens + 1  # none of them ends before the last round
+        room = output_tokens + self.scheduler.num_spec_tokens + 1  # the engine ends none of them
         running = [self._add_tokens(prompt, outputs=room) for prompt in prompts]
-        requests = [self.scheduler.requests[request_id] for request_id in running]
-        while max(request.num_output_tokens for request in requests) < output_tokens:
-            before = [request.num_output_tokens for request in requests]
-            context = sum(request.num_tokens for request in requests) / len(requests)
+        requests = {name: self.scheduler.requests[name] for name in running}
+        others: list[tuple[int, int]] = []
+        while running:
+            before = {name: requests[name].num_output_tokens for name in running}
+            context = sum(requests[name].num_tokens for name in running) / len(running)
             seconds = self._step()
-            drafted = [len(self.scheduled.scheduled_spec_decode_tokens.get(name, ())) for name in running]
-            wanted = {name: drafts + 1 for name, drafts in zip(running, drafted, strict=True)}
-            if min(before) and self.scheduled.num_scheduled_tokens == wanted:
-                accepted = [request.num_output_tokens - n - 1 for request, n in zip(requests, before, strict=True)]
-                yield {"seconds": seconds, "context_tokens": context, "drafted": drafted, "accepted": accepted}
+            drafted = {name: len(self.scheduled.scheduled_spec_decode_tokens.get(name, ())) for name in running}
+            accepted = {name: requests[name].num_output_tokens - before[name] - 1 for name in running}
+            wanted = {name: drafts + 1 for name, drafts in drafted.items()}
+            scheduled = self.scheduled.num_scheduled_tokens
+            if len(running) == len(prompts) and all(before.values()) and scheduled == wanted:
+                counts = {"drafted": list(drafted.values()), "accepted": list(accepted.values())}
+                yield {"seconds": seconds, "context_tokens": context, **counts}
+            else:
+                others += [(drafted[name], accepted[name]) for name in running if before[name] and name in scheduled]
+            ended = [name for name in running if requests[name].num_output_tokens >= output_tokens]
+            self.engine.abort_request(ended, internal=True)
+            running = [name for name in running if name not in ended]
+        if others:
+            yield {"seconds": {}, "drafted": [one for one, _ in others], "accepted": [one for _, one in others]}
 
     def _load(self) -> Iterator[Step]:
         """Whatever step the engine takes next, while a request is there.

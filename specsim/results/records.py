@@ -221,7 +221,8 @@ class GridRow:
     """One repeat of one cell of a measured batch × k map; times are medians over its rounds unless named otherwise.
 
     ``draft_s``: draft passes and the sampling of drafts. ``sample_s``: the target's sampling. ``plain_s``: the mean
-    of plain rounds that took turns with these, one by one; None where none did.
+    of plain rounds that took turns with these, one by one; None where none did. ``output_tokens``: that so many rounds
+    commit, each sequence's rounds counted to its own end.
     """
 
     repeat: int

@@ -3,7 +3,7 @@
 A round of B sequences with k drafts takes 10 ms and 1 ms a verified token; accepted drafts are 0, 1, ..., k, 0, ...
 A step of a shape takes 20 ms; one of a load 10 ms and 1 ms a request, and gives each a token, the first one two.
 ``FAKE_DRIVER`` says what is wrong: ``dies`` at its 21st wave, ``empty`` rounds, ``slow`` to start beside a process of
-its own. ``FAKE_LOG`` gets what was asked.
+its own, a prompt in each wave that ``lags``. ``FAKE_LOG`` gets what was asked.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def rounds(what: dict[str, Any]) -> list[dict[str, object]]:
             "drafted": [draft_tokens] * batch, "accepted": [accepted] * batch,
         })  # fmt: skip
         produced, turn = produced + accepted + 1, turn + 1
+    if TROUBLE == "lags":
+        found.append({"seconds": {}, "drafted": [draft_tokens] * 4, "accepted": [0] * 4})
     return found
 
 
