@@ -59,16 +59,7 @@ def speedup_map(
     context = assembly.context_tokens if context_tokens is None else context_tokens
     if not context >= 1:
         raise InvalidInput(f"a context of {context:g} tokens; a decoding sequence has at least 1")
-    largest = largest_batch(assembly, context)
-    batches = default_batches(min(scenario.engine.max_num_seqs, largest)) if batches is None else batches
-    if not batches or min(batches) < 1:
-        raise InvalidInput(f"batches {list(batches)} must be a non-empty list of sizes of at least 1")
-    if max(batches) > largest:
-        raise NoAnswer(
-            f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
-            "ask for smaller batches or a shorter context"
-        )
-    sizes = sorted(set(batches))
+    sizes = _sizes(assembly, batches, context)
     lengths = assembly.choices() if draft_lengths is None else tuple(draft_lengths)
 
     rows = []
@@ -80,6 +71,21 @@ def speedup_map(
     cells = [row[index] for index in range(len(sizes)) for row in rows]
     origin = None if scenario.speculation is None else scenario.speculation.acceptance_origin
     return SpeedupMap(tuple(cells), assembly.price_name, origin, served)
+
+
+def _sizes(assembly: Assembly, batches: Sequence[int] | None, context: float) -> list[int]:
+    """Batch sizes in order, each once: those asked for, which must fit, else the default ones that do."""
+    largest = largest_batch(assembly, context)
+    if batches is None:
+        return default_batches(min(assembly.scenario.engine.max_num_seqs, largest))
+    if not batches or min(batches) < 1:
+        raise InvalidInput(f"batches {list(batches)} must be a non-empty list of sizes of at least 1")
+    if max(batches) > largest:
+        raise NoAnswer(
+            f"batch {max(batches)} does not fit: the KV cache holds {largest} sequences of {context:.0f} tokens; "
+            "ask for smaller batches or a shorter context"
+        )
+    return sorted(set(batches))
 
 
 SAMPLE = 1024  # requests looked at to tell how lengths vary

@@ -141,12 +141,15 @@ def at_most(scenario: Scenario, draft_tokens: int) -> Scenario:
 def longest_sequence(scenario: Scenario) -> int:
     """Positions that a server must hold: the limit stated, else the workload's longest request with room for drafts.
 
+    For twice the drafts: vLLM has no sequence of a batch draft where the longest one, the drafts of the step before
+    counted as accepted, could not hold as many again (0.32, ``v1/worker/gpu_model_runner.py``).
+
     Raises NoAnswer where the target has fewer.
     """
     if scenario.stated_engine.max_model_len is not None:
         return scenario.stated_engine.max_model_len
     drafts = scenario.speculation.max_draft_tokens if scenario.speculation else 0
-    longest = max(r.prompt_tokens + r.output_tokens for r in scenario.requests()) + drafts + 1
+    longest = max(r.prompt_tokens + r.output_tokens for r in scenario.requests()) + 2 * drafts + 1
     held = scenario.model.max_position
     if "max_position" in scenario.model.model_fields_set and longest > held:
         raise NoAnswer(f"requests reach {longest} positions and {scenario.model.name} has {held}; shorten them")

@@ -227,8 +227,8 @@ def test_the_command_line_says_what_the_scenario_says(ask: Callable[..., Scenari
     assert config.num_speculative_tokens == 3
     assert config.draft_model == str(folders.drafter)
     assert config.acceptance_rates == (0.5, 0.25, 0.125)  # unconditional, as vLLM takes them
-    # 20 + 10 positions, three drafts and the bonus
-    assert config.limits == {"max_num_seqs": 8, "num_kv_blocks": 512, "max_model_len": 34}
+    # 20 + 10 positions, a step's three drafts, as many to come, and the bonus
+    assert config.limits == {"max_num_seqs": 8, "num_kv_blocks": 512, "max_model_len": 37}
     assert launch.arguments.count("--max-model-len") == 1
     sglang = SGLang().launch(ask(), folders, 8123)
     assert sglang.environment["SGLANG_SIMULATE_ACC_LEN"] == "1.875"
