@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from specsim.arrays import Floats, Reals
 from specsim.cost.forward import SOURCES, Group
-from specsim.cost.machine_error import interrupted_share
+from specsim.cost.machine_error import STEADY, MachineError, compute_error, interrupted_share, machine_error
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import SHAPE_COLUMNS, HeldoutError, Row
@@ -37,7 +37,12 @@ class EngineSteps:
     """Prices steps of the one engine, model and drafter that a table was measured with."""
 
     def __init__(
-        self, rows: Sequence[Row], *, machine_error: float = 0.0, stretch: float = 1.0, draft_model: bool = False
+        self,
+        rows: Sequence[Row],
+        *,
+        machine: MachineError = STEADY,
+        stretch: float = 1.0,
+        draft_model: bool = False,
     ) -> None:
         """``rows``: class ``steps`` of one engine, model and drafter. ``stretch``: mean steps over the rows' medians.
         ``draft_model``: whether the drafter is one, with a KV cache of its own.
@@ -65,7 +70,7 @@ class EngineSteps:
         self._chunks = ChunkTimes(
             np.concatenate([one_token, shapes[alone][:, 1:3]]), np.concatenate([[self._shared_s], seconds[alone]])
         )
-        self._machine_error, self._draft_model = machine_error, draft_model
+        self._machine, self._draft_model = machine, draft_model
         self._prompt_error = self._chunk_error(shapes, seconds)
 
     @classmethod
@@ -75,7 +80,6 @@ class EngineSteps:
         *,
         model: str,
         drafter: str | None = None,
-        machine_error: float = 0.0,
         draft_model: bool = False,
     ) -> EngineSteps:
         """The table's rows of one model, without a drafter and with the named one (None: the table's only one).
@@ -99,7 +103,8 @@ class EngineSteps:
         wanted = {"none", drafter or (drafters[0] if drafters else "none")}
         rows = [row for row in own if row.kernel.split("/")[2] in wanted]
         stretch = 1.0 + interrupted_share(profile)
-        return cls(rows, machine_error=machine_error, stretch=stretch, draft_model=draft_model)
+        machine = MachineError(machine_error(profile), compute_error(profile))
+        return cls(rows, machine=machine, stretch=stretch, draft_model=draft_model)
 
     def _chunk_error(self, shapes: Floats, seconds: Floats) -> float:
         """Root mean square error of mixed steps, which nothing is fitted to, as a share of what the chunk adds."""
@@ -170,7 +175,11 @@ class EngineSteps:
     def _total(
         self, seconds: Reals, parts: dict[str, Reals], error_s: Reals, compute_s: Reals, rank: Reals
     ) -> StepTime:
-        errors = {"steps": error_s} | ({"machine": self._machine_error * seconds} if self._machine_error else {})
+        errors: dict[str, Reals] = {"steps": error_s}
+        if self._machine.whole:
+            errors["machine"] = self._machine.whole * seconds
+        if self._machine.compute:
+            errors["compute"] = self._machine.compute * compute_s
         half = Z90 * np.sqrt(sum((error**2 for error in errors.values()), 0.0))
         if isinstance(seconds, np.ndarray):
             ranks = np.broadcast_to(rank, seconds.shape).astype(int)

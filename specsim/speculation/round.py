@@ -29,7 +29,8 @@ from specsim.speculation.pricing import Entry, PassPricing, seconds_of
 from specsim.speculation.program import DraftProgram
 from specsim.speculation.target_pass import TargetPass
 
-SHARED_ERRORS = ("machine", "host")  # error classes that two rounds on one machine have in common
+# Error classes that two rounds on one machine have in common; compute's is in whole measured steps alone.
+SHARED_ERRORS = ("machine", "host", "compute")
 
 
 class StepCost(Protocol):

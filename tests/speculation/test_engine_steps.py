@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specsim.cost.forward import Group
+from specsim.cost.machine_error import MachineError
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Row
 from specsim.profiles.steps import StepGrid, StepShape
 from specsim.profiles.store import Profile
 from specsim.speculation.engine_steps import EngineSteps, withheld_error
-from specsim.speculation.round import RoundCost
+from specsim.speculation.round import SHARED_ERRORS, RoundCost
 
 GRID = StepGrid((1, 2, 4, 8, 16, 32), (0, 1, 2, 4), (100, 500, 1000, 2000), (32, 128, 512), (1, 16))
 HOST_S, WEIGHTS_S, SEQUENCE_S, TOKEN_S, KEY_S, DRAFT_S = 3e-4, 6e-3, 5e-5, 2e-4, 1e-6, 4e-4
@@ -173,11 +174,22 @@ def test_beyond_the_table_it_says_so_and_is_less_sure(engine):
 
 
 def test_the_machines_drift_widens_the_interval():
-    drifting = EngineSteps(table(), machine_error=0.05).decode_round(8, 2, 700)
+    drifting = EngineSteps(table(), machine=MachineError(whole=0.05)).decode_round(8, 2, 700)
     steady = ENGINE.decode_round(8, 2, 700)
     assert drifting.seconds == steady.seconds
     half = math.hypot(steady.high_s - steady.seconds, 1.645 * 0.05 * steady.seconds)
     assert drifting.high_s - drifting.seconds == pytest.approx(half, rel=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "k"), [(1, 0), (1, 4), (8, 2), (32, 4)])
+def test_what_a_slower_compute_would_add_is_in_the_error(batch, k, monkeypatch):
+    """Tokens take a tenth longer and weights are streamed as before."""
+    stated = EngineSteps(table(), machine=MachineError(compute=0.1)).decode_round(batch, k, 500)
+    before = total_s(StepShape(batch, k + 1, 500, k))
+    monkeypatch.setitem(globals(), "TOKEN_S", 1.1 * TOKEN_S)
+    added = total_s(StepShape(batch, k + 1, 500, k)) - before
+    assert stated.errors_s["compute"] == pytest.approx(added, rel=0.1)
+    assert "compute" in SHARED_ERRORS  # one hour's compute is that of both steps of a ratio
 
 
 def test_without_totals_the_parts_add_up():
