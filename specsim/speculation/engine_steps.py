@@ -59,8 +59,8 @@ class EngineSteps:
         self._parts: dict[str, _PartTime] = {}
         for part, name in PART_NAMES.items():
             shape, part_s = (column[_is_decode(tables[part][0])] for column in tables[part])
-            tokens = shape[:, 0] * shape[:, COLUMNS.index("num_draft_tokens" if part == "draft" else "query_len")]
-            fit = _PartTime.fitted(shape, stretch * part_s, tokens)
+            each = shape[:, COLUMNS.index("num_draft_tokens" if part == "draft" else "query_len")]
+            fit = _PartTime.fitted(shape[:, 0], each, stretch * part_s)
             if fit is not None:
                 self._parts[name] = fit
         smallest = shapes[decode][:, :3].min(axis=0)
@@ -153,7 +153,7 @@ class EngineSteps:
     def _draft_s(self, sequences: Reals, draft_tokens: Reals) -> Reals:
         """Seconds of proposing; 0 where the table does not tell drafting apart."""
         fit = self._parts.get("draft")
-        return 0.0 if fit is None else fit.at(sequences, sequences * draft_tokens) * (draft_tokens > 0)
+        return 0.0 if fit is None else fit.at(sequences, draft_tokens) * (draft_tokens > 0)
 
     def _prompt_s(self, prompts: Sequence[Group]) -> tuple[Reals, Reals, bool]:
         """Seconds of each chunk as a step of its own, summed; how many; whether one is outside the measured range."""
@@ -169,7 +169,7 @@ class EngineSteps:
         parts: dict[str, Reals] = {"draft": draft_s} if "draft" in self._parts else {}
         for name in ("sampling", "host"):
             if name in self._parts:
-                parts[name] = self._parts[name].at(sequences, rows)
+                parts[name] = self._parts[name].at(sequences, rows / np.maximum(sequences, 1))
         return {"verify": np.maximum(seconds - sum(parts.values(), 0.0), 0.0), **parts}
 
     def _total(
@@ -200,20 +200,23 @@ class EngineSteps:
 
 
 class _PartTime:
-    """Seconds of one part: a constant, and shares a sequence and a token."""
+    """Seconds of one part: a constant, and shares a sequence, a token of each (a draft model's pass) and a token."""
 
     def __init__(self, coefficients: Floats) -> None:
-        self._constant, self._a_sequence, self._a_token = map(float, coefficients)
+        self._coefficients = coefficients
 
     @classmethod
-    def fitted(cls, shapes: Floats, seconds: Floats, tokens: Floats) -> _PartTime | None:
+    def fitted(cls, sequences: Floats, each: Floats, seconds: Floats) -> _PartTime | None:
+        """``each``: tokens of a sequence."""
         if len(seconds) == 0:
             return None
-        features = np.stack([np.ones_like(seconds), shapes[:, 0], tokens], axis=1)
+        features = np.stack([np.ones_like(seconds), sequences, each, sequences * each], axis=1)
         return cls(non_negative_fit(features, seconds))
 
-    def at(self, sequences: Reals, tokens: Reals) -> Reals:
-        return self._constant + self._a_sequence * sequences + self._a_token * tokens
+    def at(self, sequences: Reals, each: Reals) -> Reals:
+        constant, a_sequence, a_pass, a_token = self._coefficients.tolist()
+        found: Reals = constant + a_sequence * sequences + a_pass * each + a_token * sequences * each
+        return found
 
 
 def withheld_error(rows: Sequence[Row]) -> HeldoutError | None:

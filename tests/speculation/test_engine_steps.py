@@ -181,15 +181,44 @@ def test_the_machines_drift_widens_the_interval():
     assert drifting.high_s - drifting.seconds == pytest.approx(half, rel=1e-6)
 
 
+def test_a_drafters_passes_are_told_from_its_tokens():
+    """Passes of a draft model take a time each, whatever the batch."""
+
+    def passes_s(sequences, drafts):
+        return 3e-3 * drafts + 2e-5 * sequences * drafts
+
+    rows = [
+        row(
+            shape,
+            part,
+            {
+                "total": 8e-3 + passes_s(shape.sequences, shape.num_draft_tokens),
+                "draft": passes_s(shape.sequences, shape.num_draft_tokens),
+            }[part],
+        )
+        for shape in GRID.shapes()
+        for part in ("total", "draft")
+        if not shape.prefill_tokens
+    ]
+    engine = EngineSteps([one for one in rows if one.median_s])
+    for batch, k in ((1, 4), (4, 1), (32, 2)):
+        assert engine.decode_round(batch, k, 500).parts["draft"] == pytest.approx(passes_s(batch, k), rel=0.02)
+
+
 @pytest.mark.parametrize(("batch", "k"), [(1, 0), (1, 4), (8, 2), (32, 4)])
-def test_what_a_slower_compute_would_add_is_in_the_error(batch, k, monkeypatch):
-    """Tokens take a tenth longer and weights are streamed as before."""
+def test_what_a_slower_compute_would_add_is_in_the_error(batch, k):
+    """Tokens, verified and drafted, take a tenth longer and weights are streamed as before."""
     stated = EngineSteps(table(), machine=MachineError(compute=0.1)).decode_round(batch, k, 500)
-    before = total_s(StepShape(batch, k + 1, 500, k))
-    monkeypatch.setitem(globals(), "TOKEN_S", 1.1 * TOKEN_S)
-    added = total_s(StepShape(batch, k + 1, 500, k)) - before
-    assert stated.errors_s["compute"] == pytest.approx(added, rel=0.1)
+    tokens_s = TOKEN_S * batch * (k + 1) + draft_s(batch, k) - draft_s(0, k)
+    assert stated.errors_s["compute"] == pytest.approx(0.1 * tokens_s, rel=0.1)
     assert "compute" in SHARED_ERRORS  # one hour's compute is that of both steps of a ratio
+
+
+@pytest.mark.parametrize(("device", "shared"), [("cpu", True), ("cuda", False)])
+def test_only_a_cpu_is_thought_to_move(tmp_path, device, shared):
+    steps = EngineSteps.of(profile(tmp_path, table(), device=device), model="m").decode_round(8, 2, 500)
+    assert ("compute" in steps.errors_s) is shared
+    assert steps.errors_s["machine"] / steps.seconds == pytest.approx(0.122 if shared else 0.07, abs=0.001)
 
 
 def test_without_totals_the_parts_add_up():
@@ -216,8 +245,8 @@ def test_withheld_error_of_a_known_engine_is_small_and_needs_enough_rows():
 # -- choosing rows ----------------------------------------------------------------------------------------------
 
 
-def profile(tmp_path, rows):
-    header = SimpleNamespace(probe=None)  # of a table by another tool
+def profile(tmp_path, rows, device="cuda"):
+    header = SimpleNamespace(probe=None, device=device)  # of a table by another tool
     return Profile("here-vllm", tmp_path, header, {"steps": tuple(rows)})
 
 
