@@ -1,44 +1,35 @@
-"""A scenario's machine: what prices its steps, what its replicas run under, who decides how much they draft.
-
-Every part is made when it is first asked for, and once. Costs and kernel prices are also kept from one assembly to the
-next as long as nothing changes on which they depend: a scenario under another load or seed, as replications, sweeps
-and the dashboard's sliders make it, prices nothing anew.
-"""
+"""The Assembly: the parts of a scenario's machine, each made when it is first asked for, and once."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from specsim.cost.borrowed import BorrowedPrices, borrowed_name
-from specsim.cost.conditioned import SAME_CONDITIONS_ERROR, ConditionedPrices
+from specsim.assembly.prices import (
+    cost_content,
+    is_borrowed,
+    kernel_prices,
+    precision_of,
+    profile_of,
+    round_cost,
+    step_cost,
+)
+from specsim.cost.borrowed import borrowed_name
 from specsim.cost.forward import KernelPrices, Precision
-from specsim.cost.machine_error import drift
-from specsim.cost.measured import MeasuredPrices
 from specsim.cost.memory import MemoryBudget, memory_budget
-from specsim.cost.roofline import Roofline
-from specsim.errors import InvalidInput
-from specsim.profiles.store import Profile, find_profile, find_widths, load_profile
+from specsim.profiles.store import Profile
 from specsim.scenario import Scenario, Speculation
-from specsim.specs.catalog import load_hardware
 from specsim.specs.engine import EngineLimits
-from specsim.specs.hardware import Hardware
 from specsim.specs.model_part import as_part
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.footprint import program_budget, request_blocks
 from specsim.speculation.policy import Decider, Policy, Setting
-from specsim.speculation.round import RoundCost, StepCost
+from specsim.speculation.round import StepCost
 
 if TYPE_CHECKING:
     from specsim.arrays import Records
-
-KEPT = 32  # costs and kernel prices of other questions
-# What a step's cost does not depend on: how drafts fare and who decides their length, and how replicas share a load.
-_OF_DECISIONS = {"acceptance", "acceptance_origin", "policy"}
-_OF_FLEETS = {"replicas", "disaggregation", "replicas_without_speculation", "router", "max_queue"}
 
 
 def assemble(scenario: Scenario, prices: KernelPrices | None = None) -> Assembly:
@@ -97,29 +88,16 @@ class Assembly:
 
     @cached_property
     def profile(self) -> Profile | None:
-        """The named profile, or what is known of this hardware, or of its sibling; None without any, and for the
-        roofline.
+        """The profile that prices it, of this hardware or of its sibling; None without any, and for the roofline.
 
         Raises InvalidInput for a profile of other hardware.
         """
-        choice, gpu = self.scenario.cost, self.scenario.gpu
-        if choice.source == "roofline":
-            return None
-        cards = (gpu.name,) if gpu.sibling is None or choice.source == "steps" else (gpu.name, gpu.sibling.card)
-        if choice.profile is None:
-            return next((profile for card in cards if (profile := find_profile(card)) is not None), None)
-        profile = load_profile(choice.profile)
-        if profile.header.gpu.lower() not in (card.lower() for card in cards):
-            raise InvalidInput(
-                f"profile {profile.name} was measured on {profile.header.gpu} and the scenario's gpu is {gpu.name}; "
-                "choose a profile of that hardware or set cost.source to roofline"
-            )
-        return profile
+        return profile_of(self.scenario)
 
     @property
     def borrows(self) -> bool:
         """Whether the profile is not of this hardware but of its sibling."""
-        return self.profile is not None and self.profile.header.gpu.lower() != self.scenario.gpu.name.lower()
+        return self.profile is not None and is_borrowed(self.profile, self.scenario.gpu)
 
     @property
     def price_name(self) -> str:
@@ -131,22 +109,12 @@ class Assembly:
     @cached_property
     def precision(self) -> Precision:
         """Bits and formats of the target's weights and cache."""
-        deployment, model = self.scenario.deployment, self.scenario.model
-        return Precision.on(self.scenario.gpu, deployment.stored or model.stored, deployment.kv_bits)
+        return precision_of(self.scenario)
 
     @cached_property
     def prices(self) -> KernelPrices:
-        """Prices of single kernels: the profile's, or the roofline's; in the scenario's conditions."""
-        if self.given_prices is not None:
-            return self.given_prices
-        profile, dtype, gpu = self.profile, self.precision.dtype, self.scenario.gpu
-        prices: KernelPrices = Roofline(gpu, dtype)
-        if profile is not None:
-            prices = _measured(profile, gpu.model_dump_json(), dtype)
-        if self.scenario.conditions is None:
-            return prices
-        error = prices.machine_error if profile is None else math.hypot(drift(profile), SAME_CONDITIONS_ERROR)
-        return ConditionedPrices(prices, self.scenario.conditions, gpu, dtype, error)
+        """Prices of single kernels, in the scenario's conditions."""
+        return kernel_prices(self.scenario, self.profile) if self.given_prices is None else self.given_prices
 
     @cached_property
     def cost(self) -> StepCost:
@@ -157,26 +125,15 @@ class Assembly:
         if self.given_cost is not None:
             return self.given_cost
         if self.given_prices is not None:
-            return _made_cost(self)
-        return _kept_cost(_Priced(self._what_prices(), self.profile, self))
-
-    def _what_prices(self) -> str:
-        """All of the scenario on which the cost of a step depends but the profile's content."""
-        rest = self.scenario.model_dump_json(
-            include={"model", "gpu", "cost", "conditions", "speculation", "deployment"},
-            exclude={"speculation": _OF_DECISIONS, "deployment": _OF_FLEETS},
-        )
-        return rest + self.limits.model_dump_json()
+            return round_cost(self.scenario, self.given_prices)
+        return step_cost(self.scenario, self.profile)
 
     @property
     def cost_content(self) -> str | None:
         """All that the cost depends on but the code, as text; None where that is not in files and fields alone."""
-        profile = self.profile
         if self.given_cost is not None or self.given_prices is not None:
             return None
-        if profile is None:
-            return self._what_prices()
-        return f"{self._what_prices()} {_content(profile)}" if profile.sha256 else None
+        return cost_content(self.scenario, self.profile)
 
     # What one replica runs under
 
@@ -327,71 +284,3 @@ class Assembly:
             role=role,
             layout=self.memory.layout,
         )
-
-
-@lru_cache(maxsize=KEPT)
-def _measured(profile: Profile, gpu: str, dtype: str) -> MeasuredPrices | BorrowedPrices:
-    """``gpu``: the hardware's fields as JSON."""
-    hardware, widths = Hardware.model_validate_json(gpu), find_widths(profile)
-    if profile.header.gpu.lower() == hardware.name.lower():
-        return MeasuredPrices(profile, hardware, dtype, widths=widths)
-    sibling = load_hardware(profile.header.gpu)
-    return BorrowedPrices(MeasuredPrices(profile, sibling, dtype, widths=widths), sibling, hardware, dtype)
-
-
-@lru_cache(maxsize=KEPT)
-def _content(profile: Profile) -> str:
-    """Of a profile and of the one that stands in for what it lacks."""
-    widths = find_widths(profile)
-    return f"{profile.sha256} {widths and widths.sha256}"
-
-
-@dataclass(frozen=True)
-class _Priced:
-    """What a cost depends on, and where it is made from."""
-
-    sections: str
-    profile: Profile | None
-    assembly: Assembly = field(compare=False)
-
-
-@lru_cache(maxsize=KEPT)
-def _kept_cost(what: _Priced) -> StepCost:
-    return _made_cost(what.assembly)
-
-
-def _made_cost(assembly: Assembly) -> StepCost:
-    scenario, speculation = assembly.scenario, assembly.speculation
-    if scenario.cost.source == "steps" and assembly.given_prices is None:
-        return _measured_steps(assembly)
-    return RoundCost(
-        scenario.model,
-        assembly.prices,
-        hardware=scenario.gpu,
-        engine=scenario.engine,
-        precision=assembly.precision,
-        ranks=scenario.deployment.tensor_parallel,
-        experts=scenario.deployment.expert_group,
-        program=speculation.program if speculation else None,
-        draft=speculation.draft_model if speculation else None,
-        max_draft_tokens=assembly.longest,
-    )
-
-
-def _measured_steps(assembly: Assembly) -> StepCost:
-    from specsim.speculation.engine_steps import EngineSteps  # a slow import that other sources do without
-
-    scenario, speculation, profile = assembly.scenario, assembly.speculation, assembly.profile
-    if profile is None:
-        raise InvalidInput(
-            f"cost.source is steps and no profile of {scenario.gpu.name} is known; measure one with specsim "
-            "profile steps, or set cost.profile"
-        )
-    if scenario.conditions is not None:
-        raise InvalidInput(
-            "conditions are given and cost.source is steps, which does not tell kernels apart; remove "
-            "conditions, or set cost.source to kernels"
-        )
-    drafter = speculation.drafter_name() if speculation else "none"
-    passes = speculation is not None and speculation.draft_model is not None
-    return EngineSteps.of(profile, model=scenario.model.name, drafter=drafter, draft_model=passes)
