@@ -9,7 +9,7 @@ from specsim.errors import InvalidInput
 from specsim.interop.acceptance import read_acceptance
 from specsim.interop.load_results import LoadResult, read_load_results
 from specsim.interop.server_runs import ServerRun, read_server_runs
-from specsim.planning.calibrate import MeasuredRun
+from specsim.planning.constants_fit import MeasuredRun
 from specsim.scenario import Scenario, SyntheticWorkload
 from specsim.speculation.acceptance import AcceptanceLaw
 from specsim.speculation.acceptance.lengths import of_length

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from rich.table import Table
 
-from specsim.planning.calibrate import KERNELS, SURE, Calibration, RunError
+from specsim.planning.calibrate import SURE, Calibration, RunError
+from specsim.planning.engine_constants import KERNELS
 
 MEANT = {
     "step": "host, a step",

@@ -11,16 +11,9 @@ import pytest
 from specsim.assembly import assemble
 from specsim.cli.main import main
 from specsim.errors import InvalidInput
-from specsim.planning.calibrate import (
-    FRONTEND,
-    KERNELS,
-    Calibration,
-    MeasuredRun,
-    RunError,
-    calibrate,
-    default_constants,
-    with_constants,
-)
+from specsim.planning.calibrate import Calibration, RunError, calibrate
+from specsim.planning.constants_fit import MeasuredRun
+from specsim.planning.engine_constants import FRONTEND, KERNELS, default_constants, with_constants
 from specsim.planning.measured_runs import measured_runs
 from specsim.report.calibrated import verdict
 from specsim.scenario import Scenario, load_scenario
@@ -62,13 +55,11 @@ def short(scenario: Scenario) -> Scenario:
 
 def bench(scenario: Scenario, constants: dict[str, float]) -> dict[str, object]:
     """What an engine of these constants would have measured."""
-    served = scenario if not constants else with_constants(scenario, default_constants([run(scenario)]) | constants)
+    served = scenario if not constants else with_constants(scenario, default_constants([scenario]) | constants)
     return simulate(assemble(served)).summary() | {"max_concurrency": scenario.workload.clients.concurrency}  # type: ignore[union-attr]
 
 
-def run(scenario: Scenario, constants: dict[str, float] | None = None) -> MeasuredRun:
-    if constants is None:
-        return MeasuredRun("unmeasured", scenario, {})
+def run(scenario: Scenario, constants: dict[str, float]) -> MeasuredRun:
     found = bench(scenario, constants)
     return MeasuredRun(f"{scenario.workload.clients}", scenario, {name: float(found[name]) for name in FIGURES})  # type: ignore[arg-type]
 

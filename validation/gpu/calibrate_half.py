@@ -9,7 +9,8 @@ import sys
 
 from rich.console import Console
 
-from specsim.planning.calibrate import Calibration, MeasuredRun, calibrate
+from specsim.planning.calibrate import Calibration, calibrate
+from specsim.planning.constants_fit import MeasuredRun
 from specsim.report.calibrated import constants_table, figures_table, runs_table, verdict
 from specsim.studies.predict import accepting, scenario_of_row
 from specsim.studies.study import load_study, study_path
