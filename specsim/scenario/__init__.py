@@ -5,7 +5,8 @@ Names, paths and inline values are resolved while the scenario is read, so that 
 
 from specsim.scenario.question import CostChoice, Scenario
 from specsim.scenario.read import load_scenario, scenario_names
-from specsim.scenario.short import Asked, ShortOptions, ask
+from specsim.scenario.short import Asked, ask
+from specsim.scenario.short_options import ShortOptions
 from specsim.scenario.speculation import Speculation
 from specsim.scenario.weights import Weights
 from specsim.scenario.workload import SyntheticWorkload, TraceWorkload, Workload

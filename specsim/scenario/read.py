@@ -142,3 +142,13 @@ def _apply(data: dict[str, Any], keys: list[str], value: Any, setting: str) -> N
         if not isinstance(owner, dict):
             raise InvalidInput(f"--set {shown(setting)}: {key!r} holds a single value; set it as a whole")
     owner[keys[-1]] = value
+
+
+def section(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of a scenario's fields, made if it is missing."""
+    if data.get(name) is None:
+        data[name] = {}
+    found = data[name]
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{name} is {shown(found)} and short options change its fields; write {{name: value}}")
+    return found
