@@ -79,13 +79,16 @@ class MemoryBudget:
     context: float
     activations: float
     graphs: float
-    kv: float
     blocks: int
     layout: CacheLayout
 
     @property
     def block_bytes(self) -> float:
         return self.layout.block_bytes
+
+    @property
+    def kv(self) -> float:
+        return self.blocks * self.block_bytes
 
 
 def memory_budget(
@@ -130,7 +133,6 @@ def memory_budget(
         context,
         activations,
         graphs,
-        blocks * layout.block_bytes,
         blocks,
         layout,
     )
