@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from specsim.named_files import file_named
+from specsim.specs.faults import referring
 from specsim.specs.yaml_file import read_mapping
 from specsim.speculation.acceptance import Acceptance
 
@@ -16,4 +17,4 @@ def read_law(value: object) -> object:
     return read_mapping(file_named(value)) if isinstance(value, str) else value
 
 
-Law = Annotated[Acceptance, BeforeValidator(read_law)]
+Law = Annotated[Acceptance, BeforeValidator(referring(read_law))]

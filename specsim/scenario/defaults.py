@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from specsim.errors import InvalidInput
 from specsim.scenario.drafter import target_of
 from specsim.scenario.question import read_hardware
 from specsim.scenario.read import section
@@ -16,9 +17,9 @@ MOST_OF_MEMORY = 0.7  # that weights may take, so that a cache worth having is l
 def fill_in(data: dict[str, Any]) -> list[str]:
     """State what a question's fields leave open; a phrase for each assumption."""
     assumed = []
-    model, gpu = target_of(data), read_hardware(data["gpu"])
+    model, gpu = target_of(data), _gpu_of(data)
     deployment, workload = section(data, "deployment"), section(data, "workload")
-    if "tensor_parallel" not in deployment and model is not None and isinstance(gpu, Hardware):
+    if "tensor_parallel" not in deployment and model is not None and gpu is not None:
         ranks = _ranks(model.weight_bytes(), gpu.memory_bytes)
         deployment["tensor_parallel"] = ranks
         assumed.append(
@@ -26,12 +27,21 @@ def fill_in(data: dict[str, Any]) -> list[str]:
         )
     if workload.setdefault("kind", "synthetic") == "synthetic":
         assumed += _fill_in_workload(workload)
-    name = f"{model.name if model else data['model']}-on-{gpu.name if isinstance(gpu, Hardware) else data['gpu']}"
+    name = f"{model.name if model else data['model']}-on-{gpu.name if gpu else data['gpu']}"
     head = {"schema": 1, "name": name.lower()}
     rest = dict(data)
     data.clear()
     data.update(head | rest)
     return assumed
+
+
+def _gpu_of(data: dict[str, Any]) -> Hardware | None:
+    """The GPU of a scenario's fields; None where they name none that is known, which building it tells."""
+    try:
+        found = read_hardware(data["gpu"])
+    except InvalidInput:
+        return None
+    return found if isinstance(found, Hardware) else None
 
 
 def _fill_in_workload(workload: dict[str, Any]) -> list[str]:

@@ -76,8 +76,8 @@ def name_draft_model(data: dict[str, Any]) -> tuple[str, ...]:
 
 
 def target_of(data: dict[str, Any]) -> ModelSpec | None:
-    """The model of a scenario's fields; None where they do not say a valid one."""
+    """The model of a scenario's fields; None where they do not say a valid one, which building it tells."""
     try:
         return ModelSpec.model_validate(read_model(data.get("model")))
-    except ValidationError:
+    except (InvalidInput, ValidationError):
         return None

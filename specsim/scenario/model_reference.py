@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 from specsim.interop.huggingface import model_from_config
 from specsim.named_files import file_named, is_folder
 from specsim.specs.catalog import load_model
+from specsim.specs.faults import referring
 from specsim.specs.model import ModelSpec
 
 
@@ -21,4 +22,4 @@ def read_model(value: object) -> object:
     return load_model(value)
 
 
-Model = Annotated[ModelSpec, BeforeValidator(read_model)]
+Model = Annotated[ModelSpec, BeforeValidator(referring(read_model))]

@@ -31,6 +31,7 @@ from specsim.specs.conditions import Conditions
 from specsim.specs.deployment import Deployment
 from specsim.specs.engine import EngineKind, EngineLimits
 from specsim.specs.engine_defaults import Circumstances, with_defaults
+from specsim.specs.faults import referring
 from specsim.specs.feed_forward import Experts
 from specsim.specs.hardware import Hardware
 from specsim.specs.model_part import as_part
@@ -74,7 +75,7 @@ class Scenario(Validated):
     schema_version: Literal[1] = Field(1, alias="schema")
     name: str
     model: Model
-    gpu: Annotated[Hardware, BeforeValidator(read_hardware)]
+    gpu: Annotated[Hardware, BeforeValidator(referring(read_hardware))]
     deployment: Deployment = Field(Deployment(), validate_default=True)
     stated_engine: EngineLimits = Field(EngineLimits(), alias="engine")
     speculation: Speculation | None = None

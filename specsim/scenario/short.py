@@ -56,11 +56,10 @@ def ask(
             f"neither a scenario nor {' and '.join(missing)} is given; write for instance --model llama-3.1-8b "
             "--gpu h100"
         )
-    for name, read in (("model", read_model), ("gpu", read_hardware)):
-        with faults.kept():
-            if data.get(name) is not None:
-                read(data[name])
-    if missing:
+        for name, read in (("model", read_model), ("gpu", read_hardware)):
+            with faults.kept():
+                if data.get(name) is not None:
+                    read(data[name])
         faults.tell()
     if reference is None:
         with faults.kept():

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
+from specsim.errors import InvalidInput
 from specsim.interop.draft_program import head_program
 from specsim.named_files import file_named, is_file
 from specsim.scenario.acceptance_reference import Law
 from specsim.scenario.model_reference import Model
+from specsim.specs.faults import referring
 from specsim.specs.model import ModelSpec
 from specsim.speculation.acceptance.origin import Basis, Origin
 from specsim.speculation.policy import FixedPolicy, Policy
@@ -45,7 +47,7 @@ class Speculation(Validated):
     shortest and longest n-gram that an engine looks up; None: its own. It changes no price: acceptance tells of it.
     """
 
-    program: Annotated[DraftProgram, BeforeValidator(_program)]
+    program: Annotated[DraftProgram, BeforeValidator(referring(_program))]
     draft_model: Model | None = None
     max_draft_tokens: int = Field(ge=0, le=256)  # no engine drafts further; a typing error would fill memory
     acceptance: Law
@@ -58,12 +60,12 @@ class Speculation(Validated):
     def _defaults(cls, data: Any) -> Any:
         if not isinstance(data, dict) or "program" not in data:
             return data
-        program = _program(data["program"])
-        if isinstance(program, dict):
-            try:
+        try:
+            program = _program(data["program"])
+            if isinstance(program, dict):
                 program = DraftProgram.model_validate(program)
-            except ValidationError:  # let the field itself report it, and nothing else
-                return {"max_draft_tokens": 0, "acceptance": NOTHING_ACCEPTED} | data
+        except (InvalidInput, ValidationError):  # let the field itself report it, and nothing else
+            return {"max_draft_tokens": 0, "acceptance": NOTHING_ACCEPTED} | data
         given = {key: value for key, value in data.items() if value is not None} | {"program": program}
         if isinstance(program, DraftProgram):
             if not program.drafts:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from specsim.errors import shown, told_together
+from specsim.errors import InvalidInput, shown, told_together
 
 _PLAIN = {  # for pydantic's words, in order
     r"Input should be a valid integer.*": "it should be a whole number",
@@ -25,17 +25,54 @@ _PLAIN = {  # for pydantic's words, in order
 }
 
 
+class Unread(ValueError):
+    """A field names what cannot be read; ``faults`` are those of reading it."""
+
+    def __init__(self, error: InvalidInput) -> None:
+        super().__init__(str(error))
+        self.faults = error.faults
+
+
+def referring(read: Callable[[object], object]) -> Callable[[object], object]:
+    """``read`` as the validator of a field that may hold a name or path: one that is unknown hides no other fault."""
+
+    def validate(value: object) -> object:
+        try:
+            return read(value)
+        except InvalidInput as error:
+            raise Unread(error) from None
+
+    return validate
+
+
+def faults_of(error: ValidationError, model: type[BaseModel], where: str) -> list[str]:
+    """Those of what fields refer to, as reading it tells them, then all others in one line that names ``where``."""
+    found = error.errors(include_url=False)
+    unread = [fault["ctx"]["error"] for fault in found if _is_unread(fault)]
+    told = list(dict.fromkeys(line for one in unread for line in one.faults))
+    rest = [fault for fault in found if not _is_unread(fault)]
+    return [*told, f"{where}: {_explained(rest, [model])}"] if rest else told
+
+
+def _is_unread(fault: Any) -> bool:
+    return isinstance(fault.get("ctx", {}).get("error"), Unread)
+
+
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The faults of a validation as one line; with the ``model``, unknown fields get the nearest names.
 
     Unknown fields come first: a misspelt name also leaves the right one missing. Of a field that could have been one
     of several things (text, or fields of its own), only what is wrong with it as the nearest of them is told.
     """
-    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
+    return _explained(error.errors(include_url=False), [] if model is None else [model])
+
+
+def _explained(found: Iterable[Any], models: list[type[BaseModel]]) -> str:
+    faults = sorted(found, key=lambda fault: fault["type"] != "extra_forbidden")
     lines: dict[str, str] = {}
     meant: set[str] = set()  # paths of fields that an unknown name probably stands for
     for fault in faults:
-        path, line, near = _told(fault, [] if model is None else [model])
+        path, line, near = _told(fault, models)
         meant |= near
         if not (fault["type"] == "missing" and path in meant):
             lines.setdefault(path or line, line)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from specsim.errors import InvalidInput, kind_of
-from specsim.specs.faults import explain
+from specsim.specs.faults import faults_of
 from specsim.specs.yaml_text import parse_yaml
 from specsim.text_file import read_text
 
@@ -44,4 +44,4 @@ def build(model: type[Spec], fields: object, where: str) -> Spec:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise InvalidInput(f"{where}: {explain(error, model)}") from None
+        raise InvalidInput(*faults_of(error, model, where)) from None
