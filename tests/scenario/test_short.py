@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,37 @@ def test_faults_of_every_kind_are_told_together(file: str) -> None:
         ask(file, ShortOptions(model="no", gpu="nor"), ["seed"])
     with pytest.raises(InvalidInput, match=r"3 faults: .*'seed'.*'x=\['.*unknown field bad"):
         load_scenario(file, ["seed", "x=[", "bad=1"])
+
+
+@pytest.mark.parametrize("load", [load_scenario, lambda path: ask(path, ShortOptions())], ids=["load", "ask"])
+def test_unknown_names_in_a_file_hide_no_other_fault(tmp_path: Path, load: Callable[[str], object]) -> None:
+    """Nor each other; the line begins as where a name is all that is wrong."""
+    path = tmp_path / "wrong.yaml"
+    speculation = {"program": "eagel3", "draft_model": "lama-3.2-1b", "acceptance": "none.yaml"}
+    wrong = {"model": "lama-3.1-8b", "gpu": "h2000", "seed": -1, "bad": 1, "speculation": speculation}
+    path.write_text(yaml.safe_dump(FILE | wrong))
+    with pytest.raises(InvalidInput) as caught:
+        load(str(path))
+    names = ("unknown model 'lama-3.1-8b'", "unknown hardware 'h2000'", "'eagel3'", "unknown model 'lama-3.2-1b'")
+    for told in (*names, "none.yaml", "unknown field bad", "seed is -1"):
+        assert str(caught.value).count(told) == 1
+    path.write_text(yaml.safe_dump(FILE | {"model": "lama-3.1-8b"}))
+    with pytest.raises(InvalidInput, match=r"^unknown model 'lama-3.1-8b'; did you mean llama-3.1-8b"):
+        load(str(path))
+
+
+def test_an_unknown_name_hides_no_fault_of_a_question_without_a_file() -> None:
+    """What would have been assumed for what is unknown is not missed either."""
+    options = ShortOptions(model="lama-3.1-8b", gpu="h2000", drafter="eagle-3")
+    with pytest.raises(InvalidInput, match=r"^3 faults: .*'lama-3.1-8b'.*'h2000'.*seed is -1") as caught:
+        ask(None, options, ["seed=-1"])
+    assert "missing" not in str(caught.value)
+
+
+def test_a_count_of_one_gpu_assumes_nothing() -> None:
+    one = ask(None, ShortOptions(model="qwen3-8b", gpu="1x h100"))
+    assert one.scenario.deployment.tensor_parallel == one.scenario.deployment.replicas == 1
+    assert not any("parallel" in assumed for assumed in one.assumed)
 
 
 def test_a_packed_scenario_is_read(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
