@@ -201,7 +201,7 @@ def largest_batch(assembly: Assembly, context_tokens: float) -> int:
     if blocks < each:
         room = assembly.longest_cached
         raise NoAnswer(
-            f"a sequence of {context_tokens:.0f} tokens does not fit: the KV cache holds {room}; "
+            f"a sequence of {round(context_tokens):.12g} tokens does not fit: the KV cache holds {room}; "
             "shorten the context or take a larger GPU"
         )
     return blocks // each

@@ -101,7 +101,7 @@ def _place(data: dict[str, Any], gpu: str, tensor_parallel: int | None) -> list[
     if count % ranks:
         raise InvalidInput(f"--tp {ranks} does not divide the {count} GPUs of --gpu {gpu}; choose a divisor")
     deployment.update(tensor_parallel=ranks, replicas=count // ranks)
-    return [] if tensor_parallel is not None else [f"tensor parallel over the {count} GPUs"]
+    return [] if tensor_parallel is not None or count == 1 else [f"tensor parallel over the {count} GPUs"]
 
 
 def _counted(gpu: str) -> tuple[int | None, str]:

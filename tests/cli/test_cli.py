@@ -236,6 +236,16 @@ def test_all_that_is_wrong_is_told_at_once_with_its_value(
     assert err.startswith(f"specsim: {len(faults)} faults: (1) ") or len(faults) == 1
 
 
+@pytest.mark.parametrize("context", ["1e99", "1e300"])
+def test_a_context_that_no_cache_holds_is_told_in_one_short_line(
+    capsys: pytest.CaptureFixture[str], context: str
+) -> None:
+    code, _, err = run(capsys, "predict", "cpu-144m", "--context", context)
+    assert (code, err.count("\n")) == (3, 1)
+    assert f"a sequence of {float(context):g} tokens does not fit: the KV cache holds " in err
+    assert len(err) < 150
+
+
 def test_what_the_largest_rate_does_not_heed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["plan", "--max-rate", "--model", "llama-3.1-8b", "--gpu", "h100", "--ttft-p95", "1"]
     code, _, err = run(capsys, *asked, "--concurrency", "5", "--price", "h100=2", "--weight-bits", "8")
