@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
 
 from specsim.profiles.store import Profile
 
@@ -18,24 +17,6 @@ TABLE_ERROR = {"gemm": 0.06, "moe": 0.14, "attention": 0.2}
 # A CPU in another hour: two sweeps of one shared machine, three hours apart, differed in the mean over shapes by 3 %
 # (GEMM, attention), 14 % (host) and 15 % (elementwise), and passes predicted from them were 4 and 5 % off.
 ANOTHER_HOUR_ERROR = 0.1
-# Compute beside memory, on a shared CPU in another hour: four maps of vLLM (validation/cases, vllm-130m and -186m of
-# 2026-11-30), each with two drafters against steps of another hour. The slope of a ratio's log error over the
-# difference of compute's shares was -0.6 to 0.25; this is its root mean square.
-COMPUTE_ERROR = 0.28
-
-
-@dataclass(frozen=True, slots=True)
-class MachineError:
-    """How much a machine may have moved since its profile, as one standard deviation.
-
-    ``whole``: of all times, as a share. ``compute``: of what grows with tokens, beside what streams weights and keys.
-    """
-
-    whole: float = 0.0
-    compute: float = 0.0
-
-
-STEADY = MachineError()
 
 
 def machine_error(profile: Profile) -> float:
@@ -44,14 +25,6 @@ def machine_error(profile: Profile) -> float:
     """
     error = drift(profile)
     return math.hypot(error, ANOTHER_HOUR_ERROR) if profile.header.device == "cpu" else error
-
-
-def compute_error(profile: Profile) -> float:
-    """One standard deviation, as a share: how much compute on a CPU may have moved beside memory since the sweep.
-
-    0 for a GPU, which nobody shares.
-    """
-    return COMPUTE_ERROR if profile.header.device == "cpu" else 0.0
 
 
 def drift(profile: Profile) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from specsim.arrays import Floats, Reals
 from specsim.cost.forward import SOURCES, Group
-from specsim.cost.machine_error import STEADY, MachineError, compute_error, interrupted_share, machine_error
+from specsim.cost.machine_error import interrupted_share, machine_error
 from specsim.cost.step_time import StepTime
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import SHAPE_COLUMNS, HeldoutError, Row
@@ -40,7 +40,7 @@ class EngineSteps:
         self,
         rows: Sequence[Row],
         *,
-        machine: MachineError = STEADY,
+        machine_error: float = 0.0,
         stretch: float = 1.0,
         draft_model: bool = False,
     ) -> None:
@@ -70,7 +70,7 @@ class EngineSteps:
         self._chunks = ChunkTimes(
             np.concatenate([one_token, shapes[alone][:, 1:3]]), np.concatenate([[self._shared_s], seconds[alone]])
         )
-        self._machine, self._draft_model = machine, draft_model
+        self._machine_error, self._draft_model = machine_error, draft_model
         self._prompt_error = self._chunk_error(shapes, seconds)
 
     @classmethod
@@ -103,8 +103,7 @@ class EngineSteps:
         wanted = {"none", drafter or (drafters[0] if drafters else "none")}
         rows = [row for row in own if row.kernel.split("/")[2] in wanted]
         stretch = 1.0 + interrupted_share(profile)
-        machine = MachineError(machine_error(profile), compute_error(profile))
-        return cls(rows, machine=machine, stretch=stretch, draft_model=draft_model)
+        return cls(rows, machine_error=machine_error(profile), stretch=stretch, draft_model=draft_model)
 
     def _chunk_error(self, shapes: Floats, seconds: Floats) -> float:
         """Root mean square error of mixed steps, which nothing is fitted to, as a share of what the chunk adds."""
@@ -176,10 +175,8 @@ class EngineSteps:
         self, seconds: Reals, parts: dict[str, Reals], error_s: Reals, compute_s: Reals, rank: Reals
     ) -> StepTime:
         errors: dict[str, Reals] = {"steps": error_s}
-        if self._machine.whole:
-            errors["machine"] = self._machine.whole * seconds
-        if self._machine.compute:
-            errors["compute"] = self._machine.compute * compute_s
+        if self._machine_error:
+            errors["machine"] = self._machine_error * seconds
         half = Z90 * np.sqrt(sum((error**2 for error in errors.values()), 0.0))
         if isinstance(seconds, np.ndarray):
             ranks = np.broadcast_to(rank, seconds.shape).astype(int)

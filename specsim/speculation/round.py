@@ -29,8 +29,7 @@ from specsim.speculation.pricing import Entry, PassPricing, seconds_of
 from specsim.speculation.program import DraftProgram
 from specsim.speculation.target_pass import TargetPass
 
-# Error classes that two rounds on one machine have in common; compute's is in whole measured steps alone.
-SHARED_ERRORS = ("machine", "host", "compute")
+SHARED_ERRORS = ("machine", "host")  # error classes that two rounds on one machine have in common
 
 
 class StepCost(Protocol):

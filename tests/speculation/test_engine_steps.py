@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specsim.cost.forward import Group
-from specsim.cost.machine_error import MachineError
 from specsim.errors import InvalidInput
 from specsim.profiles.schema import Row
 from specsim.profiles.steps import StepGrid, StepShape
 from specsim.profiles.store import Profile
 from specsim.speculation.engine_steps import EngineSteps, withheld_error
-from specsim.speculation.round import SHARED_ERRORS, RoundCost
+from specsim.speculation.round import RoundCost
 
 GRID = StepGrid((1, 2, 4, 8, 16, 32), (0, 1, 2, 4), (100, 500, 1000, 2000), (32, 128, 512), (1, 16))
 HOST_S, WEIGHTS_S, SEQUENCE_S, TOKEN_S, KEY_S, DRAFT_S = 3e-4, 6e-3, 5e-5, 2e-4, 1e-6, 4e-4
@@ -174,7 +173,7 @@ def test_beyond_the_table_it_says_so_and_is_less_sure(engine):
 
 
 def test_the_machines_drift_widens_the_interval():
-    drifting = EngineSteps(table(), machine=MachineError(whole=0.05)).decode_round(8, 2, 700)
+    drifting = EngineSteps(table(), machine_error=0.05).decode_round(8, 2, 700)
     steady = ENGINE.decode_round(8, 2, 700)
     assert drifting.seconds == steady.seconds
     half = math.hypot(steady.high_s - steady.seconds, 1.645 * 0.05 * steady.seconds)
@@ -205,20 +204,11 @@ def test_a_drafters_passes_are_told_from_its_tokens():
         assert engine.decode_round(batch, k, 500).parts["draft"] == pytest.approx(passes_s(batch, k), rel=0.02)
 
 
-@pytest.mark.parametrize(("batch", "k"), [(1, 0), (1, 4), (8, 2), (32, 4)])
-def test_what_a_slower_compute_would_add_is_in_the_error(batch, k):
-    """Tokens, verified and drafted, take a tenth longer and weights are streamed as before."""
-    stated = EngineSteps(table(), machine=MachineError(compute=0.1)).decode_round(batch, k, 500)
-    tokens_s = TOKEN_S * batch * (k + 1) + draft_s(batch, k) - draft_s(0, k)
-    assert stated.errors_s["compute"] == pytest.approx(0.1 * tokens_s, rel=0.1)
-    assert "compute" in SHARED_ERRORS  # one hour's compute is that of both steps of a ratio
-
-
-@pytest.mark.parametrize(("device", "shared"), [("cpu", True), ("cuda", False)])
-def test_only_a_cpu_is_thought_to_move(tmp_path, device, shared):
+@pytest.mark.parametrize(("device", "error"), [("cpu", 0.122), ("cuda", 0.07)])
+def test_a_table_knows_its_machine_as_its_profile_does(tmp_path, device, error):
+    """Of a table without a probe, and of a CPU in another hour."""
     steps = EngineSteps.of(profile(tmp_path, table(), device=device), model="m").decode_round(8, 2, 500)
-    assert ("compute" in steps.errors_s) is shared
-    assert steps.errors_s["machine"] / steps.seconds == pytest.approx(0.122 if shared else 0.07, abs=0.001)
+    assert steps.errors_s["machine"] / steps.seconds == pytest.approx(error, abs=0.001)
 
 
 def test_without_totals_the_parts_add_up():
