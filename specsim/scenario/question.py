@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -233,7 +234,8 @@ class Scenario(Validated):
 
         What a program only says of itself, or offers as defaults that are resolved by now, does not count; nor do the
         origin of acceptance, weights and costs, which no prediction looks at, conditions, which are the machine's of
-        one moment, and tables, which are another way to the same prices.
+        one moment, and tables, which are another way to the same prices. Of a path the last name counts, so that what
+        is predicted on one machine can be measured on another; what a profile holds is pinned beside predictions.
         """
         about: dict[str, Any] = {
             "speculation": {"program": ABOUT, "acceptance_origin": True},
@@ -244,8 +246,12 @@ class Scenario(Validated):
         }
         fields = self.model_dump(mode="json", by_alias=True, exclude=about)
         fields["engine"] = self.engine.model_dump(mode="json")
-        text = json.dumps(fields, sort_keys=True)
-        contents = [file.content_sha256() for file in self.workload.trace_files()]
+        if self.cost.profile is not None:
+            fields["cost"]["profile"] = Path(self.cost.profile).name
+        text, traces = json.dumps(fields, sort_keys=True), self.workload.trace_files()
+        for file in traces:
+            text = text.replace(json.dumps(str(file.path)), json.dumps(file.path.name))
+        contents = [file.content_sha256() for file in traces]
         return hashlib.sha256("".join((text, *contents)).encode()).hexdigest()
 
     def requests(self) -> list[RequestSpec]:

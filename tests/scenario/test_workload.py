@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from itertools import chain
 from pathlib import Path
@@ -272,6 +273,19 @@ def test_a_scenarios_hash_covers_what_its_trace_holds(trace: Path) -> None:
     assert found() == first
     trace.write_text(trace.read_text().replace("80,chat", "81,chat"))
     assert found() != first
+
+
+def test_a_scenarios_hash_is_the_same_in_another_folder(tmp_path: Path, trace: Path) -> None:
+    """What is predicted in one checkout can be measured in another."""
+
+    def found(folder: str) -> str:
+        moved = tmp_path / folder
+        moved.mkdir()
+        shutil.copy(trace, moved / "trace.csv")
+        settings = [f"workload={{kind: trace, path: {moved}/trace.csv}}", f"cost={{profile: {moved}/profile}}"]
+        return load_scenario("cpu-144m", settings).sha256()
+
+    assert found("here") == found("there")
 
 
 def test_paths_count_from_the_scenarios_folder(tmp_path: Path, trace: Path) -> None:
