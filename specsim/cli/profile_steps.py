@@ -29,7 +29,7 @@ class DrafterOptions(OptionGroup):
 
     def drafters(self) -> dict[str, Path | None]:
         """Folders of draft models by name; None: prompt look-up."""
-        from specsim.profiling.steps.engine_steps import LOOK_UP
+        from specsim.profiling.steps.setup import LOOK_UP
 
         if self.draft is None:
             return dict(LOOK_UP)

@@ -10,10 +10,9 @@ is asked by the engine's own Python: specsim's needs no torch.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import repeat as repeated
 from pathlib import Path
@@ -31,58 +30,17 @@ from specsim.profiles.schema import ProfileHeader
 from specsim.profiles.steps import CPU_GRID, CUDA_GRID, PACE, StepGrid, StepShape
 from specsim.profiles.store import write_header
 from specsim.profiling.steps.engine_machine import EngineMachine
-from specsim.profiling.steps.samples import WITHOUT, Kind, Visit, read_records, write_record, write_table
+from specsim.profiling.steps.samples import Kind, Visit, read_records, write_record, write_table
+from specsim.profiling.steps.setup import LOOK_UP, MODEL, Setup, adopt, check_dtype, config_of
 from specsim.profiling.sweep.header import known_header, new_header
 from specsim.progress import TimedProgress
 from specsim.speculation.engine_steps import SAMPLES_A_VISIT
 
-MODEL, LOG = "model", "vllm.log"
-LOOK_UP: Mapping[str, Path | None] = {"ngram": None}
+LOG = "vllm.log"
 WARM_UP_STEPS, TIMED_STEPS = 2, SAMPLES_A_VISIT
 PACED_STEPS = 16  # timed steps of a visit that takes turns with the pace
 PACE_STEPS = 48  # of the pace in a stretch
-DTYPES = ("bfloat16", "float16", "float32")
 CEILINGS_SHARE, MOST_CEILINGS_S = 0.125, 60.0  # of the time, and in all
-
-
-Engine = tuple[dict[str, Any] | None, set[tuple[str, int]]]  # speculative config, (drafter, draft length) it serves
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What is measured: the engine's Python, the model (a folder with its config.json), and the drafters.
-
-    ``drafters``: a draft model's folder by its name in scenarios; None in place of the folder is prompt look-up.
-    """
-
-    python: Path
-    model: Path
-    name: str
-    device: str = "cpu"
-    dtype: str = "bfloat16"
-    drafters: Mapping[str, Path | None] = field(default_factory=lambda: LOOK_UP)
-    pace: StepShape = PACE
-
-    def kinds(self, cell: StepShape) -> list[Kind]:
-        """The shape with every drafter that it is of."""
-        return [(name, cell) for name in (self.drafters if cell.num_draft_tokens else (WITHOUT,))]
-
-    def engines(self, draft_lengths: Sequence[int]) -> list[Engine]:
-        """One engine without a drafter, and one with each.
-
-        On a GPU a draft model has an engine a draft length, which graphs are captured for.
-        """
-        lengths = {k for k in draft_lengths if k}
-        engines: list[Engine] = [(None, {(WITHOUT, 0)})] if 0 in draft_lengths else []
-        for name, folder in self.drafters.items():
-            if folder is None:
-                config: dict[str, Any] = {"method": "ngram", "prompt_lookup_min": 2, "prompt_lookup_max": 4}
-            else:
-                config = {"method": "draft_model", "model": str(folder)}
-            together = folder is None or self.device == "cpu"
-            for group in ([lengths] if together else [{k} for k in sorted(lengths)]) if lengths else []:
-                engines.append(({**config, "num_speculative_tokens": max(group)}, {(name, k) for k in group}))
-        return engines
 
 
 def measure_steps(
@@ -110,32 +68,26 @@ def measure_steps(
     folder of another machine or model, NoAnswer if the engine cannot start or dies.
     """
     until = time.monotonic() + 60 * minutes
-    _check_dtype(dtype)
-    config, python = _config_of(model, folder), engine_python(vllm)
+    check_dtype(dtype)
+    config, python = config_of(model, folder), engine_python(vllm)
     cells, pace = _fitting((grid or (CPU_GRID if device == "cpu" else CUDA_GRID)).shapes(), config)
     machine = EngineMachine(python, device)
     dtype = dtype or machine.default_dtype
     setup = Setup(python, folder / MODEL, name or config.parent.name, device, dtype, drafters, pace)
     header = known_header(folder, machine.facts, dtype) or _new_header(machine, dtype, gpu, 60 * minutes)
     with only_writer(folder):
-        _adopt(config, folder)
+        adopt(config, folder)
         write_header(folder, header)
         visits = [(repeat, kind) for repeat in range(repeats) for cell in cells for kind in setup.kinds(cell)]
         todo = set(visits) - set(read_records(folder))
-        done, measured = len(visits) - len(todo), False
+        done = known = len(visits) - len(todo)
         try:
-            for repeat, kind, answer in _visits(setup, cells, todo, folder, until, seed):
+            for done, (repeat, kind, answer) in enumerate(_visits(setup, cells, todo, folder, until, seed), known + 1):
                 write_record(folder, repeat, kind, answer)
-                done, measured = done + 1, True
                 progress(done, len(visits), f"repeat {repeat + 1} of {repeats}")
         finally:
-            write_table(header, folder, setup.name, machine.probe_s(dtype) if measured else None, pace)
+            write_table(header, folder, setup.name, machine.probe_s(dtype) if done > known else None, pace)
         return done == len(visits)
-
-
-def _check_dtype(dtype: str | None) -> None:
-    if dtype is not None and dtype not in DTYPES:
-        raise InvalidInput(f"--dtype {dtype!r}: engines' steps are measured in {', '.join(DTYPES)}; choose one")
 
 
 def _new_header(machine: EngineMachine, dtype: str, gpu: str | None, budget_s: float) -> ProfileHeader:
@@ -277,26 +229,6 @@ def _job(setup: Setup, cells: list[StepShape], config: dict[str, Any] | None) ->
 def _room(width: int) -> int:
     """Positions beyond the KV length that a cell's steps may reach if every draft is accepted."""
     return max(PACE_STEPS, (WARM_UP_STEPS + PACED_STEPS + 2) * width)
-
-
-def _config_of(model: Path, folder: Path) -> Path:
-    """The model's config.json; raises InvalidInput without one, or where ``folder`` holds another model's steps."""
-    config = (model / "config.json" if model.is_dir() else model).resolve()
-    if not config.is_file():
-        raise InvalidInput(f"--model {model}: there is no config.json; give a Hugging Face model folder")
-    kept = folder / MODEL / "config.json"
-    what = "a Hugging Face model's config.json"
-    if kept.exists() and read_json_object(kept, what) != read_json_object(config, what):
-        raise InvalidInput(f"{folder} holds steps of another model; write to another folder with --out")
-    return config
-
-
-def _adopt(config: Path, folder: Path) -> None:
-    """Copy the model's config.json beside the table: what was measured stays known."""
-    kept = folder / MODEL / "config.json"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(config, kept)
 
 
 def _fitting(cells: list[StepShape], config: Path) -> tuple[list[StepShape], StepShape]:
