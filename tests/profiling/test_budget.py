@@ -178,7 +178,7 @@ def test_every_class_has_rows_within_the_first_minute_of_a_slow_machine(
 ) -> None:
     """A visit takes 0.8 s, so that a minute is enough for a tenth of the first level."""
     Machine(monkeypatch, lambda *shape: 1e-3)
-    monkeypatch.setattr(sweep, "CHECKED", {"cpu": ()})
+    monkeypatch.setattr(parts, "CHECKED", {"cpu": ()})
     monkeypatch.setitem(globals(), "SECONDS_A_SHAPE", 3.2)
     folder = run.run_sweep("cpu", DTYPE, tmp_path / "p", minutes=1.0, grid=plan.CPU)
     profile = load_profile(str(folder))

@@ -34,6 +34,7 @@ from specsim.profiling.kernels import (  # noqa: E402
 )
 from specsim.profiling.kernels import launches as kernels  # noqa: E402
 from specsim.profiling.sweep import (  # noqa: E402  # noqa: E402
+    parts,
     plan,
     run,
     sweep,
@@ -97,7 +98,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "copy_ceiling", lambda *_: 1e10)
     monkeypatch.setattr(sweep, "copy_ceiling", lambda *_: 1e10)
     monkeypatch.setattr(facts, "compute_ceilings", lambda device, dtypes, *_: {dtypes[0]: 1e11})
-    monkeypatch.setattr(sweep, "CHECKED", {"cpu": (TINY_MODEL,)})
+    monkeypatch.setattr(parts, "CHECKED", {"cpu": (TINY_MODEL,)})
     monkeypatch.setattr(kernels, "COLD_POOL", 0.01)
     monkeypatch.setattr(in_pass, "WEIGHTS_IN_CACHES", 0.01)
     monkeypatch.setattr(host, "CELL_S", 0.01)

@@ -1,11 +1,12 @@
 """Parts of a sweep that are not single kernels: which rows a table lacks of each, and how they are measured.
 
-Each function gives the rows to measure, or None where the table holds them all.
+Each function gives the rows to measure, or None where the table holds them all; ``parts_of`` lists them for a grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import get_args
 
 from specsim.profiles.schema import Row
@@ -15,13 +16,33 @@ from specsim.profiling.device.timer import Capture, Clock
 from specsim.profiling.kernels import in_pass
 from specsim.profiling.kernels.collectives import collective_rows
 from specsim.profiling.kernels.host import LAUNCHED, copy_rows, engine_rows, launch_rows
-from specsim.profiling.kernels.passes import PassShape, captures_of, pass_rows
+from specsim.profiling.kernels.passes import CHECKED, PassShape, captures_of, pass_rows
 from specsim.profiling.sweep.plan import Grid
 from specsim.profiling.sweep.table import ProfileTable
 from specsim.reference.timing.host import HostPart
 from specsim.specs.model import ModelSpec
 
 Rows = Callable[[], Iterable[Row]]
+HOST_CELL_SHARE = 0.002  # of the time at most, for one batch and drafter of the engine's own host time
+
+
+def parts_of(
+    grid: Grid,
+    table: ProfileTable,
+    machine: Machine,
+    dtype: str,
+    total_s: float,
+    timers: tuple[Clock, Capture],
+    probe: MachineProbe,
+) -> Iterator[tuple[str, Callable[[], Rows | None]]]:
+    """The class of each part, and what it is asked for its rows; ``total_s``: of the sweep."""
+    for hidden in grid.pass_hidden_sizes:
+        yield "elementwise", partial(elementwise, table, machine, dtype, hidden, grid)
+    yield "host", partial(host, table, machine.device, dtype, grid.host_batches, HOST_CELL_SHARE * total_s)
+    if machine.device == "cuda":
+        yield "collective", partial(collectives, table)
+    for spec in CHECKED[machine.device] if grid.whole_passes else ():
+        yield "pass", partial(whole_passes, table, spec, grid.whole_passes, machine.device, dtype, timers, probe)
 
 
 def elementwise(table: ProfileTable, machine: Machine, dtype: str, hidden: int, grid: Grid) -> Rows | None:
@@ -65,12 +86,11 @@ def whole_passes(
     cells: Sequence[PassShape],
     device: str,
     dtype: str,
-    *,
-    clock: Clock,
-    capture: Capture,
+    timers: tuple[Clock, Capture],
     probe: MachineProbe,
 ) -> Rows | None:
     """Whole passes of a model, for the check that kernels add up."""
+    clock, capture = timers
     known = {row.shape for row in table.rows("pass") if row.operation == spec.name}
     missing = [cell for cell in cells if tuple(map(float, cell)) not in known]
     modes = captures_of(capture)

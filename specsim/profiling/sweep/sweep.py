@@ -15,10 +15,9 @@ from specsim.profiling.device.machine import Machine
 from specsim.profiling.device.probe import MachineProbe
 from specsim.profiling.device.timer import Capture, Clock, Replay
 from specsim.profiling.kernels.launches import Kernels
-from specsim.profiling.kernels.passes import CHECKED
-from specsim.profiling.sweep import parts
 from specsim.profiling.sweep.budget import TimeBudget
 from specsim.profiling.sweep.header import heldout_errors
+from specsim.profiling.sweep.parts import Rows, parts_of
 from specsim.profiling.sweep.plan import Grid, Shape, by_weights, levels, shapes, worthwhile
 from specsim.profiling.sweep.refine import REFINED, worst_shapes
 from specsim.profiling.sweep.table import ProfileTable
@@ -27,7 +26,6 @@ from specsim.reference.network.cpu import this_cpu
 
 SEED = 0
 INCOMPLETE = "the grid is incomplete"
-HOST_CELL_SHARE = 0.002  # of the time at most, for one batch and drafter of the engine's own host time
 PROBES, LEAST_BETWEEN_PROBES_S = 20, 10.0  # in one sweep
 # A CPU's memory is shared with neighbours, so its shapes are come back to; a GPU's own is not. Share of the time for
 # first visits, and share of a row's samples that one visit takes.
@@ -105,31 +103,13 @@ class Sweep:
                 return
 
     def _tasks(self, grid: Grid) -> list[_Task]:
-        machine, dtype, table, device = self._machine, self._dtype, self._table, self._machine.device
-        found = list(shapes(grid, dtype, machine.last_level_cache_bytes))
+        found = list(shapes(grid, self._dtype, self._machine.last_level_cache_bytes))
         tasks = [_Task(group[0].kind, partial(self._measure, group)) for group in by_weights(found, SEED)]
-
-        def part(kind: str, missing: Callable[..., parts.Rows | None], *arguments: object, **named: object) -> None:
-            tasks.append(_Task(kind, partial(self._measure_part, kind, partial(missing, *arguments, **named))))
-
-        for hidden in grid.pass_hidden_sizes:
-            part("elementwise", parts.elementwise, table, machine, dtype, hidden, grid)
-        part("host", parts.host, table, device, dtype, grid.host_batches, HOST_CELL_SHARE * self._budget.total_s)
-        if device == "cuda":
-            part("collective", parts.collectives, table)
-        for spec in CHECKED[device] if grid.whole_passes else ():
-            part(
-                "pass",
-                parts.whole_passes,
-                table,
-                spec,
-                grid.whole_passes,
-                device,
-                dtype,
-                clock=self._clock,
-                capture=self._capture,
-                probe=self._probe,
-            )
+        timers = self._clock, self._capture
+        for kind, missing in parts_of(
+            grid, self._table, self._machine, self._dtype, self._budget.total_s, timers, self._probe
+        ):
+            tasks.append(_Task(kind, partial(self._measure_part, kind, missing)))
         return tasks
 
     def refine(self) -> None:
@@ -185,9 +165,7 @@ class Sweep:
     def _note(self, line: str, where: str = "") -> None:
         """Warn, and keep the line in the header, once for all the shapes it holds ``where``."""
         self._warn(f"{line} {where}".rstrip())
-        header = self._table.header
-        if line not in header.notes:
-            self._table.write_header(header.model_copy(update={"notes": [*header.notes, line]}))
+        self._table.note(line)
 
     def _probe_when_due(self) -> None:
         due_s = max(self._budget.total_s / PROBES, LEAST_BETWEEN_PROBES_S)
@@ -293,7 +271,7 @@ class Sweep:
 
     # -- whole parts ------------------------------------------------------------------------------------------------
 
-    def _measure_part(self, kind: str, missing: Callable[[], parts.Rows | None]) -> bool:
+    def _measure_part(self, kind: str, missing: Callable[[], Rows | None]) -> bool:
         """Measure what the table lacks of a part; whether there was time for it."""
         rows = missing()
         return rows is None or self._add_all(kind, rows)

@@ -77,6 +77,11 @@ class ProfileTable:
         except OSError as error:
             raise self._full(error) from error
 
+    def note(self, line: str) -> None:
+        """Keep a line in the header, once."""
+        if line not in self.header.notes:
+            self.write_header(self.header.model_copy(update={"notes": [*self.header.notes, line]}))
+
     def forget_notes(self, beginning: str) -> None:
         """Drop the notes that begin so: this run says it again if it is true still."""
         notes = [note for note in self.header.notes if not note.startswith(beginning)]
