@@ -21,9 +21,10 @@ import numpy as np
 from specsim.arrays import Reals
 from specsim.cost.forward import Group, Kernel, Precision
 from specsim.specs.kernel_work import attention_work, index_work, state_work
-from specsim.specs.mixers import Attention, Caching, Compressed, Recurrent
+from specsim.specs.mixers import Attention, Caching, Compressed
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
+from specsim.specs.recurrent import Recurrent
 
 IN_ONE_CALL = ("fa2",)  # attention backends that run prompts and decoding of a step in one call
 TILE_ROWS = 64.0

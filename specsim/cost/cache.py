@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, isclose
 
-from specsim.specs.mixers import Attention, Recurrent
+from specsim.specs.mixers import Attention
 from specsim.specs.model_part import ModelPart
+from specsim.specs.recurrent import Recurrent
 from specsim.specs.stack import state_bytes, token_bytes
 
 UNBOUNDED = 2**40  # tokens

@@ -23,9 +23,9 @@ from specsim.specs.feed_forward import Dense, Experts
 from specsim.specs.formats import Stored, format_of
 from specsim.specs.hardware import Hardware
 from specsim.specs.kernel_work import experts_work, product_work, value_bytes
-from specsim.specs.mixers import Recurrent
 from specsim.specs.model import Linear, ModelSpec
 from specsim.specs.model_part import ModelPart, as_part
+from specsim.specs.recurrent import Recurrent
 
 Source = Literal["measured", "interpolated", "extrapolated", "borrowed", "roofline"]
 SOURCES: tuple[Source, ...] = ("measured", "interpolated", "extrapolated", "borrowed", "roofline")  # best first

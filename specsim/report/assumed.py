@@ -8,7 +8,8 @@ from specsim.analytic.speedups import SpeedupMap
 from specsim.scenario import Scenario, Speculation
 from specsim.scenario.short import Asked
 from specsim.specs.formats import Stored, format_of, format_on
-from specsim.specs.mixers import Attention, Recurrent
+from specsim.specs.mixers import Attention
+from specsim.specs.recurrent import Recurrent
 from specsim.units import GB
 
 

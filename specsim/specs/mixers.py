@@ -3,7 +3,7 @@
     Attention   keys and values of every token, or of a window or chunk of them
     Latent      one compressed vector a token serves all heads (MLA)
     Compressed  one vector stands for several tokens, and the last ones are kept beside (DeepSeek-V4)
-    Recurrent   a state of fixed size a sequence: linear attention, state space, short convolution
+    Recurrent   a state of fixed size a sequence (``recurrent``): linear attention, state space, short convolution
 
 Sizes are a whole model's or those of one rank's share (``shard``). A mixer's ``token_values`` are cached for every
 token, of which it keeps all or the last ``window``; ``state_values`` once a sequence. Norm vectors and biases count as
@@ -15,8 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from specsim.specs.formats import Stored
-from specsim.specs.layer_kind import Compression, LatentAttention, Recurrence, SparseIndex
+from specsim.specs.layer_kind import Compression, LatentAttention, SparseIndex
 from specsim.specs.linear import Linear, StoredMatrices
+from specsim.specs.recurrent import Recurrent
 
 WIDE = Stored.named("bfloat16")  # as checkpoints keep small products whose rounding matters
 
@@ -246,49 +247,6 @@ class Compressed:
         groups = max(1, self.compression.o_groups // ranks)
         compression = self.compression.model_copy(update={"o_groups": groups})
         return replace(self, num_heads=self.num_heads // ranks, compression=compression)
-
-
-@dataclass(frozen=True, slots=True)
-class Recurrent:
-    """A state of fixed size a sequence that every token updates."""
-
-    recurrence: Recurrence
-    formats: StoredMatrices = ()
-
-    def linears(self, hidden: int, count: int) -> tuple[Linear, ...]:
-        one = self.recurrence
-        inner = (Linear("state_inner", n, k, count) for n, k in one.inner)
-        return (
-            Linear("state_input", one.input_width, hidden, count),
-            *inner,
-            Linear("state_output", hidden, one.output_width, count),
-        )
-
-    @property
-    def vector_values(self) -> int:
-        one = self.recurrence
-        return one.conv_channels * (one.conv_kernel + one.conv_bias) + one.vectors
-
-    @property
-    def token_values(self) -> float:
-        return 0
-
-    @property
-    def state_values(self) -> float:
-        """In places of 16 bits: the convolution's last inputs and the state."""
-        one = self.recurrence
-        return (one.conv_kernel - 1) * one.conv_channels + one.state_values * one.state_bits / 16
-
-    @property
-    def rotary_values(self) -> int:
-        return 0
-
-    @property
-    def width(self) -> int:
-        return self.recurrence.input_width + self.recurrence.output_width
-
-    def shard(self, ranks: int) -> Recurrent:
-        return replace(self, recurrence=self.recurrence.shard(ranks))
 
 
 Caching = Attention | Latent | Compressed

@@ -19,13 +19,13 @@ from specsim.specs.feed_forward import FeedForward
 from specsim.specs.formats import Bits, Stored, format_of
 from specsim.specs.layer_kind import Compression, LatentAttention, LayerKind, MixtureOfExperts, SparseIndex
 from specsim.specs.linear import Linear
-from specsim.specs.mixers import Mixer, Recurrent
+from specsim.specs.mixers import Mixer
+from specsim.specs.recurrent import Recurrent
 from specsim.specs.stack import Layer, Stack
 from specsim.specs.sublayers import attention_of, feed_forward_of, layer_of
 from specsim.validated import Validated
 
 __all__ = ["Bits", "LatentAttention", "LayerKind", "Linear", "MixtureOfExperts", "ModelSpec"]
-
 
 # What makes layers differ from each other, and what is beside them: nothing of it.
 UNIFORM: dict[str, object] = {

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from specsim.specs.feed_forward import Experts, FeedForward
 from specsim.specs.linear import Linear
-from specsim.specs.mixers import Mixer, Recurrent
+from specsim.specs.mixers import Mixer
+from specsim.specs.recurrent import Recurrent
 
 
 class Layer(NamedTuple):

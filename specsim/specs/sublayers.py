@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from specsim.specs.feed_forward import Dense, Experts, FeedForward
 from specsim.specs.layer_kind import LayerKind
 from specsim.specs.linear import StoredMatrices
-from specsim.specs.mixers import Attention, Compressed, Latent, Mixer, Recurrent
+from specsim.specs.mixers import Attention, Compressed, Latent, Mixer
+from specsim.specs.recurrent import Recurrent
 from specsim.specs.stack import Layer
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from specsim.cost.cache import cache_layout
 from specsim.cost.memory import resident_weight_bytes
 from specsim.interop.huggingface import covered_families, model_from_config
 from specsim.specs.feed_forward import Experts
-from specsim.specs.mixers import Attention, Compressed, Latent, Recurrent
+from specsim.specs.mixers import Attention, Compressed, Latent
 from specsim.specs.model import ModelSpec
 from specsim.specs.model_part import ModelPart
+from specsim.specs.recurrent import Recurrent
 from specsim.units import GB
 
 HERE = Path(__file__).resolve().parent
