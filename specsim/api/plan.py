@@ -43,19 +43,14 @@ def plan(
     acceptance or prices differ. ``words``: as of ``specsim.ask``; they need a rate and an SLO. Raises InvalidInput,
     and NoAnswer where nothing meets the SLO.
 
-    >>> found = specsim.plan(model="llama-3.1-8b", gpu="l40s", tp=1, rate=2, prompt=256, output=64,
-    ...                      ttft_p95=2, tpot_p95="50ms", what_if=False)
-    >>> found.plan.best.gpus
-    1
-    >>> found.plan.best.size.verdict.met
-    True
+    >>> specsim.plan(model="llama-3.1-8b", gpu="l40s", tp=1, rate=2, prompt=256, output=64,
+    ...              ttft_p95=2, tpot_p95="50ms", what_if=False)
+    <PlanAnswer at 2 requests/s: 1 GPU, L40S TP 1 off>
     """
-    if len(drafters) == 1 and "drafter" not in words and not isinstance(scenario, Scenario):
-        words["drafter"], drafters = drafters[0], ()  # the question's own, so that words may say more of it
     named = Named(
         gpus=gpus,
         tensor_parallel=tps or _one(words.get("tp")),
-        drafters=drafters,
+        drafters=_others(scenario, words, drafters),
         draft_tokens=draft_lengths or _one(words.get("draft_tokens")),
         weight_bits=weight_bits,
         kv_bits=kv_bits,
@@ -65,6 +60,14 @@ def plan(
     )
     grows = None if growth is None else Growth(growth, months)
     return plan_answer(_asked(scenario, words, gpus), named, loads, growth=grows, what_if=what_if)
+
+
+def _others(scenario: ScenarioLike, words: QuestionOptions, drafters: Sequence[str]) -> Sequence[str]:
+    """The drafters but a single one that becomes the question's own, so that words may say more of it."""
+    if len(drafters) != 1 or "drafter" in words or isinstance(scenario, Scenario):
+        return drafters
+    words["drafter"] = drafters[0]
+    return ()
 
 
 def _asked(scenario: ScenarioLike, words: QuestionOptions, gpus: Sequence[str]) -> Asked:
