@@ -8,6 +8,11 @@ from __future__ import annotations
 GB = 10**9
 
 
+def format_gpus(count: int) -> str:
+    """``1 GPU``, ``2 GPUs``."""
+    return f"{count} GPU{'s' if count != 1 else ''}"
+
+
 def format_seconds(seconds: float) -> str:
     """A duration with a unit a person reads at ease: ``0.0000123`` is ``12.3 us``."""
     for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):

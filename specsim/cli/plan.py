@@ -204,6 +204,7 @@ def _print_largest(asked: Asked, *, as_json: bool) -> None:
     """With the drafter and without one."""
     from specsim.planning.plan.answer import largest_json
     from specsim.planning.plan.capacity import capacity
+    from specsim.units import format_gpus
 
     scenario = asked.scenario
     sides = [scenario, scenario.without_speculation()] if scenario.speculation is not None else [scenario]
@@ -216,9 +217,8 @@ def _print_largest(asked: Asked, *, as_json: bool) -> None:
     for one in found:
         name = one.candidate.describe()
         ends = "" if one.largest.beyond is None else f"; 1 % above, it {one.largest.beyond.misses()}"
-        console().print(
-            f"{one.gpus} GPUs, {name}: up to {one.largest.rate_per_s:.3g} requests/s{ends}.", soft_wrap=True
-        )
+        rate = f"up to {one.largest.rate_per_s:.3g} requests/s"
+        console().print(f"{format_gpus(one.gpus)}, {name}: {rate}{ends}.", soft_wrap=True)
 
 
 def _print(answer: PlanAnswer) -> None:

@@ -17,7 +17,7 @@ from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.space import Exclusion
 from specsim.planning.plan.start import replica_command
 from specsim.report.narrow import narrow_table
-from specsim.units import format_seconds
+from specsim.units import format_gpus, format_seconds
 
 
 def plan_sentences(plan: Plan, asides: Asides) -> list[str]:
@@ -28,7 +28,7 @@ def plan_sentences(plan: Plan, asides: Asides) -> list[str]:
     if interval is not None:
         doubt = "where prices and acceptance err as they may (90 %)"
         also = "also" if interval.low == interval.high else interval_ends(interval)
-        sentences.append(f"{best.gpus} GPU{'s' if best.gpus > 1 else ''}, {also} {doubt}.")
+        sentences.append(f"{format_gpus(best.gpus)}, {also} {doubt}.")
     sentences += others
     if largest is not None:
         sentences.append(headroom_sentence(largest, plan.load.rate_per_s))
@@ -196,7 +196,8 @@ def growth_sentences(curve: GrowthCurve) -> list[str]:
     months = "month" if growth.months == 1 else f"{growth.months} months"
     start = f"At {growth.percent_per_month:g} % more a month"
     if curve.lasts_months is not None:
-        start += f", {today.gpus} GPUs last {curve.lasts_months:.1f} months"
+        lasting = "lasts" if today.gpus == 1 else "last"
+        start += f", {format_gpus(today.gpus)} {lasting} {curve.lasts_months:.1f} months"
         more = next((one.gpus for one in fleet.months if one.gpus > today.gpus), None)
         start += "" if more is None else f" and {more} are needed then"
     found = [f"{start}; month {growth.months} ends with {last.gpus}, at {last.load.rate_per_s:.3g} requests/s."]

@@ -127,6 +127,12 @@ def test_the_largest_rate_of_one_deployment(capsys: pytest.CaptureFixture[str]) 
     assert not row["beyond"]["met"]
 
 
+def test_the_largest_rate_of_one_gpu_is_told_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["plan", "--max-rate", "--model", "llama-3.1-8b", "--gpu", "l40s", "--prompt", "300", "--output", "60"]
+    assert main([*asked, "--set", "cost.source=roofline", *SLO]) == 0
+    assert capsys.readouterr().out.startswith("1 GPU, L40S TP 1 off: up to ")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--price", "a100=2"], "L40S has no price"), (["--region", "x"], "add --prices"), (["--loads", "20,-1"], "-1"),

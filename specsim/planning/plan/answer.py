@@ -19,6 +19,7 @@ from specsim.planning.plan.size import LargestRate
 from specsim.planning.plan.start import replica_command
 from specsim.progress import ManyProgress
 from specsim.scenario import Asked, Scenario, Speculation
+from specsim.units import format_gpus
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,8 @@ class PlanAnswer:
     drafters: tuple[Speculation, ...] = ()
 
     def __repr__(self) -> str:
-        best = self.plan.best
-        return (
-            f"<PlanAnswer at {self.plan.load.rate_per_s:g} requests/s: {best.gpus} GPUs, {best.candidate.describe()}>"
-        )
+        best, rate_per_s = self.plan.best, self.plan.load.rate_per_s
+        return f"<PlanAnswer at {rate_per_s:g} requests/s: {format_gpus(best.gpus)}, {best.candidate.describe()}>"
 
     def _repr_html_(self) -> str:
         rows = []

@@ -26,6 +26,7 @@ from specsim.planning.plan.space import Exclusion, ServingOption, Space, candida
 from specsim.progress import Progress
 from specsim.results import Slo
 from specsim.scenario import Scenario
+from specsim.units import format_gpus
 
 HOURS_A_MONTH = 730.0
 ALIKE = 1.03  # by which draft lengths on one machine differ in the share of the formula's rate that they serve
@@ -221,8 +222,7 @@ def _most(candidate: ServingOption, best: Option) -> int:
 
 
 def _gpus(candidate: ServingOption, replicas: int) -> str:
-    gpus = replicas * candidate.deployment.tensor_parallel
-    return f"{gpus} GPU{'s' if gpus > 1 else ''}"
+    return format_gpus(replicas * candidate.deployment.tensor_parallel)
 
 
 def _promise(bounds: Bounds) -> tuple[float, float]:
