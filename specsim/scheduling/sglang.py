@@ -67,7 +67,9 @@ def schedule_sglang(address: int, _: int) -> int:
     if replica.num_shares == 0 or engine.mixed_chunks:
         _decode(replica, engine, ran)
     if replica.num_shares == 0 and replica.num_waiting and kv_has_come(request_at(replica.first_waiting)):
-        _make_room(replica, engine)
+        cut = _cut(replica, replica.num_running)
+        if cut >= 0:  # it lacks pages that are held by one whose place it takes
+            _retract(replica, engine, cut)
     replica.ran = replica.num_running
     return int(replica.num_shares)
 
@@ -79,7 +81,7 @@ def _take_in_moved(replica: Any, engine: Any) -> None:
         one = request_at(replica.first_waiting)
         one.first_token_s, one.last_token_s = replica.start_s, replica.start_s
         replica.num_pending -= 1
-        admit_next(replica, engine, 0)
+        admit_next(replica, 0)
     while replica.num_waiting and kv_is_elsewhere(engine, request_at(replica.first_waiting)):
         if not reserve(replica, engine):
             return
@@ -99,16 +101,16 @@ def _decodes(replica: Any, index: int) -> bool:
 @jit
 def _go_on_with_cut(replica: Any, engine: Any, room: int) -> int:
     """The next chunk of the request that was cut; the budget left, none where it is cut again or lacks pages."""
-    for index in range(replica.num_running):
-        if not _decodes(replica, index):
-            one = _running(replica, index)
-            missing = missing_tokens(one)
-            tokens = min(missing, room)
-            if tokens <= 0 or not extend(replica, engine, one, tokens):
-                return 0
-            add_share(replica, engine, integers_at(replica.running)[index], tokens)
-            return 0 if tokens < missing else int(room - tokens)
-    return room
+    index = _cut(replica, replica.num_running)
+    if index < 0:
+        return room
+    one = _running(replica, index)
+    missing = missing_tokens(one)
+    tokens = min(missing, room)
+    if tokens <= 0 or not extend(replica, engine, one, tokens):
+        return 0
+    add_share(replica, engine, integers_at(replica.running)[index], tokens)
+    return 0 if tokens < missing else int(room - tokens)
 
 
 @jit
@@ -129,7 +131,7 @@ def _admit(replica: Any, engine: Any, room: int) -> None:
                 return
         if not take_blocks(replica, engine, one, table, hits, tokens):
             return
-        add_share(replica, engine, admit_next(replica, engine, tokens), tokens)
+        add_share(replica, engine, admit_next(replica, tokens), tokens)
         room -= tokens
         if tokens < missing:
             return
@@ -185,14 +187,6 @@ def _decode(replica: Any, engine: Any, ran: int) -> None:
 
 
 @jit
-def _make_room(replica: Any, engine: Any) -> None:
-    """The request that was cut lacks pages that are held by one whose place it takes: it is retracted."""
-    index = _cut(replica, replica.num_running)
-    if index >= 0:
-        _retract(replica, engine, index)
-
-
-@jit
 def _fits(replica: Any, engine: Any, ran: int) -> bool:
     """Whether there are pages for all that decode."""
     pages = 0
@@ -220,6 +214,7 @@ def _first_to_give_up(replica: Any, ran: int) -> int:
 
 @jit
 def _cut(replica: Any, ran: int) -> int:
+    """Which of the first ``ran`` running requests was cut, -1 for none."""
     for index in range(ran):
         if not _decodes(replica, index):
             return index

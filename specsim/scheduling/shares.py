@@ -80,7 +80,7 @@ def may_admit(replica: Any, engine: Any) -> bool:
 
 
 @jit
-def admit_next(replica: Any, engine: Any, tokens: int) -> int:
+def admit_next(replica: Any, tokens: int) -> int:
     """The next of the queue runs and computes so many tokens; its address."""
     address = replica.first_waiting
     one = request_at(address)

@@ -150,6 +150,6 @@ def _admit(replica: Any, engine: Any, budget: int, longest_chunk: int) -> None:
         if not moved and not take_blocks(replica, engine, one, table, hits, tokens):
             return
         replica.num_pending -= moved
-        share = add_share(replica, engine, admit_next(replica, engine, tokens), tokens - padding)
+        share = add_share(replica, engine, admit_next(replica, tokens), tokens - padding)
         share.tokens, share.padding = tokens, padding
         budget -= tokens + engine.draft_slots

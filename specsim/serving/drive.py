@@ -95,7 +95,7 @@ def _left_waiting(requests: Sequence[RequestRecord], steps: Sequence[StepRecord]
     by_replica: list[list[StepRecord]] = [[] for _ in fleet.replicas]
     for step in steps:
         by_replica[step.replica].append(step)
-    first = slice(*fleet.first_pool)
+    first = fleet.first_pool
     others = by_replica[: first.start] + by_replica[first.stop :]
     return left_waiting([one.arrival_s for one in requests], by_replica[first], others)
 

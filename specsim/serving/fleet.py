@@ -146,7 +146,7 @@ class Fleet:
         self.num_sources, self.idle_since, self.ahead = sources, np.zeros(sources), np.zeros(seqs + 3, EVENT)
         fields: dict[str, Any] = {
             "replicas": self.replicas, "num_replicas": len(self.replicas), "unfinished": self._unfinished,
-            "router": ROUTERS.index(router), "router_seed": router_seed(self.seed),
+            "router": ROUTERS.index(router), "router_seed": router_seed(self.seed), "pool_end": len(self.replicas),
             "seed": (self.seed + 2**63) % 2**64 - 2**63,
             "events": self._events, "winners": self._winners, "num_slots": slots, "ahead": self.ahead,
             "num_sources": sources, "closed": self.closed, "idle_sources": self.idle, "num_idle": sources,
@@ -157,9 +157,12 @@ class Fleet:
         if self.disaggregation is not None:
             link, made_of = self.disaggregation.kv_link, self.kinds[0].assembly
             block_s = made_of.kv_block_bytes / link.rate_on(made_of.scenario.gpu)
+            prefill, decode_first = self.disaggregation.prefill_replicas, made_of.limits.rules == "sglang"
             fields |= {
-                "num_prefill": self.disaggregation.prefill_replicas,
-                "decode_first": made_of.limits.rules == "sglang",
+                "num_prefill": prefill,
+                "decode_first": decode_first,
+                "pool_begin": prefill if decode_first else 0,
+                "pool_end": len(self.replicas) if decode_first else prefill,
                 "move_block_s": block_s,
                 "move_latency_s": link.latency_s,
             }
@@ -196,12 +199,9 @@ class Fleet:
         self.log.empty(sink)
 
     @property
-    def first_pool(self) -> tuple[int, int]:
-        """The replicas, from the first to before the second, that requests come to when they arrive."""
-        prefill, count = int(self.record["num_prefill"][0]), len(self.replicas)
-        if not prefill:
-            return 0, count
-        return (prefill, count) if self.record["decode_first"][0] else (0, prefill)
+    def first_pool(self) -> slice:
+        """The replicas that requests come to when they arrive."""
+        return slice(int(self.record["pool_begin"][0]), int(self.record["pool_end"][0]))
 
     def kv_transfers(self) -> KvTransfers | None:
         """What moved between the pools so far."""

@@ -12,7 +12,7 @@ send. ``slot``: whose event it is, sources first, then replicas, then links."""
 
 FLEET = mixed_record(
     """
-    replicas num_replicas unfinished router router_seed sent
+    replicas num_replicas unfinished router router_seed sent pool_begin pool_end
     events winners num_slots num_sources closed
     idle_sources idle_since first_idle num_idle taken
     row num_rows no_more_rows request_ids arrival_s think_s prompt_tokens output_tokens
@@ -28,6 +28,7 @@ FLEET = mixed_record(
 
 unfinished           requests at each replica, [num_replicas]
 router, sent         how a request finds its replica, and how many have been sent
+pool_begin, pool_end replicas among which it does when it arrives: all, or the pool that has it first
 events, winners      EVENT of each slot; the tree over ``num_slots``, a power of two
 idle_sources         sources that may take their next request, from the ``first_idle`` on
 idle_since           when each source had its last answer

@@ -102,12 +102,7 @@ def clear(one: Any) -> None:
 def send_request(at: int, address: int) -> int:
     """A request arrives now and goes to a replica; 0 where that one's queue is full."""
     fleet, one = fleet_at(at), request_at(address)
-    first, last = 0, fleet.num_replicas
-    if fleet.decode_first:
-        first = fleet.num_prefill
-    elif fleet.num_prefill:
-        last = fleet.num_prefill
-    number = route(fleet, first, last, fleet.sent)
+    number = route(fleet, fleet.pool_begin, fleet.pool_end, fleet.sent)
     fleet.sent += 1
     replica = replica_of(fleet, number)
     if replica.num_waiting >= replica.max_queue:
