@@ -23,7 +23,7 @@ IDLE_S = 0.006  # a CPU engine's threads spin for 5 ms after a step (KMP_BLOCKTI
 def side_by_side(starts: Sequence[Callable[[], Driver]]) -> Iterator[list[Driver]]:
     """Engines up together, in the order given; all are stopped at the end, and where one does not start.
 
-    All start at once, so that none has the better memory: of three plain engines alike, steps took those 3 to 18 %
+    All start at once, so that none has the better place: of three plain engines alike, steps took those 3 to 18 %
     longer that had begun while no other was up, in each of seven trials, whoever went first in a turn. Where one
     fails or the user interrupts, those on their way are killed.
     """

@@ -37,12 +37,7 @@ class EngineSteps:
     """Prices steps of the one engine, model and drafter that a table was measured with."""
 
     def __init__(
-        self,
-        rows: Sequence[Row],
-        *,
-        machine_error: float = 0.0,
-        stretch: float = 1.0,
-        draft_model: bool = False,
+        self, rows: Sequence[Row], *, machine_error: float = 0.0, stretch: float = 1.0, draft_model: bool = False
     ) -> None:
         """``rows``: class ``steps`` of one engine, model and drafter. ``stretch``: mean steps over the rows' medians.
         ``draft_model``: whether the drafter is one, with a KV cache of its own.
